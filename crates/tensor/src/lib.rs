@@ -1,1 +1,6 @@
-//! To be written.
+//! Tensors, devices, memory and operations.
+pub mod error;
+pub mod shape;
+
+pub use error::{At, Error, ErrorKind, Result};
+pub use shape::{Shape, Shapes};
