@@ -38,7 +38,7 @@ pub mod dataset;
 //pub mod fetch;
 pub mod idx;
 pub mod known;
-//pub mod loader;
+pub mod loader;
 pub mod resize;
 pub mod shuffle;
 
@@ -46,5 +46,5 @@ pub use dataset::{Dataset, DatasetParts, Split, load};
 //#[cfg(feature = "fetch")]
 //pub use fetch::{FetchOptions, fetch};
 pub use known::Known;
-//pub use loader::{Augment, Batch, Epoch, Loader, LoaderOptions, SampleId, Transform};
+pub use loader::{Augment, Batch, Epoch, Loader, LoaderOptions, SampleId, Transform};
 pub use resize::Resizer;
