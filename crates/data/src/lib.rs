@@ -34,8 +34,8 @@
 //! ```
 
 pub mod dataset;
-//#[cfg(feature = "fetch")]
-//pub mod fetch;
+#[cfg(feature = "fetch")]
+pub mod fetch;
 pub mod idx;
 pub mod known;
 pub mod loader;
@@ -43,8 +43,8 @@ pub mod resize;
 pub mod shuffle;
 
 pub use dataset::{Dataset, DatasetParts, Split, load};
-//#[cfg(feature = "fetch")]
-//pub use fetch::{FetchOptions, fetch};
+#[cfg(feature = "fetch")]
+pub use fetch::{FetchOptions, fetch};
 pub use known::Known;
 pub use loader::{Augment, Batch, Epoch, Loader, LoaderOptions, SampleId, Transform};
 pub use resize::Resizer;

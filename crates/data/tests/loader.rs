@@ -116,8 +116,7 @@ fn pixels_are_resized_and_divided() {
 #[test]
 fn digits_fill_the_range_before_they_are_resized() {
     let digits = load("digits", Path::new("data")).unwrap().test;
-    let bytes: Vec<u8> =
-        digits.image(7).iter().map(|&p| (f32::from(p) * 255.0 / 16.0 + 0.5) as u8).collect();
+    let bytes: Vec<u8> = digits.image(7).iter().map(|&p| (f32::from(p) * 255.0 / 16.0 + 0.5) as u8).collect();
     let expected: Vec<f32> = resize(&bytes, (8, 8), (28, 28)).unwrap().into_iter().map(unit).collect();
     let loader = Loader::new(digits, LoaderOptions { batch: 100, ..Default::default() }).unwrap();
     let all = batches(&loader, 0, 0);
