@@ -148,7 +148,7 @@ impl Dataset {
         if parts.max_value == 0 {
             return bad("the largest pixel value is 0, expected 1 to 255".into());
         }
-        if parts.pixels.len() % image != 0 {
+        if !parts.pixels.len().is_multiple_of(image) {
             return bad(format!(
                 "{} pixels are no whole number of images of shape {:?}",
                 parts.pixels.len(),

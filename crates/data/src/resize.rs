@@ -7,9 +7,9 @@
 //! that is enlarged is interpolated between two neighbours, and one that is reduced is averaged over all
 //! that fall into a pixel. An axis that keeps its size is copied.
 //!
-//! From version 13 Pillow takes the columns first where the height shrinks clearly more than the width, which
-//! rounds a few pixels otherwise. Here the rows always come first, as in all versions before; for sizes that
-//! keep an image's proportions both are the same.
+//! The rows always come first here, as in Pillow 11. Newer versions begin with the columns for some shapes, which
+//! rounds a few pixels otherwise: 12.3 for images many times taller than wide, 13 also where the height shrinks
+//! clearly more than the width. Where an image keeps its proportions all agree.
 
 use neocog_tensor::{Error, Result};
 

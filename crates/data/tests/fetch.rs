@@ -1,4 +1,5 @@
 //! Fetching from folders and from servers that are good, bad, and broken.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 #![cfg(feature = "fetch")]
 
 mod server;

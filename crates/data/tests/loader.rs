@@ -1,4 +1,5 @@
 //! The batch loader from outside: order, shapes, values, and what happens when things go wrong.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-"""Writes resize.json beside itself: what Pillow makes of small pictures (pip install pillow==12.3.0; python resize.py)."""
+"""Writes resize.json beside itself: what Pillow makes of small pictures (pip install pillow==11.3.0; python resize.py)."""
 import hashlib
 import json
 import pathlib
