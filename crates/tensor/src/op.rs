@@ -59,6 +59,12 @@ pub trait Op: Debug + Send + Sync + 'static {
         0
     }
 
+    /// Whether the only output is the first input in another shape: then it shares the input's memory, and no kernel
+    /// runs.
+    fn reshapes(&self) -> bool {
+        false
+    }
+
     /// Multiply-adds of one run, the usual count of work for convolutions and products; 0 for all else.
     fn multiply_adds(&self, _inputs: &[Shape], _outputs: &[Shape]) -> u64 {
         0

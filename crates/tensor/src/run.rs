@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::device::Device;
 use crate::error::{At, Error, Result};
@@ -99,6 +99,10 @@ fn execute(
     device: &Device,
 ) -> Tensors {
     let fresh = &shapes[state.len()..];
+    if op.reshapes() {
+        let same = inputs[0].reshape(fresh[0]).expect("an operation that reshapes keeps the number of elements");
+        return smallvec![same];
+    }
     match device {
         Device::Meta => fresh.iter().map(|&s| Tensor::new(s, Storage::Meta)).collect(),
         Device::Reference => {
