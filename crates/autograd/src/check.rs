@@ -74,7 +74,10 @@ impl Report {
         }
         let shown: Vec<String> = self.failures.iter().take(10).map(Deviation::to_string).collect();
         let (off, all) = (self.failures.len(), self.compared);
-        Err(Error::new(ErrorKind::Diverged, format!("{off} of {all} gradients are off:\n  {}", shown.join("\n  "))))
+        Err(Error::new(
+            ErrorKind::Diverged,
+            format!("{off} of {all} gradients are off:\n  {}", shown.join("\n  ")),
+        ))
     }
 }
 
@@ -121,7 +124,8 @@ pub fn compare(
         for (&i, &difference) in chosen.iter().zip(&differences) {
             let deviation = (gradient[i] - difference).abs() / largest;
             report.compared += 1;
-            report.worst = if deviation > report.worst || deviation.is_nan() { deviation } else { report.worst };
+            report.worst =
+                if deviation > report.worst || deviation.is_nan() { deviation } else { report.worst };
             if !(deviation <= check.tolerance) {
                 report.failures.push(Deviation {
                     tensor: subject.name.clone(),

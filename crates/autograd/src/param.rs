@@ -50,7 +50,11 @@ impl Param {
     pub fn set(&self, value: &Tensor) -> Result<()> {
         let mut old = self.write();
         if old.shape() != value.shape() {
-            return Err(Error::shape(format!("the value has shape {}, expected {}", value.shape(), old.shape())));
+            return Err(Error::shape(format!(
+                "the value has shape {}, expected {}",
+                value.shape(),
+                old.shape()
+            )));
         }
         *old = value.to_device(&old.device())?;
         Ok(())

@@ -161,7 +161,10 @@ impl Tape {
         for var in inputs {
             match var.id {
                 Some(id) if id.tape != self.id => {
-                    return Err(Error::argument(format!("an input of {} belongs to another tape", op.name())));
+                    return Err(Error::argument(format!(
+                        "an input of {} belongs to another tape",
+                        op.name()
+                    )));
                 }
                 id => input_slots.push(id.map(|id| id.slot)),
             }
@@ -227,7 +230,8 @@ impl Tape {
         // Taken from the end one by one, so that what a node keeps is freed as soon as it was used.
         while let Some(node) = nodes.pop() {
             let outputs = node.first_output_slot..node.first_output_slot + node.output_shapes.len();
-            let output_grads: SmallVec<[Option<Tensor>; 2]> = grads[outputs].iter_mut().map(Option::take).collect();
+            let output_grads: SmallVec<[Option<Tensor>; 2]> =
+                grads[outputs].iter_mut().map(Option::take).collect();
             if output_grads.iter().all(Option::is_none) {
                 continue;
             }

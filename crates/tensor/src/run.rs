@@ -100,7 +100,8 @@ fn execute(
 ) -> Tensors {
     let fresh = &shapes[state.len()..];
     if op.reshapes() {
-        let same = inputs[0].reshape(fresh[0]).expect("an operation that reshapes keeps the number of elements");
+        let same =
+            inputs[0].reshape(fresh[0]).expect("an operation that reshapes keeps the number of elements");
         return smallvec![same];
     }
     match device {
