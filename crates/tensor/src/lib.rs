@@ -1,6 +1,41 @@
 //! Tensors, devices, memory and operations.
-pub mod error;
-pub mod shape;
+//!
+//! A [`Tensor`] is a [`Shape`] and a share in a [`Device`]'s memory. An [`Op`] is a computation with its kernels
+//! and its gradient rule; [`run`] runs it on the device of its inputs. The operations are in [`ops`].
+//!
+//! ```
+//! use neocog_tensor::{Device, Tensor, ops::Relu, run1};
+//!
+//! let x = Tensor::from_f32([2, 2], &[-1.0, 2.0, -3.0, 4.0], &Device::Cpu)?;
+//! let y = run1(&Relu, &[&x])?;
+//! assert_eq!(y.to_f32()?, [0.0, 2.0, 0.0, 4.0]);
+//! # Ok::<(), neocog_tensor::Error>(())
+//! ```
 
+pub mod cases;
+pub mod conformance;
+pub mod device;
+pub mod error;
+pub mod memory;
+pub mod op;
+pub mod ops;
+mod parallel;
+pub mod random;
+mod run;
+pub mod shape;
+pub(crate) mod simd;
+pub mod tensor;
+pub mod view;
+
+#[doc(hidden)]
+pub use inventory;
+
+pub use device::Device;
 pub use error::{At, Error, ErrorKind, Result};
+pub use memory::{MemoryReport, Scratch, memory_report, release_cached_memory};
+pub use op::{Gradient, InputGrads, Keeps, Op, Tensors};
+pub use run::{run, run1, update};
 pub use shape::{Shape, Shapes};
+pub use simd::instruction_set;
+pub use tensor::Tensor;
+pub use view::{View, ViewMut};

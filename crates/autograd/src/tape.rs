@@ -1,0 +1,355 @@
+//! The tape: operations in the order in which they were applied.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use neocog_tensor::ops::Accumulate;
+use neocog_tensor::{Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, update};
+use smallvec::SmallVec;
+
+use crate::param::{Param, ParamId};
+
+/// A value on a tape: a tensor, and where it came from. Without a place on the tape it is a constant.
+#[derive(Clone, Debug)]
+pub struct Var {
+    tensor: Tensor,
+    id: Option<VarId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct VarId {
+    tape: u64,
+    slot: usize,
+}
+
+/// A short list of values, inline for up to two.
+pub type Vars = SmallVec<[Var; 2]>;
+
+impl Var {
+    /// A value that no gradient is taken of.
+    pub fn constant(tensor: Tensor) -> Self {
+        Var { tensor, id: None }
+    }
+
+    /// The value.
+    pub fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    /// The extents.
+    pub fn shape(&self) -> &Shape {
+        self.tensor.shape()
+    }
+
+    /// The same value, but no gradient flows back through it.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        Var::constant(self.tensor.clone())
+    }
+}
+
+/// Records operations, for one pass forward and back.
+#[derive(Debug)]
+pub struct Tape {
+    id: u64,
+    recording: bool,
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    nodes: Vec<Node>,
+    slots: usize,
+    params: HashMap<ParamId, Var>,
+}
+
+/// An operation that was applied, and what its gradient will want to see.
+#[derive(Debug)]
+struct Node {
+    op: Box<dyn Op>,
+    input_shapes: Shapes,
+    output_shapes: Shapes,
+    /// Where each input's gradient goes; nowhere for constants.
+    input_slots: SmallVec<[Option<usize>; 4]>,
+    /// The slot of the first output; the others follow.
+    first_output_slot: usize,
+    kept_inputs: SmallVec<[Option<Tensor>; 4]>,
+    kept_outputs: SmallVec<[Option<Tensor>; 2]>,
+}
+
+impl Default for Tape {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tape {
+    /// A tape that records.
+    pub fn new() -> Self {
+        Self::with_recording(true)
+    }
+
+    /// A tape that records nothing and keeps nothing: for prediction.
+    pub fn no_grad() -> Self {
+        Self::with_recording(false)
+    }
+
+    fn with_recording(recording: bool) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Tape { id: NEXT.fetch_add(1, Ordering::Relaxed), recording, inner: RefCell::default() }
+    }
+
+    /// Whether operations are recorded.
+    pub fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    /// A value whose gradient is wanted.
+    pub fn leaf(&self, tensor: Tensor) -> Var {
+        if !self.recording {
+            return Var::constant(tensor);
+        }
+        let mut inner = self.inner.borrow_mut();
+        let slot = inner.slots;
+        inner.slots += 1;
+        Var { tensor, id: Some(VarId { tape: self.id, slot }) }
+    }
+
+    /// A parameter's value; asked for twice, it is the same leaf, so its gradients add up.
+    pub fn param(&self, param: &Param) -> Var {
+        if !self.recording {
+            return Var::constant(param.value());
+        }
+        if let Some(var) = self.inner.borrow().params.get(&param.id()) {
+            return var.clone();
+        }
+        let var = self.leaf(param.value());
+        self.inner.borrow_mut().params.insert(param.id(), var.clone());
+        var
+    }
+
+    /// Runs an operation, and records it if any input wants a gradient.
+    ///
+    /// # Errors
+    /// When the shapes or devices do not fit, a device fails, or an input belongs to another tape.
+    pub fn apply(&self, op: impl Op, inputs: &[&Var]) -> Result<Vars> {
+        let tensors: SmallVec<[&Tensor; 6]> = inputs.iter().map(|v| &v.tensor).collect();
+        let outputs = run(&op, &tensors)?;
+        if !self.recording || inputs.iter().all(|v| v.id.is_none()) {
+            return Ok(outputs.into_iter().map(Var::constant).collect());
+        }
+        self.record(Box::new(op), inputs, outputs)
+    }
+
+    /// Runs an operation with one output.
+    ///
+    /// # Errors
+    /// As [`Tape::apply`].
+    ///
+    /// # Panics
+    /// When the operation has another number of outputs.
+    pub fn apply1(&self, op: impl Op, inputs: &[&Var]) -> Result<Var> {
+        let name = op.name();
+        let mut outputs = self.apply(op, inputs)?;
+        assert_eq!(outputs.len(), 1, "{name} has {} outputs", outputs.len());
+        Ok(outputs.remove(0))
+    }
+
+    fn record(&self, op: Box<dyn Op>, inputs: &[&Var], outputs: Tensors) -> Result<Vars> {
+        let mut input_slots = SmallVec::new();
+        for var in inputs {
+            match var.id {
+                Some(id) if id.tape != self.id => {
+                    return Err(Error::argument(format!(
+                        "an input of {} belongs to another tape",
+                        op.name()
+                    )));
+                }
+                id => input_slots.push(id.map(|id| id.slot)),
+            }
+        }
+        let keeps = op.keeps();
+        let mut inner = self.inner.borrow_mut();
+        let first_output_slot = inner.slots;
+        inner.slots += outputs.len();
+        inner.nodes.push(Node {
+            input_shapes: inputs.iter().map(|v| *v.shape()).collect(),
+            output_shapes: outputs.iter().map(|t| *t.shape()).collect(),
+            input_slots,
+            first_output_slot,
+            kept_inputs: kept(inputs.iter().map(|v| &v.tensor), |i| keeps.keeps_input(i)),
+            kept_outputs: kept(outputs.iter(), |i| keeps.keeps_output(i)),
+            op,
+        });
+        let id = |i| Some(VarId { tape: self.id, slot: first_output_slot + i });
+        Ok(outputs.into_iter().enumerate().map(|(i, tensor)| Var { tensor, id: id(i) }).collect())
+    }
+
+    /// The gradients of `loss`, which has one element, with respect to all leaves and parameters.
+    ///
+    /// # Errors
+    /// When the loss has more than one element, was not made on this tape, or a device fails.
+    pub fn backward(self, loss: &Var) -> Result<Grads> {
+        if loss.shape().elements() != 1 {
+            return Err(Error::shape(format!(
+                "backward starts from one number, the loss has shape {}; take its sum or mean, or use backward_from",
+                loss.shape()
+            )));
+        }
+        let one = Tensor::full(*loss.shape(), 1.0, &loss.tensor.device());
+        self.backward_from(&[(loss, one)])
+    }
+
+    /// The gradients of the sum of `outputs`, each times the given numbers.
+    ///
+    /// # Errors
+    /// When a shape differs, an output was not made on this tape, or a device fails.
+    pub fn backward_from(self, outputs: &[(&Var, Tensor)]) -> Result<Grads> {
+        let Inner { mut nodes, slots, params } = self.inner.into_inner();
+        let mut grads: Vec<Option<Tensor>> = vec![None; slots];
+        for (var, grad) in outputs {
+            match var.id {
+                Some(id) if id.tape == self.id => {
+                    if grad.shape() != var.shape() {
+                        return Err(Error::shape(format!(
+                            "the gradient of an output of shape {} has shape {}",
+                            var.shape(),
+                            grad.shape()
+                        )));
+                    }
+                    add_to(&mut grads[id.slot], grad.clone())?;
+                }
+                _ => {
+                    return Err(Error::argument(
+                        "backward of a value that does not depend on any leaf or parameter of this tape",
+                    ));
+                }
+            }
+        }
+        // Taken from the end one by one, so that what a node keeps is freed as soon as it was used.
+        while let Some(node) = nodes.pop() {
+            let outputs = node.first_output_slot..node.first_output_slot + node.output_shapes.len();
+            let output_grads: SmallVec<[Option<Tensor>; 2]> =
+                grads[outputs].iter_mut().map(Option::take).collect();
+            if output_grads.iter().all(Option::is_none) {
+                continue;
+            }
+            let needs: SmallVec<[bool; 4]> = node.input_slots.iter().map(Option::is_some).collect();
+            let input_grads = node.op.grad(&Gradient {
+                input_shapes: &node.input_shapes,
+                output_shapes: &node.output_shapes,
+                inputs: &node.kept_inputs,
+                outputs: &node.kept_outputs,
+                output_grads: &output_grads,
+                needs: &needs,
+            })?;
+            assert_eq!(input_grads.len(), node.input_slots.len(), "gradients of {}", node.op.name());
+            drop(output_grads);
+            for (i, (slot, grad)) in node.input_slots.iter().zip(input_grads).enumerate() {
+                if let (Some(slot), Some(grad)) = (slot, grad) {
+                    assert_eq!(*grad.shape(), node.input_shapes[i], "gradient {i} of {}", node.op.name());
+                    add_to(&mut grads[*slot], grad)?;
+                }
+            }
+        }
+        Ok(Grads { tape: self.id, grads, params })
+    }
+}
+
+fn kept<'a, const N: usize>(
+    tensors: impl Iterator<Item = &'a Tensor>,
+    keeps: impl Fn(usize) -> bool,
+) -> SmallVec<[Option<Tensor>; N]>
+where
+    [Option<Tensor>; N]: smallvec::Array<Item = Option<Tensor>>,
+{
+    tensors.enumerate().map(|(i, t)| keeps(i).then(|| t.clone())).collect()
+}
+
+fn add_to(slot: &mut Option<Tensor>, grad: Tensor) -> Result<()> {
+    match slot {
+        None => *slot = Some(grad),
+        Some(sum) => {
+            update(&Accumulate, &[&grad], &mut [sum])?;
+        }
+    }
+    Ok(())
+}
+
+/// The gradients that [`Tape::backward`] found.
+#[derive(Debug)]
+pub struct Grads {
+    tape: u64,
+    grads: Vec<Option<Tensor>>,
+    params: HashMap<ParamId, Var>,
+}
+
+impl Grads {
+    /// The gradient of a leaf; `None` if it had no influence.
+    pub fn of(&self, var: &Var) -> Option<&Tensor> {
+        let id = var.id.filter(|id| id.tape == self.tape)?;
+        self.grads[id.slot].as_ref()
+    }
+
+    /// The gradient of a parameter; `None` if it had no influence.
+    pub fn param(&self, param: &Param) -> Option<&Tensor> {
+        self.of(self.params.get(&param.id())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neocog_tensor::Device;
+    use neocog_tensor::ops::{Add, Mul, Relu};
+
+    use super::*;
+
+    fn tensor(values: &[f32]) -> Tensor {
+        Tensor::from_f32([values.len()], values, &Device::Reference).unwrap()
+    }
+
+    #[test]
+    fn an_input_used_twice_adds_up() {
+        let tape = Tape::new();
+        let x = tape.leaf(tensor(&[3.0]));
+        let square = tape.apply1(Mul, &[&x, &x]).unwrap();
+        let y = tape.apply1(Add, &[&square, &x]).unwrap();
+        let grads = tape.backward(&y).unwrap();
+        assert_eq!(grads.of(&x).unwrap().item().unwrap(), 7.0);
+    }
+
+    #[test]
+    fn a_parameter_used_twice_is_one_leaf() {
+        let p = Param::new(tensor(&[5.0]));
+        let tape = Tape::new();
+        let y = tape.apply1(Mul, &[&tape.param(&p), &tape.param(&p)]).unwrap();
+        let grads = tape.backward(&y).unwrap();
+        assert_eq!(grads.param(&p).unwrap().item().unwrap(), 10.0);
+        assert!(grads.param(&Param::new(tensor(&[1.0]))).is_none());
+    }
+
+    #[test]
+    fn nothing_is_recorded_for_prediction_or_constants() {
+        let tape = Tape::no_grad();
+        let x = tape.leaf(tensor(&[3.0]));
+        let y = tape.apply1(Relu, &[&x]).unwrap();
+        assert!(tape.inner.borrow().nodes.is_empty());
+        assert!(tape.backward(&y).is_err());
+
+        let tape = Tape::new();
+        tape.apply1(Relu, &[&Var::constant(tensor(&[3.0]))]).unwrap();
+        let x = tape.leaf(tensor(&[3.0]));
+        tape.apply1(Relu, &[&x.detach()]).unwrap();
+        assert!(tape.inner.borrow().nodes.is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_errors() {
+        let (a, b) = (Tape::new(), Tape::new());
+        let (x, y) = (a.leaf(tensor(&[1.0])), b.leaf(tensor(&[1.0])));
+        assert!(a.apply1(Add, &[&x, &y]).unwrap_err().to_string().contains("another tape"));
+        let wide = a.leaf(tensor(&[1.0, 2.0]));
+        assert!(a.backward(&wide).unwrap_err().to_string().contains("one number"));
+    }
+}

@@ -1,0 +1,111 @@
+//! Activations.
+
+use neocog_autograd::Var;
+use neocog_tensor::ops::{self, Activation};
+use neocog_tensor::{Result, Shape};
+use serde::{Deserialize, Serialize};
+
+use crate::builder::Builder;
+use crate::context::Context;
+use crate::layer::{Layer, Visitor, activate};
+use crate::register_layer;
+use crate::spec::{Example, Spec};
+
+/// Activations without parameters: the spec is the layer.
+macro_rules! activations {
+    ($($(#[$doc:meta])* $name:ident $kind:literal = $activation:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {}
+
+        impl Spec for $name {
+            const KIND: &'static str = $kind;
+
+            fn build(&self, _builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
+                Ok(Box::new(self.clone()))
+            }
+
+            fn examples() -> Vec<Example> {
+                vec![Example::new($name {}, [2, 5]), Example::new($name {}, [2, 2, 3, 3])]
+            }
+        }
+
+        register_layer!($name);
+
+        impl Layer for $name {
+            fn label(&self) -> &str {
+                Self::KIND
+            }
+
+            fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+                activate(context, input, $activation)
+            }
+
+            fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
+
+            fn as_activation(&self) -> Option<Activation> {
+                Some($activation)
+            }
+        }
+    )*};
+}
+
+activations! {
+    /// `max(x, 0)`.
+    ReLU "ReLU" = Activation::Relu;
+    /// `1 / (1 + e^-x)`.
+    Sigmoid "Sigmoid" = Activation::Sigmoid;
+    /// The hyperbolic tangent.
+    Tanh "Tanh" = Activation::Tanh;
+}
+
+/// Softmax layers: one parameter, the axis.
+macro_rules! softmaxes {
+    ($($(#[$doc:meta])* $name:ident $kind:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// The axis along which the numbers are compared.
+            pub dim: usize,
+        }
+
+        impl Spec for $name {
+            const KIND: &'static str = $kind;
+
+            fn build(&self, _builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
+                Ok(Box::new(self.clone()))
+            }
+
+            fn examples() -> Vec<Example> {
+                vec![Example::new($name { dim: 1 }, [3, 4]), Example::new($name { dim: 1 }, [2, 3, 2, 2])]
+            }
+        }
+
+        register_layer!($name);
+
+        impl Layer for $name {
+            fn label(&self) -> &str {
+                Self::KIND
+            }
+
+            fn arguments(&self) -> String {
+                format!("dim={}", self.dim)
+            }
+
+            fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+                context.tape().apply1(ops::$name { dim: self.dim }, &[input])
+            }
+
+            fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
+        }
+    )*};
+}
+
+softmaxes! {
+    /// `e^x / Σ e^x` along an axis.
+    Softmax "Softmax";
+    /// `x - ln Σ e^x` along an axis.
+    LogSoftmax "LogSoftmax";
+}

@@ -1,0 +1,100 @@
+//! Layers one after the other: what the combinators are made of.
+
+use std::collections::HashSet;
+
+use neocog_autograd::Var;
+use neocog_tensor::{Error, Result, Shape};
+use serde::{Deserialize, Serialize};
+
+use crate::builder::Builder;
+use crate::context::Context;
+use crate::layer::{Layer, Visitor};
+use crate::spec::LayerSpec;
+
+/// A layer within a combinator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Child {
+    /// Its name, under which its parameters are found. Without one it is either a function that has no parameters
+    /// and is not printed (as a call in PyTorch's `forward`), or its own children count as the outer layer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is.
+    pub layer: LayerSpec,
+}
+
+impl Child {
+    /// A layer with a name.
+    pub fn named(name: impl Into<String>, layer: impl Into<LayerSpec>) -> Self {
+        Child { name: Some(name.into()), layer: layer.into() }
+    }
+
+    /// A layer without a name.
+    pub fn unnamed(layer: impl Into<LayerSpec>) -> Self {
+        Child { name: None, layer: layer.into() }
+    }
+}
+
+/// Built layers, one after the other.
+#[derive(Debug)]
+pub(super) struct Chain(Vec<(Option<String>, Box<dyn Layer>)>);
+
+impl Chain {
+    /// Builds the layers for inputs like `input`; returns the shape of the last one's output too.
+    pub(super) fn build(children: &[Child], builder: &mut Builder, input: &Shape) -> Result<(Self, Shape)> {
+        let mut shape = *input;
+        let mut built = Vec::with_capacity(children.len());
+        for child in children {
+            let (layer, output) = builder.child(child.name.as_deref(), &child.layer, &shape)?;
+            built.push((child.name.clone(), layer));
+            shape = output;
+        }
+        Ok((Chain(built), shape))
+    }
+
+    /// Runs the layers. A layer that can takes the activation behind it in, unless someone wants to see both outputs.
+    pub(super) fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        let mut value = input.clone();
+        let mut rest = self.0.as_slice();
+        while let Some(((name, layer), behind)) = rest.split_first() {
+            let activation = behind.first().and_then(|(_, next)| next.as_activation());
+            match activation {
+                Some(activation) if layer.fuses_activation() && !context.is_observed() => {
+                    value = context.child_activated(name.as_deref(), &**layer, &value, activation)?;
+                    rest = &behind[1..];
+                }
+                _ => {
+                    value = context.child(name.as_deref(), &**layer, &value)?;
+                    rest = behind;
+                }
+            }
+        }
+        Ok(value)
+    }
+
+    pub(super) fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        for (name, layer) in &self.0 {
+            visitor.child(name.as_deref(), &**layer);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<&str>, &dyn Layer)> {
+        self.0.iter().map(|(name, layer)| (name.as_deref(), &**layer))
+    }
+}
+
+/// Checks the names of the children of one layer: they become parts of dotted names.
+pub(super) fn check_names<'a>(children: impl IntoIterator<Item = &'a Child>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for name in children.into_iter().filter_map(|c| c.name.as_deref()) {
+        if name.is_empty() || name.contains('.') {
+            return Err(Error::argument(format!(
+                "a layer's name must not be empty or contain a dot: \"{name}\""
+            )));
+        }
+        if !seen.insert(name) {
+            return Err(Error::argument(format!("two layers have the same name, \"{name}\"")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! Combinators: layers made of layers.
+
+use neocog_autograd::Var;
+use neocog_tensor::ops::{self, Activation};
+use neocog_tensor::{Error, Result, Shape};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::chain::{Chain, Child, check_names};
+use super::{BatchNorm2d, Conv2d, Linear, ReLU, Sigmoid};
+use crate::builder::Builder;
+use crate::context::Context;
+use crate::layer::{Layer, Visitor, activate};
+use crate::register_layer;
+use crate::spec::{Example, LayerSpec, Spec};
+
+/// Layers one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sequential {
+    /// What it is called where it is printed; "Sequential" if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The layers.
+    pub layers: Vec<Child>,
+}
+
+impl Sequential {
+    /// No layers yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With another name where it is printed.
+    #[must_use]
+    pub fn labelled(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// With one more layer, named.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, layer: impl Into<LayerSpec>) -> Self {
+        self.layers.push(Child::named(name, layer));
+        self
+    }
+
+    /// With one more layer, named by its number.
+    #[must_use]
+    pub fn then(self, layer: impl Into<LayerSpec>) -> Self {
+        let number = self.layers.iter().filter(|c| c.name.is_some()).count();
+        self.with(number.to_string(), layer)
+    }
+
+    /// With one more layer, without a name; see [`Child::name`].
+    #[must_use]
+    pub fn unnamed(mut self, layer: impl Into<LayerSpec>) -> Self {
+        self.layers.push(Child::unnamed(layer));
+        self
+    }
+}
+
+impl Spec for Sequential {
+    const KIND: &'static str = "Sequential";
+
+    fn build(&self, builder: &mut Builder, input: &Shape) -> Result<Box<dyn Layer>> {
+        check_names(&self.layers)?;
+        let (chain, _) = Chain::build(&self.layers, builder, input)?;
+        Ok(Box::new(BuiltSequential { label: label(&self.label, Self::KIND), chain }))
+    }
+
+    fn examples() -> Vec<Example> {
+        vec![
+            Example::new(
+                Sequential::new()
+                    .then(Conv2d::new(1, 2, 3))
+                    .then(Sigmoid {})
+                    .then(BatchNorm2d::new(2))
+                    .then(ReLU {}),
+                [3, 1, 4, 4],
+            ),
+            Example::new(Sequential::new(), [2, 3]),
+            Example::new(
+                Sequential::new()
+                    .with("in", Linear::new(3, 4))
+                    .unnamed(Sigmoid {})
+                    .with("out", Linear::new(4, 2)),
+                [2, 3],
+            ),
+        ]
+    }
+}
+
+register_layer!(Sequential);
+
+#[derive(Debug)]
+struct BuiltSequential {
+    label: String,
+    chain: Chain,
+}
+
+impl Layer for BuiltSequential {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        self.chain.forward(context, input)
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        self.chain.visit(visitor);
+    }
+}
+
+/// `activation(body(x) + shortcut(x))`; without layers, the shortcut is `x` itself. K. He, X. Zhang, S. Ren, J. Sun,
+/// "Deep residual learning for image recognition", CVPR 2016.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Residual {
+    /// What it is called where it is printed; "Residual" if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The layers of the long way.
+    pub body: Vec<Child>,
+    /// The layers of the short way.
+    #[serde(default)]
+    pub shortcut: Vec<Child>,
+    /// What is applied to the sum.
+    #[serde(default)]
+    pub activation: Option<Activation>,
+    /// The names of all named layers in the order in which they are declared and printed, where it is another than
+    /// body, then shortcut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<String>,
+}
+
+impl Spec for Residual {
+    const KIND: &'static str = "Residual";
+
+    fn build(&self, builder: &mut Builder, input: &Shape) -> Result<Box<dyn Layer>> {
+        check_names(self.body.iter().chain(&self.shortcut))?;
+        let (body, long) = Chain::build(&self.body, builder, input)?;
+        let (shortcut, short) = Chain::build(&self.shortcut, builder, input)?;
+        if long != short {
+            return Err(Error::shape(format!(
+                "the body gives {long}, but the shortcut gives {short}; a sum needs equal shapes (a 1x1 convolution in the shortcut can change channels and stride)"
+            )));
+        }
+        let mut names: Vec<&str> =
+            self.body.iter().chain(&self.shortcut).filter_map(|c| c.name.as_deref()).collect();
+        if !self.order.is_empty() {
+            let mut ordered: Vec<&str> = self.order.iter().map(String::as_str).collect();
+            ordered.sort_unstable();
+            names.sort_unstable();
+            if ordered != names {
+                return Err(Error::argument(format!(
+                    "order must hold the names {names:?}, it holds {:?}",
+                    self.order
+                )));
+            }
+        }
+        Ok(Box::new(BuiltResidual {
+            label: label(&self.label, Self::KIND),
+            body,
+            shortcut,
+            activation: self.activation,
+            order: self.order.clone(),
+        }))
+    }
+
+    fn examples() -> Vec<Example> {
+        let body = vec![
+            Child::named("conv1", Conv2d::new(2, 3, 3).padding(1)),
+            Child::named("bn1", BatchNorm2d::new(3)),
+            Child::unnamed(Sigmoid {}),
+            Child::named("conv2", Conv2d::new(3, 3, 3).padding(1)),
+        ];
+        let shortcut = vec![Child::named("conv3", Conv2d::new(2, 3, 1))];
+        let order = ["conv1", "conv2", "conv3", "bn1"].map(String::from).to_vec();
+        vec![
+            Example::new(
+                Residual { label: None, body, shortcut, activation: Some(Activation::Relu), order },
+                [2, 2, 4, 3],
+            ),
+            Example::new(
+                Residual {
+                    label: None,
+                    body: vec![Child::named("fc", Linear::new(3, 3))],
+                    shortcut: Vec::new(),
+                    activation: None,
+                    order: Vec::new(),
+                },
+                [2, 3],
+            ),
+        ]
+    }
+}
+
+register_layer!(Residual);
+
+#[derive(Debug)]
+struct BuiltResidual {
+    label: String,
+    body: Chain,
+    shortcut: Chain,
+    activation: Option<Activation>,
+    order: Vec<String>,
+}
+
+impl Layer for BuiltResidual {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        let long = self.body.forward(context, input)?;
+        let short = self.shortcut.forward(context, input)?;
+        match self.activation {
+            Some(Activation::Relu) => context.tape().apply1(ops::AddRelu, &[&long, &short]),
+            other => {
+                let sum = context.tape().apply1(ops::Add, &[&long, &short])?;
+                other.map_or(Ok(sum.clone()), |activation| activate(context, &sum, activation))
+            }
+        }
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        let mut all: Vec<_> = self.body.iter().chain(self.shortcut.iter()).collect();
+        if !self.order.is_empty() {
+            all.sort_by_key(|(name, _)| name.and_then(|n| self.order.iter().position(|o| o == n)));
+        }
+        for (name, layer) in all {
+            visitor.child(name, layer);
+        }
+    }
+}
+
+/// The outputs of several branches side by side, along one axis; a branch without layers is the input itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Concat {
+    /// What it is called where it is printed; "Concat" if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The axis; 1, the channels, if absent.
+    #[serde(default = "channels")]
+    pub dim: usize,
+    /// The layers of each branch.
+    pub branches: Vec<Vec<Child>>,
+}
+
+fn channels() -> usize {
+    1
+}
+
+impl Spec for Concat {
+    const KIND: &'static str = "Concat";
+
+    fn build(&self, builder: &mut Builder, input: &Shape) -> Result<Box<dyn Layer>> {
+        if self.branches.is_empty() {
+            return Err(Error::argument("a concat needs at least one branch"));
+        }
+        check_names(self.branches.iter().flatten())?;
+        let branches = self
+            .branches
+            .iter()
+            .map(|b| Ok(Chain::build(b, builder, input)?.0))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(BuiltConcat { label: label(&self.label, Self::KIND), dim: self.dim, branches }))
+    }
+
+    fn examples() -> Vec<Example> {
+        vec![
+            Example::new(
+                Concat {
+                    label: None,
+                    dim: 1,
+                    branches: vec![
+                        vec![],
+                        vec![Child::named("p1", Conv2d::new(2, 1, 1)), Child::unnamed(Sigmoid {})],
+                        vec![Child::named("p2", Conv2d::new(2, 2, 3).padding(1))],
+                    ],
+                },
+                [2, 2, 3, 4],
+            ),
+            Example::new(Concat { label: None, dim: 0, branches: vec![vec![], vec![]] }, [2, 3]),
+        ]
+    }
+}
+
+register_layer!(Concat);
+
+#[derive(Debug)]
+struct BuiltConcat {
+    label: String,
+    dim: usize,
+    branches: Vec<Chain>,
+}
+
+impl Layer for BuiltConcat {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        let outputs = self
+            .branches
+            .iter()
+            .map(|b| b.forward(context, input))
+            .collect::<Result<SmallVec<[Var; 4]>>>()?;
+        context.tape().apply1(ops::Concat { dim: self.dim }, &outputs.iter().collect::<SmallVec<[&Var; 4]>>())
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        self.branches.iter().for_each(|b| b.visit(visitor));
+    }
+}
+
+fn label(label: &Option<String>, kind: &str) -> String {
+    label.clone().unwrap_or_else(|| kind.to_string())
+}

@@ -1,0 +1,83 @@
+//! The layers, a file for each family.
+
+mod activation;
+mod chain;
+mod combine;
+mod conv;
+mod dropout;
+mod linear;
+mod norm;
+mod pool;
+mod shape;
+
+pub use activation::{LogSoftmax, ReLU, Sigmoid, Softmax, Tanh};
+pub use chain::Child;
+pub use combine::{Concat, Residual, Sequential};
+pub use conv::Conv2d;
+pub use dropout::Dropout;
+pub use linear::Linear;
+pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d};
+pub use pool::{AvgPool2d, GlobalAvgPool2d, MaxPool2d};
+pub use shape::{Flatten, FlattenLayer, Identity};
+
+/// A pair `[height, width]` that may be written as one number for both.
+mod pair {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a whole number that is not negative, or a pair of them")]
+    enum OneOrTwo {
+        One(usize),
+        Two([usize; 2]),
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[usize; 2], D::Error> {
+        Ok(match OneOrTwo::deserialize(deserializer)? {
+            OneOrTwo::One(both) => [both, both],
+            OneOrTwo::Two(pair) => pair,
+        })
+    }
+
+    pub(super) fn serialize<S: Serializer>(pair: &[usize; 2], serializer: S) -> Result<S::Ok, S::Error> {
+        if pair[0] == pair[1] { pair[0].serialize(serializer) } else { pair.serialize(serializer) }
+    }
+
+    /// The same for a field that may be absent.
+    pub(super) mod option {
+        use super::{Deserialize, Deserializer, OneOrTwo, Serialize, Serializer};
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<[usize; 2]>, D::Error> {
+            Ok(Option::<OneOrTwo>::deserialize(deserializer)?.map(|v| match v {
+                OneOrTwo::One(both) => [both, both],
+                OneOrTwo::Two(pair) => pair,
+            }))
+        }
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            pair: &Option<[usize; 2]>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match pair {
+                Some(pair) => super::serialize(pair, serializer),
+                None => None::<usize>.serialize(serializer),
+            }
+        }
+    }
+
+    /// As PyTorch prints a pair that the user gave as one number or as two.
+    pub(super) fn short(pair: [usize; 2]) -> String {
+        if pair[0] == pair[1] { pair[0].to_string() } else { long(pair) }
+    }
+
+    /// As PyTorch prints a pair: `(3, 3)`.
+    pub(super) fn long(pair: [usize; 2]) -> String {
+        format!("({}, {})", pair[0], pair[1])
+    }
+}
+
+/// `True` or `False`, as PyTorch prints it.
+fn python_bool(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}

@@ -1,0 +1,409 @@
+//! Batch normalisation: PyTorch's, and the notes' own.
+//!
+//! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. In training each channel is normalised by the mean and the
+//! biased variance of the batch, and running statistics take in a share of them; in prediction those take their place.
+
+use neocog_autograd::{Param, Var};
+use neocog_tensor::ops::{self, Activation};
+use neocog_tensor::{Device, Error, Result, Shape, update};
+use serde::{Deserialize, Serialize};
+
+use super::python_bool;
+use crate::builder::{Builder, Init};
+use crate::context::Context;
+use crate::layer::{Buffer, Counter, Layer, Visitor};
+use crate::register_layer;
+use crate::spec::{Example, Spec};
+
+/// PyTorch's batch norms: the same parameters, for other ranks.
+macro_rules! batch_norms {
+    ($($(#[$doc:meta])* $name:ident $kind:literal, ranks $ranks:expr, examples [$($example:expr),*];)*) => {$(
+        $(#[$doc])*
+        ///
+        /// Parameters: `weight [num_features]`, 1 at first, and `bias [num_features]`, 0 at first. Buffers:
+        /// `running_mean`, 0 at first, and `running_var`, 1 at first, which takes in the unbiased variance;
+        /// `num_batches_tracked`.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// Channels.
+            pub num_features: usize,
+            /// Added to the variance under the root.
+            #[serde(default = "default_eps")]
+            pub eps: f64,
+            /// The share of the new value in the running statistics; `null` for the mean of all batches.
+            #[serde(default = "default_momentum")]
+            pub momentum: Option<f64>,
+            /// Whether there are a weight and a bias.
+            #[serde(default = "yes")]
+            pub affine: bool,
+            /// Whether there are running statistics; without them the batch's are used in prediction too.
+            #[serde(default = "yes")]
+            pub track_running_stats: bool,
+        }
+
+        impl $name {
+            /// With PyTorch's defaults.
+            pub fn new(num_features: usize) -> Self {
+                $name {
+                    num_features,
+                    eps: default_eps(),
+                    momentum: default_momentum(),
+                    affine: true,
+                    track_running_stats: true,
+                }
+            }
+        }
+
+        impl Spec for $name {
+            const KIND: &'static str = $kind;
+
+            fn build(&self, builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
+                let $name { num_features, eps, momentum, affine, track_running_stats } = *self;
+                let config = Config {
+                    label: $kind, ranks: &$ranks, num_features, eps, momentum, affine, track_running_stats,
+                };
+                Ok(Box::new(BuiltBatchNorm::new(config, builder)?))
+            }
+
+            fn examples() -> Vec<Example> {
+                vec![$($example),*]
+            }
+        }
+
+        register_layer!($name);
+    )*};
+}
+
+fn default_eps() -> f64 {
+    1e-5
+}
+
+fn default_momentum() -> Option<f64> {
+    Some(0.1)
+}
+
+fn yes() -> bool {
+    true
+}
+
+batch_norms! {
+    /// Batch normalisation of `[n, c]` or `[n, c, l]`.
+    BatchNorm1d "BatchNorm1d", ranks [2, 3], examples [
+        Example::new(BatchNorm1d::new(3), [5, 3]),
+        Example::new(BatchNorm1d { momentum: None, ..BatchNorm1d::new(2) }, [3, 2, 4])
+    ];
+    /// Batch normalisation of `[n, c, h, w]`.
+    BatchNorm2d "BatchNorm2d", ranks [4], examples [
+        Example::new(BatchNorm2d::new(2), [3, 2, 2, 3]),
+        Example::new(BatchNorm2d { affine: false, ..BatchNorm2d::new(2) }, [2, 2, 3, 2]),
+        Example::new(BatchNorm2d { track_running_stats: false, ..BatchNorm2d::new(2) }, [2, 2, 2, 2])
+    ];
+}
+
+struct Config {
+    label: &'static str,
+    ranks: &'static [usize],
+    num_features: usize,
+    eps: f64,
+    momentum: Option<f64>,
+    affine: bool,
+    track_running_stats: bool,
+}
+
+#[derive(Debug)]
+struct BuiltBatchNorm {
+    config: Config,
+    affine: Option<(Param, Param)>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    mean: Buffer,
+    var: Buffer,
+    num_batches_tracked: Counter,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.label)
+    }
+}
+
+impl BuiltBatchNorm {
+    fn new(config: Config, builder: &Builder) -> Result<Self> {
+        let features = [config.num_features];
+        check(config.num_features, config.eps)?;
+        if config.momentum.is_some_and(|m| !(0.0..=1.0).contains(&m)) {
+            return Err(Error::argument(format!(
+                "momentum is a share from 0 to 1, not {:?}",
+                config.momentum
+            )));
+        }
+        let affine = if config.affine {
+            let weight = builder.param("weight", &features, Init::Constant(1.0))?;
+            Some((weight, builder.param("bias", &features, Init::Constant(0.0))?))
+        } else {
+            None
+        };
+        let running = if config.track_running_stats {
+            let mean = builder.buffer(&features, 0.0, true)?;
+            let var = builder.buffer(&features, 1.0, true)?;
+            Some(Running { mean, var, num_batches_tracked: Counter::default() })
+        } else {
+            None
+        };
+        Ok(BuiltBatchNorm { config, affine, running })
+    }
+
+    fn apply(&self, context: &Context<'_>, input: &Var, activation: Option<Activation>) -> Result<Var> {
+        let config = &self.config;
+        if !config.ranks.contains(&input.shape().rank()) {
+            let expected = if config.ranks == [4] { "[n, c, h, w]" } else { "[n, c] or [n, c, l]" };
+            return Err(Error::shape(format!("expected an input {expected}, found {}", input.shape())));
+        }
+        check_channels(config.num_features, input.shape())?;
+        let tape = context.tape();
+        let affine = self.affine.as_ref().map(|(w, b)| (tape.param(w), tape.param(b)));
+        match &self.running {
+            Some(running) if !context.is_training() => {
+                let [mean, var] = [&running.mean, &running.var].map(|b| Var::constant(b.value().value()));
+                eval(context, config.eps, activation, input, (&mean, &var), affine.as_ref())
+            }
+            running => {
+                let op = ops::BatchNormTrain { eps: config.eps, activation };
+                let outputs = match &affine {
+                    Some((weight, bias)) => tape.apply(op, &[input, weight, bias])?,
+                    None => tape.apply(op, &[input])?,
+                };
+                if let Some(running) = running.as_ref().filter(|_| input.tensor().device() != Device::Meta) {
+                    let batches = running.num_batches_tracked.increment();
+                    let factor = config.momentum.unwrap_or(1.0 / batches as f64);
+                    take_in(&running.mean, &running.var, &outputs, factor, true, input.shape())?;
+                }
+                Ok(outputs[0].clone())
+            }
+        }
+    }
+}
+
+impl Layer for BuiltBatchNorm {
+    fn label(&self) -> &str {
+        self.config.label
+    }
+
+    fn arguments(&self) -> String {
+        let Config { num_features, eps, momentum, affine, track_running_stats, .. } = self.config;
+        let momentum = momentum.map_or("None".to_string(), |m| m.to_string());
+        format!(
+            "{num_features}, eps={}, momentum={momentum}, affine={}, track_running_stats={}",
+            python_float(eps),
+            python_bool(affine),
+            python_bool(track_running_stats)
+        )
+    }
+
+    fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        self.apply(context, input, None)
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        if let Some((weight, bias)) = &self.affine {
+            visitor.param("weight", weight);
+            visitor.param("bias", bias);
+        }
+        if let Some(running) = &self.running {
+            visitor.buffer("running_mean", &running.mean);
+            visitor.buffer("running_var", &running.var);
+            visitor.counter("num_batches_tracked", &running.num_batches_tracked);
+        }
+    }
+
+    fn fuses_activation(&self) -> bool {
+        true
+    }
+
+    fn forward_activated(&self, context: &Context<'_>, input: &Var, activation: Activation) -> Result<Var> {
+        self.apply(context, input, Some(activation))
+    }
+}
+
+/// The notes' hand-made batch norm. It differs from PyTorch's: the moving variance takes in the biased variance and
+/// starts at 0, `momentum` is the share of the old value, the parameters have the input's rank, and the moving
+/// statistics are no part of the `state_dict`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchNorm {
+    /// Channels.
+    pub num_features: usize,
+    /// The input's rank: 2 for `[n, c]`, 4 for `[n, c, h, w]`.
+    pub num_dims: usize,
+    /// Added to the variance under the root.
+    #[serde(default = "default_eps")]
+    pub eps: f64,
+    /// The share of the old value in the moving statistics.
+    #[serde(default = "old_share")]
+    pub momentum: f64,
+}
+
+fn old_share() -> f64 {
+    0.9
+}
+
+impl BatchNorm {
+    /// With the notes' numbers.
+    pub fn new(num_features: usize, num_dims: usize) -> Self {
+        BatchNorm { num_features, num_dims, eps: default_eps(), momentum: old_share() }
+    }
+}
+
+impl Spec for BatchNorm {
+    const KIND: &'static str = "BatchNorm";
+
+    fn build(&self, builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
+        check(self.num_features, self.eps)?;
+        if !(0.0..=1.0).contains(&self.momentum) {
+            return Err(Error::argument(format!("momentum is a share from 0 to 1, not {}", self.momentum)));
+        }
+        let shape: &[usize] = match self.num_dims {
+            2 => &[1, self.num_features],
+            4 => &[1, self.num_features, 1, 1],
+            other => return Err(Error::argument(format!("num_dims must be 2 or 4, not {other}"))),
+        };
+        Ok(Box::new(BuiltByHand {
+            spec: self.clone(),
+            gamma: builder.param("gamma", shape, Init::Constant(1.0))?,
+            beta: builder.param("beta", shape, Init::Constant(0.0))?,
+            moving_mean: builder.buffer(&[self.num_features], 0.0, false)?,
+            moving_var: builder.buffer(&[self.num_features], 0.0, false)?,
+        }))
+    }
+
+    fn examples() -> Vec<Example> {
+        vec![Example::new(BatchNorm::new(3, 2), [5, 3]), Example::new(BatchNorm::new(2, 4), [3, 2, 2, 3])]
+    }
+}
+
+register_layer!(BatchNorm);
+
+#[derive(Debug)]
+struct BuiltByHand {
+    spec: BatchNorm,
+    gamma: Param,
+    beta: Param,
+    moving_mean: Buffer,
+    moving_var: Buffer,
+}
+
+impl BuiltByHand {
+    fn apply(&self, context: &Context<'_>, input: &Var, activation: Option<Activation>) -> Result<Var> {
+        let BatchNorm { num_features, num_dims, eps, momentum } = self.spec;
+        if input.shape().rank() != num_dims {
+            return Err(Error::shape(format!(
+                "expected an input with {num_dims} axes, found {}",
+                input.shape()
+            )));
+        }
+        check_channels(num_features, input.shape())?;
+        let tape = context.tape();
+        let flat = |param: &Param| {
+            tape.apply1(ops::Reshape { shape: Shape::from([num_features]) }, &[&tape.param(param)])
+        };
+        let (gamma, beta) = (flat(&self.gamma)?, flat(&self.beta)?);
+        if !context.is_training() {
+            let [mean, var] = [&self.moving_mean, &self.moving_var].map(|b| Var::constant(b.value().value()));
+            return eval(context, eps, activation, input, (&mean, &var), Some(&(gamma, beta)));
+        }
+        let outputs = tape.apply(ops::BatchNormTrain { eps, activation }, &[input, &gamma, &beta])?;
+        if input.tensor().device() != Device::Meta {
+            take_in(&self.moving_mean, &self.moving_var, &outputs, 1.0 - momentum, false, input.shape())?;
+        }
+        Ok(outputs[0].clone())
+    }
+}
+
+impl Layer for BuiltByHand {
+    fn label(&self) -> &str {
+        BatchNorm::KIND
+    }
+
+    fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        self.apply(context, input, None)
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        visitor.param("gamma", &self.gamma);
+        visitor.param("beta", &self.beta);
+        visitor.buffer("moving_mean", &self.moving_mean);
+        visitor.buffer("moving_var", &self.moving_var);
+    }
+
+    fn fuses_activation(&self) -> bool {
+        true
+    }
+
+    fn forward_activated(&self, context: &Context<'_>, input: &Var, activation: Activation) -> Result<Var> {
+        self.apply(context, input, Some(activation))
+    }
+}
+
+fn check(num_features: usize, eps: f64) -> Result<()> {
+    if num_features == 0 {
+        return Err(Error::argument("num_features must be at least 1"));
+    }
+    if !(eps >= 0.0 && eps.is_finite()) {
+        return Err(Error::argument(format!("eps must be a number that is not negative, not {eps}")));
+    }
+    Ok(())
+}
+
+fn check_channels(num_features: usize, input: &Shape) -> Result<()> {
+    if input[1] != num_features {
+        return Err(Error::shape(format!(
+            "the input has {} channels, the layer expects {num_features}; input {input}",
+            input[1]
+        )));
+    }
+    Ok(())
+}
+
+fn eval(
+    context: &Context<'_>,
+    eps: f64,
+    activation: Option<Activation>,
+    input: &Var,
+    (mean, var): (&Var, &Var),
+    affine: Option<&(Var, Var)>,
+) -> Result<Var> {
+    let op = ops::BatchNormEval { eps, activation };
+    match affine {
+        Some((weight, bias)) => context.tape().apply1(op, &[input, mean, var, weight, bias]),
+        None => context.tape().apply1(op, &[input, mean, var]),
+    }
+}
+
+/// Takes the batch's mean and variance, outputs 1 and 2 of the operation, into the running ones.
+fn take_in(
+    mean: &Buffer,
+    var: &Buffer,
+    outputs: &[Var],
+    factor: f64,
+    unbiased: bool,
+    input: &Shape,
+) -> Result<()> {
+    let count = input.elements() / input[1].max(1);
+    let op = ops::UpdateRunningStats { factor, unbiased, count };
+    let (mut mean, mut var) = (mean.value().write(), var.value().write());
+    update(&op, &[outputs[1].tensor(), outputs[2].tensor()], &mut [&mut mean, &mut var])?;
+    Ok(())
+}
+
+/// A number as Python prints it: `1e-05`.
+fn python_float(value: f64) -> String {
+    let text = format!("{value:e}");
+    match text.split_once("e-") {
+        Some((mantissa, exponent)) if value < 1e-4 && value > 0.0 => format!("{mantissa}e-{exponent:0>2}"),
+        _ => format!("{value:?}"),
+    }
+}

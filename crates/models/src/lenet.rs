@@ -1,0 +1,107 @@
+//! LeNet, and LeNet with batch norm in two forms.
+//!
+//! Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition", Proceedings
+//! of the IEEE 86 (1998); in the form of "Dive into Deep Learning", sections 5.5 and 5.10.
+
+use neocog_layers::{
+    BatchNorm, BatchNorm1d, BatchNorm2d, Conv2d, FlattenLayer, LayerSpec, Linear, MaxPool2d, Sequential,
+    Sigmoid,
+};
+
+use crate::register_model;
+use crate::registry::{Expected, Model, Optimizer, Recipe};
+
+/// LeNet: two convolutions and three linear layers with sigmoids; 44,426 parameters.
+pub fn lenet(in_channels: usize, classes: usize) -> LayerSpec {
+    let conv = Sequential::new()
+        .then(Conv2d::new(in_channels, 6, 5))
+        .then(Sigmoid {})
+        .then(MaxPool2d::new(2, 2))
+        .then(Conv2d::new(6, 16, 5))
+        .then(Sigmoid {})
+        .then(MaxPool2d::new(2, 2));
+    let fc = Sequential::new()
+        .then(Linear::new(16 * 4 * 4, 120))
+        .then(Sigmoid {})
+        .then(Linear::new(120, 84))
+        .then(Sigmoid {})
+        .then(Linear::new(84, classes));
+    Sequential::new().labelled("LeNet").with("conv", conv).unnamed(FlattenLayer {}).with("fc", fc).into()
+}
+
+/// LeNet with batch norm after each layer but the last; 44,878 parameters.
+pub fn lenet_bn(in_channels: usize, classes: usize) -> LayerSpec {
+    with_batch_norm(in_channels, classes, |features, dims| match dims {
+        2 => BatchNorm1d::new(features).into(),
+        _ => BatchNorm2d::new(features).into(),
+    })
+}
+
+/// [`lenet_bn`] with the notes' hand-made batch norm.
+pub fn lenet_bn_scratch(in_channels: usize, classes: usize) -> LayerSpec {
+    with_batch_norm(in_channels, classes, |features, dims| BatchNorm::new(features, dims).into())
+}
+
+fn with_batch_norm(
+    in_channels: usize,
+    classes: usize,
+    norm: impl Fn(usize, usize) -> LayerSpec,
+) -> LayerSpec {
+    Sequential::new()
+        .then(Conv2d::new(in_channels, 6, 5))
+        .then(norm(6, 4))
+        .then(Sigmoid {})
+        .then(MaxPool2d::new(2, 2))
+        .then(Conv2d::new(6, 16, 5))
+        .then(norm(16, 4))
+        .then(Sigmoid {})
+        .then(MaxPool2d::new(2, 2))
+        .then(FlattenLayer {})
+        .then(Linear::new(16 * 4 * 4, 120))
+        .then(norm(120, 2))
+        .then(Sigmoid {})
+        .then(Linear::new(120, 84))
+        .then(norm(84, 2))
+        .then(Sigmoid {})
+        .then(Linear::new(84, classes))
+        .into()
+}
+
+const RECIPE: Recipe = Recipe {
+    input: [1, 28, 28],
+    classes: 10,
+    batch: 256,
+    epochs: 5,
+    learning_rate: 0.001,
+    optimizer: Optimizer::Adam,
+    bench_batch: 256,
+};
+
+const BATCH_NORM_RESULT: Expected = Expected { train_accuracy: 0.89, test_accuracy: 0.858, best_epoch: true };
+
+register_model!(Model {
+    name: "lenet",
+    crate_name: env!("CARGO_PKG_NAME"),
+    about: "LeNet (LeCun et al. 1998) with sigmoids and max pooling",
+    build: || lenet(1, 10),
+    recipe: RECIPE,
+    expected: Some(Expected { train_accuracy: 0.755, test_accuracy: 0.754, best_epoch: false }),
+});
+
+register_model!(Model {
+    name: "lenet_bn",
+    crate_name: env!("CARGO_PKG_NAME"),
+    about: "LeNet with batch normalisation (Ioffe and Szegedy 2015)",
+    build: || lenet_bn(1, 10),
+    recipe: RECIPE,
+    expected: Some(BATCH_NORM_RESULT),
+});
+
+register_model!(Model {
+    name: "lenet_bn_scratch",
+    crate_name: env!("CARGO_PKG_NAME"),
+    about: "LeNet with the notes' hand-made batch normalisation",
+    build: || lenet_bn_scratch(1, 10),
+    recipe: RECIPE,
+    expected: Some(BATCH_NORM_RESULT),
+});

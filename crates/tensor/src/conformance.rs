@@ -1,0 +1,284 @@
+//! Holds operations to their contract, by the cases that they submit.
+//!
+//! [`check_device`] runs a case on a device and compares it with the reference: outputs are filled with NaN before,
+//! so that an element left unwritten shows, and the memory behind each output is guarded. [`check_gradient`] compares
+//! an operation's gradient with central differences, in double precision. Tests of a crate that registers operations
+//! call [`check_all`] once.
+
+use std::fmt;
+
+use crate::cases::{Case, registered_ops};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, Tensors};
+use crate::run::{run, update};
+use crate::shape::{Shape, Shapes};
+use crate::tensor::Tensor;
+use crate::view::{View, ViewMut};
+
+/// What [`check_all`] has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// How many operations.
+    pub ops: usize,
+    /// How many cases.
+    pub cases: usize,
+    /// How many of them had their gradient checked.
+    pub gradients: usize,
+    /// What is wrong, a line each.
+    pub failures: Vec<String>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} operations, {} cases, {} gradients, {} failures",
+            self.ops,
+            self.cases,
+            self.gradients,
+            self.failures.len()
+        )?;
+        self.failures.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+/// Checks all cases of all registered operations on `device`, and their gradients.
+pub fn check_all(device: &Device) -> Summary {
+    let mut summary = Summary::default();
+    for entry in registered_ops() {
+        summary.ops += 1;
+        for case in (entry.cases)() {
+            summary.cases += 1;
+            let name = format!("{} ({}): {}", entry.name, entry.crate_name, case.name);
+            if let Err(e) = check_device(&case, device) {
+                summary.failures.push(format!("{name}: on {device}: {e}"));
+            }
+            if case.check_gradient {
+                summary.gradients += 1;
+                if let Err(e) = check_gradient(&case) {
+                    summary.failures.push(format!("{name}: gradient: {e}"));
+                }
+            }
+        }
+    }
+    summary
+}
+
+/// The values of a case's inputs, and of its state, in single precision.
+fn values_of(case: &Case) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+    let inputs = case.inputs.iter().enumerate().map(|(i, x)| x.make(i as u64 + 1)).collect();
+    let state = case.state.iter().enumerate().map(|(i, x)| x.make(i as u64 + 1001)).collect();
+    (inputs, state)
+}
+
+fn shapes_of(case: &Case) -> Vec<Shape> {
+    case.inputs.iter().map(|x| x.shape).collect()
+}
+
+/// Runs a case on `device` and compares all outputs with the reference.
+///
+/// # Errors
+/// When an output deviates by more than the case's tolerance, is left unwritten, or is written outside.
+pub fn check_device(case: &Case, device: &Device) -> Result<()> {
+    let (inputs, state) = values_of(case);
+    let shapes = shapes_of(case);
+    let output_shapes = case.op.infer(&shapes)?;
+    let exact = run_reference(case, &inputs, &state, &output_shapes);
+    let got = match device {
+        Device::Cpu => run_cpu(case, &inputs, &state, &output_shapes)?,
+        other => run_through_tensors(case, &inputs, &state, other)?,
+    };
+    for (k, (got, exact)) in got.iter().zip(&exact).enumerate() {
+        let largest = exact.iter().filter(|v| v.is_finite()).fold(0.0f64, |a, v| a.max(v.abs()));
+        for (i, (&g, &e)) in got.iter().zip(exact).enumerate() {
+            let same = g == e || g.is_nan() && e.is_nan() || (g - e).abs() <= case.tolerance * largest;
+            if !same {
+                return Err(Error::new(
+                    crate::ErrorKind::Diverged,
+                    format!(
+                        "output {k} {}: element {:?} is {g:e}, the reference has {e:e} (allowed {:e}; NaN may mean that it was not written)",
+                        output_shapes[k],
+                        output_shapes[k].unravel(i),
+                        case.tolerance * largest
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run_reference(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape]) -> Vec<Vec<f64>> {
+    let wide: Vec<Vec<f64>> = inputs.iter().map(|v| v.iter().map(|&x| f64::from(x)).collect()).collect();
+    let views: Vec<View<'_, f64>> =
+        case.inputs.iter().zip(&wide).map(|(x, v)| View { shape: &x.shape, data: v }).collect();
+    let mut outputs: Vec<Vec<f64>> = shapes.iter().map(|s| vec![f64::NAN; s.elements()]).collect();
+    for (out, old) in outputs.iter_mut().zip(state) {
+        out.iter_mut().zip(old).for_each(|(o, &v)| *o = f64::from(v));
+    }
+    let mut views_mut: Vec<ViewMut<'_, f64>> =
+        outputs.iter_mut().zip(shapes).map(|(v, shape)| ViewMut { shape, data: v }).collect();
+    case.op.reference(&views, &mut views_mut);
+    outputs
+}
+
+fn run_cpu(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape]) -> Result<Vec<Vec<f64>>> {
+    const GUARD: usize = 64;
+    const SENTINEL: f32 = -7.25e33;
+    let views: Vec<View<'_, f32>> =
+        case.inputs.iter().zip(inputs).map(|(x, v)| View { shape: &x.shape, data: v }).collect();
+    let mut outputs: Vec<Vec<f32>> = shapes
+        .iter()
+        .map(|s| {
+            let mut v = vec![SENTINEL; s.elements() + 2 * GUARD];
+            v[GUARD..GUARD + s.elements()].fill(f32::NAN);
+            v
+        })
+        .collect();
+    for (out, old) in outputs.iter_mut().zip(state) {
+        out[GUARD..GUARD + old.len()].copy_from_slice(old);
+    }
+    let mut views_mut: Vec<ViewMut<'_, f32>> = outputs
+        .iter_mut()
+        .zip(shapes)
+        .map(|(v, shape)| ViewMut { shape, data: &mut v[GUARD..GUARD + shape.elements()] })
+        .collect();
+    case.op.cpu(&views, &mut views_mut, &Scratch::new());
+    for (k, (out, shape)) in outputs.iter().zip(shapes).enumerate() {
+        let outside = out[..GUARD].iter().chain(&out[GUARD + shape.elements()..]);
+        if outside.into_iter().any(|v| *v != SENTINEL) {
+            return Err(Error::new(
+                crate::ErrorKind::Diverged,
+                format!("the kernel wrote outside of output {k}"),
+            ));
+        }
+    }
+    Ok(outputs
+        .iter()
+        .zip(shapes)
+        .map(|(v, s)| v[GUARD..GUARD + s.elements()].iter().map(|&x| f64::from(x)).collect())
+        .collect())
+}
+
+fn run_through_tensors(
+    case: &Case,
+    inputs: &[Vec<f32>],
+    state: &[Vec<f32>],
+    device: &Device,
+) -> Result<Vec<Vec<f64>>> {
+    let on_device = |specs: &[crate::cases::CaseInput], values: &[Vec<f32>]| -> Result<Vec<Tensor>> {
+        specs.iter().zip(values).map(|(x, v)| Tensor::from_f32(x.shape, v, device)).collect()
+    };
+    let inputs = on_device(&case.inputs, inputs)?;
+    let mut state = on_device(&case.state, state)?;
+    let refs: Vec<&Tensor> = inputs.iter().collect();
+    let fresh = update(&*case.op, &refs, &mut state.iter_mut().collect::<Vec<_>>())?;
+    state.iter().chain(&fresh).map(Tensor::to_f64).collect()
+}
+
+/// Compares the gradient of a case with central differences, in double precision.
+///
+/// # Errors
+/// When an element deviates by more than 1e-6 of the largest.
+pub fn check_gradient(case: &Case) -> Result<()> {
+    const STEP: f64 = 1e-5;
+    const TOLERANCE: f64 = 1e-6;
+    let op = &*case.op;
+    let device = Device::Reference;
+    let (values, _) = values_of(case);
+    let inputs: Vec<Tensor> = case
+        .inputs
+        .iter()
+        .zip(&values)
+        .map(|(x, v)| Tensor::from_f32(x.shape, v, &device))
+        .collect::<Result<_>>()?;
+    let run_all = |inputs: &[Tensor]| run(op, &inputs.iter().collect::<Vec<_>>());
+    let outputs = run_all(&inputs)?;
+
+    // The function to differentiate: the first output times fixed numbers.
+    let direction = crate::cases::CaseInput::uniform(*outputs[0].shape()).make(77);
+    let dy = Tensor::from_f32(*outputs[0].shape(), &direction, &device)?;
+    let value = |outputs: &Tensors| -> Result<f64> {
+        Ok(outputs[0].to_f64()?.iter().zip(&direction).map(|(y, &d)| y * f64::from(d)).sum())
+    };
+
+    let keeps = op.keeps();
+    let needs: Vec<bool> = case.inputs.iter().map(|x| x.differentiable).collect();
+    let mut output_grads = vec![None; outputs.len()];
+    output_grads[0] = Some(dy);
+    let output_shapes: Shapes = outputs.iter().map(|t| *t.shape()).collect();
+    let grads = op.grad(&Gradient {
+        input_shapes: &shapes_of(case),
+        output_shapes: &output_shapes,
+        inputs: &inputs
+            .iter()
+            .enumerate()
+            .map(|(i, t)| keeps.keeps_input(i).then(|| t.clone()))
+            .collect::<Vec<_>>(),
+        outputs: &outputs
+            .iter()
+            .enumerate()
+            .map(|(i, t)| keeps.keeps_output(i).then(|| t.clone()))
+            .collect::<Vec<_>>(),
+        output_grads: &output_grads,
+        needs: &needs,
+    })?;
+    if grads.len() != inputs.len() {
+        return Err(Error::shape(format!("{} gradients for {} inputs", grads.len(), inputs.len())));
+    }
+
+    for (k, grad) in grads.iter().enumerate().filter(|(k, _)| needs[*k]) {
+        let Some(grad) = grad else {
+            return Err(Error::shape(format!("input {k} is differentiable but got no gradient")));
+        };
+        if grad.shape() != inputs[k].shape() {
+            return Err(Error::shape(format!(
+                "the gradient of input {k} is {}, the input {}",
+                grad.shape(),
+                inputs[k].shape()
+            )));
+        }
+        let analytic = grad.to_f64()?;
+        let base = inputs[k].to_f64()?;
+        let mut numeric = Vec::with_capacity(base.len());
+        for i in 0..base.len() {
+            let at = |shift: f64| -> Result<f64> {
+                let mut moved = base.clone();
+                moved[i] += shift;
+                let mut inputs = inputs.clone();
+                inputs[k] = Tensor::from_f64(*inputs[k].shape(), &moved, &device)?;
+                value(&run_all(&inputs)?)
+            };
+            numeric.push((at(STEP)? - at(-STEP)?) / (2.0 * STEP));
+        }
+        let largest = numeric.iter().fold(1e-3f64, |a, v| a.max(v.abs()));
+        for (i, (a, n)) in analytic.iter().zip(&numeric).enumerate() {
+            if !((a - n).abs() <= TOLERANCE * largest) {
+                return Err(Error::new(
+                    crate::ErrorKind::Diverged,
+                    format!(
+                        "input {k}, element {:?}: the gradient is {a:e}, differences give {n:e}",
+                        inputs[k].shape().unravel(i)
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_operations_hold_on_every_device() {
+        for device in [Device::Cpu, Device::Reference] {
+            let summary = check_all(&device);
+            assert!(summary.failures.is_empty(), "{device}: {summary}");
+            assert!(summary.ops >= 6 && summary.gradients > 0, "{summary}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The operation: a computation with its kernels and its gradient rule. The one mechanism, the same for the
+//! operations here and for those of other crates.
+
+use std::fmt::Debug;
+
+use smallvec::SmallVec;
+
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::shape::{Shape, Shapes};
+use crate::tensor::Tensor;
+use crate::view::{View, ViewMut};
+
+/// A short list of tensors, inline for up to two.
+pub type Tensors = SmallVec<[Tensor; 2]>;
+
+/// Gradients of an operation's inputs, in their order; `None` where there is none or none is needed.
+pub type InputGrads = SmallVec<[Option<Tensor>; 4]>;
+
+/// A computation on tensors.
+///
+/// * [`infer`](Op::infer) is the only check of shapes: what the user got wrong becomes an error there, so the
+///   kernels cannot fail.
+/// * [`reference`](Op::reference) is the definition: plain nested loops in double precision, obviously right.
+/// * Kernels get their outputs and scratch handed in and allocate nothing. Outputs hold unspecified values, and
+///   every element of them must be written.
+/// * Some outputs may be *state*, updated in place ([`state_outputs`](Op::state_outputs)): a parameter in an
+///   optimizer's step. State holds its old values when the kernel is called.
+/// * The gradient is written as other operations, so it runs on every device.
+/// * The same inputs give the same bits, whatever the number of threads: work is split by the shapes alone.
+pub trait Op: Debug + Send + Sync + 'static {
+    /// The name in lower case with underscores, as PyTorch has it where it does.
+    fn name(&self) -> &'static str;
+
+    /// The shapes of all outputs (state included), or what is wrong with the inputs.
+    ///
+    /// # Errors
+    /// When the number of inputs or their shapes do not fit.
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes>;
+
+    /// The definition, in double precision.
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]);
+
+    /// The kernel of the CPU device, in single precision.
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch);
+
+    /// Which inputs and outputs the gradient wants to see again.
+    fn keeps(&self) -> Keeps;
+
+    /// The gradients of the inputs, from those of the outputs. An operation that has none says so with
+    /// [`no_gradient`].
+    ///
+    /// # Errors
+    /// When the operation has no gradient, or a device fails.
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads>;
+
+    /// How many of the outputs, from the first, are state that is updated in place.
+    fn state_outputs(&self) -> usize {
+        0
+    }
+
+    /// Whether the only output is the first input in another shape: then it shares the input's memory, and no kernel
+    /// runs.
+    fn reshapes(&self) -> bool {
+        false
+    }
+
+    /// Multiply-adds of one run, the usual count of work for convolutions and products; 0 for all else.
+    fn multiply_adds(&self, _inputs: &[Shape], _outputs: &[Shape]) -> u64 {
+        0
+    }
+}
+
+/// The error for [`Op::grad`] of an operation without a gradient.
+///
+/// # Errors
+/// Always.
+pub fn no_gradient<T>(op: &dyn Op) -> Result<T> {
+    Err(Error::argument(format!("the operation {} has no gradient", op.name())))
+}
+
+/// Checks the number of inputs; for use in [`Op::infer`].
+///
+/// # Errors
+/// When it is another.
+pub fn expect_inputs<const N: usize>(op: &dyn Op, inputs: &[Shape]) -> Result<[Shape; N]> {
+    inputs.try_into().map_err(|_| {
+        Error::argument(format!("{} takes {N} inputs, {} were given: {inputs:?}", op.name(), inputs.len()))
+    })
+}
+
+/// Which inputs and outputs an operation's gradient wants to see again. Memory is a feature: a relu keeps its
+/// output only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keeps {
+    inputs: u32,
+    outputs: u32,
+}
+
+impl Keeps {
+    /// Nothing: the gradient is made of the outputs' gradients and the shapes.
+    pub const NOTHING: Keeps = Keeps { inputs: 0, outputs: 0 };
+
+    /// These inputs, by position.
+    #[must_use]
+    pub const fn inputs(mut self, positions: &[usize]) -> Self {
+        let mut i = 0;
+        while i < positions.len() {
+            self.inputs |= 1 << positions[i];
+            i += 1;
+        }
+        self
+    }
+
+    /// These outputs, by position.
+    #[must_use]
+    pub const fn outputs(mut self, positions: &[usize]) -> Self {
+        let mut i = 0;
+        while i < positions.len() {
+            self.outputs |= 1 << positions[i];
+            i += 1;
+        }
+        self
+    }
+
+    /// Whether input `position` is kept.
+    pub const fn keeps_input(&self, position: usize) -> bool {
+        self.inputs >> position & 1 == 1
+    }
+
+    /// Whether output `position` is kept.
+    pub const fn keeps_output(&self, position: usize) -> bool {
+        self.outputs >> position & 1 == 1
+    }
+}
+
+/// What an operation's gradient has to work with.
+#[derive(Debug)]
+pub struct Gradient<'a> {
+    /// The shapes of all inputs.
+    pub input_shapes: &'a [Shape],
+    /// The shapes of all outputs.
+    pub output_shapes: &'a [Shape],
+    /// The inputs; those that [`Op::keeps`] does not name are `None`.
+    pub inputs: &'a [Option<Tensor>],
+    /// The outputs; those that [`Op::keeps`] does not name are `None`.
+    pub outputs: &'a [Option<Tensor>],
+    /// The gradients of the outputs; `None` where an output had no influence.
+    pub output_grads: &'a [Option<Tensor>],
+    /// Which inputs need a gradient at all.
+    pub needs: &'a [bool],
+}
+
+impl Gradient<'_> {
+    /// A kept input.
+    ///
+    /// # Panics
+    /// When [`Op::keeps`] does not name it.
+    pub fn input(&self, position: usize) -> &Tensor {
+        self.inputs[position].as_ref().expect("Op::keeps names the inputs that the gradient uses")
+    }
+
+    /// A kept output.
+    ///
+    /// # Panics
+    /// When [`Op::keeps`] does not name it.
+    pub fn output(&self, position: usize) -> &Tensor {
+        self.outputs[position].as_ref().expect("Op::keeps names the outputs that the gradient uses")
+    }
+
+    /// The gradient of the first output.
+    ///
+    /// # Panics
+    /// When it had no influence; gradients are only asked for where some output had, so an operation with one
+    /// differentiable output may rely on it.
+    pub fn output_grad(&self) -> &Tensor {
+        self.output_grads[0].as_ref().expect("a gradient is only asked for where the output had influence")
+    }
+
+    /// `make()` if input `position` needs a gradient.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn if_needed(
+        &self,
+        position: usize,
+        make: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        if self.needs[position] { make().map(Some) } else { Ok(None) }
+    }
+}

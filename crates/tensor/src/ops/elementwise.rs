@@ -1,0 +1,186 @@
+//! Elementwise operations, one line each in a table.
+//!
+//! An expression is written once, in terms of [`Real`]: compiled for a double it is the reference, for vectors of
+//! floats the CPU's kernel; its text is kept for devices that compile their kernels at run time. In it, `c(1.0)` is a
+//! constant.
+
+use smallvec::smallvec;
+
+use crate::cases::{Case, CaseInput};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::parallel::{CHUNK, for_each_chunk};
+use crate::register_op;
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::simd::{Kernel, Real, Simd, dispatch};
+use crate::view::{View, ViewMut};
+
+/// A function of `N` numbers, applied element by element.
+pub(crate) trait Expression<const N: usize> {
+    /// Its text, in the names that the kernels of every device define.
+    #[allow(dead_code, reason = "for devices that compile their kernels at run time")]
+    const SOURCE: &'static str;
+    /// Its value.
+    fn eval<R: Real>(args: [R; N]) -> R;
+}
+
+/// The table: an activation, its expression, and its gradient as an expression of the output `y` and `dy`.
+macro_rules! activations {
+    ($(
+        $(#[$doc:meta])* $op:ident $name:literal ($c:ident; $x:ident) = $value:expr;
+        $grad:ident $grad_name:literal ($gc:ident; $y:ident, $dy:ident) = $grad_value:expr;
+    )*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+
+        #[doc = concat!("The gradient of [`", stringify!($op), "`]: inputs `y`, its output, and `dy`, of the same shape.")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $grad;
+
+        elementwise!($op $name ($c; $x) = $value);
+        elementwise!($grad $grad_name ($gc; $y, $dy) = $grad_value);
+
+        impl ElementwiseGrad for $op {
+            fn keeps() -> Keeps {
+                Keeps::NOTHING.outputs(&[0])
+            }
+            fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+                Ok(smallvec![node.if_needed(0, || run1(&$grad, &[node.output(0), node.output_grad()]))?])
+            }
+        }
+
+        impl ElementwiseGrad for $grad {
+            fn keeps() -> Keeps {
+                Keeps::NOTHING
+            }
+            fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+                no_gradient(self)
+            }
+        }
+
+        register_op!($name, || {
+            [vec![], vec![1], vec![3, 7], vec![2, 3, 5, 4], vec![CHUNK * 2 + 5]].into_iter().map(|shape| {
+                let shape = Shape::new(&shape).expect("a small shape");
+                let case = Case::new(shape.to_string(), $op, [CaseInput::distinct(shape)]);
+                if shape.elements() > 1000 { case.without_gradient() } else { case }
+            }).collect()
+        });
+        register_op!($grad_name, || {
+            let shape = Shape::from([3, 19]);
+            vec![Case::new("as of an output", $grad, [CaseInput::between(shape, 0.0, 1.0), CaseInput::uniform(shape)])
+                .without_gradient()]
+        });
+    )*};
+}
+
+/// Makes an operation of an expression.
+macro_rules! elementwise {
+    ($op:ident $name:literal ($c:ident; $($x:ident),+) = $value:expr) => {
+        impl Expression<{ [$(stringify!($x)),+].len() }> for $op {
+            const SOURCE: &'static str = stringify!($value);
+            #[inline(always)]
+            fn eval<R: Real>([$($x),+]: [R; [$(stringify!($x)),+].len()]) -> R {
+                #[allow(unused_variables, reason = "not every expression has a constant")]
+                let $c = R::constant;
+                $value
+            }
+        }
+
+        impl Op for $op {
+            fn name(&self) -> &'static str {
+                $name
+            }
+            fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+                same_shapes(expect_inputs::<{ [$(stringify!($x)),+].len() }>(self, inputs)?)
+            }
+            fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+                for i in 0..outputs[0].data.len() {
+                    outputs[0].data[i] = Self::eval(std::array::from_fn(|k| inputs[k].data[i]));
+                }
+            }
+            fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                apply::<Self, { [$(stringify!($x)),+].len() }>(std::array::from_fn(|k| inputs[k].data), outputs[0].data);
+            }
+            fn keeps(&self) -> Keeps {
+                <Self as ElementwiseGrad>::keeps()
+            }
+            fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+                ElementwiseGrad::grad(self, node)
+            }
+        }
+    };
+}
+
+/// The gradient rule of an elementwise operation.
+trait ElementwiseGrad {
+    fn keeps() -> Keeps;
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads>;
+}
+
+activations! {
+    /// `y = max(x, 0)`; the gradient at 0 is 0.
+    Relu "relu" (c; x) = max(c(0.0), x);
+    ReluGrad "relu_grad" (c; y, dy) = select_gt(y, c(0.0), dy, c(0.0));
+
+    /// `y = 1 / (1 + e^-x)`.
+    Sigmoid "sigmoid" (c; x) = c(1.0) / (c(1.0) + exp(-x));
+    SigmoidGrad "sigmoid_grad" (c; y, dy) = dy * y * (c(1.0) - y);
+
+    /// `y = tanh(x)`.
+    Tanh "tanh" (c; x) = tanh(x);
+    TanhGrad "tanh_grad" (c; y, dy) = dy * (c(1.0) - y * y);
+}
+
+fn max<R: Real>(a: R, b: R) -> R {
+    a.max(b)
+}
+
+fn exp<R: Real>(x: R) -> R {
+    x.exp()
+}
+
+fn tanh<R: Real>(x: R) -> R {
+    x.tanh()
+}
+
+fn select_gt<R: Real>(a: R, b: R, x: R, y: R) -> R {
+    R::select_gt(a, b, x, y)
+}
+
+fn same_shapes<const N: usize>(inputs: [Shape; N]) -> Result<Shapes> {
+    match inputs.iter().position(|s| *s != inputs[0]) {
+        None => Ok(smallvec![inputs[0]]),
+        Some(i) => Err(Error::shape(format!("input 0 is {}, but input {i} is {}", inputs[0], inputs[i]))),
+    }
+}
+
+/// `out[i] = E(inputs[0][i], …)`, on all threads.
+pub(crate) fn apply<E: Expression<N>, const N: usize>(inputs: [&[f32]; N], out: &mut [f32]) {
+    for_each_chunk(out, CHUNK, |start, out| {
+        let inputs = inputs.map(|x| &x[start..start + out.len()]);
+        dispatch(Apply::<E, N> { inputs, out, expression: std::marker::PhantomData });
+    });
+}
+
+struct Apply<'a, E, const N: usize> {
+    inputs: [&'a [f32]; N],
+    out: &'a mut [f32],
+    expression: std::marker::PhantomData<E>,
+}
+
+impl<E: Expression<N>, const N: usize> Kernel for Apply<'_, E, N> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let whole = self.out.len() / S::LANES * S::LANES;
+        let mut i = 0;
+        while i < whole {
+            E::eval(self.inputs.map(|x| S::from_slice(&x[i..]))).to_slice(&mut self.out[i..]);
+            i += S::LANES;
+        }
+        E::eval(self.inputs.map(|x| S::from_short_slice(&x[whole..]))).to_short_slice(&mut self.out[whole..]);
+    }
+}

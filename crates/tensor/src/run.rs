@@ -1,0 +1,143 @@
+//! Runs operations: the one place where outputs are allocated and a device is chosen.
+
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::device::Device;
+use crate::error::{At, Error, Result};
+use crate::memory::{Buffer, Scratch};
+use crate::op::{Op, Tensors};
+use crate::shape::{Shape, Shapes};
+use crate::tensor::{Storage, Tensor};
+use crate::view::{View, ViewMut};
+
+/// Runs `op` on the device of its inputs and returns its outputs.
+///
+/// # Errors
+/// When the shapes do not fit, the inputs are on different devices, or a device fails.
+///
+/// # Panics
+/// When the operation updates state: that is what [`update`] is for.
+pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensors> {
+    assert_eq!(op.state_outputs(), 0, "{} updates state: run it with `update`", op.name());
+    let (device, shapes) = prepare(op, inputs)?;
+    Ok(execute(op, inputs, &mut [], &shapes, &device))
+}
+
+/// Runs an operation with one output.
+///
+/// # Errors
+/// As [`run`].
+///
+/// # Panics
+/// When the operation has another number of outputs.
+pub fn run1(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
+    let mut outputs = run(op, inputs)?;
+    assert_eq!(outputs.len(), 1, "{} has {} outputs", op.name(), outputs.len());
+    Ok(outputs.remove(0))
+}
+
+/// Runs an operation that updates `state` in place and returns its other outputs. State that is shared with
+/// other tensors is copied first: they keep the old values.
+///
+/// # Errors
+/// As [`run`]; also when the state has not the shapes that the operation expects.
+pub fn update(op: &dyn Op, inputs: &[&Tensor], state: &mut [&mut Tensor]) -> Result<Tensors> {
+    let (device, shapes) = prepare(op, inputs)?;
+    if state.len() != op.state_outputs() {
+        return Err(Error::argument(format!(
+            "{} updates {} tensors, {} were given",
+            op.name(),
+            op.state_outputs(),
+            state.len()
+        )));
+    }
+    for (i, (have, expected)) in state.iter().zip(&shapes).enumerate() {
+        if have.shape() != expected || have.device() != device {
+            return Err(Error::shape(format!(
+                "state {i} of {} should be {expected} on {device}, it is {} on {}",
+                op.name(),
+                have.shape(),
+                have.device()
+            )));
+        }
+    }
+    Ok(execute(op, inputs, state, &shapes, &device))
+}
+
+fn prepare(op: &dyn Op, inputs: &[&Tensor]) -> Result<(Device, Shapes)> {
+    let device = common_device(op, inputs)?;
+    let input_shapes: Shapes = inputs.iter().map(|t| *t.shape()).collect();
+    let shapes = op.infer(&input_shapes).at(|| op.name())?;
+    Ok((device, shapes))
+}
+
+fn common_device(op: &dyn Op, inputs: &[&Tensor]) -> Result<Device> {
+    let Some(first) = inputs.first() else {
+        return Err(Error::argument(format!("{} needs at least one input", op.name())));
+    };
+    if inputs.iter().any(|t| t.device() == Device::Meta) {
+        return Ok(Device::Meta);
+    }
+    let device = first.device();
+    match inputs.iter().position(|t| t.device() != device) {
+        None => Ok(device),
+        Some(i) => Err(Error::device(format!(
+            "the inputs of {} are on different devices: input 0 on {device}, input {i} on {}; move them with to_device",
+            op.name(),
+            inputs[i].device()
+        ))),
+    }
+}
+
+fn execute(
+    op: &dyn Op,
+    inputs: &[&Tensor],
+    state: &mut [&mut Tensor],
+    shapes: &[Shape],
+    device: &Device,
+) -> Tensors {
+    let fresh = &shapes[state.len()..];
+    if op.reshapes() {
+        let same =
+            inputs[0].reshape(fresh[0]).expect("an operation that reshapes keeps the number of elements");
+        return smallvec![same];
+    }
+    match device {
+        Device::Meta => fresh.iter().map(|&s| Tensor::new(s, Storage::Meta)).collect(),
+        Device::Reference => {
+            let views: SmallVec<[View<'_, f64>; 6]> =
+                inputs.iter().map(|t| View { shape: t.shape(), data: t.reference() }).collect();
+            let mut made: Vec<Vec<f64>> = fresh.iter().map(|s| vec![0.0; s.elements()]).collect();
+            let mut outputs: SmallVec<[ViewMut<'_, f64>; 4]> = state
+                .iter_mut()
+                .map(|t| t.reference_mut())
+                .chain(made.iter_mut().map(Vec::as_mut_slice))
+                .zip(shapes)
+                .map(|(data, shape)| ViewMut { shape, data })
+                .collect();
+            op.reference(&views, &mut outputs);
+            drop(outputs);
+            made.into_iter()
+                .zip(fresh)
+                .map(|(v, &s)| Tensor::new(s, Storage::Reference(Arc::new(v))))
+                .collect()
+        }
+        Device::Cpu => {
+            let views: SmallVec<[View<'_, f32>; 6]> =
+                inputs.iter().map(|t| View { shape: t.shape(), data: t.cpu() }).collect();
+            let mut made: SmallVec<[Buffer; 4]> = fresh.iter().map(|s| Buffer::new(s.elements())).collect();
+            let mut outputs: SmallVec<[ViewMut<'_, f32>; 4]> = state
+                .iter_mut()
+                .map(|t| t.cpu_mut())
+                .chain(made.iter_mut().map(|b| &mut **b))
+                .zip(shapes)
+                .map(|(data, shape)| ViewMut { shape, data })
+                .collect();
+            op.cpu(&views, &mut outputs, &Scratch::new());
+            drop(outputs);
+            made.into_iter().zip(fresh).map(|(b, &s)| Tensor::new(s, Storage::Cpu(Arc::new(b)))).collect()
+        }
+    }
+}

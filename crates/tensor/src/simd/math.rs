@@ -1,0 +1,202 @@
+//! Functions of a real number, the same text for a single double (the reference) and for vectors of floats.
+//!
+//! `exp` and `tanh` of floats follow the plan of S. Moshier's Cephes library: reduction of the argument, then a
+//! polynomial. Their error stays within 2 units in the last place, which a test holds.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::Simd;
+
+/// What elementwise expressions are written in: [`f64`] on the reference, vectors of floats on the CPU.
+pub trait Real:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+{
+    /// A constant.
+    fn constant(value: f64) -> Self;
+    /// The larger; `other` if either is not a number.
+    fn max(self, other: Self) -> Self;
+    /// The smaller; `other` if either is not a number.
+    fn min(self, other: Self) -> Self;
+    /// Without the sign.
+    fn abs(self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
+    /// `e^self`.
+    fn exp(self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// `x` where `a > b`, else `y`.
+    fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self;
+}
+
+impl Real for f64 {
+    #[inline(always)]
+    fn constant(value: f64) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        if self < other { self } else { other }
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        f64::abs(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn exp(self) -> Self {
+        f64::exp(self)
+    }
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        f64::tanh(self)
+    }
+    #[inline(always)]
+    fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
+        if a > b { x } else { y }
+    }
+}
+
+impl<S: Simd> Real for S {
+    #[inline(always)]
+    fn constant(value: f64) -> Self {
+        S::splat(value as f32)
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Simd::max(self, other)
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Simd::min(self, other)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Simd::abs(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        Simd::sqrt(self)
+    }
+    #[inline(always)]
+    fn exp(self) -> Self {
+        exp(self)
+    }
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        tanh(self)
+    }
+    #[inline(always)]
+    fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
+        <S as Simd>::select_gt(a, b, x, y)
+    }
+}
+
+/// `e^x = 2^n * e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`.
+#[inline(always)]
+fn exp<S: Simd>(x: S) -> S {
+    // Below -104 the result is 0 and above 89 infinite in any case; NaN passes both limits.
+    let x = S::splat(89.0).min(S::splat(-104.0).max(x));
+    let n = (x * S::splat(std::f32::consts::LOG2_E)).round();
+    // ln 2 in two parts, of which the first has few bits, so that n times it is exact.
+    let r = n.mul_add(S::splat(-0.693_359_375), x);
+    let r = n.mul_add(S::splat(2.121_944_4e-4), r);
+    let mut p = S::splat(1.987_569_2e-4);
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p.mul_add(r, S::splat(c));
+    }
+    let p = p.mul_add(r * r, r) + S::splat(1.0);
+    // 2^n in two factors: n itself may lie outside of what one float's exponent holds.
+    let half = (n * S::splat(0.5)).round();
+    p * half.exp2_whole() * (n - half).exp2_whole()
+}
+
+#[inline(always)]
+fn tanh<S: Simd>(x: S) -> S {
+    let one = S::splat(1.0);
+    let size = x.abs();
+    // Large: 1 - 2 / (e^2|x| + 1), with the sign of x.
+    let large = one - S::splat(2.0) / (exp(size + size) + one);
+    let large = S::select_gt(x, S::splat(0.0), large, -large);
+    // Small: an odd polynomial.
+    let z = x * x;
+    let mut p = S::splat(-5.704_988_7e-3);
+    for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
+        p = p.mul_add(z, S::splat(c));
+    }
+    let small = (p * z).mul_add(x, x);
+    S::select_gt(size, S::splat(0.625), large, small)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kernel, each_level};
+    use super::*;
+
+    #[derive(Clone)]
+    struct Apply {
+        function: usize,
+        values: Vec<f32>,
+    }
+
+    impl Kernel for Apply {
+        type Output = Vec<f32>;
+        #[inline(always)]
+        fn run<S: Simd>(self) -> Vec<f32> {
+            let mut out = vec![0.0; self.values.len()];
+            for (to, from) in out.chunks_mut(S::LANES).zip(self.values.chunks(S::LANES)) {
+                let v = S::from_short_slice(from);
+                let y = if self.function == 0 { exp(v) } else { tanh(v) };
+                y.to_short_slice(to);
+            }
+            out
+        }
+    }
+
+    fn units_in_the_last_place(got: f32, exact: f64) -> f64 {
+        let rounded = exact as f32;
+        if got == rounded {
+            return 0.0;
+        }
+        let unit = f64::from(f32::from_bits(rounded.abs().to_bits() + 1)) - f64::from(rounded.abs());
+        (f64::from(got) - exact).abs() / unit
+    }
+
+    #[test]
+    fn exp_and_tanh_are_within_two_units_in_the_last_place() {
+        let values: Vec<f32> = (0..400_001).map(|i| (i - 200_000) as f32 * 4.3e-4).collect();
+        for (function, exact) in [f64::exp as fn(f64) -> f64, f64::tanh].into_iter().enumerate() {
+            for out in each_level(&Apply { function, values: values.clone() }) {
+                let worst = values
+                    .iter()
+                    .zip(&out)
+                    .map(|(&x, &y)| (units_in_the_last_place(y, exact(f64::from(x))), x))
+                    .fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a });
+                assert!(worst.0 <= 2.0, "function {function}: {} units at {}", worst.0, worst.1);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_of_exp_and_tanh() {
+        let values = vec![0.0, -0.0, 1000.0, -1000.0, f32::INFINITY, f32::NEG_INFINITY, 1e-30, -1e-30];
+        for out in each_level(&Apply { function: 0, values: values.clone() }) {
+            assert_eq!(out, [1.0, 1.0, f32::INFINITY, 0.0, f32::INFINITY, 0.0, 1.0, 1.0]);
+        }
+        for out in each_level(&Apply { function: 1, values }) {
+            assert_eq!(out, [0.0, -0.0, 1.0, -1.0, 1.0, -1.0, 1e-30, -1e-30]);
+        }
+        for function in 0..2 {
+            for out in each_level(&Apply { function, values: vec![f32::NAN] }) {
+                assert!(out[0].is_nan());
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Plain arrays, which compilers turn into the vectors of the target (NEON on Arm, SSE2 on old x86).
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::Simd;
+
+/// Eight floats.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x8([f32; 8]);
+
+impl F32x8 {
+    #[inline(always)]
+    fn map(self, f: impl Fn(f32) -> f32) -> Self {
+        F32x8(self.0.map(f))
+    }
+
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        F32x8(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+macro_rules! operators {
+    ($($trait:ident $method:ident),*) => {$(
+        impl $trait for F32x8 {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                self.zip(other, |a, b| a.$method(b))
+            }
+        }
+    )*};
+}
+
+operators!(Add add, Sub sub, Mul mul, Div div);
+
+impl Neg for F32x8 {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        self.map(|v| -v)
+    }
+}
+
+impl Simd for F32x8 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        F32x8([value; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller promises eight readable floats.
+        F32x8(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller promises eight writable floats.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_partial(from: *const f32, count: usize) -> Self {
+        // SAFETY: only the first `count` floats are read.
+        F32x8(std::array::from_fn(|i| if i < count { unsafe { *from.add(i) } } else { 0.0 }))
+    }
+    #[inline(always)]
+    unsafe fn store_partial(self, to: *mut f32, count: usize) {
+        for (i, value) in self.0.iter().enumerate().take(count) {
+            // SAFETY: only the first `count` floats are written.
+            unsafe { *to.add(i) = *value }
+        }
+    }
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // One instruction on Arm; without hardware support a fused product is a slow library call.
+        #[cfg(target_arch = "aarch64")]
+        return F32x8(std::array::from_fn(|i| self.0[i].mul_add(b.0[i], c.0[i])));
+        #[cfg(not(target_arch = "aarch64"))]
+        return F32x8(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]));
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.map(f32::abs)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.map(f32::sqrt)
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        // Adding and taking away 1.5 * 2^23 leaves the nearest whole number, for all below 2^22.
+        const SHIFT: f32 = 12_582_912.0;
+        self.map(|v| if v.abs() < 4_194_304.0 { (v + SHIFT) - SHIFT } else { v })
+    }
+    #[inline(always)]
+    fn exp2_whole(self) -> Self {
+        self.map(|v| f32::from_bits(((v as i32 + 127) << 23) as u32))
+    }
+    #[inline(always)]
+    fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
+        F32x8(std::array::from_fn(|i| if a.0[i] > b.0[i] { x.0[i] } else { y.0[i] }))
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let v = self.0;
+        ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
+    }
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        self.0.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+}
