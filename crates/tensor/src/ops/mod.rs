@@ -3,11 +3,30 @@
 mod activation;
 mod arithmetic;
 mod broadcast;
+mod concat;
 mod elementwise;
+mod optimizer;
 mod pointwise;
 mod reduce;
+mod reshape;
 
 pub use activation::Activation;
 pub use arithmetic::{Accumulate, Add, Mul, Scale, Sub};
+pub use concat::{Concat, Narrow, NarrowGrad};
 pub use elementwise::{AddRelu, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
+pub use optimizer::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 pub use reduce::{Expand, Mean, Sum, SumTo};
+pub use reshape::{Flatten, Reshape};
+
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+
+/// The axis that `dim` means in `shape`, where negative numbers count from the last, as in PyTorch.
+fn axis_of(dim: isize, shape: &Shape) -> Result<usize> {
+    let rank = shape.rank() as isize;
+    if (-rank..rank).contains(&dim) {
+        Ok(dim.rem_euclid(rank) as usize)
+    } else {
+        Err(Error::argument(format!("there is no axis {dim} in the shape {shape}")))
+    }
+}
