@@ -85,7 +85,8 @@ pub fn compare(
         rounds.push((mine, theirs));
     }
     let one = |mode: &str, their_time: fn(&Theirs) -> f64, their_rss: fn(&Theirs) -> f64| {
-        let mine: Vec<&Record> = rounds.iter().filter_map(|(m, _)| m.iter().find(|r| r.mode == mode)).collect();
+        let mine: Vec<&Record> =
+            rounds.iter().filter_map(|(m, _)| m.iter().find(|r| r.mode == mode)).collect();
         let my_speed: Vec<f64> = mine.iter().map(|r| batch as f64 / r.median_s).collect();
         let their_speed: Vec<f64> = rounds.iter().map(|(_, t)| batch as f64 / their_time(t)).collect();
         let ratios: Vec<f64> = my_speed.iter().zip(&their_speed).map(|(m, t)| m / t).collect();

@@ -38,7 +38,8 @@ pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>)
     let network = Builder::new(&options.device, 0).build(&model.spec(), &input)?;
     let mut random = Random::stream(0, "bench");
     let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
-    let labels: Vec<f32> = (0..batch).map(|_| (random.next_u32() as usize % model.recipe.classes) as f32).collect();
+    let labels: Vec<f32> =
+        (0..batch).map(|_| (random.next_u32() as usize % model.recipe.classes) as f32).collect();
     let x = Var::constant(Tensor::from_f32(input, &pixels, &options.device)?);
     let y = Var::constant(Tensor::from_f32([batch], &labels, &options.device)?);
     let macs = neocog_layers::summary::summarize(&*network, &input)?.multiply_adds;
@@ -80,7 +81,9 @@ fn predict(network: &dyn Layer, x: &Var) -> Result<()> {
 fn train_step(network: &dyn Layer, optimizer: &mut Optimizer, x: &Var, y: &Var, step: u64) -> Result<()> {
     let tape = Tape::new();
     let logits = network.forward(&Context::train(&tape, step), x)?;
-    let loss = tape.apply(CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 }, &[&logits, y])?.remove(0);
+    let loss = tape
+        .apply(CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 }, &[&logits, y])?
+        .remove(0);
     let grads = tape.backward(&loss)?;
     optimizer.step(network, &grads, 0.01)?;
     loss.tensor().item().map(drop)

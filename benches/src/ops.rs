@@ -39,7 +39,11 @@ pub fn bench_ops(options: &Options, peak_gflops: Option<f64>, mut show: impl FnM
 
 fn bench_case(name: &str, case: &Case, options: &Options, peak_gflops: Option<f64>) -> Result<Record> {
     let tensors = |inputs: &[neocog_tensor::cases::CaseInput]| -> Result<Vec<Tensor>> {
-        inputs.iter().enumerate().map(|(i, x)| Tensor::from_f32(x.shape, &x.make(i as u64), &options.device)).collect()
+        inputs
+            .iter()
+            .enumerate()
+            .map(|(i, x)| Tensor::from_f32(x.shape, &x.make(i as u64), &options.device))
+            .collect()
     };
     let inputs = tensors(&case.inputs)?;
     let mut state = tensors(&case.state)?;
