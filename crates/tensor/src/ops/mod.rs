@@ -3,8 +3,12 @@
 mod activation;
 mod arithmetic;
 mod broadcast;
+mod channel_sum;
 mod concat;
+mod conv2d;
 mod elementwise;
+mod linear;
+mod matmul;
 mod optimizer;
 mod pointwise;
 mod reduce;
@@ -12,8 +16,12 @@ mod reshape;
 
 pub use activation::Activation;
 pub use arithmetic::{Accumulate, Add, Mul, Scale, Sub};
+pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
+pub use conv2d::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
 pub use elementwise::{AddRelu, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
+pub use linear::Linear;
+pub use matmul::MatMul;
 pub use optimizer::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use reshape::{Flatten, Reshape};

@@ -134,9 +134,11 @@ register_op!("reshape", || {
 
 register_op!("flatten", || {
     let flatten = |start_dim, end_dim, from: Shape| {
-        Case::new(format!("{from}, {start_dim} to {end_dim}"), Flatten { start_dim, end_dim }, [
-            CaseInput::uniform(from),
-        ])
+        Case::new(
+            format!("{from}, {start_dim} to {end_dim}"),
+            Flatten { start_dim, end_dim },
+            [CaseInput::uniform(from)],
+        )
     };
     vec![
         flatten(1, -1, Shape::from([2, 3, 4, 5])),

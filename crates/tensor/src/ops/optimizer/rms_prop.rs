@@ -46,7 +46,15 @@ impl RmsPropStep {
     /// A step with PyTorch's defaults.
     pub const fn new(lr: f64) -> Self {
         let alpha = 0.99;
-        RmsPropStep { lr, alpha, eps: 1e-8, weight_decay: 0.0, momentum: 0.0, centered: false, maximize: false }
+        RmsPropStep {
+            lr,
+            alpha,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            momentum: 0.0,
+            centered: false,
+            maximize: false,
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -95,8 +103,7 @@ register_op!("rms_prop_step", || {
     let case = |name: &str, step: RmsPropStep, shape: Shape| {
         // The mean square is larger than the square of the mean.
         let small = CaseInput::between(shape, -0.5, 0.5);
-        let state =
-            [CaseInput::uniform(shape), CaseInput::between(shape, 0.5, 1.0), small.clone(), small];
+        let state = [CaseInput::uniform(shape), CaseInput::between(shape, 0.5, 1.0), small.clone(), small];
         Case::new(name, step, [CaseInput::uniform(shape)])
             .with_state(state.into_iter().take(Rule::state(&step)))
             .without_gradient()

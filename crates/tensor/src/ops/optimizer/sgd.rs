@@ -80,8 +80,7 @@ impl Rule for SgdStep {
         }
         let mut new_buffer = buffer;
         if self.momentum != 0.0 {
-            new_buffer =
-                if self.first { g } else { c(self.momentum) * buffer + c(1.0 - self.dampening) * g };
+            new_buffer = if self.first { g } else { c(self.momentum) * buffer + c(1.0 - self.dampening) * g };
             g = if self.nesterov { g + c(self.momentum) * new_buffer } else { new_buffer };
         }
         [param - c(self.lr) * g, new_buffer, c(0.0), c(0.0)]

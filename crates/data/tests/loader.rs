@@ -1,0 +1,251 @@
+//! The batch loader from outside: order, shapes, values, and what happens when things go wrong.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use neocog_data::resize::{resize, unit};
+use neocog_data::{Augment, Batch, Dataset, DatasetParts, Loader, LoaderOptions, SampleId, Transform, load};
+use neocog_tensor::{Error, ErrorKind, Result};
+use proptest::prelude::*;
+
+/// `n` images `[c, h, w]`; image `i` begins with `i` in two bytes, its label is `i` modulo 7.
+fn dataset(n: usize, [c, h, w]: [usize; 3]) -> Dataset {
+    let mut pixels: Vec<u8> = (0..n * c * h * w).map(|i| (i * 37 % 251) as u8).collect();
+    for i in 0..n {
+        pixels[i * c * h * w] = (i % 256) as u8;
+        pixels[i * c * h * w + 1] = (i / 256) as u8;
+    }
+    Dataset::new(DatasetParts {
+        name: "made up".into(),
+        shape: [c, h, w],
+        pixels,
+        labels: (0..n).map(|i| (i % 7) as u8).collect(),
+        class_names: ["a", "b", "c", "d", "e", "f", "g"].map(String::from).to_vec(),
+        max_value: 255,
+    })
+    .unwrap()
+}
+
+fn number(image: &[f32]) -> usize {
+    (image[0] * 255.0).round() as usize + 256 * (image[1] * 255.0).round() as usize
+}
+
+fn batches(loader: &Loader, epoch: u64, first: usize) -> Vec<Batch> {
+    loader.epoch_from(epoch, first).unwrap().map(Result::unwrap).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn every_sample_exactly_once(
+        n in 1usize..400, batch in 1usize..500, shuffle in proptest::option::of(any::<u64>()), epoch in any::<u64>()
+    ) {
+        let options = LoaderOptions { batch, size: (2, 3), shuffle, ..Default::default() };
+        let loader = Loader::new(dataset(n, [1, 2, 3]), options).unwrap();
+        let all = batches(&loader, epoch, 0);
+        prop_assert_eq!(all.len(), loader.batches());
+        let mut seen = Vec::new();
+        for (k, b) in all.iter().enumerate() {
+            let expected = if k + 1 < all.len() { batch } else { n - k * batch };
+            prop_assert_eq!(b.shape(), [expected, 1, 2, 3]);
+            prop_assert_eq!(b.pixels.len(), expected * 6);
+            for (i, image) in b.pixels.chunks(6).enumerate() {
+                let sample = number(image);
+                prop_assert_eq!(b.labels[i] as usize, sample % 7);
+                prop_assert_eq!(b.indices[i] as usize, sample);
+                seen.push(sample);
+            }
+        }
+        if shuffle.is_none() {
+            prop_assert!(seen.is_sorted());
+        }
+        seen.sort_unstable();
+        prop_assert!(seen.into_iter().eq(0..n));
+    }
+
+    #[test]
+    fn an_epoch_can_start_anywhere(n in 1usize..200, batch in 1usize..50, seed in any::<u64>(), at in 0.0f64..=1.0) {
+        let options = LoaderOptions { batch, size: (3, 3), shuffle: Some(seed), ..Default::default() };
+        let whole = Loader::new(dataset(n, [1, 2, 3]), options.clone()).unwrap();
+        let first = (whole.batches() as f64 * at) as usize;
+        let resumed = Loader::new(dataset(n, [1, 2, 3]), options).unwrap();
+        let (a, b) = (batches(&whole, 5, 0), batches(&resumed, 5, first));
+        prop_assert_eq!(a.len() - first, b.len());
+        for (a, b) in a[first..].iter().zip(&b) {
+            prop_assert_eq!((&a.pixels, &a.labels), (&b.pixels, &b.labels));
+        }
+    }
+}
+
+#[test]
+fn epochs_and_seeds_differ() {
+    let order = |seed, epoch| {
+        let options = LoaderOptions { batch: 100, size: (2, 2), shuffle: Some(seed), ..Default::default() };
+        batches(&Loader::new(dataset(100, [1, 2, 2]), options).unwrap(), epoch, 0)[0].indices.clone()
+    };
+    assert_eq!(order(1, 0), order(1, 0));
+    assert_ne!(order(1, 0), order(1, 1));
+    assert_ne!(order(1, 0), order(2, 0));
+}
+
+/// Runs that were saved rely on this order for ever.
+#[test]
+fn the_order_is_for_ever() {
+    let options = LoaderOptions { batch: 12, size: (2, 2), shuffle: Some(42), ..Default::default() };
+    let loader = Loader::new(dataset(12, [1, 2, 2]), options).unwrap();
+    assert_eq!(batches(&loader, 3, 0)[0].indices, ORDER_12_42_3);
+}
+
+/// Computed by another program from the formula in `shuffle`.
+const ORDER_12_42_3: [u32; 12] = [0, 10, 2, 9, 6, 7, 3, 5, 8, 4, 1, 11];
+
+#[test]
+fn pixels_are_resized_and_divided() {
+    let data = dataset(3, [2, 5, 4]);
+    let expected: Vec<f32> =
+        data.pixels().chunks(20).flat_map(|c| resize(c, (5, 4), (9, 7)).unwrap()).map(unit).collect();
+    let loader = Loader::new(data, LoaderOptions { size: (9, 7), ..Default::default() }).unwrap();
+    assert_eq!(loader.sample_shape(), [2, 9, 7]);
+    let all = batches(&loader, 0, 0);
+    assert_eq!(all[0].shape(), [3, 2, 9, 7]);
+    assert_eq!(all[0].pixels, expected);
+}
+
+#[test]
+fn digits_fill_the_range_before_they_are_resized() {
+    let digits = load("digits", Path::new("data")).unwrap().test;
+    let bytes: Vec<u8> = digits.image(7).iter().map(|&p| (f32::from(p) * 255.0 / 16.0 + 0.5) as u8).collect();
+    let expected: Vec<f32> = resize(&bytes, (8, 8), (28, 28)).unwrap().into_iter().map(unit).collect();
+    let loader = Loader::new(digits, LoaderOptions { batch: 100, ..Default::default() }).unwrap();
+    let all = batches(&loader, 0, 0);
+    assert_eq!(all.iter().map(Batch::len).collect::<Vec<_>>(), [100, 100, 100, 60]);
+    assert_eq!(all[0].pixels[7 * 784..8 * 784], expected);
+}
+
+#[test]
+fn buffers_are_used_again() {
+    let loader = Loader::new(
+        dataset(1000, [1, 8, 8]),
+        LoaderOptions { batch: 10, size: (8, 8), ..Default::default() },
+    );
+    let loader = loader.unwrap();
+    let mut places = std::collections::HashSet::new();
+    for epoch in 0..3 {
+        for batch in loader.epoch(epoch).unwrap() {
+            places.insert(batch.unwrap().pixels.as_ptr() as usize);
+        }
+    }
+    assert!(places.len() <= 3, "{} buffers for 300 batches", places.len());
+}
+
+#[test]
+fn bad_options() {
+    let complaint = |batch, size| {
+        let e = Loader::new(dataset(3, [1, 2, 2]), LoaderOptions { batch, size, ..Default::default() });
+        let e = e.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Argument);
+        e.to_string()
+    };
+    assert_eq!(complaint(0, (2, 2)), "a batch of 0 samples: expected at least 1");
+    assert!(complaint(1, (0, 2)).contains("0x2"));
+    assert!(complaint(1, (usize::MAX, usize::MAX)).contains("cannot resize"));
+
+    // Larger than the data set is no mistake, and takes no more memory than the data set.
+    let options = LoaderOptions { batch: usize::MAX, size: (2, 2), ..Default::default() };
+    let loader = Loader::new(dataset(3, [1, 2, 2]), options).unwrap();
+    assert_eq!(batches(&loader, 0, 0)[0].shape(), [3, 1, 2, 2]);
+    assert!(loader.epoch_from(0, 1).unwrap().next().is_none());
+    let e = loader.epoch_from(0, 2).unwrap_err().to_string();
+    assert!(e.contains("cannot start at batch 2: an epoch of made up has 1 batches"), "{e}");
+}
+
+/// Counts its calls, and at sample `at` does what it is told.
+struct Trap {
+    calls: AtomicUsize,
+    at: usize,
+    panics: bool,
+}
+
+impl Transform for Trap {
+    fn apply(&self, pixels: &mut [f32], shape: [usize; 3], sample: SampleId) -> Result<()> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(shape.iter().product::<usize>(), pixels.len());
+        pixels[0] = sample.index as f32 + 1000.0 * sample.epoch as f32 + 1e5 * sample.seed as f32;
+        match (sample.index == self.at, self.panics) {
+            (true, true) => panic!("sample {} is haunted", sample.index),
+            (true, false) => Err(Error::argument("sample is cursed")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn trapped(at: usize, panics: bool) -> (Loader, Arc<Trap>) {
+    let trap = Arc::new(Trap { calls: AtomicUsize::new(0), at, panics });
+    let augment = Some(Augment { seed: 3, transform: trap.clone() });
+    let options = LoaderOptions { batch: 10, size: (4, 4), augment, ..Default::default() };
+    (Loader::new(dataset(1000, [1, 2, 2]), options).unwrap(), trap)
+}
+
+#[test]
+fn a_transform_sees_each_sample() {
+    let (loader, trap) = trapped(usize::MAX, false);
+    for batch in loader.epoch(2).unwrap() {
+        let batch = batch.unwrap();
+        for (image, index) in batch.pixels.chunks(16).zip(&batch.indices) {
+            assert_eq!(image[0], *index as f32 + 302_000.0);
+        }
+    }
+    assert_eq!(trap.calls.load(Ordering::Relaxed), 1000);
+}
+
+#[test]
+fn an_error_in_the_thread_reaches_the_caller_and_ends_the_epoch() {
+    for panics in [false, true] {
+        let (loader, _) = trapped(25, panics);
+        let mut epoch = loader.epoch(0).unwrap();
+        assert!(epoch.next().unwrap().is_ok());
+        assert!(epoch.next().unwrap().is_ok());
+        let e = epoch.next().unwrap().unwrap_err().to_string();
+        if panics {
+            assert!(e.contains("failed: it panicked in batch 2: sample 25 is haunted"), "{e}");
+        } else {
+            assert_eq!(e, "batch 2 of epoch 0: sample is cursed");
+        }
+        assert!(epoch.next().is_none());
+    }
+}
+
+#[test]
+fn dropping_an_epoch_ends_its_thread() {
+    let (loader, trap) = trapped(usize::MAX, false);
+    for taken in 0..4 {
+        let mut epoch = loader.epoch(0).unwrap();
+        for _ in 0..taken {
+            epoch.next().unwrap().unwrap();
+        }
+        drop(epoch);
+        // Only the thread and this function hold the transform, besides the loader's options.
+        assert_eq!(Arc::strong_count(&trap), 2, "the thread has not ended");
+    }
+    // It runs ahead of the caller by no more than two batches, and three were taken at most.
+    assert!(trap.calls.load(Ordering::Relaxed) <= (2 + 3 + 4 + 5) * 10);
+    // The loader may go before its epoch.
+    let epoch = loader.epoch(0).unwrap();
+    drop(loader);
+    assert_eq!(epoch.map(|b| b.unwrap().len()).sum::<usize>(), 1000);
+}
+
+#[test]
+fn it_makes_no_more_than_two_batches_ahead() {
+    let (loader, trap) = trapped(usize::MAX, false);
+    let mut epoch = loader.epoch(0).unwrap();
+    let _first = epoch.next().unwrap().unwrap();
+    while trap.calls.load(Ordering::Relaxed) < 30 {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(trap.calls.load(Ordering::Relaxed), 30);
+}
