@@ -2,11 +2,13 @@
 
 mod activation;
 mod arithmetic;
+mod avg_pool2d;
 mod broadcast;
 mod channel_sum;
 mod concat;
 mod conv2d;
 mod elementwise;
+mod global_avg_pool2d;
 mod linear;
 mod matmul;
 mod max_pool2d;
@@ -18,10 +20,12 @@ mod window;
 
 pub use activation::Activation;
 pub use arithmetic::{Accumulate, Add, Mul, Scale, Sub};
+pub use avg_pool2d::{AvgPool2d, AvgPool2dGrad};
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
 pub use conv2d::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
 pub use elementwise::{AddRelu, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
+pub use global_avg_pool2d::{GlobalAvgPool2d, GlobalAvgPool2dGrad};
 pub use linear::Linear;
 pub use matmul::MatMul;
 pub use max_pool2d::{MaxPool2d, MaxPool2dGrad};
