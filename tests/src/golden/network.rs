@@ -360,7 +360,7 @@ impl<'a> Run<'a> {
     fn compare_params(&self, name: &str, got: &[Option<Stats>], reach: f64, tally: &mut Tally) -> Result<()> {
         let key = format!("{name}/param");
         let names = &self.file.params;
-        if name == "sgd" {
+        if !name.starts_with("adam") {
             return self.compare_rows(&key, names, got, tally);
         }
         let ordinary = self.ordinary_rows();
