@@ -4,3 +4,7 @@
 //! compares. The tests themselves are in `tests/`.
 
 pub mod golden;
+pub mod training;
+
+// A crate that nothing names is not linked, and then registers nothing.
+use neocog_models as _;
