@@ -11,11 +11,13 @@ mod cross_entropy;
 mod elementwise;
 mod linear;
 mod matmul;
+mod max_pool2d;
 mod optimizer;
 mod pointwise;
 mod reduce;
 mod reshape;
 mod softmax;
+mod window;
 
 pub use activation::Activation;
 pub use arithmetic::{Accumulate, Add, Mul, Scale, Sub};
@@ -29,6 +31,7 @@ pub use cross_entropy::{CountCorrect, CrossEntropy, CrossEntropyGrad, Reduction}
 pub use elementwise::{AddRelu, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
 pub use linear::Linear;
 pub use matmul::MatMul;
+pub use max_pool2d::{MaxPool2d, MaxPool2dGrad};
 pub use optimizer::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use reshape::{Flatten, Reshape};
