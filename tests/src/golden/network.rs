@@ -26,10 +26,11 @@ pub fn run_network(file: &Network, tensors: &Tensors, device: &Device) -> Result
     let mut run = Run::new(file, tensors, device)?;
     let mut tally = Tally::default();
     run.state(&mut tally)?;
-    for (name, part) in [("eval", Run::eval as Part), ("train", Run::train)] {
-        if let Err(e) = part(&mut run, &mut tally) {
-            tally.add_error(name, e);
-        }
+    if let Err(e) = run.eval(&mut tally) {
+        tally.add_error("eval", e);
+    }
+    if let Err(e) = run.train(&mut tally) {
+        tally.add_error("train", e);
     }
     for name in file.optimisers.keys() {
         if let Err(e) = run.optimizer(name, &mut tally) {
@@ -38,8 +39,6 @@ pub fn run_network(file: &Network, tensors: &Tensors, device: &Device) -> Result
     }
     Ok(tally)
 }
-
-type Part = fn(&mut Run<'_>, &mut Tally) -> Result<()>;
 
 struct Run<'a> {
     file: &'a Network,
@@ -131,7 +130,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn eval(&mut self, tally: &mut Tally) -> Result<()> {
+    fn eval(&self, tally: &mut Tally) -> Result<()> {
         let network = self.network()?;
         self.compare_prediction("eval/logits", "eval/loss", &*network, tally)
     }
@@ -450,7 +449,7 @@ impl Observer for Outputs<'_> {
     fn output(&self, path: &str, _layer: &dyn Layer, _input: &Var, output: &Var) {
         let Some(row) = self.waiting.borrow_mut().get_mut(path).and_then(VecDeque::pop_front) else { return };
         let module = &self.file.modules[row];
-        let mut problem = |text: String| self.problems.borrow_mut().push((path.to_string(), text));
+        let problem = |text: String| self.problems.borrow_mut().push((path.to_string(), text));
         if output.shape().extents() != module.shape {
             problem(format!("the output is {}, expected {:?}", output.shape(), module.shape));
         }

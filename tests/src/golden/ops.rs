@@ -227,7 +227,6 @@ fn run_operation(case: &Case, attrs: &Attrs<'_>, values: &Values, device: &Devic
 /// Computes the output; further results are put into `results`.
 fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) -> Result<Var> {
     let first = |outputs: Vec<Var>| outputs.into_iter().next().expect("an operation has an output");
-    let one = |op: &dyn Fn(&Inputs<'_>) -> Result<Vec<Var>>| op(inputs).map(first);
     match inputs.case.op.as_str() {
         "conv2d" => {
             let op = ops::Conv2d {
@@ -238,9 +237,11 @@ fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) ->
                 flip: false,
                 activation: None,
             };
-            one(&|i| i.apply(op, &i.of(&["x", "weight"], &["bias"])?))
+            inputs.apply(op, &inputs.of(&["x", "weight"], &["bias"])?).map(first)
         }
-        "linear" => one(&|i| i.apply(ops::Linear { activation: None }, &i.of(&["x", "weight"], &["bias"])?)),
+        "linear" => inputs
+            .apply(ops::Linear { activation: None }, &inputs.of(&["x", "weight"], &["bias"])?)
+            .map(first),
         "max_pool2d" => {
             let kernel_size = attrs.pair_or("kernel", [0, 0])?;
             let op = ops::MaxPool2d {
@@ -265,21 +266,21 @@ fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) ->
                 count_include_pad: attrs.get_or("count_include_pad", true)?,
                 divisor_override: attrs.get_or("divisor_override", None)?,
             };
-            one(&|i| i.apply(op, &i.of(&["x"], &[])?))
+            inputs.apply(op, &inputs.of(&["x"], &[])?).map(first)
         }
-        "global_avg_pool2d" => one(&|i| i.apply(ops::GlobalAvgPool2d, &i.of(&["x"], &[])?)),
+        "global_avg_pool2d" => inputs.apply(ops::GlobalAvgPool2d, &inputs.of(&["x"], &[])?).map(first),
         "batch_norm" => batch_norm(inputs, attrs, results),
         "batch_norm_seed" => batch_norm_by_hand(inputs, attrs, results),
-        "relu" => one(&|i| i.apply(ops::Relu, &i.of(&["x"], &[])?)),
-        "sigmoid" => one(&|i| i.apply(ops::Sigmoid, &i.of(&["x"], &[])?)),
-        "tanh" => one(&|i| i.apply(ops::Tanh, &i.of(&["x"], &[])?)),
+        "relu" => inputs.apply(ops::Relu, &inputs.of(&["x"], &[])?).map(first),
+        "sigmoid" => inputs.apply(ops::Sigmoid, &inputs.of(&["x"], &[])?).map(first),
+        "tanh" => inputs.apply(ops::Tanh, &inputs.of(&["x"], &[])?).map(first),
         "softmax" => {
             let dim = attrs.get_or("dim", 1)?;
-            one(&|i| i.apply(ops::Softmax { dim }, &i.of(&["x"], &[])?))
+            inputs.apply(ops::Softmax { dim }, &inputs.of(&["x"], &[])?).map(first)
         }
         "log_softmax" => {
             let dim = attrs.get_or("dim", 1)?;
-            one(&|i| i.apply(ops::LogSoftmax { dim }, &i.of(&["x"], &[])?))
+            inputs.apply(ops::LogSoftmax { dim }, &inputs.of(&["x"], &[])?).map(first)
         }
         "cross_entropy" => {
             let reduction = match attrs.get_or("reduction", "mean".to_string())?.as_str() {
@@ -290,12 +291,12 @@ fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) ->
             };
             let label_smoothing = attrs.get_or("label_smoothing", 0.0)?;
             let op = ops::CrossEntropy { reduction, label_smoothing };
-            one(&|i| i.apply(op, &i.of(&["logits", "target"], &[])?))
+            inputs.apply(op, &inputs.of(&["logits", "target"], &[])?).map(first)
         }
         "cat" => {
             let dim = attrs.get_or("dim", 0)?;
             let names: Vec<&str> = inputs.case.inputs.iter().map(|i| i.name.as_str()).collect();
-            one(&|i| i.apply(ops::Concat { dim }, &i.of(&names, &[])?))
+            inputs.apply(ops::Concat { dim }, &inputs.of(&names, &[])?).map(first)
         }
         "residual_add_relu" => {
             let (x, z) = (inputs.get("x")?, inputs.get("z")?);

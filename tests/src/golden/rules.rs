@@ -47,7 +47,7 @@ impl<'a> Rules<'a> {
             return Allowed { single: DOUBLE, median: None, rounding: DOUBLE };
         }
         let adam_with_noise = !self.file.zero_gradient_params.is_empty() && !key.starts_with("sgd/");
-        let (single, median) = match key {
+        let (single, median): (f64, Option<f64>) = match key {
             "train/grad" | "train/input_grad" => (3e-2, Some(1e-4)),
             "eval/logits" | "eval/loss" | "train/logits" | "train/loss" | "train/act" | "train/buffer" => {
                 (1e-5, None)
@@ -61,7 +61,7 @@ impl<'a> Rules<'a> {
         let (largest, middle) = self.deviations_of_pytorch(key);
         Allowed {
             single: single.max(SINGLE_FACTOR * largest),
-            median: median.map(|m: f64| m.max(SINGLE_FACTOR * middle)),
+            median: median.map(|m| m.max(SINGLE_FACTOR * middle)),
             rounding: 1e-5,
         }
     }

@@ -1,6 +1,6 @@
 //! Reports for people and for programs.
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::json;
 
 use super::Report;
@@ -8,7 +8,7 @@ use super::Report;
 /// A table of reports, and below it what is wrong.
 pub fn table(reports: &[Report]) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_preset(NOTHING);
     table.set_header(["file", "kind", "device", "cases", "passed", "worst", "where"]);
     for report in reports {
         let tally = &report.tally;
