@@ -1,5 +1,7 @@
 //! The same seed gives the same bits, whatever the number of threads.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_tensor::Device;
 use neocog_tests::training::Training;
 

@@ -1,5 +1,7 @@
 //! All golden files of the project, on both devices; and that the runner sees what is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::Path;
 
 use neocog_tensor::Device;
@@ -22,7 +24,7 @@ fn all_are_right(reports: &[Report]) {
     }
     let ops = reports.last().unwrap();
     assert_eq!(ops.tally.cases, 294, "289 cases of operations and 5 of dropout");
-    assert!(reports.iter().filter(|r| r.kind == "network").all(|r| r.tally.cases > 60));
+    assert!(reports.iter().filter(|r| r.kind == "network").all(|r| r.tally.cases >= 55));
 }
 
 #[test]

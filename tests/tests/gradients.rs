@@ -1,5 +1,7 @@
 //! Gradients against central differences in double precision: of every registered layer, and of whole networks.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_autograd::check::Check;
 use neocog_layers::check::{check_layer, check_registered};
 use neocog_layers::registry;
@@ -19,7 +21,9 @@ proptest! {
 
 fn network(name: &str, batch: usize) {
     let model = neocog_models::find(name).unwrap();
-    let check = Check { samples: Some(8), ..Check::default() };
+    // Biases before a batch norm have the gradient 0. Differences of a whole network's output, of the size of 1, leave
+    // 1e-9 of rounding there, which the floor of single layers does not allow.
+    let check = Check { samples: Some(8), floor: 1e-2, ..Check::default() };
     let report = check_layer(&model.spec(), &model.input_shape(batch), 3, &check).unwrap();
     let report = report.into_result().unwrap();
     println!("{name}: {} gradients, worst {:.1e}", report.compared, report.worst);

@@ -1,5 +1,7 @@
 //! Whole networks: what they print, how they are run.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{Builder, Context, Layer, Observer, print, state};
 use neocog_models::Model;

@@ -1,5 +1,7 @@
 //! What the notes teach, shown in numbers.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{Builder, Conv2d, LayerSpec, state};
 use neocog_layers::{Child, Concat, Context, Residual};

@@ -1,5 +1,7 @@
 //! What is registered: layers and networks, found by name, stored and read again.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_layers::registry::Registry;
 use neocog_layers::{Conv2d, LayerEntry, LayerSpec, Linear, registry};
 use neocog_tests as _;

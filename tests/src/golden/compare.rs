@@ -7,8 +7,9 @@ use std::fmt;
 pub const DOUBLE: f64 = 1e-9;
 
 /// In single precision, an operation may deviate by this many times what PyTorch's own kernels deviate from double
-/// precision, or by [`SINGLE_FLOOR`] if that is more.
-pub const SINGLE_FACTOR: f64 = 4.0;
+/// precision, or by [`SINGLE_FLOOR`] if that is more. (Of 2300 other cases, with random attributes, the largest had 4.4
+/// times PyTorch's deviation: the rounding of two kernels is two draws of chance.)
+pub const SINGLE_FACTOR: f64 = 6.0;
 
 /// The least deviation that is allowed to an operation in single precision, relative to the largest value.
 pub const SINGLE_FLOOR: f64 = 1e-6;
@@ -113,7 +114,7 @@ impl Checked {
             if share > self.worst || share.is_nan() {
                 self.worst = share;
             }
-            if !(share <= 1.0) {
+            if share > 1.0 || share.is_nan() {
                 off += 1;
                 first.get_or_insert_with(|| {
                     format!(

@@ -69,7 +69,11 @@ fn check(case: &Case, tensors: &Tensors, device: &Device) -> Result<Checked> {
                 checked.require(got.shape == expected.shape, || {
                     format!("{} has the shape {:?}, expected {:?}", output.name, got.shape, expected.shape)
                 });
-                let allowed = allowed(output, expected, device, exact);
+                let allowed = if exact || output.name == "indices" {
+                    0.0
+                } else {
+                    allowed(output, expected, device).max(rounding(output, &values, device))
+                };
                 checked.compare(&output.name, &got.values, &expected.values, |_| allowed);
             }
         }
@@ -84,20 +88,29 @@ fn check(case: &Case, tensors: &Tensors, device: &Device) -> Result<Checked> {
     Ok(checked)
 }
 
-/// By how much a result may deviate: see the constants of [`super::compare`]. Indices never, and products and sums that
-/// fit into 53 bits not in double precision.
-fn allowed(output: &Output, expected: &Array, device: &Device, exact: bool) -> f64 {
-    if exact || output.name == "indices" {
-        return 0.0;
-    }
+/// By how much a result may deviate that is not exact: see the constants of [`super::compare`].
+fn allowed(output: &Output, expected: &Array, device: &Device) -> f64 {
     let size = largest(&expected.values);
     match device {
         Device::Reference => DOUBLE * size,
-        // Smaller numbers than the last term do not exist in single precision.
-        _ => (SINGLE_FACTOR * output.f32_max_abs_diff)
-            .max(SINGLE_FLOOR * size)
-            .max(f64::from(f32::MIN_POSITIVE)),
+        _ => (SINGLE_FACTOR * output.f32_max_abs_diff).max(SINGLE_FLOOR * size),
     }
+}
+
+/// What rounding alone may do. A gradient that nearly cancels is no more exact than the last place of the output's
+/// gradient that went in; and nothing is more exact than the smallest number that there is.
+fn rounding(output: &Output, values: &Values, device: &Device) -> f64 {
+    let (unit, least) = match device {
+        Device::Reference => (f64::EPSILON, f64::MIN_POSITIVE),
+        _ => (f64::from(f32::EPSILON), f64::from(f32::MIN_POSITIVE)),
+    };
+    let went_in = match values.get(GRAD_OUTPUT) {
+        Some((_, direction)) if output.name.starts_with("grad_") => {
+            direction.iter().fold(0.0f64, |a, v| a.max(f64::from(v.abs())))
+        }
+        _ => 0.0,
+    };
+    (unit * went_in).max(least)
 }
 
 /// The values of all inputs and of the output's gradient, by name.
