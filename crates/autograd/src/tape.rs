@@ -1,6 +1,6 @@
 //! The tape: operations in the order in which they were applied.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -55,6 +55,7 @@ pub struct Tape {
     id: u64,
     recording: bool,
     inner: RefCell<Inner>,
+    multiply_adds: Cell<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -97,12 +98,22 @@ impl Tape {
 
     fn with_recording(recording: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Tape { id: NEXT.fetch_add(1, Ordering::Relaxed), recording, inner: RefCell::default() }
+        Tape {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            recording,
+            inner: RefCell::default(),
+            multiply_adds: Cell::new(0),
+        }
     }
 
     /// Whether operations are recorded.
     pub fn is_recording(&self) -> bool {
         self.recording
+    }
+
+    /// The multiply-adds of all operations so far.
+    pub fn multiply_adds(&self) -> u64 {
+        self.multiply_adds.get()
     }
 
     /// A value whose gradient is wanted.
@@ -136,10 +147,13 @@ impl Tape {
     pub fn apply(&self, op: impl Op, inputs: &[&Var]) -> Result<Vars> {
         let tensors: SmallVec<[&Tensor; 6]> = inputs.iter().map(|v| &v.tensor).collect();
         let outputs = run(&op, &tensors)?;
+        let input_shapes: Shapes = inputs.iter().map(|v| *v.shape()).collect();
+        let output_shapes: Shapes = outputs.iter().map(|t| *t.shape()).collect();
+        self.multiply_adds.set(self.multiply_adds.get() + op.multiply_adds(&input_shapes, &output_shapes));
         if !self.recording || inputs.iter().all(|v| v.id.is_none()) {
             return Ok(outputs.into_iter().map(Var::constant).collect());
         }
-        self.record(Box::new(op), inputs, outputs)
+        self.record(Box::new(op), inputs, input_shapes, outputs, output_shapes)
     }
 
     /// Runs an operation with one output.
@@ -156,7 +170,14 @@ impl Tape {
         Ok(outputs.remove(0))
     }
 
-    fn record(&self, op: Box<dyn Op>, inputs: &[&Var], outputs: Tensors) -> Result<Vars> {
+    fn record(
+        &self,
+        op: Box<dyn Op>,
+        inputs: &[&Var],
+        input_shapes: Shapes,
+        outputs: Tensors,
+        output_shapes: Shapes,
+    ) -> Result<Vars> {
         let mut input_slots = SmallVec::new();
         for var in inputs {
             match var.id {
@@ -174,8 +195,8 @@ impl Tape {
         let first_output_slot = inner.slots;
         inner.slots += outputs.len();
         inner.nodes.push(Node {
-            input_shapes: inputs.iter().map(|v| *v.shape()).collect(),
-            output_shapes: outputs.iter().map(|t| *t.shape()).collect(),
+            input_shapes,
+            output_shapes,
             input_slots,
             first_output_slot,
             kept_inputs: kept(inputs.iter().map(|v| &v.tensor), |i| keeps.keeps_input(i)),

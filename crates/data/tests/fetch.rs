@@ -159,6 +159,7 @@ fn mirrors_are_tried_in_order() {
     let e = case.complaint(result, ErrorKind::Io);
     assert!(e.starts_with("cannot fetch big: http://127.0.0.1:1/big: no answer"), "{e}");
     assert!(e.contains(&format!("; {}big: the server answers 404 Not Found; ", urls[0])), "{e}");
+    assert!(e.ends_with("bring the files here otherwise and fetch from their folder"), "{e}");
     assert!(!case.path("big.part").exists());
 }
 

@@ -32,6 +32,7 @@ pub mod print;
 pub mod registry;
 pub mod spec;
 pub mod state;
+pub mod summary;
 
 #[doc(hidden)]
 pub use inventory;

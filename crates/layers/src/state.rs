@@ -49,6 +49,22 @@ pub fn param_count(network: &dyn Layer) -> usize {
     params(network).iter().map(|(_, p)| p.shape().elements()).sum()
 }
 
+/// Whether a layer holds others.
+pub fn has_children(layer: &dyn Layer) -> bool {
+    struct Any(bool);
+    impl<'a> Visitor<'a> for Any {
+        fn param(&mut self, _name: &str, _param: &'a Param) {}
+        fn buffer(&mut self, _name: &str, _buffer: &'a Buffer) {}
+        fn counter(&mut self, _name: &str, _counter: &'a Counter) {}
+        fn child(&mut self, _name: Option<&str>, _layer: &'a dyn Layer) {
+            self.0 = true;
+        }
+    }
+    let mut any = Any(false);
+    layer.visit(&mut any);
+    any.0
+}
+
 struct Collector<'a> {
     prefix: String,
     entries: Vec<(String, Entry<'a>)>,

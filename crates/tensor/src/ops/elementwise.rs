@@ -76,9 +76,9 @@ macro_rules! activations {
     )*};
 }
 
-/// Makes an operation of an expression.
-macro_rules! elementwise {
-    ($op:ident $name:literal ($c:ident; $($x:ident),+) = $value:expr) => {
+/// Makes a function of numbers of an expression.
+macro_rules! expression {
+    ($op:ident ($c:ident; $($x:ident),+) = $value:expr) => {
         impl Expression<{ [$(stringify!($x)),+].len() }> for $op {
             const SOURCE: &'static str = stringify!($value);
             #[inline(always)]
@@ -88,6 +88,14 @@ macro_rules! elementwise {
                 $value
             }
         }
+    };
+}
+pub(super) use expression;
+
+/// Makes an operation of an expression.
+macro_rules! elementwise {
+    ($op:ident $name:literal ($c:ident; $($x:ident),+) = $value:expr) => {
+        expression!($op ($c; $($x),+) = $value);
 
         impl Op for $op {
             fn name(&self) -> &'static str {
@@ -133,6 +141,37 @@ activations! {
     Tanh "tanh" (c; x) = tanh(x);
     TanhGrad "tanh_grad" (c; y, dy) = dy * (c(1.0) - y * y);
 }
+
+/// `y = max(a + b, 0)` for `a` and `b` of the same shape: the end of a residual block in one pass.
+#[derive(Clone, Copy, Debug)]
+pub struct AddRelu;
+
+elementwise!(AddRelu "add_relu" (c; a, b) = max(c(0.0), a + b));
+
+impl ElementwiseGrad for AddRelu {
+    fn keeps() -> Keeps {
+        Keeps::NOTHING.outputs(&[0])
+    }
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let sum = run1(&ReluGrad, &[node.output(0), node.output_grad()])?;
+        Ok(node.needs.iter().map(|&needed| needed.then(|| sum.clone())).collect())
+    }
+}
+
+register_op!("add_relu", || {
+    [vec![], vec![1], vec![0, 3], vec![2, 3, 5, 4], vec![CHUNK * 2 + 5]]
+        .into_iter()
+        .map(|shape| {
+            let shape = Shape::new(&shape).expect("a small shape");
+            let case = Case::new(
+                shape.to_string(),
+                AddRelu,
+                [CaseInput::distinct(shape), CaseInput::distinct(shape)],
+            );
+            if shape.elements() > 1000 { case.without_gradient() } else { case }
+        })
+        .collect()
+});
 
 fn max<R: Real>(a: R, b: R) -> R {
     a.max(b)

@@ -1,0 +1,172 @@
+"""The PyTorch side of `cargo xtask bench --against torch`: times one network, prints one JSON object.
+
+Reads one JSON object from standard input:
+  spec      the network as neocog writes it (`cargo xtask summary NETWORK --spec`)
+  input     [channels, height, width]
+  classes, batch, threads, budget (seconds), channels_last (bool)
+
+A step of training: zero_grad, forward in training mode, mean cross-entropy, backward, SGD with lr 0.01.
+Prediction: eval mode, no_grad. Peak memory is VmHWM of this process.
+"""
+import json
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+ACTIVATION = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
+
+
+class Chain(nn.Module):
+    """Layers one after the other, named or not."""
+
+    def __init__(self, children):
+        super().__init__()
+        self.parts = nn.ModuleList(build(c["layer"]) for c in children)
+
+    def forward(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+class Residual(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.body, self.shortcut = Chain(spec["body"]), Chain(spec.get("shortcut", []))
+        self.activation = ACTIVATION.get(spec.get("activation"), lambda v: v)
+
+    def forward(self, x):
+        return self.activation(self.body(x) + self.shortcut(x))
+
+
+class Concat(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.branches, self.dim = nn.ModuleList(Chain(b) for b in spec["branches"]), spec.get("dim", 1)
+
+    def forward(self, x):
+        return torch.cat([b(x) for b in self.branches], self.dim)
+
+
+class GlobalAvgPool2d(nn.Module):
+    def forward(self, x):
+        return F.avg_pool2d(x, kernel_size=x.size()[2:])
+
+
+class BatchNormByHand(nn.Module):
+    """The notes' batch norm: moving averages with the biased variance, parameters of the input's rank."""
+
+    def __init__(self, s):
+        super().__init__()
+        shape = [1, s["num_features"]] + [1] * (s["num_dims"] - 2)
+        self.gamma, self.beta = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+        self.mean, self.var, self.eps, self.old = torch.zeros(shape), torch.zeros(shape), s["eps"], s["momentum"]
+
+    def forward(self, x):
+        mean, var = self.mean, self.var
+        if self.training:
+            axes = [0] + list(range(2, x.dim()))
+            mean = x.mean(axes, keepdim=True)
+            var = ((x - mean) ** 2).mean(axes, keepdim=True)
+            self.mean = self.old * self.mean + (1 - self.old) * mean.detach()
+            self.var = self.old * self.var + (1 - self.old) * var.detach()
+        return self.gamma * (x - mean) / torch.sqrt(var + self.eps) + self.beta
+
+
+def pair(v):
+    return tuple(v) if isinstance(v, list) else v
+
+
+def build(s):
+    kind = s["kind"]
+    if kind == "Sequential":
+        return Chain(s["layers"])
+    if kind == "Residual":
+        return Residual(s)
+    if kind == "Concat":
+        return Concat(s)
+    if kind == "Conv2d":
+        assert not s["flip"], "PyTorch has no true convolution"
+        return nn.Conv2d(s["in_channels"], s["out_channels"], pair(s["kernel_size"]), pair(s["stride"]),
+                         pair(s["padding"]), pair(s["dilation"]), s["groups"], s["bias"])
+    if kind == "Linear":
+        return nn.Linear(s["in_features"], s["out_features"], s["bias"])
+    if kind == "MaxPool2d":
+        return nn.MaxPool2d(pair(s["kernel_size"]), pair(s["stride"]), pair(s["padding"]), pair(s["dilation"]),
+                            ceil_mode=s["ceil_mode"])
+    if kind == "AvgPool2d":
+        return nn.AvgPool2d(pair(s["kernel_size"]), pair(s["stride"]), pair(s["padding"]), s["ceil_mode"],
+                            s["count_include_pad"], s["divisor_override"])
+    if kind == "GlobalAvgPool2d":
+        return GlobalAvgPool2d()
+    if kind in ("BatchNorm1d", "BatchNorm2d"):
+        return getattr(nn, kind)(s["num_features"], s["eps"], s["momentum"], s["affine"], s["track_running_stats"])
+    if kind == "BatchNorm":
+        return BatchNormByHand(s)
+    if kind == "Dropout":
+        return nn.Dropout(s["p"])
+    if kind in ("Flatten", "FlattenLayer"):
+        return nn.Flatten(s.get("start_dim", 1), s.get("end_dim", -1))
+    if kind in ("Softmax", "LogSoftmax"):
+        return getattr(nn, kind)(s["dim"])
+    if kind in ("ReLU", "Sigmoid", "Tanh", "Identity"):
+        return getattr(nn, kind)()
+    sys.exit(f"torch_bench.py does not know the layer {kind}")
+
+
+def measure(step, budget):
+    """Median of single calls (s), after a warm-up of at most five calls or a quarter of the budget."""
+    start = time.perf_counter()
+    for call in range(5):
+        if call and time.perf_counter() - start > budget / 4:
+            break
+        step()
+    times, start = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - start < budget:
+        t = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - t)
+    return statistics.median(times)
+
+
+def peak_rss_mib():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+
+
+def main():
+    job = json.load(sys.stdin)
+    torch.set_num_threads(job["threads"])
+    torch.manual_seed(0)
+    model = build(job["spec"])
+    x = torch.rand(job["batch"], *job["input"])
+    y = torch.randint(0, job["classes"], (job["batch"],))
+    if job["channels_last"]:
+        model = model.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def predict():
+        with torch.no_grad():
+            model(x)
+
+    def train():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    model.eval()
+    prediction = measure(predict, job["budget"] / 3)
+    prediction_rss = peak_rss_mib()
+    model.train()
+    training = measure(train, job["budget"] * 2 / 3)
+    print(json.dumps({"torch": torch.__version__, "predict_s": prediction, "train_s": training,
+                      "predict_rss_mib": prediction_rss, "train_rss_mib": peak_rss_mib()}))
+
+
+main()

@@ -1,0 +1,96 @@
+//! The machinery of operations with parameters that work element by element: several inputs, several outputs, state
+//! updated in place. Written once in terms of [`Real`], for the reference and for vectors.
+
+use crate::parallel::CHUNK;
+use crate::simd::{Kernel, Real, Simd, dispatch};
+use crate::view::{View, ViewMut};
+
+/// A function of `I` inputs and the old values of `O` outputs, which gives the new ones.
+pub(super) trait Pointwise<const I: usize, const O: usize>: Sync {
+    /// The new values. For outputs that are not state the old ones have no meaning.
+    fn eval<R: Real>(&self, inputs: [R; I], old: [R; O]) -> [R; O];
+}
+
+/// The definition: element by element, in double precision.
+pub(super) fn reference<P: Pointwise<I, O>, const I: usize, const O: usize>(
+    op: &P,
+    inputs: &[View<'_, f64>],
+    outputs: &mut [ViewMut<'_, f64>],
+) {
+    for i in 0..outputs[0].data.len() {
+        let old = std::array::from_fn(|k| outputs[k].data[i]);
+        let new = op.eval(std::array::from_fn(|k| inputs[k].data[i]), old);
+        for (out, value) in outputs.iter_mut().zip(new) {
+            out.data[i] = value;
+        }
+    }
+}
+
+/// The kernel: one pass over memory, on all threads.
+pub(super) fn cpu<P: Pointwise<I, O>, const I: usize, const O: usize>(
+    op: &P,
+    inputs: &[View<'_, f32>],
+    outputs: &mut [ViewMut<'_, f32>],
+) {
+    let mut outputs = outputs.iter_mut();
+    let outputs = std::array::from_fn(|_| &mut *outputs.next().expect("infer gives all outputs").data);
+    split(op, std::array::from_fn(|k| inputs[k].data), outputs);
+}
+
+/// Halves the work, at a multiple of [`CHUNK`], until it is small.
+fn split<P: Pointwise<I, O>, const I: usize, const O: usize>(
+    op: &P,
+    inputs: [&[f32]; I],
+    outputs: [&mut [f32]; O],
+) {
+    let len = outputs[0].len();
+    if len <= CHUNK {
+        dispatch(Apply { op, inputs, outputs });
+        return;
+    }
+    let middle = len.div_ceil(CHUNK) / 2 * CHUNK;
+    let mut right = [const { None }; O];
+    let mut k = 0;
+    let left = outputs.map(|out| {
+        let (a, b) = out.split_at_mut(middle);
+        right[k] = Some(b);
+        k += 1;
+        a
+    });
+    let right = right.map(|b| b.expect("all were set"));
+    rayon::join(
+        || split(op, inputs.map(|x| &x[..middle]), left),
+        || split(op, inputs.map(|x| &x[middle..]), right),
+    );
+}
+
+struct Apply<'a, P, const I: usize, const O: usize> {
+    op: &'a P,
+    inputs: [&'a [f32]; I],
+    outputs: [&'a mut [f32]; O],
+}
+
+impl<P: Pointwise<I, O>, const I: usize, const O: usize> Kernel for Apply<'_, P, I, O> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self) {
+        let len = self.outputs[0].len();
+        let whole = len / S::LANES * S::LANES;
+        let mut i = 0;
+        while i < whole {
+            let old = std::array::from_fn(|k| S::from_slice(&self.outputs[k][i..]));
+            let new = self.op.eval(self.inputs.map(|x| S::from_slice(&x[i..])), old);
+            for (out, value) in self.outputs.iter_mut().zip(new) {
+                value.to_slice(&mut out[i..]);
+            }
+            i += S::LANES;
+        }
+        if whole < len {
+            let old = std::array::from_fn(|k| S::from_short_slice(&self.outputs[k][whole..]));
+            let new = self.op.eval(self.inputs.map(|x| S::from_short_slice(&x[whole..])), old);
+            for (out, value) in self.outputs.iter_mut().zip(new) {
+                value.to_short_slice(&mut out[whole..]);
+            }
+        }
+    }
+}
