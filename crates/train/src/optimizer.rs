@@ -317,18 +317,19 @@ impl Optimizer {
 }
 
 fn step_op(rule: &Rule, lr: f64, step: u64) -> Box<dyn Op> {
+    let maximize = false;
     match *rule {
         Rule::Sgd { momentum, dampening, nesterov, weight_decay } => {
-            Box::new(SgdStep { lr, momentum, dampening, nesterov, weight_decay, first: step == 1 })
+            Box::new(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: step == 1 })
         }
         Rule::Adam { betas, eps, weight_decay, amsgrad } => {
-            Box::new(AdamStep { lr, betas, eps, weight_decay, amsgrad, step })
+            Box::new(AdamStep { lr, betas, eps, weight_decay, amsgrad, maximize, step })
         }
         Rule::AdamW { betas, eps, weight_decay, amsgrad } => {
-            Box::new(AdamWStep { lr, betas, eps, weight_decay, amsgrad, step })
+            Box::new(AdamWStep { lr, betas, eps, weight_decay, amsgrad, maximize, step })
         }
         Rule::RmsProp { alpha, eps, weight_decay, momentum, centered } => {
-            Box::new(RmsPropStep { lr, alpha, eps, weight_decay, momentum, centered })
+            Box::new(RmsPropStep { lr, alpha, eps, weight_decay, momentum, centered, maximize })
         }
     }
 }
