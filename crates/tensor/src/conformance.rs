@@ -26,6 +26,9 @@ pub struct Summary {
     pub cases: usize,
     /// How many of them had their gradient checked.
     pub gradients: usize,
+    /// How many timed cases were left out because the reference would take minutes for them
+    /// ([`REFERENCE_LIMIT`]). An operation with such cases needs a test of its own that looks at samples.
+    pub too_large: usize,
     /// What is wrong, a line each.
     pub failures: Vec<String>,
 }
@@ -34,14 +37,25 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} operations, {} cases, {} gradients, {} failures",
+            "{} operations, {} cases ({} more are too large for the reference), {} gradients, {} failures",
             self.ops,
             self.cases,
+            self.too_large,
             self.gradients,
             self.failures.len()
         )?;
         self.failures.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
+}
+
+/// The multiply-adds of the largest timed case that [`check_all`] compares with the reference.
+pub const REFERENCE_LIMIT: u64 = 100_000_000;
+
+/// Whether [`check_all`] leaves the case out: timed, and above [`REFERENCE_LIMIT`].
+pub fn is_too_large(case: &Case) -> bool {
+    let shapes = shapes_of(case);
+    case.bench
+        && case.op.infer(&shapes).is_ok_and(|out| case.op.multiply_adds(&shapes, &out) > REFERENCE_LIMIT)
 }
 
 /// Checks all cases of all registered operations on `device`, and their gradients.
@@ -50,6 +64,10 @@ pub fn check_all(device: &Device) -> Summary {
     for entry in registered_ops() {
         summary.ops += 1;
         for case in (entry.cases)() {
+            if is_too_large(&case) {
+                summary.too_large += 1;
+                continue;
+            }
             summary.cases += 1;
             let name = format!("{} ({}): {}", entry.name, entry.crate_name, case.name);
             if let Err(e) = check_device(&case, device) {

@@ -14,6 +14,7 @@
 
 pub mod cases;
 pub mod conformance;
+pub(crate) mod cpu;
 pub mod device;
 pub mod error;
 pub mod memory;

@@ -3,11 +3,38 @@
 mod activation;
 mod arithmetic;
 mod broadcast;
+mod channel_sum;
+mod concat;
+mod conv2d;
 mod elementwise;
+mod linear;
+mod matmul;
+mod optimizer;
 mod pointwise;
 mod reduce;
+mod reshape;
 
 pub use activation::Activation;
 pub use arithmetic::{Accumulate, Add, Mul, Scale, Sub};
+pub use channel_sum::ChannelSum;
+pub use concat::{Concat, Narrow, NarrowGrad};
+pub use conv2d::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
 pub use elementwise::{AddRelu, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
+pub use linear::Linear;
+pub use matmul::MatMul;
+pub use optimizer::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 pub use reduce::{Expand, Mean, Sum, SumTo};
+pub use reshape::{Flatten, Reshape};
+
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+
+/// The axis that `dim` means in `shape`, where negative numbers count from the last, as in PyTorch.
+fn axis_of(dim: isize, shape: &Shape) -> Result<usize> {
+    let rank = shape.rank() as isize;
+    if (-rank..rank).contains(&dim) {
+        Ok(dim.rem_euclid(rank) as usize)
+    } else {
+        Err(Error::argument(format!("there is no axis {dim} in the shape {shape}")))
+    }
+}

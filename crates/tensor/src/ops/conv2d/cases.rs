@@ -1,0 +1,196 @@
+//! Examples: odd geometries for the tests, the layers of real networks for the benchmarks.
+
+use super::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
+use crate::cases::{Case, CaseInput};
+use crate::ops::Activation;
+use crate::register_op;
+
+/// A convolution to make cases of.
+#[derive(Clone)]
+struct Example {
+    name: String,
+    geometry: Conv2dGeometry,
+    x: [usize; 4],
+    out: usize,
+    kernel: [usize; 2],
+    timed: bool,
+}
+
+impl Example {
+    fn new(name: &str, x: [usize; 4], out: usize, kernel: [usize; 2]) -> Self {
+        Example { name: name.into(), geometry: Conv2dGeometry::default(), x, out, kernel, timed: false }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Conv2dGeometry)) -> Self {
+        change(&mut self.geometry);
+        self
+    }
+
+    fn weight(&self) -> [usize; 4] {
+        [self.out, self.x[1] / self.geometry.groups, self.kernel[0], self.kernel[1]]
+    }
+
+    fn y(&self) -> [usize; 4] {
+        let size = self.geometry.output_size([self.x[2], self.x[3]], self.kernel).expect("examples fit");
+        [self.x[0], self.out, size[0], size[1]]
+    }
+
+    fn forward(&self, activation: Option<Activation>, bias: bool) -> Case {
+        let inputs =
+            [CaseInput::uniform(self.x), CaseInput::uniform(self.weight()), CaseInput::uniform([self.out])];
+        let op = Conv2d::new(self.geometry, activation);
+        self.case(Case::new(&self.name, op, inputs.into_iter().take(if bias { 3 } else { 2 })))
+    }
+
+    fn input_grad(&self) -> Case {
+        let op = Conv2dInputGrad { geometry: self.geometry, input_size: [self.x[2], self.x[3]] };
+        self.case(Case::new(
+            &self.name,
+            op,
+            [CaseInput::uniform(self.y()), CaseInput::uniform(self.weight())],
+        ))
+    }
+
+    fn weight_grad(&self) -> Case {
+        let op = Conv2dWeightGrad { geometry: self.geometry, kernel_size: self.kernel };
+        self.case(Case::new(&self.name, op, [CaseInput::uniform(self.x), CaseInput::uniform(self.y())]))
+    }
+
+    fn case(&self, case: Case) -> Case {
+        if self.timed {
+            case.timed()
+        } else if self.x.iter().product::<usize>() > 400 || self.x[0] == 0 {
+            case.without_gradient()
+        } else {
+            case
+        }
+    }
+}
+
+/// What is odd enough to go wrong.
+fn odd() -> Vec<Example> {
+    let new = Example::new;
+    vec![
+        new("plain", [2, 3, 5, 6], 4, [3, 3]),
+        new("1x1", [2, 3, 4, 5], 4, [1, 1]),
+        new("one of everything", [1, 1, 1, 1], 1, [1, 1]),
+        new("batch 1", [1, 2, 6, 5], 3, [3, 2]),
+        new("empty batch", [0, 2, 6, 5], 3, [3, 3]),
+        new("padding", [2, 2, 4, 5], 3, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("padding of the kernel's size", [1, 2, 3, 3], 2, [3, 3]).with(|g| g.padding = [3, 4]),
+        new("rows and columns differ", [2, 2, 7, 6], 3, [2, 4]).with(|g| {
+            g.padding = [0, 2];
+            g.stride = [2, 1];
+        }),
+        new("kernel above stride", [2, 2, 7, 8], 3, [3, 3]).with(|g| {
+            g.stride = [2, 2];
+            g.padding = [1, 1];
+        }),
+        new("kernel below stride", [2, 2, 9, 8], 3, [2, 2]).with(|g| g.stride = [3, 4]),
+        new("1x1, stride 2", [2, 3, 5, 6], 4, [1, 1]).with(|g| g.stride = [2, 2]),
+        new("stride 2, last row unused", [1, 2, 6, 6], 2, [3, 3]).with(|g| g.stride = [2, 2]),
+        new("dilation", [2, 2, 7, 8], 3, [3, 3]).with(|g| {
+            g.dilation = [2, 3];
+            g.padding = [1, 2];
+        }),
+        new("dilation and stride", [1, 2, 9, 9], 2, [3, 2]).with(|g| {
+            g.dilation = [2, 2];
+            g.stride = [2, 3];
+            g.padding = [2, 1];
+        }),
+        new("groups", [2, 6, 4, 5], 4, [3, 3]).with(|g| {
+            g.groups = 2;
+            g.padding = [1, 1];
+        }),
+        new("depthwise", [2, 4, 5, 5], 8, [3, 3]).with(|g| {
+            g.groups = 4;
+            g.stride = [2, 1];
+        }),
+        new("flip", [2, 3, 5, 4], 2, [3, 2]).with(|g| g.flip = true),
+        new("flip, stride, padding, groups", [2, 4, 6, 5], 4, [3, 3]).with(|g| {
+            *g = Conv2dGeometry { stride: [2, 2], padding: [1, 1], dilation: [1, 1], groups: 2, flip: true };
+        }),
+        new("picture of the kernel's size", [3, 2, 4, 3], 5, [4, 3]),
+        new("wide", [1, 3, 5, 70], 17, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("many channels", [2, 37, 6, 7], 35, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("small maps", [37, 18, 3, 3], 33, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("stride 2, odd map", [3, 19, 13, 13], 34, [3, 3]).with(|g| {
+            g.stride = [2, 2];
+            g.padding = [1, 1];
+        }),
+        new("1x1, many channels", [3, 70, 7, 9], 50, [1, 1]),
+        new("5x5, one channel", [5, 1, 28, 28], 6, [5, 5]),
+        new("5x5, six channels", [5, 6, 12, 12], 16, [5, 5]),
+        new("7x7, stride 2", [2, 3, 21, 21], 16, [7, 7]).with(|g| {
+            g.stride = [2, 2];
+            g.padding = [3, 3];
+        }),
+        new("deep", [2, 300, 5, 5], 20, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("stride 3, dilation 2", [2, 20, 15, 14], 18, [3, 3]).with(|g| {
+            g.stride = [3, 3];
+            g.dilation = [2, 2];
+            g.padding = [2, 2];
+        }),
+    ]
+}
+
+/// LeNet at batch 256, ResNet-18 on 96 x 96 pictures and on 224 x 224 at batch 32, for the benchmarks.
+fn networks() -> Vec<Example> {
+    let layer = |n: usize, [c, out]: [usize; 2], size: usize, k: usize, stride: usize, padding: usize| {
+        let name = format!("batch {n}: {c} to {out} channels, {size}x{size}, {k}x{k}, stride {stride}");
+        let mut example = Example::new(&name, [n, c, size, size], out, [k, k]).with(|g| {
+            g.stride = [stride, stride];
+            g.padding = [padding, padding];
+        });
+        example.timed = true;
+        example
+    };
+    vec![
+        layer(256, [1, 6], 28, 5, 1, 0),
+        layer(256, [6, 16], 12, 5, 1, 0),
+        layer(32, [1, 64], 96, 7, 2, 3),
+        layer(32, [64, 64], 24, 3, 1, 1),
+        layer(32, [128, 128], 12, 3, 1, 1),
+        layer(32, [256, 256], 6, 3, 1, 1),
+        layer(32, [512, 512], 3, 3, 1, 1),
+        layer(32, [64, 128], 24, 3, 2, 1),
+        layer(32, [128, 256], 12, 3, 2, 1),
+        layer(32, [256, 512], 6, 3, 2, 1),
+        layer(32, [64, 128], 24, 1, 2, 0),
+        layer(32, [128, 256], 12, 1, 2, 0),
+        layer(32, [256, 512], 6, 1, 2, 0),
+        layer(32, [64, 64], 56, 3, 1, 1),
+        layer(32, [128, 128], 28, 3, 1, 1),
+        layer(32, [256, 256], 14, 3, 1, 1),
+        layer(32, [512, 512], 7, 3, 1, 1),
+        layer(32, [256, 64], 56, 1, 1, 0),
+        layer(32, [64, 256], 56, 1, 1, 0),
+        layer(32, [512, 128], 28, 1, 1, 0),
+        layer(1, [64, 64], 56, 3, 1, 1),
+        layer(1, [512, 512], 7, 3, 1, 1),
+    ]
+}
+
+fn all() -> Vec<Example> {
+    let mut all = odd();
+    all.extend(networks());
+    all
+}
+
+register_op!("conv2d", || {
+    let mut cases: Vec<Case> = all().iter().map(|e| e.forward(None, true)).collect();
+    let plain = Example::new("no bias", [2, 3, 5, 6], 4, [3, 3]);
+    cases.push(plain.forward(None, false));
+    for activation in Activation::ALL {
+        let name = format!("{activation:?}");
+        cases.push(Example { name: name.clone(), ..plain.clone() }.forward(Some(activation), true));
+        let mut wide = Example::new(&format!("{name}, wide"), [1, 20, 9, 33], 19, [3, 3]);
+        wide.geometry.padding = [1, 1];
+        cases.push(wide.forward(Some(activation), false));
+    }
+    cases
+});
+
+register_op!("conv2d_input_grad", || all().iter().map(Example::input_grad).collect());
+
+register_op!("conv2d_weight_grad", || all().iter().map(Example::weight_grad).collect());

@@ -1,0 +1,280 @@
+//! Two-dimensional convolution and its gradients.
+//!
+//! `y[n, o, r, c] = bias[o] + sum over i, u, v of x[n, i, r * stride + u * dilation - padding, …] * weight[o, i, u, v]`,
+//! with zeros outside of the picture: cross-correlation, as in PyTorch. With `flip` the weight is `weight[o, i, -u, -v]`,
+//! the convolution of mathematics.
+
+mod cases;
+mod cpu;
+mod geometry;
+mod reference;
+
+use smallvec::smallvec;
+
+pub use geometry::Conv2dGeometry;
+pub(crate) use geometry::Problem;
+
+use super::{Activation, ChannelSum};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::view::{View, ViewMut};
+use geometry::weight_shape;
+
+/// A convolution. Inputs: `x [n, c, h, w]`, `weight [out, c / groups, kh, kw]` and, if there is one, `bias [out]`;
+/// output: `[n, out, oh, ow]` as of [`Conv2dGeometry::output_size`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2d {
+    /// Pixels from one window to the next, `[rows, columns]`.
+    pub stride: [usize; 2],
+    /// Zeros around the picture, on each side.
+    pub padding: [usize; 2],
+    /// Pixels from one element of the window to the next.
+    pub dilation: [usize; 2],
+    /// Into how many parts the channels are split.
+    pub groups: usize,
+    /// Whether the kernel is rotated by 180 degrees: true convolution.
+    pub flip: bool,
+    /// What is applied to the result.
+    pub activation: Option<Activation>,
+}
+
+impl Default for Conv2d {
+    fn default() -> Self {
+        Conv2d::new(Conv2dGeometry::default(), None)
+    }
+}
+
+impl Conv2d {
+    /// A convolution of this geometry.
+    pub fn new(geometry: Conv2dGeometry, activation: Option<Activation>) -> Self {
+        let Conv2dGeometry { stride, padding, dilation, groups, flip } = geometry;
+        Conv2d { stride, padding, dilation, groups, flip, activation }
+    }
+
+    /// How the window moves.
+    pub fn geometry(&self) -> Conv2dGeometry {
+        let Conv2d { stride, padding, dilation, groups, flip, .. } = *self;
+        Conv2dGeometry { stride, padding, dilation, groups, flip }
+    }
+}
+
+impl Op for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let (x, weight) = match inputs {
+            [x, weight] | [x, weight, _] => (x, weight),
+            _ => {
+                return Err(Error::argument(format!(
+                    "conv2d takes a picture, a weight and perhaps a bias; {} inputs were given: {inputs:?}",
+                    inputs.len()
+                )));
+            }
+        };
+        let [n, c, h, w] = x.nchw()?;
+        let [out, cg, kh, kw] = weight_shape(weight)?;
+        self.geometry().check_groups(c, "input")?;
+        self.geometry().check_groups(out, "output")?;
+        if c != cg * self.groups {
+            let groups = if self.groups == 1 { String::new() } else { format!(" in {} groups", self.groups) };
+            return Err(Error::shape(format!(
+                "the input has {c} channels, the weight expects {}{groups}; input {x}, weight {weight}",
+                cg * self.groups
+            )));
+        }
+        if let Some(bias) = inputs.get(2)
+            && bias.extents() != [out]
+        {
+            return Err(Error::shape(format!(
+                "the bias should be [{out}], one for each output channel; it is {bias}"
+            )));
+        }
+        let [oh, ow] = self.geometry().output_size([h, w], [kh, kw])?;
+        Ok(smallvec![Shape::new(&[n, out, oh, ow])?])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let p = self.geometry().problem(inputs[0].shape, inputs[1].shape, outputs[0].shape);
+        reference::forward(&p, inputs[0].data, inputs[1].data, outputs[0].data);
+        let plane = p.oh * p.ow;
+        for (i, y) in outputs[0].data.iter_mut().enumerate() {
+            if let Some(bias) = inputs.get(2) {
+                *y += bias.data[i / plane % (p.groups * p.og)];
+            }
+            if let Some(activation) = self.activation {
+                *y = activation.apply(*y);
+            }
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        let p = self.geometry().problem(inputs[0].shape, inputs[1].shape, outputs[0].shape);
+        let bias = inputs.get(2).map(|b| b.data);
+        cpu::forward(&p, inputs[0].data, inputs[1].data, bias, self.activation, outputs[0].data, scratch);
+    }
+
+    fn keeps(&self) -> Keeps {
+        let keeps = Keeps::NOTHING.inputs(&[0, 1]);
+        if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let fused;
+        let dy = match self.activation {
+            Some(activation) => {
+                fused = activation.grad(node.output(0), node.output_grad())?;
+                &fused
+            }
+            None => node.output_grad(),
+        };
+        let geometry = self.geometry();
+        let (x, weight) = (&node.input_shapes[0], &node.input_shapes[1]);
+        let to_input = Conv2dInputGrad { geometry, input_size: [x[2], x[3]] };
+        let to_weight = Conv2dWeightGrad { geometry, kernel_size: [weight[2], weight[3]] };
+        let mut grads: InputGrads = smallvec![
+            node.if_needed(0, || run1(&to_input, &[dy, node.input(1)]))?,
+            node.if_needed(1, || run1(&to_weight, &[node.input(0), dy]))?,
+        ];
+        if node.needs.len() == 3 {
+            grads.push(node.if_needed(2, || run1(&ChannelSum, &[dy]))?);
+        }
+        Ok(grads)
+    }
+
+    fn multiply_adds(&self, inputs: &[Shape], outputs: &[Shape]) -> u64 {
+        self.geometry().problem(&inputs[0], &inputs[1], &outputs[0]).multiply_adds()
+    }
+}
+
+/// The gradient of a convolution's picture. Inputs: `dy [n, out, oh, ow]`, the gradient of the output, and
+/// `weight [out, c / groups, kh, kw]`; output: `[n, c, h, w]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2dInputGrad {
+    /// That of the convolution.
+    pub geometry: Conv2dGeometry,
+    /// `[h, w]` of the picture, which the output's size does not tell when the stride is above 1.
+    pub input_size: [usize; 2],
+}
+
+impl Op for Conv2dInputGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_input_grad"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [dy, weight] = expect_inputs(self, inputs)?;
+        let [n, out, oh, ow] = dy.nchw()?;
+        let [weight_out, cg, kh, kw] = weight_shape(&weight)?;
+        self.geometry.check_groups(out, "output")?;
+        if out != weight_out {
+            return Err(Error::shape(format!(
+                "the output's gradient has {out} channels, the weight makes {weight_out}; gradient {dy}, weight {weight}"
+            )));
+        }
+        let [h, w] = self.input_size;
+        check_output_size(self.geometry.output_size([h, w], [kh, kw])?, [oh, ow])?;
+        Ok(smallvec![Shape::new(&[n, cg * self.geometry.groups, h, w])?])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let p = self.geometry.problem(outputs[0].shape, inputs[1].shape, inputs[0].shape);
+        reference::input_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data);
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        let p = self.geometry.problem(outputs[0].shape, inputs[1].shape, inputs[0].shape);
+        cpu::input_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING.inputs(&[0, 1])
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let weight = &node.input_shapes[1];
+        let to_weight = Conv2dWeightGrad { geometry: self.geometry, kernel_size: [weight[2], weight[3]] };
+        let d = node.output_grad();
+        Ok(smallvec![
+            node.if_needed(0, || run1(&Conv2d::new(self.geometry, None), &[d, node.input(1)]))?,
+            node.if_needed(1, || run1(&to_weight, &[d, node.input(0)]))?,
+        ])
+    }
+
+    fn multiply_adds(&self, inputs: &[Shape], outputs: &[Shape]) -> u64 {
+        self.geometry.problem(&outputs[0], &inputs[1], &inputs[0]).multiply_adds()
+    }
+}
+
+/// The gradient of a convolution's weight. Inputs: `x [n, c, h, w]` and `dy [n, out, oh, ow]`, the gradient of the
+/// output; output: `[out, c / groups, kh, kw]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2dWeightGrad {
+    /// That of the convolution.
+    pub geometry: Conv2dGeometry,
+    /// `[kh, kw]` of the weight.
+    pub kernel_size: [usize; 2],
+}
+
+impl Op for Conv2dWeightGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_weight_grad"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x, dy] = expect_inputs(self, inputs)?;
+        let [n, c, h, w] = x.nchw()?;
+        let [dy_n, out, oh, ow] = dy.nchw()?;
+        if n != dy_n {
+            return Err(Error::shape(format!("{n} pictures but {dy_n} gradients: {x} and {dy}")));
+        }
+        self.geometry.check_groups(c, "input")?;
+        self.geometry.check_groups(out, "output")?;
+        check_output_size(self.geometry.output_size([h, w], self.kernel_size)?, [oh, ow])?;
+        let shape = Shape::new(&[out, c / self.geometry.groups, self.kernel_size[0], self.kernel_size[1]])?;
+        weight_shape(&shape)?;
+        Ok(smallvec![shape])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let p = self.geometry.problem(inputs[0].shape, outputs[0].shape, inputs[1].shape);
+        reference::weight_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data);
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        let p = self.geometry.problem(inputs[0].shape, outputs[0].shape, inputs[1].shape);
+        cpu::weight_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING.inputs(&[0, 1])
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let x = &node.input_shapes[0];
+        let to_input = Conv2dInputGrad { geometry: self.geometry, input_size: [x[2], x[3]] };
+        let d = node.output_grad();
+        Ok(smallvec![
+            node.if_needed(0, || run1(&to_input, &[node.input(1), d]))?,
+            node.if_needed(1, || run1(&Conv2d::new(self.geometry, None), &[node.input(0), d]))?,
+        ])
+    }
+
+    fn multiply_adds(&self, inputs: &[Shape], outputs: &[Shape]) -> u64 {
+        self.geometry.problem(&inputs[0], &outputs[0], &inputs[1]).multiply_adds()
+    }
+}
+
+fn check_output_size(expected: [usize; 2], found: [usize; 2]) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::shape(format!(
+        "the output's gradient is {} x {} pixels, the convolution's output is {} x {}",
+        found[0], found[1], expected[0], expected[1]
+    )))
+}

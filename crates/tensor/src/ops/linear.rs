@@ -1,0 +1,147 @@
+//! The fully connected layer.
+
+use smallvec::smallvec;
+
+use super::{Activation, ChannelSum, MatMul};
+use crate::cases::{Case, CaseInput};
+use crate::cpu::{Matrix, product};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op};
+use crate::register_op;
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::view::{View, ViewMut};
+
+/// `y = activation(x weight^T + bias)`. Inputs: `x [.., in]` with any leading axes, `weight [out, in]` and, if there
+/// is one, `bias [out]`; output: `[.., out]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Linear {
+    /// What is applied to the result.
+    pub activation: Option<Activation>,
+}
+
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let (x, weight) = match inputs {
+            [x, weight] | [x, weight, _] => (x, weight),
+            _ => {
+                return Err(Error::argument(format!(
+                    "linear takes an input, a weight and perhaps a bias; {} were given: {inputs:?}",
+                    inputs.len()
+                )));
+            }
+        };
+        let [out, features] = weight.extents() else {
+            return Err(Error::shape(format!("the weight should be [out, in], it is {weight}")));
+        };
+        match x.extents().last() {
+            None => return Err(Error::shape("the input is a scalar, it should have features: [.., in]")),
+            Some(last) if last != features => {
+                return Err(Error::shape(format!(
+                    "the input has {last} features, the weight expects {features}; input {x}, weight {weight}"
+                )));
+            }
+            Some(_) => {}
+        }
+        if let Some(bias) = inputs.get(2)
+            && bias.extents() != [*out]
+        {
+            return Err(Error::shape(format!("the bias should be [{out}], it is {bias}")));
+        }
+        let mut extents = x.to_vec();
+        extents[x.rank() - 1] = *out;
+        Ok(smallvec![Shape::new(&extents)?])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let (out, features) = (inputs[1].shape[0], inputs[1].shape[1]);
+        for (i, y) in outputs[0].data.iter_mut().enumerate() {
+            let (row, o) = (i / out, i % out);
+            *y = (0..features)
+                .map(|k| inputs[0].data[row * features + k] * inputs[1].data[o * features + k])
+                .sum::<f64>()
+                + inputs.get(2).map_or(0.0, |bias| bias.data[o]);
+            if let Some(activation) = self.activation {
+                *y = activation.apply(*y);
+            }
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let (out, features) = (inputs[1].shape[0], inputs[1].shape[1]);
+        if outputs[0].data.is_empty() {
+            return;
+        }
+        let x = Matrix::rows(inputs[0].data, outputs[0].data.len() / out, features);
+        product(x, Matrix::rows(inputs[1].data, out, features).transposed(), outputs[0].data, false);
+        for y in outputs[0].data.chunks_mut(out) {
+            for (o, v) in y.iter_mut().enumerate() {
+                *v += inputs.get(2).map_or(0.0, |bias| bias.data[o]);
+                if let Some(activation) = self.activation {
+                    *v = activation.apply(f64::from(*v)) as f32;
+                }
+            }
+        }
+    }
+
+    fn keeps(&self) -> Keeps {
+        let keeps = Keeps::NOTHING.inputs(&[0, 1]);
+        if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let dy = match self.activation {
+            Some(activation) => activation.grad(node.output(0), node.output_grad())?,
+            None => node.output_grad().clone(),
+        };
+        let (out, features) = (node.input_shapes[1][0], node.input_shapes[1][1]);
+        let shape = node.input_shapes[0];
+        let rows: usize = shape[..shape.rank() - 1].iter().product();
+        let dy = dy.reshape([rows, out])?;
+        let to_weight = MatMul { transpose_a: true, transpose_b: false };
+        let mut grads: InputGrads = smallvec![
+            node.if_needed(0, || run1(&MatMul::default(), &[&dy, node.input(1)])?.reshape(shape))?,
+            node.if_needed(1, || run1(&to_weight, &[&dy, &node.input(0).reshape([rows, features])?]))?,
+        ];
+        if node.needs.len() == 3 {
+            grads.push(node.if_needed(2, || run1(&ChannelSum, &[&dy]))?);
+        }
+        Ok(grads)
+    }
+
+    fn multiply_adds(&self, inputs: &[Shape], _outputs: &[Shape]) -> u64 {
+        inputs[0].elements() as u64 * inputs[1][0] as u64
+    }
+}
+
+register_op!("linear", || {
+    let linear = |name: &str, activation, x: &[usize], out: usize, bias: bool| {
+        let x = Shape::new(x).expect("a small shape");
+        let features = x[x.rank() - 1];
+        let inputs = [CaseInput::uniform(x), CaseInput::uniform([out, features]), CaseInput::uniform([out])];
+        Case::new(name, Linear { activation }, inputs.into_iter().take(if bias { 3 } else { 2 }))
+    };
+    let mut cases = vec![
+        linear("no bias", None, &[4, 7], 5, false),
+        linear("bias", None, &[4, 7], 5, true),
+        linear("batch 1", None, &[1, 33], 3, true),
+        linear("one axis", None, &[6], 4, true),
+        linear("three axes", None, &[2, 3, 5], 4, true),
+        linear("one output", None, &[5, 9], 1, true),
+        linear("empty batch", None, &[0, 7], 5, true).without_gradient(),
+        linear("odd", None, &[67, 130], 37, true).without_gradient(),
+    ];
+    for activation in Activation::ALL {
+        cases.push(linear(&format!("{activation:?}"), Some(activation), &[3, 6], 18, true));
+    }
+    for (features, out) in [(256, 120), (120, 84), (84, 10)] {
+        cases.push(linear(&format!("lenet {features} to {out}"), None, &[256, features], out, true).timed());
+    }
+    cases.push(linear("wide 4096 to 4096", Some(Activation::Relu), &[32, 4096], 4096, true).timed());
+    cases
+});

@@ -1,0 +1,128 @@
+//! The product of two matrices.
+
+use smallvec::smallvec;
+
+use crate::cases::{Case, CaseInput};
+use crate::cpu::{Matrix, product};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::register_op;
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::view::{View, ViewMut};
+
+/// `y = a b`, each transposed first where told. Inputs: `a [m, k]` (or `[k, m]`), `b [k, n]` (or `[n, k]`);
+/// output: `[m, n]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MatMul {
+    /// Whether `a` is transposed.
+    pub transpose_a: bool,
+    /// Whether `b` is transposed.
+    pub transpose_b: bool,
+}
+
+impl MatMul {
+    /// `[m, k, n]`.
+    fn sizes(&self, a: &[usize], b: &[usize]) -> [usize; 3] {
+        let (m, k) = if self.transpose_a { (a[1], a[0]) } else { (a[0], a[1]) };
+        [m, k, if self.transpose_b { b[0] } else { b[1] }]
+    }
+}
+
+impl Op for MatMul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [a, b] = expect_inputs(self, inputs)?;
+        if a.rank() != 2 || b.rank() != 2 {
+            return Err(Error::shape(format!("matmul takes two matrices, not {a} and {b}")));
+        }
+        let [m, k, n] = self.sizes(&a, &b);
+        if k != b[usize::from(self.transpose_b)] {
+            let transposed = |so| if so { " transposed" } else { "" };
+            return Err(Error::shape(format!(
+                "the matrices do not fit: {a}{} and {b}{}",
+                transposed(self.transpose_a),
+                transposed(self.transpose_b)
+            )));
+        }
+        Ok(smallvec![Shape::new(&[m, n])?])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let [m, k, n] = self.sizes(inputs[0].shape, inputs[1].shape);
+        for i in 0..m {
+            for j in 0..n {
+                outputs[0].data[i * n + j] = (0..k)
+                    .map(|l| {
+                        let a = if self.transpose_a { l * m + i } else { i * k + l };
+                        let b = if self.transpose_b { j * k + l } else { l * n + j };
+                        inputs[0].data[a] * inputs[1].data[b]
+                    })
+                    .sum();
+            }
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let [a, b] = [0, 1].map(|i| Matrix::rows(inputs[i].data, inputs[i].shape[0], inputs[i].shape[1]));
+        product(a.transposed_if(self.transpose_a), b.transposed_if(self.transpose_b), outputs[0].data, false);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING.inputs(&[0, 1])
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let (a, b, dy) = (node.input(0), node.input(1), node.output_grad());
+        let matmul = |transpose_a, transpose_b| MatMul { transpose_a, transpose_b };
+        let da = node.if_needed(0, || match self.transpose_a {
+            false => run1(&matmul(false, !self.transpose_b), &[dy, b]),
+            true => run1(&matmul(self.transpose_b, true), &[b, dy]),
+        })?;
+        let db = node.if_needed(1, || match self.transpose_b {
+            false => run1(&matmul(!self.transpose_a, false), &[a, dy]),
+            true => run1(&matmul(true, self.transpose_a), &[dy, a]),
+        })?;
+        Ok(smallvec![da, db])
+    }
+
+    fn multiply_adds(&self, inputs: &[Shape], _outputs: &[Shape]) -> u64 {
+        self.sizes(&inputs[0], &inputs[1]).iter().map(|&e| e as u64).product()
+    }
+}
+
+register_op!("matmul", || {
+    let case = |name: &str, transpose_a, transpose_b, [m, k, n]: [usize; 3]| {
+        let a = if transpose_a { [k, m] } else { [m, k] };
+        let b = if transpose_b { [n, k] } else { [k, n] };
+        let name = match (transpose_a, transpose_b) {
+            (false, false) => format!("{name} {m}x{k}x{n}"),
+            (true, false) => format!("{name} {m}x{k}x{n}, a transposed"),
+            (false, true) => format!("{name} {m}x{k}x{n}, b transposed"),
+            (true, true) => format!("{name} {m}x{k}x{n}, both transposed"),
+        };
+        Case::new(name, MatMul { transpose_a, transpose_b }, [CaseInput::uniform(a), CaseInput::uniform(b)])
+    };
+    let mut cases = Vec::new();
+    for transposed in [[false, false], [true, false], [false, true], [true, true]] {
+        let [a, b] = transposed;
+        for sizes in [[1, 1, 1], [3, 5, 7], [17, 4, 33], [1, 20, 9]] {
+            cases.push(case("small", a, b, sizes));
+        }
+        for sizes in [[0, 3, 2], [2, 3, 0], [2, 0, 3]] {
+            cases.push(case("empty", a, b, sizes).without_gradient());
+        }
+        for sizes in [[65, 300, 130], [14, 513, 65], [129, 33, 17]] {
+            cases.push(case("odd", a, b, sizes).without_gradient());
+        }
+        for sizes in [[256, 2304, 196], [512, 4608, 49]] {
+            cases.push(case("picture", a, b, sizes).timed());
+        }
+        cases.push(case("square", a, b, [1024; 3]).timed());
+    }
+    cases
+});

@@ -1,0 +1,167 @@
+//! Other shapes of the same elements.
+
+use smallvec::smallvec;
+
+use super::axis_of;
+use super::concat::copy;
+use crate::cases::{Case, CaseInput};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::register_op;
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::view::{View, ViewMut};
+
+/// The same elements in another shape. As [`Tensor::reshape`](crate::Tensor::reshape), in a form that can be recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Reshape {
+    /// The new shape.
+    pub shape: Shape,
+}
+
+/// Joins the axes `start_dim` to `end_dim`, both included, into one; negative numbers count from the last axis.
+///
+/// As PyTorch's `Flatten(start_dim, end_dim)`, whose defaults are 1 and -1. A scalar becomes a vector of one element.
+#[derive(Clone, Copy, Debug)]
+pub struct Flatten {
+    /// The first of the joined axes.
+    pub start_dim: isize,
+    /// The last of them.
+    pub end_dim: isize,
+}
+
+impl Flatten {
+    /// The shape that `shape` becomes.
+    ///
+    /// # Errors
+    /// When there is no such axis, or `start_dim` lies behind `end_dim`.
+    pub fn flattened(&self, shape: &Shape) -> Result<Shape> {
+        if shape.rank() == 0 {
+            let one = Shape::from([1]);
+            axis_of(self.start_dim, &one)?;
+            axis_of(self.end_dim, &one)?;
+            return Ok(one);
+        }
+        let (start, end) = (axis_of(self.start_dim, shape)?, axis_of(self.end_dim, shape)?);
+        if start > end {
+            return Err(Error::argument(format!(
+                "start_dim {} lies behind end_dim {} for the shape {shape}",
+                self.start_dim, self.end_dim
+            )));
+        }
+        let mut extents = shape[..start].to_vec();
+        extents.push(shape[start..=end].iter().product());
+        extents.extend_from_slice(&shape[end + 1..]);
+        Shape::new(&extents)
+    }
+}
+
+impl Op for Reshape {
+    fn name(&self) -> &'static str {
+        "reshape"
+    }
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs::<1>(self, inputs)?;
+        if x.elements() != self.shape.elements() {
+            return Err(Error::shape(format!(
+                "a tensor of shape {x} has {} elements and cannot become {}, which has {}",
+                x.elements(),
+                self.shape,
+                self.shape.elements()
+            )));
+        }
+        Ok(smallvec![self.shape])
+    }
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        outputs[0].data.copy_from_slice(inputs[0].data);
+    }
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        copy(inputs[0].data, outputs[0].data);
+    }
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        back(node)
+    }
+    fn reshapes(&self) -> bool {
+        true
+    }
+}
+
+impl Op for Flatten {
+    fn name(&self) -> &'static str {
+        "flatten"
+    }
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs::<1>(self, inputs)?;
+        Ok(smallvec![self.flattened(&x)?])
+    }
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        outputs[0].data.copy_from_slice(inputs[0].data);
+    }
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        copy(inputs[0].data, outputs[0].data);
+    }
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        back(node)
+    }
+    fn reshapes(&self) -> bool {
+        true
+    }
+}
+
+fn back(node: &Gradient<'_>) -> Result<InputGrads> {
+    let shape = node.input_shapes[0];
+    Ok(smallvec![node.if_needed(0, || run1(&Reshape { shape }, &[node.output_grad()]))?])
+}
+
+register_op!("reshape", || {
+    let to = |from: Shape, to: Shape| {
+        Case::new(format!("{from} to {to}"), Reshape { shape: to }, [CaseInput::uniform(from)])
+    };
+    vec![
+        to(Shape::from([2, 3, 4]), Shape::from([6, 4])),
+        to(Shape::scalar(), Shape::from([1, 1])),
+        to(Shape::from([0, 3]), Shape::from([5, 0])),
+        to(Shape::from([3, 100_000]), Shape::from([100_000, 3])).without_gradient(),
+    ]
+});
+
+register_op!("flatten", || {
+    let flatten = |start_dim, end_dim, from: Shape| {
+        Case::new(
+            format!("{from}, {start_dim} to {end_dim}"),
+            Flatten { start_dim, end_dim },
+            [CaseInput::uniform(from)],
+        )
+    };
+    vec![
+        flatten(1, -1, Shape::from([2, 3, 4, 5])),
+        flatten(0, -1, Shape::from([2, 3])),
+        flatten(1, 2, Shape::from([2, 3, 4, 5])),
+        flatten(-1, -1, Shape::from([7])),
+        flatten(0, 0, Shape::scalar()),
+        flatten(1, -1, Shape::from([0, 3, 2, 2])),
+    ]
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_shapes_are_errors() {
+        let shape = Shape::from([2, 3, 4]);
+        let flatten = |start_dim, end_dim| Flatten { start_dim, end_dim }.flattened(&shape);
+        assert_eq!(flatten(-2, -1).unwrap(), Shape::from([2, 12]));
+        assert!(flatten(2, 1).is_err());
+        assert!(flatten(0, 3).is_err());
+        assert!(flatten(-4, 1).is_err());
+        assert!(Reshape { shape: Shape::from([5]) }.infer(&[shape]).is_err());
+    }
+}
