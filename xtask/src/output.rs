@@ -34,7 +34,11 @@ pub fn note(text: Arguments<'_>) {
 }
 
 /// A table for people, with right-aligned columns where `right` says so.
-pub fn table<const N: usize>(head: [&str; N], right: [bool; N], rows: Vec<[String; N]>) -> comfy_table::Table {
+pub fn table<const N: usize>(
+    head: [&str; N],
+    right: [bool; N],
+    rows: Vec<[String; N]>,
+) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING).set_header(head);
     table.add_rows(rows);

@@ -143,8 +143,7 @@ impl Checkpoint {
     pub fn load_into(&self, network: &dyn Layer) -> Result<()> {
         let entries = state::entries(network);
         self.check_fits(&entries)?;
-        let tensors: BTreeMap<&str, &NamedTensor> =
-            self.state.iter().map(|t| (t.name.as_str(), t)).collect();
+        let tensors: BTreeMap<&str, &NamedTensor> = self.state.iter().map(|t| (t.name.as_str(), t)).collect();
         let counters: BTreeMap<&str, u64> = self.counters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         for (name, entry) in &entries {
             match entry {

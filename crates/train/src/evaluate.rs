@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
-use neocog_data::Loader;
+use neocog_data::{Dataset, Loader};
+use neocog_layers::builder::output_shape;
 use neocog_layers::{Context, Layer};
 use neocog_tensor::ops::Softmax;
-use neocog_tensor::{Device, Result, Tensor, run1};
+use neocog_tensor::{Device, Error, Result, Tensor, run1};
 use serde::Serialize;
 
 use crate::meter::{Meter, measure, to_device};
@@ -45,6 +46,30 @@ pub fn evaluate(network: &dyn Layer, loader: &Loader, device: &Device) -> Result
         accuracy: sums.accuracy(),
         images_per_s: sums.images_per_second(),
     })
+}
+
+/// Checks that a network with inputs `[n, c, h, w]`, of which `input` is `[c, h, w]`, can learn and be judged by `data`.
+///
+/// # Errors
+/// When the channels differ, or the network does not give `[n, classes]` with a class for each of the data's.
+pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &Dataset) -> Result<()> {
+    let [c, h, w] = input;
+    let channels = data.shape()[0];
+    if channels != c {
+        return Err(Error::shape(format!(
+            "the network takes images of {c} channels, those of {} have {channels}",
+            data.name()
+        )));
+    }
+    let output = output_shape(network, &[1, c, h, w].into())?;
+    if output.rank() != 2 || output[1] < data.classes() {
+        return Err(Error::shape(format!(
+            "the network gives {output} for one image, but the {} classes of {} need [1, {0}]",
+            data.classes(),
+            data.name()
+        )));
+    }
+    Ok(())
 }
 
 /// What a network takes an image for.

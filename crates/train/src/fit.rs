@@ -7,14 +7,13 @@ use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
 use neocog_data::{Dataset, Loader, LoaderOptions, Split};
-use neocog_layers::builder::output_shape;
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
 use neocog_tensor::random::philox;
 use neocog_tensor::{At, Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, Folder};
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Evaluation, check_fits, evaluate};
 use crate::meter::{Measured, Meter, Sums, measure, to_device};
 use crate::optimizer::Optimizer;
 use crate::plan::Plan;
@@ -212,7 +211,7 @@ impl Training {
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<End> {
-        self.check_fits(&data.train)?;
+        check_fits(&*self.network, self.input, &data.train).at(|| self.plan.network.as_str())?;
         let train = self.loader(&data.train, Some(self.plan.seed))?;
         let test = self.loader(&data.test, None)?;
 
@@ -317,33 +316,7 @@ impl Training {
     }
 
     fn moment(&self, steps_per_epoch: usize) -> Moment {
-        Moment {
-            step: self.position.step,
-            steps_per_epoch: steps_per_epoch as u64,
-            epochs: self.plan.epochs,
-        }
-    }
-
-    fn check_fits(&self, data: &Dataset) -> Result<()> {
-        let [c, h, w] = self.input;
-        if data.shape()[0] != c {
-            return Err(Error::shape(format!(
-                "{} takes images of {c} channels, those of {} have {}",
-                self.plan.network,
-                data.name(),
-                data.shape()[0]
-            )));
-        }
-        let output = output_shape(&*self.network, &[1, c, h, w].into())?;
-        if output.rank() != 2 || output[1] < data.classes() {
-            return Err(Error::shape(format!(
-                "{} gives {output} for one image, but {} has {} classes: [1, {2}] is expected",
-                self.plan.network,
-                data.name(),
-                data.classes()
-            )));
-        }
-        Ok(())
+        Moment { step: self.position.step, steps_per_epoch: steps_per_epoch as u64, epochs: self.plan.epochs }
     }
 
     /// Adds to the error of a run that diverged when it did, and what can be done.

@@ -28,7 +28,7 @@ mod plan;
 pub mod schedule;
 
 pub use checkpoint::{Checkpoint, Folder};
-pub use evaluate::{Evaluation, Prediction, evaluate, predict};
+pub use evaluate::{Evaluation, Prediction, check_fits, evaluate, predict};
 pub use fit::{BatchReport, End, EpochReport, Progress, Silent, Training};
 pub use optimizer::{Optimizer, OptimizerConfig, Rule};
 pub use plan::Plan;

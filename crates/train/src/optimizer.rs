@@ -245,8 +245,12 @@ impl Optimizer {
             .into_iter()
             .map(|(name, param)| {
                 let value = param.value();
-                let slots =
-                    config.rule.slots().iter().map(|_| Tensor::zeros(*value.shape(), &value.device())).collect();
+                let slots = config
+                    .rule
+                    .slots()
+                    .iter()
+                    .map(|_| Tensor::zeros(*value.shape(), &value.device()))
+                    .collect();
                 Memory { name, steps: 0, slots }
             })
             .collect();

@@ -71,7 +71,11 @@ impl Plan {
     /// For a batch or limit of 0, no epochs, or a number of the optimizer or the schedule that is not allowed.
     pub fn check(&self) -> Result<()> {
         let at_least_one = |name, value: u64| {
-            if value == 0 { Err(Error::argument(format!("{name} must be at least 1, not 0"))) } else { Ok(()) }
+            if value == 0 {
+                Err(Error::argument(format!("{name} must be at least 1, not 0")))
+            } else {
+                Ok(())
+            }
         };
         at_least_one("epochs", self.epochs)?;
         at_least_one("the batch", self.batch as u64)?;

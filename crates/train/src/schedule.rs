@@ -110,8 +110,11 @@ mod tests {
         let cosine = shares(Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.2 } });
         assert_eq!(cosine[0], 1.0);
         assert!((cosine[4] - 0.6).abs() < 1e-12);
-        let last = Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.2 } }
-            .share(Moment { step: 8, steps_per_epoch: 2, epochs: 4 });
+        let last = Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.2 } }.share(Moment {
+            step: 8,
+            steps_per_epoch: 2,
+            epochs: 4,
+        });
         assert!((last - 0.2).abs() < 1e-12);
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use neocog_data::known::DEFAULT_ROOT;
 use neocog_data::{Loader, LoaderOptions};
 use neocog_tensor::{Device, Result};
-use neocog_train::{Checkpoint, evaluate};
+use neocog_train::{Checkpoint, check_fits, evaluate};
 use serde::Serialize;
 
 use crate::output;
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
         Part::Test => ("test", data.test),
         Part::Train => ("train", data.train),
     };
-    checkpoint.check_data(&dataset)?;
+    check_fits(&*network, checkpoint.input, &dataset)?;
     let [_, h, w] = checkpoint.input;
     let options = LoaderOptions { batch: args.batch, size: (h, w), ..LoaderOptions::default() };
     let result = evaluate(&*network, &Loader::new(dataset, options)?, &args.device)?;

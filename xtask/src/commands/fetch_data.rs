@@ -72,13 +72,12 @@ impl Show {
             Event::Present { file } => self.say(format!("{file}: there already, checksum right")),
             Event::Damaged { file, why } => self.say(format!("{file}: damaged ({why}), fetched again")),
             Event::Start { file, from, done, size } => {
-                let resumed =
-                    if done > 0 { format!(", going on at byte {done}") } else { String::new() };
+                let resumed = if done > 0 { format!(", going on at byte {done}") } else { String::new() };
                 self.say(format!("{file}: {size} bytes from {from}{resumed}"));
                 if std::io::stderr().is_terminal() {
                     let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-                    let style = ProgressStyle::with_template(style)
-                        .unwrap_or_else(|_| ProgressStyle::default_bar());
+                    let style =
+                        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
                     self.bar = Some(ProgressBar::new(size).with_style(style).with_position(done));
                 }
             }

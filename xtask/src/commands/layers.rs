@@ -38,7 +38,8 @@ pub fn run(args: &Args) -> Result<()> {
     let rows = registry
         .iter()
         .map(|entry| {
-            let fields: Vec<String> = entry.fields().into_iter().map(|(name, value)| shown(&name, &value)).collect();
+            let fields: Vec<String> =
+                entry.fields().into_iter().map(|(name, value)| shown(&name, &value)).collect();
             [entry.kind.to_string(), entry.crate_name.to_string(), fields.join(", ")]
         })
         .collect();

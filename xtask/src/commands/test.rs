@@ -33,7 +33,9 @@ fn steps(scratch: &Path) -> Result<Vec<Step>> {
     doc.env("RUSTDOCFLAGS", "-D warnings");
     let own = std::env::current_exe().map_err(|e| Error::io("cannot find this program's own file", e))?;
     let mut train = Command::new(own);
-    train.args(["train", "lenet", "--data", "digits", "--epochs", "2", "--limit", "256", "--out"]).arg(scratch);
+    train
+        .args(["train", "lenet", "--data", "digits", "--epochs", "2", "--limit", "256", "--out"])
+        .arg(scratch);
 
     let step = |name, command| Step { name, command };
     Ok(vec![
@@ -78,7 +80,13 @@ pub fn run(args: &Args) -> Result<()> {
 /// The workspace's folder, wherever in it the command is given.
 fn workspace() -> Result<PathBuf> {
     let here = std::env::current_dir().map_err(|e| Error::io("cannot find the current folder", e))?;
-    here.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file()).map(Path::to_path_buf).ok_or_else(
-        || Error::new(ErrorKind::Io, "this command runs within the project's folder: no xtask/Cargo.toml was found"),
-    )
+    here.ancestors()
+        .find(|folder| folder.join("xtask/Cargo.toml").is_file())
+        .map(Path::to_path_buf)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Io,
+                "this command runs within the project's folder: no xtask/Cargo.toml was found",
+            )
+        })
 }

@@ -118,7 +118,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match end? {
         End::Finished => {
             let text = finished(&training, &folder, start);
-            if args.json { output::note(format_args!("{text}")) } else { output::line(text)? }
+            if args.json {
+                output::note(format_args!("{text}"))
+            } else {
+                output::line(text)?
+            }
             Ok(ExitCode::SUCCESS)
         }
         End::Stopped(file) => {
@@ -176,8 +180,11 @@ fn resume(args: &Args, file: &Path) -> Result<(Training, neocog_data::Split)> {
             neocog_layers::Builder::new(&args.device, 0).build(&model.spec(), &model.input_shape(1))?;
         checkpoint.load_into(&*network).at(place)?;
         if checkpoint.plan.network != *name {
-            return Err(Error::argument(format!("this is a run of {}, not of {name}", checkpoint.plan.network)))
-                .at(place);
+            return Err(Error::argument(format!(
+                "this is a run of {}, not of {name}",
+                checkpoint.plan.network
+            )))
+            .at(place);
         }
     }
     let mut training = Training::resume(checkpoint, &args.device).at(place)?;
@@ -192,7 +199,11 @@ fn out_folder(args: &Args, plan: &Plan) -> PathBuf {
     match (&args.out, args.resume.as_deref().and_then(Path::parent)) {
         (Some(out), _) => out.clone(),
         (None, Some(parent)) => {
-            if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_path_buf() }
+            if parent.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                parent.to_path_buf()
+            }
         }
         (None, None) => Path::new("runs").join(format!("{}-{}", plan.network, plan.data)),
     }

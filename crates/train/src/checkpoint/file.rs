@@ -14,7 +14,7 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use bincode::config::{self, Config};
+use bincode::config::{self, Configuration, Fixint, LittleEndian};
 use neocog_tensor::{At, Error, Result};
 use sha2::{Digest, Sha256};
 
@@ -27,7 +27,7 @@ pub const VERSION: u32 = 1;
 
 const HEADER: usize = 8 + 4 + 8 + 32;
 
-fn encoding() -> impl Config {
+fn encoding() -> Configuration<LittleEndian, Fixint> {
     config::standard().with_fixed_int_encoding()
 }
 
@@ -124,37 +124,41 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// The payload goes out as it is made; the header, which tells its length and sum, is filled in at the end.
 fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Result<()> {
-    let mut payload = Summed { out: BufWriter::with_capacity(1 << 16, &mut *out), sum: Sha256::new(), len: 0 };
-    payload.out.write_all(&[0; HEADER])?;
-    bincode::serde::encode_into_std_write(checkpoint, &mut payload, encoding()).map_err(|e| match e {
-        bincode::error::EncodeError::Io { inner, .. } => inner,
-        other => io::Error::other(other),
-    })?;
-    payload.flush()?;
-    let (sum, len) = (payload.sum.finalize(), payload.len);
-    drop(payload.out);
+    out.write_all(&[0; HEADER])?;
+    let (length, sum) = write_payload(checkpoint, BufWriter::with_capacity(1 << 16, &mut *out))?;
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
     header.extend(VERSION.to_le_bytes());
-    header.extend(len.to_le_bytes());
+    header.extend(length.to_le_bytes());
     header.extend(sum);
     out.seek(SeekFrom::Start(0))?;
     out.write_all(&header)?;
     out.flush()
 }
 
+/// Returns the payload's length and SHA-256.
+fn write_payload(checkpoint: &Checkpoint, out: impl Write) -> io::Result<(u64, [u8; 32])> {
+    let mut payload = Summed { out, sum: Sha256::new(), length: 0 };
+    bincode::serde::encode_into_std_write(checkpoint, &mut payload, encoding()).map_err(|e| match e {
+        bincode::error::EncodeError::Io { inner, .. } => inner,
+        other => io::Error::other(other),
+    })?;
+    payload.flush()?;
+    Ok((payload.length, payload.sum.finalize().into()))
+}
+
 /// Counts and sums what is written.
 struct Summed<W> {
     out: W,
     sum: Sha256,
-    len: u64,
+    length: u64,
 }
 
 impl<W: Write> Write for Summed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.out.write(bytes)?;
         self.sum.update(&bytes[..count]);
-        self.len += count as u64;
+        self.length += count as u64;
         Ok(count)
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -202,7 +206,8 @@ impl Header {
         let length = u64::from_le_bytes(array(field(12, 20)));
         let there = size - HEADER as u64;
         if length != there {
-            let what = if length > there { "it is truncated or damaged" } else { "something was added to it" };
+            let what =
+                if length > there { "it is truncated or damaged" } else { "something was added to it" };
             return Err(Error::format(format!(
                 "the header says that {length} bytes follow, but {there} do: {what}"
             )));
@@ -215,9 +220,8 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
     if payload.len() as u64 != header.length || Sha256::digest(payload)[..] != header.sum {
         return Err(Error::format("the checksum does not fit: the file is damaged"));
     }
-    let (checkpoint, used) = decode_limited(payload).map_err(|e| {
-        Error::format("the checksum fits, but the content is no checkpoint").with_source(e)
-    })?;
+    let (checkpoint, used) = decode_limited(payload)
+        .map_err(|e| Error::format("the checksum fits, but the content is no checkpoint").with_source(e))?;
     if used != payload.len() {
         let extra = payload.len() - used;
         return Err(Error::format(format!("there are {extra} bytes after the content")));
@@ -239,7 +243,7 @@ fn decode_limited(payload: &[u8]) -> Result<(Checkpoint, usize), bincode::error:
         0..=MIB => within::<MIB>(payload),
         ..=0x100_0000 => within::<{ 16 * MIB }>(payload),
         ..=0x1000_0000 => within::<{ 256 * MIB }>(payload),
-        ..=0x7000_0000 => within::<{ 0x7000_0000 }>(payload),
+        ..=0x7000_0000 => within::<0x7000_0000>(payload),
         _ => within::<{ usize::MAX / 2 }>(payload),
     }
 }
