@@ -6,14 +6,31 @@
 
 /// Four random words for block `counter` of the stream `key`.
 pub fn philox(key: u64, counter: u128) -> [u32; 4] {
+    philox_block::<1>(key, counter).map(|[word]| word)
+}
+
+/// The words of `N` consecutive blocks from `counter` on: `[word][block]`. The low 64 bits of the counter must not
+/// overflow within them.
+pub(crate) fn philox_block<const N: usize>(key: u64, counter: u128) -> [[u32; N]; 4] {
     const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-    let mut x = [counter as u32, (counter >> 32) as u32, (counter >> 64) as u32, (counter >> 96) as u32];
+    let low = counter as u64;
+    let mut x = [
+        std::array::from_fn(|i| low.wrapping_add(i as u64) as u32),
+        std::array::from_fn(|i| (low.wrapping_add(i as u64) >> 32) as u32),
+        [(counter >> 64) as u32; N],
+        [(counter >> 96) as u32; N],
+    ];
     let mut k = [key as u32, (key >> 32) as u32];
     for _ in 0..10 {
-        let a = u64::from(MULTIPLIERS[0]) * u64::from(x[0]);
-        let b = u64::from(MULTIPLIERS[1]) * u64::from(x[2]);
-        x = [(b >> 32) as u32 ^ x[1] ^ k[0], b as u32, (a >> 32) as u32 ^ x[3] ^ k[1], a as u32];
+        for i in 0..N {
+            let a = u64::from(MULTIPLIERS[0]) * u64::from(x[0][i]);
+            let b = u64::from(MULTIPLIERS[1]) * u64::from(x[2][i]);
+            x[0][i] = (b >> 32) as u32 ^ x[1][i] ^ k[0];
+            x[1][i] = b as u32;
+            x[2][i] = (a >> 32) as u32 ^ x[3][i] ^ k[1];
+            x[3][i] = a as u32;
+        }
         k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
     }
     x
