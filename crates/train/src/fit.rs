@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
-use neocog_data::{Dataset, Loader, LoaderOptions, Split};
+use neocog_data::{Augment, Dataset, Loader, LoaderOptions, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
 use neocog_tensor::random::philox;
 use neocog_tensor::{At, Device, Error, ErrorKind, Result, Tensor};
@@ -93,6 +93,12 @@ pub struct Silent;
 impl Progress for Silent {
     fn batch(&mut self, _report: &BatchReport) {}
     fn epoch(&mut self, _report: &EpochReport) {}
+}
+
+/// What images are for.
+enum Part {
+    Train,
+    Test,
 }
 
 /// How [`Training::fit`] ended.
@@ -212,8 +218,8 @@ impl Training {
         stop: &AtomicBool,
     ) -> Result<End> {
         check_fits(&*self.network, self.input, &data.train).at(|| self.plan.network.as_str())?;
-        let train = self.loader(&data.train, Some(self.plan.seed))?;
-        let test = self.loader(&data.test, None)?;
+        let train = self.loader(&data.train, Part::Train)?;
+        let test = self.loader(&data.test, Part::Test)?;
 
         while self.position.epoch < self.plan.epochs {
             let sums = self.train_epoch(&train, progress, stop)?;
@@ -300,10 +306,17 @@ impl Training {
         Ok(Some(path))
     }
 
-    fn loader(&self, dataset: &Arc<Dataset>, shuffle: Option<u64>) -> Result<Loader> {
+    /// The training images in the order and with the changes that the plan's seed decides, or the test images as
+    /// they are.
+    fn loader(&self, dataset: &Arc<Dataset>, part: Part) -> Result<Loader> {
         let [_, h, w] = self.input;
-        let options =
-            LoaderOptions { batch: self.plan.batch, size: (h, w), shuffle, ..LoaderOptions::default() };
+        let Plan { batch, seed, augment, .. } = self.plan;
+        let augment = augment.map(|affine| Augment { seed, transform: Arc::new(affine) });
+        let plain = LoaderOptions { batch, size: (h, w), ..LoaderOptions::default() };
+        let options = match part {
+            Part::Train => LoaderOptions { shuffle: Some(seed), augment, ..plain },
+            Part::Test => plain,
+        };
         Loader::new(Arc::clone(dataset), options)
     }
 

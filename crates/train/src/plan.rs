@@ -7,8 +7,9 @@ use neocog_data::{Dataset, DatasetParts, Split};
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::augment::RandomAffine;
 use crate::optimizer::{OptimizerConfig, Rule};
-use crate::schedule::Schedule;
+use crate::schedule::{Decay, Schedule};
 
 /// What is trained, on what, and how: with it a run can be repeated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub struct Plan {
     pub optimizer: OptimizerConfig,
     /// How the size of the steps changes.
     pub schedule: Schedule,
+    /// How the training images are changed each time.
+    pub augment: Option<RandomAffine>,
 }
 
 impl Plan {
@@ -48,6 +51,7 @@ impl Plan {
             seed: 0,
             optimizer: OptimizerConfig { lr: recipe.learning_rate, rule: recipe.optimizer.into() },
             schedule: Schedule::default(),
+            augment: None,
         };
         if data == neocog_data::known::DEFAULT {
             plan.suit_digits();
@@ -56,12 +60,15 @@ impl Plan {
     }
 
     /// The recipes are for 60,000 images. The digits are 1,437: smaller batches and more epochs give as many steps,
-    /// and larger ones take small networks over the plateau that sigmoids start on.
+    /// and changed images keep them from being learnt by heart. Small networks need larger steps to leave the plateau
+    /// that sigmoids start on, and smaller ones at the end.
     fn suit_digits(&mut self) {
-        self.batch = self.batch.min(32);
-        self.epochs = self.epochs.max(30);
+        self.batch = self.batch.min(16);
+        self.epochs = self.epochs.max(60);
+        self.augment = Some(RandomAffine::HANDWRITING);
+        self.schedule.decay = Decay::Cosine { floor: 0.0 };
         if self.network.starts_with("lenet") && matches!(self.optimizer.rule, Rule::Adam { .. }) {
-            self.optimizer.lr = 0.005;
+            self.optimizer.lr = 0.002;
         }
     }
 
@@ -81,7 +88,8 @@ impl Plan {
         at_least_one("the batch", self.batch as u64)?;
         at_least_one("the limit", self.limit.unwrap_or(1) as u64)?;
         self.optimizer.check()?;
-        self.schedule.check()
+        self.schedule.check()?;
+        self.augment.map_or(Ok(()), |augment| augment.check())
     }
 
     /// The data set, with the plan's limit.

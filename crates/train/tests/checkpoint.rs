@@ -7,7 +7,8 @@ use neocog_layers::Builder;
 use neocog_tensor::{Device, ErrorKind};
 use neocog_train::checkpoint::{MAGIC, NamedTensor, SavedMemory, VERSION, Values};
 use neocog_train::{
-    Checkpoint, Decay, EpochReport, Folder, OptimizerConfig, Plan, Rule, Schedule, Silent, Training,
+    Checkpoint, Decay, EpochReport, Folder, OptimizerConfig, Plan, RandomAffine, Rule, Schedule, Silent,
+    Training,
 };
 use proptest::prelude::*;
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use neocog_data::known::{DEFAULT, DEFAULT_ROOT};
 use neocog_tensor::{At, Device, Error, Result};
-use neocog_train::{Checkpoint, Decay, End, Folder, Plan, Rule, Training};
+use neocog_train::{Checkpoint, Decay, End, Folder, Plan, RandomAffine, Rule, Training};
 
 use crate::output;
 
@@ -21,7 +21,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Trains a network and writes checkpoints.
 ///
-/// Without options, the network's recipe is used (for digits, which are few: smaller batches and more epochs); the
+/// Without options, the network's recipe is used (for digits, which are few: smaller batches, more epochs, augmentation); the
 /// values are printed at the start. After every epoch the checkpoint OUT/last.ckpt is replaced, and OUT/best.ckpt when
 /// the test accuracy is the best so far. Ctrl-C ends after the batch, saves, and exits with code 130; --resume goes on
 /// from there with the same bits as if it had not been stopped. A second Ctrl-C ends at once.
@@ -65,6 +65,10 @@ pub struct Args {
     /// Steps over which the learning rate rises at the start.
     #[arg(long, value_name = "STEPS")]
     warm_up: Option<u64>,
+    /// How training images are changed each time: none, or affine (turned, scaled and shifted a little). If absent:
+    /// affine for digits, which are few, else none.
+    #[arg(long, value_enum)]
+    augment: Option<AugmentName>,
     /// Decides the initial parameters, the order of the images, and what dropout drops. 0 if absent.
     #[arg(long)]
     seed: Option<u64>,
@@ -82,12 +86,18 @@ pub struct Args {
         long,
         value_name = "FILE",
         conflicts_with_all = ["data", "batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
-            "seed", "limit"]
+            "augment", "seed", "limit"]
     )]
     resume: Option<PathBuf>,
     /// One line of JSON for each epoch on standard output.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum AugmentName {
+    None,
+    Affine,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -167,6 +177,11 @@ fn plan(args: &Args) -> Result<Plan> {
         Some(ScheduleName::Step) => Decay::Step { epochs: plan.epochs.div_ceil(3).max(1), factor: 0.1 },
         Some(ScheduleName::Cosine) => Decay::Cosine { floor: 0.0 },
     };
+    plan.augment = match args.augment {
+        None => plan.augment,
+        Some(AugmentName::None) => None,
+        Some(AugmentName::Affine) => Some(RandomAffine::HANDWRITING),
+    };
     plan.check()?;
     Ok(plan)
 }
@@ -226,7 +241,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
 fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
     let plan = training.plan();
     output::note(format_args!(
-        "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {}{}, seed {}, {} with {} \
+        "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {}{}{}, seed {}, {} with {} \
          threads",
         plan.network,
         plan.data,
@@ -241,6 +256,7 @@ fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
         } else {
             format!(" ({:?})", plan.schedule)
         },
+        if plan.augment.is_some() { ", images turned, scaled and shifted" } else { "" },
         plan.seed,
         args.device,
         rayon::current_num_threads(),
