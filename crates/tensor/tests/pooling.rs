@@ -4,7 +4,14 @@ use neocog_tensor::Device;
 use neocog_tensor::cases::{Case, registered_ops};
 use neocog_tensor::conformance::{check_device, check_gradient};
 
-const OURS: [&str; 2] = ["max_pool2d", "max_pool2d_grad"];
+const OURS: [&str; 6] = [
+    "avg_pool2d",
+    "avg_pool2d_grad",
+    "global_avg_pool2d",
+    "global_avg_pool2d_grad",
+    "max_pool2d",
+    "max_pool2d_grad",
+];
 
 fn our_cases() -> impl Iterator<Item = (&'static str, Case)> {
     let ours = registered_ops().into_iter().filter(|entry| OURS.contains(&entry.name));

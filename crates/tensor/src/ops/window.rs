@@ -124,6 +124,13 @@ impl Axis {
         o * self.stride + tap * self.dilation - self.padding
     }
 
+    /// How many elements of window `o` lie inside of the padded picture.
+    #[inline]
+    pub fn padded_taps(&self, o: usize) -> usize {
+        let left = (self.input + 2 * self.padding).saturating_sub(o * self.stride);
+        left.div_ceil(self.dilation).min(self.kernel)
+    }
+
     /// The windows that lie inside of the picture as a whole.
     pub fn inside(&self) -> Range<usize> {
         let reach = (self.kernel - 1) * self.dilation + 1;
