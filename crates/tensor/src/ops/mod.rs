@@ -24,9 +24,9 @@ mod window;
 
 pub use activation::Activation;
 pub use arithmetic::{Accumulate, Add, Mul, Scale, Sub};
-    BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
 pub use avg_pool2d::{AvgPool2d, AvgPool2dGrad};
 pub use batch_norm::{
+    BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
 };
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
