@@ -1,0 +1,9 @@
+//! The commands, a file for each: thin, over the crates.
+
+pub mod eval;
+pub mod fetch_data;
+pub mod layers;
+pub mod predict;
+pub mod summary;
+pub mod test;
+pub mod train;
