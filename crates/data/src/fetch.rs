@@ -248,6 +248,9 @@ impl Job<'_> {
         if let Some(kept) = part.leave()? {
             message +=
                 &format!("; what came is kept in {}, the same command goes on from there", kept.display());
+        } else if matches!(self.origin, Origin::Urls(_)) && kind == ErrorKind::Io {
+            message +=
+                "; where these cannot be reached, bring the files here otherwise and fetch from their folder";
         }
         Err(Error::new(kind, message))
     }

@@ -4,46 +4,35 @@
 //! The generator is Philox 4x32 with ten rounds: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random
 //! numbers: as easy as 1, 2, 3", SC 2011. It needs 32-bit integers only.
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-
 /// Four random words for block `counter` of the stream `key`.
 pub fn philox(key: u64, counter: u128) -> [u32; 4] {
-    let mut x = [counter as u32, (counter >> 32) as u32, (counter >> 64) as u32, (counter >> 96) as u32];
-    let mut k = [key as u32, (key >> 32) as u32];
-    for _ in 0..10 {
-        let a = u64::from(MULTIPLIERS[0]) * u64::from(x[0]);
-        let b = u64::from(MULTIPLIERS[1]) * u64::from(x[2]);
-        x = [(b >> 32) as u32 ^ x[1] ^ k[0], b as u32, (a >> 32) as u32 ^ x[3] ^ k[1], a as u32];
-        k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
-    }
-    x
+    philox_block::<1>(key, counter).map(|[word]| word)
 }
 
-/// As [`philox`] for the `N` counters from `high * 2^64 + first` on (`first` wraps): word `i` of block `k` is
-/// `[i][k]`. Written so that compilers make vectors of it.
+/// The words of `N` consecutive blocks from `counter` on: `[word][block]`. The low 64 bits of the counter must not
+/// overflow within them.
 #[inline(always)]
-pub(crate) fn philox_block<const N: usize>(key: u64, first: u64, high: u64) -> [[u32; N]; 4] {
-    let counter = |k: usize| first.wrapping_add(k as u64);
+pub(crate) fn philox_block<const N: usize>(key: u64, counter: u128) -> [[u32; N]; 4] {
+    const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+    const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+    let low = counter as u64;
     let mut x = [
-        std::array::from_fn(|k| counter(k) as u32),
-        std::array::from_fn(|k| (counter(k) >> 32) as u32),
-        [high as u32; N],
-        [(high >> 32) as u32; N],
+        std::array::from_fn(|i| low.wrapping_add(i as u64) as u32),
+        std::array::from_fn(|i| (low.wrapping_add(i as u64) >> 32) as u32),
+        [(counter >> 64) as u32; N],
+        [(counter >> 96) as u32; N],
     ];
-    let mut key = [key as u32, (key >> 32) as u32];
+    let mut k = [key as u32, (key >> 32) as u32];
     for _ in 0..10 {
-        let mut next = [[0; N]; 4];
-        for k in 0..N {
-            let a = u64::from(MULTIPLIERS[0]) * u64::from(x[0][k]);
-            let b = u64::from(MULTIPLIERS[1]) * u64::from(x[2][k]);
-            next[0][k] = (b >> 32) as u32 ^ x[1][k] ^ key[0];
-            next[1][k] = b as u32;
-            next[2][k] = (a >> 32) as u32 ^ x[3][k] ^ key[1];
-            next[3][k] = a as u32;
+        for i in 0..N {
+            let a = u64::from(MULTIPLIERS[0]) * u64::from(x[0][i]);
+            let b = u64::from(MULTIPLIERS[1]) * u64::from(x[2][i]);
+            x[0][i] = (b >> 32) as u32 ^ x[1][i] ^ k[0];
+            x[1][i] = b as u32;
+            x[2][i] = (a >> 32) as u32 ^ x[3][i] ^ k[1];
+            x[3][i] = a as u32;
         }
-        x = next;
-        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+        k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
     }
     x
 }
@@ -114,11 +103,11 @@ mod tests {
 
     #[test]
     fn blocks_are_the_same_as_one_by_one() {
-        for (first, high) in [(0, 0), (12, 5), (u32::MAX as u64 - 3, u64::MAX)] {
-            let block = philox_block::<8>(0x1234_5678_9abc_def0, first, high);
+        let key = 0x1234_5678_9abc_def0;
+        for counter in [0, 5 << 64 | 12, u128::from(u64::MAX) << 64 | u128::from(u32::MAX - 3)] {
+            let block = philox_block::<8>(key, counter);
             for k in 0..8 {
-                let counter = u128::from(high) << 64 | u128::from(first + k as u64);
-                assert_eq!(philox(0x1234_5678_9abc_def0, counter), std::array::from_fn(|i| block[i][k]));
+                assert_eq!(philox(key, counter + k as u128), std::array::from_fn(|i| block[i][k]));
             }
         }
     }

@@ -36,6 +36,10 @@ impl Dropout {
         (self.p * (1u64 << 32) as f64).round() as u64
     }
 
+    fn counter(&self, block: usize) -> u128 {
+        u128::from(self.offset) << 64 | block as u128
+    }
+
     /// What kept numbers are multiplied by.
     fn scale(&self) -> f64 {
         1.0 / (1.0 - self.p)
@@ -57,8 +61,7 @@ impl Op for Dropout {
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         for (i, (x, y)) in inputs[0].data.iter().zip(outputs[0].data.iter_mut()).enumerate() {
-            let counter = u128::from(self.offset) << 64 | (i / 4) as u128;
-            let word = philox(self.seed, counter)[i % 4];
+            let word = philox(self.seed, self.counter(i / 4))[i % 4];
             *y = if u64::from(word) < self.threshold() { 0.0 } else { x * self.scale() };
         }
     }
@@ -105,7 +108,7 @@ impl Kernel for Drop<'_> {
         let mut factors = [0.0; SPAN];
         for (k, (x, y)) in x.chunks(SPAN).zip(y.chunks_mut(SPAN)).enumerate() {
             let first = (start + k * SPAN) / 4;
-            let words = philox_block::<BLOCKS>(op.seed, first as u64, op.offset);
+            let words = philox_block::<BLOCKS>(op.seed, op.counter(first));
             for block in 0..BLOCKS {
                 for word in 0..4 {
                     let kept = words[word][block] >= threshold;
