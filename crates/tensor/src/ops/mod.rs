@@ -25,8 +25,9 @@ mod window;
 pub use activation::Activation;
 pub use arithmetic::{Accumulate, Add, Mul, Scale, Sub};
 pub use avg_pool2d::{AvgPool2d, AvgPool2dGrad};
-pub use batch_norm::UpdateRunningStats;
-pub use batch_norm::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad};
+pub use batch_norm::{
+    BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
+};
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
 pub use conv2d::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
