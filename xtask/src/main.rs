@@ -36,8 +36,9 @@ enum Command {
     Predict(commands::predict::Args),
     Summary(commands::summary::Args),
     Layers(commands::layers::Args),
+    Bench(commands::bench::Args),
+    Golden(commands::golden::Args),
     Test(commands::test::Args),
-    // `bench` and `golden` join here.
 }
 
 fn main() -> ExitCode {
@@ -61,6 +62,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Predict(args) => commands::predict::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Summary(args) => commands::summary::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Layers(args) => commands::layers::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => commands::bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Golden(args) => commands::golden::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => commands::test::run(&args).map(|()| ExitCode::SUCCESS),
     })
 }

@@ -1,7 +1,9 @@
 //! The commands, a file for each: thin, over the crates.
 
+pub mod bench;
 pub mod eval;
 pub mod fetch_data;
+pub mod golden;
 pub mod layers;
 pub mod predict;
 pub mod summary;

@@ -1,4 +1,11 @@
-//! Softmax and its logarithm along any axis.
+//! Softmax and its logarithm along an axis, and their gradients.
+//!
+//! With `m = max x` and `s = Σ e^(x - m)` along the axis, so that nothing overflows:
+//!
+//! ```text
+//! softmax      y = e^(x - m) / s        dx = y (dy - Σ y dy)
+//! log_softmax  y = x - m - ln s         dx = dy - e^y Σ dy
+//! ```
 
 use smallvec::smallvec;
 
@@ -7,203 +14,370 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
-use crate::parallel::for_each_chunk;
+use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
+use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::view::{View, ViewMut};
 
-/// `y = e^x / Σ e^x` along axis `dim`; negative numbers count from the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Softmax {
-    /// The axis.
-    pub dim: isize,
-}
-
-/// `y = x - ln Σ e^x` along axis `dim`; negative numbers count from the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSoftmax {
-    /// The axis.
-    pub dim: isize,
-}
-
-/// The gradient of [`Softmax`]: inputs `y`, its output, and `dy`; `dx = y (dy - Σ y dy)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SoftmaxGrad {
-    /// The axis.
-    pub dim: isize,
-}
-
-/// The gradient of [`LogSoftmax`]: inputs `y`, its output, and `dy`; `dx = dy - e^y Σ dy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSoftmaxGrad {
-    /// The axis.
-    pub dim: isize,
-}
-
-/// What is computed of one line along the axis. Lines are short, so all is done in double precision.
-trait Line<const N: usize> {
-    /// `out[k]` of the numbers `inputs[..][k]`; `len` of them.
-    fn line(len: usize, input: impl Fn(usize, usize) -> f64, out: impl FnMut(usize, f64));
-}
-
-impl Line<1> for Softmax {
-    fn line(len: usize, input: impl Fn(usize, usize) -> f64, mut out: impl FnMut(usize, f64)) {
-        let largest = (0..len).fold(f64::NEG_INFINITY, |a, k| a.max(input(0, k)));
-        let sum: f64 = (0..len).map(|k| (input(0, k) - largest).exp()).sum();
-        (0..len).for_each(|k| out(k, (input(0, k) - largest).exp() / sum));
-    }
-}
-
-impl Line<1> for LogSoftmax {
-    fn line(len: usize, input: impl Fn(usize, usize) -> f64, mut out: impl FnMut(usize, f64)) {
-        let largest = (0..len).fold(f64::NEG_INFINITY, |a, k| a.max(input(0, k)));
-        let sum: f64 = (0..len).map(|k| (input(0, k) - largest).exp()).sum();
-        (0..len).for_each(|k| out(k, input(0, k) - largest - sum.ln()));
-    }
-}
-
-impl Line<2> for SoftmaxGrad {
-    fn line(len: usize, input: impl Fn(usize, usize) -> f64, mut out: impl FnMut(usize, f64)) {
-        let dot: f64 = (0..len).map(|k| input(0, k) * input(1, k)).sum();
-        (0..len).for_each(|k| out(k, input(0, k) * (input(1, k) - dot)));
-    }
-}
-
-impl Line<2> for LogSoftmaxGrad {
-    fn line(len: usize, input: impl Fn(usize, usize) -> f64, mut out: impl FnMut(usize, f64)) {
-        let sum: f64 = (0..len).map(|k| input(1, k)).sum();
-        (0..len).for_each(|k| out(k, input(1, k) - input(0, k).exp() * sum));
-    }
-}
-
-/// Calls `line` for all lines along axis `axis`: an outer slice of `len · inner` numbers holds `inner` lines.
-fn each_line<L: Line<N>, const N: usize, T: Copy + Into<f64>>(
-    [len, inner]: [usize; 2],
-    inputs: [&[T]; N],
-    out: &mut [T],
-    narrow: impl Fn(f64) -> T,
-) {
-    for (slice, out) in out.chunks_mut((len * inner).max(1)).enumerate() {
-        for i in 0..inner {
-            let at = |k: usize| k * inner + i;
-            L::line(
-                len,
-                |input, k| inputs[input][slice * len * inner + at(k)].into(),
-                |k, v| out[at(k)] = narrow(v),
-            );
+/// Makes the operations of a rule and its gradient.
+macro_rules! softmaxes {
+    ($($(#[$doc:meta])* $op:ident $name:literal, $grad:ident $grad_name:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub struct $op {
+            /// The axis; negative numbers count from the last.
+            pub dim: isize,
         }
-    }
-}
 
-fn sizes(dim: isize, shape: &Shape) -> Result<[usize; 2]> {
-    let axis = axis_of(dim, shape)?;
-    Ok([shape[axis], shape[axis + 1..].iter().product()])
-}
+        #[doc = concat!("The gradient of [`", stringify!($op), "`]: inputs `y`, its output, and `dy`, of the same shape.")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub struct $grad {
+            /// The axis; negative numbers count from the last.
+            pub dim: isize,
+        }
 
-/// The four operations are alike but for their line.
-macro_rules! line_op {
-    ($op:ident, $name:literal, $inputs:literal, $keeps:expr, |$self:ident, $node:ident| $grad:expr) => {
         impl Op for $op {
             fn name(&self) -> &'static str {
                 $name
             }
-
             fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
-                let shapes: [Shape; $inputs] = expect_inputs(self, inputs)?;
-                axis_of(self.dim, &shapes[0])?;
-                match shapes.iter().find(|s| **s != shapes[0]) {
-                    None => Ok(smallvec![shapes[0]]),
-                    Some(other) => {
-                        Err(Error::shape(format!("the inputs have shapes {} and {other}", shapes[0])))
-                    }
-                }
+                let [x] = expect_inputs(self, inputs)?;
+                axis_of(self.dim, &x)?;
+                Ok(smallvec![x])
             }
-
             fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-                let sizes = sizes(self.dim, inputs[0].shape).expect("checked by infer");
-                let inputs: [&[f64]; $inputs] = std::array::from_fn(|i| inputs[i].data);
-                each_line::<Self, $inputs, f64>(sizes, inputs, outputs[0].data, |v| v);
+                reference(Rule::$op, self.dim, [inputs[0], inputs[0]], &mut outputs[0]);
             }
-
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
-                let [len, inner] = sizes(self.dim, inputs[0].shape).expect("checked by infer");
-                let slice = (len * inner).max(1);
-                for_each_chunk(outputs[0].data, (4096 / slice).max(1) * slice, |start, out| {
-                    let inputs: [&[f32]; $inputs] =
-                        std::array::from_fn(|i| &inputs[i].data[start..][..out.len()]);
-                    each_line::<Self, $inputs, f32>([len, inner], inputs, out, |v| v as f32);
-                });
+                cpu(Rule::$op, self.dim, [inputs[0], inputs[0]], &mut outputs[0]);
             }
-
             fn keeps(&self) -> Keeps {
-                $keeps
+                Keeps::NOTHING.outputs(&[0])
             }
-
-            fn grad(&self, $node: &Gradient<'_>) -> Result<InputGrads> {
-                let $self = self;
-                $grad
+            fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+                let grad = $grad { dim: self.dim };
+                Ok(smallvec![node.if_needed(0, || run1(&grad, &[node.output(0), node.output_grad()]))?])
             }
         }
+
+        impl Op for $grad {
+            fn name(&self) -> &'static str {
+                $grad_name
+            }
+            fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+                let [y, dy] = expect_inputs(self, inputs)?;
+                axis_of(self.dim, &y)?;
+                if y != dy {
+                    return Err(Error::shape(format!("the output is {y}, but its gradient {dy}")));
+                }
+                Ok(smallvec![y])
+            }
+            fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+                reference(Rule::$grad, self.dim, [inputs[0], inputs[1]], &mut outputs[0]);
+            }
+            fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                cpu(Rule::$grad, self.dim, [inputs[0], inputs[1]], &mut outputs[0]);
+            }
+            fn keeps(&self) -> Keeps {
+                Keeps::NOTHING
+            }
+            fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+                no_gradient(self)
+            }
+        }
+
+        register_op!($name, || cases(|dim| $op { dim }));
+        register_op!($grad_name, || grad_cases(|dim| $grad { dim }, Rule::$op));
+    )*};
+}
+
+softmaxes! {
+    /// `e^x / Σ e^x` along an axis.
+    Softmax "softmax", SoftmaxGrad "softmax_grad";
+    /// `x - ln Σ e^x` along an axis.
+    LogSoftmax "log_softmax", LogSoftmaxGrad "log_softmax_grad";
+}
+
+#[derive(Clone, Copy)]
+enum Rule {
+    Softmax,
+    LogSoftmax,
+    SoftmaxGrad,
+    LogSoftmaxGrad,
+}
+
+/// The extents around an axis: outer, the axis's own, inner.
+fn around(dim: isize, shape: &Shape) -> [usize; 3] {
+    let axis = axis_of(dim, shape).expect("checked by infer");
+    [shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product()]
+}
+
+/// The definition. The forward rules take their input twice.
+fn reference(rule: Rule, dim: isize, [a, b]: [View<'_, f64>; 2], out: &mut ViewMut<'_, f64>) {
+    let [outer, len, inner] = around(dim, out.shape);
+    for line in 0..outer * inner {
+        let at = |k: usize| line / inner * len * inner + k * inner + line % inner;
+        let max = (0..len).fold(f64::NEG_INFINITY, |m, k| m.max(a.data[at(k)]));
+        let sum = |f: &dyn Fn(usize) -> f64| (0..len).map(|k| f(at(k))).sum::<f64>();
+        let exps = sum(&|i| (a.data[i] - max).exp());
+        let products = sum(&|i| a.data[i] * b.data[i]);
+        let grads = sum(&|i| b.data[i]);
+        for i in (0..len).map(at) {
+            let (x, dy) = (a.data[i], b.data[i]);
+            out.data[i] = match rule {
+                Rule::Softmax => (x - max).exp() / exps,
+                Rule::LogSoftmax => x - max - exps.ln(),
+                Rule::SoftmaxGrad => x * (dy - products),
+                Rule::LogSoftmaxGrad => dy - x.exp() * grads,
+            };
+        }
+    }
+}
+
+/// The kernel: outer positions are split over the threads.
+fn cpu(rule: Rule, dim: isize, inputs: [View<'_, f32>; 2], out: &mut ViewMut<'_, f32>) {
+    if out.data.is_empty() {
+        return;
+    }
+    let [_, len, inner] = around(dim, out.shape);
+    let block = len * inner;
+    for_each_chunk(out.data, (CHUNK / block).max(1) * block, |start, out| {
+        let [a, b] = inputs.map(|v| &v.data[start..start + out.len()]);
+        dispatch(Lines { rule, len, inner, a, b, out });
+    });
+}
+
+struct Lines<'a> {
+    rule: Rule,
+    len: usize,
+    inner: usize,
+    a: &'a [f32],
+    b: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Lines<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Lines { rule, len, inner, a, b, out } = self;
+        let block = len * inner;
+        let blocks = a.chunks_exact(block).zip(b.chunks_exact(block)).zip(out.chunks_exact_mut(block));
+        for ((a, b), out) in blocks {
+            if inner == 1 {
+                row::<S>(rule, a, b, out);
+            } else {
+                // The lanes are lines side by side.
+                for start in (0..inner).step_by(S::LANES) {
+                    columns::<S>(
+                        rule,
+                        Columns { a, b, inner, start, count: S::LANES.min(inner - start) },
+                        out,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A line whose elements lie side by side.
+#[inline(always)]
+fn row<S: Simd>(rule: Rule, a: &[f32], b: &[f32], out: &mut [f32]) {
+    match rule {
+        Rule::Softmax => {
+            let sum = exps::<S>(a, largest::<S>(a), out);
+            scale::<S>(out, 1.0 / sum);
+        }
+        Rule::LogSoftmax => {
+            let max = largest::<S>(a);
+            let ln_sum = S::splat(f64::from(exps::<S>(a, max, out)).ln() as f32);
+            for (to, x) in out.chunks_mut(S::LANES).zip(a.chunks(S::LANES)) {
+                (S::from_short_slice(x) - S::splat(max) - ln_sum).to_short_slice(to);
+            }
+        }
+        Rule::SoftmaxGrad => {
+            let mut sum = S::splat(0.0);
+            for (y, dy) in a.chunks(S::LANES).zip(b.chunks(S::LANES)) {
+                sum = S::from_short_slice(y).mul_add(S::from_short_slice(dy), sum);
+            }
+            let sum = S::splat(sum.sum());
+            for ((to, y), dy) in out.chunks_mut(S::LANES).zip(a.chunks(S::LANES)).zip(b.chunks(S::LANES)) {
+                (S::from_short_slice(y) * (S::from_short_slice(dy) - sum)).to_short_slice(to);
+            }
+        }
+        Rule::LogSoftmaxGrad => {
+            let mut sum = S::splat(0.0);
+            for dy in b.chunks(S::LANES) {
+                sum = sum + S::from_short_slice(dy);
+            }
+            let sum = S::splat(sum.sum());
+            for ((to, y), dy) in out.chunks_mut(S::LANES).zip(a.chunks(S::LANES)).zip(b.chunks(S::LANES)) {
+                let share = Real::exp(S::from_short_slice(y)) * sum;
+                (S::from_short_slice(dy) - share).to_short_slice(to);
+            }
+        }
+    }
+}
+
+/// Up to `LANES` lines side by side, `inner` elements from one of their elements to the next.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    inner: usize,
+    start: usize,
+    count: usize,
+}
+
+#[inline(always)]
+fn columns<S: Simd>(rule: Rule, c: Columns<'_>, out: &mut [f32]) {
+    let len = out.len() / c.inner;
+    let at = |k: usize| k * c.inner + c.start..k * c.inner + c.start + c.count;
+    let a = |k: usize| S::from_short_slice(&c.a[at(k)]);
+    let b = |k: usize| S::from_short_slice(&c.b[at(k)]);
+    let zero = S::splat(0.0);
+    let max = |c: Columns<'_>| {
+        let mut max = S::splat(f32::NEG_INFINITY);
+        for k in 0..len {
+            max = Simd::max(S::from_short_slice(&c.a[at(k)]), max);
+        }
+        max
     };
+    match rule {
+        Rule::Softmax => {
+            let (max, mut sum) = (max(c), zero);
+            for k in 0..len {
+                let e = Real::exp(a(k) - max);
+                sum = sum + e;
+                e.to_short_slice(&mut out[at(k)]);
+            }
+            let share = S::splat(1.0) / sum;
+            for k in 0..len {
+                (S::from_short_slice(&out[at(k)]) * share).to_short_slice(&mut out[at(k)]);
+            }
+        }
+        Rule::LogSoftmax => {
+            let (max, mut sum) = (max(c), zero);
+            for k in 0..len {
+                sum = sum + Real::exp(a(k) - max);
+            }
+            let mut sums = [0.0; MOST_LANES];
+            sum.to_slice(&mut sums);
+            let ln_sum = S::from_slice(&sums.map(|s| f64::from(s).ln() as f32));
+            for k in 0..len {
+                (a(k) - max - ln_sum).to_short_slice(&mut out[at(k)]);
+            }
+        }
+        Rule::SoftmaxGrad => {
+            let mut sum = zero;
+            for k in 0..len {
+                sum = a(k).mul_add(b(k), sum);
+            }
+            for k in 0..len {
+                (a(k) * (b(k) - sum)).to_short_slice(&mut out[at(k)]);
+            }
+        }
+        Rule::LogSoftmaxGrad => {
+            let mut sum = zero;
+            for k in 0..len {
+                sum = sum + b(k);
+            }
+            for k in 0..len {
+                (b(k) - Real::exp(a(k)) * sum).to_short_slice(&mut out[at(k)]);
+            }
+        }
+    }
 }
 
-line_op!(Softmax, "softmax", 1, Keeps::NOTHING.outputs(&[0]), |op, node| {
-    let grad = SoftmaxGrad { dim: op.dim };
-    Ok(smallvec![node.if_needed(0, || run1(&grad, &[node.output(0), node.output_grad()]))?])
-});
-line_op!(LogSoftmax, "log_softmax", 1, Keeps::NOTHING.outputs(&[0]), |op, node| {
-    let grad = LogSoftmaxGrad { dim: op.dim };
-    Ok(smallvec![node.if_needed(0, || run1(&grad, &[node.output(0), node.output_grad()]))?])
-});
-line_op!(SoftmaxGrad, "softmax_grad", 2, Keeps::NOTHING, |op, _node| no_gradient(op));
-line_op!(LogSoftmaxGrad, "log_softmax_grad", 2, Keeps::NOTHING, |op, _node| no_gradient(op));
+/// The lanes of the widest vectors.
+const MOST_LANES: usize = 16;
 
-fn shapes_and_axes() -> impl Iterator<Item = (Shape, isize)> {
-    [
-        (Shape::from([4, 10]), 1),
-        (Shape::from([4, 10]), 0),
-        (Shape::from([2, 3, 2, 4]), 1),
-        (Shape::from([2, 3, 5]), -1),
-        (Shape::from([0, 3]), 1),
-        (Shape::from([5]), 0),
+/// The numbers of the lanes.
+const LANE: [f32; MOST_LANES] =
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+
+/// The slice's floats, at most `LANES`, and minus infinity in the lanes beyond.
+#[inline(always)]
+fn or_minus_infinity<S: Simd>(slice: &[f32]) -> S {
+    if slice.len() >= S::LANES {
+        return S::from_slice(slice);
+    }
+    let count = S::splat(slice.len() as f32);
+    S::select_gt(count, S::from_slice(&LANE), S::from_short_slice(slice), S::splat(f32::NEG_INFINITY))
+}
+
+/// The largest number of a row; minus infinity where there is none.
+#[inline(always)]
+pub(super) fn largest<S: Simd>(row: &[f32]) -> f32 {
+    let mut max = S::splat(f32::NEG_INFINITY);
+    for x in row.chunks(S::LANES) {
+        max = Simd::max(or_minus_infinity::<S>(x), max);
+    }
+    max.max_lane()
+}
+
+/// `out = e^(row - max)`, and its sum.
+#[inline(always)]
+pub(super) fn exps<S: Simd>(row: &[f32], max: f32, out: &mut [f32]) -> f32 {
+    let mut sum = S::splat(0.0);
+    for (to, x) in out.chunks_mut(S::LANES).zip(row.chunks(S::LANES)) {
+        let e = Real::exp(or_minus_infinity::<S>(x) - S::splat(max));
+        sum = sum + e;
+        e.to_short_slice(to);
+    }
+    sum.sum()
+}
+
+/// `row *= factor`.
+#[inline(always)]
+pub(super) fn scale<S: Simd>(row: &mut [f32], factor: f32) {
+    for x in row.chunks_mut(S::LANES) {
+        (S::from_short_slice(x) * S::splat(factor)).to_short_slice(x);
+    }
+}
+
+fn inputs() -> Vec<(&'static str, isize, CaseInput)> {
+    let large = [1e4, -1e4, 0.0, -1e4, 1e4, 1e4, 0.0, 0.0, 0.0];
+    let large = CaseInput::values([3, 3], &large).expect("nine values").constant();
+    vec![
+        ("rows", 1, CaseInput::between([4, 10], -3.0, 3.0)),
+        ("last axis", -1, CaseInput::between([2, 3, 17], -3.0, 3.0)),
+        ("first axis", 0, CaseInput::between([5, 7], -3.0, 3.0)),
+        ("channels", 1, CaseInput::between([2, 3, 4, 5], -3.0, 3.0)),
+        ("channels, many pixels", -3, CaseInput::between([3, 19, 20, 30], -3.0, 3.0).constant()),
+        ("a vector", 0, CaseInput::uniform([33])),
+        ("one element", 1, CaseInput::uniform([3, 1])),
+        ("large", 1, large.clone()),
+        ("large, first axis", 0, large),
+        ("no rows", 1, CaseInput::uniform([0, 4])),
+        ("no elements", 1, CaseInput::uniform([4, 0])),
+        ("many rows", 1, CaseInput::between([700, 100], -3.0, 3.0).constant()),
     ]
-    .into_iter()
 }
 
-register_op!("softmax", || {
-    let mut cases: Vec<Case> = shapes_and_axes()
-        .map(|(s, dim)| {
-            Case::new(format!("{s} along {dim}"), Softmax { dim }, [CaseInput::between(s, -3.0, 3.0)])
-        })
-        .collect();
-    let huge = CaseInput::between([9, 10], -1e4, 1e4);
-    cases.push(Case::new("huge", Softmax { dim: 1 }, [huge]).without_gradient());
-    cases
-});
-register_op!("log_softmax", || {
-    let mut cases: Vec<Case> = shapes_and_axes()
-        .map(|(s, dim)| {
-            Case::new(format!("{s} along {dim}"), LogSoftmax { dim }, [CaseInput::between(s, -3.0, 3.0)])
-        })
-        .collect();
-    let huge = CaseInput::between([9, 10], -1e4, 1e4);
-    cases.push(Case::new("huge", LogSoftmax { dim: 1 }, [huge]).without_gradient());
-    cases
-});
-register_op!("softmax_grad", || {
-    shapes_and_axes()
-        .map(|(s, dim)| {
-            let inputs = [CaseInput::between(s, 0.0, 0.5), CaseInput::uniform(s)];
-            Case::new(format!("{s} along {dim}"), SoftmaxGrad { dim }, inputs).without_gradient()
-        })
-        .collect()
-});
-register_op!("log_softmax_grad", || {
-    shapes_and_axes()
-        .map(|(s, dim)| {
-            let inputs = [CaseInput::between(s, -3.0, 0.0), CaseInput::uniform(s)];
-            Case::new(format!("{s} along {dim}"), LogSoftmaxGrad { dim }, inputs).without_gradient()
-        })
-        .collect()
-});
+fn cases<T: Op>(op: impl Fn(isize) -> T) -> Vec<Case> {
+    let case = |(name, dim, x): (&'static str, isize, CaseInput)| {
+        let differentiable = x.differentiable;
+        let case = Case::new(name, op(dim), [x]);
+        if differentiable { case } else { case.without_gradient() }
+    };
+    let mut all: Vec<Case> = inputs().into_iter().map(case).collect();
+    all.push(Case::new("classes", op(1), [CaseInput::between([256, 1000], -3.0, 3.0)]).timed());
+    all
+}
+
+fn grad_cases<T: Op>(op: impl Fn(isize) -> T, rule: Rule) -> Vec<Case> {
+    let y = |shape: Shape| match rule {
+        Rule::LogSoftmax => CaseInput::between(shape, -4.0, 0.0),
+        _ => CaseInput::between(shape, 0.0, 1.0),
+    };
+    let case = |(name, dim, x): (&'static str, isize, CaseInput)| {
+        Case::new(name, op(dim), [y(x.shape), CaseInput::uniform(x.shape)]).without_gradient()
+    };
+    let mut all: Vec<Case> = inputs().into_iter().map(case).collect();
+    let shape = Shape::from([256, 1000]);
+    all.push(Case::new("classes", op(1), [y(shape), CaseInput::uniform(shape)]).timed());
+    all
+}

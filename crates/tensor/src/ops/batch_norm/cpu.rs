@@ -76,15 +76,17 @@ pub(super) fn train_grad(
         dispatch(GradSums { pass, channels: channels.clone(), dot: dweight, sum: dbias });
         dweight.iter_mut().zip(&inverse[channels]).for_each(|(d, i)| *d *= i);
     });
-    // dx = p dz - q (x - mean) - r, with these numbers for each channel.
-    let count = sizes.count() as f32;
+    // dx = p (dz - q (x - mean) - r), with these numbers for each channel. Where few images make a batch, almost
+    // nothing is left of the difference: each of the numbers is rounded only once.
+    let count = sizes.count() as f64;
     let mut p = scratch.take(sizes.c);
     let mut q = scratch.take(sizes.c);
     let mut r = scratch.take(sizes.c);
     for c in 0..sizes.c {
-        p[c] = inverse[c] * weight.map_or(1.0, |w| w[c]);
-        q[c] = p[c] * dweight.data[c] / count * inverse[c];
-        r[c] = p[c] * dbias.data[c] / count;
+        let inverse = 1.0 / (f64::from(inputs[2].data[c]) + op.of.eps).sqrt();
+        p[c] = (inverse * weight.map_or(1.0, |w| f64::from(w[c]))) as f32;
+        q[c] = (f64::from(dweight.data[c]) * inverse / count) as f32;
+        r[c] = (f64::from(dbias.data[c]) / count) as f32;
     }
     each_image(sizes, dx.data, |first, dx| dispatch(InputGrad { pass, p: &p, q: &q, r: &r, first, dx }));
 }
@@ -413,7 +415,7 @@ impl Kernel for GradSums<'_> {
     }
 }
 
-/// `dx = p dz - q (x - mean) - r` for some images from `first` on.
+/// `dx = p (dz - q (x - mean) - r)` for some images from `first` on.
 struct InputGrad<'a> {
     pass: Backward<'a>,
     p: &'a [f32],
@@ -437,7 +439,7 @@ impl Kernel for InputGrad<'_> {
                     let at = start + row * channels + c;
                     let [p, q, r, mean] = [p, q, r, pass.mean].map(|v| S::from_short_slice(&v[c..end]));
                     let d = S::from_short_slice(&pass.x[at..][..end - c]) - mean;
-                    (p * pass.dz::<S>(at, end - c) - q * d - r).to_short_slice(&mut dx[c..end]);
+                    (p * (-d).mul_add(q, pass.dz::<S>(at, end - c) - r)).to_short_slice(&mut dx[c..end]);
                 }
             }
             return;
@@ -448,7 +450,7 @@ impl Kernel for InputGrad<'_> {
             for (k, dx) in dx.chunks_mut(S::LANES).enumerate() {
                 let at = start + row * pixels + k * S::LANES;
                 let d = S::from_short_slice(&pass.x[at..][..dx.len()]) - mean;
-                (p * pass.dz::<S>(at, dx.len()) - q * d - r).to_short_slice(dx);
+                (p * (-d).mul_add(q, pass.dz::<S>(at, dx.len()) - r)).to_short_slice(dx);
             }
         }
     }

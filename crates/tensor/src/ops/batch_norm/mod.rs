@@ -90,7 +90,7 @@ impl Sizes {
 }
 
 fn check(x: &Shape, per_channel: &[Shape]) -> Result<Sizes> {
-    if x.rank() < 2 {
+    if !(2..=4).contains(&x.rank()) {
         return Err(Error::shape(format!("expected an input [n, c], [n, c, l] or [n, c, h, w], found {x}")));
     }
     match per_channel.iter().find(|s| s.extents() != [x[1]]) {
@@ -307,6 +307,9 @@ impl Op for UpdateRunningStats {
         }
         if !(0.0..=1.0).contains(&self.factor) {
             return Err(Error::argument(format!("factor is a share from 0 to 1, not {}", self.factor)));
+        }
+        if self.unbiased && self.count == 1 {
+            return Err(Error::argument("an unbiased variance needs more than 1 value per channel"));
         }
         Ok(smallvec![mean, var])
     }
