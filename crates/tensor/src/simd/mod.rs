@@ -206,6 +206,17 @@ pub fn instruction_set() -> (&'static str, usize) {
     }
 }
 
+/// [`Simd::TILE_ROWS`] of the vectors that [`dispatch`] chooses.
+pub(crate) fn tile_rows_at_most() -> usize {
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => x86::F32x16::TILE_ROWS,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => x86::F32x8::TILE_ROWS,
+        Level::Portable => portable::F32x8::TILE_ROWS,
+    }
+}
+
 /// Runs `kernel` with the best vectors of this machine.
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
