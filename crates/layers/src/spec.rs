@@ -127,7 +127,8 @@ impl LayerSpec {
     fn to_value(&self) -> Result<Value, serde_json::Error> {
         let fields = self.0.to_json()?;
         let Value::Object(fields) = fields else {
-            return Err(serde_json::Error::custom(format!("the spec of a {} must be a struct", self.kind())));
+            let message = format!("the spec of a {} must be a struct", self.kind());
+            return Err(<serde_json::Error as serde::ser::Error>::custom(message));
         };
         // The kind comes first, for the reader.
         let mut object = serde_json::Map::new();

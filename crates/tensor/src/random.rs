@@ -6,14 +6,32 @@
 
 /// Four random words for block `counter` of the stream `key`.
 pub fn philox(key: u64, counter: u128) -> [u32; 4] {
+    philox_block::<1>(key, counter).map(|[word]| word)
+}
+
+/// The words of `N` consecutive blocks from `counter` on: `[word][block]`. The low 64 bits of the counter must not
+/// overflow within them.
+#[inline(always)]
+pub(crate) fn philox_block<const N: usize>(key: u64, counter: u128) -> [[u32; N]; 4] {
     const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-    let mut x = [counter as u32, (counter >> 32) as u32, (counter >> 64) as u32, (counter >> 96) as u32];
+    let low = counter as u64;
+    let mut x = [
+        std::array::from_fn(|i| low.wrapping_add(i as u64) as u32),
+        std::array::from_fn(|i| (low.wrapping_add(i as u64) >> 32) as u32),
+        [(counter >> 64) as u32; N],
+        [(counter >> 96) as u32; N],
+    ];
     let mut k = [key as u32, (key >> 32) as u32];
     for _ in 0..10 {
-        let a = u64::from(MULTIPLIERS[0]) * u64::from(x[0]);
-        let b = u64::from(MULTIPLIERS[1]) * u64::from(x[2]);
-        x = [(b >> 32) as u32 ^ x[1] ^ k[0], b as u32, (a >> 32) as u32 ^ x[3] ^ k[1], a as u32];
+        for i in 0..N {
+            let a = u64::from(MULTIPLIERS[0]) * u64::from(x[0][i]);
+            let b = u64::from(MULTIPLIERS[1]) * u64::from(x[2][i]);
+            x[0][i] = (b >> 32) as u32 ^ x[1][i] ^ k[0];
+            x[1][i] = b as u32;
+            x[2][i] = (a >> 32) as u32 ^ x[3][i] ^ k[1];
+            x[3][i] = a as u32;
+        }
         k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
     }
     x
@@ -81,6 +99,17 @@ mod tests {
             philox(0x299f_31d0_a409_3822, counter),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    #[test]
+    fn blocks_are_the_same_as_one_by_one() {
+        let key = 0x1234_5678_9abc_def0;
+        for counter in [0, 5 << 64 | 12, u128::from(u64::MAX) << 64 | u128::from(u32::MAX - 3)] {
+            let block = philox_block::<8>(key, counter);
+            for k in 0..8 {
+                assert_eq!(philox(key, counter + k as u128), std::array::from_fn(|i| block[i][k]));
+            }
+        }
     }
 
     #[test]

@@ -67,8 +67,8 @@ macro_rules! softmaxes {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
-            /// The axis along which the numbers are compared.
-            pub dim: usize,
+            /// The axis along which the numbers are compared; negative numbers count from the last.
+            pub dim: isize,
         }
 
         impl Spec for $name {

@@ -243,14 +243,14 @@ pub struct Concat {
     /// What it is called where it is printed; "Concat" if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The axis; 1, the channels, if absent.
+    /// The axis, 1 (the channels) if absent; negative numbers count from the last.
     #[serde(default = "channels")]
-    pub dim: usize,
+    pub dim: isize,
     /// The layers of each branch.
     pub branches: Vec<Vec<Child>>,
 }
 
-fn channels() -> usize {
+fn channels() -> isize {
     1
 }
 
@@ -294,7 +294,7 @@ register_layer!(Concat);
 #[derive(Debug)]
 struct BuiltConcat {
     label: String,
-    dim: usize,
+    dim: isize,
     branches: Vec<Chain>,
 }
 

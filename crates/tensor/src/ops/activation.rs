@@ -34,6 +34,16 @@ impl Activation {
         }
     }
 
+    /// The gradient of the activation's input at one place, from its output `y` and that output's gradient `dy`.
+    #[inline(always)]
+    pub(crate) fn grad_value<R: Real>(self, y: R, dy: R) -> R {
+        match self {
+            Activation::Relu => ReluGrad::eval([y, dy]),
+            Activation::Sigmoid => SigmoidGrad::eval([y, dy]),
+            Activation::Tanh => TanhGrad::eval([y, dy]),
+        }
+    }
+
     /// The gradient of the activation's input, from its output `y` and that output's gradient `dy`: a fused
     /// operation calls this first, then its own gradient with the result.
     ///

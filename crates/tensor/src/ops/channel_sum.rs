@@ -98,7 +98,7 @@ impl Kernel for Sum<'_> {
 
 /// The sum of a row, in four interleaved parts.
 #[inline(always)]
-fn sum<S: Simd>(row: &[f32]) -> f32 {
+pub(super) fn sum<S: Simd>(row: &[f32]) -> f32 {
     let mut parts = [S::splat(0.0); 4];
     let mut blocks = row.chunks_exact(4 * S::LANES);
     for block in &mut blocks {

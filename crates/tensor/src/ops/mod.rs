@@ -2,29 +2,46 @@
 
 mod activation;
 mod arithmetic;
+mod avg_pool2d;
+mod batch_norm;
 mod broadcast;
 mod channel_sum;
 mod concat;
 mod conv2d;
+mod cross_entropy;
+mod dropout;
 mod elementwise;
+mod global_avg_pool2d;
 mod linear;
 mod matmul;
+mod max_pool2d;
 mod optimizer;
 mod pointwise;
 mod reduce;
 mod reshape;
+mod softmax;
+mod window;
 
 pub use activation::Activation;
 pub use arithmetic::{Accumulate, Add, Mul, Scale, Sub};
+pub use avg_pool2d::{AvgPool2d, AvgPool2dGrad};
+pub use batch_norm::{
+    BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
+};
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
 pub use conv2d::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
+pub use cross_entropy::{CountCorrect, CrossEntropy, CrossEntropyGrad, Reduction};
+pub use dropout::Dropout;
 pub use elementwise::{AddRelu, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
+pub use global_avg_pool2d::{GlobalAvgPool2d, GlobalAvgPool2dGrad};
 pub use linear::Linear;
 pub use matmul::MatMul;
+pub use max_pool2d::{MaxPool2d, MaxPool2dGrad};
 pub use optimizer::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use reshape::{Flatten, Reshape};
+pub use softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
 
 use crate::error::{Error, Result};
 use crate::shape::Shape;

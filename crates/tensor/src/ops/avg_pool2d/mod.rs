@@ -1,0 +1,190 @@
+//! The mean of each window, and its gradient.
+//!
+//! `y[n, c, r, s] = sum over u, v of x[n, c, r * stride + u - padding, …] / divisor(r, s)`, with zeros outside of the
+//! picture.
+
+mod cases;
+mod cpu;
+
+use smallvec::smallvec;
+
+use super::window::{Axis, Window};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::view::{View, ViewMut};
+
+/// The mean of each window. Input: `[n, c, h, w]`; output: `[n, c, oh, ow]`. Each pair is `[rows, columns]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AvgPool2d {
+    /// The window's size.
+    pub kernel_size: [usize; 2],
+    /// Pixels from one window to the next.
+    pub stride: [usize; 2],
+    /// Zeros around the picture, on each side, at most half of the window.
+    pub padding: [usize; 2],
+    /// Whether a last window may reach beyond the padded picture, as long as it starts inside of the picture or of
+    /// the padding before it. What lies beyond the padding never counts.
+    pub ceil_mode: bool,
+    /// Whether the zeros of the padding count as numbers of the mean.
+    pub count_include_pad: bool,
+    /// What to divide each sum by instead of the count of its numbers; not 0.
+    pub divisor_override: Option<usize>,
+}
+
+impl AvgPool2d {
+    fn window(&self) -> Window {
+        let AvgPool2d { kernel_size, stride, padding, ceil_mode, .. } = *self;
+        Window { kernel_size, stride, padding, dilation: [1, 1], ceil_mode }
+    }
+
+    fn output_size(&self, input: [usize; 2]) -> Result<[usize; 2]> {
+        if self.divisor_override == Some(0) {
+            return Err(Error::argument("divisor_override is 0, it must be at least 1"));
+        }
+        self.window().output_size(input)
+    }
+
+    /// What the sums are divided by.
+    fn divisor(&self) -> Divisor {
+        match (self.divisor_override, self.count_include_pad) {
+            (Some(divisor), _) => Divisor::Fixed(divisor),
+            (None, true) => Divisor::WithPadding,
+            (None, false) => Divisor::PixelsOnly,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Divisor {
+    Fixed(usize),
+    WithPadding,
+    PixelsOnly,
+}
+
+impl Divisor {
+    /// The divisor of window `(r, s)`.
+    #[inline(always)]
+    fn of(self, [rows, columns]: [&Axis; 2], r: usize, s: usize) -> usize {
+        match self {
+            Divisor::Fixed(divisor) => divisor,
+            Divisor::WithPadding => rows.padded_taps(r) * columns.padded_taps(s),
+            Divisor::PixelsOnly => rows.taps(r).len() * columns.taps(s).len(),
+        }
+    }
+}
+
+impl Op for AvgPool2d {
+    fn name(&self) -> &'static str {
+        "avg_pool2d"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs(self, inputs)?;
+        let [n, c, h, w] = x.nchw()?;
+        let [oh, ow] = self.output_size([h, w])?;
+        Ok(smallvec![Shape::new(&[n, c, oh, ow])?])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let x = inputs[0].nchw();
+        for ((n, c, r, s), y) in outputs[0].nchw().indexed_iter_mut() {
+            let (pixels, divisor) = self.pixels(x.dim().2, x.dim().3, r, s);
+            *y = pixels.into_iter().map(|(row, column)| x[[n, c, row, column]]).sum::<f64>() / divisor;
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
+        cpu::forward(axes, self.divisor(), inputs[0].data, outputs[0].data);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let x = &node.input_shapes[0];
+        let back = AvgPool2dGrad { pool: *self, input_size: [x[2], x[3]] };
+        Ok(smallvec![node.if_needed(0, || run1(&back, &[node.output_grad()]))?])
+    }
+}
+
+impl AvgPool2d {
+    /// For the definition: the pixels of window `(r, s)` of a picture `[h, w]`, and what their sum is divided by.
+    fn pixels(&self, h: usize, w: usize, r: usize, s: usize) -> (Vec<(usize, usize)>, f64) {
+        let [kh, kw] = self.kernel_size;
+        let [ph, pw] = self.padding;
+        let mut pixels = Vec::new();
+        let mut counted = 0;
+        for u in 0..kh {
+            for v in 0..kw {
+                let (row, column) = (r * self.stride[0] + u, s * self.stride[1] + v);
+                let inside = (ph..ph + h).contains(&row) && (pw..pw + w).contains(&column);
+                let in_padded = row < h + 2 * ph && column < w + 2 * pw;
+                if inside {
+                    pixels.push((row - ph, column - pw));
+                }
+                if inside || self.count_include_pad && in_padded {
+                    counted += 1;
+                }
+            }
+        }
+        (pixels, self.divisor_override.unwrap_or(counted) as f64)
+    }
+}
+
+/// The gradient of [`AvgPool2d`]. Input: `dy [n, c, oh, ow]`, the gradient of its output; output: `[n, c, h, w]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AvgPool2dGrad {
+    /// The pooling.
+    pub pool: AvgPool2d,
+    /// `[h, w]` of the picture.
+    pub input_size: [usize; 2],
+}
+
+impl Op for AvgPool2dGrad {
+    fn name(&self) -> &'static str {
+        "avg_pool2d_grad"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [dy] = expect_inputs(self, inputs)?;
+        let [n, c, oh, ow] = dy.nchw()?;
+        let [h, w] = self.input_size;
+        let expected = self.pool.output_size([h, w])?;
+        if expected != [oh, ow] {
+            return Err(Error::shape(format!(
+                "pooling a picture of {h} x {w} pixels gives {} x {}, but the gradient is {dy}",
+                expected[0], expected[1]
+            )));
+        }
+        Ok(smallvec![Shape::new(&[n, c, h, w])?])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let mut dx = outputs[0].nchw();
+        dx.fill(0.0);
+        for ((n, c, r, s), dy) in inputs[0].nchw().indexed_iter() {
+            let (pixels, divisor) = self.pool.pixels(self.input_size[0], self.input_size[1], r, s);
+            for (row, column) in pixels {
+                dx[[n, c, row, column]] += dy / divisor;
+            }
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let axes = self.pool.window().axes(outputs[0].shape, inputs[0].shape);
+        cpu::backward(axes, self.pool.divisor(), inputs[0].data, outputs[0].data);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        Ok(smallvec![node.if_needed(0, || run1(&self.pool, &[node.output_grad()]))?])
+    }
+}

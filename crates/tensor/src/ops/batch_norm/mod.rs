@@ -1,0 +1,345 @@
+//! Batch normalisation of `[n, c]`, `[n, c, l]` and `[n, c, h, w]`.
+//!
+//! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. For each channel, over all images and pixels,
+//! `y = activation((x - mean) / sqrt(var + eps) · weight + bias)`, in training with the batch's own mean and biased
+//! variance, in prediction with given ones.
+
+mod cases;
+mod cpu;
+mod reference;
+
+use smallvec::smallvec;
+
+use super::Activation;
+use super::ChannelSum;
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::run::{run, run1};
+use crate::shape::{Shape, Shapes};
+use crate::view::{View, ViewMut};
+
+/// Normalises by the batch. Inputs: `x`, or `x`, `weight [c]`, `bias [c]`. Outputs: `y` like `x`; `mean [c]`;
+/// `var [c]`, the biased variance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormTrain {
+    /// Added to the variance under the root.
+    pub eps: f64,
+    /// What is applied to the result.
+    pub activation: Option<Activation>,
+}
+
+/// The gradient of [`BatchNormTrain`]. Inputs: `x`, `mean`, `var`, `dy`, then `weight` if `affine`, then `y` if there
+/// is an activation. Outputs: `dx`, `dweight [c]`, `dbias [c]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormTrainGrad {
+    /// The operation that it belongs to.
+    pub of: BatchNormTrain,
+    /// Whether there is a weight.
+    pub affine: bool,
+}
+
+/// Normalises by given statistics. Inputs: `x`, `mean [c]`, `var [c]`, or these and `weight [c]`, `bias [c]`. The
+/// statistics have no gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormEval {
+    /// Added to the variance under the root.
+    pub eps: f64,
+    /// What is applied to the result.
+    pub activation: Option<Activation>,
+}
+
+/// The gradient of [`BatchNormEval`] by its first input and its weight. Inputs: `x`, `mean`, `var`, `dz`, and
+/// `weight` if `affine`; `dz` is the gradient before the activation. Outputs: `dx`, `dweight [c]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormEvalGrad {
+    /// Added to the variance under the root.
+    pub eps: f64,
+    /// Whether there is a weight.
+    pub affine: bool,
+}
+
+/// Takes a batch's statistics into running ones: `running = (1 - factor) · running + factor · new`. State:
+/// `running_mean [c]`, `running_var [c]`. Inputs: `mean [c]`, `var [c]`, the biased variance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UpdateRunningStats {
+    /// The share of the new value.
+    pub factor: f64,
+    /// Whether the variance is taken in times `count / (count - 1)`, as PyTorch does.
+    pub unbiased: bool,
+    /// How many numbers of each channel the statistics are of.
+    pub count: usize,
+}
+
+/// The sizes of an input: images, channels, pixels.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    n: usize,
+    c: usize,
+    pixels: usize,
+}
+
+impl Sizes {
+    fn of(x: &Shape) -> Self {
+        Sizes { n: x[0], c: x[1], pixels: x[2..].iter().product() }
+    }
+
+    fn count(&self) -> usize {
+        self.n * self.pixels
+    }
+}
+
+fn check(x: &Shape, per_channel: &[Shape]) -> Result<Sizes> {
+    if !(2..=4).contains(&x.rank()) {
+        return Err(Error::shape(format!("expected an input [n, c], [n, c, l] or [n, c, h, w], found {x}")));
+    }
+    match per_channel.iter().find(|s| s.extents() != [x[1]]) {
+        None => Ok(Sizes::of(x)),
+        Some(other) => Err(Error::shape(format!(
+            "expected [{}], one number for each channel of {x}, found {other}",
+            x[1]
+        ))),
+    }
+}
+
+fn check_eps(eps: f64) -> Result<()> {
+    if eps >= 0.0 && eps.is_finite() {
+        Ok(())
+    } else {
+        Err(Error::argument(format!("eps must be a number that is not negative, not {eps}")))
+    }
+}
+
+fn wrong_number(op: &dyn Op, inputs: &[Shape], expected: &str) -> Error {
+    Error::argument(format!("{} takes {expected} inputs, {} were given: {inputs:?}", op.name(), inputs.len()))
+}
+
+impl Op for BatchNormTrain {
+    fn name(&self) -> &'static str {
+        "batch_norm_train"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        if inputs.len() != 1 && inputs.len() != 3 {
+            return Err(wrong_number(self, inputs, "1 or 3"));
+        }
+        check_eps(self.eps)?;
+        let sizes = check(&inputs[0], &inputs[1..])?;
+        if sizes.count() == 1 {
+            return Err(Error::shape(format!(
+                "expected more than 1 value per channel when training, the input is {}",
+                inputs[0]
+            )));
+        }
+        let channels = Shape::from([sizes.c]);
+        Ok(smallvec![inputs[0], channels, channels])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        reference::train(self, inputs, outputs);
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        cpu::train(self, inputs, outputs, scratch);
+    }
+
+    fn keeps(&self) -> Keeps {
+        let keeps = Keeps::NOTHING.inputs(&[0, 1]).outputs(&[1, 2]);
+        if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let affine = node.input_shapes.len() == 3;
+        let mut inputs = vec![node.input(0), node.output(1), node.output(2), node.output_grad()];
+        if affine {
+            inputs.push(node.input(1));
+        }
+        if self.activation.is_some() {
+            inputs.push(node.output(0));
+        }
+        let grads = run(&BatchNormTrainGrad { of: *self, affine }, &inputs)?;
+        Ok(grads.into_iter().zip(node.needs).map(|(grad, needed)| needed.then_some(grad)).collect())
+    }
+}
+
+impl Op for BatchNormTrainGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_train_grad"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let expected = 4 + usize::from(self.affine) + usize::from(self.of.activation.is_some());
+        if inputs.len() != expected {
+            return Err(wrong_number(self, inputs, &expected.to_string()));
+        }
+        let sizes = check(&inputs[0], &inputs[1..3])?;
+        if self.affine {
+            check(&inputs[0], &inputs[4..5])?;
+        }
+        let like_x = [Some(&inputs[3]), self.of.activation.and(inputs.last())];
+        if let Some(other) = like_x.into_iter().flatten().find(|s| **s != inputs[0]) {
+            return Err(Error::shape(format!("the input is {}, but y or dy is {other}", inputs[0])));
+        }
+        let channels = Shape::from([sizes.c]);
+        Ok(smallvec![inputs[0], channels, channels])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        reference::train_grad(self, inputs, outputs);
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        cpu::train_grad(self, inputs, outputs, scratch);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+}
+
+impl Op for BatchNormEval {
+    fn name(&self) -> &'static str {
+        "batch_norm_eval"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        if inputs.len() != 3 && inputs.len() != 5 {
+            return Err(wrong_number(self, inputs, "3 or 5"));
+        }
+        check_eps(self.eps)?;
+        check(&inputs[0], &inputs[1..])?;
+        Ok(smallvec![inputs[0]])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        reference::eval(self, inputs, outputs);
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        cpu::eval(self, inputs, outputs, scratch);
+    }
+
+    fn keeps(&self) -> Keeps {
+        let keeps = Keeps::NOTHING.inputs(&[0, 1, 2, 3]);
+        if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        if node.needs[1] || node.needs[2] {
+            return Err(Error::argument("the statistics of batch_norm_eval have no gradient: detach them"));
+        }
+        let dz = match self.activation {
+            Some(activation) => activation.grad(node.output(0), node.output_grad())?,
+            None => node.output_grad().clone(),
+        };
+        let affine = node.input_shapes.len() == 5;
+        let op = BatchNormEvalGrad { eps: self.eps, affine };
+        let grads = match affine {
+            true => run(&op, &[node.input(0), node.input(1), node.input(2), &dz, node.input(3)])?,
+            false => run(&op, &[node.input(0), node.input(1), node.input(2), &dz])?,
+        };
+        let mut all: InputGrads = smallvec![None; node.input_shapes.len()];
+        all[0] = node.needs[0].then(|| grads[0].clone());
+        if affine {
+            all[3] = node.needs[3].then(|| grads[1].clone());
+            all[4] = node.if_needed(4, || run1(&ChannelSum, &[&dz]))?;
+        }
+        Ok(all)
+    }
+}
+
+impl Op for BatchNormEvalGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_eval_grad"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let expected = 4 + usize::from(self.affine);
+        if inputs.len() != expected {
+            return Err(wrong_number(self, inputs, &expected.to_string()));
+        }
+        let sizes = check(&inputs[0], &inputs[1..3])?;
+        check(&inputs[0], &inputs[4..])?;
+        if inputs[3] != inputs[0] {
+            return Err(Error::shape(format!("the input is {}, but dz is {}", inputs[0], inputs[3])));
+        }
+        Ok(smallvec![inputs[0], Shape::from([sizes.c])])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        reference::eval_grad(self, inputs, outputs);
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        cpu::eval_grad(self, inputs, outputs, scratch);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+}
+
+impl UpdateRunningStats {
+    fn correction(&self) -> f64 {
+        if self.unbiased { self.count as f64 / (self.count as f64 - 1.0) } else { 1.0 }
+    }
+}
+
+impl Op for UpdateRunningStats {
+    fn name(&self) -> &'static str {
+        "update_running_stats"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [mean, var] = expect_inputs(self, inputs)?;
+        if mean.rank() != 1 || mean != var {
+            return Err(Error::shape(format!(
+                "expected a mean [c] and a variance [c], found {mean} and {var}"
+            )));
+        }
+        if !(0.0..=1.0).contains(&self.factor) {
+            return Err(Error::argument(format!("factor is a share from 0 to 1, not {}", self.factor)));
+        }
+        if self.unbiased && self.count == 1 {
+            return Err(Error::argument("an unbiased variance needs more than 1 value per channel"));
+        }
+        Ok(smallvec![mean, var])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        for (k, correction) in [1.0, self.correction()].into_iter().enumerate() {
+            for (running, new) in outputs[k].data.iter_mut().zip(inputs[k].data) {
+                *running = (1.0 - self.factor) * *running + self.factor * (new * correction);
+            }
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        for (k, correction) in [1.0, self.correction()].into_iter().enumerate() {
+            for (running, &new) in outputs[k].data.iter_mut().zip(inputs[k].data) {
+                let new = f64::from(new) * correction;
+                *running = ((1.0 - self.factor) * f64::from(*running) + self.factor * new) as f32;
+            }
+        }
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+
+    fn state_outputs(&self) -> usize {
+        2
+    }
+}

@@ -1,0 +1,438 @@
+//! Cross entropy of logits and classes, its gradient, and the count of right answers.
+//!
+//! Row by row, with `m = max x`, `s = Σ e^(x - m)`, the target `t` and smoothing `ε` over `c` classes:
+//!
+//! ```text
+//! loss   = (1 - ε) (m + ln s - x[t]) + ε / c Σ (m + ln s - x[i])
+//! dx[i]  = (p[i] - (1 - ε) [i = t] - ε / c) dloss          p[i] = e^(x[i] - m) / s
+//! ```
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
+
+use super::softmax::{exps, largest, scale};
+use crate::cases::{Case, CaseInput};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::parallel::{CHUNK, for_each_chunk};
+use crate::register_op;
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::view::{View, ViewMut};
+
+/// What becomes of the losses of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// Their mean; NaN for an empty batch.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+    /// They stay as they are, one for each row.
+    None,
+}
+
+/// PyTorch's `cross_entropy` of class numbers.
+///
+/// Inputs: the logits `[n, classes]` and the targets `[n]`, class numbers from 0. Outputs: the loss, `[]` or for
+/// [`Reduction::None`] `[n]`; and the probabilities `[n, classes]`, the softmax of the logits, which are there for
+/// the gradient: none flows back through them.
+///
+/// A target that is no class number (negative, a fraction, too large) makes its loss and its gradient NaN; there is no
+/// number for rows to be ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropy {
+    /// What becomes of the losses of the rows.
+    pub reduction: Reduction,
+    /// The share, from 0 to 1, of the target that is spread evenly over all classes.
+    pub label_smoothing: f64,
+}
+
+/// The gradient of [`CrossEntropy`]'s logits. Inputs: the probabilities `[n, classes]`, the targets `[n]`, and the
+/// gradient of the loss, `[]` or `[n]`; output: `[n, classes]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropyGrad {
+    /// The operation that it belongs to.
+    pub of: CrossEntropy,
+}
+
+/// How many rows of the logits have their first largest value at the target. Inputs: the logits `[n, classes]` and
+/// the targets `[n]`; output: `[]`. As in PyTorch's `argmax`, NaN is larger than any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CountCorrect;
+
+impl Op for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross_entropy"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [logits, target] = expect_inputs(self, inputs)?;
+        let [n, _] = rows(&logits, &target)?;
+        check_smoothing(self.label_smoothing)?;
+        Ok(smallvec![loss_shape(self.reduction, n), logits])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let (x, targets) = (inputs[0], inputs[1].data);
+        let (n, classes) = (x.shape[0], x.shape[1]);
+        let mut losses = vec![0.0; n];
+        for i in 0..n {
+            let row = &x.data[i * classes..(i + 1) * classes];
+            let max = row.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let sum: f64 = row.iter().map(|v| (v - max).exp()).sum();
+            for (j, v) in row.iter().enumerate() {
+                outputs[1].data[i * classes + j] = (v - max).exp() / sum;
+            }
+            let minus_log = |v: f64| (max - v) + sum.ln();
+            losses[i] = match class_of(targets[i], classes) {
+                None => f64::NAN,
+                Some(t) if self.label_smoothing == 0.0 => minus_log(row[t]),
+                Some(t) => {
+                    let mean = row.iter().map(|&v| minus_log(v)).sum::<f64>() / classes as f64;
+                    (1.0 - self.label_smoothing) * minus_log(row[t]) + self.label_smoothing * mean
+                }
+            };
+        }
+        match self.reduction {
+            Reduction::Mean => outputs[0].data[0] = losses.iter().sum::<f64>() / n as f64,
+            Reduction::Sum => outputs[0].data[0] = losses.iter().sum(),
+            Reduction::None => outputs[0].data.copy_from_slice(&losses),
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        let [n, classes] = [inputs[0].shape[0], inputs[0].shape[1]];
+        let [loss, probabilities] = outputs else { unreachable!("infer gives two outputs") };
+        if self.reduction == Reduction::None {
+            self.rows(inputs, loss.data, probabilities.data, classes);
+            return;
+        }
+        let mut losses = scratch.take(n);
+        self.rows(inputs, &mut losses, probabilities.data, classes);
+        let sum: f64 = losses.iter().map(|&v| f64::from(v)).sum();
+        loss.data[0] = match self.reduction {
+            Reduction::Mean => (sum / n as f64) as f32,
+            _ => sum as f32,
+        };
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING.inputs(&[1]).outputs(&[1])
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        if node.output_grads[1].is_some() {
+            return Err(Error::argument(
+                "cross_entropy has no gradient through its probabilities; take those of softmax",
+            ));
+        }
+        let grad = CrossEntropyGrad { of: *self };
+        let inputs = [node.output(1), node.input(1), node.output_grad()];
+        Ok(smallvec![node.if_needed(0, || run1(&grad, &inputs))?, None])
+    }
+}
+
+impl CrossEntropy {
+    /// The losses and probabilities of all rows, on all threads.
+    fn rows(&self, inputs: &[View<'_, f32>], losses: &mut [f32], probabilities: &mut [f32], classes: usize) {
+        let (logits, targets) = (inputs[0].data, inputs[1].data);
+        let label_smoothing = self.label_smoothing;
+        let each = (CHUNK / classes).max(1);
+        let part = |start: usize, losses: &mut [f32], probabilities: &mut [f32]| {
+            let logits = &logits[start * classes..][..probabilities.len()];
+            let targets = &targets[start..][..losses.len()];
+            dispatch(Losses { logits, targets, classes, label_smoothing, losses, probabilities });
+        };
+        if losses.len() <= each {
+            part(0, losses, probabilities);
+        } else {
+            let parts = losses.par_chunks_mut(each).zip(probabilities.par_chunks_mut(each * classes));
+            parts.enumerate().for_each(|(i, (losses, probabilities))| part(i * each, losses, probabilities));
+        }
+    }
+}
+
+struct Losses<'a> {
+    logits: &'a [f32],
+    targets: &'a [f32],
+    classes: usize,
+    label_smoothing: f64,
+    losses: &'a mut [f32],
+    probabilities: &'a mut [f32],
+}
+
+impl Kernel for Losses<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Losses { logits, targets, classes, label_smoothing, losses, probabilities } = self;
+        let rows = logits.chunks_exact(classes).zip(probabilities.chunks_exact_mut(classes));
+        for ((row, p), (&target, loss)) in rows.zip(targets.iter().zip(losses)) {
+            let max = largest::<S>(row);
+            let sum = exps::<S>(row, max, p);
+            scale::<S>(p, 1.0 / sum);
+            let ln_sum = f64::from(sum).ln();
+            // The maximum goes first: its difference from a logit is exact, or nearly so.
+            let minus_log = |v: f32| f64::from(max - v) + ln_sum;
+            *loss = match class_of(f64::from(target), classes) {
+                None => f32::NAN,
+                Some(t) if label_smoothing == 0.0 => minus_log(row[t]) as f32,
+                Some(t) => {
+                    let mean = row.iter().map(|&v| minus_log(v)).sum::<f64>() / classes as f64;
+                    ((1.0 - label_smoothing) * minus_log(row[t]) + label_smoothing * mean) as f32
+                }
+            };
+        }
+    }
+}
+
+impl Op for CrossEntropyGrad {
+    fn name(&self) -> &'static str {
+        "cross_entropy_grad"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [probabilities, target, dloss] = expect_inputs(self, inputs)?;
+        let [n, _] = rows(&probabilities, &target)?;
+        check_smoothing(self.of.label_smoothing)?;
+        let expected = loss_shape(self.of.reduction, n);
+        if dloss != expected {
+            return Err(Error::shape(format!(
+                "the gradient of the loss should be {expected}, it is {dloss}"
+            )));
+        }
+        Ok(smallvec![probabilities])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let (p, targets, dloss) = (inputs[0], inputs[1].data, inputs[2].data);
+        let (n, classes) = (p.shape[0], p.shape[1]);
+        for i in 0..n {
+            let dloss = match self.of.reduction {
+                Reduction::Mean => dloss[0] / n as f64,
+                Reduction::Sum => dloss[0],
+                Reduction::None => dloss[i],
+            };
+            for j in 0..classes {
+                outputs[0].data[i * classes + j] = match class_of(targets[i], classes) {
+                    None => f64::NAN,
+                    Some(t) => {
+                        let hit = if t == j { 1.0 - self.of.label_smoothing } else { 0.0 };
+                        (p.data[i * classes + j] - hit - self.of.label_smoothing / classes as f64) * dloss
+                    }
+                };
+            }
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let (p, targets, dloss) = (inputs[0], inputs[1].data, inputs[2].data);
+        let (n, classes) = (p.shape[0], p.shape[1]);
+        let everywhere = (self.of.label_smoothing / classes as f64) as f32;
+        let hit = (1.0 - self.of.label_smoothing) as f32;
+        for_each_chunk(outputs[0].data, (CHUNK / classes).max(1) * classes, |start, part| {
+            for (r, dx) in part.chunks_exact_mut(classes).enumerate() {
+                let i = start / classes + r;
+                let dloss = match self.of.reduction {
+                    Reduction::Mean => dloss[0] / n as f32,
+                    Reduction::Sum => dloss[0],
+                    Reduction::None => dloss[i],
+                };
+                let p = &p.data[i * classes..][..classes];
+                match class_of(f64::from(targets[i]), classes) {
+                    None => dx.fill(f32::NAN),
+                    Some(t) => {
+                        for (dx, p) in dx.iter_mut().zip(p) {
+                            *dx = (p - everywhere) * dloss;
+                        }
+                        dx[t] = (p[t] - hit - everywhere) * dloss;
+                    }
+                }
+            }
+        });
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+}
+
+impl Op for CountCorrect {
+    fn name(&self) -> &'static str {
+        "count_correct"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [logits, target] = expect_inputs(self, inputs)?;
+        rows(&logits, &target)?;
+        Ok(smallvec![Shape::scalar()])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let classes = inputs[0].shape[1];
+        let rows = inputs[0].data.chunks_exact(classes).zip(inputs[1].data);
+        outputs[0].data[0] =
+            rows.filter(|(row, target)| first_largest(row) as f64 == **target).count() as f64;
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let classes = inputs[0].shape[1];
+        let rows = inputs[0].data.chunks_exact(classes).zip(inputs[1].data);
+        outputs[0].data[0] =
+            rows.filter(|(row, target)| first_largest(row) as f32 == **target).count() as f32;
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+}
+
+/// The position of the first NaN, else of the first largest value.
+fn first_largest<T: PartialOrd>(row: &[T]) -> usize {
+    let not_a_number = |v: &T| v.partial_cmp(v).is_none();
+    let mut best = 0;
+    for (i, v) in row.iter().enumerate() {
+        if not_a_number(v) {
+            return i;
+        }
+        if *v > row[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+/// The class that a target names.
+fn class_of(target: f64, classes: usize) -> Option<usize> {
+    (target >= 0.0 && target < classes as f64 && target.fract() == 0.0).then_some(target as usize)
+}
+
+fn loss_shape(reduction: Reduction, n: usize) -> Shape {
+    match reduction {
+        Reduction::Mean | Reduction::Sum => Shape::scalar(),
+        Reduction::None => Shape::from([n]),
+    }
+}
+
+/// The extents of `[n, classes]`, where the targets are `[n]`.
+fn rows(logits: &Shape, target: &Shape) -> Result<[usize; 2]> {
+    let [n, classes] = *logits.extents() else {
+        return Err(Error::shape(format!("expected logits [n, classes], found {logits}")));
+    };
+    if classes == 0 {
+        return Err(Error::shape(format!("there must be at least one class; logits {logits}")));
+    }
+    if target.extents() != [n] {
+        return Err(Error::shape(format!(
+            "the targets should be [{n}], a class number for each row of the logits {logits}; they are {target}"
+        )));
+    }
+    Ok([n, classes])
+}
+
+fn check_smoothing(label_smoothing: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&label_smoothing) {
+        Ok(())
+    } else {
+        Err(Error::argument(format!("label_smoothing is a share from 0 to 1, not {label_smoothing}")))
+    }
+}
+
+fn values(shape: impl Into<Shape>, values: &[f32]) -> CaseInput {
+    CaseInput::values(shape, values).expect("as many values as the shape has")
+}
+
+/// Logits and targets with something special.
+fn inputs() -> Vec<(&'static str, [CaseInput; 2])> {
+    let random = |n: usize, classes: usize, size: f32| {
+        [CaseInput::between([n, classes], -size, size), CaseInput::index([n], classes as u32)]
+    };
+    vec![
+        ("plain", random(4, 10, 3.0)),
+        ("one row", random(1, 3, 1.0)),
+        ("one class", random(3, 1, 1.0)),
+        ("sixteen classes", random(5, 16, 2.0)),
+        ("many classes", random(3, 1000, 5.0)),
+        (
+            "large",
+            [
+                values([3, 3], &[1e4, -1e4, 0.0, -1e4, 1e4, 1e4, 0.0, 0.0, 0.0]).constant(),
+                values([3], &[1.0, 2.0, 1.0]).constant(),
+            ],
+        ),
+        (
+            "no class numbers",
+            [CaseInput::uniform([4, 3]).constant(), values([4], &[-1.0, 3.0, 0.5, 2.0]).constant()],
+        ),
+        (
+            "not numbers",
+            [
+                values([3, 2], &[f32::NAN, 0.0, f32::INFINITY, 0.0, f32::NEG_INFINITY, 0.0]).constant(),
+                values([3], &[0.0, 1.0, 1.0]).constant(),
+            ],
+        ),
+        ("empty batch", random(0, 10, 1.0)),
+        ("many rows", random(4099, 10, 3.0).map(CaseInput::constant)),
+    ]
+}
+
+const REDUCTIONS: [Reduction; 3] = [Reduction::Mean, Reduction::Sum, Reduction::None];
+
+register_op!("cross_entropy", || {
+    let mut cases = Vec::new();
+    for (name, inputs) in inputs() {
+        for (reduction, label_smoothing) in
+            REDUCTIONS.into_iter().flat_map(|r| [(r, 0.0), (r, 0.1), (r, 1.0)])
+        {
+            let op = CrossEntropy { reduction, label_smoothing };
+            let case = Case::new(format!("{name}, {reduction:?}, {label_smoothing}"), op, inputs.clone());
+            let small = inputs[0].differentiable && inputs[0].shape.elements() < 100;
+            cases.push(if small { case } else { case.without_gradient() });
+        }
+    }
+    let logits = [CaseInput::between([256, 10], -3.0, 3.0), CaseInput::index([256], 10)];
+    cases.push(Case::new("lenet", CrossEntropy::default(), logits).timed());
+    cases
+});
+
+register_op!("cross_entropy_grad", || {
+    let mut cases = Vec::new();
+    for (name, [logits, target]) in inputs() {
+        let probabilities = CaseInput::between(logits.shape, 0.0, 1.0);
+        for (reduction, label_smoothing) in REDUCTIONS.into_iter().flat_map(|r| [(r, 0.0), (r, 0.3)]) {
+            let dloss = CaseInput::uniform(loss_shape(reduction, logits.shape[0]));
+            let op = CrossEntropyGrad { of: CrossEntropy { reduction, label_smoothing } };
+            let inputs = [probabilities.clone(), target.clone(), dloss];
+            cases.push(Case::new(format!("{name}, {reduction:?}"), op, inputs).without_gradient());
+        }
+    }
+    let lenet =
+        [CaseInput::between([256, 10], 0.0, 1.0), CaseInput::index([256], 10), CaseInput::uniform([])];
+    cases.push(Case::new("lenet", CrossEntropyGrad::default(), lenet).timed());
+    cases
+});
+
+register_op!("count_correct", || {
+    let ties = values([4, 3], &[1.0, 2.0, 2.0, 0.0, 0.0, 0.0, -1.0, f32::NAN, 5.0, 3.0, 1.0, 2.0]);
+    let mut cases = vec![
+        Case::new("ties go to the first", CountCorrect, [ties, values([4], &[1.0, 0.0, 1.0, 2.0])])
+            .without_gradient(),
+    ];
+    cases.extend(
+        inputs().into_iter().map(|(name, inputs)| Case::new(name, CountCorrect, inputs).without_gradient()),
+    );
+    cases
+});

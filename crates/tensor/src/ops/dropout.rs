@@ -1,0 +1,196 @@
+//! Dropout: numbers set to zero at random.
+
+use smallvec::smallvec;
+
+use crate::cases::{Case, CaseInput};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::parallel::{CHUNK, for_each_chunk};
+use crate::random::{philox, philox_block};
+use crate::register_op;
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::view::{View, ViewMut};
+
+/// `y[i] = 0` with probability `p`, else `x[i] / (1 - p)`; in the shape of `x`. N. Srivastava et al., "Dropout", JMLR 15
+/// (2014).
+///
+/// Element `i`, counted over the whole tensor, is dropped when word `i % 4` of the Philox block with key `seed` and
+/// counter `offset * 2^64 + i / 4` is below `p * 2^32`: on every device and with any number of threads the same. The
+/// gradient is the same operation on `dy`, so nothing is kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The probability, from 0 to 1.
+    pub p: f64,
+    /// Which stream of random numbers.
+    pub seed: u64,
+    /// Which part of the stream; a new one for each step and each layer.
+    pub offset: u64,
+}
+
+impl Dropout {
+    /// Words below this drop their element: from 0 to 2^32.
+    fn threshold(&self) -> u64 {
+        (self.p * (1u64 << 32) as f64).round() as u64
+    }
+
+    fn counter(&self, block: usize) -> u128 {
+        u128::from(self.offset) << 64 | block as u128
+    }
+
+    /// What kept numbers are multiplied by.
+    fn scale(&self) -> f64 {
+        1.0 / (1.0 - self.p)
+    }
+}
+
+impl Op for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs(self, inputs)?;
+        if !(0.0..=1.0).contains(&self.p) {
+            return Err(Error::argument(format!("p is a probability from 0 to 1, not {}", self.p)));
+        }
+        Ok(smallvec![x])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        for (i, (x, y)) in inputs[0].data.iter().zip(outputs[0].data.iter_mut()).enumerate() {
+            let word = philox(self.seed, self.counter(i / 4))[i % 4];
+            *y = if u64::from(word) < self.threshold() { 0.0 } else { x * self.scale() };
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        for_each_chunk(outputs[0].data, CHUNK, |start, y| {
+            let x = &inputs[0].data[start..start + y.len()];
+            match u32::try_from(self.threshold()) {
+                Ok(0) => y.copy_from_slice(x),
+                Ok(threshold) => dispatch(Drop { op: *self, threshold, start, x, y }),
+                Err(_) => y.fill(0.0),
+            }
+        });
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        Ok(smallvec![node.if_needed(0, || run1(self, &[node.output_grad()]))?])
+    }
+}
+
+/// Philox blocks that are drawn together, so that each step of the generator is a few whole vectors.
+const BLOCKS: usize = 16;
+
+struct Drop<'a> {
+    op: Dropout,
+    threshold: u32,
+    /// The element of `x[0]`, a multiple of four.
+    start: usize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for Drop<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        const SPAN: usize = 4 * BLOCKS;
+        let Drop { op, threshold, start, x, y } = self;
+        let scale = op.scale() as f32;
+        let mut factors = [0.0; SPAN];
+        for (k, (x, y)) in x.chunks(SPAN).zip(y.chunks_mut(SPAN)).enumerate() {
+            let first = (start + k * SPAN) / 4;
+            let words = philox_block::<BLOCKS>(op.seed, op.counter(first));
+            for block in 0..BLOCKS {
+                for word in 0..4 {
+                    let kept = words[word][block] >= threshold;
+                    factors[4 * block + word] = if kept { scale } else { 0.0 };
+                }
+            }
+            for ((y, x), factor) in y.iter_mut().zip(x).zip(&factors) {
+                // Not a product: a number that is dropped may be infinite.
+                *y = if *factor > 0.0 { x * factor } else { 0.0 };
+            }
+        }
+    }
+}
+
+register_op!("dropout", || {
+    let case = |name: &str, p, shape: &[usize]| {
+        let shape = Shape::new(shape).expect("a small shape");
+        Case::new(name, Dropout { p, seed: 0x9e37_79b9_7f4a_7c15, offset: 3 }, [CaseInput::uniform(shape)])
+    };
+    let special = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0, f32::MAX, 1.0, 2.0];
+    let special = CaseInput::values([4, 2], &special).expect("eight values");
+    vec![
+        case("a scalar", 0.5, &[]),
+        case("nothing", 0.5, &[0, 3]),
+        case("half", 0.5, &[3, 5]),
+        case("a tenth", 0.1, &[2, 3, 5, 7]),
+        case("nine tenths", 0.9, &[131]),
+        case("none", 0.0, &[3, 7]),
+        case("all", 1.0, &[3, 7]),
+        case("nearly none", 1e-12, &[3, 7]),
+        case("nearly all", 1.0 - 1e-12, &[3, 7]),
+        case("several chunks", 0.3, &[2 * CHUNK + 37]).without_gradient(),
+        Case::new("infinities", Dropout { p: 0.5, seed: 1, offset: u64::MAX }, [special]).without_gradient(),
+        case("AlexNet", 0.5, &[128, 4096]).timed(),
+    ]
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Tensor};
+
+    fn on_ones(op: Dropout, count: usize) -> Vec<f32> {
+        let ones = Tensor::from_f32([count], &vec![1.0; count], &Device::Cpu).unwrap();
+        run1(&op, &[&ones]).unwrap().to_f32().unwrap()
+    }
+
+    #[test]
+    fn shares_and_means_are_right_within_five_sigma() {
+        let count = 1_000_000;
+        for p in [0.0, 0.1, 0.5, 0.9, 1.0] {
+            let y = on_ones(Dropout { p, seed: 42, offset: 7 }, count);
+            let kept = (1.0 / (1.0 - p)) as f32;
+            assert!(y.iter().all(|&v| v == 0.0 || v == kept), "{p}");
+            let zeros = y.iter().filter(|&&v| v == 0.0).count() as f64 / count as f64;
+            let sigma = (p * (1.0 - p) / count as f64).sqrt();
+            assert!((zeros - p).abs() <= 5.0 * sigma, "{p}: {zeros} are zero");
+            let mean = y.iter().map(|&v| f64::from(v)).sum::<f64>() / count as f64;
+            let expected = if p < 1.0 { 1.0 } else { 0.0 };
+            let sigma = if p < 1.0 { (p / (1.0 - p) / count as f64).sqrt() } else { 0.0 };
+            assert!((mean - expected).abs() <= 5.0 * sigma + 1e-7, "{p}: the mean is {mean}");
+        }
+    }
+
+    #[test]
+    fn seed_and_offset_make_different_masks() {
+        let masks =
+            [(1, 1), (1, 2), (2, 1)].map(|(seed, offset)| on_ones(Dropout { p: 0.5, seed, offset }, 400));
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            let equal = masks[a].iter().zip(&masks[b]).filter(|(x, y)| x == y).count();
+            assert!((150..=250).contains(&equal), "{equal} of 400 are equal");
+        }
+        assert_eq!(masks[0], on_ones(Dropout { p: 0.5, seed: 1, offset: 1 }, 400));
+        // A mask does not depend on how many elements come after.
+        assert_eq!(masks[0][..7], on_ones(Dropout { p: 0.5, seed: 1, offset: 1 }, 7));
+    }
+
+    #[test]
+    fn impossible_probabilities_are_errors() {
+        for p in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            let error = Dropout { p, seed: 0, offset: 0 }.infer(&[Shape::from([2])]).unwrap_err();
+            assert!(error.to_string().contains("from 0 to 1"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The mean of each plane, and its gradient.
+
+use smallvec::smallvec;
+
+use super::channel_sum::sum;
+use crate::cases::{Case, CaseInput};
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::parallel::{CHUNK, for_each_chunk};
+use crate::register_op;
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::view::{View, ViewMut};
+
+/// `y[n, c, 0, 0] = mean of x[n, c]`. Input: `[n, c, h, w]`; output: `[n, c, 1, 1]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GlobalAvgPool2d;
+
+/// The gradient of [`GlobalAvgPool2d`]: `dx[n, c, r, s] = dy[n, c, 0, 0] / (h * w)`. Input: `[n, c, 1, 1]`; output:
+/// `[n, c, h, w]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GlobalAvgPool2dGrad {
+    /// `[h, w]` of the picture.
+    pub input_size: [usize; 2],
+}
+
+impl Op for GlobalAvgPool2d {
+    fn name(&self) -> &'static str {
+        "global_avg_pool2d"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs(self, inputs)?;
+        let [n, c, h, w] = x.nchw()?;
+        if h == 0 || w == 0 {
+            return Err(Error::shape(format!("an empty picture has no mean: {x}")));
+        }
+        Ok(smallvec![Shape::new(&[n, c, 1, 1])?])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let plane = inputs[0].shape[2] * inputs[0].shape[3];
+        for (x, y) in inputs[0].data.chunks(plane).zip(outputs[0].data.iter_mut()) {
+            *y = x.iter().sum::<f64>() / plane as f64;
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let plane = inputs[0].shape[2] * inputs[0].shape[3];
+        for_each_chunk(outputs[0].data, CHUNK.div_ceil(plane), |start, y| {
+            let x = &inputs[0].data[start * plane..][..y.len() * plane];
+            dispatch(Means { plane, x, y });
+        });
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let x = &node.input_shapes[0];
+        let back = GlobalAvgPool2dGrad { input_size: [x[2], x[3]] };
+        Ok(smallvec![node.if_needed(0, || run1(&back, &[node.output_grad()]))?])
+    }
+}
+
+struct Means<'a> {
+    plane: usize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for Means<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        for (x, y) in self.x.chunks_exact(self.plane).zip(self.y) {
+            *y = sum::<S>(x) / self.plane as f32;
+        }
+    }
+}
+
+impl Op for GlobalAvgPool2dGrad {
+    fn name(&self) -> &'static str {
+        "global_avg_pool2d_grad"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [dy] = expect_inputs(self, inputs)?;
+        let [h, w] = self.input_size;
+        match dy.nchw()? {
+            [n, c, 1, 1] if h > 0 && w > 0 => Ok(smallvec![Shape::new(&[n, c, h, w])?]),
+            [_, _, 1, 1] => Err(Error::shape(format!("an empty picture has no mean: {h} x {w} pixels"))),
+            _ => Err(Error::shape(format!("expected a shape [n, c, 1, 1], found {dy}"))),
+        }
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let plane = self.input_size[0] * self.input_size[1];
+        for (i, dx) in outputs[0].data.iter_mut().enumerate() {
+            *dx = inputs[0].data[i / plane] / plane as f64;
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let plane = self.input_size[0] * self.input_size[1];
+        let planes = CHUNK.div_ceil(plane);
+        for_each_chunk(outputs[0].data, planes * plane, |start, dx| {
+            for (dx, dy) in dx.chunks_exact_mut(plane).zip(&inputs[0].data[start / plane..]) {
+                dx.fill(dy / plane as f32);
+            }
+        });
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        Ok(smallvec![node.if_needed(0, || run1(&GlobalAvgPool2d, &[node.output_grad()]))?])
+    }
+}
+
+register_op!("global_avg_pool2d", || {
+    let case = |name: &str, x: [usize; 4]| Case::new(name, GlobalAvgPool2d, [CaseInput::uniform(x)]);
+    vec![
+        case("one pixel", [3, 10, 1, 1]),
+        case("squares", [2, 3, 5, 5]),
+        case("not square", [1, 4, 3, 6]),
+        case("one row", [1, 2, 1, 37]),
+        case("no pictures", [0, 3, 4, 4]),
+        case("no channels", [3, 0, 4, 4]),
+        case("large planes", [2, 3, 150, 131]).without_gradient(),
+        case("many planes", [70, 90, 3, 5]).without_gradient(),
+        case("ResNet", [32, 512, 3, 3]).timed(),
+        case("GoogLeNet", [32, 1024, 7, 7]).timed(),
+    ]
+});
+
+register_op!("global_avg_pool2d_grad", || {
+    let case = |name: &str, [n, c, h, w]: [usize; 4]| {
+        Case::new(name, GlobalAvgPool2dGrad { input_size: [h, w] }, [CaseInput::uniform([n, c, 1, 1])])
+    };
+    vec![
+        case("one pixel", [3, 10, 1, 1]),
+        case("squares", [2, 3, 5, 5]),
+        case("not square", [1, 4, 3, 6]),
+        case("no pictures", [0, 3, 4, 4]),
+        case("many planes", [70, 90, 3, 5]).without_gradient(),
+        case("GoogLeNet", [32, 1024, 7, 7]).timed(),
+    ]
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_shapes_are_errors() {
+        let error = |op: &dyn Op, shape: Shape| op.infer(&[shape]).unwrap_err().to_string();
+        assert!(error(&GlobalAvgPool2d, Shape::from([1, 2, 0, 3])).contains("no mean: [1, 2, 0, 3]"));
+        assert!(error(&GlobalAvgPool2d, Shape::from([1, 2])).contains("[n, c, h, w]"));
+        let back = GlobalAvgPool2dGrad { input_size: [2, 3] };
+        assert!(error(&back, Shape::from([1, 2, 2, 1])).contains("found [1, 2, 2, 1]"));
+        let empty = GlobalAvgPool2dGrad { input_size: [0, 3] };
+        assert!(error(&empty, Shape::from([1, 2, 1, 1])).contains("0 x 3 pixels"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The largest number of each window, and its gradient.
+//!
+//! `y[n, c, r, s] = max over u, v of x[n, c, r * stride + u * dilation - padding, …]`, where padding never wins. Of equal
+//! numbers the first in row order wins; a NaN wins over all numbers and over NaNs before it, as in PyTorch.
+
+mod cases;
+mod cpu;
+
+use smallvec::smallvec;
+
+use super::window::Window;
+use crate::error::{Error, Result};
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::run::run1;
+use crate::shape::{Shape, Shapes};
+use crate::view::{View, ViewMut};
+
+/// The largest number of each window. Input: `[n, c, h, w]`; output: `[n, c, oh, ow]`, and the indices in the same
+/// shape if they are asked for. Each pair is `[rows, columns]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MaxPool2d {
+    /// The window's size.
+    pub kernel_size: [usize; 2],
+    /// Pixels from one window to the next.
+    pub stride: [usize; 2],
+    /// Pixels around the picture, on each side, at most half of the window; they never win.
+    pub padding: [usize; 2],
+    /// Pixels from one element of the window to the next.
+    pub dilation: [usize; 2],
+    /// Whether a last window may reach beyond the padded picture, as long as it starts inside of the picture or of
+    /// the padding before it.
+    pub ceil_mode: bool,
+    /// Whether a second output tells where the maxima were: `row * w + column` in the input's plane, as whole numbers.
+    /// The gradient needs it.
+    pub return_indices: bool,
+}
+
+/// Single precision holds whole numbers exactly up to here.
+const LARGEST_PLANE: usize = 1 << 24;
+
+impl MaxPool2d {
+    fn window(&self) -> Window {
+        let MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode, .. } = *self;
+        Window { kernel_size, stride, padding, dilation, ceil_mode }
+    }
+}
+
+impl Op for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs(self, inputs)?;
+        let [n, c, h, w] = x.nchw()?;
+        let [oh, ow] = self.window().output_size([h, w])?;
+        let y = Shape::new(&[n, c, oh, ow])?;
+        if !self.return_indices {
+            return Ok(smallvec![y]);
+        }
+        if h * w > LARGEST_PLANE {
+            return Err(Error::shape(format!(
+                "the plane of {h} x {w} pixels is too large for indices, which are exact up to {LARGEST_PLANE} pixels"
+            )));
+        }
+        Ok(smallvec![y, y])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let x = inputs[0].nchw();
+        let (_, _, h, w) = x.dim();
+        let mut outputs = outputs.iter_mut();
+        let mut y = outputs.next().expect("infer gives y").nchw();
+        let mut indices = outputs.next().map(ViewMut::nchw);
+        for ((n, c, r, s), y) in y.indexed_iter_mut() {
+            let mut best: Option<(f64, usize)> = None;
+            for u in 0..self.kernel_size[0] {
+                for v in 0..self.kernel_size[1] {
+                    let row = (r * self.stride[0] + u * self.dilation[0]).wrapping_sub(self.padding[0]);
+                    let column = (s * self.stride[1] + v * self.dilation[1]).wrapping_sub(self.padding[1]);
+                    if row < h && column < w {
+                        let value = x[[n, c, row, column]];
+                        if best.is_none_or(|(largest, _)| value > largest || value.is_nan()) {
+                            best = Some((value, row * w + column));
+                        }
+                    }
+                }
+            }
+            let (largest, at) = best.expect("infer has checked that each window holds a pixel");
+            *y = largest;
+            if let Some(indices) = &mut indices {
+                indices[[n, c, r, s]] = at as f64;
+            }
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
+        match outputs {
+            [y] => cpu::forward(axes, inputs[0].data, y.data, None),
+            [y, indices, ..] => cpu::forward(axes, inputs[0].data, y.data, Some(&mut *indices.data)),
+            [] => unreachable!("infer gives one or two outputs"),
+        }
+    }
+
+    fn keeps(&self) -> Keeps {
+        if self.return_indices { Keeps::NOTHING.outputs(&[1]) } else { Keeps::NOTHING }
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        if !self.return_indices {
+            return Err(Error::argument(
+                "the gradient of max_pool2d needs the places of the maxima: set return_indices to true",
+            ));
+        }
+        let x = &node.input_shapes[0];
+        let back = MaxPool2dGrad { input_size: [x[2], x[3]] };
+        Ok(smallvec![node.if_needed(0, || run1(&back, &[node.output_grad(), node.output(1)]))?])
+    }
+}
+
+/// The gradient of [`MaxPool2d`]. Inputs: `dy`, the gradient of its output, and its indices, both `[n, c, oh, ow]`;
+/// output: `[n, c, h, w]`. Each gradient is added where its index points to; one that points out of the plane counts for
+/// nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MaxPool2dGrad {
+    /// `[h, w]` of the picture.
+    pub input_size: [usize; 2],
+}
+
+impl Op for MaxPool2dGrad {
+    fn name(&self) -> &'static str {
+        "max_pool2d_grad"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [dy, indices] = expect_inputs(self, inputs)?;
+        let [n, c, _, _] = dy.nchw()?;
+        if dy != indices {
+            return Err(Error::shape(format!("the gradient is {dy}, but the indices are {indices}")));
+        }
+        let [h, w] = self.input_size;
+        Ok(smallvec![Shape::new(&[n, c, h, w])?])
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let plane = self.input_size[0] * self.input_size[1];
+        let (dy, indices) = (inputs[0].nchw(), inputs[1].nchw());
+        let mut dx = outputs[0].nchw();
+        dx.fill(0.0);
+        for ((n, c, r, s), d) in dy.indexed_iter() {
+            let at = indices[[n, c, r, s]];
+            if at >= 0.0 && at < plane as f64 {
+                let at = at as usize;
+                dx[[n, c, at / self.input_size[1], at % self.input_size[1]]] += d;
+            }
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let output_size = [inputs[0].shape[2], inputs[0].shape[3]];
+        cpu::backward(self.input_size, output_size, inputs[0].data, inputs[1].data, outputs[0].data);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+}
