@@ -49,7 +49,7 @@ impl fmt::Display for Summary {
 }
 
 /// The multiply-adds of the largest timed case that [`check_all`] compares with the reference.
-pub const REFERENCE_LIMIT: u64 = 100_000_000;
+pub const REFERENCE_LIMIT: u64 = 10_000_000;
 
 /// Whether [`check_all`] leaves the case out: timed, and above [`REFERENCE_LIMIT`].
 pub fn is_too_large(case: &Case) -> bool {
