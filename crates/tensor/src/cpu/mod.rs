@@ -1,5 +1,9 @@
 //! Matrix products on the CPU.
 
+mod peak;
+
+pub use peak::fma_peak_gflops;
+
 use gemm::Parallelism;
 
 /// A matrix in memory, by rows or by columns.

@@ -103,14 +103,16 @@ pub(super) fn train_grad(
     let (x, dy) = (inputs[0].data, inputs[3].data);
     let inverse = scales(op.of.eps, inputs[2].data, None, scratch);
     with_activation!(op.of.activation, grad_sums(x, dy, y, sizes, mean, dweight.data, dbias.data));
-    // dx = p dz - q (x - mean) - r, with these numbers for each channel.
-    let count = sizes.count() as f32;
+    // dx = p (dz - q (x - mean) - r), with these numbers for each channel. Where few images make a batch, almost
+    // nothing is left of the difference: each of the numbers is rounded only once.
+    let count = sizes.count() as f64;
     let [mut p, mut q, mut r] = [(); 3].map(|()| scratch.take(sizes.c));
     for c in 0..sizes.c {
         dweight.data[c] *= inverse[c];
-        p[c] = inverse[c] * weight.map_or(1.0, |w| w[c]);
-        q[c] = p[c] * dweight.data[c] / count * inverse[c];
-        r[c] = p[c] * dbias.data[c] / count;
+        let inverse = 1.0 / (f64::from(inputs[2].data[c]) + op.of.eps).sqrt();
+        p[c] = (inverse * weight.map_or(1.0, |w| f64::from(w[c]))) as f32;
+        q[c] = (f64::from(dweight.data[c]) * inverse / count) as f32;
+        r[c] = (f64::from(dbias.data[c]) / count) as f32;
     }
     let channels = [&*p, &*q, &*r, mean];
     with_activation!(op.of.activation, input_grad(x, dy, y, sizes, channels, dx.data, scratch));
@@ -480,7 +482,7 @@ fn normalize<const A: u8>(
     write(&Affine::<A>(x), sizes, channels, y, scratch);
 }
 
-/// `dx = p dz - q (x - mean) - r`.
+/// `dx = p (dz - q (x - mean) - r)`.
 fn input_grad<const A: u8>(
     x: &[f32],
     dy: &[f32],
@@ -513,7 +515,7 @@ impl<const A: u8> Rule<4> for Grads<'_, A> {
     #[inline(always)]
     fn value<S: Simd>(&self, at: usize, len: usize, [p, q, r, mean]: [S; 4]) -> S {
         let d = S::from_short_slice(&self.x[at..at + len]) - mean;
-        p * self.dz::<S>(at, len) - d.mul_add(q, r)
+        p * (-d).mul_add(q, self.dz::<S>(at, len) - r)
     }
 }
 
