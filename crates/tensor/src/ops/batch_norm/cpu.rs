@@ -101,17 +101,17 @@ pub(super) fn train_grad(
     let [dx, dweight, dbias] = outputs else { unreachable!("three outputs") };
     let y: &[f32] = op.of.activation.map_or(&[], |_| inputs[inputs.len() - 1].data);
     let (x, dy) = (inputs[0].data, inputs[3].data);
-    let inverse = scales(op.of.eps, inputs[2].data, None, scratch);
     with_activation!(op.of.activation, grad_sums(x, dy, y, sizes, mean, dweight.data, dbias.data));
     // dx = p (dz - q (x - mean) - r), with these numbers for each channel. Where few images make a batch, almost
     // nothing is left of the difference: each of the numbers is rounded only once.
     let count = sizes.count() as f64;
     let [mut p, mut q, mut r] = [(); 3].map(|()| scratch.take(sizes.c));
     for c in 0..sizes.c {
-        dweight.data[c] *= inverse[c];
         let inverse = 1.0 / (f64::from(inputs[2].data[c]) + op.of.eps).sqrt();
+        let dot = f64::from(dweight.data[c]) * inverse;
+        dweight.data[c] = dot as f32;
         p[c] = (inverse * weight.map_or(1.0, |w| f64::from(w[c]))) as f32;
-        q[c] = (f64::from(dweight.data[c]) * inverse / count) as f32;
+        q[c] = (dot * inverse / count) as f32;
         r[c] = (f64::from(dbias.data[c]) / count) as f32;
     }
     let channels = [&*p, &*q, &*r, mean];
@@ -515,7 +515,7 @@ impl<const A: u8> Rule<4> for Grads<'_, A> {
     #[inline(always)]
     fn value<S: Simd>(&self, at: usize, len: usize, [p, q, r, mean]: [S; 4]) -> S {
         let d = S::from_short_slice(&self.x[at..at + len]) - mean;
-        p * (-d).mul_add(q, self.dz::<S>(at, len) - r)
+        p * ((self.dz::<S>(at, len) - r) - q * d)
     }
 }
 
