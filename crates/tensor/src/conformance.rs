@@ -273,7 +273,8 @@ pub fn check_gradient(case: &Case) -> Result<()> {
         }
         let largest = numeric.iter().fold(1e-3f64, |a, v| a.max(v.abs()));
         for (i, (a, n)) in analytic.iter().zip(&numeric).enumerate() {
-            if !((a - n).abs() <= TOLERANCE * largest) {
+            let near = (a - n).abs() <= TOLERANCE * largest;
+            if !near {
                 return Err(Error::new(
                     crate::ErrorKind::Diverged,
                     format!(
