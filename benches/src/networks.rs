@@ -10,7 +10,7 @@ use neocog_models::Model;
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::random::Random;
 use neocog_tensor::{Device, Result, Tensor};
-use neocog_train::optimizer::{Optimizer, OptimizerConfig};
+use neocog_train::{Optimizer, OptimizerConfig, Rule};
 
 use crate::Record;
 use crate::measure::{Times, measure, peak_rss_mib};
@@ -63,7 +63,8 @@ pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>)
         }
     };
     let prediction = record("predict", &times, 1.0);
-    let mut optimizer = Optimizer::new(OptimizerConfig::sgd())?;
+    let config = OptimizerConfig { lr: 0.01, rule: Rule::named("sgd")? };
+    let mut optimizer = Optimizer::new(config, &*network)?;
     let mut step = 0;
     let times = measure(options.budget * 2 / 3, || {
         step += 1;

@@ -274,6 +274,8 @@ impl Tape {
                 }
             }
         }
+        // Only the places: a gradient must not hold on to the parameter's memory, or every step would copy it.
+        let params = params.into_iter().filter_map(|(id, var)| Some((id, var.id?.slot))).collect();
         Ok(Grads { tape: self.id, grads, params })
     }
 }
@@ -303,7 +305,7 @@ fn add_to(slot: &mut Option<Tensor>, grad: Tensor) -> Result<()> {
 pub struct Grads {
     tape: u64,
     grads: Vec<Option<Tensor>>,
-    params: HashMap<ParamId, Var>,
+    params: HashMap<ParamId, usize>,
 }
 
 impl Grads {
@@ -315,7 +317,7 @@ impl Grads {
 
     /// The gradient of a parameter; `None` if it had no influence.
     pub fn param(&self, param: &Param) -> Option<&Tensor> {
-        self.of(self.params.get(&param.id())?)
+        self.grads[*self.params.get(&param.id())?].as_ref()
     }
 }
 

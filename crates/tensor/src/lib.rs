@@ -31,6 +31,7 @@ pub mod view;
 #[doc(hidden)]
 pub use inventory;
 
+pub use cpu::fma_peak_gflops;
 pub use device::Device;
 pub use error::{At, Error, ErrorKind, Result};
 pub use memory::{MemoryReport, Scratch, memory_report, release_cached_memory};

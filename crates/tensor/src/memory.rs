@@ -2,7 +2,9 @@
 //!
 //! A training step asks for the same sizes again and again, so after the first step no memory is asked of the
 //! system any more, and no page is touched for the first time. Sizes are rounded up to classes with at most an
-//! eighth of waste. The pool keeps no more free memory than was ever in use at once.
+//! eighth of waste. A free buffer serves its own class only, and which classes are in use changes within a step; so
+//! the pool keeps free buffers until it holds twice what was ever in use at once, then lets go of those of the class
+//! that nobody asked for the longest.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -107,12 +109,24 @@ impl Scratch {
 }
 
 struct Pool {
-    free: BTreeMap<usize, Vec<Box<[Line]>>>,
+    /// By number of lines.
+    free: BTreeMap<usize, Class>,
+    /// How often memory was asked for.
+    clock: u64,
     report: MemoryReport,
+}
+
+/// The free buffers of one size.
+#[derive(Default)]
+struct Class {
+    buffers: Vec<Box<[Line]>>,
+    /// When one of them was asked for last.
+    asked: u64,
 }
 
 static POOL: Mutex<Pool> = Mutex::new(Pool {
     free: BTreeMap::new(),
+    clock: 0,
     report: MemoryReport { in_use: 0, peak_in_use: 0, cached: 0, system_allocations: 0 },
 });
 
@@ -125,7 +139,10 @@ impl Pool {
         let bytes = lines * size_of::<Line>();
         self.report.in_use += bytes;
         self.report.peak_in_use = self.report.peak_in_use.max(self.report.in_use);
-        let reused = self.free.get_mut(&lines).and_then(Vec::pop);
+        self.clock += 1;
+        let class = self.free.entry(lines).or_default();
+        class.asked = self.clock;
+        let reused = class.buffers.pop();
         match reused {
             Some(_) => self.report.cached -= bytes,
             None => self.report.system_allocations += 1,
@@ -133,15 +150,23 @@ impl Pool {
         reused
     }
 
-    fn put_back(&mut self, lines: Box<[Line]>) -> Option<Box<[Line]>> {
+    /// Takes a buffer back, and returns those that are to be freed instead of kept.
+    fn put_back(&mut self, lines: Box<[Line]>) -> Vec<Box<[Line]>> {
         let bytes = size_of_val(&*lines);
         self.report.in_use -= bytes;
-        if self.report.cached + self.report.in_use + bytes > self.report.peak_in_use {
-            return Some(lines);
-        }
         self.report.cached += bytes;
-        self.free.entry(lines.len()).or_default().push(lines);
-        None
+        self.free.entry(lines.len()).or_default().buffers.push(lines);
+        let mut freed = Vec::new();
+        while self.report.cached + self.report.in_use > 2 * self.report.peak_in_use {
+            let held = self.free.values_mut().filter(|class| !class.buffers.is_empty());
+            let Some(buffer) = held.min_by_key(|class| class.asked).and_then(|class| class.buffers.pop())
+            else {
+                break;
+            };
+            self.report.cached -= size_of_val(&*buffer);
+            freed.push(buffer);
+        }
+        freed
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) trait Simd:
     /// How many floats.
     const LANES: usize;
 
+    /// The most rows of a product's tile that is two vectors wide, so that all of it stays in registers.
+    const TILE_ROWS: usize;
+
     /// `value` in all lanes.
     fn splat(value: f32) -> Self;
 
@@ -57,6 +60,22 @@ pub(crate) trait Simd:
     /// # Safety
     /// `count` floats must be writable.
     unsafe fn store_partial(self, to: *mut f32, count: usize);
+
+    /// The lanes whose bits are set in `mask` from memory (lane `i` from `from + i`), the others as they are.
+    ///
+    /// # Safety
+    /// The floats of the lanes in `mask` must be readable.
+    unsafe fn load_masked(self, from: *const f32, mask: u32) -> Self;
+
+    /// Writes the lanes whose bits are set in `mask` (lane `i` to `to + i`).
+    ///
+    /// # Safety
+    /// The floats of the lanes in `mask` must be writable.
+    unsafe fn store_masked(self, to: *mut f32, mask: u32);
+
+    /// Transposes a block of `LANES` vectors: lane `j` of vector `i` becomes lane `i` of vector `j`. The slice has
+    /// `LANES` elements.
+    fn transpose(block: &mut [Self]);
 
     /// `self * b + c`, rounded once where the machine can.
     fn mul_add(self, b: Self, c: Self) -> Self;
@@ -184,6 +203,17 @@ pub fn instruction_set() -> (&'static str, usize) {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => ("avx2+fma", 8),
         Level::Portable => ("portable", portable::F32x8::LANES),
+    }
+}
+
+/// [`Simd::TILE_ROWS`] of the vectors that [`dispatch`] chooses.
+pub(crate) fn tile_rows_at_most() -> usize {
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => x86::F32x16::TILE_ROWS,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => x86::F32x8::TILE_ROWS,
+        Level::Portable => portable::F32x8::TILE_ROWS,
     }
 }
 

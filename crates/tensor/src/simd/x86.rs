@@ -79,6 +79,7 @@ impl Neg for F32x16 {
 
 impl Simd for F32x8 {
     const LANES: usize = 8;
+    const TILE_ROWS: usize = 6;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -104,6 +105,44 @@ impl Simd for F32x8 {
     unsafe fn store_partial(self, to: *mut f32, count: usize) {
         // SAFETY: see above.
         unsafe { _mm256_maskstore_ps(to, lane_mask(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(self, from: *const f32, mask: u32) -> Self {
+        // SAFETY: see above.
+        F32x8(unsafe {
+            let lanes = mask_of_bits(mask);
+            _mm256_blendv_ps(self.0, _mm256_maskload_ps(from, lanes), _mm256_castsi256_ps(lanes))
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_masked(self, to: *mut f32, mask: u32) {
+        // SAFETY: see above.
+        unsafe { _mm256_maskstore_ps(to, mask_of_bits(mask), self.0) }
+    }
+    #[inline(always)]
+    fn transpose(block: &mut [Self]) {
+        assert_eq!(block.len(), 8);
+        // SAFETY: see above.
+        unsafe {
+            let mut pairs = [_mm256_setzero_ps(); 8];
+            for i in 0..4 {
+                pairs[2 * i] = _mm256_unpacklo_ps(block[2 * i].0, block[2 * i + 1].0);
+                pairs[2 * i + 1] = _mm256_unpackhi_ps(block[2 * i].0, block[2 * i + 1].0);
+            }
+            // Vector `4 h + j` holds column `j` (and `j + 4` in its upper half) of rows `4 h` to `4 h + 3`.
+            let mut fours = [_mm256_setzero_ps(); 8];
+            for h in 0..2 {
+                for j in 0..2 {
+                    let (a, b) = (pairs[4 * h + j], pairs[4 * h + 2 + j]);
+                    fours[4 * h + 2 * j] = _mm256_shuffle_ps::<0b01_00_01_00>(a, b);
+                    fours[4 * h + 2 * j + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(a, b);
+                }
+            }
+            for j in 0..4 {
+                block[j] = F32x8(_mm256_permute2f128_ps::<0x20>(fours[j], fours[4 + j]));
+                block[4 + j] = F32x8(_mm256_permute2f128_ps::<0x31>(fours[j], fours[4 + j]));
+            }
+        }
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
@@ -198,6 +237,16 @@ impl Simd for F32x8 {
     }
 }
 
+/// All bits set in the lanes whose bits are.
+#[inline(always)]
+unsafe fn mask_of_bits(bits: u32) -> __m256i {
+    // SAFETY: only called where AVX2 is.
+    unsafe {
+        let each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), each), each)
+    }
+}
+
 /// All bits set in the first `count` lanes.
 #[inline(always)]
 unsafe fn lane_mask(count: usize) -> __m256i {
@@ -210,6 +259,7 @@ unsafe fn lane_mask(count: usize) -> __m256i {
 
 impl Simd for F32x16 {
     const LANES: usize = 16;
+    const TILE_ROWS: usize = 14;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -235,6 +285,47 @@ impl Simd for F32x16 {
     unsafe fn store_partial(self, to: *mut f32, count: usize) {
         // SAFETY: see above.
         unsafe { _mm512_mask_storeu_ps(to, ((1u32 << count) - 1) as __mmask16, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(self, from: *const f32, mask: u32) -> Self {
+        // SAFETY: see above.
+        F32x16(unsafe { _mm512_mask_loadu_ps(self.0, mask as __mmask16, from) })
+    }
+    #[inline(always)]
+    unsafe fn store_masked(self, to: *mut f32, mask: u32) {
+        // SAFETY: see above.
+        unsafe { _mm512_mask_storeu_ps(to, mask as __mmask16, self.0) }
+    }
+    #[inline(always)]
+    fn transpose(block: &mut [Self]) {
+        assert_eq!(block.len(), 16);
+        // SAFETY: see above.
+        unsafe {
+            let mut pairs = [_mm512_setzero_ps(); 16];
+            for i in 0..8 {
+                pairs[2 * i] = _mm512_unpacklo_ps(block[2 * i].0, block[2 * i + 1].0);
+                pairs[2 * i + 1] = _mm512_unpackhi_ps(block[2 * i].0, block[2 * i + 1].0);
+            }
+            // Vector `4 h + j` holds columns `j`, `j + 4`, `j + 8`, `j + 12`, a quarter each, of rows `4 h` to `4 h + 3`.
+            let mut fours = [_mm512_setzero_ps(); 16];
+            for h in 0..4 {
+                for j in 0..2 {
+                    let (a, b) = (pairs[4 * h + j], pairs[4 * h + 2 + j]);
+                    fours[4 * h + 2 * j] = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
+                    fours[4 * h + 2 * j + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(a, b);
+                }
+            }
+            // Transposes the quarters.
+            for j in 0..4 {
+                let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
+                let low = [_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0x44>(c, d)];
+                let high = [_mm512_shuffle_f32x4::<0xee>(a, b), _mm512_shuffle_f32x4::<0xee>(c, d)];
+                block[j] = F32x16(_mm512_shuffle_f32x4::<0x88>(low[0], low[1]));
+                block[4 + j] = F32x16(_mm512_shuffle_f32x4::<0xdd>(low[0], low[1]));
+                block[8 + j] = F32x16(_mm512_shuffle_f32x4::<0x88>(high[0], high[1]));
+                block[12 + j] = F32x16(_mm512_shuffle_f32x4::<0xdd>(high[0], high[1]));
+            }
+        }
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {

@@ -1,0 +1,261 @@
+//! The file of a checkpoint.
+//!
+//! ```text
+//! 0        8         12                20        52
+//! | magic  | version | payload length  | SHA-256 | payload: the checkpoint in bincode, fixed-width integers |
+//!   8 bytes  u32       u64               32 bytes, of the payload                    all little-endian
+//! ```
+//!
+//! It grows under another name in the same folder, is brought to the disk, and only then takes its name: a file of
+//! that name is always whole, the old one or the new one.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bincode::config::{self, Configuration, Fixint, LittleEndian};
+use neocog_tensor::{At, Error, Result};
+use sha2::{Digest, Sha256};
+
+use super::Checkpoint;
+
+/// The first bytes of every checkpoint.
+pub const MAGIC: [u8; 8] = *b"NEOCOGCK";
+/// The version that is written. Older ones that are still read would be listed here.
+pub const VERSION: u32 = 1;
+
+const HEADER: usize = 8 + 4 + 8 + 32;
+
+fn encoding() -> Configuration<LittleEndian, Fixint> {
+    config::standard().with_fixed_int_encoding()
+}
+
+/// The folder of a run's checkpoints.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    last_written: Mutex<Option<PathBuf>>,
+}
+
+impl Folder {
+    /// The newest checkpoint.
+    pub const LAST: &'static str = "last.ckpt";
+    /// The checkpoint of the epoch with the best test accuracy.
+    pub const BEST: &'static str = "best.ckpt";
+
+    /// Makes the folder if it is not there, and tries whether a file can be written in it: better now than after
+    /// an hour.
+    ///
+    /// # Errors
+    /// When that is not so.
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let cannot = |e| Error::io(format!("cannot write checkpoints to the folder {}", path.display()), e);
+        fs::create_dir_all(&path).map_err(cannot)?;
+        let probe = path.join(".probe.part");
+        let written = File::create(&probe).and_then(|mut file| file.write_all(&MAGIC));
+        let removed = fs::remove_file(&probe);
+        written.and(removed).map_err(cannot)?;
+        Ok(Folder { path, last_written: Mutex::default() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The checkpoint [`Folder::LAST`], if it was written through this value.
+    pub fn last_written(&self) -> Option<PathBuf> {
+        self.last_written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes a checkpoint under `name`, in place of the one that is there; returns its path.
+    ///
+    /// # Errors
+    /// When it cannot be written: then the old file is as it was.
+    pub fn write(&self, name: &str, checkpoint: &Checkpoint) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        checkpoint.write(&path)?;
+        if name == Self::LAST {
+            *self.last_written.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+        }
+        Ok(path)
+    }
+}
+
+impl Checkpoint {
+    /// Writes the checkpoint to `path`, in place of what is there.
+    ///
+    /// # Errors
+    /// When it cannot be written: then the file that was there is as it was.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        replace(path, |file| write_to(self, file)).map_err(|e| {
+            let kept = if path.exists() { "; the one that is there is kept as it was" } else { "" };
+            Error::io(format!("cannot write the checkpoint {}{kept}", path.display()), e)
+        })
+    }
+}
+
+/// Puts a new file in the place of `path` if `fill` succeeds and all of it is on the disk.
+fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let part = folder.join(format!(".{}.part", name.display()));
+    let written = (|| {
+        let mut file = File::create(&part)?;
+        fill(&mut file)?;
+        file.sync_all()?;
+        fs::rename(&part, path)
+    })();
+    if written.is_err() {
+        // The first error is the one to tell; what is left of the file is of no use to anyone.
+        let _ = fs::remove_file(&part);
+        return written;
+    }
+    sync_folder(folder)
+}
+
+/// The new name is on the disk only when the folder is. Not every system can do that with a folder.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// The payload goes out as it is made; the header, which tells its length and sum, is filled in at the end.
+fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Result<()> {
+    out.write_all(&[0; HEADER])?;
+    let (length, sum) = write_payload(checkpoint, BufWriter::with_capacity(1 << 16, &mut *out))?;
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend(MAGIC);
+    header.extend(VERSION.to_le_bytes());
+    header.extend(length.to_le_bytes());
+    header.extend(sum);
+    out.seek(SeekFrom::Start(0))?;
+    out.write_all(&header)?;
+    out.flush()
+}
+
+/// Returns the payload's length and SHA-256.
+fn write_payload(checkpoint: &Checkpoint, out: impl Write) -> io::Result<(u64, [u8; 32])> {
+    let mut payload = Summed { out, sum: Sha256::new(), length: 0 };
+    bincode::serde::encode_into_std_write(checkpoint, &mut payload, encoding()).map_err(|e| match e {
+        bincode::error::EncodeError::Io { inner, .. } => inner,
+        other => io::Error::other(other),
+    })?;
+    payload.flush()?;
+    Ok((payload.length, payload.sum.finalize().into()))
+}
+
+/// Counts and sums what is written.
+struct Summed<W> {
+    out: W,
+    sum: Sha256,
+    length: u64,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.sum.update(&bytes[..count]);
+        self.length += count as u64;
+        Ok(count)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<Checkpoint> {
+    let cannot = |e| Error::io(format!("cannot read the checkpoint {}", path.display()), e);
+    let mut file = File::open(path).map_err(cannot)?;
+    let size = file.metadata().map_err(cannot)?.len();
+    let place = || path.display().to_string();
+    let mut header = [0; HEADER];
+    if size < HEADER as u64 {
+        return Err(no_checkpoint(&format!("it has {size} bytes, the header alone has {HEADER}"))).at(place);
+    }
+    file.read_exact(&mut header).map_err(cannot)?;
+    let header = Header::parse(&header, size).at(place)?;
+    let mut payload = Vec::new();
+    let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+    payload.try_reserve_exact(length).map_err(|e| cannot(io::Error::new(io::ErrorKind::OutOfMemory, e)))?;
+    file.take(header.length).read_to_end(&mut payload).map_err(cannot)?;
+    decode(&header, &payload).at(place)
+}
+
+struct Header {
+    length: u64,
+    sum: [u8; 32],
+}
+
+impl Header {
+    /// Checks a header against the size of its file before anything in it is believed.
+    fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Self> {
+        let field = |from: usize, to: usize| &bytes[from..to];
+        if field(0, 8) != MAGIC {
+            return Err(no_checkpoint("its first bytes are others"));
+        }
+        let version = u32::from_le_bytes(array(field(8, 12)));
+        if version != VERSION {
+            return Err(Error::format(format!(
+                "this checkpoint has version {version}, this program reads version {VERSION}; \
+                 it was written by a newer one, or is damaged"
+            )));
+        }
+        let length = u64::from_le_bytes(array(field(12, 20)));
+        let there = size - HEADER as u64;
+        if length != there {
+            let what =
+                if length > there { "it is truncated or damaged" } else { "something was added to it" };
+            return Err(Error::format(format!(
+                "the header says that {length} bytes follow, but {there} do: {what}"
+            )));
+        }
+        Ok(Header { length, sum: array(field(20, HEADER)) })
+    }
+}
+
+fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
+    if payload.len() as u64 != header.length || Sha256::digest(payload)[..] != header.sum {
+        return Err(Error::format("the checksum does not fit: the file is damaged"));
+    }
+    let (checkpoint, used) = decode_limited(payload)
+        .map_err(|e| Error::format("the checksum fits, but the content is no checkpoint").with_source(e))?;
+    if used != payload.len() {
+        let extra = payload.len() - used;
+        return Err(Error::format(format!("there are {extra} bytes after the content")));
+    }
+    checkpoint.check()?;
+    Ok(checkpoint)
+}
+
+/// A length within the payload is believed up to a limit, which must be known when this is compiled: the
+/// smallest of these that the payload fits in, so memory is in proportion to the file.
+fn decode_limited(payload: &[u8]) -> Result<(Checkpoint, usize), bincode::error::DecodeError> {
+    fn within<const LIMIT: usize>(
+        payload: &[u8],
+    ) -> Result<(Checkpoint, usize), bincode::error::DecodeError> {
+        bincode::serde::decode_from_slice(payload, encoding().with_limit::<LIMIT>())
+    }
+    const MIB: usize = 1 << 20;
+    match payload.len() {
+        0..=MIB => within::<MIB>(payload),
+        ..=0x100_0000 => within::<{ 16 * MIB }>(payload),
+        ..=0x1000_0000 => within::<{ 256 * MIB }>(payload),
+        ..=0x7000_0000 => within::<0x7000_0000>(payload),
+        _ => within::<{ usize::MAX / 2 }>(payload),
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(bytes);
+    array
+}
+
+fn no_checkpoint(why: &str) -> Error {
+    Error::format(format!("this is no checkpoint of neocog: {why}"))
+}

@@ -1,0 +1,123 @@
+//! The plan of a run: what is trained, on what, and how.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use neocog_data::{Dataset, DatasetParts, Split};
+use neocog_tensor::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::augment::RandomAffine;
+use crate::optimizer::{OptimizerConfig, Rule};
+use crate::schedule::{Decay, Schedule};
+
+/// What is trained, on what, and how: with it a run can be repeated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The network's name in the registry of models.
+    pub network: String,
+    /// The data set's name.
+    pub data: String,
+    /// How many of the first training images, and of the first test images, are used; all if absent.
+    pub limit: Option<usize>,
+    /// How often all training images are seen.
+    pub epochs: u64,
+    /// Images in a batch; the last batch of an epoch may be smaller.
+    pub batch: usize,
+    /// Decides the initial parameters, the order of the images, and what dropout drops.
+    pub seed: u64,
+    /// The rule for the steps, and their size.
+    pub optimizer: OptimizerConfig,
+    /// How the size of the steps changes.
+    pub schedule: Schedule,
+    /// How the training images are changed each time.
+    pub augment: Option<RandomAffine>,
+}
+
+impl Plan {
+    /// The network's recipe, with the changes that a small data set asks for.
+    ///
+    /// # Errors
+    /// For a name that is not known; near names are offered.
+    pub fn for_network(network: &str, data: &str) -> Result<Self> {
+        let recipe = neocog_models::find(network)?.recipe;
+        neocog_data::Known::find(data)?;
+        let mut plan = Plan {
+            network: network.to_string(),
+            data: data.to_string(),
+            limit: None,
+            epochs: recipe.epochs as u64,
+            batch: recipe.batch,
+            seed: 0,
+            optimizer: OptimizerConfig { lr: recipe.learning_rate, rule: recipe.optimizer.into() },
+            schedule: Schedule::default(),
+            augment: None,
+        };
+        if data == neocog_data::known::DEFAULT {
+            plan.suit_digits();
+        }
+        Ok(plan)
+    }
+
+    /// The recipes are for 60,000 images. The digits are 1,437: smaller batches and more epochs give as many steps,
+    /// and changed images keep them from being learnt by heart. Small networks need larger steps to leave the plateau
+    /// that sigmoids start on, and smaller ones at the end.
+    fn suit_digits(&mut self) {
+        self.batch = self.batch.min(16);
+        self.epochs = self.epochs.max(60);
+        self.augment = Some(RandomAffine::HANDWRITING);
+        self.schedule.decay = Decay::Cosine { floor: 0.0 };
+        if self.network.starts_with("lenet") && matches!(self.optimizer.rule, Rule::Adam { .. }) {
+            self.optimizer.lr = 0.002;
+        }
+    }
+
+    /// Checks all numbers.
+    ///
+    /// # Errors
+    /// For a batch or limit of 0, no epochs, or a number of the optimizer or the schedule that is not allowed.
+    pub fn check(&self) -> Result<()> {
+        let at_least_one = |name, value: u64| {
+            if value == 0 {
+                Err(Error::argument(format!("{name} must be at least 1, not 0")))
+            } else {
+                Ok(())
+            }
+        };
+        at_least_one("epochs", self.epochs)?;
+        at_least_one("the batch", self.batch as u64)?;
+        at_least_one("the limit", self.limit.unwrap_or(1) as u64)?;
+        self.optimizer.check()?;
+        self.schedule.check()?;
+        self.augment.map_or(Ok(()), |augment| augment.check())
+    }
+
+    /// The data set, with the plan's limit.
+    ///
+    /// # Errors
+    /// When it is not known, not there, or damaged.
+    pub fn load_data(&self, root: &Path) -> Result<Split> {
+        self.check()?;
+        let Split { train, test } = neocog_data::load(&self.data, root)?;
+        match self.limit {
+            None => Ok(Split { train, test }),
+            Some(limit) => Ok(Split { train: first(&train, limit)?, test: first(&test, limit)? }),
+        }
+    }
+}
+
+/// The first `count` images.
+fn first(dataset: &Arc<Dataset>, count: usize) -> Result<Arc<Dataset>> {
+    if count >= dataset.len() {
+        return Ok(Arc::clone(dataset));
+    }
+    let shape = dataset.shape();
+    Ok(Arc::new(Dataset::new(DatasetParts {
+        name: dataset.name().to_string(),
+        shape,
+        pixels: dataset.pixels()[..count * shape.iter().product::<usize>()].to_vec(),
+        labels: dataset.labels()[..count].to_vec(),
+        class_names: dataset.class_names().to_vec(),
+        max_value: dataset.max_value(),
+    })?))
+}

@@ -1,0 +1,225 @@
+//! The loop: it learns, its bits do not depend on threads or interruptions, and it stops when it diverges.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use neocog_data::Split;
+use neocog_layers::{Dropout, Linear, Sequential, Sigmoid};
+use neocog_tensor::{Device, ErrorKind};
+use neocog_train::{
+    BatchReport, Checkpoint, Decay, End, EpochReport, Folder, Plan, Progress, Rule, Schedule, Silent,
+    Training,
+};
+
+fn plan(network: &str) -> Plan {
+    let mut plan = Plan::for_network(network, "digits").unwrap();
+    (plan.epochs, plan.limit, plan.batch) = (3, Some(70), 16);
+    plan.schedule = Schedule { warm_up: 3, decay: Decay::Cosine { floor: 0.1 } };
+    plan
+}
+
+fn data(plan: &Plan) -> Split {
+    plan.load_data(Path::new("data")).unwrap()
+}
+
+/// Asks for a stop after some batches, counted over all epochs.
+struct StopAfter<'a> {
+    batches: usize,
+    stop: &'a AtomicBool,
+}
+
+impl Progress for StopAfter<'_> {
+    fn batch(&mut self, _report: &BatchReport) {
+        self.batches -= 1;
+        if self.batches == 0 {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+    fn epoch(&mut self, _report: &EpochReport) {}
+}
+
+/// A checkpoint without the times, which differ from run to run.
+fn timeless(mut checkpoint: Checkpoint) -> Checkpoint {
+    checkpoint.sums.seconds = 0.0;
+    for report in &mut checkpoint.history {
+        (report.seconds, report.images_per_s) = (0.0, 0.0);
+    }
+    checkpoint
+}
+
+fn unbroken(plan: &Plan, device: &Device) -> Checkpoint {
+    let data = data(plan);
+    let mut training = Training::new(plan.clone(), &data.train, device).unwrap();
+    assert_eq!(training.fit(&data, None, &mut Silent, &false.into()).unwrap(), End::Finished);
+    assert_eq!(training.history().len(), plan.epochs as usize);
+    timeless(training.checkpoint().unwrap())
+}
+
+/// The same run, stopped and resumed from its file after each of these numbers of batches.
+fn broken(plan: &Plan, device: &Device, pieces: &[usize]) -> Checkpoint {
+    let data = data(plan);
+    let place = tempfile::tempdir().unwrap();
+    let folder = Folder::create(place.path()).unwrap();
+    let mut training = Training::new(plan.clone(), &data.train, device).unwrap();
+    for &batches in pieces {
+        let stop = AtomicBool::new(false);
+        let end = training.fit(&data, Some(&folder), &mut StopAfter { batches, stop: &stop }, &stop).unwrap();
+        let End::Stopped(Some(file)) = end else { panic!("{end:?}") };
+        training = Training::resume(Checkpoint::read(&file).unwrap(), device).unwrap();
+    }
+    assert_eq!(training.fit(&data, Some(&folder), &mut Silent, &false.into()).unwrap(), End::Finished);
+    let last = training.checkpoint().unwrap();
+    assert_eq!(Checkpoint::read(&place.path().join(Folder::LAST)).unwrap(), last);
+    timeless(last)
+}
+
+/// 70 images are 5 batches: in the middle of an epoch, at its end, before its first batch.
+#[test]
+fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
+    for network in ["lenet", "lenet_bn", "lenet_bn_scratch"] {
+        let plan = plan(network);
+        assert_eq!(broken(&plan, &Device::Cpu, &[2, 3, 1, 6]), unbroken(&plan, &Device::Cpu), "{network}");
+    }
+}
+
+#[test]
+fn every_optimizer_resumes() {
+    for name in Rule::NAMES {
+        let mut plan = plan("lenet");
+        plan.optimizer.rule = Rule::named(name).unwrap();
+        if let Ok(rule) = plan.optimizer.rule.with_momentum(0.9) {
+            plan.optimizer.rule = rule;
+        }
+        plan.epochs = 1;
+        assert_eq!(broken(&plan, &Device::Cpu, &[3]), unbroken(&plan, &Device::Cpu), "{name}");
+    }
+}
+
+#[test]
+fn the_reference_device_resumes_in_double_precision() {
+    let mut plan = plan("lenet");
+    (plan.epochs, plan.limit) = (1, Some(6));
+    plan.batch = 2;
+    assert_eq!(broken(&plan, &Device::Reference, &[2]), unbroken(&plan, &Device::Reference));
+}
+
+/// What dropout drops after a stop is what it would have dropped.
+#[test]
+fn dropout_resumes() {
+    let plan = plan("lenet");
+    let data = data(&plan);
+    let spec = Sequential::new()
+        .then(neocog_layers::FlattenLayer {})
+        .then(Linear::new(784, 20))
+        .then(Sigmoid {})
+        .then(Dropout { p: 0.5 })
+        .then(Linear::new(20, 10));
+    let new = |seed| {
+        let plan = Plan { seed, ..plan.clone() };
+        Training::with_spec(plan, spec.clone().into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap()
+    };
+    let run = |mut training: Training| {
+        training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+        timeless(training.checkpoint().unwrap())
+    };
+    let mut stopped = new(0);
+    let stop = AtomicBool::new(false);
+    stopped.fit(&data, None, &mut StopAfter { batches: 7, stop: &stop }, &stop).unwrap();
+    let resumed = Training::resume(stopped.checkpoint().unwrap(), &Device::Cpu).unwrap();
+    let whole = run(new(0));
+    assert_eq!(run(resumed), whole);
+    assert_ne!(run(new(1)).state, whole.state);
+}
+
+#[test]
+fn threads_do_not_change_the_bits() {
+    for network in ["lenet", "lenet_bn"] {
+        let plan = plan(network);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| unbroken(&plan, &Device::Cpu))
+        };
+        assert_eq!(on(1), on(2), "{network}");
+        assert_eq!(on(1), on(3), "{network}");
+    }
+}
+
+#[test]
+fn it_learns() {
+    let mut plan = plan("lenet_bn");
+    (plan.epochs, plan.limit, plan.augment) = (8, Some(400), None);
+    (plan.optimizer.lr, plan.schedule) = (0.01, Schedule::default());
+    let data = data(&plan);
+    let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();
+    training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    let (first, last) = (training.history()[0], training.history()[7]);
+    assert!(last.train_loss < 0.5 * first.train_loss && last.train_acc > 0.9, "{first:?} {last:?}");
+    assert!(training.best().unwrap().test_acc > 0.8, "{:?}", training.best());
+}
+
+#[test]
+fn a_loss_that_runs_away_stops_and_keeps_the_last_checkpoint() {
+    let mut plan = plan("lenet");
+    plan.epochs = 1;
+    let data = data(&plan);
+    let place = tempfile::tempdir().unwrap();
+    let folder = Folder::create(place.path()).unwrap();
+    let mut training = Training::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
+    training.fit(&data, Some(&folder), &mut Silent, &false.into()).unwrap();
+    let file = place.path().join(Folder::LAST);
+    let before = std::fs::read(&file).unwrap();
+
+    // The next epoch starts with a parameter that is no number.
+    training.set_epochs(2).unwrap();
+    let bias = neocog_layers::state::params(training.network()).pop().unwrap().1;
+    bias.set(&neocog_tensor::Tensor::full([10], f64::NAN, &Device::Cpu)).unwrap();
+    let e = training.fit(&data, Some(&folder), &mut Silent, &false.into()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Diverged);
+    let text = e.to_string();
+    assert!(text.starts_with("epoch 2, step 6: the loss became NaN"), "{text}");
+    assert!(text.contains("the last good checkpoint is kept") && text.contains("last.ckpt"), "{text}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+
+    plan.optimizer.lr = 1e38;
+    plan.optimizer.rule = Rule::named("sgd").unwrap();
+    plan.schedule = Schedule::default();
+    let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();
+    let e = training.fit(&data, None, &mut Silent, &false.into()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Diverged);
+    assert!(e.to_string().contains("no checkpoint was written by this run"), "{e}");
+}
+
+#[test]
+fn numbers_that_are_not_allowed() {
+    let check = |change: fn(&mut Plan), says: &str| {
+        let mut plan = plan("lenet");
+        change(&mut plan);
+        let e = plan.check().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Argument);
+        assert!(e.to_string().contains(says), "{e}");
+    };
+    check(|plan| plan.batch = 0, "the batch must be at least 1");
+    check(|plan| plan.epochs = 0, "epochs must be at least 1");
+    check(|plan| plan.limit = Some(0), "the limit must be at least 1");
+    check(
+        |plan| plan.optimizer.lr = f64::NAN,
+        "the learning rate must be a finite number that is not negative, not NaN",
+    );
+    check(|plan| plan.optimizer.lr = -1.0, "not -1");
+    check(|plan| plan.optimizer.lr = f64::INFINITY, "not inf");
+    check(|plan| plan.optimizer.rule = plan.optimizer.rule.with_weight_decay(f64::NAN), "weight_decay");
+    let e = Plan::for_network("lenett", "digits").unwrap_err();
+    assert!(e.to_string().contains("did you mean `lenet`"), "{e}");
+}
+
+#[test]
+fn images_that_do_not_fit_the_network() {
+    let plan = plan("lenet");
+    let data = data(&plan);
+    let spec = Sequential::new().then(neocog_layers::FlattenLayer {}).then(Linear::new(784, 7));
+    let mut training =
+        Training::with_spec(plan, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
+    let e = training.fit(&data, None, &mut Silent, &false.into()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Shape);
+    assert!(e.to_string().contains("the 10 classes of digits"), "{e}");
+}

@@ -1,0 +1,94 @@
+//! Attributes of a golden case. Each that is there must be asked for: one that nobody honours is an error.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use neocog_tensor::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// The attributes of a case, and which of them were asked for.
+#[derive(Debug)]
+pub struct Attrs<'a> {
+    all: &'a Map<String, Value>,
+    asked: RefCell<BTreeSet<&'static str>>,
+}
+
+impl<'a> Attrs<'a> {
+    /// The attributes, none of them asked for.
+    pub fn new(all: &'a Map<String, Value>) -> Self {
+        Attrs { all, asked: RefCell::default() }
+    }
+
+    fn value(&self, name: &'static str) -> Option<&'a Value> {
+        self.asked.borrow_mut().insert(name);
+        self.all.get(name)
+    }
+
+    /// An attribute that must be there.
+    ///
+    /// # Errors
+    /// When it is absent or of another type.
+    pub fn get<T: DeserializeOwned>(&self, name: &'static str) -> Result<T> {
+        let value =
+            self.value(name).ok_or_else(|| Error::format(format!("the attribute {name} is missing")))?;
+        parse(name, value)
+    }
+
+    /// An attribute that has a value of its own where it is absent.
+    ///
+    /// # Errors
+    /// When it is of another type.
+    pub fn get_or<T: DeserializeOwned>(&self, name: &'static str, default: T) -> Result<T> {
+        self.value(name).map_or(Ok(default), |value| parse(name, value))
+    }
+
+    /// A pair `[h, w]`, or one number for both.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn pair_or(&self, name: &'static str, default: [usize; 2]) -> Result<[usize; 2]> {
+        match self.value(name) {
+            None | Some(Value::Null) => Ok(default),
+            Some(Value::Number(n)) => parse(name, &Value::Number(n.clone())).map(|n| [n, n]),
+            Some(other) => parse(name, other),
+        }
+    }
+
+    /// That all attributes were asked for.
+    ///
+    /// # Errors
+    /// Names those that were not.
+    pub fn finish(&self) -> Result<()> {
+        let asked = self.asked.borrow();
+        let unknown: Vec<&str> = self.all.keys().map(String::as_str).filter(|k| !asked.contains(k)).collect();
+        if unknown.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::format(format!("attributes that are not known here: {}", unknown.join(", "))))
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(name: &str, value: &Value) -> Result<T> {
+    T::deserialize(value)
+        .map_err(|e| Error::format(format!("the attribute {name} cannot be {value}")).with_source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attribute_must_be_asked_for() {
+        let Value::Object(map) = serde_json::json!({"stride": 2, "padding": [0, 1], "extra": 1}) else {
+            unreachable!()
+        };
+        let attrs = Attrs::new(&map);
+        assert_eq!(attrs.pair_or("stride", [1, 1]).unwrap(), [2, 2]);
+        assert_eq!(attrs.pair_or("padding", [0, 0]).unwrap(), [0, 1]);
+        assert_eq!(attrs.get_or("groups", 1usize).unwrap(), 1);
+        assert!(attrs.get::<usize>("absent").is_err());
+        assert!(attrs.finish().unwrap_err().to_string().contains("extra"));
+    }
+}

@@ -1,0 +1,72 @@
+//! A few steps of training, for tests of what must hold between steps.
+
+use neocog_autograd::{Tape, Var};
+use neocog_layers::{Builder, Context, Layer, LayerSpec, state};
+use neocog_tensor::ops::{AdamStep, CrossEntropy, Reduction};
+use neocog_tensor::random::Random;
+use neocog_tensor::{Device, Error, Result, Shape, Tensor, update};
+
+/// A network with a batch of random pictures and classes, and Adam's memory.
+#[derive(Debug)]
+pub struct Training {
+    /// The network.
+    pub network: Box<dyn Layer>,
+    x: Tensor,
+    labels: Tensor,
+    moments: Vec<[Tensor; 2]>,
+    step: u64,
+}
+
+impl Training {
+    /// Builds the network, and draws a batch of the shape `input` for 10 classes.
+    ///
+    /// # Errors
+    /// When the network does not take such an input.
+    pub fn new(spec: &LayerSpec, input: Shape, device: &Device, seed: u64) -> Result<Self> {
+        let network = Builder::new(device, seed).build(spec, &input)?;
+        let mut random = Random::stream(seed, "pictures");
+        let x: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
+        let labels: Vec<f32> = (0..input[0]).map(|_| (random.next_u32() % 10) as f32).collect();
+        let zeros = |shape| Tensor::zeros(shape, device);
+        let moments =
+            state::params(&*network).iter().map(|(_, p)| [zeros(p.shape()), zeros(p.shape())]).collect();
+        Ok(Training {
+            x: Tensor::from_f32(input, &x, device)?,
+            labels: Tensor::from_f32([labels.len()], &labels, device)?,
+            network,
+            moments,
+            step: 0,
+        })
+    }
+
+    /// Makes one step of Adam and returns the loss before it.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn step(&mut self) -> Result<f64> {
+        self.step += 1;
+        let tape = Tape::new();
+        let logits = Context::train(&tape, self.step).run(&*self.network, &Var::constant(self.x.clone()))?;
+        let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
+        let loss = tape.apply(op, &[&logits, &Var::constant(self.labels.clone())])?.remove(0);
+        let grads = tape.backward(&loss)?;
+        for ((name, param), moments) in state::params(&*self.network).iter().zip(&mut self.moments) {
+            let grad =
+                grads.param(param).ok_or_else(|| Error::argument(format!("{name} has no gradient")))?;
+            let [first, second] = moments;
+            update(&AdamStep::new(1e-3, self.step), &[grad], &mut [&mut param.write(), first, second])?;
+        }
+        loss.tensor().item()
+    }
+
+    /// All parameters and buffers, in single precision, by name.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn state(&self) -> Result<Vec<(String, Vec<f32>)>> {
+        state::entries(&*self.network)
+            .into_iter()
+            .filter_map(|(name, entry)| entry.tensor().map(|t| Ok((name, t.value().to_f32()?))))
+            .collect()
+    }
+}

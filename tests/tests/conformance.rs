@@ -1,0 +1,88 @@
+//! Every registered operation against its definition, and that none is missing.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use neocog_tensor::cases::registered_ops;
+use neocog_tensor::{Device, conformance};
+
+/// All operations, kept by hand: one that is no longer linked in or registered must not go unseen.
+const OPS: [&str; 50] = [
+    "accumulate",
+    "adam_step",
+    "adamw_step",
+    "add",
+    "add_relu",
+    "avg_pool2d",
+    "avg_pool2d_grad",
+    "batch_norm_eval",
+    "batch_norm_eval_grad",
+    "batch_norm_train",
+    "batch_norm_train_grad",
+    "channel_sum",
+    "concat",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "count_correct",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "dropout",
+    "expand",
+    "flatten",
+    "global_avg_pool2d",
+    "global_avg_pool2d_grad",
+    "linear",
+    "log_softmax",
+    "log_softmax_grad",
+    "matmul",
+    "max_pool2d",
+    "max_pool2d_grad",
+    "mean",
+    "mul",
+    "narrow",
+    "narrow_grad",
+    "relu",
+    "relu_grad",
+    "reshape",
+    "rms_prop_step",
+    "scale",
+    "sgd_step",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax",
+    "softmax_grad",
+    "sub",
+    "sum",
+    "sum_to",
+    "tanh",
+    "tanh_grad",
+    "update_running_stats",
+];
+
+#[test]
+fn the_registered_operations_are_these() {
+    let ours: Vec<&str> = registered_ops().iter().map(|e| e.name).collect();
+    assert_eq!(ours, OPS);
+    assert!(registered_ops().iter().all(|e| e.crate_name == "neocog-tensor"));
+    for entry in registered_ops() {
+        assert!(!(entry.cases)().is_empty(), "{} has no case", entry.name);
+    }
+}
+
+fn conforms(device: &Device) {
+    let summary = conformance::check_all(device);
+    println!("{device}: {summary}");
+    assert!(summary.failures.is_empty(), "{device}: {summary}");
+    assert_eq!(summary.ops, OPS.len());
+    assert!(summary.cases >= summary.ops && summary.gradients > 0);
+}
+
+#[test]
+fn operations_conform_on_the_cpu() {
+    conforms(&Device::Cpu);
+}
+
+#[test]
+fn operations_conform_in_double_precision() {
+    conforms(&Device::Reference);
+}

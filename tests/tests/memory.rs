@@ -1,0 +1,38 @@
+//! Memory: this test has its process for itself, as it looks at the pool that all share.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use neocog_tensor::{Device, memory_report, release_cached_memory};
+use neocog_tests::training::Training;
+
+fn threads(count: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap()
+}
+
+#[test]
+fn a_steady_step_asks_the_system_for_no_memory() {
+    for (name, batch) in [("lenet", 16), ("lenet_bn", 16), ("lenet", 256)] {
+        let model = neocog_models::find(name).unwrap();
+        let mut training = Training::new(&model.spec(), model.input_shape(batch), &Device::Cpu, 1).unwrap();
+        let mut steps = |count: usize| (0..count).all(|_| training.step().unwrap().is_finite());
+        threads(1).install(|| {
+            release_cached_memory();
+            assert!(steps(2));
+            let before = memory_report();
+            assert!(steps(10));
+            let after = memory_report();
+            println!("{name}, batch {batch}: {after:?}");
+            assert!(before.system_allocations > 0);
+            assert_eq!(after, before, "{name}, batch {batch}");
+        });
+        // Of threads that need scratch memory at the same time, there are by chance more or fewer.
+        threads(2).install(|| {
+            assert!(steps(10));
+            let before = memory_report().system_allocations;
+            assert!(steps(20));
+            let more = memory_report().system_allocations - before;
+            println!("{name}, batch {batch}, two threads: {more} more");
+            assert!(more <= 10, "{name}, batch {batch}: {more} allocations in 20 steps");
+        });
+    }
+}

@@ -1,0 +1,115 @@
+//! What is registered: layers and networks, found by name, stored and read again.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use neocog_layers::registry::Registry;
+use neocog_layers::{Conv2d, LayerEntry, LayerSpec, Linear, registry};
+use neocog_tests as _;
+
+/// All kinds of layers, kept by hand: one that is no longer linked in or registered must not go unseen.
+const LAYERS: [&str; 20] = [
+    "AvgPool2d",
+    "BatchNorm",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Concat",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "FlattenLayer",
+    "GlobalAvgPool2d",
+    "Identity",
+    "Linear",
+    "LogSoftmax",
+    "MaxPool2d",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+];
+
+/// All networks, kept by hand likewise.
+const NETWORKS: [&str; 3] = ["lenet", "lenet_bn", "lenet_bn_scratch"];
+
+#[test]
+fn the_registered_layers_and_networks_are_these() {
+    let layers: Vec<&str> = registry().unwrap().iter().map(|e| e.kind).collect();
+    assert_eq!(layers, LAYERS);
+    let networks: Vec<&str> = neocog_models::models().unwrap().iter().map(|m| m.name).collect();
+    assert_eq!(networks, NETWORKS);
+    for entry in registry().unwrap().iter() {
+        assert!(!entry.examples().is_empty(), "{} has no example", entry.kind);
+    }
+}
+
+fn all_specs() -> Vec<LayerSpec> {
+    let examples = registry().unwrap().iter().flat_map(|e| e.examples()).map(|e| e.spec);
+    examples.chain(neocog_models::models().unwrap().iter().map(|m| m.spec())).collect()
+}
+
+#[test]
+fn specs_survive_json_and_bincode() {
+    let specs = all_specs();
+    assert!(specs.len() > LAYERS.len() + NETWORKS.len());
+    for spec in specs {
+        let json = spec.to_json().unwrap();
+        assert_eq!(LayerSpec::from_json(&json).unwrap(), spec, "{json}");
+        let config = bincode::config::standard();
+        let bytes = bincode::serde::encode_to_vec(&spec, config).unwrap();
+        let (read, used): (LayerSpec, usize) = bincode::serde::decode_from_slice(&bytes, config).unwrap();
+        assert_eq!((read, used), (spec, bytes.len()));
+    }
+}
+
+#[test]
+fn different_specs_differ() {
+    let specs = all_specs();
+    for (i, a) in specs.iter().enumerate() {
+        for (k, b) in specs.iter().enumerate() {
+            let json = |s: &LayerSpec| s.to_json().unwrap();
+            assert_eq!(a == b, json(a) == json(b), "{i} {k}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_name_offers_near_ones() {
+    let error = registry().unwrap().get("Conv2D").unwrap_err().to_string();
+    assert!(error.contains("there is no layer named `Conv2D`") && error.contains("`Conv2d`"), "{error}");
+    let error = LayerSpec::from_json(r#"{"kind": "Sigmod"}"#).unwrap_err().to_string();
+    assert!(error.contains("did you mean `Sigmoid`"), "{error}");
+    let error = neocog_models::find("lenetbn").unwrap_err().to_string();
+    assert!(error.contains("there is no network named `lenetbn`") && error.contains("`lenet_bn`"), "{error}");
+}
+
+#[test]
+fn a_spec_that_is_wrong_says_where() {
+    let wrong = |json: &str, expected: &str| {
+        let error = LayerSpec::from_json(json).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected} is not in: {error}");
+    };
+    wrong("{", "not the spec of a network");
+    wrong(r#"{"in_features": 1}"#, "no field \"kind\"");
+    wrong(r#"{"kind": "Linear", "in_features": 1}"#, "out_features");
+    wrong(r#"{"kind": "Linear", "in_features": 1, "out_features": 2, "biass": true}"#, "biass");
+    wrong(r#"{"kind": "Linear", "in_features": -1, "out_features": 2}"#, "fields of a Linear");
+    wrong(r#"{"kind": "Sequential", "layers": [{"layer": {"kind": "Relu"}}]}"#, "`ReLU`");
+}
+
+#[test]
+fn a_name_registered_twice_is_an_error_that_names_both_crates() {
+    let ours = registry().unwrap().iter().copied();
+    let error =
+        Registry::from_entries(ours.chain([LayerEntry::of::<Conv2d>("a-plugin")])).unwrap_err().to_string();
+    assert!(
+        error.contains("Conv2d") && error.contains("a-plugin") && error.contains("neocog-layers"),
+        "{error}"
+    );
+    let right = Registry::from_entries([
+        LayerEntry::of::<Conv2d>("a-plugin"),
+        LayerEntry::of::<Linear>("another-plugin"),
+    ]);
+    assert_eq!(right.unwrap().iter().count(), 2);
+}

@@ -1,0 +1,11 @@
+//! The commands, a file for each: thin, over the crates.
+
+pub mod bench;
+pub mod eval;
+pub mod fetch_data;
+pub mod golden;
+pub mod layers;
+pub mod predict;
+pub mod summary;
+pub mod test;
+pub mod train;

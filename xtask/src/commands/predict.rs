@@ -1,0 +1,153 @@
+//! `predict`: what a trained network takes pictures for.
+
+use std::path::{Path, PathBuf};
+
+use image::ImageReader;
+use neocog_data::resize;
+use neocog_tensor::{Device, Error, Result, Tensor};
+use neocog_train::{Checkpoint, predict};
+use serde::Serialize;
+
+use crate::output;
+
+/// Tells what a trained network takes pictures for: the likeliest classes with their probabilities.
+///
+/// A picture (PNG or JPEG) is made grey, laid on white where it is transparent, and stretched to the network's input.
+/// All data sets here show bright things on a dark ground; a picture with a bright border is therefore inverted, unless
+/// --invert says otherwise.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask predict runs/lenet-digits/best.ckpt seven.png
+  cargo xtask predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json")]
+pub struct Args {
+    /// The checkpoint.
+    file: PathBuf,
+    /// The pictures.
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// How many classes are shown.
+    #[arg(long, default_value_t = 3)]
+    top: usize,
+    /// Whether dark and bright change places; auto: when the border is bright.
+    #[arg(long, value_enum, default_value = "auto")]
+    invert: Invert,
+    /// Where to compute: cpu, or reference (double precision, slow).
+    #[arg(long, default_value_t = Device::Cpu)]
+    device: Device,
+    /// One line of JSON for each picture instead.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Invert {
+    Auto,
+    Yes,
+    No,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    file: String,
+    class: &'a str,
+    probability: f64,
+    inverted: bool,
+    top: Vec<(&'a str, f64)>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    let checkpoint = Checkpoint::read(&args.file)?;
+    let network = checkpoint.network(&args.device)?;
+    let [c, h, w] = checkpoint.input;
+    if c != 1 {
+        return Err(Error::argument(format!("pictures are made grey, but this network takes {c} channels")));
+    }
+    for path in &args.images {
+        let grey = Grey::read(path)?;
+        let inverted = match args.invert {
+            Invert::Auto => grey.border_is_bright(),
+            fixed => fixed == Invert::Yes,
+        };
+        let pixels = grey.prepared((h, w), inverted).map_err(|e| e.at(path.display().to_string()))?;
+        let image = Tensor::from_f32([1, 1, h, w], &pixels, &args.device)?;
+        let prediction = predict(&*network, &image)?.swap_remove(0);
+        let name = |class: usize| checkpoint.class_names.get(class).map_or("(no name)", String::as_str);
+        let top: Vec<(&str, f64)> =
+            prediction.classes.iter().take(args.top.max(1)).map(|&(class, p)| (name(class), p)).collect();
+        if args.json {
+            let (class, probability) = top[0];
+            output::json(&Line { file: path.display().to_string(), class, probability, inverted, top })?;
+        } else {
+            let classes: Vec<String> =
+                top.iter().map(|(class, p)| format!("{class} {:.1} %", p * 100.0)).collect();
+            let note = if inverted { " (inverted)" } else { "" };
+            output::line(format_args!("{}: {}{note}", path.display(), classes.join(", ")))?;
+        }
+    }
+    Ok(())
+}
+
+/// A grey picture, `[height, width]`.
+struct Grey {
+    height: usize,
+    width: usize,
+    pixels: Vec<u8>,
+}
+
+impl Grey {
+    fn read(path: &Path) -> Result<Self> {
+        let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+        let reader =
+            reader.map_err(|e| Error::io(format!("cannot read the picture {}", path.display()), e))?;
+        let picture = reader.decode().map_err(|e| {
+            Error::format(format!("{} is no PNG or JPEG picture", path.display())).with_source(e)
+        })?;
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let pixels = picture
+            .into_luma_alpha8()
+            .pixels()
+            .map(|pixel| {
+                let [grey, alpha] = pixel.0.map(u32::from);
+                ((grey * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+            })
+            .collect();
+        Ok(Grey { height, width, pixels })
+    }
+
+    /// Whether the mean of the outermost pixels is in the bright half.
+    fn border_is_bright(&self) -> bool {
+        let (mut sum, mut count) = (0u64, 0u64);
+        for (y, row) in self.pixels.chunks_exact(self.width.max(1)).enumerate() {
+            for (x, &pixel) in row.iter().enumerate() {
+                if x == 0 || y == 0 || x + 1 == self.width || y + 1 == self.height {
+                    sum += u64::from(pixel);
+                    count += 1;
+                }
+            }
+        }
+        sum > 127 * count
+    }
+
+    /// As a network sees it, `[h, w]`, values 0 to 1.
+    fn prepared(&self, (h, w): (usize, usize), inverted: bool) -> Result<Vec<f32>> {
+        let resized = resize::resize(&self.pixels, (self.height, self.width), (h, w))?;
+        Ok(resized.into_iter().map(|p| resize::unit(if inverted { 255 - p } else { p })).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dark_stroke_on_white_is_inverted() {
+        let mut pixels = vec![250; 25];
+        pixels[12] = 3;
+        let grey = Grey { height: 5, width: 5, pixels };
+        assert!(grey.border_is_bright());
+        let seen = grey.prepared((5, 5), true).unwrap();
+        assert_eq!((seen[12], seen[0]), (252.0 / 255.0, 5.0 / 255.0));
+        assert!(!Grey { height: 1, width: 2, pixels: vec![0, 254] }.border_is_bright());
+    }
+}
