@@ -11,6 +11,7 @@ pub fn philox(key: u64, counter: u128) -> [u32; 4] {
 
 /// The words of `N` consecutive blocks from `counter` on: `[word][block]`. The low 64 bits of the counter must not
 /// overflow within them.
+#[inline(always)]
 pub(crate) fn philox_block<const N: usize>(key: u64, counter: u128) -> [[u32; N]; 4] {
     const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -98,6 +99,17 @@ mod tests {
             philox(0x299f_31d0_a409_3822, counter),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    #[test]
+    fn blocks_are_the_same_as_one_by_one() {
+        let key = 0x1234_5678_9abc_def0;
+        for counter in [0, 5 << 64 | 12, u128::from(u64::MAX) << 64 | u128::from(u32::MAX - 3)] {
+            let block = philox_block::<8>(key, counter);
+            for k in 0..8 {
+                assert_eq!(philox(key, counter + k as u128), std::array::from_fn(|i| block[i][k]));
+            }
+        }
     }
 
     #[test]

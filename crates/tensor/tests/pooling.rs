@@ -4,9 +4,10 @@ use neocog_tensor::Device;
 use neocog_tensor::cases::{Case, registered_ops};
 use neocog_tensor::conformance::{check_device, check_gradient};
 
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "avg_pool2d",
     "avg_pool2d_grad",
+    "dropout",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
     "max_pool2d",

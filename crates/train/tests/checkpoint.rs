@@ -114,6 +114,7 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
             seed,
             optimizer: OptimizerConfig { lr, rule },
             schedule,
+            augment: (seed % 2 == 0).then_some(RandomAffine::HANDWRITING),
         });
     let memory = (any::<String>(), any::<u64>(), tensors()).prop_map(|(param, steps, slots)| SavedMemory {
         param,

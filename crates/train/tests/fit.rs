@@ -147,7 +147,8 @@ fn threads_do_not_change_the_bits() {
 #[test]
 fn it_learns() {
     let mut plan = plan("lenet_bn");
-    (plan.epochs, plan.limit) = (8, Some(400));
+    (plan.epochs, plan.limit, plan.augment) = (8, Some(400), None);
+    (plan.optimizer.lr, plan.schedule) = (0.01, Schedule::default());
     let data = data(&plan);
     let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();
     training.fit(&data, None, &mut Silent, &false.into()).unwrap();

@@ -1,10 +1,16 @@
 //! Matrix products on the CPU.
 
+mod gather;
 mod peak;
+mod product;
+mod tile;
 
+pub(crate) use gather::{Grid, Table, Tap};
 pub use peak::fma_peak_gflops;
+pub(crate) use product::{Bias, Columns, Product, Rows, Target};
 
-use gemm::Parallelism;
+use crate::memory::Scratch;
+use crate::ops::Activation;
 
 /// A matrix in memory, by rows or by columns.
 #[derive(Clone, Copy)]
@@ -39,41 +45,50 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out = a b`, or `out += a b`; `out` by rows.
-pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], add: bool) {
+/// `out = activation(a b + bias)`, with a bias for each column; `out` by rows.
+pub(crate) fn product(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    bias: Option<&[f32]>,
+    activation: Option<Activation>,
+    out: &mut [f32],
+    scratch: &Scratch,
+) {
     assert!(a.columns == b.rows && out.len() == a.rows * b.columns);
     assert!(a.rows * a.columns == a.data.len() && b.rows * b.columns == b.data.len());
     if out.is_empty() {
         return;
     }
-    if a.columns == 0 {
-        if !add {
-            out.fill(0.0);
+    let table = Table::plain(b.columns, scratch);
+    let columns = if b.row_stride == 1 {
+        Columns::Transposed { data: b.data }
+    } else {
+        Columns::Gathered {
+            data: b.data,
+            unit_stride: 0,
+            group_stride: 0,
+            channel_stride: b.row_stride,
+            table: &table,
         }
-        return;
-    }
-    // SAFETY: both matrices lie within their slices, and `out` has the product's size.
-    unsafe {
-        gemm::gemm(
-            a.rows,
-            b.columns,
-            a.columns,
-            out.as_mut_ptr(),
-            1,
-            b.columns as isize,
-            add,
-            a.data.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    };
+    let product = Product {
+        groups: 1,
+        rows: a.rows,
+        channels: a.columns,
+        columns: b.columns,
+        a: Rows {
+            data: a.data,
+            group_stride: 0,
+            row_stride: a.row_stride,
+            channel_stride: a.column_stride,
+            taps: &[0],
+        },
+        b: columns,
+        bias: bias.map_or(Bias::None, Bias::Columns),
+        activation,
+    };
+    product.run(
+        Target { data: out, unit_stride: 0, group_stride: 0, row_stride: b.columns, table: &table },
+        scratch,
+    );
 }

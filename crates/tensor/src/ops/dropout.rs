@@ -1,5 +1,4 @@
-//! Dropout with counter-based random numbers: the mask is a function of seed, offset and position, the same on every
-//! device and for any number of threads.
+//! Dropout: numbers set to zero at random.
 
 use smallvec::smallvec;
 
@@ -12,35 +11,38 @@ use crate::random::{philox, philox_block};
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
+use crate::simd::{Kernel, Simd, dispatch};
 use crate::view::{View, ViewMut};
 
-/// Each number becomes 0 with probability `p`; the others are divided by `1 - p`. The gradient is the same operation
-/// on `dy`.
+/// `y[i] = 0` with probability `p`, else `x[i] / (1 - p)`; in the shape of `x`. N. Srivastava et al., "Dropout", JMLR 15
+/// (2014).
 ///
-/// The number at position `i` is dropped where word `i % 4` of Philox block `(i / 4, offset)` of the key `seed` is
-/// below `p · 2^32`.
+/// Element `i`, counted over the whole tensor, is dropped when word `i % 4` of the Philox block with key `seed` and
+/// counter `offset * 2^64 + i / 4` is below `p * 2^32`: on every device and with any number of threads the same. The
+/// gradient is the same operation on `dy`, so nothing is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// The probability, from 0 to 1.
     pub p: f64,
     /// Which stream of random numbers.
     pub seed: u64,
-    /// Which part of it: one for each dropout of a pass.
+    /// Which part of the stream; a new one for each step and each layer.
     pub offset: u64,
 }
 
 impl Dropout {
-    /// Random words below this drop their number; 2^32 drops all.
+    /// Words below this drop their element: from 0 to 2^32.
     fn threshold(&self) -> u64 {
-        (self.p * 4_294_967_296.0).round() as u64
+        (self.p * (1u64 << 32) as f64).round() as u64
     }
 
     fn counter(&self, block: usize) -> u128 {
         u128::from(self.offset) << 64 | block as u128
     }
 
+    /// What kept numbers are multiplied by.
     fn scale(&self) -> f64 {
-        if self.p < 1.0 { 1.0 / (1.0 - self.p) } else { 0.0 }
+        1.0 / (1.0 - self.p)
     }
 }
 
@@ -58,24 +60,19 @@ impl Op for Dropout {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        for (i, (y, x)) in outputs[0].data.iter_mut().zip(inputs[0].data).enumerate() {
+        for (i, (x, y)) in inputs[0].data.iter().zip(outputs[0].data.iter_mut()).enumerate() {
             let word = philox(self.seed, self.counter(i / 4))[i % 4];
             *y = if u64::from(word) < self.threshold() { 0.0 } else { x * self.scale() };
         }
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
-        const BLOCKS: usize = 8;
-        let (threshold, scale) = (self.threshold(), self.scale() as f32);
         for_each_chunk(outputs[0].data, CHUNK, |start, y| {
-            let x = &inputs[0].data[start..][..y.len()];
-            for (group, (y, x)) in y.chunks_mut(4 * BLOCKS).zip(x.chunks(4 * BLOCKS)).enumerate() {
-                // Eight blocks side by side, so that the compiler can use vectors.
-                let words = philox_block::<BLOCKS>(self.seed, self.counter(start / 4 + group * BLOCKS));
-                for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                    let word = words[i % 4][i / 4];
-                    *y = if u64::from(word) < threshold { 0.0 } else { x * scale };
-                }
+            let x = &inputs[0].data[start..start + y.len()];
+            match u32::try_from(self.threshold()) {
+                Ok(0) => y.copy_from_slice(x),
+                Ok(threshold) => dispatch(Drop { op: *self, threshold, start, x, y }),
+                Err(_) => y.fill(0.0),
             }
         });
     }
@@ -89,18 +86,64 @@ impl Op for Dropout {
     }
 }
 
-register_op!("dropout", || {
-    let mut cases = Vec::new();
-    for p in [0.0, 0.1, 0.5, 1.0] {
-        for shape in [Shape::from([3, 7]), Shape::from([2, 3, 5, 9]), Shape::from([0, 4])] {
-            let op = Dropout { p, seed: 7, offset: 3 };
-            cases.push(Case::new(format!("{shape} p {p}"), op, [CaseInput::distinct(shape)]));
+/// Philox blocks that are drawn together, so that each step of the generator is a few whole vectors.
+const BLOCKS: usize = 16;
+
+struct Drop<'a> {
+    op: Dropout,
+    threshold: u32,
+    /// The element of `x[0]`, a multiple of four.
+    start: usize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for Drop<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        const SPAN: usize = 4 * BLOCKS;
+        let Drop { op, threshold, start, x, y } = self;
+        let scale = op.scale() as f32;
+        let mut factors = [0.0; SPAN];
+        for (k, (x, y)) in x.chunks(SPAN).zip(y.chunks_mut(SPAN)).enumerate() {
+            let first = (start + k * SPAN) / 4;
+            let words = philox_block::<BLOCKS>(op.seed, op.counter(first));
+            for block in 0..BLOCKS {
+                for word in 0..4 {
+                    let kept = words[word][block] >= threshold;
+                    factors[4 * block + word] = if kept { scale } else { 0.0 };
+                }
+            }
+            for ((y, x), factor) in y.iter_mut().zip(x).zip(&factors) {
+                // Not a product: a number that is dropped may be infinite.
+                *y = if *factor > 0.0 { x * factor } else { 0.0 };
+            }
         }
     }
-    let op = Dropout { p: 0.5, seed: u64::MAX, offset: 1 };
-    cases.push(Case::new("many", op, [CaseInput::distinct([CHUNK * 2 + 5])]).without_gradient());
-    cases.push(Case::new("fully connected", op, [CaseInput::uniform([128, 4096])]).timed());
-    cases
+}
+
+register_op!("dropout", || {
+    let case = |name: &str, p, shape: &[usize]| {
+        let shape = Shape::new(shape).expect("a small shape");
+        Case::new(name, Dropout { p, seed: 0x9e37_79b9_7f4a_7c15, offset: 3 }, [CaseInput::uniform(shape)])
+    };
+    let special = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0, f32::MAX, 1.0, 2.0];
+    let special = CaseInput::values([4, 2], &special).expect("eight values");
+    vec![
+        case("a scalar", 0.5, &[]),
+        case("nothing", 0.5, &[0, 3]),
+        case("half", 0.5, &[3, 5]),
+        case("a tenth", 0.1, &[2, 3, 5, 7]),
+        case("nine tenths", 0.9, &[131]),
+        case("none", 0.0, &[3, 7]),
+        case("all", 1.0, &[3, 7]),
+        case("nearly none", 1e-12, &[3, 7]),
+        case("nearly all", 1.0 - 1e-12, &[3, 7]),
+        case("several chunks", 0.3, &[2 * CHUNK + 37]).without_gradient(),
+        Case::new("infinities", Dropout { p: 0.5, seed: 1, offset: u64::MAX }, [special]).without_gradient(),
+        case("AlexNet", 0.5, &[128, 4096]).timed(),
+    ]
 });
 
 #[cfg(test)]
@@ -108,28 +151,46 @@ mod tests {
     use super::*;
     use crate::{Device, Tensor};
 
+    fn on_ones(op: Dropout, count: usize) -> Vec<f32> {
+        let ones = Tensor::from_f32([count], &vec![1.0; count], &Device::Cpu).unwrap();
+        run1(&op, &[&ones]).unwrap().to_f32().unwrap()
+    }
+
     #[test]
-    fn the_share_of_zeros_is_p_and_the_rest_is_scaled() {
-        const N: usize = 1_000_000;
-        let ones = Tensor::full([N], 1.0, &Device::Cpu);
+    fn shares_and_means_are_right_within_five_sigma() {
+        let count = 1_000_000;
         for p in [0.0, 0.1, 0.5, 0.9, 1.0] {
-            let y = run1(&Dropout { p, seed: 1, offset: 2 }, &[&ones]).unwrap().to_f32().unwrap();
-            let zeros = y.iter().filter(|v| **v == 0.0).count() as f64 / N as f64;
-            let sigma = (p * (1.0 - p) / N as f64).sqrt();
-            assert!((zeros - p).abs() <= 5.0 * sigma, "p {p}: {zeros}");
-            assert!(y.iter().all(|&v| v == 0.0 || v == (1.0 / (1.0 - p)) as f32), "p {p}");
+            let y = on_ones(Dropout { p, seed: 42, offset: 7 }, count);
+            let kept = (1.0 / (1.0 - p)) as f32;
+            assert!(y.iter().all(|&v| v == 0.0 || v == kept), "{p}");
+            let zeros = y.iter().filter(|&&v| v == 0.0).count() as f64 / count as f64;
+            let sigma = (p * (1.0 - p) / count as f64).sqrt();
+            assert!((zeros - p).abs() <= 5.0 * sigma, "{p}: {zeros} are zero");
+            let mean = y.iter().map(|&v| f64::from(v)).sum::<f64>() / count as f64;
+            let expected = if p < 1.0 { 1.0 } else { 0.0 };
+            let sigma = if p < 1.0 { (p / (1.0 - p) / count as f64).sqrt() } else { 0.0 };
+            assert!((mean - expected).abs() <= 5.0 * sigma + 1e-7, "{p}: the mean is {mean}");
         }
     }
 
     #[test]
-    fn other_offsets_and_seeds_give_other_masks() {
-        let ones = Tensor::full([1000], 1.0, &Device::Cpu);
-        let mask =
-            |seed, offset| run1(&Dropout { p: 0.5, seed, offset }, &[&ones]).unwrap().to_f32().unwrap();
-        assert_eq!(mask(1, 1), mask(1, 1));
-        assert_ne!(mask(1, 1), mask(1, 2));
-        assert_ne!(mask(1, 1), mask(2, 1));
-        let bad = Dropout { p: f64::NAN, seed: 0, offset: 0 };
-        assert!(run1(&bad, &[&ones]).is_err());
+    fn seed_and_offset_make_different_masks() {
+        let masks =
+            [(1, 1), (1, 2), (2, 1)].map(|(seed, offset)| on_ones(Dropout { p: 0.5, seed, offset }, 400));
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            let equal = masks[a].iter().zip(&masks[b]).filter(|(x, y)| x == y).count();
+            assert!((150..=250).contains(&equal), "{equal} of 400 are equal");
+        }
+        assert_eq!(masks[0], on_ones(Dropout { p: 0.5, seed: 1, offset: 1 }, 400));
+        // A mask does not depend on how many elements come after.
+        assert_eq!(masks[0][..7], on_ones(Dropout { p: 0.5, seed: 1, offset: 1 }, 7));
+    }
+
+    #[test]
+    fn impossible_probabilities_are_errors() {
+        for p in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            let error = Dropout { p, seed: 0, offset: 0 }.infer(&[Shape::from([2])]).unwrap_err();
+            assert!(error.to_string().contains("from 0 to 1"), "{error}");
+        }
     }
 }

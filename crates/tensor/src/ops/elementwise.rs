@@ -173,18 +173,24 @@ register_op!("add_relu", || {
         .collect()
 });
 
+// Inlined into the kernels, always: on its own a function has not the instruction set.
+
+#[inline(always)]
 fn max<R: Real>(a: R, b: R) -> R {
     a.max(b)
 }
 
+#[inline(always)]
 fn exp<R: Real>(x: R) -> R {
     x.exp()
 }
 
+#[inline(always)]
 fn tanh<R: Real>(x: R) -> R {
     x.tanh()
 }
 
+#[inline(always)]
 fn select_gt<R: Real>(a: R, b: R, x: R, y: R) -> R {
     R::select_gt(a, b, x, y)
 }

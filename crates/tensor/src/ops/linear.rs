@@ -72,21 +72,14 @@ impl Op for Linear {
         }
     }
 
-    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         let (out, features) = (inputs[1].shape[0], inputs[1].shape[1]);
         if outputs[0].data.is_empty() {
             return;
         }
         let x = Matrix::rows(inputs[0].data, outputs[0].data.len() / out, features);
-        product(x, Matrix::rows(inputs[1].data, out, features).transposed(), outputs[0].data, false);
-        for y in outputs[0].data.chunks_mut(out) {
-            for (o, v) in y.iter_mut().enumerate() {
-                *v += inputs.get(2).map_or(0.0, |bias| bias.data[o]);
-                if let Some(activation) = self.activation {
-                    *v = activation.apply(f64::from(*v)) as f32;
-                }
-            }
-        }
+        let weight = Matrix::rows(inputs[1].data, out, features).transposed();
+        product(x, weight, inputs.get(2).map(|b| b.data), self.activation, outputs[0].data, scratch);
     }
 
     fn keeps(&self) -> Keeps {

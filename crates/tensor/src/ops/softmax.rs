@@ -7,6 +7,8 @@
 //! log_softmax  y = x - m - ln s         dx = dy - e^y Σ dy
 //! ```
 
+use std::ops::Range;
+
 use smallvec::smallvec;
 
 use super::axis_of;
@@ -231,61 +233,64 @@ struct Columns<'a> {
     count: usize,
 }
 
+impl Columns<'_> {
+    #[inline(always)]
+    fn at(&self, k: usize) -> Range<usize> {
+        k * self.inner + self.start..k * self.inner + self.start + self.count
+    }
+    #[inline(always)]
+    fn a<S: Simd>(&self, k: usize) -> S {
+        S::from_short_slice(&self.a[self.at(k)])
+    }
+    #[inline(always)]
+    fn b<S: Simd>(&self, k: usize) -> S {
+        S::from_short_slice(&self.b[self.at(k)])
+    }
+}
+
 #[inline(always)]
 fn columns<S: Simd>(rule: Rule, c: Columns<'_>, out: &mut [f32]) {
     let len = out.len() / c.inner;
-    let at = |k: usize| k * c.inner + c.start..k * c.inner + c.start + c.count;
-    let a = |k: usize| S::from_short_slice(&c.a[at(k)]);
-    let b = |k: usize| S::from_short_slice(&c.b[at(k)]);
-    let zero = S::splat(0.0);
-    let max = |c: Columns<'_>| {
-        let mut max = S::splat(f32::NEG_INFINITY);
-        for k in 0..len {
-            max = Simd::max(S::from_short_slice(&c.a[at(k)]), max);
-        }
-        max
-    };
+    let mut sum = S::splat(0.0);
     match rule {
-        Rule::Softmax => {
-            let (max, mut sum) = (max(c), zero);
+        Rule::Softmax | Rule::LogSoftmax => {
+            let mut max = S::splat(f32::NEG_INFINITY);
             for k in 0..len {
-                let e = Real::exp(a(k) - max);
+                max = Simd::max(c.a::<S>(k), max);
+            }
+            for k in 0..len {
+                let e = Real::exp(c.a::<S>(k) - max);
                 sum = sum + e;
-                e.to_short_slice(&mut out[at(k)]);
+                e.to_short_slice(&mut out[c.at(k)]);
             }
-            let share = S::splat(1.0) / sum;
-            for k in 0..len {
-                (S::from_short_slice(&out[at(k)]) * share).to_short_slice(&mut out[at(k)]);
-            }
-        }
-        Rule::LogSoftmax => {
-            let (max, mut sum) = (max(c), zero);
-            for k in 0..len {
-                sum = sum + Real::exp(a(k) - max);
+            if let Rule::Softmax = rule {
+                let share = S::splat(1.0) / sum;
+                for k in 0..len {
+                    (S::from_short_slice(&out[c.at(k)]) * share).to_short_slice(&mut out[c.at(k)]);
+                }
+                return;
             }
             let mut sums = [0.0; MOST_LANES];
             sum.to_slice(&mut sums);
             let ln_sum = S::from_slice(&sums.map(|s| f64::from(s).ln() as f32));
             for k in 0..len {
-                (a(k) - max - ln_sum).to_short_slice(&mut out[at(k)]);
+                (c.a::<S>(k) - max - ln_sum).to_short_slice(&mut out[c.at(k)]);
             }
         }
         Rule::SoftmaxGrad => {
-            let mut sum = zero;
             for k in 0..len {
-                sum = a(k).mul_add(b(k), sum);
+                sum = c.a::<S>(k).mul_add(c.b::<S>(k), sum);
             }
             for k in 0..len {
-                (a(k) * (b(k) - sum)).to_short_slice(&mut out[at(k)]);
+                (c.a::<S>(k) * (c.b::<S>(k) - sum)).to_short_slice(&mut out[c.at(k)]);
             }
         }
         Rule::LogSoftmaxGrad => {
-            let mut sum = zero;
             for k in 0..len {
-                sum = sum + b(k);
+                sum = sum + c.b::<S>(k);
             }
             for k in 0..len {
-                (b(k) - Real::exp(a(k)) * sum).to_short_slice(&mut out[at(k)]);
+                (c.b::<S>(k) - Real::exp(c.a::<S>(k)) * sum).to_short_slice(&mut out[c.at(k)]);
             }
         }
     }

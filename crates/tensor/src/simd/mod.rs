@@ -101,6 +101,15 @@ pub(crate) trait Simd:
     /// Lane by lane `x` where `a > b`, else `y`.
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self;
 
+    /// Lane by lane `x` where `a > b` or `a` is not a number, else `y`.
+    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self;
+
+    /// The numbers at even positions of `self` followed by `other`, and those at odd positions.
+    fn deinterleave(self, other: Self) -> (Self, Self);
+
+    /// The inverse of [`Simd::deinterleave`]: lanes of `self` and `other` in turn, in two vectors.
+    fn interleave(self, other: Self) -> (Self, Self);
+
     /// The sum of all lanes, by halves.
     fn sum(self) -> f32;
 
@@ -197,6 +206,17 @@ pub fn instruction_set() -> (&'static str, usize) {
     }
 }
 
+/// [`Simd::TILE_ROWS`] of the vectors that [`dispatch`] chooses.
+pub(crate) fn tile_rows_at_most() -> usize {
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => x86::F32x16::TILE_ROWS,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => x86::F32x8::TILE_ROWS,
+        Level::Portable => portable::F32x8::TILE_ROWS,
+    }
+}
+
 /// Runs `kernel` with the best vectors of this machine.
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
@@ -227,4 +247,59 @@ pub(crate) fn each_level<K: Kernel + Clone>(kernel: &K) -> Vec<K::Output> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone)]
+    struct Shuffles;
+
+    impl Kernel for Shuffles {
+        type Output = ();
+        fn run<S: Simd>(self) {
+            let numbers: Vec<f32> = (0..2 * S::LANES).map(|i| i as f32).collect();
+            let (a, b) = (S::from_slice(&numbers), S::from_slice(&numbers[S::LANES..]));
+            let (even, odd) = a.deinterleave(b);
+            let (low, high) = even.interleave(odd);
+            let lanes = |v: S| {
+                let mut lanes = vec![0.0; S::LANES];
+                v.to_slice(&mut lanes);
+                lanes
+            };
+            assert_eq!(lanes(even), (0..S::LANES).map(|i| (2 * i) as f32).collect::<Vec<_>>());
+            assert_eq!(lanes(odd), (0..S::LANES).map(|i| (2 * i + 1) as f32).collect::<Vec<_>>());
+            assert_eq!([lanes(low), lanes(high)].concat(), numbers);
+        }
+    }
+
+    #[derive(Clone)]
+    struct Selects;
+
+    impl Kernel for Selects {
+        type Output = ();
+        fn run<S: Simd>(self) {
+            let (yes, no) = (S::splat(1.0), S::splat(0.0));
+            let first = |v: S| {
+                let mut lanes = vec![0.0; S::LANES];
+                v.to_slice(&mut lanes);
+                lanes[0] == 1.0
+            };
+            let numbers = [f32::NEG_INFINITY, -1.0, -0.0, 0.0, 2.0, f32::INFINITY, f32::NAN];
+            for a in numbers {
+                for b in numbers {
+                    let (x, y) = (S::splat(a), S::splat(b));
+                    assert_eq!(first(S::select_gt(x, y, yes, no)), a > b, "{a} > {b}");
+                    assert_eq!(first(S::select_gt_or_nan(x, y, yes, no)), a > b || a.is_nan(), "{a} > {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shuffles_and_selects_are_the_same_on_every_level() {
+        each_level(&Shuffles);
+        each_level(&Selects);
+    }
 }

@@ -141,6 +141,21 @@ impl Simd for F32x8 {
         F32x8(std::array::from_fn(|i| if a.0[i] > b.0[i] { x.0[i] } else { y.0[i] }))
     }
     #[inline(always)]
+    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
+        let wins = |a: f32, b: f32| (a > b) | a.is_nan();
+        F32x8(std::array::from_fn(|i| if wins(a.0[i], b.0[i]) { x.0[i] } else { y.0[i] }))
+    }
+    #[inline(always)]
+    fn deinterleave(self, other: Self) -> (Self, Self) {
+        let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (self.0, other.0);
+        (F32x8([a, c, e, g, i, k, m, o]), F32x8([b, d, f, h, j, l, n, p]))
+    }
+    #[inline(always)]
+    fn interleave(self, other: Self) -> (Self, Self) {
+        let ([a, c, e, g, i, k, m, o], [b, d, f, h, j, l, n, p]) = (self.0, other.0);
+        (F32x8([a, b, c, d, e, f, g, h]), F32x8([i, j, k, l, m, n, o, p]))
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         let v = self.0;
         ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))

@@ -188,6 +188,36 @@ impl Simd for F32x8 {
         F32x8(unsafe { _mm256_blendv_ps(y.0, x.0, _mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0)) })
     }
     #[inline(always)]
+    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
+        // SAFETY: see above.
+        F32x8(unsafe {
+            let greater = _mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0);
+            let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a.0, a.0);
+            _mm256_blendv_ps(y.0, x.0, _mm256_or_ps(greater, nan))
+        })
+    }
+    #[inline(always)]
+    fn deinterleave(self, other: Self) -> (Self, Self) {
+        // Within halves first, which leaves pairs in the order 0 2 1 3.
+        // SAFETY: see above.
+        unsafe {
+            let order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v)));
+            let even = _mm256_shuffle_ps::<0b10_00_10_00>(self.0, other.0);
+            let odd = _mm256_shuffle_ps::<0b11_01_11_01>(self.0, other.0);
+            (F32x8(order(even)), F32x8(order(odd)))
+        }
+    }
+    #[inline(always)]
+    fn interleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: see above.
+        unsafe {
+            let low = _mm256_unpacklo_ps(self.0, other.0);
+            let high = _mm256_unpackhi_ps(self.0, other.0);
+            let first = _mm256_permute2f128_ps::<0x20>(low, high);
+            (F32x8(first), F32x8(_mm256_permute2f128_ps::<0x31>(low, high)))
+        }
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: see above.
         unsafe {
@@ -339,6 +369,35 @@ impl Simd for F32x16 {
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
         // SAFETY: see above.
         F32x16(unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a.0, b.0), y.0, x.0) })
+    }
+    #[inline(always)]
+    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
+        // SAFETY: see above.
+        F32x16(unsafe {
+            let greater = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a.0, b.0);
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a.0, a.0);
+            _mm512_mask_blend_ps(greater | nan, y.0, x.0)
+        })
+    }
+    #[inline(always)]
+    fn deinterleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: see above.
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            let pick = |order| F32x16(_mm512_permutex2var_ps(self.0, order, other.0));
+            (pick(even), pick(odd))
+        }
+    }
+    #[inline(always)]
+    fn interleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: see above.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            let pick = |order| F32x16(_mm512_permutex2var_ps(self.0, order, other.0));
+            (pick(low), pick(high))
+        }
     }
     #[inline(always)]
     fn sum(self) -> f32 {

@@ -65,7 +65,7 @@ impl Folder {
         &self.path
     }
 
-    /// The last checkpoint that was written through this value.
+    /// The checkpoint [`Folder::LAST`], if it was written through this value.
     pub fn last_written(&self) -> Option<PathBuf> {
         self.last_written.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -77,7 +77,9 @@ impl Folder {
     pub fn write(&self, name: &str, checkpoint: &Checkpoint) -> Result<PathBuf> {
         let path = self.path.join(name);
         checkpoint.write(&path)?;
-        *self.last_written.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+        if name == Self::LAST {
+            *self.last_written.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+        }
         Ok(path)
     }
 }

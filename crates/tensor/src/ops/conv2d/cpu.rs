@@ -1,25 +1,17 @@
-//! The kernels of the CPU.
+//! The kernels of the CPU: convolutions as products whose columns are gathered from the pictures.
+
+mod weight_grad;
 
 use rayon::prelude::*;
 
+pub(super) use weight_grad::weight_grad;
+
 use super::Problem;
-use crate::cpu::{Matrix, product};
-use crate::memory::Scratch;
+use crate::cpu::{Bias, Columns, Grid, Product, Rows, Table, Tap, Target};
+use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-
-/// Into how many parts the batch is split for the gradient of the weight, at most.
-const BATCH_PARTS: usize = 8;
-
-impl Problem {
-    /// Rows of the unfolded picture: one for each weight of an output channel.
-    fn depth(&self) -> usize {
-        self.cg * self.kh * self.kw
-    }
-
-    fn pixels(&self) -> usize {
-        self.oh * self.ow
-    }
-}
+use crate::parallel::{CHUNK, for_each_chunk};
+use crate::simd::{Kernel, Simd, dispatch};
 
 pub(super) fn forward(
     p: &Problem,
@@ -30,96 +22,275 @@ pub(super) fn forward(
     y: &mut [f32],
     scratch: &Scratch,
 ) {
-    let (depth, pixels) = (p.depth(), p.pixels());
-    y.par_chunks_mut((p.og * pixels).max(1)).enumerate().for_each(|(i, y)| {
-        let g = i % p.groups;
-        let mut columns = scratch.take(depth * pixels);
-        unfold(p, &x[i * p.cg * p.h * p.w..], &mut columns);
-        let weight = &weight[g * p.og * depth..][..p.og * depth];
-        product(Matrix::rows(weight, p.og, depth), Matrix::rows(&columns, depth, pixels), y, false);
-        for (o, y) in y.chunks_mut(pixels).enumerate() {
-            let bias = bias.map_or(0.0, |b| b[g * p.og + o]);
-            match activation {
-                None => y.iter_mut().for_each(|v| *v += bias),
-                Some(a) => y.iter_mut().for_each(|v| *v = a.apply(f64::from(*v + bias)) as f32),
-            }
-        }
-    });
+    if y.is_empty() {
+        return;
+    }
+    let split;
+    let x = if p.stride[1] > 1 {
+        split = split_phases(p, x, scratch);
+        &split[..]
+    } else {
+        x
+    };
+    let pictures = unit_pictures(p.n, p.pixels());
+    let table = Table::new(p.source_grid(pictures), p.source_taps(), scratch);
+    let out = Table::new(p.output_grid(pictures), std::iter::once(whole_rows(p.ow)), scratch);
+    let taps: Taps = (0..p.kh * p.kw).map(|t| p.tap(t / p.kw, t % p.kw)).collect();
+    let product = Product {
+        groups: p.groups,
+        rows: p.og,
+        channels: p.cg,
+        columns: p.n * p.pixels(),
+        a: Rows {
+            data: weight,
+            group_stride: p.og * p.depth(),
+            row_stride: p.depth(),
+            channel_stride: p.kh * p.kw,
+            taps: &taps,
+        },
+        b: Columns::Gathered {
+            data: x,
+            unit_stride: pictures * p.groups * p.cg * p.h * p.w,
+            group_stride: p.cg * p.h * p.w,
+            channel_stride: p.h * p.w,
+            table: &table,
+        },
+        bias: bias.map_or(Bias::None, Bias::Rows),
+        activation,
+    };
+    let target = Target {
+        data: y,
+        unit_stride: pictures * p.groups * p.og * p.pixels(),
+        group_stride: p.og * p.pixels(),
+        row_stride: p.pixels(),
+        table: &out,
+    };
+    product.run(target, scratch);
 }
 
+/// Where the picture's gradient has row `r` with `r % stride == phase`, only every `stride`-th tap hits an output row: each
+/// of the phases is a small convolution of `dy`, without a stride.
 pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
-    let (depth, pixels) = (p.depth(), p.pixels());
-    dx.par_chunks_mut((p.cg * p.h * p.w).max(1)).enumerate().for_each(|(i, dx)| {
-        let g = i % p.groups;
-        let mut columns = scratch.take(depth * pixels);
-        let weight = &weight[g * p.og * depth..][..p.og * depth];
-        let dy = &dy[i * p.og * pixels..][..p.og * pixels];
-        product(
-            Matrix::rows(weight, p.og, depth).transposed(),
-            Matrix::rows(dy, p.og, pixels),
-            &mut columns,
-            false,
-        );
-        dx.fill(0.0);
-        fold(p, &columns, dx);
-    });
-}
-
-pub(super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
-    let (depth, pixels) = (p.depth(), p.pixels());
-    let each = p.n.div_ceil(BATCH_PARTS).max(1);
-    let mut parts = scratch.take(p.n.div_ceil(each) * dw.len());
-    parts.par_chunks_mut(dw.len()).enumerate().for_each(|(part, sum)| {
-        sum.fill(0.0);
-        let mut columns = scratch.take(depth * pixels);
-        for n in part * each..((part + 1) * each).min(p.n) {
-            for (g, sum) in sum.chunks_mut(p.og * depth).enumerate() {
-                let i = n * p.groups + g;
-                unfold(p, &x[i * p.cg * p.h * p.w..], &mut columns);
-                let dy = Matrix::rows(&dy[i * p.og * pixels..][..p.og * pixels], p.og, pixels);
-                product(dy, Matrix::rows(&columns, depth, pixels).transposed(), sum, true);
-            }
+    if dx.is_empty() {
+        return;
+    }
+    for phase in 0..p.stride[0] * p.stride[1] {
+        let phase = [phase / p.stride[1], phase % p.stride[1]];
+        if phase[0] < p.h && phase[1] < p.w {
+            input_grad_phase(p, phase, dy, weight, dx, scratch);
         }
-    });
-    dw.fill(0.0);
-    for part in parts.chunks(dw.len()) {
-        dw.iter_mut().zip(part).for_each(|(d, p)| *d += p);
+    }
+    if p.stride[1] > 1 {
+        let rows = (CHUNK / p.w).max(1);
+        for_each_chunk(dx, rows * p.w, |_, rows| {
+            dispatch(Phases { rows, width: p.w, stride: p.stride[1], join: true, line: scratch.take(p.w) });
+        });
     }
 }
 
-/// `columns[(i, tap), pixel] = x[i, source of the tap at the pixel]`, zeros outside.
-fn unfold(p: &Problem, x: &[f32], columns: &mut [f32]) {
-    for_each_row(p, |row, i, kr, kc| {
-        let columns = &mut columns[row * p.pixels()..][..p.pixels()];
-        for (r, line) in columns.chunks_mut(p.ow).enumerate() {
-            for (c, to) in line.iter_mut().enumerate() {
-                *to = p.source(r, c, kr, kc).map_or(0.0, |(y, z)| x[(i * p.h + y) * p.w + z]);
+fn input_grad_phase(
+    p: &Problem,
+    phase: [usize; 2],
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+    scratch: &Scratch,
+) {
+    let [rows, columns] = [(p.h - phase[0]).div_ceil(p.stride[0]), (p.w - phase[1]).div_ceil(p.stride[1])];
+    let shift = |axis: usize, tap: usize| {
+        let at = (phase[axis] + p.padding[axis]) as isize - (tap * p.dilation[axis]) as isize;
+        (at.rem_euclid(p.stride[axis] as isize) == 0).then(|| at.div_euclid(p.stride[axis] as isize))
+    };
+    let mut taps = Taps::new();
+    let mut moves = smallvec::SmallVec::<[Tap; 64]>::new();
+    for kr in 0..p.kh {
+        for kc in 0..p.kw {
+            if let (Some(row), Some(column)) = (shift(0, kr), shift(1, kc)) {
+                taps.push(p.tap(kr, kc));
+                moves.push(Tap { row, row_step: 1, column, column_base: 0, column_count: p.ow });
             }
         }
-    });
+    }
+    let pictures = unit_pictures(p.n, rows * columns);
+    let grid = Grid {
+        pictures,
+        picture_stride: p.groups * p.og * p.pixels(),
+        rows,
+        columns,
+        memory_rows: p.oh,
+        row_stride: p.ow,
+    };
+    let table = Table::new(grid, moves.iter().copied(), scratch);
+    let out_grid =
+        Grid { picture_stride: p.groups * p.cg * p.h * p.w, memory_rows: p.h, row_stride: p.w, ..grid };
+    let (column_base, column_count) = p.phase(phase[1]);
+    let tap = Tap { row: phase[0] as isize, row_step: p.stride[0], column: 0, column_base, column_count };
+    let out = Table::new(out_grid, std::iter::once(tap), scratch);
+    let channels = if taps.is_empty() { 0 } else { p.og };
+    if taps.is_empty() {
+        taps.push(0);
+    }
+    let product = Product {
+        groups: p.groups,
+        rows: p.cg,
+        channels,
+        columns: p.n * rows * columns,
+        a: Rows {
+            data: weight,
+            group_stride: p.og * p.depth(),
+            row_stride: p.kh * p.kw,
+            channel_stride: p.depth(),
+            taps: &taps,
+        },
+        b: Columns::Gathered {
+            data: dy,
+            unit_stride: pictures * p.groups * p.og * p.pixels(),
+            group_stride: p.og * p.pixels(),
+            channel_stride: p.pixels(),
+            table: &table,
+        },
+        bias: Bias::None,
+        activation: None,
+    };
+    let target = Target {
+        data: dx,
+        unit_stride: pictures * p.groups * p.cg * p.h * p.w,
+        group_stride: p.cg * p.h * p.w,
+        row_stride: p.h * p.w,
+        table: &out,
+    };
+    product.run(target, scratch);
 }
 
-/// The transpose of [`unfold`]: adds every element of `columns` to the pixel that it came from.
-fn fold(p: &Problem, columns: &[f32], dx: &mut [f32]) {
-    for_each_row(p, |row, i, kr, kc| {
-        let columns = &columns[row * p.pixels()..][..p.pixels()];
-        for (r, line) in columns.chunks(p.ow).enumerate() {
-            for (c, from) in line.iter().enumerate() {
-                if let Some((y, z)) = p.source(r, c, kr, kc) {
-                    dx[(i * p.h + y) * p.w + z] += from;
-                }
-            }
+type Taps = smallvec::SmallVec<[usize; 64]>;
+
+impl Problem {
+    /// Weights of an output channel.
+    fn depth(&self) -> usize {
+        self.cg * self.kh * self.kw
+    }
+
+    fn pixels(&self) -> usize {
+        self.oh * self.ow
+    }
+
+    /// Columns of the picture that are at `phase` modulo the stride: with a stride, rows are stored phase by phase. The
+    /// first one's place, and how many there are.
+    fn phase(&self, phase: usize) -> (usize, usize) {
+        let count = |phase: usize| self.w.saturating_sub(phase).div_ceil(self.stride[1]);
+        ((0..phase).map(count).sum(), count(phase))
+    }
+
+    fn source_grid(&self, pictures: usize) -> Grid {
+        Grid {
+            pictures,
+            picture_stride: self.groups * self.cg * self.h * self.w,
+            rows: self.oh,
+            columns: self.ow,
+            memory_rows: self.h,
+            row_stride: self.w,
         }
-    });
+    }
+
+    fn source_taps(&self) -> impl ExactSizeIterator<Item = Tap> + Clone + '_ {
+        (0..self.kh * self.kw).map(|t| {
+            let column = (t % self.kw * self.dilation[1]) as isize - self.padding[1] as isize;
+            let stride = self.stride[1] as isize;
+            let (column_base, column_count) = self.phase(column.rem_euclid(stride) as usize);
+            Tap {
+                row: (t / self.kw * self.dilation[0]) as isize - self.padding[0] as isize,
+                row_step: self.stride[0],
+                column: column.div_euclid(stride),
+                column_base,
+                column_count,
+            }
+        })
+    }
+
+    fn output_grid(&self, pictures: usize) -> Grid {
+        Grid {
+            pictures,
+            picture_stride: self.groups * self.og * self.pixels(),
+            rows: self.oh,
+            columns: self.ow,
+            memory_rows: self.oh,
+            row_stride: self.ow,
+        }
+    }
 }
 
-/// Rows of the unfolded picture are in the order of the weights, also where the kernel is flipped.
-fn for_each_row(p: &Problem, mut row: impl FnMut(usize, usize, usize, usize)) {
-    for i in 0..p.cg {
-        for kr in 0..p.kh {
-            for kc in 0..p.kw {
-                row(i * p.kh * p.kw + p.tap(kr, kc), i, kr, kc);
+fn whole_rows(columns: usize) -> Tap {
+    Tap { row: 0, row_step: 1, column: 0, column_base: 0, column_count: columns }
+}
+
+/// How many pictures share a unit, so that few lanes of its panels (of 32 columns) are left over.
+fn unit_pictures(n: usize, pixels: usize) -> usize {
+    if pixels >= 1024 {
+        return 1;
+    }
+    let panels = |g: usize| (n / g) * (g * pixels).div_ceil(32) + (n % g * pixels).div_ceil(32);
+    let fits = |g: &usize| g * pixels <= 2048 || *g == 1;
+    let enough = (256usize.div_ceil(pixels.max(1))).min(n).max(1);
+    (1..=n.max(1))
+        .filter(fits)
+        .filter(|g| *g >= enough || g * pixels >= 1024)
+        .min_by_key(|&g| (panels(g), g))
+        .unwrap_or(1)
+}
+
+/// The rows of the pictures stored phase by phase.
+fn split_phases(p: &Problem, x: &[f32], scratch: &Scratch) -> Buffer {
+    let mut split = scratch.take(x.len());
+    let rows = (CHUNK / p.w).max(1);
+    let each = rows * p.w;
+    split.par_chunks_mut(each).zip(x.par_chunks(each)).for_each(|(to, from)| {
+        to.copy_from_slice(from);
+        dispatch(Phases { rows: to, width: p.w, stride: p.stride[1], join: false, line: scratch.take(p.w) });
+    });
+    split
+}
+
+/// Sorts rows by phase (columns 0, s, 2 s, .., 1, s + 1, ..), or back.
+struct Phases<'a> {
+    rows: &'a mut [f32],
+    width: usize,
+    stride: usize,
+    join: bool,
+    line: Buffer,
+}
+
+impl Kernel for Phases<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self) {
+        for row in self.rows.chunks_exact_mut(self.width) {
+            self.line.copy_from_slice(row);
+            if self.stride == 2 {
+                phases(row, &self.line, 2, self.join);
+            } else {
+                phases(row, &self.line, self.stride, self.join);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn phases(row: &mut [f32], line: &[f32], stride: usize, join: bool) {
+    let mut base = 0;
+    for phase in 0..stride.min(line.len()) {
+        let count = (line.len() - phase).div_ceil(stride);
+        if join {
+            row[phase..]
+                .iter_mut()
+                .step_by(stride)
+                .zip(&line[base..base + count])
+                .for_each(|(to, from)| *to = *from);
+        } else {
+            row[base..base + count]
+                .iter_mut()
+                .zip(line[phase..].iter().step_by(stride))
+                .for_each(|(to, from)| *to = *from);
+        }
+        base += count;
     }
 }

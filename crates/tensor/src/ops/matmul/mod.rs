@@ -67,9 +67,10 @@ impl Op for MatMul {
         }
     }
 
-    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         let [a, b] = [0, 1].map(|i| Matrix::rows(inputs[i].data, inputs[i].shape[0], inputs[i].shape[1]));
-        product(a.transposed_if(self.transpose_a), b.transposed_if(self.transpose_b), outputs[0].data, false);
+        let (a, b) = (a.transposed_if(self.transpose_a), b.transposed_if(self.transpose_b));
+        product(a, b, None, None, outputs[0].data, scratch);
     }
 
     fn keeps(&self) -> Keeps {

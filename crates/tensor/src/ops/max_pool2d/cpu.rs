@@ -1,18 +1,21 @@
 //! The kernels of the CPU.
 //!
-//! A task does some whole planes. In a plane, a block of `N` neighbouring outputs of one row is kept in registers while
-//! the window's elements go by:
+//! A task does some whole planes. In a plane, a vector of neighbouring outputs of one row stays in registers while the
+//! window's elements go by:
 //!
 //! ```text
-//! outputs   r: [s s+1 … s+N-1]            best[l], at[l]
-//! pixels    row(u): x[first + v * dilation + l * stride],  l = 0 … N-1     for each (u, v) of the window
+//! outputs   r: [s  s+1  …]               best, at: one lane each
+//! pixels    row(u): x[first + v * dilation + lane * stride]     for each (u, v) of the window
 //! ```
 //!
-//! Windows that reach beyond the left or right edge are done one by one.
+//! With a stride of 2, two vectors of pixels are split into the even and the odd ones, which serve two `v` at once.
+//! Lanes beyond the row see pixels that do not matter, and are not stored. Windows that reach beyond the left or right
+//! edge, and all with a larger stride, are done one by one.
 
 use rayon::prelude::*;
 
 use super::super::window::Axis;
+use super::LARGEST_PLANE;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::simd::{Kernel, Simd, dispatch};
 
@@ -23,13 +26,13 @@ pub(super) fn forward(axes: [Axis; 2], x: &[f32], y: &mut [f32], indices: Option
     let planes = planes_per_task(from);
     match indices {
         None => for_each_chunk(y, planes * to, |start, y| {
-            let x = &x[start / to * from..][..y.len() / to * from];
+            let x = &x[start / to * from..];
             dispatch(Forward::<false> { axes, x, y, indices: &mut [] });
         }),
         Some(indices) => {
             let tasks = y.par_chunks_mut(planes * to).zip(indices.par_chunks_mut(planes * to));
             tasks.enumerate().for_each(|(i, (y, indices))| {
-                let x = &x[i * planes * from..][..y.len() / to * from];
+                let x = &x[i * planes * from..];
                 dispatch(Forward::<true> { axes, x, y, indices });
             });
         }
@@ -63,6 +66,7 @@ fn planes_per_task(pixels: usize) -> usize {
 
 struct Forward<'a, const INDICES: bool> {
     axes: [Axis; 2],
+    /// The planes of `y`, and whatever follows them.
     x: &'a [f32],
     y: &'a mut [f32],
     indices: &'a mut [f32],
@@ -71,30 +75,29 @@ struct Forward<'a, const INDICES: bool> {
 impl<const INDICES: bool> Kernel for Forward<'_, INDICES> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
-        let [rows, columns] = self.axes;
-        let square = rows.kernel == columns.kernel && columns.dilation == 1;
-        match (columns.kernel, columns.stride) {
-            (2, 2) if square => self.planes::<2, 2>(),
-            (3, 2) if square => self.planes::<3, 2>(),
-            (3, 1) if square => self.planes::<3, 1>(),
-            (_, 1) => self.planes::<0, 1>(),
-            (_, 2) => self.planes::<0, 2>(),
-            _ => self.planes::<0, 0>(),
+    fn run<V: Simd>(self) {
+        let columns = self.axes[1];
+        match (columns.kernel, columns.stride, columns.dilation) {
+            (2, 2, 1) => self.planes::<V, 2, 2>(),
+            (3, 2, 1) => self.planes::<V, 3, 2>(),
+            (3, 1, 1) => self.planes::<V, 3, 1>(),
+            (_, 1, _) => self.planes::<V, 0, 1>(),
+            (_, 2, _) => self.planes::<V, 0, 2>(),
+            _ => self.planes::<V, 0, 0>(),
         }
     }
 }
 
 impl<const INDICES: bool> Forward<'_, INDICES> {
-    /// `K` is the size of a square window without dilation, `S` the stride along the columns; 0 stands for any.
+    /// `K` is the width of a window without dilation, `S` the stride along the columns; 0 stands for any.
     #[inline(always)]
-    fn planes<const K: usize, const S: usize>(self) {
+    fn planes<V: Simd, const K: usize, const S: usize>(self) {
         let [rows, columns] = self.axes;
         let (from, to) = (rows.input * columns.input, rows.output * columns.output);
         let mut indices = self.indices.chunks_exact_mut(to);
-        for (x, y) in self.x.chunks_exact(from).zip(self.y.chunks_exact_mut(to)) {
-            let plane = Plane::<K, S, INDICES> { rows, columns, x };
-            plane.run(y, indices.next().unwrap_or_default());
+        for (p, y) in self.y.chunks_exact_mut(to).enumerate() {
+            let plane = Plane::<K, S, INDICES> { rows, columns, x: &self.x[p * from..] };
+            plane.run::<V>(y, indices.next().unwrap_or_default());
         }
     }
 }
@@ -102,14 +105,31 @@ impl<const INDICES: bool> Forward<'_, INDICES> {
 struct Plane<'a, const K: usize, const S: usize, const INDICES: bool> {
     rows: Axis,
     columns: Axis,
+    /// The plane, and whatever follows it.
     x: &'a [f32],
+}
+
+/// The best numbers so far of a vector of outputs, and where they were seen, less the lane's own distance.
+struct Best<V> {
+    value: V,
+    at: V,
+}
+
+impl<V: Simd> Best<V> {
+    #[inline(always)]
+    fn see<const INDICES: bool>(&mut self, value: V, at: usize) {
+        if INDICES {
+            self.at = V::select_gt_or_nan(value, self.value, V::splat(at as f32), self.at);
+        }
+        self.value = V::select_gt_or_nan(value, self.value, value, self.value);
+    }
 }
 
 impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICES> {
     #[inline(always)]
-    fn run(&self, y: &mut [f32], indices: &mut [f32]) {
+    fn run<V: Simd>(&self, y: &mut [f32], indices: &mut [f32]) {
         let width = self.columns.output;
-        let inside = self.columns.inside();
+        let inside = if S == 0 { 0..0 } else { self.columns.inside() };
         let mut indices = indices.chunks_exact_mut(width);
         for (r, y) in y.chunks_exact_mut(width).enumerate() {
             let indices = indices.next().unwrap_or_default();
@@ -117,59 +137,67 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
                 self.edge(r, s, y, indices);
             }
             let mut s = inside.start;
-            while s + 16 <= inside.end {
-                self.block::<16>(r, s, y, indices);
-                s += 16;
-            }
-            if s + 8 <= inside.end {
-                self.block::<8>(r, s, y, indices);
-                s += 8;
-            }
-            if s + 4 <= inside.end {
-                self.block::<4>(r, s, y, indices);
-                s += 4;
-            }
             while s < inside.end {
-                self.block::<1>(r, s, y, indices);
-                s += 1;
+                // Rather some outputs twice than a vector that is not full.
+                if s + V::LANES > inside.end && inside.len() >= V::LANES {
+                    s = inside.end - V::LANES;
+                }
+                let count = V::LANES.min(inside.end - s);
+                let best = self.vector::<V>(r, s);
+                best.value.to_short_slice(&mut y[s..s + count]);
+                if INDICES {
+                    const LANES: [f32; 16] =
+                        [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+                    let distance = V::from_slice(&LANES) * V::splat(S as f32);
+                    (best.at + distance).to_short_slice(&mut indices[s..s + count]);
+                }
+                s += count;
             }
         }
     }
 
-    /// Outputs `s` to `s + N` of row `r`, whose windows do not reach beyond the edges left and right.
+    /// Outputs of row `r` from `s` on, whose windows do not reach beyond the edges left and right.
     #[inline(always)]
-    fn block<const N: usize>(&self, r: usize, s: usize, y: &mut [f32], indices: &mut [f32]) {
-        let (kernel, stride, dilation) = (
-            if K == 0 { self.columns.kernel } else { K },
-            if S == 0 { self.columns.stride } else { S },
-            if K == 0 { self.columns.dilation } else { 1 },
-        );
+    fn vector<V: Simd>(&self, r: usize, s: usize) -> Best<V> {
         let taps = self.rows.taps(r);
-        let column = s * stride - self.columns.padding;
-        let mut best = [f32::NEG_INFINITY; N];
-        let mut at = [(self.rows.pixel(r, taps.start) * self.columns.input + column) as f32; N];
+        let column = s * S - self.columns.padding;
+        let start = |u| self.rows.pixel(r, u) * self.columns.input + column;
+        let mut best = Best { value: V::splat(f32::NEG_INFINITY), at: V::splat(start(taps.start) as f32) };
         for u in taps {
-            let start = self.rows.pixel(r, u) * self.columns.input + column;
-            for v in 0..kernel {
-                let start = start + v * dilation;
-                let from = &self.x[start..start + (N - 1) * stride + 1];
-                let here = start as f32;
-                for l in 0..N {
-                    let value = from[l * stride];
-                    let wins = value > best[l] || value.is_nan();
-                    best[l] = if wins { value } else { best[l] };
-                    if INDICES {
-                        at[l] = if wins { here } else { at[l] };
+            let start = start(u);
+            match (K, S) {
+                (2 | 3, 2) => {
+                    let (even, odd) = self.pairs::<V>(start);
+                    best.see::<INDICES>(even, start);
+                    best.see::<INDICES>(odd, start + 1);
+                    if K == 3 {
+                        best.see::<INDICES>(self.pairs::<V>(start + 2).0, start + 2);
+                    }
+                }
+                _ => {
+                    let (kernel, dilation) =
+                        if K == 0 { (self.columns.kernel, self.columns.dilation) } else { (K, 1) };
+                    for v in 0..kernel {
+                        let at = start + v * dilation;
+                        let value = if S == 2 { self.pairs::<V>(at).0 } else { self.pixels(at) };
+                        best.see::<INDICES>(value, at);
                     }
                 }
             }
         }
-        y[s..s + N].copy_from_slice(&best);
-        if INDICES {
-            for (l, index) in indices[s..s + N].iter_mut().enumerate() {
-                *index = at[l] + (l * stride) as f32;
-            }
-        }
+        best
+    }
+
+    /// Pixels from `at` on; zeros behind the last of all.
+    #[inline(always)]
+    fn pixels<V: Simd>(&self, at: usize) -> V {
+        V::from_short_slice(&self.x[at.min(self.x.len())..])
+    }
+
+    /// Every other pixel from `at` on, and those between them.
+    #[inline(always)]
+    fn pairs<V: Simd>(&self, at: usize) -> (V, V) {
+        self.pixels::<V>(at).deinterleave(self.pixels(at + V::LANES))
     }
 
     /// One output, whose window may reach beyond any edge.
@@ -206,12 +234,16 @@ struct Backward<'a> {
 impl Kernel for Backward<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
-        let [from, to] = [self.output_size, self.input_size].map(|[h, w]| h * w);
+    fn run<V: Simd>(self) {
+        let ([oh, ow], [h, w]) = (self.output_size, self.input_size);
+        let (from, to) = (oh * ow, h * w);
+        let cells = from > 0 && to <= LARGEST_PLANE && [h / 2, w / 2] == [oh, ow];
         for (p, dx) in self.dx.chunks_exact_mut(to).enumerate() {
             let part = p * from..(p + 1) * from;
             let (dy, indices) = (&self.dy[part.clone()], &self.indices[part]);
-            scatter(dy, indices, dx);
+            if !(cells && fill_cells::<V>([ow, w], dy, indices, dx)) {
+                scatter(dy, indices, dx);
+            }
         }
     }
 }
@@ -220,11 +252,66 @@ impl Kernel for Backward<'_> {
 #[inline(always)]
 fn scatter(dy: &[f32], indices: &[f32], dx: &mut [f32]) {
     dx.fill(0.0);
+    let end = dx.len() as f32;
     for (d, &at) in dy.iter().zip(indices) {
-        if at >= 0.0
-            && let Some(x) = dx.get_mut(at as usize)
-        {
-            *x += d;
+        if at >= 0.0 && at < end {
+            // SAFETY: a number from 0 to the length of a slice, which is far below 2^63.
+            let at: usize = unsafe { at.to_int_unchecked() };
+            if let Some(x) = dx.get_mut(at) {
+                *x += d;
+            }
         }
+    }
+}
+
+/// Windows of 2 x 2 that do not overlap: each gradient goes to one pixel of its own cell of four, so that each pixel is
+/// written once. Gives `false`, and leaves `dx` unfinished, when an index points out of its cell.
+///
+/// ```text
+/// output (r, s)  ->  row 2r:      2s  2s+1      offset from the first:  0  1
+///                    row 2r + 1:  2s  2s+1                              w  w+1
+/// ```
+#[inline(always)]
+fn fill_cells<V: Simd>([ow, w]: [usize; 2], dy: &[f32], indices: &[f32], dx: &mut [f32]) -> bool {
+    const TWICE: [f32; 16] = [0., 2., 4., 6., 8., 10., 12., 14., 16., 18., 20., 22., 24., 26., 28., 30.];
+    let (zero, one, half) = (V::splat(0.0), V::splat(1.0), V::splat(0.5));
+    let mut expected = 0;
+    let mut found = zero;
+    let mut both_rows = dx.chunks_exact_mut(2 * w);
+    let rows = dy.chunks_exact(ow).zip(indices.chunks_exact(ow)).zip(&mut both_rows);
+    for (r, ((dy, indices), dx)) in rows.enumerate() {
+        let (upper, lower) = dx.split_at_mut(w);
+        let mut s = 0;
+        while s < ow {
+            if s + V::LANES > ow && ow >= V::LANES {
+                s = ow - V::LANES;
+            }
+            let count = V::LANES.min(ow - s);
+            let gradient = V::from_short_slice(&dy[s..s + count]);
+            let first = V::from_slice(&TWICE) + V::splat((2 * (r * w + s)) as f32);
+            let offset = V::from_short_slice(&indices[s..s + count]) - first;
+            let mut take = |here: usize| {
+                let distance = (offset - V::splat(here as f32)).abs();
+                found = found + V::select_gt(half, distance, one, zero);
+                V::select_gt(half, distance, gradient, zero)
+            };
+            let (a, b, c, d) = (take(0), take(1), take(w), take(w + 1));
+            store_pairs(a.interleave(b), &mut upper[2 * s..2 * (s + count)]);
+            store_pairs(c.interleave(d), &mut lower[2 * s..2 * (s + count)]);
+            expected += count;
+            s += count;
+        }
+        upper[2 * ow..].fill(0.0);
+        lower[2 * ow..].fill(0.0);
+    }
+    both_rows.into_remainder().fill(0.0);
+    found.sum() == expected as f32
+}
+
+#[inline(always)]
+fn store_pairs<V: Simd>((low, high): (V, V), to: &mut [f32]) {
+    low.to_short_slice(to);
+    if let Some(rest) = to.get_mut(V::LANES..) {
+        high.to_short_slice(rest);
     }
 }

@@ -1,0 +1,74 @@
+//! The innermost loop of all products, on tiles that stay in registers.
+//!
+//! ```text
+//!              b: two vectors of columns per step
+//!             +--------+--------+
+//!   a: rows   | c[0]   | c[0]   |   c[i] += a[i] * b, for `depth` steps
+//!   numbers   | c[1]   | c[1]   |
+//!   per step  | ..     | ..     |
+//!             +--------+--------+
+//! ```
+
+use crate::simd::Simd;
+
+/// The rows of tile `i` when `rows` rows are split as evenly as possible into tiles of at most `most`.
+pub(super) fn tile_rows(rows: usize, most: usize, i: usize) -> std::ops::Range<usize> {
+    let count = rows.div_ceil(most).max(1);
+    rows * i / count..rows * (i + 1) / count
+}
+
+/// `c[i, ..] = sum over k of a[k, i] * b[k, ..]`, added to `c` if so: `a [depth, rows]`, `b [depth, 2 * LANES]`,
+/// `c [rows, 2 * LANES]`.
+///
+/// # Safety
+/// All three must be valid in these sizes, and `rows` at most [`Simd::TILE_ROWS`].
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd>(
+    rows: usize,
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    add: bool,
+) {
+    macro_rules! by_rows {
+        ($($n:literal)*) => {
+            match rows {
+                // SAFETY: the caller's promise.
+                $($n if $n <= S::TILE_ROWS => unsafe { fixed::<S, $n>(depth, a, b, c, add) },)*
+                _ => unreachable!("a tile of {rows} rows"),
+            }
+        };
+    }
+    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+}
+
+#[inline(always)]
+unsafe fn fixed<S: Simd, const ROWS: usize>(
+    depth: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+    c: *mut f32,
+    add: bool,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[S::splat(0.0); 2]; ROWS];
+        for _ in 0..depth {
+            let columns = [S::load(b), S::load(b.add(S::LANES))];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let row = S::splat(*a.add(i));
+                sums[0] = row.mul_add(columns[0], sums[0]);
+                sums[1] = row.mul_add(columns[1], sums[1]);
+            }
+            a = a.add(ROWS);
+            b = b.add(2 * S::LANES);
+        }
+        for (i, sums) in sums.into_iter().enumerate() {
+            for (half, sum) in sums.into_iter().enumerate() {
+                let to = c.add((2 * i + half) * S::LANES);
+                if add { (S::load(to) + sum).store(to) } else { sum.store(to) }
+            }
+        }
+    }
+}
