@@ -56,14 +56,11 @@ macro_rules! adam {
                 if self.amsgrad { 4 } else { 3 }
             }
 
-            fn corrections(&self) -> [f64; 2] {
-                self.betas.map(|beta| 1.0 - beta.powf(self.step as f64))
-            }
-
             #[inline(always)]
-            fn step<R: Real>(&self, corrections: [f64; 2], grad: R, [param, first, second, largest]: [R; 4]) -> [R; 4] {
+            fn step<R: Real>(&self, grad: R, [param, first, second, largest]: [R; 4]) -> [R; 4] {
                 let c = R::constant;
                 let [beta1, beta2] = self.betas;
+                let corrections = self.betas.map(|beta| 1.0 - beta.powf(self.step as f64));
                 let mut g = if self.maximize { -grad } else { grad };
                 let mut param = param;
                 if self.weight_decay != 0.0 {

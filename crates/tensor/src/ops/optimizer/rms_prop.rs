@@ -72,12 +72,7 @@ impl Rule for RmsPropStep {
     }
 
     #[inline(always)]
-    fn step<R: Real>(
-        &self,
-        _corrections: [f64; 2],
-        grad: R,
-        [param, square, third, fourth]: [R; 4],
-    ) -> [R; 4] {
+    fn step<R: Real>(&self, grad: R, [param, square, third, fourth]: [R; 4]) -> [R; 4] {
         let c = R::constant;
         let has_momentum = self.momentum != 0.0;
         let (buffer, mean) = if has_momentum { (third, fourth) } else { (c(0.0), third) };

@@ -72,7 +72,7 @@ impl Rule for SgdStep {
     }
 
     #[inline(always)]
-    fn step<R: Real>(&self, _corrections: [f64; 2], grad: R, [param, buffer, ..]: [R; 4]) -> [R; 4] {
+    fn step<R: Real>(&self, grad: R, [param, buffer, ..]: [R; 4]) -> [R; 4] {
         let c = R::constant;
         let mut g = if self.maximize { -grad } else { grad };
         if self.weight_decay != 0.0 {
