@@ -189,11 +189,13 @@ impl<E: Expression<2>> Kernel for Rows<'_, E> {
             let starts = self.walk.starts(self.first_row + r);
             let mut i = 0;
             while i < inner {
-                let args = std::array::from_fn(|k| {
+                let mut args = [S::splat(0.0); 2];
+                for (k, arg) in args.iter_mut().enumerate() {
                     let from = &self.inputs[k][starts[k]..];
                     // Along the innermost axis an array either repeats one number or lies contiguous.
-                    if steps[k] == 0 { S::splat(from[0]) } else { S::from_short_slice(&from[i..inner]) }
-                });
+                    *arg =
+                        if steps[k] == 0 { S::splat(from[0]) } else { S::from_short_slice(&from[i..inner]) };
+                }
                 E::eval(args).to_short_slice(&mut row[i..]);
                 i += S::LANES;
             }

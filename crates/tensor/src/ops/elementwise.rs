@@ -228,12 +228,21 @@ impl<E: Expression<N>, const N: usize> Kernel for Apply<'_, E, N> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let whole = self.out.len() / S::LANES * S::LANES;
+        let Apply { inputs, out, .. } = self;
+        // Loops instead of `map`: closures that the library does not inline would leave the instruction set.
+        let mut args = [S::splat(0.0); N];
+        let whole = out.len() / S::LANES * S::LANES;
         let mut i = 0;
         while i < whole {
-            E::eval(self.inputs.map(|x| S::from_slice(&x[i..]))).to_slice(&mut self.out[i..]);
+            for (arg, x) in args.iter_mut().zip(&inputs) {
+                *arg = S::from_slice(&x[i..]);
+            }
+            E::eval(args).to_slice(&mut out[i..]);
             i += S::LANES;
         }
-        E::eval(self.inputs.map(|x| S::from_short_slice(&x[whole..]))).to_short_slice(&mut self.out[whole..]);
+        for (arg, x) in args.iter_mut().zip(&inputs) {
+            *arg = S::from_short_slice(&x[whole..]);
+        }
+        E::eval(args).to_short_slice(&mut out[whole..]);
     }
 }

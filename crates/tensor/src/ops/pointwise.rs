@@ -80,18 +80,29 @@ impl<P: Pointwise<I, O>, const I: usize, const O: usize> Kernel for Apply<'_, P,
         let inputs = inputs.map(|x| &x[..len]);
         let whole = len / S::LANES * S::LANES;
         let mut i = 0;
+        // Loops instead of `map`: closures that the library does not inline would leave the instruction set.
+        let mut args = [S::splat(0.0); I];
+        let mut old = [S::splat(0.0); O];
         while i < whole {
-            let old = std::array::from_fn(|k| S::from_slice(&outputs[k][i..]));
-            let new = op.eval(inputs.map(|x| S::from_slice(&x[i..])), old);
-            for (out, value) in outputs.iter_mut().zip(new) {
+            for (arg, x) in args.iter_mut().zip(&inputs) {
+                *arg = S::from_slice(&x[i..]);
+            }
+            for (old, out) in old.iter_mut().zip(&outputs) {
+                *old = S::from_slice(&out[i..]);
+            }
+            for (out, value) in outputs.iter_mut().zip(op.eval(args, old)) {
                 value.to_slice(&mut out[i..]);
             }
             i += S::LANES;
         }
         if whole < len {
-            let old = std::array::from_fn(|k| S::from_short_slice(&outputs[k][whole..]));
-            let new = op.eval(inputs.map(|x| S::from_short_slice(&x[whole..])), old);
-            for (out, value) in outputs.iter_mut().zip(new) {
+            for (arg, x) in args.iter_mut().zip(&inputs) {
+                *arg = S::from_short_slice(&x[whole..]);
+            }
+            for (old, out) in old.iter_mut().zip(&outputs) {
+                *old = S::from_short_slice(&out[whole..]);
+            }
+            for (out, value) in outputs.iter_mut().zip(op.eval(args, old)) {
                 value.to_short_slice(&mut out[whole..]);
             }
         }
