@@ -364,7 +364,7 @@ impl Training {
     pub fn set_epochs(&mut self, epochs: u64) -> Result<()> {
         if epochs <= self.position.epoch {
             return Err(Error::argument(format!(
-                "{} epochs are done already: to go on, ask for more than that, not {epochs}",
+                "the epochs of a run are counted from its start: {0} are behind it, so ask for more than {0}, not {epochs}",
                 self.position.epoch
             )));
         }

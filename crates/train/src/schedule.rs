@@ -3,6 +3,7 @@
 //! A schedule has no state, so a run that is resumed needs to know its step only.
 
 use std::f64::consts::PI;
+use std::fmt;
 
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,19 @@ impl Schedule {
     }
 }
 
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.warm_up > 0 {
+            write!(f, "rising over {} steps, then ", self.warm_up)?;
+        }
+        match self.decay {
+            Decay::Constant => write!(f, "constant"),
+            Decay::Step { epochs, factor } => write!(f, "times {factor} every {epochs} epochs"),
+            Decay::Cosine { floor } => write!(f, "cosine to {floor} of it"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +137,13 @@ mod tests {
         let both = shares(Schedule { warm_up: 4, decay: Decay::Cosine { floor: 0.0 } });
         assert_eq!(both[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
         assert!((both[6] - 0.5).abs() < 1e-12, "{both:?}");
+    }
+
+    #[test]
+    fn it_is_told_in_words() {
+        let both = Schedule { warm_up: 4, decay: Decay::Cosine { floor: 0.0 } };
+        assert_eq!(both.to_string(), "rising over 4 steps, then cosine to 0 of it");
+        assert_eq!(Schedule::default().to_string(), "constant");
     }
 
     #[test]

@@ -48,16 +48,16 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// The learning rate. If absent: the recipe's, or PyTorch's default for --optimizer.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// The optimizer: adam, adamw, rmsprop or sgd.
     #[arg(long, value_name = "NAME")]
     optimizer: Option<String>,
     /// The momentum of sgd and rmsprop.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// The optimizer's weight decay.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// How the learning rate falls: constant, step (a tenth after each third of the epochs) or cosine (to 0).
     #[arg(long, value_enum)]
@@ -254,7 +254,7 @@ fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
         if plan.schedule == neocog_train::Schedule::default() {
             String::new()
         } else {
-            format!(" ({:?})", plan.schedule)
+            format!(" ({})", plan.schedule)
         },
         if plan.augment.is_some() { ", images turned, scaled and shifted" } else { "" },
         plan.seed,
