@@ -2,18 +2,21 @@
 
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{Builder, Context, Layer, LayerSpec, state};
-use neocog_tensor::ops::{AdamStep, CrossEntropy, Reduction};
+use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::random::Random;
-use neocog_tensor::{Device, Error, Result, Shape, Tensor, update};
+use neocog_tensor::{Device, Result, Shape, Tensor};
+use neocog_train::{Optimizer, OptimizerConfig, Rule};
 
-/// A network with a batch of random pictures and classes, and Adam's memory.
+const LEARNING_RATE: f64 = 1e-3;
+
+/// A network with a batch of random pictures and classes, and Adam.
 #[derive(Debug)]
 pub struct Training {
     /// The network.
     pub network: Box<dyn Layer>,
     x: Tensor,
     labels: Tensor,
-    moments: Vec<[Tensor; 2]>,
+    optimizer: Optimizer,
     step: u64,
 }
 
@@ -27,14 +30,12 @@ impl Training {
         let mut random = Random::stream(seed, "pictures");
         let x: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> = (0..input[0]).map(|_| (random.next_u32() % 10) as f32).collect();
-        let zeros = |shape| Tensor::zeros(shape, device);
-        let moments =
-            state::params(&*network).iter().map(|(_, p)| [zeros(p.shape()), zeros(p.shape())]).collect();
+        let config = OptimizerConfig { lr: LEARNING_RATE, rule: Rule::named("adam")? };
         Ok(Training {
             x: Tensor::from_f32(input, &x, device)?,
             labels: Tensor::from_f32([labels.len()], &labels, device)?,
+            optimizer: Optimizer::new(config, &*network)?,
             network,
-            moments,
             step: 0,
         })
     }
@@ -50,12 +51,7 @@ impl Training {
         let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
         let loss = tape.apply(op, &[&logits, &Var::constant(self.labels.clone())])?.remove(0);
         let grads = tape.backward(&loss)?;
-        for ((name, param), moments) in state::params(&*self.network).iter().zip(&mut self.moments) {
-            let grad =
-                grads.param(param).ok_or_else(|| Error::argument(format!("{name} has no gradient")))?;
-            let [first, second] = moments;
-            update(&AdamStep::new(1e-3, self.step), &[grad], &mut [&mut param.write(), first, second])?;
-        }
+        self.optimizer.step(&*self.network, &grads, LEARNING_RATE)?;
         loss.tensor().item()
     }
 

@@ -49,7 +49,7 @@ impl fmt::Display for Summary {
 }
 
 /// The multiply-adds of the largest timed case that [`check_all`] compares with the reference.
-pub const REFERENCE_LIMIT: u64 = 100_000_000;
+pub const REFERENCE_LIMIT: u64 = 10_000_000;
 
 /// Whether [`check_all`] leaves the case out: timed, and above [`REFERENCE_LIMIT`].
 pub fn is_too_large(case: &Case) -> bool {
@@ -273,7 +273,8 @@ pub fn check_gradient(case: &Case) -> Result<()> {
         }
         let largest = numeric.iter().fold(1e-3f64, |a, v| a.max(v.abs()));
         for (i, (a, n)) in analytic.iter().zip(&numeric).enumerate() {
-            if !((a - n).abs() <= TOLERANCE * largest) {
+            let near = (a - n).abs() <= TOLERANCE * largest;
+            if !near {
                 return Err(Error::new(
                     crate::ErrorKind::Diverged,
                     format!(

@@ -24,6 +24,7 @@ pub(crate) fn philox_block<const N: usize>(key: u64, counter: u128) -> [[u32; N]
     ];
     let mut k = [key as u32, (key >> 32) as u32];
     for _ in 0..10 {
+        #[allow(clippy::needless_range_loop, reason = "it goes through four arrays at once")]
         for i in 0..N {
             let a = u64::from(MULTIPLIERS[0]) * u64::from(x[0][i]);
             let b = u64::from(MULTIPLIERS[1]) * u64::from(x[2][i]);

@@ -1,8 +1,13 @@
-//! Poolings and dropout: all cases of theirs, random sizes against the reference, and any number of threads.
+//! Poolings and dropout: random windows against the reference, any number of threads, PyTorch's
+//! choices at ties and NaNs, and what users get told.
 
-use neocog_tensor::Device;
-use neocog_tensor::cases::{Case, registered_ops};
+use neocog_tensor::cases::{Case, CaseInput, registered_ops};
 use neocog_tensor::conformance::{check_device, check_gradient};
+use neocog_tensor::ops::{
+    AvgPool2d, AvgPool2dGrad, Dropout, GlobalAvgPool2d, GlobalAvgPool2dGrad, MaxPool2d, MaxPool2dGrad,
+};
+use neocog_tensor::{Device, Op, Shape, Tensor, Tensors, run, run1};
+use proptest::prelude::*;
 
 const OURS: [&str; 7] = [
     "avg_pool2d",
@@ -19,12 +24,192 @@ fn our_cases() -> impl Iterator<Item = (&'static str, Case)> {
     ours.flat_map(|entry| (entry.cases)().into_iter().map(|case| (entry.name, case)))
 }
 
+fn tensors(case: &Case, device: &Device) -> Vec<Tensor> {
+    let make = |(i, x): (usize, &CaseInput)| Tensor::from_f32(x.shape, &x.make(i as u64), device).unwrap();
+    case.inputs.iter().enumerate().map(make).collect()
+}
+
+fn run_on(op: &dyn Op, inputs: &[Tensor], threads: usize) -> Tensors {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| run(op, &inputs.iter().collect::<Vec<_>>()).unwrap())
+}
+
+/// All cases that are large enough to be split over threads are among them; the result must not show how.
 #[test]
-fn all_cases_hold() {
+fn the_number_of_threads_does_not_change_a_bit() {
     for (name, case) in our_cases() {
-        check_device(&case, &Device::Cpu).unwrap_or_else(|e| panic!("{name}: {}: {e}", case.name));
-        if case.check_gradient {
-            check_gradient(&case).unwrap_or_else(|e| panic!("{name}: {}: {e}", case.name));
+        let inputs = tensors(&case, &Device::Cpu);
+        let bits = |threads| -> Vec<Vec<u32>> {
+            let outputs = run_on(&*case.op, &inputs, threads);
+            outputs.iter().map(|t| t.to_f32().unwrap().into_iter().map(f32::to_bits).collect()).collect()
+        };
+        assert_eq!(bits(1), bits(2), "{name}: {}", case.name);
+    }
+}
+
+/// A window that fits, and `x [n, c, h, w]`.
+fn windows() -> impl Strategy<Value = (MaxPool2d, [usize; 4])> {
+    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
+    let window = (pair(1..=5), pair(1..=4), pair(0..=2), pair(1..=3), any::<bool>());
+    let sizes = (0usize..=3, 1usize..=3, 1usize..=14, 1usize..=60);
+    (window, sizes)
+        .prop_map(|((kernel_size, stride, padding, dilation, ceil_mode), (n, c, h, w))| {
+            let padding = [0, 1].map(|a| padding[a].min(kernel_size[a] / 2));
+            let op = MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode, return_indices: true };
+            (op, [n, c, h, w])
+        })
+        .prop_filter("the window fits", |(op, x)| op.infer(&[Shape::from(*x)]).is_ok())
+}
+
+/// No two numbers alike; many alike; all below zero.
+fn fills(x: [usize; 4]) -> [CaseInput; 3] {
+    [CaseInput::distinct(x), CaseInput::index(x, 3), CaseInput::between(x, -3.0, -2.0)]
+}
+
+fn same(op: &dyn Op, cpu: &[&Tensor], tolerance: f64) -> Result<(Tensors, Tensors), TestCaseError> {
+    let exact: Vec<Tensor> = (cpu.iter())
+        .map(|t| Tensor::from_f64(*t.shape(), &t.to_f64().unwrap(), &Device::Reference).unwrap())
+        .collect();
+    let got = run(op, cpu).unwrap();
+    let want = run(op, &exact.iter().collect::<Vec<_>>()).unwrap();
+    prop_assert_eq!(got.len(), want.len());
+    for (got, want) in got.iter().zip(&want) {
+        prop_assert_eq!(got.shape(), want.shape());
+        for (g, w) in got.to_f64().unwrap().into_iter().zip(want.to_f64().unwrap()) {
+            prop_assert!((g - w).abs() <= tolerance, "{op:?}: {g}, not {w}");
         }
     }
+    Ok((got, want))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_max_pooling((op, x) in windows(), fill in 0usize..3) {
+        let input = fills(x)[fill].clone();
+        let input = Tensor::from_f32(x, &input.make(1), &Device::Cpu).unwrap();
+        // A largest number is one of the inputs, and where it was is a whole number: both exactly.
+        let (outputs, _) = same(&op, &[&input], 0.0)?;
+        let bare = run(&MaxPool2d { return_indices: false, ..op }, &[&input]).unwrap();
+        prop_assert_eq!(bare.len(), 1);
+        prop_assert_eq!(bare[0].to_f32().unwrap(), outputs[0].to_f32().unwrap());
+        let dy = CaseInput::uniform(*outputs[0].shape()).make(2);
+        let dy = Tensor::from_f32(*outputs[0].shape(), &dy, &Device::Cpu).unwrap();
+        same(&MaxPool2dGrad { input_size: [x[2], x[3]] }, &[&dy, &outputs[1]], 1e-5)?;
+    }
+
+    #[test]
+    fn random_average_pooling(
+        (window, x) in windows(), count_include_pad: bool, divisor in proptest::option::of(1usize..9),
+    ) {
+        let MaxPool2d { kernel_size, stride, padding, ceil_mode, .. } = window;
+        let divisor_override = divisor;
+        let pool = AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override };
+        let input = Tensor::from_f32(x, &CaseInput::uniform(x).make(1), &Device::Cpu).unwrap();
+        let (y, _) = same(&pool, &[&input], 2e-5)?;
+        let dy = CaseInput::uniform(*y[0].shape()).make(2);
+        let dy = Tensor::from_f32(*y[0].shape(), &dy, &Device::Cpu).unwrap();
+        same(&AvgPool2dGrad { pool, input_size: [x[2], x[3]] }, &[&dy], 2e-5)?;
+    }
+
+    #[test]
+    fn random_global_pooling(x in [0usize..4, 0usize..4, 1usize..20, 1usize..20]) {
+        let input = Tensor::from_f32(x, &CaseInput::uniform(x).make(1), &Device::Cpu).unwrap();
+        let (y, _) = same(&GlobalAvgPool2d, &[&input], 1e-6)?;
+        same(&GlobalAvgPool2dGrad { input_size: [x[2], x[3]] }, &[&y[0]], 1e-6)?;
+    }
+
+    #[test]
+    fn random_dropout(p in 0.0f64..=1.0, seed: u64, offset: u64, count in 0usize..300) {
+        let case = Case::new("", Dropout { p, seed, offset }, [CaseInput::uniform([count])]);
+        check_device(&case, &Device::Cpu).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    }
+}
+
+fn picture(rows: &[&[f32]]) -> Tensor {
+    Tensor::from_f32([1, 1, rows.len(), rows[0].len()], &rows.concat(), &Device::Cpu).unwrap()
+}
+
+fn max_pool(kernel: usize, stride: usize, padding: usize) -> MaxPool2d {
+    MaxPool2d {
+        kernel_size: [kernel; 2],
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [1; 2],
+        ceil_mode: false,
+        return_indices: true,
+    }
+}
+
+/// The expected numbers are PyTorch's.
+#[test]
+fn ties_and_nans_are_decided_as_in_pytorch() {
+    const NAN: f32 = f32::NAN;
+    let x = picture(&[&[1.0, NAN, 2.0, NAN], &[NAN, 3.0, 0.0, 1.0]]);
+    let outputs = run(&max_pool(2, 2, 0), &[&x]).unwrap();
+    assert!(outputs[0].to_f32().unwrap().iter().all(|v| v.is_nan()));
+    // Of several NaNs the last.
+    assert_eq!(outputs[1].to_f32().unwrap(), [4.0, 3.0]);
+
+    let x = picture(&[&[f32::NEG_INFINITY; 4][..]; 4]);
+    let outputs = run(&max_pool(3, 1, 1), &[&x]).unwrap();
+    assert!(outputs[0].to_f32().unwrap().iter().all(|v| *v == f32::NEG_INFINITY));
+    let first = [0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 1.0, 2.0, 4.0, 4.0, 5.0, 6.0, 8.0, 8.0, 9.0, 10.0];
+    assert_eq!(outputs[1].to_f32().unwrap(), first);
+
+    // Negative numbers next to the padding: it never wins.
+    let x = picture(&[&[-3.0, -1.0], &[-2.0, -4.0]]);
+    let outputs = run(&max_pool(2, 2, 1), &[&x]).unwrap();
+    assert_eq!(outputs[0].to_f32().unwrap(), [-3.0, -1.0, -2.0, -4.0]);
+}
+
+#[test]
+fn averages_count_what_pytorch_counts() {
+    let pool = AvgPool2d {
+        kernel_size: [2, 2],
+        stride: [2, 2],
+        padding: [1, 1],
+        ceil_mode: true,
+        count_include_pad: true,
+        divisor_override: None,
+    };
+    let x = picture(&[&[4.0, 8.0], &[12.0, 16.0]]);
+    let y = |pool: AvgPool2d| run1(&pool, &[&x]).unwrap().to_f32().unwrap();
+    assert_eq!(y(pool), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(y(AvgPool2d { count_include_pad: false, ..pool }), [4.0, 8.0, 12.0, 16.0]);
+    assert_eq!(y(AvgPool2d { divisor_override: Some(2), ..pool }), [2.0, 4.0, 6.0, 8.0]);
+    // What lies beyond the padding does not count: 3 of the last window's columns, not 4.
+    let wide = AvgPool2d { kernel_size: [1, 4], stride: [1, 3], padding: [0, 1], ..pool };
+    let row = picture(&[&[3.0, 6.0, 9.0, 12.0]]);
+    assert_eq!(run1(&wide, &[&row]).unwrap().to_f32().unwrap(), [4.5, 7.0]);
+}
+
+#[test]
+fn mistakes_are_errors_that_say_what_to_do() {
+    let x = Shape::from([1, 2, 4, 4]);
+    let error = |op: &dyn Op, shapes: &[Shape]| op.infer(shapes).unwrap_err().to_string();
+    assert!(error(&max_pool(5, 1, 0), &[x]).contains("4 x 4 pixels"));
+    assert!(error(&max_pool(3, 1, 2), &[x]).contains("at most half of kernel_size [3, 3]"));
+    assert!(error(&max_pool(2, 2, 0), &[Shape::from([4, 4])]).contains("[n, c, h, w]"));
+    let huge = Shape::from([1, 1, 1 << 13, 1 << 12]);
+    assert!(error(&max_pool(2, 2, 0), &[huge]).contains("too large for indices"));
+    assert!(MaxPool2d { return_indices: false, ..max_pool(2, 2, 0) }.infer(&[huge]).is_ok());
+    let back = MaxPool2dGrad { input_size: [4, 4] };
+    assert!(error(&back, &[x, Shape::from([1, 2, 4, 3])]).contains("the indices are [1, 2, 4, 3]"));
+    let pool = AvgPool2d {
+        kernel_size: [2, 2],
+        stride: [2, 2],
+        padding: [0, 0],
+        ceil_mode: false,
+        count_include_pad: true,
+        divisor_override: None,
+    };
+    assert!(error(&AvgPool2d { divisor_override: Some(0), ..pool }, &[x]).contains("divisor_override is 0"));
+    let back = AvgPool2dGrad { pool, input_size: [6, 6] };
+    assert!(error(&back, &[x]).contains("gives 3 x 3, but the gradient is [1, 2, 4, 4]"));
+
+    let without = MaxPool2d { return_indices: false, ..max_pool(2, 2, 0) };
+    let case = Case::new("", without, [CaseInput::distinct(x)]);
+    assert!(check_gradient(&case).unwrap_err().to_string().contains("set return_indices to true"));
 }

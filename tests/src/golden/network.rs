@@ -14,7 +14,6 @@ use super::attrs::Attrs;
 use super::compare::{Checked, Tally, largest, median};
 use super::files::{Network, Tensors};
 use super::hash::{Stream, pictures};
-use super::optim::Steps;
 use super::rules::{Allowed, Rules};
 use super::stats::{Rows, Stats};
 
@@ -324,9 +323,7 @@ impl<'a> Run<'a> {
         let network = self.network()?;
         let attrs = Attrs::new(&self.file.optimisers[name]);
         let (count, lr): (u64, f64) = (attrs.get("steps")?, attrs.get("lr")?);
-        let params = state::params(&*network);
-        let mut steps =
-            params.iter().map(|(_, p)| Steps::new(name, &attrs, &p.value())).collect::<Result<Vec<_>>>()?;
+        let mut optimizer = super::optim::optimizer(name, &attrs, &*network)?;
         attrs.finish()?;
         let mut losses = Vec::new();
         for step in 0..count {
@@ -335,12 +332,9 @@ impl<'a> Run<'a> {
             let loss = self.loss(&tape, &y)?;
             losses.push(loss.tensor().item()?);
             let grads = tape.backward(&loss)?;
-            for ((name, param), steps) in params.iter().zip(&mut steps) {
-                if let Some(grad) = grads.param(param) {
-                    steps.step(&mut param.write(), grad).at(|| name.as_str())?;
-                }
-            }
+            optimizer.step(&*network, &grads, lr)?;
         }
+        let params = state::params(&*network);
         let by_name: BTreeMap<&str, &Param> = params.iter().map(|(n, p)| (n.as_str(), *p)).collect();
         let got = self.stats_of(&self.file.params, |name| by_name.get(name).map(|p| Ok(p.value())))?;
         self.compare_params(name, &got, count as f64 * lr, tally)?;

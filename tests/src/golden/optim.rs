@@ -1,7 +1,10 @@
 //! Optimizers as golden files describe them: a name and all hyperparameters.
 
+use neocog_layers::Layer;
 use neocog_tensor::ops::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 use neocog_tensor::{Error, Op, Result, Tensor, update};
+
+use neocog_train::{Optimizer, OptimizerConfig};
 
 use super::attrs::Attrs;
 
@@ -29,10 +32,41 @@ impl Steps {
     /// # Errors
     /// When there is no such optimizer, or a hyperparameter is missing or not understood.
     pub fn new(name: &str, attrs: &Attrs<'_>, value: &Tensor) -> Result<Self> {
+        let rule = Rule::new(name, attrs)?;
+        // All of the state but the parameter itself starts as zeros.
+        let remembered = rule.op(1).state_outputs() - 1;
+        let memory = (0..remembered).map(|_| Tensor::zeros(*value.shape(), &value.device())).collect();
+        Ok(Steps { rule, step: 0, memory })
+    }
+
+    /// Makes one step of `value`.
+    ///
+    /// # Errors
+    /// When a hyperparameter is not allowed or the device fails.
+    pub fn step(&mut self, value: &mut Tensor, grad: &Tensor) -> Result<()> {
+        self.step += 1;
+        let op = self.rule.op(self.step);
+        let mut state: Vec<&mut Tensor> = vec![value];
+        state.extend(&mut self.memory);
+        update(&*op, &[grad], &mut state)?;
+        Ok(())
+    }
+}
+
+/// The optimizer `name` of a whole network, as training uses it.
+///
+/// # Errors
+/// As [`Steps::new`].
+pub fn optimizer(name: &str, attrs: &Attrs<'_>, network: &dyn Layer) -> Result<Optimizer> {
+    Optimizer::new(Rule::new(name, attrs)?.config()?, network)
+}
+
+impl Rule {
+    fn new(name: &str, attrs: &Attrs<'_>) -> Result<Self> {
         let lr = attrs.get("lr")?;
         let weight_decay = |default| attrs.get_or("weight_decay", default);
         let maximize = attrs.get_or("maximize", false)?;
-        let rule = match name {
+        Ok(match name {
             "sgd" => Rule::Sgd(SgdStep {
                 lr,
                 momentum: attrs.get_or("momentum", 0.0)?,
@@ -70,28 +104,31 @@ impl Steps {
                 maximize,
             }),
             other => return Err(Error::unknown("optimizer", other, ["adam", "adamw", "rmsprop", "sgd"])),
+        })
+    }
+
+    /// The same for the optimizer that trains networks.
+    fn config(self) -> Result<OptimizerConfig> {
+        let (lr, maximize, rule) = match self {
+            Rule::Sgd(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: _ }) => {
+                (lr, maximize, neocog_train::Rule::Sgd { momentum, dampening, nesterov, weight_decay })
+            }
+            Rule::Adam(AdamStep { lr, betas, eps, weight_decay, amsgrad, maximize, step: _ }) => {
+                (lr, maximize, neocog_train::Rule::Adam { betas, eps, weight_decay, amsgrad })
+            }
+            Rule::AdamW(AdamWStep { lr, betas, eps, weight_decay, amsgrad, maximize, step: _ }) => {
+                (lr, maximize, neocog_train::Rule::AdamW { betas, eps, weight_decay, amsgrad })
+            }
+            Rule::RmsProp(RmsPropStep { lr, alpha, eps, weight_decay, momentum, centered, maximize }) => {
+                (lr, maximize, neocog_train::Rule::RmsProp { alpha, eps, weight_decay, momentum, centered })
+            }
         };
-        // All of the state but the parameter itself starts as zeros.
-        let remembered = rule.op(1).state_outputs() - 1;
-        let memory = (0..remembered).map(|_| Tensor::zeros(*value.shape(), &value.device())).collect();
-        Ok(Steps { rule, step: 0, memory })
+        if maximize {
+            return Err(Error::argument("networks are trained downhill: there is no maximize"));
+        }
+        Ok(OptimizerConfig { lr, rule })
     }
 
-    /// Makes one step of `value`.
-    ///
-    /// # Errors
-    /// When a hyperparameter is not allowed or the device fails.
-    pub fn step(&mut self, value: &mut Tensor, grad: &Tensor) -> Result<()> {
-        self.step += 1;
-        let op = self.rule.op(self.step);
-        let mut state: Vec<&mut Tensor> = vec![value];
-        state.extend(&mut self.memory);
-        update(&*op, &[grad], &mut state)?;
-        Ok(())
-    }
-}
-
-impl Rule {
     fn op(self, step: u64) -> Box<dyn Op> {
         match self {
             Rule::Sgd(op) => Box::new(SgdStep { first: step == 1, ..op }),

@@ -76,12 +76,31 @@ impl Table {
         Self::new(grid, std::iter::once(tap), scratch)
     }
 
+    /// The table for the innermost loops.
+    #[inline(always)]
+    pub fn view(&self) -> TableView<'_> {
+        TableView {
+            starts: bytemuck::cast_slice(&self.starts),
+            pieces: bytemuck::cast_slice(&self.pieces),
+            taps: self.taps,
+        }
+    }
+}
+
+/// A [`Table`], looked up without detours.
+#[derive(Clone, Copy)]
+pub(crate) struct TableView<'a> {
+    starts: &'a [u32],
+    pieces: &'a [Piece],
+    taps: usize,
+}
+
+impl TableView<'_> {
     #[inline(always)]
     fn pieces(&self, vector: usize, tap: usize) -> &[Piece] {
-        let starts: &[u32] = bytemuck::cast_slice(&self.starts);
-        let pieces: &[Piece] = bytemuck::cast_slice(&self.pieces[..self.pieces.len() / 4 * 4]);
         let i = vector * self.taps + tap;
-        &pieces[starts[i] as usize..starts[i + 1] as usize]
+        let (start, end) = (self.starts[i] as usize, self.starts[i + 1] as usize);
+        &self.pieces[start..end]
     }
 
     /// Writes vector `vector` of each of `count` channels, from `from` on and `channel_stride` apart, to `to`, `step`
@@ -120,6 +139,16 @@ impl Table {
                     for c in 0..count {
                         let v = zero.load_masked(from_a.wrapping_add(c * channel_stride), mask_a);
                         let v = v.load_masked(from_b.wrapping_add(c * channel_stride), mask_b);
+                        v.store(to.add(c * step));
+                    }
+                }
+                [a, b, d] => {
+                    let from = [a, b, d].map(|piece| from.wrapping_offset(piece.offset as isize));
+                    let masks = [a, b, d].map(|piece| piece.mask & mask);
+                    for c in 0..count {
+                        let v = zero.load_masked(from[0].wrapping_add(c * channel_stride), masks[0]);
+                        let v = v.load_masked(from[1].wrapping_add(c * channel_stride), masks[1]);
+                        let v = v.load_masked(from[2].wrapping_add(c * channel_stride), masks[2]);
                         v.store(to.add(c * step));
                     }
                 }

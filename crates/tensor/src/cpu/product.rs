@@ -181,9 +181,17 @@ impl Kernel for PackRows<'_> {
         let (count, taps) = (rows.len(), a.taps.len());
         let base = group * a.group_stride + rows.start * a.row_stride;
         if a.row_stride == 1 {
-            for (i, to) in to.chunks_exact_mut(count).enumerate() {
-                let at = base + i / taps * a.channel_stride + a.taps[i % taps];
-                to.copy_from_slice(&a.data[at..at + count]);
+            for channel in 0..channels {
+                for (t, tap) in a.taps.iter().enumerate() {
+                    let from = &a.data[base + channel * a.channel_stride + tap..];
+                    let to = &mut to[(channel * taps + t) * count..];
+                    if from.len() >= S::LANES && to.len() >= S::LANES {
+                        // What is written too much is overwritten by the next step.
+                        S::from_slice(from).to_slice(to);
+                    } else {
+                        to[..count].copy_from_slice(&from[..count]);
+                    }
+                }
             }
             return;
         }
@@ -324,6 +332,7 @@ impl Task<'_> {
                             + self.group * group_stride
                             + channels.start * channel_stride;
                         let from = data.as_ptr().wrapping_add(from);
+                        let view = table.view();
                         for tap in 0..taps {
                             // SAFETY: each channel's block of the panel has `taps` times `wide` floats; the table was
                             // made for these pictures, and the mask leaves out pictures that are not there.
@@ -333,7 +342,7 @@ impl Task<'_> {
                                     (0..channels.len())
                                         .for_each(|c| S::splat(0.0).store(to.add(c * taps * wide)));
                                 } else {
-                                    table.read::<S>(
+                                    view.read::<S>(
                                         vector,
                                         tap,
                                         mask,
@@ -375,6 +384,7 @@ impl Task<'_> {
     #[inline(always)]
     fn finish<S: Simd>(&self, rows: std::ops::Range<usize>, panel: usize, sums: &[f32]) {
         let p = self.product;
+        let table = self.out.table.view();
         let start = self.unit * self.out.unit_stride + self.group * self.out.group_stride;
         for half in 0..2 {
             let vector = 2 * panel + half;
@@ -397,7 +407,7 @@ impl Task<'_> {
                 }
                 let to = self.target.0.wrapping_add(start + row * self.out.row_stride);
                 // SAFETY: the table was made for the output, and tasks have rows and columns of their own.
-                unsafe { self.out.table.write(vector, mask, v, to) }
+                unsafe { table.write(vector, mask, v, to) }
             }
         }
     }

@@ -226,7 +226,7 @@ impl Op for Scale {
         pointwise::reference(self, inputs, outputs);
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
-        pointwise::cpu::<Self, 1, 1>(self, inputs, outputs);
+        pointwise::cpu::<Self, 1, 1>(*self, inputs, outputs);
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
@@ -268,7 +268,7 @@ impl Op for Accumulate {
         pointwise::reference(self, inputs, outputs);
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
-        pointwise::cpu::<Self, 1, 1>(self, inputs, outputs);
+        pointwise::cpu::<Self, 1, 1>(*self, inputs, outputs);
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING

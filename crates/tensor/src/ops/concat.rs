@@ -51,14 +51,16 @@ impl Op for Concat {
             return Err(Error::argument("concat needs at least one input"));
         };
         let axis = axis_of(self.dim, first)?;
-        let mut extent = 0;
+        let mut extent = 0usize;
         for (k, shape) in inputs.iter().enumerate() {
             if shape.rank() != first.rank() || shape.with_extent(axis, first[axis]) != *first {
                 return Err(Error::shape(format!(
                     "inputs joined along axis {axis} must agree in all other extents: input 0 is {first}, input {k} is {shape}"
                 )));
             }
-            extent += shape[axis];
+            extent = extent.checked_add(shape[axis]).ok_or_else(|| {
+                Error::shape(format!("the extents along axis {axis} add up to more than can be counted"))
+            })?;
         }
         Ok(smallvec![Shape::new(first.with_extent(axis, extent).extents())?])
     }

@@ -26,6 +26,9 @@ pub(crate) trait Expression<const N: usize> {
     fn eval<R: Real>(args: [R; N]) -> R;
 }
 
+/// The largest tensor of LeNet in training.
+const LENET: [usize; 4] = [256, 6, 24, 24];
+
 /// The table: an activation, its expression, and its gradient as an expression of the output `y` and `dy`.
 macro_rules! activations {
     ($(
@@ -62,16 +65,21 @@ macro_rules! activations {
         }
 
         register_op!($name, || {
-            [vec![], vec![1], vec![3, 7], vec![2, 3, 5, 4], vec![CHUNK * 2 + 5]].into_iter().map(|shape| {
+            let small = [vec![], vec![1], vec![3, 7], vec![2, 3, 5, 4], vec![CHUNK * 2 + 5]].into_iter().map(|shape| {
                 let shape = Shape::new(&shape).expect("a small shape");
                 let case = Case::new(shape.to_string(), $op, [CaseInput::distinct(shape)]);
                 if shape.elements() > 1000 { case.without_gradient() } else { case }
-            }).collect()
+            });
+            let lenet = Case::new("lenet", $op, [CaseInput::between(LENET, -3.0, 3.0)]).timed();
+            small.chain([lenet]).collect()
         });
         register_op!($grad_name, || {
             let shape = Shape::from([3, 19]);
-            vec![Case::new("as of an output", $grad, [CaseInput::between(shape, 0.0, 1.0), CaseInput::uniform(shape)])
-                .without_gradient()]
+            let inputs = |shape| [CaseInput::between(shape, 0.0, 1.0), CaseInput::uniform(shape)];
+            vec![
+                Case::new("as of an output", $grad, inputs(shape)).without_gradient(),
+                Case::new("lenet", $grad, inputs(Shape::from(LENET))).timed(),
+            ]
         });
     )*};
 }

@@ -6,7 +6,7 @@ use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::view::{View, ViewMut};
 
 /// A function of `I` inputs and the old values of `O` outputs, which gives the new ones.
-pub(super) trait Pointwise<const I: usize, const O: usize>: Sync {
+pub(super) trait Pointwise<const I: usize, const O: usize>: Copy + Send + Sync {
     /// The new values. For outputs that are not state the old ones have no meaning.
     fn eval<R: Real>(&self, inputs: [R; I], old: [R; O]) -> [R; O];
 }
@@ -28,7 +28,7 @@ pub(super) fn reference<P: Pointwise<I, O>, const I: usize, const O: usize>(
 
 /// The kernel: one pass over memory, on all threads.
 pub(super) fn cpu<P: Pointwise<I, O>, const I: usize, const O: usize>(
-    op: &P,
+    op: P,
     inputs: &[View<'_, f32>],
     outputs: &mut [ViewMut<'_, f32>],
 ) {
@@ -39,7 +39,7 @@ pub(super) fn cpu<P: Pointwise<I, O>, const I: usize, const O: usize>(
 
 /// Halves the work, at a multiple of [`CHUNK`], until it is small.
 fn split<P: Pointwise<I, O>, const I: usize, const O: usize>(
-    op: &P,
+    op: P,
     inputs: [&[f32]; I],
     outputs: [&mut [f32]; O],
 ) {
@@ -64,8 +64,9 @@ fn split<P: Pointwise<I, O>, const I: usize, const O: usize>(
     );
 }
 
+/// The operation is a copy: what its formula makes of its parameters alone is then computed once, not for every vector.
 struct Apply<'a, P, const I: usize, const O: usize> {
-    op: &'a P,
+    op: P,
     inputs: [&'a [f32]; I],
     outputs: [&'a mut [f32]; O],
 }
@@ -73,22 +74,24 @@ struct Apply<'a, P, const I: usize, const O: usize> {
 impl<P: Pointwise<I, O>, const I: usize, const O: usize> Kernel for Apply<'_, P, I, O> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self) {
-        let len = self.outputs[0].len();
+    fn run<S: Simd>(self) {
+        let Apply { op, inputs, mut outputs } = self;
+        let len = outputs[0].len();
+        let inputs = inputs.map(|x| &x[..len]);
         let whole = len / S::LANES * S::LANES;
         let mut i = 0;
         while i < whole {
-            let old = std::array::from_fn(|k| S::from_slice(&self.outputs[k][i..]));
-            let new = self.op.eval(self.inputs.map(|x| S::from_slice(&x[i..])), old);
-            for (out, value) in self.outputs.iter_mut().zip(new) {
+            let old = std::array::from_fn(|k| S::from_slice(&outputs[k][i..]));
+            let new = op.eval(inputs.map(|x| S::from_slice(&x[i..])), old);
+            for (out, value) in outputs.iter_mut().zip(new) {
                 value.to_slice(&mut out[i..]);
             }
             i += S::LANES;
         }
         if whole < len {
-            let old = std::array::from_fn(|k| S::from_short_slice(&self.outputs[k][whole..]));
-            let new = self.op.eval(self.inputs.map(|x| S::from_short_slice(&x[whole..])), old);
-            for (out, value) in self.outputs.iter_mut().zip(new) {
+            let old = std::array::from_fn(|k| S::from_short_slice(&outputs[k][whole..]));
+            let new = op.eval(inputs.map(|x| S::from_short_slice(&x[whole..])), old);
+            for (out, value) in outputs.iter_mut().zip(new) {
                 value.to_short_slice(&mut out[whole..]);
             }
         }

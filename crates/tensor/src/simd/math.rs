@@ -15,10 +15,6 @@ pub trait Real:
     fn constant(value: f64) -> Self;
     /// The larger; `other` if either is not a number.
     fn max(self, other: Self) -> Self;
-    /// The smaller; `other` if either is not a number.
-    fn min(self, other: Self) -> Self;
-    /// Without the sign.
-    fn abs(self) -> Self;
     /// The square root.
     fn sqrt(self) -> Self;
     /// `e^self`.
@@ -37,14 +33,6 @@ impl Real for f64 {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         if self > other { self } else { other }
-    }
-    #[inline(always)]
-    fn min(self, other: Self) -> Self {
-        if self < other { self } else { other }
-    }
-    #[inline(always)]
-    fn abs(self) -> Self {
-        f64::abs(self)
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
@@ -74,14 +62,6 @@ impl<S: Simd> Real for S {
         Simd::max(self, other)
     }
     #[inline(always)]
-    fn min(self, other: Self) -> Self {
-        Simd::min(self, other)
-    }
-    #[inline(always)]
-    fn abs(self) -> Self {
-        Simd::abs(self)
-    }
-    #[inline(always)]
     fn sqrt(self) -> Self {
         Simd::sqrt(self)
     }
@@ -106,7 +86,7 @@ fn exp<S: Simd>(x: S) -> S {
     let x = S::splat(89.0).min(S::splat(-104.0).max(x));
     let n = (x * S::splat(std::f32::consts::LOG2_E)).round();
     // ln 2 in two parts, of which the first has few bits, so that n times it is exact.
-    let r = n.mul_add(S::splat(-0.693_359_375), x);
+    let r = n.mul_add(S::splat(-355.0 / 512.0), x);
     let r = n.mul_add(S::splat(2.121_944_4e-4), r);
     let mut p = S::splat(1.987_569_2e-4);
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
@@ -128,7 +108,7 @@ fn tanh<S: Simd>(x: S) -> S {
     // Small: an odd polynomial.
     let z = x * x;
     let mut p = S::splat(-5.704_988_7e-3);
-    for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
+    for c in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
         p = p.mul_add(z, S::splat(c));
     }
     let small = (p * z).mul_add(x, x);

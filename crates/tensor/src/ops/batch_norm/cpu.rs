@@ -515,7 +515,7 @@ impl<const A: u8> Rule<4> for Grads<'_, A> {
     #[inline(always)]
     fn value<S: Simd>(&self, at: usize, len: usize, [p, q, r, mean]: [S; 4]) -> S {
         let d = S::from_short_slice(&self.x[at..at + len]) - mean;
-        p * ((self.dz::<S>(at, len) - r) - q * d)
+        p * (-d).mul_add(q, self.dz::<S>(at, len) - r)
     }
 }
 

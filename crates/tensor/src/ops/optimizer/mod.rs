@@ -18,16 +18,17 @@ use crate::simd::Real;
 use crate::view::{View, ViewMut};
 
 /// A step's formula for one element, with room for the largest state; what is not used is 0.
-trait Rule: Sync {
+trait Rule: Copy + Send + Sync {
     /// How many tensors the state has.
     fn state(&self) -> usize;
     /// The new state from the gradient and the old state.
     fn step<R: Real>(&self, grad: R, state: [R; 4]) -> [R; 4];
 }
 
-struct WithState<'a, T, const N: usize>(&'a T);
+#[derive(Clone, Copy)]
+struct WithState<T, const N: usize>(T);
 
-impl<T: Rule, const N: usize> Pointwise<1, N> for WithState<'_, T, N> {
+impl<T: Rule, const N: usize> Pointwise<1, N> for WithState<T, N> {
     #[inline(always)]
     fn eval<R: Real>(&self, [grad]: [R; 1], old: [R; N]) -> [R; N] {
         let state = std::array::from_fn(|k| if k < N { old[k] } else { R::constant(0.0) });
@@ -36,11 +37,11 @@ impl<T: Rule, const N: usize> Pointwise<1, N> for WithState<'_, T, N> {
     }
 }
 
-fn infer<T: Rule>(rule: &T, [grad]: [Shape; 1]) -> Shapes {
+fn infer<T: Rule>(rule: T, [grad]: [Shape; 1]) -> Shapes {
     std::iter::repeat_n(grad, rule.state()).collect()
 }
 
-fn reference<T: Rule>(rule: &T, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+fn reference<T: Rule>(rule: T, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
     match rule.state() {
         1 => pointwise::reference::<_, 1, 1>(&WithState::<T, 1>(rule), inputs, outputs),
         2 => pointwise::reference::<_, 1, 2>(&WithState::<T, 2>(rule), inputs, outputs),
@@ -49,12 +50,12 @@ fn reference<T: Rule>(rule: &T, inputs: &[View<'_, f64>], outputs: &mut [ViewMut
     }
 }
 
-fn cpu<T: Rule>(rule: &T, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>]) {
+fn cpu<T: Rule>(rule: T, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>]) {
     match rule.state() {
-        1 => pointwise::cpu::<_, 1, 1>(&WithState::<T, 1>(rule), inputs, outputs),
-        2 => pointwise::cpu::<_, 1, 2>(&WithState::<T, 2>(rule), inputs, outputs),
-        3 => pointwise::cpu::<_, 1, 3>(&WithState::<T, 3>(rule), inputs, outputs),
-        _ => pointwise::cpu::<_, 1, 4>(&WithState::<T, 4>(rule), inputs, outputs),
+        1 => pointwise::cpu::<_, 1, 1>(WithState::<T, 1>(rule), inputs, outputs),
+        2 => pointwise::cpu::<_, 1, 2>(WithState::<T, 2>(rule), inputs, outputs),
+        3 => pointwise::cpu::<_, 1, 3>(WithState::<T, 3>(rule), inputs, outputs),
+        _ => pointwise::cpu::<_, 1, 4>(WithState::<T, 4>(rule), inputs, outputs),
     }
 }
 
@@ -67,13 +68,13 @@ macro_rules! step {
             }
             fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
                 self.check()?;
-                Ok(super::infer(self, expect_inputs::<1>(self, inputs)?))
+                Ok(super::infer(*self, expect_inputs::<1>(self, inputs)?))
             }
             fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-                super::reference(self, inputs, outputs);
+                super::reference(*self, inputs, outputs);
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
-                super::cpu(self, inputs, outputs);
+                super::cpu(*self, inputs, outputs);
             }
             fn keeps(&self) -> Keeps {
                 Keeps::NOTHING

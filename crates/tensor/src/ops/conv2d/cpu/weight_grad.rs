@@ -123,6 +123,7 @@ impl Kernel for Task<'_> {
         let taps = p.kh * p.kw;
         let depth = channels.len() * taps;
         let (x_plane, y_plane) = (p.h * p.w, p.pixels());
+        let (table, out) = (table.view(), out.view());
         let mut a = scratch.take(p.og * VECTORS * S::LANES);
         let mut b = scratch.take(depth * VECTORS * S::LANES);
         let step = VECTORS * S::LANES;
