@@ -1,5 +1,7 @@
 //! Checkpoints: what is written is read again, and nothing else is.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::Path;
 

@@ -150,4 +150,28 @@ mod tests {
         assert_eq!((seen[12], seen[0]), (252.0 / 255.0, 5.0 / 255.0));
         assert!(!Grey { height: 1, width: 2, pixels: vec![0, 254] }.border_is_bright());
     }
+
+    #[test]
+    fn pictures_become_grey_and_lie_on_white() {
+        use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let colours = [[9, 9, 9, 0], [0, 0, 0, 255], [255, 255, 255, 255], [0, 0, 0, 128]];
+        let picture = RgbaImage::from_fn(2, 2, |x, y| Rgba(colours[(2 * y + x) as usize]));
+        DynamicImage::from(picture).save_with_format(&path, ImageFormat::Png).unwrap();
+        let grey = Grey::read(&path).unwrap();
+        assert_eq!((grey.height, grey.width, grey.pixels), (2, 2, vec![255, 0, 255, 127]));
+
+        // The bytes tell what it is, not the name.
+        let picture = RgbImage::from_pixel(16, 8, Rgb([90, 90, 90]));
+        DynamicImage::from(picture).save_with_format(&path, ImageFormat::Jpeg).unwrap();
+        let grey = Grey::read(&path).unwrap();
+        assert_eq!((grey.height, grey.width), (8, 16));
+        assert!(grey.pixels.iter().all(|p| p.abs_diff(90) <= 2));
+
+        std::fs::write(&path, "no picture").unwrap();
+        let e = Grey::read(&path).err().unwrap().to_string();
+        assert!(e.contains("is no PNG or JPEG picture"), "{e}");
+        assert!(Grey::read(&folder.path().join("none.png")).is_err());
+    }
 }

@@ -241,7 +241,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
 fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
     let plan = training.plan();
     output::note(format_args!(
-        "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {}{}{}, seed {}, {} with {} \
+        "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {:?}{}{}, seed {}, {} with {} \
          threads",
         plan.network,
         plan.data,
@@ -262,7 +262,9 @@ fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
         rayon::current_num_threads(),
     ));
     let position = training.position();
-    if position.step > 0 {
+    if position.epoch >= plan.epochs {
+        output::note(format_args!("all {} epochs are done already; --epochs can ask for more", plan.epochs));
+    } else if position.step > 0 {
         output::note(format_args!("going on in epoch {} after batch {}", position.epoch + 1, position.batch));
     }
 }

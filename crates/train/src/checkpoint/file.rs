@@ -242,10 +242,10 @@ fn decode_limited(payload: &[u8]) -> Result<(Checkpoint, usize), bincode::error:
     }
     const MIB: usize = 1 << 20;
     match payload.len() {
-        0..=MIB => within::<MIB>(payload),
-        ..=0x100_0000 => within::<{ 16 * MIB }>(payload),
-        ..=0x1000_0000 => within::<{ 256 * MIB }>(payload),
-        ..=0x7000_0000 => within::<0x7000_0000>(payload),
+        len if len <= MIB => within::<MIB>(payload),
+        len if len <= 16 * MIB => within::<{ 16 * MIB }>(payload),
+        len if len <= 256 * MIB => within::<{ 256 * MIB }>(payload),
+        len if len <= 0x7000_0000 => within::<0x7000_0000>(payload),
         _ => within::<{ usize::MAX / 2 }>(payload),
     }
 }
