@@ -22,7 +22,7 @@ pub fn line(text: impl Display) -> Result<()> {
 /// Writes a value as one line of JSON to standard output.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value);
     line(text.map_err(|e| Error::format("cannot write the result as JSON").with_source(e))?)

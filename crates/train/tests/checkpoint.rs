@@ -1,4 +1,5 @@
 //! Checkpoints: what is written is read again, and nothing else is.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! The loop: it learns, its bits do not depend on threads or interruptions, and it stops when it diverges.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

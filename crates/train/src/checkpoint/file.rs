@@ -241,11 +241,12 @@ fn decode_limited(payload: &[u8]) -> Result<(Checkpoint, usize), bincode::error:
         bincode::serde::decode_from_slice(payload, encoding().with_limit::<LIMIT>())
     }
     const MIB: usize = 1 << 20;
-    match payload.len() {
-        0..=MIB => within::<MIB>(payload),
-        ..=0x100_0000 => within::<{ 16 * MIB }>(payload),
-        ..=0x1000_0000 => within::<{ 256 * MIB }>(payload),
-        ..=0x7000_0000 => within::<0x7000_0000>(payload),
+    const GIB: usize = 1 << 30;
+    match payload.len().div_ceil(MIB) {
+        0..=1 => within::<MIB>(payload),
+        2..=16 => within::<{ 16 * MIB }>(payload),
+        17..=256 => within::<{ 256 * MIB }>(payload),
+        257..=2047 => within::<{ 2 * GIB - 1 }>(payload),
         _ => within::<{ usize::MAX / 2 }>(payload),
     }
 }
@@ -258,4 +259,25 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 
 fn no_checkpoint(why: &str) -> Error {
     Error::format(format!("this is no checkpoint of neocog: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fills_up_leaves_the_old_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.ckpt");
+        replace(&path, |file| file.write_all(b"old")).unwrap();
+        let full = |file: &mut File| {
+            file.write_all(b"half of the n")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        };
+        assert_eq!(replace(&path, full).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the unfinished file is gone");
+        replace(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
 }
