@@ -126,7 +126,7 @@ pub fn compare(
             report.compared += 1;
             report.worst =
                 if deviation > report.worst || deviation.is_nan() { deviation } else { report.worst };
-            if !(deviation <= check.tolerance) {
+            if deviation > check.tolerance || deviation.is_nan() {
                 report.failures.push(Deviation {
                     tensor: subject.name.clone(),
                     index: subject.value.shape().unravel(i),

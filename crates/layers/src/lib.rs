@@ -2,7 +2,7 @@
 //!
 //! A [`Spec`] is a value that says what a layer is: it can be written as JSON, edited, stored. Built, it becomes a
 //! [`Layer`] with parameters. Every kind of layer registers itself with [`register_layer!`], here and in other crates
-//! alike; the [`registry`] then builds it from its kind's name, and the tests prove its gradients from its examples.
+//! alike; the [`registry`](mod@registry) then builds it from its kind's name, and the tests prove its gradients from its examples.
 //! Combinators ([`Sequential`], [`Residual`], [`Concat`]) are layers too, so a whole network is one spec.
 //!
 //! ```

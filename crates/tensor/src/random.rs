@@ -107,6 +107,7 @@ mod tests {
         let key = 0x1234_5678_9abc_def0;
         for counter in [0, 5 << 64 | 12, u128::from(u64::MAX) << 64 | u128::from(u32::MAX - 3)] {
             let block = philox_block::<8>(key, counter);
+            #[allow(clippy::needless_range_loop, reason = "it goes through all words of a block")]
             for k in 0..8 {
                 assert_eq!(philox(key, counter + k as u128), std::array::from_fn(|i| block[i][k]));
             }

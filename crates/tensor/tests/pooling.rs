@@ -1,6 +1,8 @@
 //! Poolings and dropout: random windows against the reference, any number of threads, PyTorch's
 //! choices at ties and NaNs, and what users get told.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_tensor::cases::{Case, CaseInput, registered_ops};
 use neocog_tensor::conformance::{check_device, check_gradient};
 use neocog_tensor::ops::{

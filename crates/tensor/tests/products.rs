@@ -1,6 +1,8 @@
 //! Convolutions and matrix products: random sizes against the reference, any number of threads, the large layers of
 //! real networks by samples, and what users get told.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_tensor::cases::{Case, CaseInput, registered_ops};
 use neocog_tensor::conformance::{check_device, is_too_large};
 use neocog_tensor::ops::{

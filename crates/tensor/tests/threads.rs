@@ -6,21 +6,32 @@ use neocog_tensor::cases::{Case, CaseInput, registered_ops};
 use neocog_tensor::conformance::is_too_large;
 use neocog_tensor::{Device, Result, Tensor, update};
 
-/// All outputs, state included, as bits.
-fn outputs(case: &Case, threads: usize) -> Result<Vec<Vec<u32>>> {
-    let tensors = |specs: &[CaseInput], stream: u64| -> Result<Vec<Tensor>> {
-        let make =
-            |(i, x): (usize, &CaseInput)| Tensor::from_f32(x.shape, &x.make(stream + i as u64), &Device::Cpu);
-        specs.iter().enumerate().map(make).collect()
-    };
-    let inputs = tensors(&case.inputs, 1)?;
-    let mut state = tensors(&case.state, 1001)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let fresh = pool.install(|| {
-        update(&*case.op, &inputs.iter().collect::<Vec<_>>(), &mut state.iter_mut().collect::<Vec<_>>())
-    })?;
-    let bits = |t: &Tensor| Ok(t.to_f32()?.into_iter().map(f32::to_bits).collect());
-    state.iter().chain(&fresh).map(bits).collect()
+/// A case's tensors: inputs and state.
+struct Tensors {
+    inputs: Vec<Tensor>,
+    state: Vec<Tensor>,
+}
+
+impl Tensors {
+    fn of(case: &Case) -> Result<Self> {
+        let make = |specs: &[CaseInput], stream: u64| {
+            let tensor = |(i, x): (usize, &CaseInput)| {
+                Tensor::from_f32(x.shape, &x.make(stream + i as u64), &Device::Cpu)
+            };
+            specs.iter().enumerate().map(tensor).collect::<Result<_>>()
+        };
+        Ok(Tensors { inputs: make(&case.inputs, 1)?, state: make(&case.state, 1001)? })
+    }
+
+    /// All outputs of the operation, state included, as bits.
+    fn run(&self, case: &Case, threads: usize) -> Result<Vec<Vec<u32>>> {
+        let inputs: Vec<&Tensor> = self.inputs.iter().collect();
+        let mut state = self.state.clone();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let fresh = pool.install(|| update(&*case.op, &inputs, &mut state.iter_mut().collect::<Vec<_>>()))?;
+        let bits = |t: &Tensor| Ok(t.to_f32()?.into_iter().map(f32::to_bits).collect());
+        state.iter().chain(&fresh).map(bits).collect()
+    }
 }
 
 #[test]
@@ -31,10 +42,11 @@ fn the_number_of_threads_changes_no_bit() {
             if is_too_large(&case) {
                 continue;
             }
-            let one = outputs(&case, 1).unwrap_or_else(|e| panic!("{}: {}: {e}", entry.name, case.name));
+            let tensors = Tensors::of(&case).unwrap();
+            let one = tensors.run(&case, 1).unwrap_or_else(|e| panic!("{}: {}: {e}", entry.name, case.name));
             for threads in [2, 3] {
                 assert!(
-                    one == outputs(&case, threads).unwrap(),
+                    one == tensors.run(&case, threads).unwrap(),
                     "{}: {}: {threads} threads",
                     entry.name,
                     case.name

@@ -1,5 +1,6 @@
 //! Checkpoints: what is written is read again, and nothing else is.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::Path;

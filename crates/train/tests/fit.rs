@@ -1,5 +1,6 @@
 //! The loop: it learns, its bits do not depend on threads or interruptions, and it stops when it diverges.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

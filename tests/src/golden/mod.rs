@@ -1,7 +1,7 @@
 //! The runner of golden files.
 //!
 //! A golden file is a JSON text with a safetensors file of the same name beside it. One with `cases` is a suite of
-//! single operations ([`ops`]), one with `net` a whole network ([`network`]). All numbers that go in are made by a
+//! single operations (`ops.rs`), one with `net` a whole network (`network.rs`). All numbers that go in are made by a
 //! [`hash`], so the files hold results only. Nothing here knows particular files: other seeds, shapes, attributes and
 //! networks run alike, and what is not understood is a failure.
 

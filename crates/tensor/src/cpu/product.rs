@@ -210,8 +210,8 @@ impl Kernel for PackRows<'_> {
                 let width = S::LANES.min(length - k);
                 for m in (0..count).step_by(S::LANES) {
                     let height = S::LANES.min(count - m);
-                    for i in 0..S::LANES {
-                        block[i] = if i < height {
+                    for (i, row) in block[..S::LANES].iter_mut().enumerate() {
+                        *row = if i < height {
                             let at = base + (m + i) * a.row_stride + run * a.channel_stride + k;
                             S::from_short_slice(&a.data[at..at + width])
                         } else {

@@ -241,12 +241,11 @@ fn decode_limited(payload: &[u8]) -> Result<(Checkpoint, usize), bincode::error:
         bincode::serde::decode_from_slice(payload, encoding().with_limit::<LIMIT>())
     }
     const MIB: usize = 1 << 20;
-    const GIB: usize = 1 << 30;
-    match payload.len().div_ceil(MIB) {
-        0..=1 => within::<MIB>(payload),
-        2..=16 => within::<{ 16 * MIB }>(payload),
-        17..=256 => within::<{ 256 * MIB }>(payload),
-        257..=2047 => within::<{ 2 * GIB - 1 }>(payload),
+    match payload.len() {
+        len if len <= MIB => within::<MIB>(payload),
+        len if len <= 16 * MIB => within::<{ 16 * MIB }>(payload),
+        len if len <= 256 * MIB => within::<{ 256 * MIB }>(payload),
+        len if len <= 0x7000_0000 => within::<0x7000_0000>(payload),
         _ => within::<{ usize::MAX / 2 }>(payload),
     }
 }

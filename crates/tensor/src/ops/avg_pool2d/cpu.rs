@@ -1,5 +1,14 @@
-//! The kernels of the CPU. A task does some whole planes; in a plane, blocks of `N` neighbouring windows of one row are
-//! done together, and windows that reach beyond the left or right edge one by one.
+//! The kernels of the CPU. A task does some whole planes. In a plane, a vector of neighbouring windows of one row is
+//! done at a time:
+//!
+//! ```text
+//! outputs   r: [s  s+1  …]               the sum of one window in each lane
+//! pixels    row(u): x[first + v + lane * stride]     for each (u, v) of the window
+//! ```
+//!
+//! With a stride of 2, two vectors of pixels are split into the even and the odd ones. Lanes beyond the row see pixels
+//! that do not matter, and are not stored. Windows that reach beyond the left or right edge, and all with a larger
+//! stride, are done one by one.
 
 use super::super::window::Axis;
 use super::Divisor;
@@ -10,7 +19,7 @@ use crate::simd::{Kernel, Simd, dispatch};
 pub(super) fn forward(axes: [Axis; 2], divisor: Divisor, x: &[f32], y: &mut [f32]) {
     let [from, to] = [axes[0].input * axes[1].input, axes[0].output * axes[1].output];
     for_each_chunk(y, (4 * CHUNK).div_ceil(from) * to, |start, y| {
-        let x = &x[start / to * from..][..y.len() / to * from];
+        let x = &x[start / to * from..];
         dispatch(Forward { axes, divisor, x, y });
     });
 }
@@ -27,6 +36,7 @@ pub(super) fn backward(axes: [Axis; 2], divisor: Divisor, dy: &[f32], dx: &mut [
 struct Forward<'a> {
     axes: [Axis; 2],
     divisor: Divisor,
+    /// The planes of `y`, and whatever follows them.
     x: &'a [f32],
     y: &'a mut [f32],
 }
@@ -34,14 +44,14 @@ struct Forward<'a> {
 impl Kernel for Forward<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    fn run<V: Simd>(self) {
         let columns = &self.axes[1];
         match (columns.kernel, columns.stride) {
-            (2, 2) => self.planes::<2, 2>(),
-            (3, 1) => self.planes::<3, 1>(),
-            (_, 1) => self.planes::<0, 1>(),
-            (_, 2) => self.planes::<0, 2>(),
-            _ => self.planes::<0, 0>(),
+            (2, 2) => self.planes::<V, 2, 2>(),
+            (3, 1) => self.planes::<V, 3, 1>(),
+            (_, 1) => self.planes::<V, 0, 1>(),
+            (_, 2) => self.planes::<V, 0, 2>(),
+            _ => self.planes::<V, 0, 0>(),
         }
     }
 }
@@ -56,56 +66,49 @@ struct Backward<'a> {
 impl Kernel for Backward<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    fn run<V: Simd>(self) {
         let columns = &self.axes[1];
         match (columns.kernel, columns.stride) {
-            (2, 2) => self.planes::<2, 2>(),
-            (3, 1) => self.planes::<3, 1>(),
-            (_, 1) => self.planes::<0, 1>(),
-            (_, 2) => self.planes::<0, 2>(),
-            _ => self.planes::<0, 0>(),
+            (2, 2) => self.planes::<V, 2, 2>(),
+            (3, 1) => self.planes::<V, 3, 1>(),
+            (_, 1) => self.planes::<V, 0, 1>(),
+            _ => self.planes::<V, 0, 0>(),
         }
     }
 }
 
-/// The windows of a row as blocks, the wide ones first: `$edge(s)` for each window over the left or right edge,
-/// `$block::<N>(s)` for the others.
-macro_rules! for_each_block {
-    ($columns:expr, |$s:ident| $edge:expr, |$b:ident, $n:ident| $block:expr) => {
-        let inside = $columns.inside();
-        for $s in (0..inside.start).chain(inside.end..$columns.output) {
-            $edge;
-        }
-        let mut $b = inside.start;
-        while $b < inside.end {
-            let left = inside.end - $b;
-            $b += if left >= 16 {
-                const $n: usize = 16;
-                $block;
-                16
-            } else if left >= 4 {
-                const $n: usize = 4;
-                $block;
-                4
-            } else {
-                const $n: usize = 1;
-                $block;
-                1
-            };
-        }
-    };
+/// The windows of a row that are done in vectors of `lanes`, one after the other: the first and how many. With
+/// `overlap` some windows come twice rather than that a vector is not full.
+#[inline(always)]
+fn vectors(
+    inside: std::ops::Range<usize>,
+    lanes: usize,
+    overlap: bool,
+) -> impl Iterator<Item = (usize, usize)> {
+    let last = inside.end.saturating_sub(lanes).max(inside.start);
+    inside.clone().step_by(lanes).map(move |s| {
+        let s = if overlap { s.min(last) } else { s };
+        (s, lanes.min(inside.end - s))
+    })
 }
 
 impl Forward<'_> {
     /// `K` is the number of columns of the window, `S` the stride along them; 0 stands for any.
     #[inline(always)]
-    fn planes<const K: usize, const S: usize>(self) {
+    fn planes<V: Simd, const K: usize, const S: usize>(self) {
         let [rows, columns] = &self.axes;
         let (from, to) = (rows.input * columns.input, rows.output * columns.output);
-        for (x, y) in self.x.chunks_exact(from).zip(self.y.chunks_exact_mut(to)) {
+        let inside = if S == 0 { 0..0 } else { columns.inside() };
+        for (p, y) in self.y.chunks_exact_mut(to).enumerate() {
+            let x = &self.x[p * from..];
             for (r, y) in y.chunks_exact_mut(columns.output).enumerate() {
-                let part = Row::<K, S> { rows, columns, r, divisor: self.divisor };
-                for_each_block!(columns, |s| y[s] = part.sum_edge(s, x), |s, N| part.sum::<N>(s, x, y));
+                let row = Row::<K, S> { rows, columns, r, divisor: self.divisor };
+                for s in (0..inside.start).chain(inside.end..columns.output) {
+                    y[s] = row.sum_edge(s, x);
+                }
+                for (s, count) in vectors(inside.clone(), V::LANES, true) {
+                    row.sum::<V>(s, x).to_short_slice(&mut y[s..s + count]);
+                }
             }
         }
     }
@@ -114,15 +117,20 @@ impl Forward<'_> {
 impl Backward<'_> {
     /// As [`Forward::planes`].
     #[inline(always)]
-    fn planes<const K: usize, const S: usize>(self) {
+    fn planes<V: Simd, const K: usize, const S: usize>(self) {
         let [rows, columns] = &self.axes;
         let (from, to) = (rows.output * columns.output, rows.input * columns.input);
+        let inside = if S == 0 { 0..0 } else { columns.inside() };
         for (dy, dx) in self.dy.chunks_exact(from).zip(self.dx.chunks_exact_mut(to)) {
             dx.fill(0.0);
             for (r, dy) in dy.chunks_exact(columns.output).enumerate() {
-                let part = Row::<K, S> { rows, columns, r, divisor: self.divisor };
-                for_each_block!(columns, |s| part.spread_edge(s, dy[s], dx), |s, N| part
-                    .spread::<N>(s, dy, dx));
+                let row = Row::<K, S> { rows, columns, r, divisor: self.divisor };
+                for s in (0..inside.start).chain(inside.end..columns.output) {
+                    row.spread_edge(s, dy[s], dx);
+                }
+                for (s, count) in vectors(inside.clone(), V::LANES, false) {
+                    row.spread::<V>(s, &dy[s..s + count], dx);
+                }
             }
         }
     }
@@ -143,31 +151,34 @@ impl<const K: usize, const S: usize> Row<'_, K, S> {
     }
 
     #[inline(always)]
-    fn sizes(&self) -> (usize, usize) {
-        (if K == 0 { self.columns.kernel } else { K }, if S == 0 { self.columns.stride } else { S })
+    fn kernel(&self) -> usize {
+        if K == 0 { self.columns.kernel } else { K }
     }
 
     /// Where the window's pixels of row `u` begin in the plane, for a window `s` that is inside.
     #[inline(always)]
     fn start(&self, u: usize, s: usize) -> usize {
-        self.rows.pixel(self.r, u) * self.columns.input + s * self.sizes().1 - self.columns.padding
+        self.rows.pixel(self.r, u) * self.columns.input + s * S - self.columns.padding
     }
 
+    /// The windows from `s` on. `x` is the plane and whatever follows it.
     #[inline(always)]
-    fn sum<const N: usize>(&self, s: usize, x: &[f32], y: &mut [f32]) {
-        let (kernel, stride) = self.sizes();
-        let mut sum = [0.0; N];
+    fn sum<V: Simd>(&self, s: usize, x: &[f32]) -> V {
+        let pixels = |at: usize| V::from_short_slice(&x[at.min(x.len())..]);
+        let pairs = |at: usize| pixels(at).deinterleave(pixels(at + V::LANES));
+        let mut sum = V::splat(0.0);
         for u in self.rows.taps(self.r) {
             let start = self.start(u, s);
-            for v in 0..kernel {
-                let from = &x[start + v..][..(N - 1) * stride + 1];
-                for l in 0..N {
-                    sum[l] += from[l * stride];
+            if (K, S) == (2, 2) {
+                let (even, odd) = pairs(start);
+                sum = sum + even + odd;
+            } else {
+                for v in 0..self.kernel() {
+                    sum = sum + if S == 2 { pairs(start + v).0 } else { pixels(start + v) };
                 }
             }
         }
-        let divisor = self.divisor(s);
-        y[s..s + N].copy_from_slice(&sum.map(|sum| sum / divisor));
+        sum / V::splat(self.divisor(s))
     }
 
     #[inline(always)]
@@ -182,20 +193,23 @@ impl<const K: usize, const S: usize> Row<'_, K, S> {
         sum / self.divisor(s)
     }
 
+    /// Adds to `dx` what the windows from `s` on get of `dy`, at most a vector.
     #[inline(always)]
-    fn spread<const N: usize>(&self, s: usize, dy: &[f32], dx: &mut [f32]) {
-        let (kernel, stride) = self.sizes();
-        let divisor = self.divisor(s);
-        let mut share = [0.0; N];
-        for l in 0..N {
-            share[l] = dy[s + l] / divisor;
-        }
+    fn spread<V: Simd>(&self, s: usize, dy: &[f32], dx: &mut [f32]) {
+        let share = V::from_short_slice(dy) / V::splat(self.divisor(s));
         for u in self.rows.taps(self.r) {
             let start = self.start(u, s);
-            for v in 0..kernel {
-                let to = &mut dx[start + v..][..(N - 1) * stride + 1];
-                for l in 0..N {
-                    to[l * stride] += share[l];
+            if (K, S) == (2, 2) {
+                let (low, high) = share.interleave(share);
+                let dx = &mut dx[start..start + 2 * dy.len()];
+                (V::from_short_slice(dx) + low).to_short_slice(dx);
+                if let Some(dx) = dx.get_mut(V::LANES..) {
+                    (V::from_short_slice(dx) + high).to_short_slice(dx);
+                }
+            } else {
+                for v in 0..self.kernel() {
+                    let dx = &mut dx[start + v..start + v + dy.len()];
+                    (V::from_short_slice(dx) + share).to_short_slice(dx);
                 }
             }
         }
