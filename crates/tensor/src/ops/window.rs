@@ -112,9 +112,8 @@ impl Axis {
     #[inline]
     pub fn taps(&self, o: usize) -> Range<usize> {
         let start = o * self.stride;
-        let first = self.padding.saturating_sub(start).div_ceil(self.dilation);
-        let end = (self.padding + self.input).saturating_sub(start).div_ceil(self.dilation);
-        let end = end.min(self.kernel);
+        let first = self.steps(self.padding.saturating_sub(start));
+        let end = self.steps((self.padding + self.input).saturating_sub(start)).min(self.kernel);
         first.min(end)..end
     }
 
@@ -128,7 +127,14 @@ impl Axis {
     #[inline]
     pub fn padded_taps(&self, o: usize) -> usize {
         let left = (self.input + 2 * self.padding).saturating_sub(o * self.stride);
-        left.div_ceil(self.dilation).min(self.kernel)
+        self.steps(left).min(self.kernel)
+    }
+
+    /// How many elements of a window lie on its first `pixels` pixels. Without dilation there is no division, which would
+    /// take longer than a small window.
+    #[inline]
+    fn steps(&self, pixels: usize) -> usize {
+        if self.dilation == 1 { pixels } else { pixels.div_ceil(self.dilation) }
     }
 
     /// The windows that lie inside of the picture as a whole.

@@ -184,9 +184,10 @@ impl<const K: usize, const S: usize> Row<'_, K, S> {
     #[inline(always)]
     fn sum_edge(&self, s: usize, x: &[f32]) -> f32 {
         let mut sum = 0.0;
+        let taps = self.columns.taps(s);
         for u in self.rows.taps(self.r) {
             let row = self.rows.pixel(self.r, u) * self.columns.input;
-            for v in self.columns.taps(s) {
+            for v in taps.clone() {
                 sum += x[row + self.columns.pixel(s, v)];
             }
         }
@@ -218,9 +219,10 @@ impl<const K: usize, const S: usize> Row<'_, K, S> {
     #[inline(always)]
     fn spread_edge(&self, s: usize, dy: f32, dx: &mut [f32]) {
         let share = dy / self.divisor(s);
+        let taps = self.columns.taps(s);
         for u in self.rows.taps(self.r) {
             let row = self.rows.pixel(self.r, u) * self.columns.input;
-            for v in self.columns.taps(s) {
+            for v in taps.clone() {
                 dx[row + self.columns.pixel(s, v)] += share;
             }
         }

@@ -12,6 +12,8 @@
 //! Lanes beyond the row see pixels that do not matter, and are not stored. Windows that reach beyond the left or right
 //! edge, and all with a larger stride, are done one by one.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::super::window::Axis;
@@ -133,6 +135,7 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
         let mut indices = indices.chunks_exact_mut(width);
         for (r, y) in y.chunks_exact_mut(width).enumerate() {
             let indices = indices.next().unwrap_or_default();
+            let taps = self.rows.taps(r);
             for s in (0..inside.start).chain(inside.end..width) {
                 self.edge(r, s, y, indices);
             }
@@ -143,7 +146,7 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
                     s = inside.end - V::LANES;
                 }
                 let count = V::LANES.min(inside.end - s);
-                let best = self.vector::<V>(r, s);
+                let best = self.vector::<V>(r, &taps, s);
                 best.value.to_short_slice(&mut y[s..s + count]);
                 if INDICES {
                     const LANES: [f32; 16] =
@@ -156,14 +159,13 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
         }
     }
 
-    /// Outputs of row `r` from `s` on, whose windows do not reach beyond the edges left and right.
+    /// Outputs of row `r`, where the rows `taps` of the windows are inside, from `s` on, whose windows do not reach beyond the edges left and right.
     #[inline(always)]
-    fn vector<V: Simd>(&self, r: usize, s: usize) -> Best<V> {
-        let taps = self.rows.taps(r);
+    fn vector<V: Simd>(&self, r: usize, taps: &Range<usize>, s: usize) -> Best<V> {
         let column = s * S - self.columns.padding;
         let start = |u| self.rows.pixel(r, u) * self.columns.input + column;
         let mut best = Best { value: V::splat(f32::NEG_INFINITY), at: V::splat(start(taps.start) as f32) };
-        for u in taps {
+        for u in taps.clone() {
             let start = start(u);
             match (K, S) {
                 (2 | 3, 2) => {
