@@ -1,5 +1,6 @@
 //! The kernels of the CPU: convolutions as products whose columns are gathered from the pictures.
 
+mod folded;
 mod weight_grad;
 
 use rayon::prelude::*;
@@ -72,6 +73,10 @@ pub(super) fn forward(
 /// of the phases is a small convolution of `dy`, without a stride.
 pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     if dx.is_empty() {
+        return;
+    }
+    if folded::is_better(p) {
+        folded::input_grad(p, dy, weight, dx, scratch);
         return;
     }
     for phase in 0..p.stride[0] * p.stride[1] {
