@@ -16,7 +16,7 @@ use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd, dispatch};
 use rayon::prelude::*;
 
-/// Pictures that are unfolded at a time: what comes of them should stay in the cache.
+/// Pictures whose columns share panels.
 const PICTURES: usize = 8;
 
 /// Whether this way is the faster one.
@@ -30,38 +30,35 @@ pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32]
     let from = Table::new(grid, std::iter::once(whole_rows(p.ow)), scratch);
     let grid = Grid { picture_stride: depth * pixels, ..grid };
     let to = Table::new(grid, std::iter::once(whole_rows(p.ow)), scratch);
-    let (from, to) = (&from, &to);
-    dx.par_chunks_mut(PICTURES * picture).enumerate().for_each(|(block, dx)| {
-        let n = dx.len() / picture;
-        let dy = &dy[block * PICTURES * p.og * pixels..][..n * p.og * pixels];
-        let mut unfolded = scratch.take(n * depth * pixels);
-        let product = Product {
-            groups: 1,
-            rows: depth,
-            channels: p.og,
-            columns: n * pixels,
-            a: Rows { data: weight, group_stride: 0, row_stride: 1, channel_stride: depth, taps: &[0] },
-            b: Columns::Gathered {
-                data: dy,
-                unit_stride: PICTURES * p.og * pixels,
-                group_stride: 0,
-                channel_stride: pixels,
-                table: from,
-            },
-            bias: Bias::None,
-            activation: None,
-        };
-        let target = Target {
-            data: &mut unfolded,
-            unit_stride: PICTURES * depth * pixels,
+    // One product for the whole batch: it splits itself, and no task waits for another while it holds memory.
+    let mut unfolded = scratch.take(p.n * depth * pixels);
+    let product = Product {
+        groups: 1,
+        rows: depth,
+        channels: p.og,
+        columns: p.n * pixels,
+        a: Rows { data: weight, group_stride: 0, row_stride: 1, channel_stride: depth, taps: &[0] },
+        b: Columns::Gathered {
+            data: dy,
+            unit_stride: PICTURES * p.og * pixels,
             group_stride: 0,
-            row_stride: pixels,
-            table: to,
-        };
-        product.run(target, scratch);
-        for (dx, unfolded) in dx.chunks_mut(picture).zip(unfolded.chunks(depth * pixels)) {
-            dispatch(Fold { p, unfolded, dx });
-        }
+            channel_stride: pixels,
+            table: &from,
+        },
+        bias: Bias::None,
+        activation: None,
+    };
+    let target = Target {
+        data: &mut unfolded,
+        unit_stride: PICTURES * depth * pixels,
+        group_stride: 0,
+        row_stride: pixels,
+        table: &to,
+    };
+    product.run(target, scratch);
+    let unfolded = &unfolded[..];
+    dx.par_chunks_mut(picture).zip(unfolded.par_chunks(depth * pixels)).for_each(|(dx, unfolded)| {
+        dispatch(Fold { p, unfolded, dx });
     });
 }
 
