@@ -19,7 +19,6 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
-mod augment;
 pub mod checkpoint;
 mod evaluate;
 mod fit;
@@ -28,7 +27,6 @@ pub mod optimizer;
 mod plan;
 pub mod schedule;
 
-pub use augment::RandomAffine;
 pub use checkpoint::{Checkpoint, Folder};
 pub use evaluate::{Evaluation, Prediction, check_fits, evaluate, predict};
 pub use fit::{BatchReport, End, EpochReport, Progress, Silent, Training};

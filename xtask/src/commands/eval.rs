@@ -70,7 +70,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     check_fits(&*network, checkpoint.input, &dataset)?;
     let [_, h, w] = checkpoint.input;
-    let options = LoaderOptions { batch: args.batch, size: (h, w), ..LoaderOptions::default() };
+    let augment = plan.transforms.fixed().into_augment(plan.seed);
+    let options = LoaderOptions { batch: args.batch, size: (h, w), augment, ..LoaderOptions::default() };
     let result = evaluate(&*network, &Loader::new(dataset, options)?, &args.device)?;
     if args.json {
         return output::json(&Line {
