@@ -80,7 +80,7 @@ pub trait Transform: Send + Sync {
 }
 
 /// Which sample, when: all that random choices about it may depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SampleId {
     /// The seed of [`Augment`].
     pub seed: u64,
