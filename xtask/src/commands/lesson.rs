@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
             out: args.out.clone(),
             checkpoint: args.checkpoint.clone(),
         };
-        (lesson.run)(&mut Page::new(options, output::line)).at(|| lesson.name)?;
+        (lesson.run)(&mut Page::new(options, |text| output::line(text))).at(|| lesson.name)?;
     }
     Ok(())
 }
