@@ -38,7 +38,7 @@ pub mod summary;
 pub use inventory;
 
 pub use builder::{Builder, Init};
-pub use context::{Context, Observer};
+pub use context::{Context, Observer, Seen};
 pub use layer::{Buffer, Counter, Layer, Visitor};
 pub use layers::*;
 pub use registry::{LayerEntry, registry};
