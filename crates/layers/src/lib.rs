@@ -23,12 +23,14 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
+mod activation_memory;
 pub mod builder;
 pub mod check;
 pub mod context;
 pub mod layer;
 mod layers;
 pub mod print;
+pub mod receptive_field;
 pub mod registry;
 pub mod spec;
 pub mod state;
