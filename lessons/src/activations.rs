@@ -56,13 +56,13 @@ fn gradients(activation: &LayerSpec, device: &Device) -> Result<Vec<f64>> {
 fn draw(kinds: &[(&str, &[f64])]) -> RgbImage {
     let chart = Chart::new(
         "What is left of the gradient",
-        "layer (1 is the first, at the picture)",
-        "size of the weights' gradient, the last layer's = 1",
+        "layers that it has come back through",
+        "size of the weights' gradient, as a share of the last layer's",
         Scale::Log,
     )
     .note(format!("{DEPTH} convolutions, the same weights for each activation"));
     let lines = kinds.iter().fold(chart, |chart, (name, sizes)| {
-        let points = sizes.iter().enumerate().map(|(i, size)| ((i + 1) as f64, size / sizes[DEPTH - 1]));
+        let points = sizes.iter().rev().enumerate().map(|(i, size)| (i as f64, size / sizes[DEPTH - 1]));
         chart.line(*name, points)
     });
     lines.draw()

@@ -101,6 +101,6 @@ fn transition(in_channels: usize, out_channels: usize) -> LayerSpec {
 fn draw(growing: &[(f64, f64)]) -> RgbImage {
     Chart::new("Channels of a densenet", "step", "channels", Scale::Linear)
         .note("four blocks of four steps, growth 32; each transition halves them")
-        .line("channels", growing.iter().copied())
+        .line("", growing.iter().copied())
         .draw()
 }

@@ -82,7 +82,11 @@ fn draw(device: &Device) -> Result<neocog_picture::RgbImage> {
     let kernels: [(&str, [usize; 2], &[f32]); 4] = [
         ("upright edges\nkernel [1 −1]", [1, 2], &[1.0, -1.0]),
         ("level edges\nthe same, standing", [2, 1], &[1.0, -1.0]),
-        ("all edges\nneighbours − 8 · middle", [3, 3], &[1.0, 1.0, 1.0, 1.0, -8.0, 1.0, 1.0, 1.0, 1.0]),
+        (
+            "slanting edges\n[2 1 0; 1 0 −1; 0 −1 −2]",
+            [3, 3],
+            &[2.0, 1.0, 0.0, 1.0, 0.0, -1.0, 0.0, -1.0, -2.0],
+        ),
         ("blurred\nmean of 5x5", [5, 5], &[0.04; 25]),
     ];
     let pixels = digits.to_f32()?;

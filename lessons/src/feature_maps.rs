@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use neocog_autograd::{Tape, Var};
 use neocog_data::known::DEFAULT_ROOT;
 use neocog_data::{Loader, LoaderOptions};
+use neocog_layers::context::Seen;
 use neocog_layers::{Context, Layer, Observer, state};
 use neocog_picture::{Cell, Picture, RgbImage, Sheet, Tone};
 use neocog_tensor::{Result, Tensor};
@@ -92,7 +93,8 @@ fn train(page: &mut Page<'_>) -> Result<Checkpoint> {
 struct Maps(RefCell<Vec<(String, String, Tensor)>>);
 
 impl Observer for Maps {
-    fn output(&self, path: &str, layer: &dyn Layer, _input: &Var, output: &Var) {
+    fn output(&self, seen: &Seen<'_>) {
+        let Seen { path, layer, output, .. } = *seen;
         let is_picture = matches!(*output.shape().extents(), [_, _, h, w] if h * w > 1);
         if is_picture && !state::has_children(layer) {
             let entry = (path.to_string(), layer.label().to_string(), output.tensor().clone());
@@ -132,7 +134,7 @@ fn draw(network: &str, picture: &Tensor, maps: &[(String, String, Tensor)]) -> R
         let cells = cells.collect::<Result<Vec<_>>>()?;
         let shown =
             if channels > SHOWN { format!("{SHOWN} of {channels} maps") } else { format!("{channels} maps") };
-        sheet = sheet.row(&format!("{label}\n{path}, {h}x{w}\n{shown}"), cells);
+        sheet = sheet.row(&format!("{path} {label}\n{h}x{w}\n{shown}"), cells);
     }
     Ok(sheet.draw())
 }

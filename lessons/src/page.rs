@@ -87,7 +87,7 @@ impl<'a> Page<'a> {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        (self.print)(&table.to_string())
+        (self.print)(&table.trim_fmt())
     }
 
     /// Planes of numbers `[h, w]` side by side, each under its name; the tensors may have more axes of extent 1.

@@ -1,5 +1,6 @@
 //! The receptive field: how much of the picture a number has seen.
 
+use neocog_layers::summary::{Row, summarize};
 use neocog_layers::{Conv2d, Layer, LayerSpec, MaxPool2d, Sequential, Sigmoid, state};
 use neocog_picture::{Cell, Picture, RgbImage, Sheet, Tone};
 use neocog_tensor::{Device, Result, Tensor};
@@ -56,6 +57,30 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     page.table(["lenet's layers", "kernel", "stride", "apart", "sees", "measured"], rows)?;
     page.holds("each sees as much as computed: 16x16 of 28x28 pixels in the end", agree && field == 16)?;
 
+    let net = build(chain(&layers), &[1, 1, 28, 28].into(), &page.device())?;
+    let summary = summarize(&*net, &[1, 1, 28, 28].into())?;
+    let last =
+        summary.rows.last().and_then(|row| row.receptive_field).map(|field| (field.size, field.stride));
+    page.equal("and as the summary of the network says", last, Some(([field; 2], [apart; 2])))?;
+
+    page.part("All networks")?;
+    page.say("What a number of the last maps can have seen, found by `summary`; it may be more than the picture and its padding.\n")?;
+    let mut rows = Vec::new();
+    for model in neocog_models::models()? {
+        // A batch norm of single numbers needs more than one picture.
+        let input = model.input_shape(2);
+        let net = build(model.spec()?, &input, &Device::Meta)?;
+        // Global pooling sees all there is; the field before it is the one to know.
+        let maps = |row: &&Row| matches!(*row.output.extents(), [_, _, h, w] if h * w > 1);
+        let summary = summarize(&*net, &input)?;
+        let Some(field) = summary.rows.iter().rfind(maps).and_then(|row| row.receptive_field) else {
+            continue;
+        };
+        let by = |[h, w]: [usize; 2]| format!("{h}x{w}");
+        rows.push([model.name.to_string(), by([input[2], input[3]]), by(field.size), by(field.stride)]);
+    }
+    page.table(["network", "picture", "sees", "apart"], rows)?;
+
     page.part("Small kernels one after the other")?;
     page.say(
         "Two 3x3 convolutions see as much as one of 5x5, three as much as one of 7x7: with fewer parameters and more activations\n\
@@ -90,13 +115,16 @@ fn seen_by(kernels: &[usize], device: &Device) -> Result<(usize, usize)> {
     Ok((extent(&seen, SIZE)[0], state::param_count(&*net)))
 }
 
+/// The layers one after the other.
+fn chain(layers: &[Windowed]) -> Sequential {
+    layers.iter().fold(Sequential::new(), |all, layer| all.then(layer.spec.clone()))
+}
+
 /// How strongly a number in the middle, behind `layers`, looks at each pixel of pictures of `size` x `size`: the sum of the gradient's
 /// sizes over many random pictures.
 fn looked_at(layers: &[Windowed], size: usize, device: &Device) -> Result<Vec<f32>> {
-    let spec: LayerSpec =
-        layers.iter().fold(Sequential::new(), |all, layer| all.then(layer.spec.clone())).into();
     let pictures = noise("pictures", [64, 1, size, size], device)?;
-    let net = build(spec, pictures.shape(), device)?;
+    let net = build(chain(layers), pictures.shape(), device)?;
     sum_of_channels(&gradient_of_the_middle(&*net, &pictures)?, size)
 }
 

@@ -110,12 +110,12 @@ fn gradients(block: &(impl Into<LayerSpec> + Clone), device: &Device) -> Result<
 fn draw(with: &[f64], without: &[f64]) -> RgbImage {
     let points = |sizes: &[f64]| {
         let last = sizes[BLOCKS - 1];
-        sizes.iter().enumerate().map(|(i, size)| ((i + 1) as f64, size / last)).collect::<Vec<_>>()
+        sizes.iter().rev().enumerate().map(|(i, size)| (i as f64, size / last)).collect::<Vec<_>>()
     };
     Chart::new(
         "What shortcuts do for the gradient",
-        "block (1 is the first, at the picture)",
-        "size of the first weights' gradient, the last block's = 1",
+        "blocks that it has come back through",
+        "size of the first weights' gradient, as a share of the last block's",
         Scale::Log,
     )
     .note(format!("{BLOCKS} blocks of two convolutions, weights as layers are built"))
