@@ -166,7 +166,10 @@ fn draw(layers: &[Windowed], device: &Device) -> Result<RgbImage> {
         let largest = seen.iter().copied().fold(0.0, f32::max);
         let [h, w] = extent(&seen, 28);
         headings.push(format!("{h}x{w} pixels"));
-        let picture = Picture::signed(&seen, [28, 28], largest)?;
+        // What is seen at all is never white.
+        let shade = |v: &f32| if *v > 0.0 { 0.1 + 0.9 * v / largest } else { 0.0 };
+        let shades: Vec<f32> = seen.iter().map(shade).collect();
+        let picture = Picture::signed(&shades, [28, 28], 1.0)?;
         let name = layers[depth].name.split(',').next().unwrap_or_default();
         cells.push(
             Cell::new(picture)
