@@ -18,10 +18,13 @@ pub struct Options {
     pub checkpoint: Option<PathBuf>,
 }
 
+/// Takes a line of text.
+type Print<'a> = Box<dyn FnMut(&str) -> Result<()> + 'a>;
+
 /// Where a lesson prints and draws, and what it checks.
 pub struct Page<'a> {
     options: Options,
-    print: Box<dyn FnMut(&str) -> Result<()> + 'a>,
+    print: Print<'a>,
     pictures: Vec<PathBuf>,
     checks: usize,
 }

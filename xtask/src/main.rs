@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     FetchData(commands::fetch_data::Args),
     Data(commands::data::Args),
-    Train(commands::train::Args),
+    Train(Box<commands::train::Args>),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
     Summary(commands::summary::Args),
