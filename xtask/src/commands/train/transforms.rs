@@ -197,7 +197,7 @@ mod tests {
         );
         assert_eq!(
             asked("--augment none --normalize lenet").unwrap(),
-            "Normalize(mean=[0.30538613], std=[0.3755071])"
+            "Normalize(mean=[0.30538613], std=[0.37550712])"
         );
     }
 
