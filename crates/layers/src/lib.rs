@@ -41,7 +41,7 @@ pub mod weights;
 pub use inventory;
 
 pub use builder::{Builder, Init};
-pub use context::{Context, Observer};
+pub use context::{Context, Observer, Seen};
 pub use layer::{Buffer, Counter, Layer, Visitor};
 pub use layers::*;
 pub use registry::{LayerEntry, registry};

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use neocog_autograd::{Tape, Var};
 use neocog_tensor::{Device, Result, Shape, Tensor};
 
-use crate::context::{Context, Observer};
+use crate::context::{Context, Observer, Seen};
 use crate::layer::Layer;
 use crate::state;
 
@@ -59,7 +59,8 @@ struct Rows<'a> {
 }
 
 impl Observer for Rows<'_> {
-    fn output(&self, path: &str, layer: &dyn Layer, _input: &Var, output: &Var) {
+    fn output(&self, seen: &Seen<'_>) {
+        let Seen { path, layer, output, .. } = *seen;
         let done = self.tape.multiply_adds();
         if state::has_children(layer) {
             return;

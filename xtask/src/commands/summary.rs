@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut all = Vec::new();
     for model in models {
         let input = model.input_shape(1);
-        let network = Builder::new(&Device::Meta, 0).build(&model.spec(), &input)?;
+        let network = Builder::new(&Device::Meta, 0).build(&model.spec()?, &input)?;
         let summary = summarize(&*network, &input)?;
         let (parameters, macs) = (summary.parameters as u64, summary.multiply_adds);
         if args.json {
