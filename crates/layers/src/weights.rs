@@ -17,7 +17,6 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use half::{bf16, f16};
 use neocog_autograd::Param;
 use neocog_tensor::{At, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -26,12 +25,13 @@ use crate::file::replace;
 use crate::layer::{Counter, Layer};
 use crate::state::{self, Difference, Entry};
 
-/// What was loaded of a file that does not fit as a whole.
+/// What was loaded of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Partial {
+pub struct Loaded {
     /// The names of the tensors that were loaded, in the network's order.
     pub loaded: Vec<String>,
-    /// What was not, and why: missing in the file, not in the network, or of another shape.
+    /// What was not, and why: missing in the file, not in the network, or of another shape. Empty unless it was loaded in
+    /// part.
     pub left: Vec<Difference>,
 }
 
@@ -76,21 +76,20 @@ pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
 /// `Io` when the file cannot be read; `Format` when it is no safetensors file, truncated or damaged; `Shape` when it does
 /// not fit the network: the message lists all tensors that are missing, too much, of another shape or type, or hold
 /// numbers that are not finite. Then nothing was changed.
-pub fn load(network: &dyn Layer, path: &Path) -> Result<()> {
+pub fn load(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let found = find(network, path)?;
     if !found.left.is_empty() {
         return Err(Error::shape(format!("the weights do not fit the network:{}", listed(&found.left))))
             .at(|| path.display().to_string());
     }
-    found.apply().at(|| path.display().to_string())?;
-    Ok(())
+    found.apply().at(|| path.display().to_string())
 }
 
 /// As [`load`], but loads what fits, and tells what did not.
 ///
 /// # Errors
 /// As [`load`], and when nothing fits; then nothing was changed.
-pub fn load_partial(network: &dyn Layer, path: &Path) -> Result<Partial> {
+pub fn load_partial(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let found = find(network, path)?;
     if found.values.is_empty() && !found.left.is_empty() {
         return Err(Error::shape(format!("nothing of it fits the network:{}", listed(&found.left))))
@@ -151,7 +150,7 @@ enum Value<'a> {
 }
 
 impl Found<'_> {
-    fn apply(self) -> Result<Partial> {
+    fn apply(self) -> Result<Loaded> {
         let mut loaded = Vec::with_capacity(self.values.len());
         for (name, value) in self.values {
             match value {
@@ -160,7 +159,7 @@ impl Found<'_> {
             }
             loaded.push(name);
         }
-        Ok(Partial { loaded, left: self.left })
+        Ok(Loaded { loaded, left: self.left })
     }
 }
 
@@ -306,14 +305,31 @@ fn tensor(dtype: Dtype, shape: Shape, bytes: &[u8], device: &Device) -> Result<R
         return Tensor::from_f64(shape, &values, device).map(Ok);
     }
     let values: Vec<f32> = match dtype {
-        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes(array(b)).to_f32()).collect(),
-        Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes(array(b)).to_f32()).collect(),
+        Dtype::F16 => bytes.chunks_exact(2).map(|b| half(u16::from_le_bytes(array(b)))).collect(),
+        Dtype::BF16 => bytes.chunks_exact(2).map(|b| bfloat(u16::from_le_bytes(array(b)))).collect(),
         _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(array(b))).collect(),
     };
     if values.iter().any(|v| !v.is_finite()) {
         return Ok(Err(NOT_FINITE));
     }
     Tensor::from_f32(shape, &values, device).map(Ok)
+}
+
+/// IEEE 754's half precision: a sign, five bits of exponent, ten of fraction. Single precision holds all of it.
+fn half(bits: u16) -> f32 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
+    };
+    if bits >> 15 == 0 { magnitude } else { -magnitude }
+}
+
+/// The upper half of single precision.
+fn bfloat(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
 }
 
 /// # Panics

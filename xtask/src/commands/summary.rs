@@ -1,9 +1,10 @@
 //! `summary`: what a network consists of.
 
-use neocog_layers::{Builder, summary::summarize};
-use neocog_tensor::{Device, Result};
+use neocog_layers::summary::summarize;
+use neocog_tensor::{Device, Result, Shape};
 use serde::Serialize;
 
+use super::network::Which;
 use crate::output::{self, thousands};
 
 /// Shows a network: its layers, the shapes of their outputs, parameters and multiply-adds, for one image.
@@ -11,10 +12,14 @@ use crate::output::{self, thousands};
 #[command(after_help = "Examples:
   cargo xtask summary lenet
   cargo xtask summary lenet_bn --style pytorch
+  cargo xtask summary resnet --input 3x64x64 --classes 100
+  cargo xtask summary --spec my.json
   cargo xtask summary lenet --json")]
 pub struct Args {
     /// The network; all that are registered, in one table, if absent.
     network: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// A table, or the structure as PyTorch prints it.
     #[arg(long, value_enum, default_value = "table")]
     style: Style,
@@ -38,28 +43,32 @@ struct Line<'a> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let models = match &args.network {
-        Some(name) => vec![neocog_models::find(name)?],
-        None => neocog_models::models()?,
+    let one = args.network.is_some() || args.which.spec.is_some();
+    let networks = if one {
+        vec![args.which.choose(args.network.as_deref())?]
+    } else {
+        let models = neocog_models::models()?;
+        models.iter().map(|model| args.which.choose(Some(model.name))).collect::<Result<_>>()?
     };
     let mut all = Vec::new();
-    for model in models {
-        let input = model.input_shape(1);
-        let network = Builder::new(&Device::Meta, 0).build(&model.spec()?, &input)?;
+    for chosen in networks {
+        let network = chosen.build(&args.which, &Device::Meta)?;
+        let [c, h, w] = chosen.input()?;
+        let input = Shape::from([1, c, h, w]);
         let summary = summarize(&*network, &input)?;
         let (parameters, macs) = (summary.parameters as u64, summary.multiply_adds);
         if args.json {
-            output::json(&Line { name: model.name, parameters, macs })?;
+            output::json(&Line { name: chosen.name(), parameters, macs })?;
             continue;
         }
         if let Style::Pytorch = args.style {
             output::line(neocog_layers::print::pytorch(&*network))?;
             continue;
         }
-        if args.network.is_none() {
+        if !one {
             let numbers = [input.to_string(), thousands(parameters), thousands(macs)];
             let [input, parameters, macs] = numbers;
-            all.push([model.name.to_string(), input, parameters, macs, model.about.to_string()]);
+            all.push([chosen.name().to_string(), input, parameters, macs, chosen.about().to_string()]);
             continue;
         }
         let mut rows: Vec<[String; 5]> = summary
@@ -73,7 +82,8 @@ pub fn run(args: &Args) -> Result<()> {
             })
             .collect();
         rows.push(["total".into(), String::new(), String::new(), thousands(parameters), thousands(macs)]);
-        output::line(format_args!("{}: {}; input {input}", model.name, model.about))?;
+        let about = if chosen.about().is_empty() { "" } else { &format!(": {}", chosen.about()) };
+        output::line(format_args!("{}{about}; input {input}", chosen.name()))?;
         let head = ["name", "layer", "output", "parameters", "multiply-adds"];
         output::line(output::table(head, [false, false, false, true, true], rows))?;
     }
