@@ -4,6 +4,7 @@
 //! calling it (`tests/plugin/examples/cli.rs`).
 
 mod commands;
+mod input_size;
 mod output;
 
 use std::process::ExitCode;

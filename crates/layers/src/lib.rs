@@ -24,6 +24,7 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
+mod activation_memory;
 pub mod builder;
 pub mod check;
 pub mod context;
@@ -31,6 +32,7 @@ pub mod file;
 pub mod layer;
 mod layers;
 pub mod print;
+pub mod receptive_field;
 pub mod registry;
 pub mod spec;
 pub mod state;

@@ -3,7 +3,8 @@
 use neocog_tensor::cases::{Case, CaseInput};
 use neocog_tensor::op::expect_inputs;
 use neocog_tensor::{
-    Error, Gradient, InputGrads, Keeps, Op, Result, Scratch, Shape, Shapes, View, ViewMut, register_op, run1,
+    Error, Gradient, InputGrads, Keeps, Op, Result, Scratch, Shape, Shapes, View, ViewMut, Window,
+    register_op, run1,
 };
 use rayon::prelude::*;
 
@@ -68,6 +69,12 @@ impl Op for PixelUnshuffle {
 
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
+    }
+
+    /// The channels of a pixel of the output see a block.
+    fn window(&self, _inputs: &[Shape]) -> Option<Window> {
+        let block = [self.downscale_factor; 2];
+        Some(Window { kernel_size: block, stride: block, padding: [0, 0], dilation: [1, 1] })
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {

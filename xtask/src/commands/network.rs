@@ -8,15 +8,16 @@ use neocog_models::Model;
 use neocog_tensor::{At, Device, Error, Result};
 use neocog_train::{Checkpoint, ModelFile, Plan};
 
+use crate::input_size::InputSize;
 use crate::output;
 
 /// For what input, and how many classes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Size {
-    /// Channels, height and width of the input, as in 1x28x28, in place of the network's own.
-    #[arg(long, value_name = "CxHxW", value_parser = input_size)]
-    input: Option<[usize; 3]>,
-    /// How many classes a registered network tells apart, in place of its own number.
+    /// Channels, height and width of the picture, like 1x28x28; the network's own if absent.
+    #[arg(long, value_name = "CxHxW")]
+    input: Option<InputSize>,
+    /// How many classes a registered network tells apart; its own number if absent.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     classes: Option<u32>,
 }
@@ -52,7 +53,11 @@ impl Size {
     /// # Errors
     /// When the input is too small for the network.
     pub fn file_of(&self, model: &Model) -> Result<ModelFile> {
-        ModelFile::of(model, self.input.unwrap_or(model.recipe.input), self.classes_of(model))
+        ModelFile::of(model, self.input_or(model.recipe.input), self.classes_of(model))
+    }
+
+    fn input_or(&self, own: [usize; 3]) -> [usize; 3] {
+        self.input.map_or(own, |input| input.0)
     }
 
     fn classes_of(&self, model: &Model) -> usize {
@@ -73,14 +78,15 @@ impl Which {
                 ));
             }
             let file = ModelFile::read(path)?;
-            let (spec, input) = (file.network.clone(), self.size.input.or(file.recipe.input));
+            let (spec, input) =
+                (file.network.clone(), self.size.input.map(|input| input.0).or(file.recipe.input));
             return Ok(Chosen { source: Source::File(file), spec, input });
         }
         let Some(name) = name else {
             return Err(Error::argument("say which network: by its name, or with --spec and a file"));
         };
         let model = neocog_models::find(name)?;
-        let input = self.size.input.unwrap_or(model.recipe.input);
+        let input = self.size.input_or(model.recipe.input);
         let spec = model.spec_for(input, self.size.classes_of(&model))?;
         Ok(Chosen { source: Source::Model(model), spec, input: Some(input) })
     }
@@ -245,28 +251,4 @@ pub fn load_weights(network: &dyn Layer, path: &Path, partial: bool) -> Result<w
         output::note(format_args!("not loaded:{lines}"));
     }
     Ok(done)
-}
-
-/// Reads `1x28x28`.
-fn input_size(text: &str) -> std::result::Result<[usize; 3], String> {
-    let numbers: Option<Vec<usize>> = text.split('x').map(|part| part.parse().ok()).collect();
-    match numbers.as_deref() {
-        Some(&[c, h, w]) if [c, h, w].iter().all(|n| (1..=1 << 20).contains(n)) => Ok([c, h, w]),
-        _ => Err("it is channels x height x width, as in 1x28x28".to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::input_size;
-
-    #[test]
-    fn an_input_is_three_numbers() {
-        assert_eq!(input_size("3x32x64"), Ok([3, 32, 64]));
-        for wrong in
-            ["", "28", "28x28", "1x28x28x1", "1x0x28", "1x-2x3", "axbxc", "1x28x99999999999999999999"]
-        {
-            assert!(input_size(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -6,7 +6,7 @@ use super::channel_sum::sum;
 use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -53,6 +53,10 @@ impl Op for GlobalAvgPool2d {
             let x = &inputs[0].data[start * plane..][..y.len() * plane];
             dispatch(Means { plane, x, y });
         });
+    }
+
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        Window::whole(&inputs[0])
     }
 
     fn keeps(&self) -> Keeps {

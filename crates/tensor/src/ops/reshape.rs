@@ -7,7 +7,7 @@ use super::concat::copy;
 use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -79,6 +79,10 @@ impl Op for Reshape {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         copy(inputs[0].data, outputs[0].data);
     }
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        Window::whole(&inputs[0])
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -104,6 +108,10 @@ impl Op for Flatten {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         copy(inputs[0].data, outputs[0].data);
     }
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        Window::whole(&inputs[0])
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }

@@ -11,7 +11,7 @@ use smallvec::smallvec;
 use super::window::{Axis, Window};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs};
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -99,6 +99,11 @@ impl Op for AvgPool2d {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
         cpu::forward(axes, self.divisor(), inputs[0].data, outputs[0].data);
+    }
+
+    fn window(&self, _inputs: &[Shape]) -> Option<op::Window> {
+        let AvgPool2d { kernel_size, stride, padding, .. } = *self;
+        Some(op::Window { kernel_size, stride, padding, dilation: [1, 1] })
     }
 
     fn keeps(&self) -> Keeps {

@@ -17,7 +17,7 @@ pub(crate) use geometry::Problem;
 use super::{Activation, ChannelSum};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -116,6 +116,12 @@ impl Op for Conv2d {
         let p = self.geometry().problem(inputs[0].shape, inputs[1].shape, outputs[0].shape);
         let bias = inputs.get(2).map(|b| b.data);
         cpu::forward(&p, inputs[0].data, inputs[1].data, bias, self.activation, outputs[0].data, scratch);
+    }
+
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        let kernel_size = [inputs[1][2], inputs[1][3]];
+        let Conv2d { stride, padding, dilation, .. } = *self;
+        Some(Window { kernel_size, stride, padding, dilation })
     }
 
     fn keeps(&self) -> Keeps {
