@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use neocog_data::known::{DEFAULT, DEFAULT_ROOT};
 use neocog_tensor::{At, Device, Error, Result};
-use neocog_train::{Checkpoint, Decay, End, Folder, Plan, RandomAffine, Rule, Training};
+use neocog_train::{Checkpoint, Decay, End, Folder, Plan, RandomAffine, Rule, Training, check_fits};
 
 use super::network::{Chosen, Which, load_weights};
 use crate::output;
@@ -161,11 +161,14 @@ fn start(args: &Args) -> Result<(Training, neocog_data::Split)> {
     let plan = plan(args, &chosen)?;
     let data = plan.load_data(&args.data_dir)?;
     let input = chosen.input_for(data.train.shape());
-    let training = Training::with_spec(plan, chosen.spec, input, &data.train, &args.device);
-    let training = match &args.which.spec {
-        Some(file) => training.at(|| file.display().to_string())?,
-        None => training?,
-    };
+    let place =
+        args.which.spec.as_ref().map_or_else(|| chosen.name().into(), |file| file.display().to_string());
+    let training = Training::with_spec(plan, chosen.spec, input, &data.train, &args.device)
+        .and_then(|training| {
+            check_fits(training.network(), input, &data.train)?;
+            Ok(training)
+        })
+        .at(|| place)?;
     if let Some(file) = &args.weights {
         load_weights(training.network(), file, args.partial)?;
     }
