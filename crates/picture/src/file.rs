@@ -1,10 +1,11 @@
 //! Pictures as files.
 
-use std::fs::{self, File};
-use std::io::{self, Cursor, Write};
+use std::fs;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use image::{ImageFormat, RgbImage};
+use neocog_layers::file::replace;
 use neocog_tensor::{Error, ErrorKind, Result};
 
 /// Writes a picture as PNG, in place of what is there. Folders that are missing are made.
@@ -16,28 +17,11 @@ pub fn save(image: &RgbImage, path: &Path) -> Result<()> {
     image.write_to(&mut bytes, ImageFormat::Png).map_err(|e| {
         Error::new(ErrorKind::Io, format!("cannot make the picture {}", path.display())).with_source(e)
     })?;
-    write_whole(path, bytes.get_ref())
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| replace(path, |file| file.write_all(bytes.get_ref())))
         .map_err(|e| Error::io(format!("cannot write the picture {}", path.display()), e))
-}
-
-/// Writes a file under another name in the same folder, which is made if it is missing, and gives it its name when all of
-/// it is there.
-///
-/// # Errors
-/// When it cannot be written: then a file that was there is as it was.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let part = folder.join(format!(".{}.part", name.display()));
-    let written = File::create(&part)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&part, path));
-    if written.is_err() {
-        // The first error is the one to tell; what is left of the file is of no use to anyone.
-        let _ = fs::remove_file(&part);
-    }
-    written
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod picture;
 mod sheet;
 
 pub use chart::{Chart, Scale};
-pub use file::{save, write_whole};
+pub use file::save;
 pub use image::RgbImage;
 pub use picture::Picture;
 pub use sheet::{Cell, Sheet, Tone};

@@ -6,9 +6,10 @@ use image::ImageReader;
 use neocog_data::{SampleId, Transform, resize};
 use neocog_picture::{Cell, Picture, Sheet, Tone, save};
 use neocog_tensor::{At, Device, Error, Result, Tensor};
-use neocog_train::{Checkpoint, Prediction, predict};
+use neocog_train::{Prediction, predict};
 use serde::Serialize;
 
+use super::network::{Trained, Weights};
 use crate::output;
 use crate::pictures::class_in_name;
 
@@ -23,14 +24,18 @@ use crate::pictures::class_in_name;
 #[command(after_help = "Examples:
   cargo xtask predict runs/lenet-digits/best.ckpt seven.png
   cargo xtask predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json
+  cargo xtask predict --network resnet --weights resnet.safetensors --data fashion-mnist a.jpg
   cargo xtask data --export pictures --count 20 --data fashion-mnist
   cargo xtask predict runs/lenet-fashion-mnist/best.ckpt pictures/*.png --invert no --picture predictions.png")]
 pub struct Args {
-    /// The checkpoint.
-    file: PathBuf,
-    /// The pictures.
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<PathBuf>,
+    /// The checkpoint, and the pictures; with --weights the pictures alone.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    weights: Weights,
+    /// With --weights, the data set that names the classes.
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    data: Option<String>,
     /// How many classes are shown.
     #[arg(long, default_value_t = 3)]
     top: usize,
@@ -56,28 +61,33 @@ enum Invert {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line {
     file: String,
-    class: &'a str,
+    class: String,
     probability: f64,
     inverted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    truth: Option<&'a str>,
-    top: Vec<(&'a str, f64)>,
+    truth: Option<String>,
+    top: Vec<(String, f64)>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let checkpoint = Checkpoint::read(&args.file)?;
-    let network = checkpoint.network(&args.device)?;
-    let [c, h, w] = checkpoint.input;
+    let (file, images) = match args.files.split_first() {
+        Some((file, images)) if !args.weights.given() => (Some(file.as_path()), images),
+        _ => (None, args.files.as_slice()),
+    };
+    if images.is_empty() {
+        return Err(Error::argument("say which pictures: their files follow the checkpoint"));
+    }
+    let trained = args.weights.open(file, args.data.as_deref(), &args.device)?;
+    let [c, h, w] = trained.input;
     if c != 1 {
         return Err(Error::argument(format!("pictures are made grey, but this network takes {c} channels")));
     }
-    let transforms = checkpoint.plan.transforms.fixed();
-    let name = |class: usize| checkpoint.class_names.get(class).map_or("(no name)", String::as_str);
+    let transforms = trained.transforms();
     let mut seen = Vec::new();
-    for path in &args.images {
+    for path in images {
         let grey = Grey::read(path)?;
         let inverted = match args.invert {
             Invert::Auto => grey.border_is_bright(),
@@ -88,26 +98,31 @@ pub fn run(args: &Args) -> Result<()> {
         let mut input = pixels.clone();
         transforms.apply(&mut input, [1, h, w], SampleId::default()).at(place)?;
         let image = Tensor::from_f32([1, 1, h, w], &input, &args.device)?;
-        let prediction = predict(&*network, &image)?.swap_remove(0);
-        let truth = class_in_name(path, &checkpoint.class_names);
-        let top: Vec<(&str, f64)> =
-            prediction.classes.iter().take(args.top.max(1)).map(|&(class, p)| (name(class), p)).collect();
+        let prediction = predict(&*trained.network, &image)?.swap_remove(0);
+        let truth = class_in_name(path, &trained.class_names);
+        let top: Vec<(String, f64)> = prediction
+            .classes
+            .iter()
+            .take(args.top.max(1))
+            .map(|&(class, p)| (trained.class_name(class), p))
+            .collect();
         if args.json {
-            let (class, probability) = top[0];
-            let truth = truth.map(name);
+            let (class, probability) = top[0].clone();
+            let truth = truth.map(|class| trained.class_name(class));
             output::json(&Line { file: place(), class, probability, inverted, truth, top })?;
         } else {
             let classes: Vec<String> =
                 top.iter().map(|(class, p)| format!("{class} {:.1} %", p * 100.0)).collect();
             let note = if inverted { " (inverted)" } else { "" };
             let wrong = truth.filter(|&truth| truth != prediction.classes[0].0);
-            let wrong = wrong.map_or(String::new(), |truth| format!("; wrong, it is {}", name(truth)));
+            let wrong =
+                wrong.map_or(String::new(), |truth| format!("; wrong, it is {}", trained.class_name(truth)));
             output::line(format_args!("{}: {}{note}{wrong}", path.display(), classes.join(", ")))?;
         }
         seen.push(Seen { pixels, prediction, truth });
     }
     if let Some(file) = &args.picture {
-        save(&sheet(&checkpoint, &seen, name)?.draw(), file)?;
+        save(&sheet(&trained, &seen)?.draw(), file)?;
     }
     Ok(())
 }
@@ -121,13 +136,14 @@ struct Seen {
     truth: Option<usize>,
 }
 
-fn sheet<'a>(checkpoint: &Checkpoint, seen: &[Seen], name: impl Fn(usize) -> &'a str) -> Result<Sheet> {
+fn sheet(trained: &Trained, seen: &[Seen]) -> Result<Sheet> {
     const COLUMNS: usize = 5;
-    let [_, h, w] = checkpoint.input;
-    let plan = &checkpoint.plan;
-    let epochs = checkpoint.position.epoch;
-    let mut sheet = Sheet::new(format!("What {} takes pictures for", plan.network))
-        .note(format!("{} after {epochs} epochs; the likeliest class and its probability", plan.data))
+    let [_, h, w] = trained.input;
+    let history = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
+        format!("{} after {} epochs; ", checkpoint.plan.data, checkpoint.position.epoch)
+    });
+    let mut sheet = Sheet::new(format!("What {} takes pictures for", trained.name))
+        .note(format!("{history}the likeliest class and its probability"))
         .cell(if w.max(h) > 84 { 96 } else { 84 });
     let known: Vec<&Seen> = seen.iter().filter(|one| one.truth.is_some()).collect();
     if !known.is_empty() {
@@ -142,10 +158,13 @@ fn sheet<'a>(checkpoint: &Checkpoint, seen: &[Seen], name: impl Fn(usize) -> &'a
                 Some(truth) if *truth == class => Tone::Good,
                 Some(_) => Tone::Bad,
             };
-            let cell = Cell::new(Picture::of_values(pixels, [1, h, w])?).caption(name(class), tone);
+            let cell =
+                Cell::new(Picture::of_values(pixels, [1, h, w])?).caption(trained.class_name(class), tone);
             let cell = cell.caption(format!("{:.1} %", probability * 100.0), Tone::Plain);
             Ok(match truth {
-                Some(truth) if *truth != class => cell.caption(format!("is: {}", name(*truth)), Tone::Strong),
+                Some(truth) if *truth != class => {
+                    cell.caption(format!("is: {}", trained.class_name(*truth)), Tone::Strong)
+                }
                 _ => cell,
             })
         });
