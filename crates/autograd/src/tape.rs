@@ -97,6 +97,10 @@ pub struct Step<'a> {
     pub inputs: &'a [Option<usize>],
     /// Where its first output is; the others follow.
     pub first_output: usize,
+    /// The inputs that its gradient wants to see again.
+    pub kept_inputs: &'a [Option<Tensor>],
+    /// The outputs that its gradient wants to see again.
+    pub kept_outputs: &'a [Option<Tensor>],
 }
 
 impl Default for Tape {
@@ -236,6 +240,8 @@ impl Tape {
                 output_shapes: &node.output_shapes,
                 inputs: &node.input_slots,
                 first_output: node.first_output_slot,
+                kept_inputs: &node.kept_inputs,
+                kept_outputs: &node.kept_outputs,
             });
         }
     }
