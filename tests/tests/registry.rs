@@ -105,7 +105,10 @@ fn a_spec_that_is_wrong_says_where() {
     wrong(r#"{"in_features": 1}"#, "no field \"kind\"");
     wrong(r#"{"kind": "Linear", "in_features": 1}"#, "out_features");
     wrong(r#"{"kind": "Linear", "in_features": 1, "out_features": 2, "biass": true}"#, "biass");
-    wrong(r#"{"kind": "Linear", "in_features": -1, "out_features": 2}"#, "fields of a Linear");
+    wrong(
+        r#"{"kind": "Linear", "in_features": -1, "out_features": 2}"#,
+        "Linear: in_features: invalid value: integer `-1`",
+    );
     wrong(r#"{"kind": "Sequential", "layers": [{"layer": {"kind": "Relu"}}]}"#, "`ReLU`");
 }
 

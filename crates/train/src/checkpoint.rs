@@ -7,7 +7,7 @@
 
 mod file;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use neocog_layers::state::{self, Entry};
@@ -156,35 +156,18 @@ impl Checkpoint {
     }
 
     fn check_fits(&self, entries: &[(String, Entry<'_>)]) -> Result<()> {
-        let described = |shape: &[usize]| format!("{shape:?}");
-        let mut have: BTreeMap<&str, String> = BTreeMap::new();
-        have.extend(self.state.iter().map(|t| (t.name.as_str(), described(&t.shape))));
-        have.extend(self.counters.iter().map(|(name, _)| (name.as_str(), "a count".to_string())));
-        let mut want: BTreeMap<&str, String> = BTreeMap::new();
-        for (name, entry) in entries {
-            let what = entry.tensor().map_or("a count".to_string(), |t| described(&t.shape()));
-            if want.insert(name, what).is_some() {
-                return Err(Error::argument(format!("the network has two tensors of the name {name}")));
-            }
-        }
-        let names: BTreeSet<&str> = have.keys().chain(want.keys()).copied().collect();
-        let differences: Vec<String> = names
-            .into_iter()
-            .filter_map(|name| match (have.get(name), want.get(name)) {
-                (Some(have), Some(want)) if have == want => None,
-                (Some(have), Some(want)) => Some(format!("{name} is {have}, the network has {want}")),
-                (Some(have), None) => Some(format!("{name} {have} is not in the network")),
-                (None, Some(want)) => Some(format!("{name} {want} is missing")),
-                (None, None) => None,
-            })
-            .collect();
+        let tensors = self.state.iter().map(|t| (t.name.as_str(), state::describe_tensor(&t.shape)));
+        let counters = self.counters.iter().map(|(name, _)| (name.as_str(), state::COUNT.to_string()));
+        let stored: Vec<_> = tensors.chain(counters).collect();
+        let differences = state::differences(&stored, entries)?;
         if differences.is_empty() {
             return Ok(());
         }
+        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
         Err(Error::shape(format!(
             "the checkpoint is of another network, it is of {}:\n  {}",
             self.plan.network,
-            differences.join("\n  ")
+            lines.join("\n  ")
         )))
     }
 

@@ -9,7 +9,7 @@ use neocog_autograd::{Tape, Var};
 use neocog_data::{Augment, Dataset, Loader, LoaderOptions, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
 use neocog_tensor::random::philox;
-use neocog_tensor::{At, Device, Error, ErrorKind, Result, Tensor};
+use neocog_tensor::{At, Device, Error, ErrorKind, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, Folder};
@@ -131,16 +131,36 @@ impl Training {
         data: &Dataset,
         device: &Device,
     ) -> Result<Self> {
+        Self::with_classes(plan, spec, input, data.class_names().to_vec(), device)
+    }
+
+    /// As [`Training::with_spec`], with the names of the classes in place of the data.
+    ///
+    /// # Errors
+    /// As [`Training::new`].
+    pub fn with_classes(
+        plan: Plan,
+        spec: LayerSpec,
+        input: [usize; 3],
+        class_names: Vec<String>,
+        device: &Device,
+    ) -> Result<Self> {
         plan.check()?;
+        // Better now than when the checkpoint is read.
+        if LayerSpec::from_json(&spec.to_json()?)? != spec {
+            return Err(Error::argument(
+                "the network is not the same when it was written as JSON and read again, so it could not be resumed",
+            ));
+        }
         let [c, h, w] = input;
-        let network = Builder::new(device, plan.seed).build(&spec, &[1, c, h, w].into())?;
+        let network = Builder::new(device, plan.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?;
         let optimizer = Optimizer::new(plan.optimizer, &*network)?;
         Ok(Training {
             plan,
             device: device.clone(),
             spec,
             input,
-            class_names: data.class_names().to_vec(),
+            class_names,
             network,
             optimizer,
             position: Position::default(),
@@ -375,6 +395,16 @@ impl Training {
     /// The network.
     pub fn network(&self) -> &dyn Layer {
         &*self.network
+    }
+
+    /// The network as a value.
+    pub fn spec(&self) -> &LayerSpec {
+        &self.spec
+    }
+
+    /// The network's input, `[c, h, w]`.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
     }
 
     /// Where the run stands.

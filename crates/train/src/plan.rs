@@ -8,13 +8,14 @@ use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::augment::RandomAffine;
+use crate::model_file::{BATCH, EPOCHS, ModelFile};
 use crate::optimizer::{OptimizerConfig, Rule};
 use crate::schedule::{Decay, Schedule};
 
 /// What is trained, on what, and how: with it a run can be repeated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The network's name in the registry of models.
+    /// The network's name: in the registry of models, or that of its file.
     pub network: String,
     /// The data set's name.
     pub data: String,
@@ -41,15 +42,34 @@ impl Plan {
     /// For a name that is not known; near names are offered.
     pub fn for_network(network: &str, data: &str) -> Result<Self> {
         let recipe = neocog_models::find(network)?.recipe;
+        let optimizer = OptimizerConfig { lr: recipe.learning_rate, rule: recipe.optimizer.into() };
+        Self::from_recipe(network, data, (recipe.epochs as u64, recipe.batch), optimizer)
+    }
+
+    /// The recipe of a network in a file, likewise; what the file does not say is as in [`crate::model_file`].
+    ///
+    /// # Errors
+    /// When the data set or the optimizer is not known; near names are offered.
+    pub fn for_file(file: &ModelFile, data: &str) -> Result<Self> {
+        let size = (file.recipe.epochs.unwrap_or(EPOCHS), file.recipe.batch.unwrap_or(BATCH));
+        Self::from_recipe(&file.name, data, size, file.optimizer()?)
+    }
+
+    fn from_recipe(
+        network: &str,
+        data: &str,
+        (epochs, batch): (u64, usize),
+        optimizer: OptimizerConfig,
+    ) -> Result<Self> {
         neocog_data::Known::find(data)?;
         let mut plan = Plan {
             network: network.to_string(),
             data: data.to_string(),
             limit: None,
-            epochs: recipe.epochs as u64,
-            batch: recipe.batch,
+            epochs,
+            batch,
             seed: 0,
-            optimizer: OptimizerConfig { lr: recipe.learning_rate, rule: recipe.optimizer.into() },
+            optimizer,
             schedule: Schedule::default(),
             augment: None,
         };
@@ -98,11 +118,19 @@ impl Plan {
     /// When it is not known, not there, or damaged.
     pub fn load_data(&self, root: &Path) -> Result<Split> {
         self.check()?;
-        let Split { train, test } = neocog_data::load(&self.data, root)?;
-        match self.limit {
-            None => Ok(Split { train, test }),
-            Some(limit) => Ok(Split { train: first(&train, limit)?, test: first(&test, limit)? }),
-        }
+        load_data(&self.data, self.limit, root)
+    }
+}
+
+/// A data set, with only so many of the first training images, and of the first test images.
+///
+/// # Errors
+/// When it is not known, not there, or damaged.
+pub fn load_data(name: &str, limit: Option<usize>, root: &Path) -> Result<Split> {
+    let Split { train, test } = neocog_data::load(name, root)?;
+    match limit {
+        None => Ok(Split { train, test }),
+        Some(limit) => Ok(Split { train: first(&train, limit)?, test: first(&test, limit)? }),
     }
 }
 

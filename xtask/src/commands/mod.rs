@@ -2,10 +2,14 @@
 
 pub mod bench;
 pub mod eval;
+pub mod export;
 pub mod fetch_data;
 pub mod golden;
+pub mod import;
 pub mod layers;
+mod network;
 pub mod predict;
+pub mod spec;
 pub mod summary;
 pub mod test;
 pub mod train;

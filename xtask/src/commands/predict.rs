@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use image::ImageReader;
 use neocog_data::resize;
 use neocog_tensor::{Device, Error, Result, Tensor};
-use neocog_train::{Checkpoint, predict};
+use neocog_train::predict;
 use serde::Serialize;
 
+use super::network::{Trained, Weights};
 use crate::output;
 
 /// Tells what a trained network takes pictures for: the likeliest classes with their probabilities.
@@ -18,13 +19,17 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask predict runs/lenet-digits/best.ckpt seven.png
-  cargo xtask predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json")]
+  cargo xtask predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json
+  cargo xtask predict --network resnet --weights resnet.safetensors --data fashion-mnist a.jpg")]
 pub struct Args {
-    /// The checkpoint.
-    file: PathBuf,
-    /// The pictures.
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<PathBuf>,
+    /// The checkpoint, and the pictures; with --weights the pictures alone.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    weights: Weights,
+    /// With --weights, the data set that names the classes.
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    data: Option<String>,
     /// How many classes are shown.
     #[arg(long, default_value_t = 3)]
     top: usize,
@@ -47,23 +52,29 @@ enum Invert {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line {
     file: String,
-    class: &'a str,
+    class: String,
     probability: f64,
     inverted: bool,
-    top: Vec<(&'a str, f64)>,
+    top: Vec<(String, f64)>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let checkpoint = Checkpoint::read(&args.file)?;
-    let network = checkpoint.network(&args.device)?;
-    let [c, h, w] = checkpoint.input;
+    let (file, images) = match args.files.split_first() {
+        Some((file, images)) if !args.weights.given() => (Some(file.as_path()), images),
+        _ => (None, args.files.as_slice()),
+    };
+    if images.is_empty() {
+        return Err(Error::argument("say which pictures: their files follow the checkpoint"));
+    }
+    let Trained { network, input: [c, h, w], class_names, .. } =
+        args.weights.open(file, args.data.as_deref(), &args.device)?;
     if c != 1 {
         return Err(Error::argument(format!("pictures are made grey, but this network takes {c} channels")));
     }
-    for path in &args.images {
+    for path in images {
         let grey = Grey::read(path)?;
         let inverted = match args.invert {
             Invert::Auto => grey.border_is_bright(),
@@ -72,11 +83,11 @@ pub fn run(args: &Args) -> Result<()> {
         let pixels = grey.prepared((h, w), inverted).map_err(|e| e.at(path.display().to_string()))?;
         let image = Tensor::from_f32([1, 1, h, w], &pixels, &args.device)?;
         let prediction = predict(&*network, &image)?.swap_remove(0);
-        let name = |class: usize| checkpoint.class_names.get(class).map_or("(no name)", String::as_str);
-        let top: Vec<(&str, f64)> =
+        let name = |class: usize| class_names.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
+        let top: Vec<(String, f64)> =
             prediction.classes.iter().take(args.top.max(1)).map(|&(class, p)| (name(class), p)).collect();
         if args.json {
-            let (class, probability) = top[0];
+            let (class, probability) = top[0].clone();
             output::json(&Line { file: path.display().to_string(), class, probability, inverted, top })?;
         } else {
             let classes: Vec<String> =
