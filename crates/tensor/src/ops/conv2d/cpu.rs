@@ -2,10 +2,9 @@
 
 mod folded;
 mod weight_grad;
+mod winograd;
 
 use rayon::prelude::*;
-
-pub(super) use weight_grad::weight_grad;
 
 use super::Problem;
 use crate::cpu::{Bias, Columns, Grid, Product, Rows, Table, Tap, Target};
@@ -13,6 +12,7 @@ use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::simd::{Kernel, Simd, dispatch};
+use winograd::Pass;
 
 pub(super) fn forward(
     p: &Problem,
@@ -24,6 +24,10 @@ pub(super) fn forward(
     scratch: &Scratch,
 ) {
     if y.is_empty() {
+        return;
+    }
+    if let Some(sizes) = winograd::choose(p, Pass::Forward) {
+        winograd::forward(p, sizes, x, weight, bias, activation, y, scratch);
         return;
     }
     let split;
@@ -69,10 +73,21 @@ pub(super) fn forward(
     product.run(target, scratch);
 }
 
+pub(super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
+    match winograd::choose(p, Pass::WeightGrad) {
+        Some(sizes) => winograd::weight_grad(p, sizes, x, dy, dw, scratch),
+        None => weight_grad::weight_grad(p, x, dy, dw, scratch),
+    }
+}
+
 /// Where the picture's gradient has row `r` with `r % stride == phase`, only every `stride`-th tap hits an output row: each
 /// of the phases is a small convolution of `dy`, without a stride.
 pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     if dx.is_empty() {
+        return;
+    }
+    if let Some(sizes) = winograd::choose(p, Pass::InputGrad) {
+        winograd::input_grad(p, sizes, dy, weight, dx, scratch);
         return;
     }
     if folded::is_better(p) {
