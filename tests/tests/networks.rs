@@ -85,7 +85,9 @@ fn an_input_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
     let wrong = Var::constant(Tensor::zeros([2, 3, 28, 28], &Device::Cpu));
     let error = Context::eval(&tape).run(&*network, &wrong).unwrap_err().to_string();
     assert!(error.starts_with("conv (Sequential) / 0 (Conv2d)"), "{error}");
-    let error =
-        Builder::new(&Device::Cpu, 0).build(&model.spec().unwrap(), &[1, 1, 32, 32].into()).unwrap_err().to_string();
+    let error = Builder::new(&Device::Cpu, 0)
+        .build(&model.spec().unwrap(), &[1, 1, 32, 32].into())
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("fc (Sequential) / 0 (Linear)"), "{error}");
 }

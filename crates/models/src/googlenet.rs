@@ -15,8 +15,7 @@ use crate::registry::{Expected, Model, Optimizer, Recipe};
 /// Four branches side by side: 1x1; 1x1 then 3x3; 1x1 then 5x5; a pooling then 1x1; a relu after each convolution.
 /// `c1` to `c4` are the branches' channels, `[before, after]` where there are two convolutions.
 pub fn inception(in_channels: usize, c1: usize, c2: [usize; 2], c3: [usize; 2], c4: usize) -> Concat {
-    let conv =
-        |name: &str, conv: Conv2d| [Child::named(format!("p{name}"), conv), Child::unnamed(ReLU {})];
+    let conv = |name: &str, conv: Conv2d| [Child::named(format!("p{name}"), conv), Child::unnamed(ReLU {})];
     let one = |name: &str, before, after| conv(name, Conv2d::new(before, after, 1));
     Concat {
         label: Some("Inception".into()),
@@ -40,14 +39,10 @@ pub fn inception(in_channels: usize, c1: usize, c2: [usize; 2], c3: [usize; 2], 
 /// When the picture is too small; the error names the layer where it ran out.
 pub fn googlenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let half = || MaxPool2d::new(3, 2).padding(1);
-    let b1 = Sequential::new()
-        .then(Conv2d::new(input[0], 64, 7).stride(2).padding(3))
-        .then(ReLU {})
-        .then(half());
-    let b2 = Sequential::new()
-        .then(Conv2d::new(64, 64, 1))
-        .then(Conv2d::new(64, 192, 3).padding(1))
-        .then(half());
+    let b1 =
+        Sequential::new().then(Conv2d::new(input[0], 64, 7).stride(2).padding(3)).then(ReLU {}).then(half());
+    let b2 =
+        Sequential::new().then(Conv2d::new(64, 64, 1)).then(Conv2d::new(64, 192, 3).padding(1)).then(half());
     let b3 = Sequential::new()
         .then(inception(192, 64, [96, 128], [16, 32], 32))
         .then(inception(256, 128, [128, 192], [32, 96], 64))

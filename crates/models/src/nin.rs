@@ -2,9 +2,7 @@
 //!
 //! M. Lin, Q. Chen, S. Yan, "Network in network", ICLR 2014; in the form of "Dive into Deep Learning", section 5.8.
 
-use neocog_layers::{
-    Conv2d, Dropout, FlattenLayer, GlobalAvgPool2d, LayerSpec, MaxPool2d, ReLU, Sequential,
-};
+use neocog_layers::{Conv2d, Dropout, FlattenLayer, GlobalAvgPool2d, LayerSpec, MaxPool2d, ReLU, Sequential};
 use neocog_tensor::Result;
 
 use crate::features;

@@ -18,7 +18,8 @@ use crate::registry::{Expected, Model, Optimizer, Recipe};
 /// it. `stride` is that of the first convolution and of the shortcut's.
 pub fn residual(in_channels: usize, out_channels: usize, use_1x1conv: bool, stride: usize) -> Residual {
     let shortcut = Child::named("conv3", Conv2d::new(in_channels, out_channels, 1).stride(stride));
-    let order = ["conv1", "conv2", "conv3", "bn1", "bn2"].into_iter().filter(|n| use_1x1conv || *n != "conv3");
+    let order =
+        ["conv1", "conv2", "conv3", "bn1", "bn2"].into_iter().filter(|n| use_1x1conv || *n != "conv3");
     Residual {
         label: None,
         body: vec![

@@ -26,12 +26,7 @@ pub fn vgg_block(num_convs: usize, in_channels: usize, out_channels: usize) -> S
 }
 
 /// VGG of the blocks `conv_arch`, which give `fc_features` numbers, and two hidden linear layers of `fc_hidden_units`.
-pub fn vgg(
-    conv_arch: &[ConvBlock],
-    fc_features: usize,
-    fc_hidden_units: usize,
-    classes: usize,
-) -> LayerSpec {
+pub fn vgg(conv_arch: &[ConvBlock], fc_features: usize, fc_hidden_units: usize, classes: usize) -> LayerSpec {
     let fc = Sequential::new()
         .then(FlattenLayer {})
         .then(Linear::new(fc_features, fc_hidden_units))
