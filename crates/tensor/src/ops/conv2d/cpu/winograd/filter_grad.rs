@@ -14,7 +14,7 @@ use super::super::Problem;
 use super::filter::write_taps;
 use super::product::add_outer;
 use super::transform::{MOST, weighted};
-use super::{Side, Sizes, Source, TAPS, Tiling, outputs, part, with_sizes};
+use super::{Sizes, Source, TAPS, Tiling, outputs, part, with_sizes};
 use crate::memory::Scratch;
 use crate::parallel::Shared;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
@@ -48,8 +48,7 @@ fn filter_grad<const A: usize, const M: usize, const R: usize>(
     scratch: &Scratch,
 ) {
     let lanes = instruction_set().1;
-    let side = Side { channels: p.cg, h: p.h, w: p.w };
-    let out = Side { channels: p.og, h: p.oh, w: p.ow };
+    let [side, out] = p.sides();
     let [depth, blocks] = [side.blocks(lanes), out.blocks(lanes)];
     let splits = (blocks / BLOCKS).max(1);
     let size = A * A * out.channels * depth * lanes;

@@ -17,7 +17,6 @@
 mod filter;
 mod filter_grad;
 mod product;
-mod strip;
 #[cfg(test)]
 mod tests;
 mod transform;
@@ -26,14 +25,14 @@ use rayon::prelude::*;
 
 pub(super) use filter_grad::weight_grad;
 
-use super::Problem;
+use super::strip::Strip;
+use super::{Filters, Problem, Side};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::parallel::Shared;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 use filter::{TAPS, outputs, read_taps, values};
 use product::product;
-use strip::Strip;
 use transform::{MOST, evaluate, input};
 
 /// Floats of `v` and `m` of a task: what the second level cache holds.
@@ -141,10 +140,8 @@ pub(super) fn forward(
     y: &mut [f32],
     scratch: &Scratch,
 ) {
-    let side = Side { channels: p.cg, h: p.h, w: p.w };
-    let out = Side { channels: p.og, h: p.oh, w: p.ow };
-    let taps = p.kh * p.kw;
-    let filters = Filters { weight, depth_stride: taps, out_stride: p.cg * taps, reverse: p.flip };
+    let [side, out] = p.sides();
+    let filters = Filters::forward(p, weight);
     let shift = p.padding.map(|p| -(p as isize));
     with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, (bias, activation), x, y, scratch));
 }
@@ -157,40 +154,10 @@ pub(super) fn input_grad(
     dx: &mut [f32],
     scratch: &Scratch,
 ) {
-    let side = Side { channels: p.og, h: p.oh, w: p.ow };
-    let out = Side { channels: p.cg, h: p.h, w: p.w };
-    let taps = p.kh * p.kw;
-    let filters = Filters { weight, depth_stride: p.cg * taps, out_stride: taps, reverse: !p.flip };
+    let [out, side] = p.sides();
+    let filters = Filters::backward(p, weight);
     let shift = [p.padding[0] as isize - p.kh as isize + 1, p.padding[1] as isize - p.kw as isize + 1];
     with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, (None, None), dy, dx, scratch));
-}
-
-/// One side of a convolution: channels of pictures.
-#[derive(Clone, Copy)]
-struct Side {
-    channels: usize,
-    h: usize,
-    w: usize,
-}
-
-impl Side {
-    fn blocks(&self, lanes: usize) -> usize {
-        self.channels.div_ceil(lanes)
-    }
-
-    /// Floats of a picture.
-    fn picture(&self) -> usize {
-        self.channels * self.h * self.w
-    }
-}
-
-/// How filters lie in memory: the taps of `(depth, out)` at `depth * depth_stride + out * out_stride`.
-struct Filters<'a> {
-    weight: &'a [f32],
-    depth_stride: usize,
-    out_stride: usize,
-    /// Whether the taps are taken from the last to the first.
-    reverse: bool,
 }
 
 /// How the outputs of all pictures are cut into tiles, units and tasks.
@@ -447,6 +414,7 @@ impl<const A: usize, const M: usize> Task<'_, A, M> {
                 let place = Strip {
                     h: self.out.h,
                     w: self.out.w,
+                    plane: self.out.h * self.out.w,
                     row: (unit.rows.start * M) as isize,
                     column: (unit.columns.start * M) as isize,
                     rows: unit.rows.len() * M,
@@ -496,6 +464,7 @@ impl Source<'_> {
                 let strip = Strip {
                     h: self.side.h,
                     w: self.side.w,
+                    plane: self.side.h * self.side.w,
                     row: (unit.rows.start * M) as isize + self.shift[0],
                     column: (unit.columns.start * M) as isize + self.shift[1],
                     rows: unit.rows.len() * M + T - M,

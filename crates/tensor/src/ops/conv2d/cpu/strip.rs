@@ -1,18 +1,20 @@
-//! Between pictures in memory, a plane for each channel, and strips whose vectors hold a pixel of `LANES` channels.
+//! Between planes of pixels in memory and strips whose vectors hold a pixel of `LANES` planes: of channels of a picture, or
+//! of one channel of several pictures.
 //!
 //! ```text
-//!   memory     channel 0:  p0 p1 p2 ..          strip   p0: c0 c1 c2 ..
-//!              channel 1:  p0 p1 p2 ..                  p1: c0 c1 c2 ..
+//!   memory     plane 0:  p0 p1 p2 ..          strip   p0: plane 0, plane 1, ..
+//!              plane 1:  p0 p1 p2 ..                  p1: plane 0, plane 1, ..
 //! ```
 
 use crate::simd::Simd;
 
-/// A rectangle of a picture; parts of it may lie outside.
+/// A rectangle of a plane; parts of it may lie outside.
 #[derive(Clone, Copy)]
 pub(super) struct Strip {
-    /// The picture's size.
+    /// The plane's size, and how far planes are apart.
     pub h: usize,
     pub w: usize,
+    pub plane: usize,
     /// The first row and column.
     pub row: isize,
     pub column: isize,
@@ -21,7 +23,7 @@ pub(super) struct Strip {
 }
 
 impl Strip {
-    /// The rows and columns of the strip that lie in the picture.
+    /// The rows and columns of the strip that lie in the plane.
     fn inside(&self) -> [std::ops::Range<usize>; 2] {
         let range = |start: isize, count: usize, size: usize| {
             let low = (-start).clamp(0, count as isize);
@@ -47,12 +49,12 @@ impl Strip {
         }
     }
 
-    /// Reads `channels`, at most `LANES`, planes from `from` on; what is outside becomes 0.
+    /// Reads `planes`, at most `LANES`, planes from `from` on; what is outside becomes 0.
     ///
     /// # Safety
     /// So many planes must be readable; `to` has a vector for each pixel of the strip.
     #[inline(always)]
-    pub unsafe fn read<S: Simd>(&self, from: *const f32, channels: usize, to: *mut f32) {
+    pub unsafe fn read<S: Simd>(&self, from: *const f32, planes: usize, to: *mut f32) {
         let zero = S::splat(0.0);
         let [rows, columns] = self.inside();
         for row in 0..self.rows {
@@ -62,7 +64,6 @@ impl Strip {
                 unsafe { zero.store(to.add((row * self.columns + column) * S::LANES)) }
             }
         }
-        let plane = self.h * self.w;
         let mut block = [zero; 16];
         let (start, runs, count) = self.runs();
         for run in 0..runs {
@@ -70,10 +71,10 @@ impl Strip {
             for done in (0..count).step_by(S::LANES) {
                 let wide = S::LANES.min(count - done);
                 for (i, v) in block[..S::LANES].iter_mut().enumerate() {
-                    // SAFETY: the pixels lie in the picture.
+                    // SAFETY: the pixels lie in the plane.
                     *v = unsafe {
-                        let at = from.wrapping_add(i * plane + start + run * self.w + done);
-                        if i >= channels {
+                        let at = from.wrapping_add(i * self.plane + start + run * self.w + done);
+                        if i >= planes {
                             zero
                         } else if wide == S::LANES {
                             S::load(at)
@@ -95,14 +96,13 @@ impl Strip {
         }
     }
 
-    /// Writes the pixels that lie in the picture to `channels`, at most `LANES`, planes from `to` on.
+    /// Writes the pixels that lie in the plane to `planes`, at most `LANES`, planes from `to` on.
     ///
     /// # Safety
     /// As of [`read`](Self::read).
     #[inline(always)]
-    pub unsafe fn write<S: Simd>(&self, from: *const f32, channels: usize, to: *mut f32) {
+    pub unsafe fn write<S: Simd>(&self, from: *const f32, planes: usize, to: *mut f32) {
         let [rows, columns] = self.inside();
-        let plane = self.h * self.w;
         let mut block = [S::splat(0.0); 16];
         let (start, runs, count) = self.runs();
         for run in 0..runs {
@@ -118,10 +118,10 @@ impl Strip {
                     }
                 }
                 S::transpose(&mut block[..S::LANES]);
-                for (i, v) in block[..channels.min(S::LANES)].iter().enumerate() {
-                    // SAFETY: the pixels lie in the picture.
+                for (i, v) in block[..planes.min(S::LANES)].iter().enumerate() {
+                    // SAFETY: the pixels lie in the plane.
                     unsafe {
-                        let at = to.wrapping_add(i * plane + start + run * self.w + done);
+                        let at = to.wrapping_add(i * self.plane + start + run * self.w + done);
                         if wide == S::LANES { v.store(at) } else { v.store_partial(at, wide) }
                     }
                 }
