@@ -280,6 +280,42 @@ fn networks_that_are_wrong_are_refused_with_the_way_to_the_place() {
             assert!(error.contains(&expected), "{expected} is not in: {error}");
         }
     }
+    // Numbers beyond all measure.
+    let huge = "1099511627776";
+    for (text, expected) in [
+        (
+            format!("{{'recipe': {{'input': [1, {huge}, {huge}]}}, 'network': {{'kind': 'ReLU'}}}}"),
+            "recipe.input: 1 x ",
+        ),
+        (
+            "{'recipe': {'input': [1, 0, 8]}, 'network': {'kind': 'ReLU'}}".into(),
+            "recipe.input: 1 x 0 x 8 is no picture",
+        ),
+        (
+            format!("{{'kind': 'Linear', 'in_features': {huge}, 'out_features': {huge}}}"),
+            "more elements than can be counted",
+        ),
+        (
+            "{'kind': 'Linear', 'in_features': 100000000, 'out_features': 100000000}".into(),
+            "weight: there is no memory for 10000000000000000 numbers",
+        ),
+        (
+            format!("{{'kind': 'Conv2d', 'in_channels': {huge}, 'out_channels': 1, 'kernel_size': {huge}}}"),
+            "more elements than can be counted",
+        ),
+        (
+            format!("{{'kind': 'BatchNorm2d', 'num_features': {huge}}}"),
+            "there is no memory for 1099511627776 numbers",
+        ),
+        ("{'kind': 'MaxPool2d', 'kernel_size': 18446744073709551615}".into(), "the picture is smaller than the window"),
+    ] {
+        place.write("a.json", &text);
+        let error = place.error("train --spec a.json --limit 16");
+        assert!(
+            error.starts_with("error: a.json") && error.contains(expected),
+            "{expected} is not in: {error}"
+        );
+    }
     // It fits no class of the digits.
     place.write("a.json", "{'kind': 'Flatten'}");
     assert!(

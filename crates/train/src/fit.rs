@@ -9,7 +9,7 @@ use neocog_autograd::{Tape, Var};
 use neocog_data::{Dataset, Loader, LoaderOptions, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
 use neocog_tensor::random::philox;
-use neocog_tensor::{At, Device, Error, ErrorKind, Result, Tensor};
+use neocog_tensor::{At, Device, Error, ErrorKind, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, Folder};
@@ -155,7 +155,7 @@ impl Training {
             ));
         }
         let [c, h, w] = input;
-        let network = Builder::new(device, plan.seed).build(&spec, &[1, c, h, w].into())?;
+        let network = Builder::new(device, plan.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?;
         let optimizer = Optimizer::new(plan.optimizer, &*network)?;
         Ok(Training {
             plan,

@@ -126,6 +126,7 @@ impl ModelFile {
             network: LayerSpec::from_value(stored.network)?,
         };
         check_name(&file.name)?;
+        file.recipe.input.map_or(Ok(()), check_input).at(|| "recipe.input")?;
         file.optimizer()?.check()?;
         Ok(file)
     }
@@ -162,6 +163,18 @@ impl ModelFile {
     pub fn optimizer(&self) -> Result<OptimizerConfig> {
         let rule = Rule::named(self.recipe.optimizer.as_deref().unwrap_or("adam"))?;
         Ok(OptimizerConfig { lr: self.recipe.learning_rate.unwrap_or(rule.default_lr()), rule })
+    }
+}
+
+/// Checks that pictures `[c, h, w]` are something to compute with.
+///
+/// # Errors
+/// When there is no pixel, or more than any picture has.
+pub fn check_input([c, h, w]: [usize; 3]) -> Result<()> {
+    const MOST: usize = 1 << 30;
+    match c.checked_mul(h).and_then(|n| n.checked_mul(w)) {
+        Some(1..=MOST) => Ok(()),
+        _ => Err(Error::argument(format!("{c} x {h} x {w} is no picture: from 1 to {MOST} numbers are"))),
     }
 }
 

@@ -50,7 +50,12 @@ fn everything_is_registered() {
 fn the_command_line_knows_the_layers_and_the_network() {
     // Examples are built beside the tests.
     let tests = std::env::current_exe().unwrap();
-    let cli = tests.parent().unwrap().parent().unwrap().join("examples/cli");
+    let cli = tests
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join(format!("examples/cli{}", std::env::consts::EXE_SUFFIX));
     let run = |args: &[&str]| {
         let output = Command::new(&cli).args(args).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -99,7 +104,7 @@ fn timeless(training: &mut Training) -> Checkpoint {
 fn a_network_of_a_file_is_trained_stopped_and_goes_on_with_the_same_bits() {
     let file = ModelFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/small_net.json")).unwrap();
     let mut plan = Plan::for_file(&file, "digits").unwrap();
-    (plan.epochs, plan.limit) = (3, Some(200));
+    (plan.epochs, plan.limit) = (6, Some(200));
     let data = plan.load_data(Path::new("data")).unwrap();
     let start = || {
         let (spec, input) = (file.network.clone(), file.recipe.input.unwrap());
@@ -111,7 +116,7 @@ fn a_network_of_a_file_is_trained_stopped_and_goes_on_with_the_same_bits() {
     let end = unbroken.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
     assert_eq!(end, End::Finished);
     let losses: Vec<f64> = unbroken.history().iter().map(|epoch| epoch.train_loss).collect();
-    assert!(losses[2] < 0.9 * losses[0], "it learns: {losses:?}");
+    assert!(losses[5] < 0.8 * losses[0], "it learns: {losses:?}");
 
     let mut broken = start();
     let end = broken.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();

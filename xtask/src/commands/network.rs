@@ -6,7 +6,7 @@ use neocog_data::Known;
 use neocog_data::transform::Pipeline;
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
-use neocog_tensor::{At, Device, Error, Result};
+use neocog_tensor::{At, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile, Plan};
 
 use crate::input_size::InputSize;
@@ -150,7 +150,7 @@ impl Chosen {
     /// When the network does not take such an input.
     pub fn build(&self, which: &Which, device: &Device) -> Result<Box<dyn Layer>> {
         let [c, h, w] = self.input()?;
-        let built = Builder::new(device, 0).build(&self.spec, &[1, c, h, w].into());
+        let built = Builder::new(device, 0).build(&self.spec, &Shape::new(&[1, c, h, w])?);
         match &which.spec {
             Some(path) => built.at(|| path.display().to_string()),
             None => built,
