@@ -6,6 +6,7 @@
 mod commands;
 mod input_size;
 mod output;
+mod pictures;
 
 use std::process::ExitCode;
 
@@ -35,7 +36,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     FetchData(commands::fetch_data::Args),
-    Train(commands::train::Args),
+    Data(commands::data::Args),
+    Train(Box<commands::train::Args>),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
     Export(commands::export::Args),
@@ -43,6 +45,7 @@ enum Command {
     Spec(commands::spec::Args),
     Summary(commands::summary::Args),
     Layers(commands::layers::Args),
+    Lesson(commands::lesson::Args),
     Bench(commands::bench::Args),
     Golden(commands::golden::Args),
     Test(commands::test::Args),
@@ -65,6 +68,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let pool = pool.map_err(|e| Error::argument("cannot start the threads").with_source(e))?;
     pool.install(|| match cli.command {
         Command::FetchData(args) => commands::fetch_data::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Data(args) => commands::data::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Predict(args) => commands::predict::run(&args).map(|()| ExitCode::SUCCESS),
@@ -73,6 +77,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Spec(args) => commands::spec::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Summary(args) => commands::summary::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Layers(args) => commands::layers::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Lesson(args) => commands::lesson::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => commands::bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Golden(args) => commands::golden::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => commands::test::run(&args).map(|()| ExitCode::SUCCESS),

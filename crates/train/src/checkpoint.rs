@@ -6,6 +6,7 @@
 //! initial parameters of the seed, and what dropout drops of the seed and the step.
 
 mod file;
+mod version1;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +26,8 @@ pub use file::{Folder, MAGIC, VERSION};
 /// A run at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// What is trained, on what, and how; with the seed of all randomness.
+    /// What is trained, on what, and how; with the seed of all randomness. Written as JSON.
+    #[serde(with = "json")]
     pub plan: Plan,
     /// The network as JSON.
     pub spec: String,
@@ -244,6 +246,26 @@ impl Checkpoint {
         }
         Shape::new(&self.input).at(|| "the input")?;
         Ok(())
+    }
+}
+
+/// A value as a text of JSON within the binary file: its fields have names, so more can be added.
+mod json {
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(value).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

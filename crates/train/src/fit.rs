@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
-use neocog_data::{Augment, Dataset, Loader, LoaderOptions, Split};
+use neocog_data::{Dataset, Loader, LoaderOptions, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
 use neocog_tensor::random::philox;
 use neocog_tensor::{At, Device, Error, ErrorKind, Result, Shape, Tensor};
@@ -33,6 +33,8 @@ pub struct Training {
     position: Position,
     meter: Meter,
     history: Vec<EpochReport>,
+    /// Threads that make batches.
+    workers: usize,
 }
 
 /// Where a run stands.
@@ -166,6 +168,7 @@ impl Training {
             position: Position::default(),
             meter: Meter::default(),
             history: Vec::new(),
+            workers: 1,
         })
     }
 
@@ -189,6 +192,7 @@ impl Training {
             plan: checkpoint.plan,
             class_names: checkpoint.class_names,
             history: checkpoint.history,
+            workers: 1,
         })
     }
 
@@ -326,17 +330,17 @@ impl Training {
         Ok(Some(path))
     }
 
-    /// The training images in the order and with the changes that the plan's seed decides, or the test images as
-    /// they are.
+    /// The training images in the order and with the changes that the plan's seed decides, or the test images with
+    /// those that are not random.
     fn loader(&self, dataset: &Arc<Dataset>, part: Part) -> Result<Loader> {
         let [_, h, w] = self.input;
-        let Plan { batch, seed, augment, .. } = self.plan;
-        let augment = augment.map(|affine| Augment { seed, transform: Arc::new(affine) });
-        let plain = LoaderOptions { batch, size: (h, w), ..LoaderOptions::default() };
-        let options = match part {
-            Part::Train => LoaderOptions { shuffle: Some(seed), augment, ..plain },
-            Part::Test => plain,
+        let Plan { batch, seed, ref transforms, .. } = self.plan;
+        let (shuffle, transforms) = match part {
+            Part::Train => (Some(seed), transforms.clone()),
+            Part::Test => (None, transforms.fixed()),
         };
+        let augment = transforms.into_augment(seed);
+        let options = LoaderOptions { batch, size: (h, w), shuffle, augment, workers: self.workers };
         Loader::new(Arc::clone(dataset), options)
     }
 
@@ -390,6 +394,11 @@ impl Training {
         }
         self.plan.epochs = epochs;
         Ok(())
+    }
+
+    /// Changes how many threads make batches: 1 at first. It changes the speed only, and is no part of the plan.
+    pub fn set_workers(&mut self, workers: usize) {
+        self.workers = workers;
     }
 
     /// The network.

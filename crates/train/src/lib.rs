@@ -21,7 +21,6 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
-mod augment;
 pub mod checkpoint;
 mod evaluate;
 mod fit;
@@ -31,7 +30,6 @@ pub mod optimizer;
 mod plan;
 pub mod schedule;
 
-pub use augment::RandomAffine;
 pub use checkpoint::{Checkpoint, Folder};
 pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, predict};
 pub use fit::{BatchReport, End, EpochReport, Progress, Silent, Training};

@@ -3,17 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use neocog_data::transform::{Pipeline, RandomAffine, Step};
 use neocog_data::{Dataset, DatasetParts, Split};
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::augment::RandomAffine;
 use crate::model_file::{BATCH, EPOCHS, ModelFile};
 use crate::optimizer::{OptimizerConfig, Rule};
 use crate::schedule::{Decay, Schedule};
 
 /// What is trained, on what, and how: with it a run can be repeated.
+///
+/// Checkpoints hold it as JSON. A field that is added must have a default, so that older ones can be read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The network's name: in the registry of models, or that of its file.
     pub network: String,
@@ -31,8 +34,10 @@ pub struct Plan {
     pub optimizer: OptimizerConfig,
     /// How the size of the steps changes.
     pub schedule: Schedule,
-    /// How the training images are changed each time.
-    pub augment: Option<RandomAffine>,
+    /// What is done to the images: the random steps to those for training each time they are seen, the others to all
+    /// images that the network sees, later too.
+    #[serde(default)]
+    pub transforms: Pipeline,
 }
 
 impl Plan {
@@ -71,7 +76,7 @@ impl Plan {
             seed: 0,
             optimizer,
             schedule: Schedule::default(),
-            augment: None,
+            transforms: Pipeline::default(),
         };
         if data == neocog_data::known::DEFAULT {
             plan.suit_digits();
@@ -85,7 +90,7 @@ impl Plan {
     fn suit_digits(&mut self) {
         self.batch = self.batch.min(16);
         self.epochs = self.epochs.max(60);
-        self.augment = Some(RandomAffine::HANDWRITING);
+        self.transforms = Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]);
         self.schedule.decay = Decay::Cosine { floor: 0.0 };
         if self.network.starts_with("lenet") && matches!(self.optimizer.rule, Rule::Adam { .. }) {
             self.optimizer.lr = 0.002;
@@ -95,7 +100,8 @@ impl Plan {
     /// Checks all numbers.
     ///
     /// # Errors
-    /// For a batch or limit of 0, no epochs, or a number of the optimizer or the schedule that is not allowed.
+    /// For a batch or limit of 0, no epochs, or a number of the optimizer, the schedule or the transforms that is not
+    /// allowed.
     pub fn check(&self) -> Result<()> {
         let at_least_one = |name, value: u64| {
             if value == 0 {
@@ -109,7 +115,7 @@ impl Plan {
         at_least_one("the limit", self.limit.unwrap_or(1) as u64)?;
         self.optimizer.check()?;
         self.schedule.check()?;
-        self.augment.map_or(Ok(()), |augment| augment.check())
+        self.transforms.check()
     }
 
     /// The data set, with the plan's limit.

@@ -76,7 +76,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let [_, h, w] = trained.input;
     check_fits(&*trained.network, trained.input, &dataset).at(|| trained.name.as_str())?;
-    let options = LoaderOptions { batch: args.batch, size: (h, w), ..LoaderOptions::default() };
+    let augment = trained.transforms().into_augment(0);
+    let options = LoaderOptions { batch: args.batch, size: (h, w), augment, ..LoaderOptions::default() };
     let result = evaluate(&*trained.network, &Loader::new(dataset, options)?, &args.device)?;
     if args.json {
         return output::json(&Line {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use neocog_data::Known;
+use neocog_data::transform::Pipeline;
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
 use neocog_tensor::{At, Device, Error, Result, Shape};
@@ -182,6 +183,20 @@ pub struct Trained {
     pub class_names: Vec<String>,
     /// How it was trained, if it is from a checkpoint.
     pub checkpoint: Option<Checkpoint>,
+}
+
+impl Trained {
+    /// What is done to every image that it sees.
+    pub fn transforms(&self) -> Pipeline {
+        self.checkpoint
+            .as_ref()
+            .map_or_else(Pipeline::default, |checkpoint| checkpoint.plan.transforms.fixed())
+    }
+
+    /// What a class is called.
+    pub fn class_name(&self, class: usize) -> String {
+        self.class_names.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+    }
 }
 
 impl Weights {

@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use neocog_data::known::{DEFAULT, DEFAULT_ROOT};
 use neocog_tensor::{At, Device, Error, Result};
-use neocog_train::{Checkpoint, Decay, End, Folder, Plan, RandomAffine, Rule, Training, check_fits};
+use neocog_train::{Checkpoint, Decay, End, Folder, Plan, Rule, Training, check_fits};
 
 use super::network::{Chosen, Which, load_weights};
 use crate::output;
 
 mod progress;
+mod transforms;
 
 use progress::Report;
+use transforms::Transforms;
 
 /// The exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -30,6 +32,7 @@ const INTERRUPTED: u8 = 130;
 #[command(after_help = "Examples:
   cargo xtask train
   cargo xtask train lenet_bn --data fashion-mnist
+  cargo xtask train lenet_bn --data fashion-mnist --flip --crop-padding 2 --normalize
   cargo xtask train lenet --epochs 10 --batch 64 --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine
   cargo xtask train --spec my.json --data mnist
   cargo xtask train resnet --data fashion-mnist --weights resnet.safetensors
@@ -76,39 +79,34 @@ pub struct Args {
     /// Steps over which the learning rate rises at the start.
     #[arg(long, value_name = "STEPS")]
     warm_up: Option<u64>,
-    /// How training images are changed each time: none, or affine (turned, scaled and shifted a little). If absent:
-    /// affine for digits, which are few, else none.
-    #[arg(long, value_enum)]
-    augment: Option<AugmentName>,
     /// Decides the initial parameters, the order of the images, and what dropout drops. 0 if absent.
     #[arg(long)]
     seed: Option<u64>,
     /// Only so many of the first training images, and of the first test images.
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
+    /// Threads that prepare images; more than one where much is done to them. They change the speed only.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
     /// Where to compute: cpu, or reference (double precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// The folder for the checkpoints; runs/NETWORK-DATA if absent, with --resume the checkpoint's folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Goes on from a checkpoint; only --epochs, --data-dir, --device and --out can be given with it.
+    /// Goes on from a checkpoint; only --epochs, --data-dir, --workers, --device and --out can be given with it.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["data", "batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
-            "augment", "seed", "limit", "spec", "input", "classes", "weights"]
+            "Transforms", "seed", "limit", "spec", "input", "classes", "weights"]
     )]
     resume: Option<PathBuf>,
     /// One line of JSON for each epoch on standard output.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum AugmentName {
-    None,
-    Affine,
+    #[command(flatten)]
+    transforms: Transforms,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -124,6 +122,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Some(file) => resume(args, file)?,
         None => start(args)?,
     };
+    training.set_workers(args.workers);
     let folder = Folder::create(out_folder(args, training.plan()))?;
     let stop = stop_on_ctrl_c()?;
 
@@ -158,8 +157,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// A run from its start.
 fn start(args: &Args) -> Result<(Training, neocog_data::Split)> {
     let chosen = args.which.choose(args.network.as_deref().or(Some("lenet")))?;
-    let plan = plan(args, &chosen)?;
+    let mut plan = plan(args, &chosen)?;
     let data = plan.load_data(&args.data_dir)?;
+    plan.transforms = args.transforms.pipeline(plan.transforms, &data.train)?;
     let input = chosen.input_for(data.train.shape());
     let place =
         args.which.spec.as_ref().map_or_else(|| chosen.name().into(), |file| file.display().to_string());
@@ -202,11 +202,6 @@ fn plan(args: &Args, chosen: &Chosen) -> Result<Plan> {
         Some(ScheduleName::Constant) => Decay::Constant,
         Some(ScheduleName::Step) => Decay::Step { epochs: plan.epochs.div_ceil(3).max(1), factor: 0.1 },
         Some(ScheduleName::Cosine) => Decay::Cosine { floor: 0.0 },
-    };
-    plan.augment = match args.augment {
-        None => plan.augment,
-        Some(AugmentName::None) => None,
-        Some(AugmentName::Affine) => Some(RandomAffine::HANDWRITING),
     };
     plan.check()?;
     Ok(plan)
@@ -282,7 +277,7 @@ fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
         } else {
             format!(" ({})", plan.schedule)
         },
-        if plan.augment.is_some() { ", images turned, scaled and shifted" } else { "" },
+        if plan.transforms.is_empty() { String::new() } else { format!(", {}", plan.transforms) },
         plan.seed,
         args.device,
         rayon::current_num_threads(),

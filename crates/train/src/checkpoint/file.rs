@@ -14,16 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bincode::config::{self, Configuration, Fixint, LittleEndian};
+use bincode::error::DecodeError;
 use neocog_layers::file::replace;
 use neocog_tensor::{At, Error, Result};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::Checkpoint;
+use super::version1::Version1;
 
 /// The first bytes of every checkpoint.
 pub const MAGIC: [u8; 8] = *b"NEOCOGCK";
-/// The version that is written. Older ones that are still read would be listed here.
-pub const VERSION: u32 = 1;
+/// The version that is written. Version 1 is still read.
+pub const VERSION: u32 = 2;
 
 const HEADER: usize = 8 + 4 + 8 + 32;
 
@@ -160,6 +163,7 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint> {
 }
 
 struct Header {
+    version: u32,
     length: u64,
     sum: [u8; 32],
 }
@@ -172,9 +176,9 @@ impl Header {
             return Err(no_checkpoint("its first bytes are others"));
         }
         let version = u32::from_le_bytes(array(field(8, 12)));
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(Error::format(format!(
-                "this checkpoint has version {version}, this program reads version {VERSION}; \
+                "this checkpoint has version {version}, this program reads versions up to {VERSION}; \
                  it was written by a newer one, or is damaged"
             )));
         }
@@ -187,7 +191,7 @@ impl Header {
                 "the header says that {length} bytes follow, but {there} do: {what}"
             )));
         }
-        Ok(Header { length, sum: array(field(20, HEADER)) })
+        Ok(Header { version, length, sum: array(field(20, HEADER)) })
     }
 }
 
@@ -195,7 +199,11 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
     if payload.len() as u64 != header.length || Sha256::digest(payload)[..] != header.sum {
         return Err(Error::format("the checksum does not fit: the file is damaged"));
     }
-    let (checkpoint, used) = decode_limited(payload)
+    let decoded = match header.version {
+        1 => decode_limited::<Version1>(payload).map(|(old, used)| (Checkpoint::from(old), used)),
+        _ => decode_limited(payload),
+    };
+    let (checkpoint, used) = decoded
         .map_err(|e| Error::format("the checksum fits, but the content is no checkpoint").with_source(e))?;
     if used != payload.len() {
         let extra = payload.len() - used;
@@ -207,19 +215,17 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
 
 /// A length within the payload is believed up to a limit, which must be known when this is compiled: the
 /// smallest of these that the payload fits in, so memory is in proportion to the file.
-fn decode_limited(payload: &[u8]) -> Result<(Checkpoint, usize), bincode::error::DecodeError> {
-    fn within<const LIMIT: usize>(
-        payload: &[u8],
-    ) -> Result<(Checkpoint, usize), bincode::error::DecodeError> {
+fn decode_limited<T: DeserializeOwned>(payload: &[u8]) -> Result<(T, usize), DecodeError> {
+    fn within<T: DeserializeOwned, const LIMIT: usize>(payload: &[u8]) -> Result<(T, usize), DecodeError> {
         bincode::serde::decode_from_slice(payload, encoding().with_limit::<LIMIT>())
     }
     const MIB: usize = 1 << 20;
     match payload.len() {
-        len if len <= MIB => within::<MIB>(payload),
-        len if len <= 16 * MIB => within::<{ 16 * MIB }>(payload),
-        len if len <= 256 * MIB => within::<{ 256 * MIB }>(payload),
-        len if len <= 0x7000_0000 => within::<0x7000_0000>(payload),
-        _ => within::<{ usize::MAX / 2 }>(payload),
+        len if len <= MIB => within::<T, MIB>(payload),
+        len if len <= 16 * MIB => within::<T, { 16 * MIB }>(payload),
+        len if len <= 256 * MIB => within::<T, { 256 * MIB }>(payload),
+        len if len <= 0x7000_0000 => within::<T, 0x7000_0000>(payload),
+        _ => within::<T, { usize::MAX / 2 }>(payload),
     }
 }
 
