@@ -31,7 +31,18 @@ const LAYERS: [&str; 20] = [
 ];
 
 /// All networks, kept by hand likewise.
-const NETWORKS: [&str; 3] = ["lenet", "lenet_bn", "lenet_bn_scratch"];
+const NETWORKS: [&str; 10] = [
+    "alexnet",
+    "densenet",
+    "googlenet",
+    "lenet",
+    "lenet_bn",
+    "lenet_bn_scratch",
+    "nin",
+    "resnet",
+    "vgg",
+    "vgg_small",
+];
 
 #[test]
 fn the_registered_layers_and_networks_are_these() {
