@@ -21,6 +21,7 @@ pub mod memory;
 pub mod op;
 pub mod ops;
 mod parallel;
+pub mod profile;
 pub mod random;
 mod run;
 pub mod shape;

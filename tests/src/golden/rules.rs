@@ -8,6 +8,9 @@ use super::files::Network;
 /// How many times PyTorch's own deviation in single precision is allowed where it is more than the rules say.
 pub const PYTORCH_FACTOR: f64 = 4.0;
 
+/// What choices at ties may do to a gradient, relative to its norm, and to all that follows from it.
+const AT_TIES: f64 = 3e-2;
+
 /// What may deviate by how much.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowed {
@@ -32,18 +35,27 @@ pub struct Allowed {
 /// * Biases before a batch norm have the exact gradient 0. Adam moves them by the size of a step in directions that
 ///   rounding decides; the batch norm takes that out again in training, but its running statistics have followed.
 ///   In networks with such biases: 1e-2 for what is predicted after Adam, and for the running statistics.
+/// * Where a relu or a maximum that lies within rounding of a tie was seen to go the other way ([`Rules::at_ties`]), 3e-2 for
+///   all that follows from it, medians too.
 /// * Where two runs of PyTorch itself in single precision deviate more, as the file says, [`PYTORCH_FACTOR`] times
 ///   their deviation.
 #[derive(Debug)]
 pub struct Rules<'a> {
     file: &'a Network,
     double: bool,
+    at_ties: bool,
 }
 
 impl<'a> Rules<'a> {
     /// The rules for a file on a device.
     pub fn new(file: &'a Network, device: &Device) -> Self {
-        Rules { file, double: *device == Device::Reference }
+        Rules { file, double: *device == Device::Reference, at_ties: false }
+    }
+
+    /// The same for values that follow from choices at ties which fell the other way.
+    #[must_use]
+    pub fn at_ties(&self) -> Self {
+        Rules { at_ties: !self.double, ..*self }
     }
 
     /// For the values of `key`: `train/grad`, `adam/eval_logits`.
@@ -64,6 +76,8 @@ impl<'a> Rules<'a> {
             }
             _ => (1e-5, None),
         };
+        let (single, median) =
+            if self.at_ties { (AT_TIES, median.map(|_| AT_TIES)) } else { (single, median) };
         let (largest, middle) = self.deviations_of_pytorch(key);
         Allowed {
             single: single.max(PYTORCH_FACTOR * largest),
