@@ -307,7 +307,10 @@ fn networks_that_are_wrong_are_refused_with_the_way_to_the_place() {
             format!("{{'kind': 'BatchNorm2d', 'num_features': {huge}}}"),
             "there is no memory for 1099511627776 numbers",
         ),
-        ("{'kind': 'MaxPool2d', 'kernel_size': 18446744073709551615}".into(), "the picture is smaller than the window"),
+        (
+            "{'kind': 'MaxPool2d', 'kernel_size': 18446744073709551615}".into(),
+            "the picture is smaller than the window",
+        ),
     ] {
         place.write("a.json", &text);
         let error = place.error("train --spec a.json --limit 16");

@@ -334,6 +334,8 @@ fn names_that_are_there_twice() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Any bytes are refused, and never end the program.
     #[test]
     fn any_file_is_an_error_at_most(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -299,8 +299,8 @@ impl<'a> Run<'a> {
             match &got[row] {
                 None => checked.fail("the network has nothing of this name"),
                 Some(got) => {
-                    deviations.push(got.deviation(&expected.row(row)));
-                    got.compare(&expected.row(row), allowed.single, &mut checked);
+                    deviations.push(got.deviation(&expected.row(row), &allowed));
+                    got.compare(&expected.row(row), &allowed, &mut checked);
                 }
             }
             tally.add(checked);

@@ -20,6 +20,8 @@ pub struct Allowed {
     pub median: Option<f64>,
     /// What rounding alone may do to a tensor that is stored and read.
     pub rounding: f64,
+    /// Whether all elements may have moved in one direction: then a sum may deviate by `√n` times as much.
+    pub in_one_direction: bool,
 }
 
 /// The rules for one file on one device.
@@ -61,7 +63,7 @@ impl<'a> Rules<'a> {
     /// For the values of `key`: `train/grad`, `adam/eval_logits`.
     pub fn of(&self, key: &str) -> Allowed {
         if self.double {
-            return Allowed { single: DOUBLE, median: None, rounding: DOUBLE };
+            return Allowed { single: DOUBLE, median: None, rounding: DOUBLE, in_one_direction: false };
         }
         let adam_with_noise = !self.file.zero_gradient_params.is_empty() && !key.starts_with("sgd/");
         let (single, median): (f64, Option<f64>) = match key {
@@ -83,6 +85,7 @@ impl<'a> Rules<'a> {
             single: single.max(PYTORCH_FACTOR * largest),
             median: median.map(|m| m.max(PYTORCH_FACTOR * middle)),
             rounding: 1e-5,
+            in_one_direction: self.at_ties,
         }
     }
 
