@@ -82,6 +82,15 @@ fn operations_conform_on_the_cpu() {
     conforms(&Device::Cpu);
 }
 
+/// On the device that `NEOCOG_OPENCL_DEVICE` names; that there is one is part of the test.
+#[test]
+fn operations_conform_on_opencl() {
+    let device: Device = "opencl".parse().unwrap();
+    conforms(&device);
+    let Device::OpenCl(id) = device else { panic!("{device}") };
+    assert!(id.launches().unwrap().values().sum::<u64>() >= OPS.len() as u64);
+}
+
 #[test]
 fn operations_conform_in_double_precision() {
     conforms(&Device::Reference);

@@ -82,7 +82,7 @@ fn layers_fused_with_their_activations_give_the_same() {
 fn an_input_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
     let (model, network) = build("lenet", &Device::Cpu);
     let tape = Tape::no_grad();
-    let wrong = Var::constant(Tensor::zeros([2, 3, 28, 28], &Device::Cpu));
+    let wrong = Var::constant(Tensor::zeros([2, 3, 28, 28], &Device::Cpu).unwrap());
     let error = Context::eval(&tape).run(&*network, &wrong).unwrap_err().to_string();
     assert!(error.starts_with("conv (Sequential) / 0 (Conv2d)"), "{error}");
     let error =

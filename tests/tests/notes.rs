@@ -115,7 +115,7 @@ fn input_gradient(spec: impl Into<LayerSpec>, x: &Tensor) -> Vec<f64> {
     let tape = Tape::new();
     let x = tape.leaf(x.clone());
     let y = Context::train(&tape, 0).run(&*layer, &x).unwrap();
-    let ones = Tensor::full(*y.shape(), 1.0, &y.tensor().device());
+    let ones = Tensor::full(*y.shape(), 1.0, &y.tensor().device()).unwrap();
     tape.backward_from(&[(&y, ones)]).unwrap().of(&x).unwrap().to_f64().unwrap()
 }
 

@@ -88,7 +88,7 @@ impl Builder {
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Param> {
         let shape = Shape::new(shape)?;
         Ok(Param::new(match init {
-            Init::Constant(value) => Tensor::full(shape, value, &self.device),
+            Init::Constant(value) => Tensor::full(shape, value, &self.device)?,
             Init::Uniform { bound } => {
                 let mut random = Random::stream(self.seed, &self.full_name(name));
                 let bound = bound as f32;
@@ -104,7 +104,7 @@ impl Builder {
     /// # Errors
     /// When the shape is not possible.
     pub fn buffer(&self, shape: &[usize], value: f64, persistent: bool) -> Result<Buffer> {
-        Ok(Buffer::new(Tensor::full(Shape::new(shape)?, value, &self.device), persistent))
+        Ok(Buffer::new(Tensor::full(Shape::new(shape)?, value, &self.device)?, persistent))
     }
 
     fn full_name(&self, name: &str) -> String {
@@ -119,6 +119,6 @@ impl Builder {
 pub fn output_shape(layer: &dyn Layer, input: &Shape) -> Result<Shape> {
     let tape = Tape::no_grad();
     let output =
-        layer.forward(&Context::eval(&tape), &Var::constant(Tensor::zeros(*input, &Device::Meta)))?;
+        layer.forward(&Context::eval(&tape), &Var::constant(Tensor::zeros(*input, &Device::Meta)?))?;
     Ok(*output.shape())
 }

@@ -42,7 +42,7 @@ pub struct Row {
 pub fn summarize(network: &dyn Layer, input: &Shape) -> Result<Summary> {
     let tape = Tape::no_grad();
     let observer = Rows { tape: &tape, rows: RefCell::default(), counted: RefCell::new(0) };
-    let x = Var::constant(Tensor::zeros(*input, &Device::Meta));
+    let x = Var::constant(Tensor::zeros(*input, &Device::Meta)?);
     Context::eval(&tape).observed(&observer).run(network, &x)?;
     Ok(Summary {
         rows: observer.rows.into_inner(),

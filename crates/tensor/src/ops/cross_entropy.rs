@@ -16,6 +16,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::Call;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -119,6 +120,10 @@ impl Op for CrossEntropy {
             Reduction::Mean => (sum / n as f64) as f32,
             _ => sum as f32,
         };
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {
@@ -257,6 +262,10 @@ impl Op for CrossEntropyGrad {
         });
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -289,6 +298,10 @@ impl Op for CountCorrect {
         let rows = inputs[0].data.chunks_exact(classes).zip(inputs[1].data);
         outputs[0].data[0] =
             rows.filter(|(row, target)| first_largest(row) as f32 == **target).count() as f32;
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {

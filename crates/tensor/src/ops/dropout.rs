@@ -6,6 +6,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::Call;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::random::{philox, philox_block};
 use crate::register_op;
@@ -75,6 +76,10 @@ impl Op for Dropout {
                 Err(_) => y.fill(0.0),
             }
         });
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {

@@ -7,6 +7,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::Call;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -53,6 +54,10 @@ impl Op for GlobalAvgPool2d {
             let x = &inputs[0].data[start * plane..][..y.len() * plane];
             dispatch(Means { plane, x, y });
         });
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {
@@ -112,6 +117,10 @@ impl Op for GlobalAvgPool2dGrad {
                 dx.fill(dy / plane as f32);
             }
         });
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {

@@ -8,6 +8,7 @@ use crate::cpu::{Matrix, product};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op};
+use crate::opencl::Call;
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -80,6 +81,10 @@ impl Op for Linear {
         let x = Matrix::rows(inputs[0].data, outputs[0].data.len() / out, features);
         let weight = Matrix::rows(inputs[1].data, out, features).transposed();
         product(x, weight, inputs.get(2).map(|b| b.data), self.activation, outputs[0].data, scratch);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {

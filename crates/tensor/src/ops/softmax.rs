@@ -16,6 +16,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::Call;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -55,6 +56,9 @@ macro_rules! softmaxes {
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
                 cpu(Rule::$op, self.dim, [inputs[0], inputs[0]], &mut outputs[0]);
             }
+            fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                call.missing()
+            }
             fn keeps(&self) -> Keeps {
                 Keeps::NOTHING.outputs(&[0])
             }
@@ -81,6 +85,9 @@ macro_rules! softmaxes {
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
                 cpu(Rule::$grad, self.dim, [inputs[0], inputs[1]], &mut outputs[0]);
+            }
+            fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                call.missing()
             }
             fn keeps(&self) -> Keeps {
                 Keeps::NOTHING

@@ -12,6 +12,7 @@ use super::window::{Axis, Window};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::Call;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -101,6 +102,10 @@ impl Op for AvgPool2d {
         cpu::forward(axes, self.divisor(), inputs[0].data, outputs[0].data);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -178,6 +183,10 @@ impl Op for AvgPool2dGrad {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         let axes = self.pool.window().axes(outputs[0].shape, inputs[0].shape);
         cpu::backward(axes, self.pool.divisor(), inputs[0].data, outputs[0].data);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {

@@ -15,6 +15,7 @@ use super::ChannelSum;
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::Call;
 use crate::run::{run, run1};
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -143,6 +144,10 @@ impl Op for BatchNormTrain {
         cpu::train(self, inputs, outputs, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
+    }
+
     fn keeps(&self) -> Keeps {
         let keeps = Keeps::NOTHING.inputs(&[0, 1]).outputs(&[1, 2]);
         if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
@@ -192,6 +197,10 @@ impl Op for BatchNormTrainGrad {
         cpu::train_grad(self, inputs, outputs, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -221,6 +230,10 @@ impl Op for BatchNormEval {
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         cpu::eval(self, inputs, outputs, scratch);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {
@@ -278,6 +291,10 @@ impl Op for BatchNormEvalGrad {
         cpu::eval_grad(self, inputs, outputs, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -329,6 +346,10 @@ impl Op for UpdateRunningStats {
                 *running = ((1.0 - self.factor) * f64::from(*running) + self.factor * new) as f32;
             }
         }
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {

@@ -18,6 +18,7 @@ use super::{Activation, ChannelSum};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::Call;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -118,6 +119,10 @@ impl Op for Conv2d {
         cpu::forward(&p, inputs[0].data, inputs[1].data, bias, self.activation, outputs[0].data, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
+    }
+
     fn keeps(&self) -> Keeps {
         let keeps = Keeps::NOTHING.inputs(&[0, 1]);
         if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
@@ -191,6 +196,10 @@ impl Op for Conv2dInputGrad {
         cpu::input_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING.inputs(&[0, 1])
     }
@@ -248,6 +257,10 @@ impl Op for Conv2dWeightGrad {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         let p = self.geometry.problem(inputs[0].shape, outputs[0].shape, inputs[1].shape);
         cpu::weight_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {

@@ -7,6 +7,7 @@ use crate::cpu::{Matrix, product};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::Call;
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -71,6 +72,10 @@ impl Op for MatMul {
         let [a, b] = [0, 1].map(|i| Matrix::rows(inputs[i].data, inputs[i].shape[0], inputs[i].shape[1]));
         let (a, b) = (a.transposed_if(self.transpose_a), b.transposed_if(self.transpose_b));
         product(a, b, None, None, outputs[0].data, scratch);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {

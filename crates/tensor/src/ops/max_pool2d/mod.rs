@@ -12,6 +12,7 @@ use super::window::Window;
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::Call;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -104,6 +105,10 @@ impl Op for MaxPool2d {
         }
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
+    }
+
     fn keeps(&self) -> Keeps {
         if self.return_indices { Keeps::NOTHING.outputs(&[1]) } else { Keeps::NOTHING }
     }
@@ -161,6 +166,10 @@ impl Op for MaxPool2dGrad {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         let output_size = [inputs[0].shape[2], inputs[0].shape[3]];
         cpu::backward(self.input_size, output_size, inputs[0].data, inputs[1].data, outputs[0].data);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.missing()
     }
 
     fn keeps(&self) -> Keeps {
