@@ -55,7 +55,15 @@ fn open() -> Result<Library, String> {
         // SAFETY: the library that the system or the user names OpenCL is trusted to be it; its initialisers run here.
         match unsafe { Library::new(&name) } {
             Ok(library) => return Ok(library),
-            Err(e) => reasons.push(format!("{}: {e}", name.display())),
+            Err(e) => {
+                // The system's own words come with the names of the files.
+                let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+                reasons.push(if why.contains(&*name.to_string_lossy()) {
+                    why
+                } else {
+                    format!("{}: {why}", name.display())
+                });
+            }
         }
     }
     Err(reasons.join("; "))

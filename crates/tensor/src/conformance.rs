@@ -11,8 +11,8 @@ use crate::cases::{Case, registered_ops};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::opencl;
 use crate::op::{Gradient, Tensors};
+use crate::opencl;
 use crate::run::{run, update};
 use crate::shape::{Shape, Shapes};
 use crate::tensor::Tensor;
@@ -203,12 +203,8 @@ fn run_opencl(
         Ok::<_, Error>(buffer)
     };
     let inputs: Vec<opencl::Buffer> = inputs.iter().map(|v| filled(v)).collect::<Result<_>>()?;
-    let views: Vec<opencl::View<'_>> = case
-        .inputs
-        .iter()
-        .zip(&inputs)
-        .map(|(x, buffer)| opencl::View { shape: &x.shape, buffer })
-        .collect();
+    let views: Vec<opencl::View<'_>> =
+        case.inputs.iter().zip(&inputs).map(|(x, buffer)| opencl::View { shape: &x.shape, buffer }).collect();
     let mut guarded = Vec::new();
     for (k, shape) in shapes.iter().enumerate() {
         let mut values = vec![SENTINEL; shape.elements() + 2 * GUARD];

@@ -51,7 +51,9 @@ impl FromStr for Device {
             "reference" => Ok(Device::Reference),
             "cpu" => Ok(Device::Cpu),
             "opencl" => Ok(Device::OpenCl(DeviceId::find(None)?)),
-            _ if name.starts_with("opencl:") => Ok(Device::OpenCl(DeviceId::find(Some(&name["opencl:".len()..]))?)),
+            _ if name.starts_with("opencl:") => {
+                Ok(Device::OpenCl(DeviceId::find(Some(&name["opencl:".len()..]))?))
+            }
             _ => Err(Error::unknown("device", name, Device::NAMES)),
         }
     }

@@ -148,8 +148,11 @@ fn execute(
                 fresh.iter().map(|s| runtime.allocate(s.elements())).collect::<Result<_>>().at(sizes)?;
             let kept: Vec<&opencl::Buffer> =
                 state.iter_mut().map(|t| t.opencl_mut()).collect::<Result<_>>().at(sizes)?;
-            let views: Vec<opencl::View<'_>> =
-                inputs.iter().zip(&read).map(|(t, buffer)| opencl::View { shape: t.shape(), buffer }).collect();
+            let views: Vec<opencl::View<'_>> = inputs
+                .iter()
+                .zip(&read)
+                .map(|(t, buffer)| opencl::View { shape: t.shape(), buffer })
+                .collect();
             let outputs: Vec<opencl::View<'_>> = kept
                 .into_iter()
                 .chain(&made)

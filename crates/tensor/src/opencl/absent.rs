@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Profile;
 use super::call::{Arg, Grid, Source};
 use super::device::{DeviceId, DeviceInfo};
-use super::Profile;
 use crate::error::{Error, Result};
 use crate::memory::MemoryReport;
 

@@ -121,9 +121,7 @@ fn named(text: &str, all: &[DeviceInfo]) -> Result<DeviceId> {
     let lower = text.to_lowercase();
     let found = all.iter().find(|info| match position {
         Some((platform, device)) => info.id == DeviceId { platform, device },
-        None => {
-            info.name.to_lowercase().contains(&lower) || info.platform.to_lowercase().contains(&lower)
-        }
+        None => info.name.to_lowercase().contains(&lower) || info.platform.to_lowercase().contains(&lower),
     });
     found.map(|info| info.id).ok_or_else(|| {
         let names: Vec<String> =

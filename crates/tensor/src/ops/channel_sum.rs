@@ -56,7 +56,12 @@ impl Op for ChannelSum {
         let (x, out) = (call.input(0), call.output(0));
         let (channels, plane) = channels_and_plane(x.shape);
         let (x_shape, out_shape) = (Shape::from([x.shape[0], channels, plane]), Shape::from([channels, 1]));
-        super::reduce::opencl::sum(call, opencl::View { shape: &x_shape, ..x }, opencl::View { shape: &out_shape, ..out }, 1.0)
+        super::reduce::opencl::sum(
+            call,
+            opencl::View { shape: &x_shape, ..x },
+            opencl::View { shape: &out_shape, ..out },
+            1.0,
+        )
     }
 
     fn keeps(&self) -> Keeps {

@@ -236,7 +236,14 @@ impl Op for NarrowGrad {
         let inner: usize = dy.shape[axis + 1..].iter().product();
         let (len, row) = (dy.shape[axis] * inner, self.extent * inner);
         call.fill(out.buffer, 0.0)?;
-        copy_rows(call, Rows { start: 0, step: len }, Rows { start: self.start * inner, step: row }, dy, outer, len)
+        copy_rows(
+            call,
+            Rows { start: 0, step: len },
+            Rows { start: self.start * inner, step: row },
+            dy,
+            outer,
+            len,
+        )
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING

@@ -194,8 +194,10 @@ impl Buffer {
         }
         let queue = &self.runtime.state().queue;
         let (start, len) = (range.start, range.len());
-        core::enqueue_copy_buffer::<f32, _, _, _>(queue, &self.mem, &to.mem, start, 0, len, None::<()>, None::<()>)
-            .map_err(|e| fault("cannot copy on the device", e))
+        core::enqueue_copy_buffer::<f32, _, _, _>(
+            queue, &self.mem, &to.mem, start, 0, len, None::<()>, None::<()>,
+        )
+        .map_err(|e| fault("cannot copy on the device", e))
     }
 
     /// Some elements as a buffer: the same memory where OpenCL allows a part to start there, else a copy.

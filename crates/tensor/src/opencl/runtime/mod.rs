@@ -21,9 +21,9 @@ use ocl::core::{self, CommandQueue, CommandQueueProperties, Context, Event, Mem,
 
 use self::profile::Samples;
 use self::program::Programs;
+use super::Profile;
 use super::call::{Arg, Grid, Source};
 use super::device::{DeviceId, DeviceInfo};
-use super::Profile;
 use crate::error::{Error, Result};
 use crate::memory::{MemoryReport, Pool};
 
@@ -208,7 +208,8 @@ impl Runtime {
     fn renew_queue(&self, properties: Option<CommandQueueProperties>) -> Result<()> {
         self.finish()?;
         let queue = core::create_command_queue(&self.context, self.device, properties);
-        self.state().queue = queue.map_err(|e| fault(format!("cannot make a queue for {}", self.info.id), e))?;
+        self.state().queue =
+            queue.map_err(|e| fault(format!("cannot make a queue for {}", self.info.id), e))?;
         Ok(())
     }
 }
@@ -232,7 +233,9 @@ fn fault(doing: impl Into<String>, e: core::Error) -> Error {
     let advice = match status {
         Status::CL_MEM_OBJECT_ALLOCATION_FAILURE
         | Status::CL_OUT_OF_RESOURCES
-        | Status::CL_OUT_OF_HOST_MEMORY => ": the device is out of memory or of other resources; a smaller batch needs less",
+        | Status::CL_OUT_OF_HOST_MEMORY => {
+            ": the device is out of memory or of other resources; a smaller batch needs less"
+        }
         Status::CL_DEVICE_NOT_AVAILABLE => ": the device is gone",
         Status::CL_INVALID_WORK_GROUP_SIZE | Status::CL_INVALID_WORK_ITEM_SIZE => {
             ": the device allows no work-groups of this size"

@@ -2,7 +2,9 @@
 
 use std::sync::Mutex;
 
-use ocl::core::{self, DeviceInfo as Ask, DeviceInfoResult as Told, DeviceLocalMemType, DeviceType, PlatformId};
+use ocl::core::{
+    self, DeviceInfo as Ask, DeviceInfoResult as Told, DeviceLocalMemType, DeviceType, PlatformId,
+};
 
 use super::fault;
 use crate::error::{Error, Result};

@@ -9,7 +9,7 @@ use ocl::core::{
     ProgramInfoResult,
 };
 
-use super::cache::Key;
+use super::cache::{Cache, Key};
 use super::{Runtime, fault};
 use crate::error::{Error, Result};
 use crate::opencl::{Arg, DeviceInfo, Grid, Kind, Source};
@@ -28,7 +28,6 @@ struct Identity {
     text: (usize, usize),
     added: String,
 }
-
 
 struct Program {
     handle: Handle,
@@ -107,7 +106,8 @@ fn build(runtime: &Runtime, source: &Source) -> Result<Handle> {
     let options = options(info);
     let version = env!("CARGO_PKG_VERSION");
     let key = Key::of(&[version, &text, options, &info.platform, &info.name, &info.version, &info.driver]);
-    if let Some(kept) = key.read().and_then(|binary| build_binary(runtime, &binary, options).ok()) {
+    let cache = Cache::of_user();
+    if let Some(kept) = cache.read(&key).and_then(|binary| build_binary(runtime, &binary, options).ok()) {
         return Ok(kept);
     }
     let failed = |e| fault(format!("cannot compile the program {}", source.name), e);
@@ -115,12 +115,11 @@ fn build(runtime: &Runtime, source: &Source) -> Result<Handle> {
         .map_err(|_| Error::argument(format!("the program {} holds a zero byte", source.name)))?;
     let program = core::create_program_with_source(&runtime.context, &[text]).map_err(failed)?;
     compile(runtime, &program, options).map_err(failed)?;
-    if let Ok(ProgramInfoResult::Binaries(binaries)) = core::get_program_info(&program, ProgramInfo::Binaries)
-        && let [binary] = binaries.as_slice()
-    {
-        // Without it the next start is slower, no more.
-        let _kept = key.write(binary);
-    }
+    // Without it the next start is slower, no more.
+    let _kept = cache.write(&key, || match core::get_program_info(&program, ProgramInfo::Binaries) {
+        Ok(ProgramInfoResult::Binaries(binaries)) => binaries.into_iter().next(),
+        _ => None,
+    });
     Ok(program)
 }
 
@@ -176,7 +175,11 @@ impl Kernel {
                 Arg::Int8(value) => {
                     // SAFETY: an int8 is eight ints, which live until the argument is set below.
                     let raw = unsafe {
-                        ArgVal::from_raw(size_of_val(value), std::ptr::from_ref(value).cast::<c_void>(), false)
+                        ArgVal::from_raw(
+                            size_of_val(value),
+                            std::ptr::from_ref(value).cast::<c_void>(),
+                            false,
+                        )
                     };
                     (Parameter::Int8, raw)
                 }

@@ -32,11 +32,16 @@ pub(crate) fn sum(call: &Call<'_>, x: View<'_>, out: View<'_>, factor: f32) -> R
     let partial = call.scratch(parts * out.buffer.len())?;
     sums.launch(call, x.buffer, &partial, parts, 1.0)?;
     let rest = if sums.columns {
-        let rows = Axes { count: parts, extents: [parts, 1, 1, 1, 1, 1, 1, 1], steps: [out.buffer.len(), 0, 0, 0, 0, 0, 0, 0] };
+        let rows = Axes {
+            count: parts,
+            extents: [parts, 1, 1, 1, 1, 1, 1, 1],
+            steps: [out.buffer.len(), 0, 0, 0, 0, 0, 0, 0],
+        };
         Sums { inner: out.buffer.len(), rows, outputs: Axes::none(), columns: true }
     } else {
         let count = out.buffer.len();
-        let outputs = Axes { count, extents: [count, 1, 1, 1, 1, 1, 1, 1], steps: [parts, 0, 0, 0, 0, 0, 0, 0] };
+        let outputs =
+            Axes { count, extents: [count, 1, 1, 1, 1, 1, 1, 1], steps: [parts, 0, 0, 0, 0, 0, 0, 0] };
         Sums { inner: parts, rows: Axes::none(), outputs, columns: false }
     };
     rest.launch(call, &partial, out.buffer, 1, factor)
