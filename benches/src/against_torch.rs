@@ -115,7 +115,7 @@ pub fn compare(
 fn run_torch(model: &Model, options: &Options, batch: usize, channels_last: bool) -> Result<Theirs> {
     const SCRIPT: &str = include_str!("../torch_bench.py");
     let job = serde_json::json!({
-        "spec": model.spec(),
+        "spec": model.spec()?,
         "input": model.recipe.input,
         "classes": model.recipe.classes,
         "batch": batch,

@@ -35,7 +35,7 @@ pub struct Options {
 pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<[Record; 2]> {
     let batch = options.batch.unwrap_or(model.recipe.bench_batch);
     let input = model.input_shape(batch);
-    let network = Builder::new(&options.device, 0).build(&model.spec(), &input)?;
+    let network = Builder::new(&options.device, 0).build(&model.spec()?, &input)?;
     let mut random = Random::stream(0, "bench");
     let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
     let labels: Vec<f32> =

@@ -10,7 +10,8 @@ fn train(name: &str, threads: usize, seed: u64) -> (Vec<u64>, Vec<(String, Vec<u
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let model = neocog_models::find(name).unwrap();
-        let mut training = Training::new(&model.spec(), model.input_shape(37), &Device::Cpu, seed).unwrap();
+        let mut training =
+            Training::new(&model.spec().unwrap(), model.input_shape(37), &Device::Cpu, seed).unwrap();
         let losses = (0..4).map(|_| training.step().unwrap().to_bits()).collect();
         let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect();
         (losses, training.state().unwrap().into_iter().map(|(n, v)| (n, bits(v))).collect())

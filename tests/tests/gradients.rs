@@ -24,7 +24,7 @@ fn network(name: &str, batch: usize) {
     // Biases before a batch norm have the gradient 0. Differences of a whole network's output, of the size of 1, leave
     // 1e-9 of rounding there, which the floor of single layers does not allow.
     let check = Check { samples: Some(8), floor: 1e-2, ..Check::default() };
-    let report = check_layer(&model.spec(), &model.input_shape(batch), 3, &check).unwrap();
+    let report = check_layer(&model.spec().unwrap(), &model.input_shape(batch), 3, &check).unwrap();
     let report = report.into_result().unwrap();
     println!("{name}: {} gradients, worst {:.1e}", report.compared, report.worst);
     assert!(report.compared > 70);

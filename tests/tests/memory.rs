@@ -13,7 +13,8 @@ fn threads(count: usize) -> rayon::ThreadPool {
 fn a_steady_step_asks_the_system_for_no_memory() {
     for (name, batch) in [("lenet", 16), ("lenet_bn", 16), ("lenet", 256)] {
         let model = neocog_models::find(name).unwrap();
-        let mut training = Training::new(&model.spec(), model.input_shape(batch), &Device::Cpu, 1).unwrap();
+        let mut training =
+            Training::new(&model.spec().unwrap(), model.input_shape(batch), &Device::Cpu, 1).unwrap();
         let mut steps = |count: usize| (0..count).all(|_| training.step().unwrap().is_finite());
         threads(1).install(|| {
             release_cached_memory();

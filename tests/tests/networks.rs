@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_autograd::{Tape, Var};
-use neocog_layers::{Builder, Context, Layer, Observer, print, state};
+use neocog_layers::{Builder, Context, Layer, Observer, Seen, print, state};
 use neocog_models::Model;
 use neocog_tensor::random::Random;
 use neocog_tensor::{Device, Tensor};
 
 fn build(name: &str, device: &Device) -> (Model, Box<dyn Layer>) {
     let model = neocog_models::find(name).unwrap();
-    let network = Builder::new(device, 1).build(&model.spec(), &model.input_shape(2)).unwrap();
+    let network = Builder::new(device, 1).build(&model.spec().unwrap(), &model.input_shape(2)).unwrap();
     (model, network)
 }
 
@@ -35,7 +35,7 @@ fn networks_have_as_many_parameters_as_in_the_book() {
 struct Nobody;
 
 impl Observer for Nobody {
-    fn output(&self, _path: &str, _layer: &dyn Layer, _input: &Var, _output: &Var) {}
+    fn output(&self, _seen: &Seen<'_>) {}
 }
 
 /// Output and gradients of the sum of squares of the output, fused or, with someone who looks on, layer by layer.
@@ -85,7 +85,9 @@ fn an_input_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
     let wrong = Var::constant(Tensor::zeros([2, 3, 28, 28], &Device::Cpu).unwrap());
     let error = Context::eval(&tape).run(&*network, &wrong).unwrap_err().to_string();
     assert!(error.starts_with("conv (Sequential) / 0 (Conv2d)"), "{error}");
-    let error =
-        Builder::new(&Device::Cpu, 0).build(&model.spec(), &[1, 1, 32, 32].into()).unwrap_err().to_string();
+    let error = Builder::new(&Device::Cpu, 0)
+        .build(&model.spec().unwrap(), &[1, 1, 32, 32].into())
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("fc (Sequential) / 0 (Linear)"), "{error}");
 }

@@ -46,7 +46,7 @@ fn the_registered_layers_and_networks_are_these() {
 
 fn all_specs() -> Vec<LayerSpec> {
     let examples = registry().unwrap().iter().flat_map(|e| e.examples()).map(|e| e.spec);
-    examples.chain(neocog_models::models().unwrap().iter().map(|m| m.spec())).collect()
+    examples.chain(neocog_models::models().unwrap().iter().map(|m| m.spec().unwrap())).collect()
 }
 
 #[test]

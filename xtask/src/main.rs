@@ -1,6 +1,7 @@
 //! `cargo xtask`: trains, evaluates and inspects the networks, and checks the project.
 
 mod commands;
+mod input_size;
 mod output;
 
 use std::process::ExitCode;

@@ -42,6 +42,11 @@ impl Var {
         self.tensor.shape()
     }
 
+    /// Its place among the values of the tape that it was made on; `None` for a constant. A [`Step`] tells how it was made.
+    pub fn slot(&self) -> Option<usize> {
+        self.id.map(|id| id.slot)
+    }
+
     /// The same value, but no gradient flows back through it.
     #[must_use]
     pub fn detach(&self) -> Self {
@@ -77,6 +82,21 @@ struct Node {
     first_output_slot: usize,
     kept_inputs: SmallVec<[Option<Tensor>; 4]>,
     kept_outputs: SmallVec<[Option<Tensor>; 2]>,
+}
+
+/// An operation on a tape, to look at. Values are told by their [slots](Var::slot).
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The operation.
+    pub op: &'a dyn Op,
+    /// The extents of its inputs.
+    pub input_shapes: &'a [Shape],
+    /// The extents of its outputs.
+    pub output_shapes: &'a [Shape],
+    /// Where its inputs are; `None` for constants.
+    pub inputs: &'a [Option<usize>],
+    /// Where its first output is; the others follow.
+    pub first_output: usize,
 }
 
 impl Default for Tape {
@@ -205,6 +225,24 @@ impl Tape {
         });
         let id = |i| Some(VarId { tape: self.id, slot: first_output_slot + i });
         Ok(outputs.into_iter().enumerate().map(|(i, tensor)| Var { tensor, id: id(i) }).collect())
+    }
+
+    /// Shows all recorded operations to `look`, in the order in which they were applied.
+    pub fn for_each_step(&self, mut look: impl FnMut(Step<'_>)) {
+        for node in &self.inner.borrow().nodes {
+            look(Step {
+                op: &*node.op,
+                input_shapes: &node.input_shapes,
+                output_shapes: &node.output_shapes,
+                inputs: &node.input_slots,
+                first_output: node.first_output_slot,
+            });
+        }
+    }
+
+    /// How many operations are recorded.
+    pub fn steps(&self) -> usize {
+        self.inner.borrow().nodes.len()
     }
 
     /// The gradients of `loss`, which has one element, with respect to all leaves and parameters.

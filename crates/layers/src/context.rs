@@ -20,8 +20,23 @@ pub struct Context<'a> {
 
 /// Looks on while a network computes.
 pub trait Observer {
-    /// The layer at `path` (its dotted name; empty for the network itself) has computed `output` of `input`.
-    fn output(&self, path: &str, layer: &dyn Layer, input: &Var, output: &Var);
+    /// A layer has computed its output.
+    fn output(&self, seen: &Seen<'_>);
+}
+
+/// What an [`Observer`] sees of a layer that has computed.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The layer's dotted name, empty for the network itself. A layer without a name has that of the layer around it.
+    pub path: &'a str,
+    /// Whether the layer has a name of its own, or is the network itself.
+    pub is_named: bool,
+    /// The layer.
+    pub layer: &'a dyn Layer,
+    /// What it was given.
+    pub input: &'a Var,
+    /// What it made of it.
+    pub output: &'a Var,
 }
 
 impl<'a> Context<'a> {
@@ -74,7 +89,7 @@ impl<'a> Context<'a> {
     pub fn run(&self, network: &dyn Layer, input: &Var) -> Result<Var> {
         let output = network.forward(self, input)?;
         if let Some(observer) = self.observer {
-            observer.output("", network, input, &output);
+            observer.output(&Seen { path: "", is_named: true, layer: network, input, output: &output });
         }
         Ok(output)
     }
@@ -117,7 +132,8 @@ impl<'a> Context<'a> {
         let output = run().at(|| place(name, layer.label()));
         if let Some(observer) = self.observer {
             if let Ok(output) = &output {
-                observer.output(&self.path.borrow().join("."), layer, input, output);
+                let path = self.path.borrow().join(".");
+                observer.output(&Seen { path: &path, is_named: name.is_some(), layer, input, output });
             }
             if name.is_some() {
                 self.path.borrow_mut().pop();

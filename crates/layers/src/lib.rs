@@ -23,12 +23,14 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
+mod activation_memory;
 pub mod builder;
 pub mod check;
 pub mod context;
 pub mod layer;
 mod layers;
 pub mod print;
+pub mod receptive_field;
 pub mod registry;
 pub mod spec;
 pub mod state;
@@ -38,7 +40,7 @@ pub mod summary;
 pub use inventory;
 
 pub use builder::{Builder, Init};
-pub use context::{Context, Observer};
+pub use context::{Context, Observer, Seen};
 pub use layer::{Buffer, Counter, Layer, Visitor};
 pub use layers::*;
 pub use registry::{LayerEntry, registry};

@@ -1,12 +1,14 @@
-//! What a network consists of: a row for each layer, found by a pass that computes shapes only.
+//! What a network consists of: a row for each layer, found by passes that compute shapes only.
 
 use std::cell::RefCell;
 
 use neocog_autograd::{Tape, Var};
 use neocog_tensor::{Device, Result, Shape, Tensor};
 
-use crate::context::{Context, Observer};
+use crate::activation_memory::{kept, live};
+use crate::context::{Context, Observer, Seen};
 use crate::layer::Layer;
+use crate::receptive_field::{ReceptiveField, fields};
 use crate::state;
 
 /// The layers of a network that do the work, in the order in which they do it.
@@ -18,6 +20,10 @@ pub struct Summary {
     pub parameters: usize,
     /// Multiply-adds of one pass forward, for the whole batch.
     pub multiply_adds: u64,
+    /// Bytes of activations that training keeps for the gradient, for the whole batch.
+    pub training_bytes: usize,
+    /// The most bytes of activations that exist at once in prediction, for the whole batch.
+    pub prediction_bytes: usize,
 }
 
 /// One layer.
@@ -33,6 +39,12 @@ pub struct Row {
     pub parameters: usize,
     /// Multiply-adds of one pass forward, for the whole batch.
     pub multiply_adds: u64,
+    /// What an element of its output can depend on.
+    pub receptive_field: Option<ReceptiveField>,
+    /// Bytes of activations that training keeps for its gradient and for no layer before it.
+    pub training_bytes: usize,
+    /// Bytes of activations that exist while it predicts: its input, its output, and what later layers will read.
+    pub prediction_bytes: usize,
 }
 
 /// The summary of `network` for inputs of the shape `input`.
@@ -40,36 +52,92 @@ pub struct Row {
 /// # Errors
 /// When the network does not take such an input.
 pub fn summarize(network: &dyn Layer, input: &Shape) -> Result<Summary> {
-    let tape = Tape::no_grad();
-    let observer = Rows { tape: &tape, rows: RefCell::default(), counted: RefCell::new(0) };
-    let x = Var::constant(Tensor::zeros(*input, &Device::Meta)?);
-    Context::eval(&tape).observed(&observer).run(network, &x)?;
+    let training = Pass::run(network, input, true)?;
+    let kept = kept(&training.tape, training.input.slot());
+    let predicting = Pass::run(network, input, false)?;
+    let slot = predicting.input.slot();
+    let live = live(&predicting.tape, slot.map(|slot| (slot, input)), predicting.output.slot());
+    let fields = fields(&predicting.tape, slot);
+
+    let mut rows = Vec::with_capacity(predicting.layers.len());
+    let (mut trained, mut predicted) = (0, 0);
+    for (train, predict) in training.layers.iter().zip(&predicting.layers) {
+        let field = predict.slot.and_then(|slot| fields.get(&slot));
+        rows.push(Row {
+            path: predict.path.clone(),
+            label: predict.label.clone(),
+            output: predict.output,
+            parameters: predict.parameters,
+            multiply_adds: predict.multiply_adds,
+            receptive_field: field.map(|f| f.receptive_field()),
+            training_bytes: kept[trained..train.steps].iter().sum(),
+            prediction_bytes: live[predicted..predict.steps].iter().copied().max().unwrap_or(0),
+        });
+        (trained, predicted) = (train.steps, predict.steps);
+    }
     Ok(Summary {
-        rows: observer.rows.into_inner(),
+        rows,
         parameters: state::param_count(network),
-        multiply_adds: tape.multiply_adds(),
+        multiply_adds: predicting.tape.multiply_adds(),
+        training_bytes: kept.iter().sum(),
+        prediction_bytes: live.into_iter().max().unwrap_or(0),
     })
+}
+
+/// A pass over shapes.
+struct Pass {
+    tape: Tape,
+    input: Var,
+    output: Var,
+    layers: Vec<Visited>,
+}
+
+/// A layer as the pass met it.
+struct Visited {
+    path: String,
+    label: String,
+    output: Shape,
+    slot: Option<usize>,
+    parameters: usize,
+    multiply_adds: u64,
+    /// The steps on the tape when it was done.
+    steps: usize,
+}
+
+impl Pass {
+    fn run(network: &dyn Layer, input: &Shape, training: bool) -> Result<Self> {
+        let tape = Tape::new();
+        let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
+        let rows = Rows { tape: &tape, layers: RefCell::default(), counted: RefCell::new(0) };
+        let context = if training { Context::train(&tape, 0) } else { Context::eval(&tape) };
+        let output = context.observed(&rows).run(network, &x)?;
+        let layers = rows.layers.into_inner();
+        Ok(Pass { tape, input: x, output, layers })
+    }
 }
 
 struct Rows<'a> {
     tape: &'a Tape,
-    rows: RefCell<Vec<Row>>,
+    layers: RefCell<Vec<Visited>>,
     /// The work that the rows so far have done.
     counted: RefCell<u64>,
 }
 
 impl Observer for Rows<'_> {
-    fn output(&self, path: &str, layer: &dyn Layer, _input: &Var, output: &Var) {
+    fn output(&self, seen: &Seen<'_>) {
+        let Seen { path, layer, output, .. } = *seen;
         let done = self.tape.multiply_adds();
         if state::has_children(layer) {
             return;
         }
-        self.rows.borrow_mut().push(Row {
+        self.layers.borrow_mut().push(Visited {
             path: path.to_string(),
             label: layer.label().to_string(),
             output: *output.shape(),
+            slot: output.slot(),
             parameters: state::param_count(layer),
             multiply_adds: done - self.counted.replace(done),
+            steps: self.tape.steps(),
         });
     }
 }

@@ -8,47 +8,61 @@ use neocog_layers::{
     Sigmoid,
 };
 
+use neocog_tensor::Result;
+
+use crate::features;
 use crate::register_model;
 use crate::registry::{Expected, Model, Optimizer, Recipe};
 
-/// LeNet: two convolutions and three linear layers with sigmoids; 44,426 parameters.
-pub fn lenet(in_channels: usize, classes: usize) -> LayerSpec {
+/// LeNet for pictures `[c, h, w]`: two convolutions and three linear layers with sigmoids; 44,426 parameters for
+/// `[1, 28, 28]` and 10 classes.
+///
+/// # Errors
+/// When the picture is too small; the error names the layer where it ran out.
+pub fn lenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let conv = Sequential::new()
-        .then(Conv2d::new(in_channels, 6, 5))
+        .then(Conv2d::new(input[0], 6, 5))
         .then(Sigmoid {})
         .then(MaxPool2d::new(2, 2))
         .then(Conv2d::new(6, 16, 5))
         .then(Sigmoid {})
         .then(MaxPool2d::new(2, 2));
+    let net = Sequential::new().labelled("LeNet").with("conv", conv).unnamed(FlattenLayer {});
     let fc = Sequential::new()
-        .then(Linear::new(16 * 4 * 4, 120))
+        .then(Linear::new(features(&net, input)?, 120))
         .then(Sigmoid {})
         .then(Linear::new(120, 84))
         .then(Sigmoid {})
         .then(Linear::new(84, classes));
-    Sequential::new().labelled("LeNet").with("conv", conv).unnamed(FlattenLayer {}).with("fc", fc).into()
+    Ok(net.with("fc", fc).into())
 }
 
-/// LeNet with batch norm after each layer but the last; 44,878 parameters.
-pub fn lenet_bn(in_channels: usize, classes: usize) -> LayerSpec {
-    with_batch_norm(in_channels, classes, |features, dims| match dims {
+/// [`lenet`] with batch norm after each layer but the last; 44,878 parameters.
+///
+/// # Errors
+/// As [`lenet`].
+pub fn lenet_bn(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
+    with_batch_norm(input, classes, |features, dims| match dims {
         2 => BatchNorm1d::new(features).into(),
         _ => BatchNorm2d::new(features).into(),
     })
 }
 
 /// [`lenet_bn`] with the notes' hand-made batch norm.
-pub fn lenet_bn_scratch(in_channels: usize, classes: usize) -> LayerSpec {
-    with_batch_norm(in_channels, classes, |features, dims| BatchNorm::new(features, dims).into())
+///
+/// # Errors
+/// As [`lenet`].
+pub fn lenet_bn_scratch(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
+    with_batch_norm(input, classes, |features, dims| BatchNorm::new(features, dims).into())
 }
 
 fn with_batch_norm(
-    in_channels: usize,
+    input: [usize; 3],
     classes: usize,
     norm: impl Fn(usize, usize) -> LayerSpec,
-) -> LayerSpec {
-    Sequential::new()
-        .then(Conv2d::new(in_channels, 6, 5))
+) -> Result<LayerSpec> {
+    let conv = Sequential::new()
+        .then(Conv2d::new(input[0], 6, 5))
         .then(norm(6, 4))
         .then(Sigmoid {})
         .then(MaxPool2d::new(2, 2))
@@ -56,15 +70,17 @@ fn with_batch_norm(
         .then(norm(16, 4))
         .then(Sigmoid {})
         .then(MaxPool2d::new(2, 2))
-        .then(FlattenLayer {})
-        .then(Linear::new(16 * 4 * 4, 120))
+        .then(FlattenLayer {});
+    let features = features(&conv, input)?;
+    let net = conv
+        .then(Linear::new(features, 120))
         .then(norm(120, 2))
         .then(Sigmoid {})
         .then(Linear::new(120, 84))
         .then(norm(84, 2))
         .then(Sigmoid {})
-        .then(Linear::new(84, classes))
-        .into()
+        .then(Linear::new(84, classes));
+    Ok(net.into())
 }
 
 const RECIPE: Recipe = Recipe {
@@ -83,7 +99,7 @@ register_model!(Model {
     name: "lenet",
     crate_name: env!("CARGO_PKG_NAME"),
     about: "LeNet (LeCun et al. 1998) with sigmoids and max pooling",
-    build: || lenet(1, 10),
+    build: lenet,
     recipe: RECIPE,
     expected: Some(Expected { train_accuracy: 0.755, test_accuracy: 0.754, best_epoch: false }),
 });
@@ -92,7 +108,7 @@ register_model!(Model {
     name: "lenet_bn",
     crate_name: env!("CARGO_PKG_NAME"),
     about: "LeNet with batch normalisation (Ioffe and Szegedy 2015)",
-    build: || lenet_bn(1, 10),
+    build: lenet_bn,
     recipe: RECIPE,
     expected: Some(BATCH_NORM_RESULT),
 });
@@ -101,7 +117,7 @@ register_model!(Model {
     name: "lenet_bn_scratch",
     crate_name: env!("CARGO_PKG_NAME"),
     about: "LeNet with the notes' hand-made batch normalisation",
-    build: || lenet_bn_scratch(1, 10),
+    build: lenet_bn_scratch,
     recipe: RECIPE,
     expected: Some(BATCH_NORM_RESULT),
 });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use neocog_layers::LayerSpec;
-use neocog_tensor::{Error, Result, Shape};
+use neocog_tensor::{At, Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 
 /// A network: a spec, a recipe and a result; made known by [`register_model!`](crate::register_model).
@@ -16,8 +16,8 @@ pub struct Model {
     pub crate_name: &'static str,
     /// One line on what it is, with its source.
     pub about: &'static str,
-    /// The network as a spec, for the recipe's input and 10 classes.
-    pub build: fn() -> LayerSpec,
+    /// The network as a spec, for an input `[c, h, w]` and a number of classes.
+    pub build: fn(input: [usize; 3], classes: usize) -> Result<LayerSpec>,
     /// How it is trained.
     pub recipe: Recipe,
     /// What to expect of Fashion-MNIST after the recipe, if it is known.
@@ -71,9 +71,20 @@ pub struct Expected {
 }
 
 impl Model {
-    /// The network as a spec.
-    pub fn spec(&self) -> LayerSpec {
-        (self.build)()
+    /// The network as a spec, for the recipe's input and classes.
+    ///
+    /// # Errors
+    /// As [`Model::spec_for`].
+    pub fn spec(&self) -> Result<LayerSpec> {
+        self.spec_for(self.recipe.input, self.recipe.classes)
+    }
+
+    /// The network as a spec, for inputs `[c, h, w]` and a number of classes.
+    ///
+    /// # Errors
+    /// When the picture is too small for the network: the error names the layer where it ran out.
+    pub fn spec_for(&self, input: [usize; 3], classes: usize) -> Result<LayerSpec> {
+        (self.build)(input, classes).at(|| self.name)
     }
 
     /// The shape of a batch of `n` inputs.

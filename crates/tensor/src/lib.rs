@@ -36,7 +36,7 @@ pub use cpu::fma_peak_gflops;
 pub use device::Device;
 pub use error::{At, Error, ErrorKind, Result};
 pub use memory::{MemoryReport, Scratch, memory_report, release_cached_memory};
-pub use op::{Gradient, InputGrads, Keeps, Op, Tensors};
+pub use op::{Gradient, InputGrads, Keeps, Op, Tensors, Window};
 pub use run::{run, run1, update};
 pub use shape::{Shape, Shapes};
 pub use simd::instruction_set;

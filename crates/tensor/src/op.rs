@@ -74,9 +74,36 @@ pub trait Op: Debug + Send + Sync + 'static {
         false
     }
 
+    /// Which elements of the first input an element of the output sees; `None` for the one at its own place. Receptive
+    /// fields are made of it.
+    fn window(&self, _inputs: &[Shape]) -> Option<Window> {
+        None
+    }
+
     /// Multiply-adds of one run, the usual count of work for convolutions and products; 0 for all else.
     fn multiply_adds(&self, _inputs: &[Shape], _outputs: &[Shape]) -> u64 {
         0
+    }
+}
+
+/// A window that moves over pictures `[n, c, h, w]`; each pair is `[rows, columns]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its elements.
+    pub kernel_size: [usize; 2],
+    /// Pixels from one window to the next.
+    pub stride: [usize; 2],
+    /// Rows and columns around the picture, on each side.
+    pub padding: [usize; 2],
+    /// Pixels from one element of the window to the next.
+    pub dilation: [usize; 2],
+}
+
+impl Window {
+    /// One window over all of the pictures `[n, c, h, w]`; `None` if that is not what they are.
+    pub fn whole(pictures: &Shape) -> Option<Self> {
+        let [_, _, h, w] = pictures.nchw().ok()?;
+        Some(Window { kernel_size: [h, w], stride: [h, w], padding: [0, 0], dilation: [1, 1] })
     }
 }
 

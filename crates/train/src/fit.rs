@@ -117,7 +117,7 @@ impl Training {
     /// When the plan is not allowed, or network and data do not fit.
     pub fn new(plan: Plan, data: &Dataset, device: &Device) -> Result<Self> {
         let model = neocog_models::find(&plan.network)?;
-        Self::with_spec(plan, model.spec(), model.recipe.input, data, device)
+        Self::with_spec(plan, model.spec()?, model.recipe.input, data, device)
     }
 
     /// As [`Training::new`], for a network that is not registered; `input` is `[c, h, w]`.

@@ -252,7 +252,7 @@ fn a_newer_version() {
 fn a_checkpoint_of_another_network_lists_all_that_differs() {
     let checkpoint = trained("lenet");
     let model = neocog_models::find("lenet_bn").unwrap();
-    let other = Builder::new(&Device::Cpu, 0).build(&model.spec(), &model.input_shape(1)).unwrap();
+    let other = Builder::new(&Device::Cpu, 0).build(&model.spec().unwrap(), &model.input_shape(1)).unwrap();
     let before = neocog_layers::state::params(&*other)[0].1.value().to_f32().unwrap();
     let e = checkpoint.load_into(&*other).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Shape);

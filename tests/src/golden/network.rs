@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neocog_autograd::{Param, Tape, Var};
 use neocog_layers::state::{self, Entry};
-use neocog_layers::{Builder, Context, Layer, LayerSpec, Observer};
+use neocog_layers::{Builder, Context, Layer, LayerSpec, Observer, Seen};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::{At, Device, Error, Result, Shape, Tensor};
 use serde_json::Value;
@@ -56,7 +56,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(file: &'a Network, tensors: &'a Tensors, device: &'a Device) -> Result<Self> {
-        let spec = without_dropout(&neocog_models::find(&file.net)?.spec())?;
+        let spec = without_dropout(&neocog_models::find(&file.net)?.spec()?)?;
         let shape = Shape::from(file.input_shape);
         let stream = |s| Stream::new(file.seed, s);
         if file.input.cell == 0 || file.labels.modulus == 0 {
@@ -440,7 +440,8 @@ impl<'a> Outputs<'a> {
 }
 
 impl Observer for Outputs<'_> {
-    fn output(&self, path: &str, _layer: &dyn Layer, _input: &Var, output: &Var) {
+    fn output(&self, seen: &Seen<'_>) {
+        let Seen { path, is_named: true, output, .. } = *seen else { return };
         let Some(row) = self.waiting.borrow_mut().get_mut(path).and_then(VecDeque::pop_front) else { return };
         let module = &self.file.modules[row];
         let problem = |text: String| self.problems.borrow_mut().push((path.to_string(), text));

@@ -1,24 +1,41 @@
 //! `summary`: what a network consists of.
 
-use neocog_layers::{Builder, summary::summarize};
-use neocog_tensor::{Device, Result};
+use neocog_layers::Builder;
+use neocog_layers::receptive_field::ReceptiveField;
+use neocog_layers::summary::{Row, Summary, summarize};
+use neocog_models::Model;
+use neocog_tensor::{Device, Error, Result, Shape};
 use serde::Serialize;
 
+use crate::input_size::InputSize;
 use crate::output::{self, thousands};
 
-/// Shows a network: its layers, the shapes of their outputs, parameters and multiply-adds, for one image.
+/// Shows a network: its layers, the shapes of their outputs, parameters, multiply-adds, receptive fields and the memory of
+/// its activations, for one image.
+///
+/// A receptive field is the part of the picture that a number of the output can depend on: its size, how far those of
+/// neighbours are apart, and where the middle of the first one is (0 is the first pixel; padding can move it outside).
+/// Memory in training is what a layer keeps for its gradient and no layer before it kept; in prediction it is what exists
+/// while the layer computes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask summary lenet
+  cargo xtask summary resnet
+  cargo xtask summary vgg --input 3x64x64 --classes 100
   cargo xtask summary lenet_bn --style pytorch
   cargo xtask summary lenet --json")]
 pub struct Args {
     /// The network; all that are registered, in one table, if absent.
     network: Option<String>,
+    /// Channels, height and width of the picture, like 1x28x28; the network's own if absent.
+    #[arg(long, value_name = "CxHxW")]
+    input: Option<InputSize>,
+    /// How many classes there are; the network's own number if absent.
+    #[arg(long)]
+    classes: Option<usize>,
     /// A table, or the structure as PyTorch prints it.
     #[arg(long, value_enum, default_value = "table")]
     style: Style,
-    /// One line of JSON with name, parameters and macs instead.
+    /// One line of JSON for each network instead: name, parameters, macs, bytes of activations, and its layers.
     #[arg(long)]
     json: bool,
 }
@@ -32,54 +49,157 @@ enum Style {
 #[derive(Serialize)]
 struct Line<'a> {
     name: &'a str,
+    input: &'a [usize],
     parameters: u64,
     macs: u64,
+    training_bytes: usize,
+    prediction_bytes: usize,
+    layers: Vec<LayerLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct LayerLine<'a> {
+    name: &'a str,
+    kind: &'a str,
+    output: &'a [usize],
+    parameters: usize,
+    macs: u64,
+    receptive_field: Option<FieldLine>,
+    training_bytes: usize,
+    prediction_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct FieldLine {
+    size: [usize; 2],
+    stride: [usize; 2],
+    centre: [f64; 2],
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
+    if args.classes == Some(0) {
+        return Err(Error::argument("there must be at least one class: --classes 0"));
+    }
     let models = match &args.network {
         Some(name) => vec![neocog_models::find(name)?],
         None => neocog_models::models()?,
     };
     let mut all = Vec::new();
     for model in models {
-        let input = model.input_shape(1);
-        let network = Builder::new(&Device::Meta, 0).build(&model.spec(), &input)?;
-        let summary = summarize(&*network, &input)?;
-        let (parameters, macs) = (summary.parameters as u64, summary.multiply_adds);
-        if args.json {
-            output::json(&Line { name: model.name, parameters, macs })?;
-            continue;
+        let [c, h, w] = args.input.map_or(model.recipe.input, |input| input.0);
+        let spec = model.spec_for([c, h, w], args.classes.unwrap_or(model.recipe.classes))?;
+        let input = Shape::from([1, c, h, w]);
+        let network = Builder::new(&Device::Meta, 0).build(&spec, &input)?;
+        match args.style {
+            Style::Pytorch => output::line(neocog_layers::print::pytorch(&*network))?,
+            Style::Table => {
+                let summary = summarize(&*network, &input)?;
+                match &args.network {
+                    _ if args.json => output::json(&line(model.name, &input, &summary))?,
+                    Some(_) => show(&model, &input, &summary)?,
+                    None => all.push(overview(&model, &input, &summary)),
+                }
+            }
         }
-        if let Style::Pytorch = args.style {
-            output::line(neocog_layers::print::pytorch(&*network))?;
-            continue;
-        }
-        if args.network.is_none() {
-            let numbers = [input.to_string(), thousands(parameters), thousands(macs)];
-            let [input, parameters, macs] = numbers;
-            all.push([model.name.to_string(), input, parameters, macs, model.about.to_string()]);
-            continue;
-        }
-        let mut rows: Vec<[String; 5]> = summary
-            .rows
-            .iter()
-            .map(|row| {
-                let name = if row.path.is_empty() { "-" } else { &row.path };
-                let numbers = [row.parameters as u64, row.multiply_adds].map(thousands);
-                let [parameters, macs] = numbers;
-                [name.to_string(), row.label.clone(), row.output.to_string(), parameters, macs]
-            })
-            .collect();
-        rows.push(["total".into(), String::new(), String::new(), thousands(parameters), thousands(macs)]);
-        output::line(format_args!("{}: {}; input {input}", model.name, model.about))?;
-        let head = ["name", "layer", "output", "parameters", "multiply-adds"];
-        output::line(output::table(head, [false, false, false, true, true], rows))?;
     }
     if !all.is_empty() {
-        let head = ["network", "input", "parameters", "multiply-adds", "what it is"];
-        output::line(output::table(head, [false, false, true, true, false], all))?;
+        let head = ["network", "input", "parameters", "multiply-adds", "train", "predict", "what it is"];
+        output::line(output::table(head, [false, false, true, true, true, true, false], all))?;
     }
     Ok(())
+}
+
+/// A network's row in the table of all.
+fn overview(model: &Model, input: &Shape, summary: &Summary) -> [String; 7] {
+    [
+        model.name.to_string(),
+        input.to_string(),
+        thousands(summary.parameters as u64),
+        thousands(summary.multiply_adds),
+        kib(summary.training_bytes),
+        kib(summary.prediction_bytes),
+        model.about.to_string(),
+    ]
+}
+
+/// The table of one network.
+fn show(model: &Model, input: &Shape, summary: &Summary) -> Result<()> {
+    let mut rows: Vec<[String; 10]> = summary.rows.iter().map(row).collect();
+    let mut total = [const { String::new() }; 10];
+    total[0] = "total".into();
+    total[3] = thousands(summary.parameters as u64);
+    total[4] = thousands(summary.multiply_adds);
+    total[8] = kib(summary.training_bytes);
+    total[9] = format!("{} at most", kib(summary.prediction_bytes));
+    rows.push(total);
+    output::line(format_args!("{}: {}; input {input}", model.name, model.about))?;
+    let head = [
+        "name",
+        "layer",
+        "output",
+        "parameters",
+        "multiply-adds",
+        "sees",
+        "stride",
+        "centre",
+        "train",
+        "predict",
+    ];
+    let right = [false, false, false, true, true, true, true, true, true, true];
+    output::line(output::table(head, right, rows))
+}
+
+fn row(row: &Row) -> [String; 10] {
+    let [size, stride, centre] = row.receptive_field.map_or([const { String::new() }; 3], |field| {
+        let ReceptiveField { size, stride, centre } = field;
+        [pair(size), pair(stride), pair(centre)]
+    });
+    [
+        if row.path.is_empty() { "-".into() } else { row.path.clone() },
+        row.label.clone(),
+        row.output.to_string(),
+        thousands(row.parameters as u64),
+        thousands(row.multiply_adds),
+        size,
+        stride,
+        centre,
+        kib(row.training_bytes),
+        kib(row.prediction_bytes),
+    ]
+}
+
+/// One number for both axes where they agree.
+fn pair<T: PartialEq + std::fmt::Display>([a, b]: [T; 2]) -> String {
+    if a == b { a.to_string() } else { format!("{a}x{b}") }
+}
+
+fn kib(bytes: usize) -> String {
+    format!("{} KiB", thousands(bytes.div_ceil(1024) as u64))
+}
+
+fn line<'a>(name: &'a str, input: &'a Shape, summary: &'a Summary) -> Line<'a> {
+    let layers = summary.rows.iter().map(|row| LayerLine {
+        name: &row.path,
+        kind: &row.label,
+        output: row.output.extents(),
+        parameters: row.parameters,
+        macs: row.multiply_adds,
+        receptive_field: row.receptive_field.map(|f| FieldLine {
+            size: f.size,
+            stride: f.stride,
+            centre: f.centre,
+        }),
+        training_bytes: row.training_bytes,
+        prediction_bytes: row.prediction_bytes,
+    });
+    Line {
+        name,
+        input: input.extents(),
+        parameters: summary.parameters as u64,
+        macs: summary.multiply_adds,
+        training_bytes: summary.training_bytes,
+        prediction_bytes: summary.prediction_bytes,
+        layers: layers.collect(),
+    }
 }

@@ -192,7 +192,7 @@ fn resume(args: &Args, file: &Path) -> Result<(Training, neocog_data::Split)> {
     if let Some(name) = &args.network {
         let model = neocog_models::find(name)?;
         let network =
-            neocog_layers::Builder::new(&args.device, 0).build(&model.spec(), &model.input_shape(1))?;
+            neocog_layers::Builder::new(&args.device, 0).build(&model.spec()?, &model.input_shape(1))?;
         checkpoint.load_into(&*network).at(place)?;
         if checkpoint.plan.network != *name {
             return Err(Error::argument(format!(

@@ -6,7 +6,7 @@ use super::channel_sum::sum;
 use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::opencl::Call;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
@@ -58,6 +58,10 @@ impl Op for GlobalAvgPool2d {
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         call.missing()
+    }
+
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        Window::whole(&inputs[0])
     }
 
     fn keeps(&self) -> Keeps {

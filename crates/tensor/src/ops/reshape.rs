@@ -7,7 +7,7 @@ use super::concat::copy;
 use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::opencl::Call;
 use crate::register_op;
 use crate::run::run1;
@@ -83,6 +83,10 @@ impl Op for Reshape {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         call.copy(call.input(0).buffer, call.output(0).buffer)
     }
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        Window::whole(&inputs[0])
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -111,6 +115,10 @@ impl Op for Flatten {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         call.copy(call.input(0).buffer, call.output(0).buffer)
     }
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        Window::whole(&inputs[0])
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }

@@ -11,7 +11,7 @@ use smallvec::smallvec;
 use super::window::{Axis, Window};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs};
 use crate::opencl::Call;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -104,6 +104,11 @@ impl Op for AvgPool2d {
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         call.missing()
+    }
+
+    fn window(&self, _inputs: &[Shape]) -> Option<op::Window> {
+        let AvgPool2d { kernel_size, stride, padding, .. } = *self;
+        Some(op::Window { kernel_size, stride, padding, dilation: [1, 1] })
     }
 
     fn keeps(&self) -> Keeps {

@@ -17,7 +17,7 @@ pub(crate) use geometry::Problem;
 use super::{Activation, ChannelSum};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::opencl::Call;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -121,6 +121,12 @@ impl Op for Conv2d {
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         call.missing()
+    }
+
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        let kernel_size = [inputs[1][2], inputs[1][3]];
+        let Conv2d { stride, padding, dilation, .. } = *self;
+        Some(Window { kernel_size, stride, padding, dilation })
     }
 
     fn keeps(&self) -> Keeps {

@@ -1,45 +1,90 @@
 //! The definition: plain loops over every term, in double precision.
+//!
+//! Each number of a result is the sum of its terms in one order, by channels and then by taps (of the weight's gradient: by
+//! pictures, then by pixels). Whole networks run here, so the innermost loop runs along rows of pictures, which lie in
+//! memory as they are used, and planes are shared out among the threads.
+
+use rayon::prelude::*;
 
 use super::Problem;
 
-/// Calls `term(x, weight, y)` with the positions of every term of the convolution.
-fn for_each_term(p: &Problem, mut term: impl FnMut(usize, usize, usize)) {
-    for n in 0..p.n {
-        for g in 0..p.groups {
-            for o in 0..p.og {
-                for r in 0..p.oh {
-                    for c in 0..p.ow {
-                        let y = (((n * p.groups + g) * p.og + o) * p.oh + r) * p.ow + c;
-                        for i in 0..p.cg {
-                            let plane = (n * p.groups + g) * p.cg + i;
-                            let kernel = (g * p.og + o) * p.cg + i;
-                            for kr in 0..p.kh {
-                                for kc in 0..p.kw {
-                                    if let Some((row, column)) = p.source(r, c, kr, kc) {
-                                        let x = (plane * p.h + row) * p.w + column;
-                                        term(x, kernel * p.kh * p.kw + p.tap(kr, kc), y);
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
+/// A run of outputs in a row whose sources, `step` apart, lie in a row of the picture.
+struct Run {
+    /// The first output, from the start of its plane.
+    y: usize,
+    /// Its source, from the start of its plane.
+    x: usize,
+    len: usize,
+    step: usize,
+}
+
+/// Calls `run` for each row of outputs that has sources under window element `(kr, kc)`.
+fn for_each_row(p: &Problem, kr: usize, kc: usize, mut run: impl FnMut(Run)) {
+    for r in 0..p.oh {
+        let sources = |c: &usize| p.source(r, *c, kr, kc).is_some();
+        let Some(first) = (0..p.ow).find(sources) else { continue };
+        let len = (first..p.ow).rev().find(sources).map_or(0, |last| last + 1 - first);
+        if let Some((row, column)) = p.source(r, first, kr, kc) {
+            run(Run { y: r * p.ow + first, x: row * p.w + column, len, step: p.stride[1] });
         }
     }
 }
 
+/// Window elements with the places of their weights.
+fn taps(p: &Problem) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
+    (0..p.kh).flat_map(move |kr| (0..p.kw).map(move |kc| (kr, kc, p.tap(kr, kc))))
+}
+
 pub(super) fn forward(p: &Problem, x: &[f64], weight: &[f64], y: &mut [f64]) {
-    y.fill(0.0);
-    for_each_term(p, |xi, wi, yi| y[yi] += x[xi] * weight[wi]);
+    let (x_plane, y_plane, taps_len) = (p.h * p.w, p.oh * p.ow, p.kh * p.kw);
+    y.par_chunks_mut(y_plane.max(1)).enumerate().for_each(|(plane, y)| {
+        let (n, g, o) = (plane / (p.groups * p.og), plane / p.og % p.groups, plane % p.og);
+        y.fill(0.0);
+        for i in 0..p.cg {
+            let x = &x[((n * p.groups + g) * p.cg + i) * x_plane..][..x_plane];
+            let weight = &weight[((g * p.og + o) * p.cg + i) * taps_len..][..taps_len];
+            for (kr, kc, tap) in taps(p) {
+                for_each_row(p, kr, kc, |run| {
+                    let sources = x[run.x..].iter().step_by(run.step);
+                    y[run.y..][..run.len].iter_mut().zip(sources).for_each(|(y, x)| *y += x * weight[tap]);
+                });
+            }
+        }
+    });
 }
 
 pub(super) fn input_grad(p: &Problem, dy: &[f64], weight: &[f64], dx: &mut [f64]) {
-    dx.fill(0.0);
-    for_each_term(p, |xi, wi, yi| dx[xi] += dy[yi] * weight[wi]);
+    let (x_plane, y_plane, taps_len) = (p.h * p.w, p.oh * p.ow, p.kh * p.kw);
+    dx.par_chunks_mut(x_plane.max(1)).enumerate().for_each(|(plane, dx)| {
+        let (n, g, i) = (plane / (p.groups * p.cg), plane / p.cg % p.groups, plane % p.cg);
+        dx.fill(0.0);
+        for o in 0..p.og {
+            let dy = &dy[((n * p.groups + g) * p.og + o) * y_plane..][..y_plane];
+            let weight = &weight[((g * p.og + o) * p.cg + i) * taps_len..][..taps_len];
+            for (kr, kc, tap) in taps(p) {
+                for_each_row(p, kr, kc, |run| {
+                    let sources = dx[run.x..].iter_mut().step_by(run.step);
+                    sources.zip(&dy[run.y..][..run.len]).for_each(|(dx, dy)| *dx += dy * weight[tap]);
+                });
+            }
+        }
+    });
 }
 
 pub(super) fn weight_grad(p: &Problem, x: &[f64], dy: &[f64], dw: &mut [f64]) {
-    dw.fill(0.0);
-    for_each_term(p, |xi, wi, yi| dw[wi] += x[xi] * dy[yi]);
+    let (x_plane, y_plane) = (p.h * p.w, p.oh * p.ow);
+    dw.par_chunks_mut(p.kh * p.kw).enumerate().for_each(|(kernel, dw)| {
+        let (g, o, i) = (kernel / (p.og * p.cg), kernel / p.cg % p.og, kernel % p.cg);
+        dw.fill(0.0);
+        for n in 0..p.n {
+            let x = &x[((n * p.groups + g) * p.cg + i) * x_plane..][..x_plane];
+            let dy = &dy[((n * p.groups + g) * p.og + o) * y_plane..][..y_plane];
+            for (kr, kc, tap) in taps(p) {
+                for_each_row(p, kr, kc, |run| {
+                    let sources = x[run.x..].iter().step_by(run.step);
+                    dw[tap] += dy[run.y..][..run.len].iter().zip(sources).map(|(dy, x)| dy * x).sum::<f64>();
+                });
+            }
+        }
+    });
 }

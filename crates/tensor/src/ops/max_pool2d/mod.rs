@@ -11,7 +11,7 @@ use smallvec::smallvec;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -107,6 +107,11 @@ impl Op for MaxPool2d {
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         call.missing()
+    }
+
+    fn window(&self, _inputs: &[Shape]) -> Option<op::Window> {
+        let MaxPool2d { kernel_size, stride, padding, dilation, .. } = *self;
+        Some(op::Window { kernel_size, stride, padding, dilation })
     }
 
     fn keeps(&self) -> Keeps {
