@@ -170,15 +170,6 @@ fn input_grad_phase(
 type Taps = smallvec::SmallVec<[usize; 64]>;
 
 impl Problem {
-    /// Weights of an output channel.
-    fn depth(&self) -> usize {
-        self.cg * self.kh * self.kw
-    }
-
-    fn pixels(&self) -> usize {
-        self.oh * self.ow
-    }
-
     /// Columns of the picture that are at `phase` modulo the stride: with a stride, rows are stored phase by phase. The
     /// first one's place, and how many there are.
     fn phase(&self, phase: usize) -> (usize, usize) {
