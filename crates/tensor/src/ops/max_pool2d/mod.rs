@@ -96,11 +96,11 @@ impl Op for MaxPool2d {
         }
     }
 
-    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
         match outputs {
-            [y] => cpu::forward(axes, inputs[0].data, y.data, None),
-            [y, indices, ..] => cpu::forward(axes, inputs[0].data, y.data, Some(&mut *indices.data)),
+            [y] => cpu::forward(axes, inputs[0].data, y.data, None, scratch),
+            [y, indices, ..] => cpu::forward(axes, inputs[0].data, y.data, Some(&mut *indices.data), scratch),
             [] => unreachable!("infer gives one or two outputs"),
         }
     }
