@@ -24,7 +24,8 @@ pub struct Args {
     /// For feature_maps: a trained network, instead of one that is trained on the spot.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Where to compute: cpu, or reference (double precision, plain loops, slow).
+    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
+    /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
 }
