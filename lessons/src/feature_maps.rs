@@ -1,11 +1,9 @@
 //! Feature maps of a trained network.
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use neocog_autograd::{Tape, Var};
-use neocog_data::known::DEFAULT_ROOT;
 use neocog_data::{Loader, LoaderOptions};
 use neocog_layers::context::Seen;
 use neocog_layers::{Context, Layer, Observer, state};
@@ -33,7 +31,7 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     let network = trained.network(&device)?;
     let [c, h, w] = trained.input;
 
-    let data = trained.plan.load_data(Path::new(DEFAULT_ROOT))?.test;
+    let data = trained.plan.load_data(&page.options().data_dir)?.test;
     let augment = trained.plan.transforms.fixed().into_augment(0);
     let options = LoaderOptions { batch: 1, size: (h, w), augment, ..LoaderOptions::default() };
     let loader = Loader::new(data, options)?;
@@ -74,7 +72,7 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
 fn train(page: &mut Page<'_>) -> Result<Checkpoint> {
     let mut plan = Plan::for_network("lenet_bn", "digits")?;
     plan.epochs = 8;
-    let data = plan.load_data(Path::new(DEFAULT_ROOT))?;
+    let data = plan.load_data(&page.options().data_dir)?;
     let mut training = Training::new(plan, &data.train, &page.device())?;
     training.fit(&data, None, &mut Silent, &AtomicBool::new(false))?;
     let accuracy = training.history().last().map_or(0.0, |report| report.test_acc);

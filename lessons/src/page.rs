@@ -16,6 +16,8 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// A trained network for the lessons that show one; without, they train a small one.
     pub checkpoint: Option<PathBuf>,
+    /// The folder that holds a folder for each data set; the digits are compiled in.
+    pub data_dir: PathBuf,
 }
 
 /// Takes a line of text.
@@ -196,7 +198,7 @@ mod tests {
 
     fn written(act: impl FnOnce(&mut Page<'_>) -> Result<()>) -> (Result<()>, String) {
         let mut text = String::new();
-        let options = Options { device: Device::Cpu, out: None, checkpoint: None };
+        let options = Options { device: Device::Cpu, out: None, checkpoint: None, data_dir: "data".into() };
         let mut page = Page::new(options, |line| {
             text += line;
             text += "\n";

@@ -8,6 +8,9 @@ use neocog_tensor::{Device, Result, Tensor};
 use crate::help::{Pass, build, noise};
 use crate::page::Page;
 
+/// Where a gradient that should be 0 is 0.
+const EXACT: Device = Device::Reference;
+
 /// A layer with what matters here: the width of its window and its stride.
 struct Windowed {
     spec: LayerSpec,
@@ -35,7 +38,8 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
          such numbers, so it sees more. A window of k numbers that are j pixels apart adds (k - 1) · j pixels; a stride s makes the\n\
          next numbers s times as far apart.\n\n\
          To see it, the gradient of one number in the middle with respect to the picture is taken: it is 0 where the number does\n\
-         not look. (Max pooling looks at the largest of its window only, so the gradients of many random pictures are added up.)\n",
+         not look. (Max pooling looks at the largest of its window only, so the gradients of many random pictures are added up.\n\
+         Fast kernels compute pixels together and leave traces of rounding beside them; the reference device leaves none.)\n",
     )?;
     let layers = lenet();
     let mut rows = Vec::new();
@@ -43,7 +47,7 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     for (depth, Windowed { name, kernel, stride, .. }) in layers.iter().enumerate() {
         field += (kernel - 1) * apart;
         apart *= stride;
-        let measured = extent(&looked_at(&layers[..=depth], 28, &page.device())?, 28);
+        let measured = extent(&looked_at(&layers[..=depth], 28)?, 28);
         agree &= measured == [field, field];
         rows.push([
             name.to_string(),
@@ -57,7 +61,7 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     page.table(["lenet's layers", "kernel", "stride", "apart", "sees", "measured"], rows)?;
     page.holds("each sees as much as computed: 16x16 of 28x28 pixels in the end", agree && field == 16)?;
 
-    let net = build(chain(&layers), &[1, 1, 28, 28].into(), &page.device())?;
+    let net = build(chain(&layers), &[1, 1, 28, 28].into(), &Device::Meta)?;
     let summary = summarize(&*net, &[1, 1, 28, 28].into())?;
     let last =
         summary.rows.last().and_then(|row| row.receptive_field).map(|field| (field.size, field.stride));
@@ -90,7 +94,7 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     let mut fewer = true;
     for (small, large) in [(2, 5), (3, 7)] {
         let stack = vec![3; small];
-        let (stack, single) = (seen_by(&stack, &page.device())?, seen_by(&[large], &page.device())?);
+        let (stack, single) = (seen_by(&stack)?, seen_by(&[large])?);
         fewer &= stack.0 == large && single.0 == large && stack.1 < single.1;
         let row = |name: String, (field, count): (usize, usize)| {
             [name, format!("{field}x{field}"), count.to_string()]
@@ -100,17 +104,16 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     }
     page.table(["convolutions", "sees", "parameters"], rows)?;
     page.holds("the same field with fewer parameters", fewer)?;
-    let device = page.device();
-    page.picture("receptive_field", || draw(&layers, &device))
+    page.picture("receptive_field", || draw(&layers))
 }
 
 /// How much a number sees behind convolutions of these kernels, and how many parameters they have with 64 channels.
-fn seen_by(kernels: &[usize], device: &Device) -> Result<(usize, usize)> {
+fn seen_by(kernels: &[usize]) -> Result<(usize, usize)> {
     const SIZE: usize = 15;
     let spec: LayerSpec =
         kernels.iter().fold(Sequential::new(), |all, &k| all.then(Conv2d::new(64, 64, k))).into();
-    let net = build(spec, &[1, 64, SIZE, SIZE].into(), device)?;
-    let x = noise("picture", [1, 64, SIZE, SIZE], device)?;
+    let net = build(spec, &[1, 64, SIZE, SIZE].into(), &EXACT)?;
+    let x = noise("picture", [1, 64, SIZE, SIZE], &EXACT)?;
     let seen = sum_of_channels(&gradient_of_the_middle(&*net, &x)?, SIZE)?;
     Ok((extent(&seen, SIZE)[0], state::param_count(&*net)))
 }
@@ -122,9 +125,9 @@ fn chain(layers: &[Windowed]) -> Sequential {
 
 /// How strongly a number in the middle, behind `layers`, looks at each pixel of pictures of `size` x `size`: the sum of the gradient's
 /// sizes over many random pictures.
-fn looked_at(layers: &[Windowed], size: usize, device: &Device) -> Result<Vec<f32>> {
-    let pictures = noise("pictures", [64, 1, size, size], device)?;
-    let net = build(chain(layers), pictures.shape(), device)?;
+fn looked_at(layers: &[Windowed], size: usize) -> Result<Vec<f32>> {
+    let pictures = noise("pictures", [64, 1, size, size], &EXACT)?;
+    let net = build(chain(layers), pictures.shape(), &EXACT)?;
     sum_of_channels(&gradient_of_the_middle(&*net, &pictures)?, size)
 }
 
@@ -158,11 +161,11 @@ fn extent(seen: &[f32], size: usize) -> [usize; 2] {
     [span(places().map(|i| i / size).collect()), span(places().map(|i| i % size).collect())]
 }
 
-fn draw(layers: &[Windowed], device: &Device) -> Result<RgbImage> {
+fn draw(layers: &[Windowed]) -> Result<RgbImage> {
     let mut cells = Vec::new();
     let mut headings = Vec::new();
     for depth in [0, 2, 3, 5] {
-        let seen = looked_at(&layers[..=depth], 28, device)?;
+        let seen = looked_at(&layers[..=depth], 28)?;
         let largest = seen.iter().copied().fold(0.0, f32::max);
         let [h, w] = extent(&seen, 28);
         headings.push(format!("{h}x{w} pixels"));

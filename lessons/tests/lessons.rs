@@ -15,7 +15,8 @@ struct Told {
 fn run(name: &str, device: Device) -> Told {
     let folder = tempfile::tempdir().unwrap();
     let mut text = String::new();
-    let options = Options { device, out: Some(folder.path().to_path_buf()), checkpoint: None };
+    let out = Some(folder.path().to_path_buf());
+    let options = Options { device, out, checkpoint: None, data_dir: "data".into() };
     let mut page = Page::new(options, |line| {
         text += line;
         text += "\n";

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use neocog_data::known::DEFAULT_ROOT;
 use neocog_lessons::{LESSONS, Options, Page, find};
 use neocog_tensor::{At, Device, Result};
 
@@ -24,6 +25,9 @@ pub struct Args {
     /// For feature_maps: a trained network, instead of one that is trained on the spot.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// The folder that holds a folder for each data set, for a checkpoint of another than the digits.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
+    data_dir: PathBuf,
     /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
     /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
@@ -49,6 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
             device: args.device.clone(),
             out: args.out.clone(),
             checkpoint: args.checkpoint.clone(),
+            data_dir: args.data_dir.clone(),
         };
         (lesson.run)(&mut Page::new(options, |text| output::line(text))).at(|| lesson.name)?;
     }
