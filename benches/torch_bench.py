@@ -1,7 +1,7 @@
 """The PyTorch side of `cargo xtask bench --against torch`: times one network, prints one JSON object.
 
 Reads one JSON object from standard input:
-  spec      the network as neocog writes it (`cargo xtask summary NETWORK --spec`)
+  spec      the network as neocog writes it (the field "network" of `cargo xtask spec NETWORK`)
   input     [channels, height, width]
   classes, batch, threads, budget (seconds), channels_last (bool)
 

@@ -2,25 +2,40 @@
 
 use std::time::{Duration, Instant};
 
-/// The times of repeated calls, sorted.
+/// The times of repeated calls.
 #[derive(Clone, Debug)]
-pub struct Times(Vec<f64>);
+pub struct Times {
+    /// Sorted.
+    measured: Vec<f64>,
+    /// Of the calls before, which are not measured.
+    warm_up: Vec<f64>,
+}
 
 impl Times {
     /// The median, in seconds.
     pub fn median(&self) -> f64 {
-        let n = self.0.len();
-        if n.is_multiple_of(2) { (self.0[n / 2 - 1] + self.0[n / 2]) / 2.0 } else { self.0[n / 2] }
+        let (n, times) = (self.measured.len(), &self.measured);
+        if n.is_multiple_of(2) { (times[n / 2 - 1] + times[n / 2]) / 2.0 } else { times[n / 2] }
     }
 
     /// The shortest, in seconds.
     pub fn min(&self) -> f64 {
-        self.0[0]
+        self.measured[0]
     }
 
     /// How many.
     pub fn calls(&self) -> usize {
-        self.0.len()
+        self.measured.len()
+    }
+
+    /// How many there were, with those to warm up.
+    pub fn calls_with_warm_up(&self) -> usize {
+        self.measured.len() + self.warm_up.len()
+    }
+
+    /// The time of all calls together, with those to warm up, in seconds.
+    pub fn total_with_warm_up(&self) -> f64 {
+        self.measured.iter().chain(&self.warm_up).sum()
     }
 }
 
@@ -30,22 +45,25 @@ impl Times {
 /// # Errors
 /// The first error of `step`.
 pub fn measure<E>(budget: Duration, mut step: impl FnMut() -> Result<(), E>) -> Result<Times, E> {
+    let mut timed = || {
+        let call = Instant::now();
+        step().map(|()| call.elapsed().as_secs_f64())
+    };
+    let mut warm_up = Vec::new();
     let start = Instant::now();
     for call in 0..5 {
         if call > 0 && start.elapsed() > budget / 4 {
             break;
         }
-        step()?;
+        warm_up.push(timed()?);
     }
-    let mut times = Vec::new();
+    let mut measured = Vec::new();
     let start = Instant::now();
-    while times.len() < 3 || start.elapsed() < budget {
-        let call = Instant::now();
-        step()?;
-        times.push(call.elapsed().as_secs_f64());
+    while measured.len() < 3 || start.elapsed() < budget {
+        measured.push(timed()?);
     }
-    times.sort_by(f64::total_cmp);
-    Ok(Times(times))
+    measured.sort_by(f64::total_cmp);
+    Ok(Times { measured, warm_up })
 }
 
 /// The most memory that this process has held, in MiB; `None` where the system does not tell.
@@ -61,8 +79,10 @@ mod tests {
 
     #[test]
     fn medians() {
-        assert_eq!(Times(vec![1.0, 2.0, 9.0]).median(), 2.0);
-        assert_eq!(Times(vec![1.0, 2.0, 4.0, 9.0]).median(), 3.0);
+        let times = |measured| Times { measured, warm_up: vec![7.0] };
+        assert_eq!(times(vec![1.0, 2.0, 9.0]).median(), 2.0);
+        assert_eq!(times(vec![1.0, 2.0, 4.0, 9.0]).median(), 3.0);
+        assert_eq!(times(vec![1.0, 2.0, 9.0]).total_with_warm_up(), 19.0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use neocog_layers::{Builder, Context, Layer};
 use neocog_models::Model;
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::random::Random;
-use neocog_tensor::{Device, Result, Tensor};
+use neocog_tensor::{Device, Result, Tensor, profile};
 use neocog_train::{Optimizer, OptimizerConfig, Rule};
 
 use crate::Record;
@@ -28,64 +28,154 @@ pub struct Options {
     pub budget: Duration,
 }
 
+/// A network with something to do.
+struct Bench {
+    network: Box<dyn Layer>,
+    optimizer: Optimizer,
+    x: Var,
+    y: Var,
+    batch: usize,
+    multiply_adds: u64,
+    step: u64,
+}
+
+impl Bench {
+    fn new(model: &Model, options: &Options) -> Result<Self> {
+        let batch = options.batch.unwrap_or(model.recipe.bench_batch);
+        let input = model.input_shape(batch);
+        let network = Builder::new(&options.device, 0).build(&model.spec()?, &input)?;
+        let mut random = Random::stream(0, "bench");
+        let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
+        let labels: Vec<f32> =
+            (0..batch).map(|_| (random.next_u32() as usize % model.recipe.classes) as f32).collect();
+        let config = OptimizerConfig { lr: 0.01, rule: Rule::named("sgd")? };
+        Ok(Bench {
+            x: Var::constant(Tensor::from_f32(input, &pixels, &options.device)?),
+            y: Var::constant(Tensor::from_f32([batch], &labels, &options.device)?),
+            multiply_adds: neocog_layers::summary::summarize(&*network, &input)?.multiply_adds,
+            optimizer: Optimizer::new(config, &*network)?,
+            network,
+            batch,
+            step: 0,
+        })
+    }
+
+    fn predict(&mut self) -> Result<()> {
+        let tape = Tape::no_grad();
+        // Reading one number waits for the device.
+        let y = self.network.forward(&Context::eval(&tape), &self.x)?;
+        y.tensor().narrow(0, 1)?.to_f32().map(drop)
+    }
+
+    fn train(&mut self) -> Result<()> {
+        self.step += 1;
+        let tape = Tape::new();
+        let logits = self.network.forward(&Context::train(&tape, self.step), &self.x)?;
+        let loss = tape
+            .apply(CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 }, &[&logits, &self.y])?
+            .remove(0);
+        let grads = tape.backward(&loss)?;
+        self.optimizer.step(&*self.network, &grads, 0.01)?;
+        loss.tensor().item().map(drop)
+    }
+}
+
 /// Measures prediction, then training, in this process.
 ///
 /// # Errors
 /// When the network cannot be built or run.
 pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<[Record; 2]> {
-    let batch = options.batch.unwrap_or(model.recipe.bench_batch);
-    let input = model.input_shape(batch);
-    let network = Builder::new(&options.device, 0).build(&model.spec()?, &input)?;
-    let mut random = Random::stream(0, "bench");
-    let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
-    let labels: Vec<f32> =
-        (0..batch).map(|_| (random.next_u32() as usize % model.recipe.classes) as f32).collect();
-    let x = Var::constant(Tensor::from_f32(input, &pixels, &options.device)?);
-    let y = Var::constant(Tensor::from_f32([batch], &labels, &options.device)?);
-    let macs = neocog_layers::summary::summarize(&*network, &input)?.multiply_adds;
-
-    let times = measure(options.budget / 3, || predict(&*network, &x))?;
-    let record = |mode: &str, times: &Times, passes: f64| {
-        let gflops = 2.0 * passes * macs as f64 / times.median() / 1e9;
+    let mut bench = Bench::new(model, options)?;
+    let record = |bench: &Bench, mode: &str, times: &Times, passes: f64| {
+        let gflops = 2.0 * passes * bench.multiply_adds as f64 / times.median() / 1e9;
         Record {
             name: model.name.to_string(),
             device: options.device.to_string(),
             mode: mode.into(),
-            batch,
+            batch: bench.batch,
             threads: options.threads,
             median_s: times.median(),
             min_s: times.min(),
             calls: times.calls(),
-            images_per_s: Some(batch as f64 / times.median()),
+            images_per_s: Some(bench.batch as f64 / times.median()),
             gflops: Some(gflops),
             share_of_peak: peak_gflops.map(|p| gflops / p),
             peak_rss_mib: peak_rss_mib(),
         }
     };
-    let prediction = record("predict", &times, 1.0);
-    let config = OptimizerConfig { lr: 0.01, rule: Rule::named("sgd")? };
-    let mut optimizer = Optimizer::new(config, &*network)?;
-    let mut step = 0;
-    let times = measure(options.budget * 2 / 3, || {
-        step += 1;
-        train_step(&*network, &mut optimizer, &x, &y, step)
-    })?;
-    Ok([prediction, record("train", &times, 3.0)])
+    let times = measure(options.budget / 3, || bench.predict())?;
+    let prediction = record(&bench, "predict", &times, 1.0);
+    let times = measure(options.budget * 2 / 3, || bench.train())?;
+    Ok([prediction, record(&bench, "train", &times, 3.0)])
 }
 
-fn predict(network: &dyn Layer, x: &Var) -> Result<()> {
-    let tape = Tape::no_grad();
-    // Reading one number waits for the device.
-    network.forward(&Context::eval(&tape), x)?.tensor().narrow(0, 1)?.to_f32().map(drop)
+/// Where the time of one call goes: the operations of one layer.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Share {
+    /// The network.
+    pub name: String,
+    /// `train` or `predict`.
+    pub mode: String,
+    /// The layer; empty outside of all.
+    pub layer: String,
+    /// The operation; empty for the time that was spent outside of all operations.
+    pub op: String,
+    /// The extents of its first output.
+    pub output: Vec<usize>,
+    /// Runs in each call.
+    pub calls: f64,
+    /// Time in each call, in seconds.
+    pub seconds: f64,
+    /// Of the whole call.
+    pub share: f64,
+    /// 10^9 floating point operations per second, two for each multiply-add.
+    pub gflops: Option<f64>,
+    /// `gflops` as a share of the machine's measured peak.
+    pub share_of_peak: Option<f64>,
+    /// 10^9 bytes of inputs and outputs per second.
+    pub gb_per_s: f64,
 }
 
-fn train_step(network: &dyn Layer, optimizer: &mut Optimizer, x: &Var, y: &Var, step: u64) -> Result<()> {
-    let tape = Tape::new();
-    let logits = network.forward(&Context::train(&tape, step), x)?;
-    let loss = tape
-        .apply(CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 }, &[&logits, y])?
-        .remove(0);
-    let grads = tape.backward(&loss)?;
-    optimizer.step(network, &grads, 0.01)?;
-    loss.tensor().item().map(drop)
+/// Records the operations of prediction, then of training, in this process; the longest first.
+///
+/// # Errors
+/// When the network cannot be built or run.
+pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<Vec<Share>> {
+    let mut bench = Bench::new(model, options)?;
+    let mut all = Vec::new();
+    for mode in ["predict", "train"] {
+        let mut call = || if mode == "train" { bench.train() } else { bench.predict() };
+        // Warm before the recording starts.
+        call()?;
+        call()?;
+        let (times, rows) = profile::record(|| measure(options.budget / 2, &mut call));
+        let times = times?;
+        // All recorded calls count, those that `measure` makes before it measures too.
+        let total = times.total_with_warm_up();
+        let share = |layer: String, op: String, output: Vec<usize>, row: (u64, f64, u64, u64)| {
+            let (runs, seconds, multiply_adds, bytes) = row;
+            let gflops = (multiply_adds > 0).then(|| 2.0 * multiply_adds as f64 / seconds / 1e9);
+            Share {
+                name: model.name.to_string(),
+                mode: mode.to_string(),
+                layer,
+                op,
+                output,
+                calls: runs as f64 / times.calls_with_warm_up() as f64,
+                seconds: seconds / times.calls_with_warm_up() as f64,
+                share: seconds / total,
+                gflops,
+                share_of_peak: gflops.zip(peak_gflops).map(|(g, p)| g / p),
+                gb_per_s: bytes as f64 / seconds / 1e9,
+            }
+        };
+        let inside: f64 = rows.iter().map(|r| r.seconds).sum();
+        let calls = times.calls_with_warm_up() as u64;
+        all.push(share(String::new(), String::new(), Vec::new(), (calls, (total - inside).max(0.0), 0, 0)));
+        all.extend(rows.into_iter().map(|r| {
+            let numbers = (r.calls, r.seconds, r.multiply_adds, r.bytes);
+            share(r.layer, r.op.to_string(), r.output.to_vec(), numbers)
+        }));
+    }
+    Ok(all)
 }

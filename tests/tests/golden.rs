@@ -1,4 +1,4 @@
-//! All golden files of the project, on both devices; and that the runner sees what is wrong.
+//! All golden files of the project, on all devices; and that the runner sees what is wrong.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -15,14 +15,17 @@ fn run_own(device: Device) -> Vec<Report> {
 
 fn all_are_right(reports: &[Report]) {
     let names: Vec<&str> = reports.iter().map(|r| r.file.as_str()).collect();
-    assert_eq!(
-        names,
-        ["lenet.he", "lenet.pt", "lenet_bn.he", "lenet_bn.pt", "lenet_bn_scratch.pt", "ops_public"]
-    );
+    let networks = neocog_models::models().unwrap();
+    let mut expected: Vec<String> =
+        networks.iter().flat_map(|m| [format!("{}.he", m.name), format!("{}.pt", m.name)]).collect();
+    expected.retain(|name| name != "lenet_bn_scratch.he");
+    expected.push("ops_public".into());
+    expected.sort();
+    assert_eq!(names, expected);
     for report in reports {
         assert!(report.is_right(), "{}", golden::table(reports));
     }
-    let ops = reports.last().unwrap();
+    let ops = reports.iter().find(|r| r.file == "ops_public").unwrap();
     assert_eq!(ops.tally.cases, 294, "289 cases of operations and 5 of dropout");
     assert!(reports.iter().filter(|r| r.kind == "network").all(|r| r.tally.cases >= 55));
 }
@@ -30,6 +33,17 @@ fn all_are_right(reports: &[Report]) {
 #[test]
 fn golden_values_on_the_cpu() {
     all_are_right(&run_own(Device::Cpu));
+}
+
+#[test]
+fn golden_values_on_opencl() {
+    let device: Device = "opencl".parse().unwrap();
+    let Device::OpenCl(id) = device else { panic!("{device}") };
+    let launches = || id.launches().unwrap().values().sum::<u64>();
+    let before = launches();
+    all_are_right(&run_own(device));
+    // Every case of an operation is at least one kernel, and a step of a network hundreds.
+    assert!(launches() - before > 5000, "{:?}", id.launches());
 }
 
 #[test]

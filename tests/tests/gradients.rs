@@ -19,28 +19,62 @@ proptest! {
     }
 }
 
-fn network(name: &str, batch: usize) {
+/// Compares samples of every parameter's gradient, on pictures `size` by `size`.
+fn network(name: &str, batch: usize, size: usize, samples: usize) {
     let model = neocog_models::find(name).unwrap();
+    let [c, ..] = model.recipe.input;
     // Biases before a batch norm have the gradient 0. Differences of a whole network's output, of the size of 1, leave
     // 1e-9 of rounding there, which the floor of single layers does not allow.
-    let check = Check { samples: Some(8), floor: 1e-2, ..Check::default() };
-    let report = check_layer(&model.spec().unwrap(), &model.input_shape(batch), 3, &check).unwrap();
+    let check = Check { samples: Some(samples), floor: 1e-2, ..Check::default() };
+    let spec = model.spec_for([c, size, size], 10).unwrap();
+    let report = check_layer(&spec, &[batch, c, size, size].into(), 3, &check).unwrap();
     let report = report.into_result().unwrap();
     println!("{name}: {} gradients, worst {:.1e}", report.compared, report.worst);
-    assert!(report.compared > 70);
+    assert!(report.compared > 10 * samples);
 }
 
 #[test]
 fn gradients_of_lenet() {
-    network("lenet", 2);
+    network("lenet", 2, 28, 8);
 }
 
 #[test]
 fn gradients_of_lenet_bn() {
-    network("lenet_bn", 3);
+    network("lenet_bn", 3, 28, 8);
 }
 
 #[test]
 fn gradients_of_lenet_bn_scratch() {
-    network("lenet_bn_scratch", 3);
+    network("lenet_bn_scratch", 3, 28, 8);
+}
+
+#[test]
+fn gradients_of_alexnet() {
+    network("alexnet", 1, 67, 4);
+}
+
+#[test]
+fn gradients_of_vgg() {
+    network("vgg", 1, 32, 2);
+    network("vgg_small", 2, 32, 8);
+}
+
+#[test]
+fn gradients_of_nin() {
+    network("nin", 1, 67, 4);
+}
+
+#[test]
+fn gradients_of_googlenet() {
+    network("googlenet", 1, 17, 1);
+}
+
+#[test]
+fn gradients_of_resnet() {
+    network("resnet", 3, 17, 1);
+}
+
+#[test]
+fn gradients_of_densenet() {
+    network("densenet", 3, 32, 2);
 }

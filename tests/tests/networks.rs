@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_autograd::{Tape, Var};
+use neocog_layers::summary::summarize;
 use neocog_layers::{Builder, Context, Layer, Observer, Seen, print, state};
 use neocog_models::Model;
 use neocog_tensor::random::Random;
 use neocog_tensor::{Device, Tensor};
+use neocog_tests::devices;
 
 fn build(name: &str, device: &Device) -> (Model, Box<dyn Layer>) {
     let model = neocog_models::find(name).unwrap();
@@ -16,20 +18,34 @@ fn build(name: &str, device: &Device) -> (Model, Box<dyn Layer>) {
 
 #[test]
 fn networks_print_as_in_pytorch() {
-    for (name, expected) in [
-        ("lenet", include_str!("../structures/lenet.txt")),
-        ("lenet_bn", include_str!("../structures/lenet_bn.txt")),
-    ] {
-        let (_, network) = build(name, &Device::Cpu);
-        assert_eq!(print::pytorch(&*network), expected.trim_end(), "{name}");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("structures");
+    for model in neocog_models::models().unwrap().iter().filter(|m| m.name != "lenet_bn_scratch") {
+        let expected = std::fs::read_to_string(folder.join(format!("{}.txt", model.name))).unwrap();
+        let (_, network) = build(model.name, &Device::Meta);
+        assert_eq!(print::pytorch(&*network), expected.trim_end(), "{}", model.name);
     }
 }
 
 #[test]
-fn networks_have_as_many_parameters_as_in_the_book() {
-    for (name, expected) in [("lenet", 44_426), ("lenet_bn", 44_878), ("lenet_bn_scratch", 44_878)] {
-        assert_eq!(state::param_count(&*build(name, &Device::Cpu).1), expected, "{name}");
-    }
+fn networks_have_as_many_parameters_and_multiply_adds_as_they_should() {
+    let expected = [
+        ("alexnet", 46_764_746, 938_146_176),
+        ("densenet", 758_226, 129_077_168),
+        ("googlenet", 5_977_530, 276_066_304),
+        ("lenet", 44_426, 281_640),
+        ("lenet_bn", 44_878, 281_640),
+        ("lenet_bn_scratch", 44_878, 281_640),
+        ("nin", 1_992_166, 762_297_352),
+        ("resnet", 11_178_378, 318_657_536),
+        ("vgg", 128_806_154, 7_547_232_256),
+        ("vgg_small", 2_018_346, 121_091_072),
+    ];
+    let found = neocog_models::models().unwrap().into_iter().map(|model| {
+        let (_, network) = build(model.name, &Device::Meta);
+        let summary = summarize(&*network, &model.input_shape(1)).unwrap();
+        (model.name, state::param_count(&*network), summary.multiply_adds)
+    });
+    assert_eq!(found.collect::<Vec<_>>(), expected);
 }
 
 struct Nobody;
@@ -60,8 +76,8 @@ fn pass(name: &str, device: &Device, training: bool, observed: bool) -> Vec<(Str
 
 #[test]
 fn layers_fused_with_their_activations_give_the_same() {
-    for (device, allowed) in [(Device::Reference, 1e-12), (Device::Cpu, 1e-5)] {
-        for name in ["lenet", "lenet_bn", "lenet_bn_scratch"] {
+    for (device, allowed) in devices().unwrap().into_iter().zip([1e-12, 1e-5, 1e-5]) {
+        for name in ["lenet", "lenet_bn", "lenet_bn_scratch", "googlenet", "resnet", "densenet"] {
             for training in [false, true] {
                 let fused = pass(name, &device, training, false);
                 let single = pass(name, &device, training, true);
@@ -90,4 +106,35 @@ fn an_input_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("fc (Sequential) / 0 (Linear)"), "{error}");
+}
+
+/// The smallest square pictures that the networks take, with other numbers of channels and classes.
+#[test]
+fn networks_take_any_size_that_their_windows_allow() {
+    let smallest = [
+        ("alexnet", 67, "alexnet / conv (Sequential) / 12 (MaxPool2d)"),
+        ("densenet", 29, "densenet / transition_block_2 (Sequential) / 3 (AvgPool2d)"),
+        ("googlenet", 1, ""),
+        ("lenet", 16, "lenet / conv (Sequential) / 5 (MaxPool2d)"),
+        ("lenet_bn", 16, "lenet_bn / 7 (MaxPool2d)"),
+        ("lenet_bn_scratch", 16, "lenet_bn_scratch / 7 (MaxPool2d)"),
+        ("nin", 67, "nin / 5 (MaxPool2d)"),
+        ("resnet", 1, ""),
+        ("vgg", 32, "vgg / vgg_block_5 (Sequential) / 4 (MaxPool2d)"),
+        ("vgg_small", 32, "vgg_small / vgg_block_5 (Sequential) / 4 (MaxPool2d)"),
+    ];
+    for (model, (name, size, place)) in neocog_models::models().unwrap().iter().zip(smallest) {
+        assert_eq!(model.name, name);
+        for [c, h, w] in [[3, size, size], [2, size + 9, size + 40]] {
+            let spec = model.spec_for([c, h, w], 7).unwrap();
+            let input = [2, c, h, w].into();
+            let network = Builder::new(&Device::Meta, 0).build(&spec, &input).unwrap();
+            let output = neocog_layers::builder::output_shape(&*network, &input).unwrap();
+            assert_eq!(output.extents(), [2, 7], "{name} {h} x {w}");
+        }
+        if size > 1 {
+            let error = model.spec_for([1, size - 1, size], 10).unwrap_err().to_string();
+            assert!(error.starts_with(place) && error.contains("the picture is smaller"), "{name}: {error}");
+        }
+    }
 }

@@ -31,7 +31,18 @@ const LAYERS: [&str; 20] = [
 ];
 
 /// All networks, kept by hand likewise.
-const NETWORKS: [&str; 3] = ["lenet", "lenet_bn", "lenet_bn_scratch"];
+const NETWORKS: [&str; 10] = [
+    "alexnet",
+    "densenet",
+    "googlenet",
+    "lenet",
+    "lenet_bn",
+    "lenet_bn_scratch",
+    "nin",
+    "resnet",
+    "vgg",
+    "vgg_small",
+];
 
 #[test]
 fn the_registered_layers_and_networks_are_these() {
@@ -94,7 +105,10 @@ fn a_spec_that_is_wrong_says_where() {
     wrong(r#"{"in_features": 1}"#, "no field \"kind\"");
     wrong(r#"{"kind": "Linear", "in_features": 1}"#, "out_features");
     wrong(r#"{"kind": "Linear", "in_features": 1, "out_features": 2, "biass": true}"#, "biass");
-    wrong(r#"{"kind": "Linear", "in_features": -1, "out_features": 2}"#, "fields of a Linear");
+    wrong(
+        r#"{"kind": "Linear", "in_features": -1, "out_features": 2}"#,
+        "Linear: in_features: invalid value: integer `-1`",
+    );
     wrong(r#"{"kind": "Sequential", "layers": [{"layer": {"kind": "Relu"}}]}"#, "`ReLU`");
 }
 

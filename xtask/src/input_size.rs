@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use neocog_tensor::{Error, Result};
+use neocog_train::model_file::check_input;
 
 /// Channels, height and width: `1x28x28`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +18,13 @@ impl FromStr for InputSize {
         let numbers: Option<Vec<usize>> =
             text.split('x').map(|n| n.parse().ok().filter(|n| *n > 0)).collect();
         let size = numbers.and_then(|n| <[usize; 3]>::try_from(n).ok());
-        size.map(InputSize).ok_or_else(|| {
-            Error::argument(format!(
+        let Some(size) = size else {
+            return Err(Error::argument(format!(
                 "an input is written as channels, height and width, like 1x28x28; \"{text}\" is not"
-            ))
-        })
+            )));
+        };
+        check_input(size)?;
+        Ok(InputSize(size))
     }
 }
 
@@ -34,6 +37,9 @@ mod tests {
         assert_eq!("3x32x40".parse::<InputSize>().unwrap().0, [3, 32, 40]);
         for wrong in ["", "28", "28x28", "1x28x28x1", "1x-2x3", "ax2x3", "1x0x3"] {
             assert!(wrong.parse::<InputSize>().unwrap_err().to_string().contains("like 1x28x28"));
+        }
+        for wrong in ["1x1099511627776x1099511627776", "1x65536x65536"] {
+            assert!(wrong.parse::<InputSize>().unwrap_err().to_string().contains("is no picture"));
         }
     }
 }

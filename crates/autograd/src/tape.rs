@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use neocog_tensor::ops::Accumulate;
+use neocog_tensor::profile::Scope;
 use neocog_tensor::{Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, update};
 use smallvec::SmallVec;
 
@@ -82,6 +83,8 @@ struct Node {
     first_output_slot: usize,
     kept_inputs: SmallVec<[Option<Tensor>; 4]>,
     kept_outputs: SmallVec<[Option<Tensor>; 2]>,
+    /// Where its time is counted.
+    scope: Scope,
 }
 
 /// An operation on a tape, to look at. Values are told by their [slots](Var::slot).
@@ -97,6 +100,10 @@ pub struct Step<'a> {
     pub inputs: &'a [Option<usize>],
     /// Where its first output is; the others follow.
     pub first_output: usize,
+    /// The inputs that its gradient wants to see again.
+    pub kept_inputs: &'a [Option<Tensor>],
+    /// The outputs that its gradient wants to see again.
+    pub kept_outputs: &'a [Option<Tensor>],
 }
 
 impl Default for Tape {
@@ -221,6 +228,7 @@ impl Tape {
             first_output_slot,
             kept_inputs: kept(inputs.iter().map(|v| &v.tensor), |i| keeps.keeps_input(i)),
             kept_outputs: kept(outputs.iter(), |i| keeps.keeps_output(i)),
+            scope: Scope::current(),
             op,
         });
         let id = |i| Some(VarId { tape: self.id, slot: first_output_slot + i });
@@ -236,6 +244,8 @@ impl Tape {
                 output_shapes: &node.output_shapes,
                 inputs: &node.input_slots,
                 first_output: node.first_output_slot,
+                kept_inputs: &node.kept_inputs,
+                kept_outputs: &node.kept_outputs,
             });
         }
     }
@@ -294,6 +304,7 @@ impl Tape {
             if output_grads.iter().all(Option::is_none) {
                 continue;
             }
+            let _scope = node.scope.enter();
             let needs: SmallVec<[bool; 4]> = node.input_slots.iter().map(Option::is_some).collect();
             let input_grads = node.op.grad(&Gradient {
                 input_shapes: &node.input_shapes,

@@ -239,6 +239,29 @@ impl Dataset {
         self.parts.max_value
     }
 
+    /// The mean and the standard deviation of the values of each channel, where white is 1: what
+    /// [`Normalize`](crate::transform::Normalize) takes away and divides by. An even channel has deviation 0.
+    pub fn mean_and_std(&self) -> (Vec<f64>, Vec<f64>) {
+        let [channels, h, w] = self.shape();
+        let mut counts = vec![[0u64; 256]; channels];
+        for (i, plane) in self.parts.pixels.chunks_exact(h * w).enumerate() {
+            plane.iter().for_each(|&p| counts[i % channels][usize::from(p)] += 1);
+        }
+        let white = f64::from(self.parts.max_value);
+        let pixels = (self.len() * h * w) as f64;
+        let mean_of = |counts: &[u64; 256], value: &dyn Fn(f64) -> f64| {
+            let sum: f64 = counts.iter().enumerate().map(|(v, &n)| n as f64 * value(v as f64 / white)).sum();
+            sum / pixels
+        };
+        counts
+            .iter()
+            .map(|counts| {
+                let mean = mean_of(counts, &|v| v);
+                (mean, mean_of(counts, &|v| (v - mean).powi(2)).sqrt())
+            })
+            .unzip()
+    }
+
     /// For each value up to [`max_value`](Self::max_value) its value when white is 255:
     /// `v * 255 / max_value`, halves rounded up.
     pub fn levels(&self) -> [u8; 256] {
@@ -305,6 +328,18 @@ mod tests {
         complaint(DatasetParts { shape: [1, 0, 2], ..parts() });
         complaint(DatasetParts { shape: [1, usize::MAX, 3], ..parts() });
         complaint(DatasetParts { class_names: vec![], ..parts() });
+    }
+
+    #[test]
+    fn mean_and_deviation_of_each_channel() {
+        let pixels = vec![0, 200, 100, 100, 0, 200, 100, 100];
+        let data = Dataset::new(DatasetParts { shape: [2, 1, 2], pixels, max_value: 200, ..parts() });
+        let (mean, std) = data.unwrap().mean_and_std();
+        assert_eq!((mean, std), (vec![0.5, 0.5], vec![0.5, 0.0]));
+        // As numpy finds them.
+        let (mean, std) = load("digits", Path::new("data")).unwrap().train.mean_and_std();
+        assert!((mean[0] - 0.305_386_112_560_890_77).abs() < 1e-12, "{mean:?}");
+        assert!((std[0] - 0.375_507_108_830_509_1).abs() < 1e-12, "{std:?}");
     }
 
     #[test]

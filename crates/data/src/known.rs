@@ -192,7 +192,7 @@ impl Known {
     }
 
     /// The command that fetches it into `root`.
-    pub(crate) fn command(&self, root: &Path) -> String {
+    pub fn command(&self, root: &Path) -> String {
         let mut command = format!("cargo xtask fetch-data {}", self.name);
         if root != Path::new(DEFAULT_ROOT) {
             command += &format!(" --dir {}", root.display());

@@ -5,7 +5,8 @@
 //!   `fashion-mnist` lie in a folder.
 //! - [`Dataset`] holds 8-bit images and their labels; [`load`] gives the train and test part of a known one.
 //! - [`resize`] enlarges and reduces 8-bit images with Pillow's bilinear filter, bit for bit.
-//! - [`Loader`] shuffles, resizes and packs batches in a thread of its own.
+//! - [`transform`] changes images at random and normalises them: a [`Pipeline`](transform::Pipeline) of steps.
+//! - [`Loader`] shuffles, resizes, transforms and packs batches in threads of its own.
 //! - `fetch` (feature `fetch`, on by default) downloads data sets, resumes, and checks them.
 //!
 //! Pixels are bytes until a batch is made: memory does not grow with the size of the network's input
@@ -41,6 +42,7 @@ pub mod known;
 pub mod loader;
 pub mod resize;
 pub mod shuffle;
+pub mod transform;
 
 pub use dataset::{Dataset, DatasetParts, Split, load};
 #[cfg(feature = "fetch")]

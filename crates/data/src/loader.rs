@@ -1,15 +1,17 @@
 //! [`Loader`]: batches of a [`Dataset`], shuffled, resized, and prepared ahead in a thread.
 //!
 //! ```text
-//! thread:   order of the epoch -> per sample: bytes -> 0..255 -> resize -> /255 -> transform -> batch
+//! worker:   order of the epoch -> per sample: bytes -> 0..255 -> resize -> /255 -> transform -> batch
 //!                                                                                                 |
 //! caller:   Epoch::next  <------------------------ one batch waits here <-------------------------+
 //!           Batch dropped: its buffers go back and are used again
 //! ```
 //!
-//! While the caller works on a batch at most two more exist: one that waits and one in the making. The order of
-//! the samples is [`permutation`]`(n, seed, epoch)`, so a run that is resumed in the middle of an epoch sees
-//! what an unbroken one would have seen.
+//! While the caller works on a batch at most two more exist for each worker, which is a thread: one that waits and one in the
+//! making. Workers take turns: of three, the first makes batches 0, 3, 6, and the caller asks them in that order. The
+//! order of the samples is [`permutation`]`(n, seed, epoch)` and a transform knows only its sample, so any number of
+//! workers gives the same bits, and a run that is resumed in the middle of an epoch sees what an unbroken one would
+//! have seen.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,12 +24,12 @@ use neocog_tensor::{Error, ErrorKind, Result};
 
 use crate::dataset::Dataset;
 use crate::resize::{Resizer, unit};
-use crate::shuffle::permutation;
+use crate::shuffle::{SplitMix64, permutation};
 
-/// Batches that wait for the caller; the thread makes the one after.
+/// Batches of a worker that wait for the caller; it makes the one after.
 const WAITING: usize = 1;
-/// Buffers that are kept for later: the waiting ones, the one in the making, the caller's.
-const KEPT: usize = WAITING + 2;
+/// More workers would have no core to work on.
+const MOST_WORKERS: usize = 256;
 
 /// What a [`Loader`] is to do.
 #[derive(Clone, Debug)]
@@ -40,12 +42,14 @@ pub struct LoaderOptions {
     pub shuffle: Option<u64>,
     /// What to do with each sample before it goes into a batch.
     pub augment: Option<Augment>,
+    /// Threads that make batches. They change the speed only.
+    pub workers: usize,
 }
 
 impl Default for LoaderOptions {
-    /// Batches of 256, images of 28x28, not shuffled, nothing done to the samples.
+    /// Batches of 256, images of 28x28, not shuffled, nothing done to the samples, one worker.
     fn default() -> Self {
-        LoaderOptions { batch: 256, size: (28, 28), shuffle: None, augment: None }
+        LoaderOptions { batch: 256, size: (28, 28), shuffle: None, augment: None, workers: 1 }
     }
 }
 
@@ -76,7 +80,7 @@ pub trait Transform: Send + Sync {
 }
 
 /// Which sample, when: all that random choices about it may depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SampleId {
     /// The seed of [`Augment`].
     pub seed: u64,
@@ -84,6 +88,14 @@ pub struct SampleId {
     pub epoch: u64,
     /// The sample's place in the data set, whatever the order.
     pub index: usize,
+}
+
+impl SampleId {
+    /// A stream of random numbers of this sample alone. Checkpoints rely on it: it must never change.
+    pub fn random(self) -> SplitMix64 {
+        let mut of_epoch = SplitMix64::new(self.seed, self.epoch);
+        SplitMix64::new(of_epoch.next_u64(), self.index as u64)
+    }
 }
 
 /// Makes batches of a data set, an epoch at a time.
@@ -99,11 +111,17 @@ impl Loader {
     /// A loader of `dataset`.
     ///
     /// # Errors
-    /// `Argument` for a batch of 0 and for a size that cannot be.
+    /// `Argument` for a batch of 0, for a size that cannot be, and for no workers or more than 256.
     pub fn new(dataset: impl Into<Arc<Dataset>>, options: LoaderOptions) -> Result<Self> {
         let dataset = dataset.into();
         if options.batch == 0 {
             return Err(Error::argument("a batch of 0 samples: expected at least 1"));
+        }
+        if !(1..=MOST_WORKERS).contains(&options.workers) {
+            return Err(Error::argument(format!(
+                "{} workers cannot make batches: expected 1 to {MOST_WORKERS}",
+                options.workers
+            )));
         }
         let [channels, h, w] = dataset.shape();
         let resizer = Resizer::new((h, w), options.size)?;
@@ -116,7 +134,9 @@ impl Loader {
         {
             return Err(Error::argument(format!("a batch of shape {values:?} is more than memory can hold")));
         }
-        Ok(Loader { dataset, options, resizer, pool: Arc::default() })
+        // Of each worker the waiting ones and the one in the making, and the caller's.
+        let pool = Arc::new(Pool { kept: (WAITING + 1) * options.workers + 1, buffers: Mutex::default() });
+        Ok(Loader { dataset, options, resizer, pool })
     }
 
     /// The data set.
@@ -160,31 +180,36 @@ impl Loader {
                 self.options.batch
             )));
         }
-        let (sender, receiver) = sync_channel(WAITING);
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut maker = Maker {
-            dataset: Arc::clone(&self.dataset),
-            options: self.options.clone(),
-            resizer: self.resizer.clone(),
-            pool: Arc::clone(&self.pool),
-            levels: self.dataset.levels(),
-            bytes: Vec::new(),
-            resized: Vec::new(),
-            stop: Arc::clone(&stop),
-            epoch,
-        };
-        let thread = std::thread::Builder::new()
-            .name("neocog-loader".into())
-            .spawn(move || maker.run(first, &sender))
-            .map_err(|e| Error::io("cannot start the thread that loads batches", e))?;
         let left = self.batches() - first;
-        Ok(Epoch { receiver: Some(receiver), thread: Some(thread), stop, left })
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut epoch_of = Epoch { workers: Vec::new(), stop: Arc::clone(&stop), next: 0, left };
+        let workers = self.options.workers.min(left);
+        for worker in 0..workers {
+            let (sender, receiver) = sync_channel(WAITING);
+            let mut maker = Maker {
+                dataset: Arc::clone(&self.dataset),
+                options: self.options.clone(),
+                resizer: self.resizer.clone(),
+                pool: Arc::clone(&self.pool),
+                levels: self.dataset.levels(),
+                bytes: Vec::new(),
+                resized: Vec::new(),
+                stop: Arc::clone(&stop),
+                epoch,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("neocog-loader-{worker}"))
+                .spawn(move || maker.run(first + worker, workers, &sender))
+                .map_err(|e| Error::io("cannot start a thread that loads batches", e))?;
+            epoch_of.workers.push(Worker { receiver, thread });
+        }
+        Ok(epoch_of)
     }
 }
 
 /// Some samples, ready for a network.
 pub struct Batch {
-    /// `[n, c, h, w]`, row-major, 0 to 1.
+    /// `[n, c, h, w]`, row-major, 0 to 1 if no transform makes them something else.
     pub pixels: Vec<f32>,
     /// `[n]`, the class of each sample.
     pub labels: Vec<u32>,
@@ -226,14 +251,21 @@ impl fmt::Debug for Batch {
     }
 }
 
-/// The batches of an epoch, in order. Its thread ends with it.
+/// The batches of an epoch, in order. Its threads end with it.
 #[derive(Debug)]
 pub struct Epoch {
-    /// `None` once the thread was told to end.
-    receiver: Option<Receiver<Result<Batch>>>,
-    thread: Option<JoinHandle<()>>,
+    /// Empty once the threads were told to end.
+    workers: Vec<Worker>,
     stop: Arc<AtomicBool>,
+    /// Whose turn it is.
+    next: usize,
     left: usize,
+}
+
+#[derive(Debug)]
+struct Worker {
+    receiver: Receiver<Result<Batch>>,
+    thread: JoinHandle<()>,
 }
 
 impl Iterator for Epoch {
@@ -244,8 +276,10 @@ impl Iterator for Epoch {
         if self.left == 0 {
             return None;
         }
-        // The thread sends a batch or an error for each that is left, whatever happens in it.
-        let item = self.receiver.as_ref()?.recv().unwrap_or_else(|_| Err(lost("it ended without a word")));
+        // A worker sends a batch or an error for each that is left to it, whatever happens in it.
+        let item = self.workers.get(self.next)?.receiver.recv();
+        let item = item.unwrap_or_else(|_| Err(lost("it ended without a word")));
+        self.next = (self.next + 1) % self.workers.len();
         self.left = if item.is_ok() { self.left - 1 } else { 0 };
         if self.left == 0 {
             self.end();
@@ -261,8 +295,8 @@ impl Iterator for Epoch {
 impl Epoch {
     fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        drop(self.receiver.take());
-        if let Some(thread) = self.thread.take() {
+        for Worker { receiver, thread } in self.workers.drain(..) {
+            drop(receiver);
             // Its panics were caught and sent.
             let _ = thread.join();
         }
@@ -275,7 +309,7 @@ impl Drop for Epoch {
     }
 }
 
-/// What the thread owns.
+/// What a worker owns.
 struct Maker {
     dataset: Arc<Dataset>,
     options: LoaderOptions,
@@ -290,10 +324,11 @@ struct Maker {
 }
 
 impl Maker {
-    fn run(&mut self, first: usize, sender: &SyncSender<Result<Batch>>) {
+    /// Makes every `step`-th batch from number `first` on.
+    fn run(&mut self, first: usize, step: usize, sender: &SyncSender<Result<Batch>>) {
         let order = self.options.shuffle.map(|seed| permutation(self.dataset.len() as u32, seed, self.epoch));
         let batches = self.dataset.len().div_ceil(self.options.batch);
-        for number in first..batches {
+        for number in (first..batches).step_by(step) {
             let made = catch_unwind(AssertUnwindSafe(|| self.batch(number, order.as_deref())));
             let item = match made {
                 Ok(Ok(None)) => return,
@@ -367,8 +402,12 @@ impl Maker {
 }
 
 /// Buffers that are not in use.
-#[derive(Debug, Default)]
-struct Pool(Mutex<Vec<Buffers>>);
+#[derive(Debug)]
+struct Pool {
+    /// How many are kept.
+    kept: usize,
+    buffers: Mutex<Vec<Buffers>>,
+}
 
 #[derive(Debug, Default)]
 struct Buffers {
@@ -379,14 +418,14 @@ struct Buffers {
 
 impl Pool {
     fn take(&self) -> Buffers {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give(&self, buffers: Buffers) {
-        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn give(&self, used: Buffers) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         // Pixels that the caller has taken out leave nothing to keep.
-        if pool.len() < KEPT && buffers.pixels.capacity() > 0 {
-            pool.push(buffers);
+        if buffers.len() < self.kept && used.pixels.capacity() > 0 {
+            buffers.push(used);
         }
     }
 }

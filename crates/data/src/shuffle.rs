@@ -50,6 +50,24 @@ impl SplitMix64 {
     }
 }
 
+/// What augmentation draws. Checkpoints rely on these numbers, too.
+impl SplitMix64 {
+    /// A number from `low` to `high`, in steps of a 2^24th of the way.
+    pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
+        low + self.share() * (high - low)
+    }
+
+    /// True with probability `p`.
+    pub fn chance(&mut self, p: f32) -> bool {
+        self.share() < p
+    }
+
+    /// From 0 to below 1.
+    fn share(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 / (1 << 24) as f32
+    }
+}
+
 /// The finaliser of SplitMix64.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -86,6 +104,19 @@ mod tests {
             assert!(orders[i + 1..].iter().all(|b| a != b));
         }
         assert_eq!(orders[3], permutation(50, 1, 1));
+    }
+
+    #[test]
+    fn shares_are_even() {
+        let mut numbers = SplitMix64::new(3, 4);
+        let drawn: Vec<f32> = (0..10_000).map(|_| numbers.uniform(-1.0, 3.0)).collect();
+        assert!(drawn.iter().all(|v| (-1.0..3.0).contains(v)));
+        let mean: f32 = drawn.iter().sum::<f32>() / 10_000.0;
+        // Five standard deviations are 0.058.
+        assert!((mean - 1.0).abs() < 0.058, "{mean}");
+        let often = (0..10_000).filter(|_| numbers.chance(0.3)).count();
+        assert!(often.abs_diff(3000) < 230, "{often}");
+        assert!((0..1000).all(|_| numbers.chance(1.0) && !numbers.chance(0.0)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use neocog_data::resize::{resize, unit};
+use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_data::{Augment, Batch, Dataset, DatasetParts, Loader, LoaderOptions, SampleId, Transform, load};
 use neocog_tensor::{Error, ErrorKind, Result};
 use proptest::prelude::*;
@@ -152,6 +153,11 @@ fn bad_options() {
     assert_eq!(complaint(0, (2, 2)), "a batch of 0 samples: expected at least 1");
     assert!(complaint(1, (0, 2)).contains("0x2"));
     assert!(complaint(1, (usize::MAX, usize::MAX)).contains("cannot resize"));
+    for workers in [0, 257] {
+        let options = LoaderOptions { workers, size: (2, 2), ..Default::default() };
+        let e = Loader::new(dataset(3, [1, 2, 2]), options).unwrap_err().to_string();
+        assert_eq!(e, format!("{workers} workers cannot make batches: expected 1 to 256"));
+    }
 
     // Larger than the data set is no mistake, and takes no more memory than the data set.
     let options = LoaderOptions { batch: usize::MAX, size: (2, 2), ..Default::default() };
@@ -216,6 +222,46 @@ fn an_error_in_the_thread_reaches_the_caller_and_ends_the_epoch() {
         }
         assert!(epoch.next().is_none());
     }
+}
+
+/// Each sample is changed in a way of its own, whoever makes its batch.
+#[test]
+fn any_number_of_workers_gives_the_same_bits() {
+    let pipeline = Pipeline::from([
+        Step::RandomHorizontalFlip { p: 0.5 },
+        Step::RandomVerticalFlip { p: 0.5 },
+        Step::RandomCrop { padding: 2 },
+        Step::RandomAffine(RandomAffine::HANDWRITING),
+        Step::ColorJitter(ColorJitter { brightness: 0.3, contrast: 0.3, saturation: 0.3, hue: 0.2 }),
+        Step::Normalize(Normalize { mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.3, 0.4] }),
+        Step::RandomErasing(RandomErasing::default()),
+    ]);
+    let seen = |workers, first| {
+        let augment = pipeline.clone().into_augment(7);
+        let options = LoaderOptions { batch: 7, size: (9, 8), shuffle: Some(7), augment, workers };
+        let loader = Loader::new(dataset(100, [3, 6, 5]), options).unwrap();
+        let all = batches(&loader, 3, first);
+        all.iter().map(|b| (b.indices.clone(), b.pixels.clone())).collect::<Vec<_>>()
+    };
+    let one = seen(1, 0);
+    assert_eq!(one.len(), 15);
+    for workers in [2, 4, 40] {
+        assert!(seen(workers, 0) == one, "{workers} workers");
+        // As well when the epoch is resumed.
+        assert!(seen(workers, 6) == one[6..], "{workers} workers from batch 6 on");
+    }
+}
+
+#[test]
+fn an_error_ends_all_workers() {
+    let trap = Arc::new(Trap { calls: AtomicUsize::new(0), at: 25, panics: false });
+    let augment = Some(Augment { seed: 3, transform: trap.clone() });
+    let options = LoaderOptions { batch: 10, size: (4, 4), augment, workers: 4, ..Default::default() };
+    let mut epoch = Loader::new(dataset(1000, [1, 2, 2]), options).unwrap().epoch(0).unwrap();
+    assert!(epoch.next().unwrap().is_ok() && epoch.next().unwrap().is_ok());
+    assert_eq!(epoch.next().unwrap().unwrap_err().to_string(), "batch 2 of epoch 0: sample is cursed");
+    assert!(epoch.next().is_none());
+    assert_eq!(Arc::strong_count(&trap), 1, "a thread has not ended");
 }
 
 #[test]

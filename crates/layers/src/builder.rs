@@ -2,7 +2,7 @@
 
 use neocog_autograd::{Param, Tape, Var};
 use neocog_tensor::random::Random;
-use neocog_tensor::{At, Device, Result, Shape, Tensor};
+use neocog_tensor::{At, Device, Error, Result, Shape, Tensor};
 
 use crate::context::{Context, place};
 use crate::layer::{Buffer, Layer};
@@ -84,10 +84,11 @@ impl Builder {
     /// A parameter with initial values.
     ///
     /// # Errors
-    /// When the shape is not possible or the device fails.
+    /// When the shape is not possible, there is no memory for it, or the device fails.
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Param> {
-        let shape = Shape::new(shape)?;
+        let shape = self.possible(shape).at(|| name)?;
         Ok(Param::new(match init {
+            _ if self.device == Device::Meta => Tensor::zeros(shape, &self.device)?,
             Init::Constant(value) => Tensor::full(shape, value, &self.device)?,
             Init::Uniform { bound } => {
                 let mut random = Random::stream(self.seed, &self.full_name(name));
@@ -102,9 +103,22 @@ impl Builder {
     /// A buffer with the same value everywhere; see [`Buffer::new`] for `persistent`.
     ///
     /// # Errors
-    /// When the shape is not possible.
+    /// When the shape is not possible, or there is no memory for it.
     pub fn buffer(&self, shape: &[usize], value: f64, persistent: bool) -> Result<Buffer> {
-        Ok(Buffer::new(Tensor::full(Shape::new(shape)?, value, &self.device)?, persistent))
+        Ok(Buffer::new(Tensor::full(self.possible(shape)?, value, &self.device)?, persistent))
+    }
+
+    /// A shape that the device has memory for: a number too many in a file must not end the program.
+    fn possible(&self, shape: &[usize]) -> Result<Shape> {
+        let shape = Shape::new(shape)?;
+        let has_room = || Vec::<f64>::new().try_reserve_exact(shape.elements()).is_ok();
+        if self.device != Device::Meta && !has_room() {
+            return Err(Error::argument(format!(
+                "there is no memory for {} numbers, {shape}",
+                shape.elements()
+            )));
+        }
+        Ok(shape)
     }
 
     fn full_name(&self, name: &str) -> String {

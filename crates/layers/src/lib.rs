@@ -3,6 +3,7 @@
 //! A [`Spec`] is a value that says what a layer is: it can be written as JSON, edited, stored. Built, it becomes a
 //! [`Layer`] with parameters. Every kind of layer registers itself with [`register_layer!`], here and in other crates
 //! alike; the [`registry`](mod@registry) then builds it from its kind's name, and the tests prove its gradients from its examples.
+//! The parameters of a network go to PyTorch and come from there as safetensors files ([`weights`]).
 //! Combinators ([`Sequential`], [`Residual`], [`Concat`]) are layers too, so a whole network is one spec.
 //!
 //! ```
@@ -27,6 +28,7 @@ mod activation_memory;
 pub mod builder;
 pub mod check;
 pub mod context;
+pub mod file;
 pub mod layer;
 mod layers;
 pub mod print;
@@ -35,6 +37,7 @@ pub mod registry;
 pub mod spec;
 pub mod state;
 pub mod summary;
+pub mod weights;
 
 #[doc(hidden)]
 pub use inventory;

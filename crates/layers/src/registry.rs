@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use neocog_tensor::{Error, Result};
 use serde_json::Value;
 
-use crate::spec::{Example, LayerSpec, Spec};
+use crate::spec::{self, Example, LayerSpec, Spec};
 
 /// A kind of layer; made by [`register_layer!`](crate::register_layer).
 #[derive(Clone, Copy)]
@@ -62,9 +62,7 @@ impl fmt::Debug for LayerEntry {
 }
 
 fn parse<S: Spec>(fields: Value) -> Result<LayerSpec> {
-    S::deserialize(fields)
-        .map(LayerSpec::from)
-        .map_err(|e| Error::format(format!("the fields of a {} are not right", S::KIND)).with_source(e))
+    spec::read::<S>(fields).map(LayerSpec::from)
 }
 
 /// Registers a kind of layer: `register_layer!(Conv2d);`.

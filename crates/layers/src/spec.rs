@@ -1,9 +1,10 @@
 //! The spec: a layer as a value.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 
-use neocog_tensor::{Error, Result, Shape};
+use neocog_tensor::{At, Error, Result, Shape};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -118,10 +119,25 @@ impl LayerSpec {
     /// The spec that a JSON text describes.
     ///
     /// # Errors
-    /// When the text is not JSON, names an unknown kind, or a field is missing, misspelt or not allowed.
+    /// When the text is not JSON, is nested without end, names an unknown kind, or a field is missing, misspelt or
+    /// not allowed. The error tells the way to the layer: `block / conv1 (Conv2d): missing field ...`.
     pub fn from_json(text: &str) -> Result<Self> {
-        serde_json::from_str(text)
-            .map_err(|e| Error::format("this is not the spec of a network").with_source(e))
+        let value = serde_json::from_str(text)
+            .map_err(|e| Error::format("this is not the spec of a network").with_source(e))?;
+        Self::from_value(value)
+    }
+
+    /// The spec that a JSON value describes.
+    ///
+    /// # Errors
+    /// As [`LayerSpec::from_json`].
+    pub fn from_value(value: Value) -> Result<Self> {
+        let kind = kind_in(&value).map(str::to_string);
+        Self::parse(value).map_err(|e| match kind {
+            // The network itself has no name: only what is wrong with itself is said with its kind.
+            Some(kind) if e.path().next().is_none() => e.at(kind),
+            _ => e,
+        })
     }
 
     fn to_value(&self) -> Result<Value, serde_json::Error> {
@@ -137,16 +153,19 @@ impl LayerSpec {
         Ok(Value::Object(object))
     }
 
-    fn from_value(value: Value) -> Result<Self> {
+    /// The spec that a JSON value describes; the error's path starts within it.
+    pub(crate) fn parse(value: Value) -> Result<Self> {
         let Value::Object(mut fields) = value else {
             return Err(Error::format(format!(
-                "a layer is an object like {{\"kind\": \"ReLU\"}}, found {value}"
+                "a layer is an object like {{\"kind\": \"ReLU\"}}, found {}",
+                shortened(&value.to_string())
             )));
         };
         match fields.remove("kind") {
             Some(Value::String(kind)) => registry()?.get(&kind)?.parse(Value::Object(fields)),
             Some(other) => {
-                Err(Error::format(format!("a layer's \"kind\" is a name in quotes, found {other}")))
+                let found = shortened(&other.to_string());
+                Err(Error::format(format!("a layer's \"kind\" is a name in quotes, found {found}")))
             }
             None => Err(Error::format("a layer has no field \"kind\" that says what it is")),
         }
@@ -184,11 +203,64 @@ impl Serialize for LayerSpec {
 
 impl<'de> Deserialize<'de> for LayerSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = if deserializer.is_human_readable() {
-            Value::deserialize(deserializer)?
+        let Unread(value) = Unread::deserialize(deserializer)?;
+        let kind = kind_in(&value).unwrap_or("a layer").to_string();
+        Self::parse(value).at(|| kind).map_err(passed_on)
+    }
+}
+
+/// A spec as it is stored, before its kind is looked up.
+pub(crate) struct Unread(pub(crate) Value);
+
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            Value::deserialize(deserializer).map(Unread)
         } else {
-            serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)?
-        };
-        Self::from_value(value).map_err(D::Error::custom)
+            serde_json::from_str(&String::deserialize(deserializer)?).map(Unread).map_err(D::Error::custom)
+        }
+    }
+}
+
+/// The kind that a stored spec names.
+pub(crate) fn kind_in(value: &Value) -> Option<&str> {
+    value.get("kind").and_then(Value::as_str)
+}
+
+thread_local! {
+    /// The error of the layer within another that could not be read last. Serde passes errors on as text, which
+    /// would lose the way to that layer; [`read`] finds it here again.
+    static NESTED: RefCell<Option<Error>> = const { RefCell::new(None) };
+}
+
+/// The error of a layer within another, as serde passes it on.
+pub(crate) fn passed_on<E: serde::de::Error>(error: Error) -> E {
+    let text = E::custom(&error);
+    NESTED.set(Some(error));
+    text
+}
+
+/// Reads a value that may hold layers, at any depth.
+///
+/// # Errors
+/// An error within one of the layers tells the way to it; any other tells the field.
+pub fn read<T: DeserializeOwned>(value: Value) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let (field, text) = (e.path().to_string(), e.inner().to_string());
+        let is_root = e.path().iter().next().is_none();
+        match NESTED.take().filter(|nested| nested.to_string() == text) {
+            Some(nested) => nested,
+            None if is_root => Error::format(text),
+            None => Error::format(format!("{field}: {text}")),
+        }
+    })
+}
+
+/// The beginning of a text that may be long.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text.to_string(),
     }
 }

@@ -1,6 +1,10 @@
 //! The state of a network by name: parameters, buffers and counters, in the order of PyTorch's `state_dict`.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
 use neocog_autograd::Param;
+use neocog_tensor::{Error, Result};
 
 use crate::layer::{Buffer, Counter, Layer, Visitor};
 
@@ -24,6 +28,19 @@ impl<'a> Entry<'a> {
             Entry::Counter(_) => None,
         }
     }
+
+    /// What it is, for people, and for [`differences`]: its extents, or "a count".
+    pub fn describe(&self) -> String {
+        self.tensor().map_or(COUNT.to_string(), |tensor| describe_tensor(&tensor.shape()))
+    }
+}
+
+/// What a counter is called in [`differences`].
+pub const COUNT: &str = "a count";
+
+/// What a tensor is called in [`differences`]: its extents.
+pub fn describe_tensor(shape: &[usize]) -> String {
+    format!("{shape:?}")
 }
 
 /// All entries of a network with their dotted names, in the order in which they are declared.
@@ -31,6 +48,66 @@ pub fn entries(network: &dyn Layer) -> Vec<(String, Entry<'_>)> {
     let mut collector = Collector { prefix: String::new(), entries: Vec::new() };
     network.visit(&mut collector);
     collector.entries
+}
+
+/// The entries that PyTorch's `state_dict` holds: all but the buffers that are not persistent.
+pub fn state_dict(network: &dyn Layer) -> Vec<(String, Entry<'_>)> {
+    let mut all = entries(network);
+    all.retain(|(_, entry)| !matches!(entry, Entry::Buffer(buffer) if !buffer.is_persistent()));
+    all
+}
+
+/// Something by which stored tensors and those of a network differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The dotted name.
+    pub name: String,
+    /// What is wrong with it, to be read after the name: "[6, 1, 5, 5] is missing".
+    pub what: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.what)
+    }
+}
+
+/// Checks that each name is there once only: in a file, two would be one.
+///
+/// # Errors
+/// Names the one that is there twice.
+pub fn check_names(entries: &[(String, Entry<'_>)]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match entries.iter().find(|(name, _)| !seen.insert(name)) {
+        Some((name, _)) => Err(Error::argument(format!("the network has two tensors of the name {name}"))),
+        None => Ok(()),
+    }
+}
+
+/// All by which stored tensors, given by name and description, differ from the entries of a network: in the
+/// network's order, then what is stored too much.
+///
+/// # Errors
+/// As [`check_names`].
+pub fn differences(stored: &[(&str, String)], network: &[(String, Entry<'_>)]) -> Result<Vec<Difference>> {
+    check_names(network)?;
+    let mut left: BTreeMap<&str, &String> = stored.iter().map(|(name, what)| (*name, what)).collect();
+    let mut all = Vec::new();
+    for (name, entry) in network {
+        let want = entry.describe();
+        let what = match left.remove(name.as_str()) {
+            Some(have) if *have == want => continue,
+            Some(have) => format!("is {have}, the network has {want}"),
+            None => format!("{want} is missing"),
+        };
+        all.push(Difference { name: name.clone(), what });
+    }
+    let unknown = left.into_iter().map(|(name, have)| Difference {
+        name: name.to_string(),
+        what: format!("{have} is not in the network"),
+    });
+    all.extend(unknown);
+    Ok(all)
 }
 
 /// All parameters of a network with their dotted names.

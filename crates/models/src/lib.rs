@@ -1,6 +1,6 @@
 //! The classic convolutional networks as values: a spec, a recipe to train it, and the result to expect.
 //!
-//! There is no forward code here: a network is a [`LayerSpec`](neocog_layers::LayerSpec) made of registered layers.
+//! There is no forward code here: a network is a [`LayerSpec`] made of registered layers.
 //! Networks register themselves with [`register_model!`]; `train` and `bench` find them in the [`models`] of the
 //! [`registry`].
 //!

@@ -16,3 +16,23 @@ pub(crate) fn for_each_chunk<T: Send>(out: &mut [T], chunk: usize, work: impl Fn
         out.par_chunks_mut(chunk).enumerate().for_each(|(i, part)| work(i * chunk, part));
     }
 }
+
+/// The start of some floats, for threads that write to different parts of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared(*mut f32);
+// SAFETY: who dereferences the pointer writes elements that no other thread touches.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Lends the floats to tasks that each have elements of their own.
+    pub fn new(floats: &mut [f32]) -> Self {
+        Shared(floats.as_mut_ptr())
+    }
+
+    /// Their start.
+    pub fn get(self) -> *mut f32 {
+        self.0
+    }
+}

@@ -9,6 +9,7 @@ use crate::error::{At, Error, Result};
 use crate::memory::{Buffer, Scratch};
 use crate::op::{Op, Tensors};
 use crate::opencl;
+use crate::profile;
 use crate::shape::{Shape, Shapes};
 use crate::tensor::{Storage, Tensor};
 use crate::view::{View, ViewMut};
@@ -104,6 +105,20 @@ fn execute(
             inputs[0].reshape(fresh[0]).expect("an operation that reshapes keeps the number of elements");
         return Ok(smallvec![same]);
     }
+    let start = if *device == Device::Meta { None } else { profile::start() };
+    let made = compute(op, inputs, state, shapes, device)?;
+    profile::end(start, op, inputs, shapes);
+    Ok(made)
+}
+
+fn compute(
+    op: &dyn Op,
+    inputs: &[&Tensor],
+    state: &mut [&mut Tensor],
+    shapes: &[Shape],
+    device: &Device,
+) -> Result<Tensors> {
+    let fresh = &shapes[state.len()..];
     Ok(match device {
         Device::Meta => fresh.iter().map(|&s| Tensor::new(s, Storage::Meta)).collect(),
         Device::Reference => {

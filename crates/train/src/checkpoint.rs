@@ -6,8 +6,9 @@
 //! initial parameters of the seed, and what dropout drops of the seed and the step.
 
 mod file;
+mod version1;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use neocog_layers::state::{self, Entry};
@@ -25,7 +26,8 @@ pub use file::{Folder, MAGIC, VERSION};
 /// A run at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// What is trained, on what, and how; with the seed of all randomness.
+    /// What is trained, on what, and how; with the seed of all randomness. Written as JSON.
+    #[serde(with = "json")]
     pub plan: Plan,
     /// The network as JSON.
     pub spec: String,
@@ -156,35 +158,18 @@ impl Checkpoint {
     }
 
     fn check_fits(&self, entries: &[(String, Entry<'_>)]) -> Result<()> {
-        let described = |shape: &[usize]| format!("{shape:?}");
-        let mut have: BTreeMap<&str, String> = BTreeMap::new();
-        have.extend(self.state.iter().map(|t| (t.name.as_str(), described(&t.shape))));
-        have.extend(self.counters.iter().map(|(name, _)| (name.as_str(), "a count".to_string())));
-        let mut want: BTreeMap<&str, String> = BTreeMap::new();
-        for (name, entry) in entries {
-            let what = entry.tensor().map_or("a count".to_string(), |t| described(&t.shape()));
-            if want.insert(name, what).is_some() {
-                return Err(Error::argument(format!("the network has two tensors of the name {name}")));
-            }
-        }
-        let names: BTreeSet<&str> = have.keys().chain(want.keys()).copied().collect();
-        let differences: Vec<String> = names
-            .into_iter()
-            .filter_map(|name| match (have.get(name), want.get(name)) {
-                (Some(have), Some(want)) if have == want => None,
-                (Some(have), Some(want)) => Some(format!("{name} is {have}, the network has {want}")),
-                (Some(have), None) => Some(format!("{name} {have} is not in the network")),
-                (None, Some(want)) => Some(format!("{name} {want} is missing")),
-                (None, None) => None,
-            })
-            .collect();
+        let tensors = self.state.iter().map(|t| (t.name.as_str(), state::describe_tensor(&t.shape)));
+        let counters = self.counters.iter().map(|(name, _)| (name.as_str(), state::COUNT.to_string()));
+        let stored: Vec<_> = tensors.chain(counters).collect();
+        let differences = state::differences(&stored, entries)?;
         if differences.is_empty() {
             return Ok(());
         }
+        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
         Err(Error::shape(format!(
             "the checkpoint is of another network, it is of {}:\n  {}",
             self.plan.network,
-            differences.join("\n  ")
+            lines.join("\n  ")
         )))
     }
 
@@ -261,6 +246,26 @@ impl Checkpoint {
         }
         Shape::new(&self.input).at(|| "the input")?;
         Ok(())
+    }
+}
+
+/// A value as a text of JSON within the binary file: its fields have names, so more can be added.
+mod json {
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(value).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

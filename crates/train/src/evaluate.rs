@@ -53,7 +53,7 @@ pub fn evaluate(network: &dyn Layer, loader: &Loader, device: &Device) -> Result
 /// # Errors
 /// When the channels differ, or the network does not give `[n, classes]` with a class for each of the data's.
 pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &Dataset) -> Result<()> {
-    let [c, h, w] = input;
+    let c = input[0];
     let channels = data.shape()[0];
     if channels != c {
         return Err(Error::shape(format!(
@@ -61,12 +61,20 @@ pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &Dataset) -> Res
             data.name()
         )));
     }
+    check_classes(network, input, data.classes(), data.name())
+}
+
+/// Checks that a network with inputs `[n, c, h, w]`, of which `input` is `[c, h, w]`, gives `[n, classes]` with a class for
+/// each of the `classes` of a data set.
+///
+/// # Errors
+/// When it does not.
+pub fn check_classes(network: &dyn Layer, input: [usize; 3], classes: usize, data: &str) -> Result<()> {
+    let [c, h, w] = input;
     let output = output_shape(network, &[1, c, h, w].into())?;
-    if output.rank() != 2 || output[1] < data.classes() {
+    if output.rank() != 2 || output[1] < classes {
         return Err(Error::shape(format!(
-            "the network gives {output} for one image, but the {} classes of {} need [1, {0}]",
-            data.classes(),
-            data.name()
+            "the network gives {output} for one image, but the {classes} classes of {data} need [1, {classes}]"
         )));
     }
     Ok(())

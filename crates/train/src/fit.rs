@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
-use neocog_data::{Augment, Dataset, Loader, LoaderOptions, Split};
+use neocog_data::{Dataset, Loader, LoaderOptions, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
 use neocog_tensor::random::philox;
-use neocog_tensor::{At, Device, Error, ErrorKind, Result, Tensor};
+use neocog_tensor::{At, Device, Error, ErrorKind, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, Folder};
@@ -33,6 +33,8 @@ pub struct Training {
     position: Position,
     meter: Meter,
     history: Vec<EpochReport>,
+    /// Threads that make batches.
+    workers: usize,
 }
 
 /// Where a run stands.
@@ -131,21 +133,42 @@ impl Training {
         data: &Dataset,
         device: &Device,
     ) -> Result<Self> {
+        Self::with_classes(plan, spec, input, data.class_names().to_vec(), device)
+    }
+
+    /// As [`Training::with_spec`], with the names of the classes in place of the data.
+    ///
+    /// # Errors
+    /// As [`Training::new`].
+    pub fn with_classes(
+        plan: Plan,
+        spec: LayerSpec,
+        input: [usize; 3],
+        class_names: Vec<String>,
+        device: &Device,
+    ) -> Result<Self> {
         plan.check()?;
+        // Better now than when the checkpoint is read.
+        if LayerSpec::from_json(&spec.to_json()?)? != spec {
+            return Err(Error::argument(
+                "the network is not the same when it was written as JSON and read again, so it could not be resumed",
+            ));
+        }
         let [c, h, w] = input;
-        let network = Builder::new(device, plan.seed).build(&spec, &[1, c, h, w].into())?;
+        let network = Builder::new(device, plan.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?;
         let optimizer = Optimizer::new(plan.optimizer, &*network)?;
         Ok(Training {
             plan,
             device: device.clone(),
             spec,
             input,
-            class_names: data.class_names().to_vec(),
+            class_names,
             network,
             optimizer,
             position: Position::default(),
             meter: Meter::default(),
             history: Vec::new(),
+            workers: 1,
         })
     }
 
@@ -169,6 +192,7 @@ impl Training {
             plan: checkpoint.plan,
             class_names: checkpoint.class_names,
             history: checkpoint.history,
+            workers: 1,
         })
     }
 
@@ -306,17 +330,17 @@ impl Training {
         Ok(Some(path))
     }
 
-    /// The training images in the order and with the changes that the plan's seed decides, or the test images as
-    /// they are.
+    /// The training images in the order and with the changes that the plan's seed decides, or the test images with
+    /// those that are not random.
     fn loader(&self, dataset: &Arc<Dataset>, part: Part) -> Result<Loader> {
         let [_, h, w] = self.input;
-        let Plan { batch, seed, augment, .. } = self.plan;
-        let augment = augment.map(|affine| Augment { seed, transform: Arc::new(affine) });
-        let plain = LoaderOptions { batch, size: (h, w), ..LoaderOptions::default() };
-        let options = match part {
-            Part::Train => LoaderOptions { shuffle: Some(seed), augment, ..plain },
-            Part::Test => plain,
+        let Plan { batch, seed, ref transforms, .. } = self.plan;
+        let (shuffle, transforms) = match part {
+            Part::Train => (Some(seed), transforms.clone()),
+            Part::Test => (None, transforms.fixed()),
         };
+        let augment = transforms.into_augment(seed);
+        let options = LoaderOptions { batch, size: (h, w), shuffle, augment, workers: self.workers };
         Loader::new(Arc::clone(dataset), options)
     }
 
@@ -372,9 +396,24 @@ impl Training {
         Ok(())
     }
 
+    /// Changes how many threads make batches: 1 at first. It changes the speed only, and is no part of the plan.
+    pub fn set_workers(&mut self, workers: usize) {
+        self.workers = workers;
+    }
+
     /// The network.
     pub fn network(&self) -> &dyn Layer {
         &*self.network
+    }
+
+    /// The network as a value.
+    pub fn spec(&self) -> &LayerSpec {
+        &self.spec
+    }
+
+    /// The network's input, `[c, h, w]`.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
     }
 
     /// Where the run stands.

@@ -4,6 +4,8 @@
 //! [`Checkpoint`] holds all that a run needs to go on as if it had never stopped, bit for bit, and all that a
 //! network needs to [`evaluate`] or [`predict`].
 //!
+//! A network in a file of JSON is a [`ModelFile`].
+//!
 //! ```
 //! use std::sync::atomic::AtomicBool;
 //! use neocog_tensor::Device;
@@ -19,19 +21,19 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
-mod augment;
 pub mod checkpoint;
 mod evaluate;
 mod fit;
 mod meter;
+pub mod model_file;
 pub mod optimizer;
 mod plan;
 pub mod schedule;
 
-pub use augment::RandomAffine;
 pub use checkpoint::{Checkpoint, Folder};
-pub use evaluate::{Evaluation, Prediction, check_fits, evaluate, predict};
+pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, predict};
 pub use fit::{BatchReport, End, EpochReport, Progress, Silent, Training};
+pub use model_file::ModelFile;
 pub use optimizer::{Optimizer, OptimizerConfig, Rule};
-pub use plan::Plan;
+pub use plan::{Plan, load_data};
 pub use schedule::{Decay, Schedule};

@@ -3,18 +3,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use neocog_data::transform::{Pipeline, RandomAffine, Step};
 use neocog_data::{Dataset, DatasetParts, Split};
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::augment::RandomAffine;
+use crate::model_file::{BATCH, EPOCHS, ModelFile};
 use crate::optimizer::{OptimizerConfig, Rule};
 use crate::schedule::{Decay, Schedule};
 
 /// What is trained, on what, and how: with it a run can be repeated.
+///
+/// Checkpoints hold it as JSON. A field that is added must have a default, so that older ones can be read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The network's name in the registry of models.
+    /// The network's name: in the registry of models, or that of its file.
     pub network: String,
     /// The data set's name.
     pub data: String,
@@ -30,8 +34,10 @@ pub struct Plan {
     pub optimizer: OptimizerConfig,
     /// How the size of the steps changes.
     pub schedule: Schedule,
-    /// How the training images are changed each time.
-    pub augment: Option<RandomAffine>,
+    /// What is done to the images: the random steps to those for training each time they are seen, the others to all
+    /// images that the network sees, later too.
+    #[serde(default)]
+    pub transforms: Pipeline,
 }
 
 impl Plan {
@@ -41,17 +47,36 @@ impl Plan {
     /// For a name that is not known; near names are offered.
     pub fn for_network(network: &str, data: &str) -> Result<Self> {
         let recipe = neocog_models::find(network)?.recipe;
+        let optimizer = OptimizerConfig { lr: recipe.learning_rate, rule: recipe.optimizer.into() };
+        Self::from_recipe(network, data, (recipe.epochs as u64, recipe.batch), optimizer)
+    }
+
+    /// The recipe of a network in a file, likewise; what the file does not say is as in [`crate::model_file`].
+    ///
+    /// # Errors
+    /// When the data set or the optimizer is not known; near names are offered.
+    pub fn for_file(file: &ModelFile, data: &str) -> Result<Self> {
+        let size = (file.recipe.epochs.unwrap_or(EPOCHS), file.recipe.batch.unwrap_or(BATCH));
+        Self::from_recipe(&file.name, data, size, file.optimizer()?)
+    }
+
+    fn from_recipe(
+        network: &str,
+        data: &str,
+        (epochs, batch): (u64, usize),
+        optimizer: OptimizerConfig,
+    ) -> Result<Self> {
         neocog_data::Known::find(data)?;
         let mut plan = Plan {
             network: network.to_string(),
             data: data.to_string(),
             limit: None,
-            epochs: recipe.epochs as u64,
-            batch: recipe.batch,
+            epochs,
+            batch,
             seed: 0,
-            optimizer: OptimizerConfig { lr: recipe.learning_rate, rule: recipe.optimizer.into() },
+            optimizer,
             schedule: Schedule::default(),
-            augment: None,
+            transforms: Pipeline::default(),
         };
         if data == neocog_data::known::DEFAULT {
             plan.suit_digits();
@@ -65,7 +90,7 @@ impl Plan {
     fn suit_digits(&mut self) {
         self.batch = self.batch.min(16);
         self.epochs = self.epochs.max(60);
-        self.augment = Some(RandomAffine::HANDWRITING);
+        self.transforms = Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]);
         self.schedule.decay = Decay::Cosine { floor: 0.0 };
         if self.network.starts_with("lenet") && matches!(self.optimizer.rule, Rule::Adam { .. }) {
             self.optimizer.lr = 0.002;
@@ -75,7 +100,8 @@ impl Plan {
     /// Checks all numbers.
     ///
     /// # Errors
-    /// For a batch or limit of 0, no epochs, or a number of the optimizer or the schedule that is not allowed.
+    /// For a batch or limit of 0, no epochs, or a number of the optimizer, the schedule or the transforms that is not
+    /// allowed.
     pub fn check(&self) -> Result<()> {
         let at_least_one = |name, value: u64| {
             if value == 0 {
@@ -89,7 +115,7 @@ impl Plan {
         at_least_one("the limit", self.limit.unwrap_or(1) as u64)?;
         self.optimizer.check()?;
         self.schedule.check()?;
-        self.augment.map_or(Ok(()), |augment| augment.check())
+        self.transforms.check()
     }
 
     /// The data set, with the plan's limit.
@@ -98,11 +124,19 @@ impl Plan {
     /// When it is not known, not there, or damaged.
     pub fn load_data(&self, root: &Path) -> Result<Split> {
         self.check()?;
-        let Split { train, test } = neocog_data::load(&self.data, root)?;
-        match self.limit {
-            None => Ok(Split { train, test }),
-            Some(limit) => Ok(Split { train: first(&train, limit)?, test: first(&test, limit)? }),
-        }
+        load_data(&self.data, self.limit, root)
+    }
+}
+
+/// A data set, with only so many of the first training images, and of the first test images.
+///
+/// # Errors
+/// When it is not known, not there, or damaged.
+pub fn load_data(name: &str, limit: Option<usize>, root: &Path) -> Result<Split> {
+    let Split { train, test } = neocog_data::load(name, root)?;
+    match limit {
+        None => Ok(Split { train, test }),
+        Some(limit) => Ok(Split { train: first(&train, limit)?, test: first(&test, limit)? }),
     }
 }
 

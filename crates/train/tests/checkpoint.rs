@@ -5,12 +5,12 @@
 use std::fs;
 use std::path::Path;
 
+use neocog_data::transform::{Normalize, Pipeline, RandomAffine, Step};
 use neocog_layers::Builder;
 use neocog_tensor::{Device, ErrorKind};
 use neocog_train::checkpoint::{MAGIC, NamedTensor, SavedMemory, VERSION, Values};
 use neocog_train::{
-    Checkpoint, Decay, EpochReport, Folder, OptimizerConfig, Plan, RandomAffine, Rule, Schedule, Silent,
-    Training,
+    Checkpoint, Decay, EpochReport, Folder, OptimizerConfig, Plan, Rule, Schedule, Silent, Training,
 };
 use proptest::prelude::*;
 
@@ -116,7 +116,13 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
             seed,
             optimizer: OptimizerConfig { lr, rule },
             schedule,
-            augment: (seed % 2 == 0).then_some(RandomAffine::HANDWRITING),
+            transforms: Pipeline {
+                steps: vec![
+                    Step::RandomAffine(RandomAffine::HANDWRITING),
+                    Step::Normalize(Normalize { mean: vec![lr as f32], std: vec![1.0 + lr as f32] }),
+                ][..(seed % 3) as usize]
+                    .to_vec(),
+            },
         });
     let memory = (any::<String>(), any::<u64>(), tensors()).prop_map(|(param, steps, slots)| SavedMemory {
         param,
@@ -170,6 +176,22 @@ proptest! {
     }
 }
 
+/// A file that version 1 wrote: a linear layer after two steps on the digits.
+#[test]
+fn version_1_is_still_read() {
+    let checkpoint = Checkpoint::read(Path::new("tests/golden/version1.ckpt")).unwrap();
+    let plan = &checkpoint.plan;
+    assert_eq!((plan.network.as_str(), plan.data.as_str(), plan.limit), ("lenet", "digits", Some(4)));
+    assert_eq!(plan.transforms, Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]));
+    assert_eq!((checkpoint.position.epoch, checkpoint.position.step), (1, 2));
+    assert_eq!(checkpoint.history.len(), 1);
+    let resumed = Training::resume(checkpoint.clone(), &Device::Cpu).unwrap().checkpoint().unwrap();
+    // The network is the same; the fields of its JSON may be in another order.
+    assert_eq!(resumed.spec().unwrap(), checkpoint.spec().unwrap());
+    assert_eq!(Checkpoint { spec: checkpoint.spec.clone(), ..resumed }, checkpoint);
+    assert_eq!(bytes_of(&checkpoint)[8..12], VERSION.to_le_bytes());
+}
+
 #[test]
 fn one_flipped_byte_anywhere() {
     let bytes = bytes_of(&trained("lenet"));
@@ -180,7 +202,7 @@ fn one_flipped_byte_anywhere() {
         let text = complaint(&damaged);
         let expected = match at {
             0..8 => "this is no checkpoint of neocog",
-            8..12 => "this program reads version 1",
+            8..12 => "this program reads versions up to 2",
             12..20 => "the header says that",
             _ => "the checksum does not fit: the file is damaged",
         };
@@ -214,8 +236,9 @@ fn a_header_that_claims_too_much() {
 fn a_content_that_claims_too_much() {
     let bytes = bytes_of(&trained("lenet"));
     let payload = &bytes[HEADER..];
-    // The name of the network comes first: its length, then "lenet".
-    assert_eq!(payload[..13], [&5u64.to_le_bytes()[..], b"lenet"].concat());
+    // The plan comes first: its length, then its JSON.
+    assert!(payload[8..].starts_with(br#"{"network":"lenet","#));
+    assert_eq!(payload[7 + u64::from_le_bytes(payload[..8].try_into().unwrap()) as usize], b'}');
     for claim in [1u64 << 60, u64::MAX, 1 << 34, payload.len() as u64] {
         let mut damaged = payload.to_vec();
         damaged[..8].copy_from_slice(&claim.to_le_bytes());
@@ -244,8 +267,8 @@ fn a_content_that_claims_too_much() {
 #[test]
 fn a_newer_version() {
     let mut bytes = bytes_of(&trained("lenet"));
-    bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
-    assert!(complaint(&bytes).contains("this checkpoint has version 2, this program reads version 1"));
+    bytes[8..12].copy_from_slice(&3u32.to_le_bytes());
+    assert!(complaint(&bytes).contains("this checkpoint has version 3, this program reads versions up to 2"));
 }
 
 #[test]

@@ -5,12 +5,13 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use neocog_data::Split;
+use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
+use neocog_data::{Loader, LoaderOptions, Split};
 use neocog_layers::{Dropout, Linear, Sequential, Sigmoid};
 use neocog_tensor::{Device, ErrorKind};
 use neocog_train::{
     BatchReport, Checkpoint, Decay, End, EpochReport, Folder, Plan, Progress, Rule, Schedule, Silent,
-    Training,
+    Training, evaluate,
 };
 
 fn plan(network: &str) -> Plan {
@@ -133,6 +134,55 @@ fn dropout_resumes() {
     assert_ne!(run(new(1)).state, whole.state);
 }
 
+/// All steps that there are.
+fn transforms() -> Pipeline {
+    Pipeline::from([
+        Step::RandomHorizontalFlip { p: 0.5 },
+        Step::RandomVerticalFlip { p: 0.5 },
+        Step::RandomCrop { padding: 2 },
+        Step::RandomAffine(RandomAffine::HANDWRITING),
+        Step::ColorJitter(ColorJitter { brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.1 }),
+        Step::Normalize(Normalize { mean: vec![0.3], std: vec![0.4] }),
+        Step::RandomErasing(RandomErasing::default()),
+    ])
+}
+
+#[test]
+fn changed_images_resume_and_do_not_depend_on_who_makes_them() {
+    let mut plan = plan("lenet");
+    plan.transforms = transforms();
+    let whole = unbroken(&plan, &Device::Cpu);
+    assert_eq!(broken(&plan, &Device::Cpu, &[2, 3, 1, 6]), whole);
+    let data = data(&plan);
+    let mut training = Training::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
+    training.set_workers(4);
+    training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    assert_eq!(timeless(training.checkpoint().unwrap()), whole);
+    // They are changed indeed.
+    plan.transforms = plan.transforms.fixed();
+    assert_ne!(unbroken(&plan, &Device::Cpu).state, whole.state);
+}
+
+/// Test images are normalised like those for training, and not changed at random.
+#[test]
+fn normalising_belongs_to_evaluation() {
+    let mut plan = plan("lenet_bn");
+    plan.epochs = 1;
+    plan.transforms = transforms();
+    let data = data(&plan);
+    let mut training = Training::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
+    training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    let loss = |transforms: Pipeline| {
+        let augment = transforms.into_augment(9);
+        let options = LoaderOptions { batch: plan.batch, augment, ..LoaderOptions::default() };
+        let loader = Loader::new(data.test.clone(), options).unwrap();
+        evaluate(training.network(), &loader, &Device::Cpu).unwrap().loss
+    };
+    let normalize = Step::Normalize(Normalize { mean: vec![0.3], std: vec![0.4] });
+    assert_eq!(training.history()[0].test_loss, loss(Pipeline::from([normalize])));
+    assert_ne!(training.history()[0].test_loss, loss(Pipeline::default()));
+}
+
 #[test]
 fn threads_do_not_change_the_bits() {
     for network in ["lenet", "lenet_bn"] {
@@ -149,7 +199,7 @@ fn threads_do_not_change_the_bits() {
 #[test]
 fn it_learns() {
     let mut plan = plan("lenet_bn");
-    (plan.epochs, plan.limit, plan.augment) = (8, Some(400), None);
+    (plan.epochs, plan.limit, plan.transforms) = (8, Some(400), Default::default());
     (plan.optimizer.lr, plan.schedule) = (0.01, Schedule::default());
     let data = data(&plan);
     let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();

@@ -27,6 +27,8 @@ pub struct Tally {
     pub worst_at: String,
     /// What is wrong, by case.
     pub failures: Vec<Failure>,
+    /// What a reader should know of it although it is right.
+    pub notes: Vec<String>,
 }
 
 /// A case that is wrong.
@@ -60,6 +62,17 @@ impl Tally {
             let message = format!("{message}{}", case.problems.join("; "));
             self.failures.push(Failure { case: case.name, message });
         }
+    }
+
+    /// Counts all that was counted there.
+    pub fn add_all(&mut self, other: Tally) {
+        self.cases += other.cases;
+        self.passed += other.passed;
+        if other.worst > self.worst || other.worst.is_nan() {
+            (self.worst, self.worst_at) = (other.worst, other.worst_at);
+        }
+        self.failures.extend(other.failures);
+        self.notes.extend(other.notes);
     }
 
     /// Counts a case that could not be run.

@@ -50,7 +50,7 @@ pub enum GradOutput {
     /// The same number for every element.
     Number(f64),
     /// Numbers of the hash.
-    Tensor(Input),
+    Tensor(Box<Input>),
 }
 
 /// A tensor of the hash, or with its values written out.

@@ -6,6 +6,7 @@
 //! networks run alike, and what is not understood is a failure.
 
 pub mod attrs;
+mod choices;
 pub mod compare;
 mod dropout;
 pub mod files;

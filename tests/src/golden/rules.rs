@@ -8,6 +8,9 @@ use super::files::Network;
 /// How many times PyTorch's own deviation in single precision is allowed where it is more than the rules say.
 pub const PYTORCH_FACTOR: f64 = 4.0;
 
+/// What choices at ties may do to a gradient, relative to its norm, and to all that follows from it.
+const AT_TIES: f64 = 3e-2;
+
 /// What may deviate by how much.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowed {
@@ -17,6 +20,8 @@ pub struct Allowed {
     pub median: Option<f64>,
     /// What rounding alone may do to a tensor that is stored and read.
     pub rounding: f64,
+    /// Whether all elements may have moved in one direction: then a sum may deviate by `√n` times as much.
+    pub in_one_direction: bool,
 }
 
 /// The rules for one file on one device.
@@ -32,24 +37,33 @@ pub struct Allowed {
 /// * Biases before a batch norm have the exact gradient 0. Adam moves them by the size of a step in directions that
 ///   rounding decides; the batch norm takes that out again in training, but its running statistics have followed.
 ///   In networks with such biases: 1e-2 for what is predicted after Adam, and for the running statistics.
+/// * Where a relu or a maximum that lies within rounding of a tie was seen to go the other way ([`Rules::at_ties`]), 3e-2 for
+///   all that follows from it, medians too.
 /// * Where two runs of PyTorch itself in single precision deviate more, as the file says, [`PYTORCH_FACTOR`] times
 ///   their deviation.
 #[derive(Debug)]
 pub struct Rules<'a> {
     file: &'a Network,
     double: bool,
+    at_ties: bool,
 }
 
 impl<'a> Rules<'a> {
     /// The rules for a file on a device.
     pub fn new(file: &'a Network, device: &Device) -> Self {
-        Rules { file, double: *device == Device::Reference }
+        Rules { file, double: *device == Device::Reference, at_ties: false }
+    }
+
+    /// The same for values that follow from choices at ties which fell the other way.
+    #[must_use]
+    pub fn at_ties(&self) -> Self {
+        Rules { at_ties: !self.double, ..*self }
     }
 
     /// For the values of `key`: `train/grad`, `adam/eval_logits`.
     pub fn of(&self, key: &str) -> Allowed {
         if self.double {
-            return Allowed { single: DOUBLE, median: None, rounding: DOUBLE };
+            return Allowed { single: DOUBLE, median: None, rounding: DOUBLE, in_one_direction: false };
         }
         let adam_with_noise = !self.file.zero_gradient_params.is_empty() && !key.starts_with("sgd/");
         let (single, median): (f64, Option<f64>) = match key {
@@ -64,11 +78,14 @@ impl<'a> Rules<'a> {
             }
             _ => (1e-5, None),
         };
+        let (single, median) =
+            if self.at_ties { (AT_TIES, median.map(|_| AT_TIES)) } else { (single, median) };
         let (largest, middle) = self.deviations_of_pytorch(key);
         Allowed {
             single: single.max(PYTORCH_FACTOR * largest),
             median: median.map(|m| m.max(PYTORCH_FACTOR * middle)),
             rounding: 1e-5,
+            in_one_direction: self.at_ties,
         }
     }
 

@@ -5,6 +5,7 @@ use neocog_tensor::{Error, Result};
 use super::compare::Checked;
 use super::files::{Array, Tensors};
 use super::hash::Stream;
+use super::rules::Allowed;
 
 /// How many elements are kept.
 const FIRST: usize = 16;
@@ -38,23 +39,31 @@ impl Stats {
         }
     }
 
+    /// How many times more than the norm a sum may deviate: `√n` where all elements may have moved in one direction, as when
+    /// a choice sends a gradient through other pixels; else as much.
+    fn sums(&self, allowed: &Allowed) -> f64 {
+        if allowed.in_one_direction { (self.elements as f64).sqrt() } else { 1.0 }
+    }
+
     /// The largest deviation, relative to the norm.
-    pub fn deviation(&self, expected: &Stats) -> f64 {
-        let pairs = [(self.sum, expected.sum), (self.norm, expected.norm), (self.dot, expected.dot)];
-        let first = self.first.iter().copied().zip(expected.first);
-        pairs.into_iter().chain(first).filter(|(g, e)| g != e).fold(0.0f64, |worst, (g, e)| {
-            let deviation = (g - e).abs() / expected.norm;
+    pub fn deviation(&self, expected: &Stats, allowed: &Allowed) -> f64 {
+        let sum = (self.sum, expected.sum, self.sums(allowed));
+        let others = [(self.norm, expected.norm, 1.0), (self.dot, expected.dot, 1.0)];
+        let first = self.first.iter().zip(expected.first).map(|(&g, e)| (g, e, 1.0));
+        let all = std::iter::once(sum).chain(others).chain(first);
+        all.filter(|(g, e, _)| g != e).fold(0.0f64, |worst, (g, e, weight)| {
+            let deviation = (g - e).abs() / (expected.norm * weight);
             if deviation > worst || deviation.is_nan() { deviation } else { worst }
         })
     }
 
-    /// Compares all numbers; each may deviate by `allowed` times the norm.
-    pub fn compare(&self, expected: &Stats, allowed: f64, checked: &mut Checked) {
-        let allowed = allowed * expected.norm;
-        checked.compare("sum", &[self.sum], &[expected.sum], |_| allowed);
-        checked.compare("norm", &[self.norm], &[expected.norm], |_| allowed);
-        checked.compare("dot", &[self.dot], &[expected.dot], |_| allowed);
-        checked.compare("first16", &self.first, &expected.first, |_| allowed);
+    /// Compares all numbers; each may deviate by the allowed share of the norm.
+    pub fn compare(&self, expected: &Stats, allowed: &Allowed, checked: &mut Checked) {
+        let share = allowed.single * expected.norm;
+        checked.compare("sum", &[self.sum], &[expected.sum], |_| share * self.sums(allowed));
+        checked.compare("norm", &[self.norm], &[expected.norm], |_| share);
+        checked.compare("dot", &[self.dot], &[expected.dot], |_| share);
+        checked.compare("first16", &self.first, &expected.first, |_| share);
     }
 }
 

@@ -31,6 +31,11 @@ pub fn table(reports: &[Report]) -> String {
     let mut text = format!(
         "{table}\n{passed} of {cases} cases passed; worst: the largest deviation, as a share of what is allowed\n"
     );
+    for report in reports {
+        for note in &report.tally.notes {
+            text += &format!("{} on {}: {note}\n", report.file, report.device);
+        }
+    }
     for report in reports.iter().filter(|r| !r.is_right()) {
         text += &format!("\n{} on {}:\n", report.file, report.device);
         if report.tally.cases == 0 {
@@ -56,6 +61,7 @@ pub fn json_line(report: &Report) -> String {
         "worst": if tally.worst.is_finite() { json!(tally.worst) } else { json!(null) },
         "worst_at": tally.worst_at,
         "failures": failures,
+        "notes": tally.notes,
     })
     .to_string()
 }

@@ -1,9 +1,11 @@
 //! `bench`: measurements.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use neocog_benches::against_torch::{self, Comparison};
+use neocog_benches::networks::Share;
 use neocog_benches::{Record, networks, ops};
 use neocog_models::{Model, find, models};
 use neocog_tensor::{Device, Error, Result, fma_peak_gflops, instruction_set};
@@ -20,12 +22,13 @@ use crate::output;
   cargo xtask bench                         all networks
   cargo xtask bench lenet lenet_bn          these networks
   cargo xtask bench ops --filter conv2d     operations, by a part of their name
+  cargo xtask bench lenet --profile         where the time goes
   cargo xtask bench lenet --against torch   beside PyTorch, in turns")]
 pub struct Args {
     /// `networks`, `ops`, or names of networks.
     #[arg(default_value = "networks")]
     what: Vec<String>,
-    /// Where to run: cpu or reference.
+    /// Where to run: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference.
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// Images in a batch; each network's own number if absent.
@@ -49,6 +52,9 @@ pub struct Args {
     /// Also runs PyTorch in its channels-last format; the better of the two counts.
     #[arg(long)]
     channels_last: bool,
+    /// Shows where the time goes, by operation and by layer.
+    #[arg(long, conflicts_with = "against")]
+    profile: bool,
     /// One line of JSON for each result instead.
     #[arg(long)]
     json: bool,
@@ -69,6 +75,9 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::argument("--batch and --rounds must be at least 1"));
     }
     if args.what == ["ops"] {
+        if args.profile {
+            return Err(Error::argument("--profile is for networks: operations are shown one by one anyway"));
+        }
         return bench_ops(args);
     }
     let chosen = if args.what == ["networks"] {
@@ -76,6 +85,9 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         args.what.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?
     };
+    if args.profile {
+        return chosen.iter().try_for_each(|model| profile(args, model));
+    }
     if args.in_process {
         return bench_in_process(args, &chosen);
     }
@@ -167,19 +179,99 @@ fn bench_networks(args: &Args, chosen: &[Model]) -> Result<()> {
 
 /// Measures in this process; called by the same program, which reads the records.
 fn bench_in_process(args: &Args, chosen: &[Model]) -> Result<()> {
-    let options = networks::Options {
-        device: args.device.clone(),
-        threads: threads(),
-        batch: args.batch,
-        budget: Duration::from_secs_f64(args.budget),
-    };
-    let peak = peak(&args.device);
+    let (options, peak) = (network_options(args), peak(&args.device));
     for model in chosen {
         for record in networks::bench_network(model, &options, peak)? {
             output::json(&record)?;
         }
     }
     Ok(())
+}
+
+fn network_options(args: &Args) -> networks::Options {
+    networks::Options {
+        device: args.device.clone(),
+        threads: threads(),
+        batch: args.batch,
+        budget: Duration::from_secs_f64(args.budget),
+    }
+}
+
+/// Shows where the time of a network goes: first by operation, then by layer and operation.
+fn profile(args: &Args, model: &Model) -> Result<()> {
+    let peak = peak(&args.device);
+    say_peak(args, peak);
+    let shares = networks::profile_network(model, &network_options(args), peak)?;
+    if args.json {
+        return shares.iter().try_for_each(output::json);
+    }
+    let columns = |s: &Share| {
+        [
+            time(s.seconds),
+            percent(Some(s.share)),
+            number(s.gflops, 1),
+            percent(s.share_of_peak),
+            number(Some(s.gb_per_s), 1),
+        ]
+    };
+    for mode in ["predict", "train"] {
+        let of_mode: Vec<&Share> = shares.iter().filter(|s| s.mode == mode).collect();
+        let whole: f64 = of_mode.iter().map(|s| s.seconds).sum();
+        output::line(format_args!("{}, {mode}: {} a call", model.name, time(whole)))?;
+        let rows = by_operation(&of_mode, peak).into_iter().map(|s| {
+            let [time, share, gflops, peak, bandwidth] = columns(&s);
+            let op = if s.op.is_empty() { "(between operations)".to_string() } else { s.op.clone() };
+            [op, format!("{:.0}", s.calls), time, share, gflops, peak, bandwidth]
+        });
+        let head = ["operation", "runs", "time", "of all", "GFLOP/s", "of peak", "GB/s"];
+        output::line(output::table(head, [false, true, true, true, true, true, true], rows.collect()))?;
+        let rows = of_mode.iter().filter(|s| !s.op.is_empty()).map(|s| {
+            let [time, share, gflops, peak, bandwidth] = columns(s);
+            [s.layer.clone(), s.op.clone(), format!("{:?}", s.output), time, share, gflops, peak, bandwidth]
+        });
+        let head = ["layer", "operation", "output", "time", "of all", "GFLOP/s", "of peak", "GB/s"];
+        output::line(output::table(
+            head,
+            [false, false, false, true, true, true, true, true],
+            rows.collect(),
+        ))?;
+    }
+    Ok(())
+}
+
+/// One row for each kind of operation, the longest first.
+fn by_operation(shares: &[&Share], peak: Option<f64>) -> Vec<Share> {
+    let mut all: BTreeMap<&str, Share> = BTreeMap::new();
+    for s in shares {
+        // Back to amounts of work, which can be added.
+        let (flops, bytes) = (s.gflops.unwrap_or(0.0) * s.seconds, s.gb_per_s * s.seconds);
+        let sum = all.entry(&s.op).or_insert_with(|| Share {
+            seconds: 0.0,
+            calls: 0.0,
+            share: 0.0,
+            gflops: None,
+            gb_per_s: 0.0,
+            ..(*s).clone()
+        });
+        sum.seconds += s.seconds;
+        sum.calls += s.calls;
+        sum.share += s.share;
+        sum.gb_per_s += bytes;
+        if s.gflops.is_some() {
+            sum.gflops = Some(sum.gflops.unwrap_or(0.0) + flops);
+        }
+    }
+    let mut rows: Vec<Share> = all
+        .into_values()
+        .map(|s| {
+            let gflops = s.gflops.map(|work| work / s.seconds);
+            let share_of_peak = gflops.zip(peak).map(|(g, p)| g / p);
+            let gb_per_s = if s.seconds > 0.0 { s.gb_per_s / s.seconds } else { 0.0 };
+            Share { gflops, share_of_peak, gb_per_s, ..s }
+        })
+        .collect();
+    rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    rows
 }
 
 fn measure_in_new_process(args: &Args, model: &Model) -> Result<Vec<Record>> {

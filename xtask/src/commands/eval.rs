@@ -4,22 +4,27 @@ use std::path::PathBuf;
 
 use neocog_data::known::DEFAULT_ROOT;
 use neocog_data::{Loader, LoaderOptions};
-use neocog_tensor::{Device, Result};
-use neocog_train::{Checkpoint, check_fits, evaluate};
+use neocog_tensor::{At, Device, Error, Result};
+use neocog_train::{check_fits, evaluate, load_data};
 use serde::Serialize;
 
+use super::network::Weights;
 use crate::output;
 
 /// Runs a trained network over a data set and tells its loss and accuracy.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask eval runs/lenet-digits/best.ckpt
-  cargo xtask eval runs/lenet-fashion-mnist/last.ckpt --part train --json")]
+  cargo xtask eval runs/lenet-fashion-mnist/last.ckpt --part train --json
+  cargo xtask eval --network resnet --weights resnet.safetensors --data fashion-mnist")]
 pub struct Args {
     /// The checkpoint.
-    file: PathBuf,
-    /// Another data set than the one it was trained on.
-    #[arg(long, value_name = "NAME")]
+    #[arg(required_unless_present = "weights")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    weights: Weights,
+    /// The data set; for a checkpoint, the one it was trained on if absent.
+    #[arg(long, value_name = "NAME", required_unless_present = "file")]
     data: Option<String>,
     /// The folder that holds a folder for each data set.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
@@ -30,7 +35,8 @@ pub struct Args {
     /// Images in a batch: changes the speed only.
     #[arg(long, default_value_t = 256)]
     batch: usize,
-    /// Where to compute: cpu, or reference (double precision, slow).
+    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
+    /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// One line of JSON instead.
@@ -57,25 +63,27 @@ struct Line<'a> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let checkpoint = Checkpoint::read(&args.file)?;
-    let network = checkpoint.network(&args.device)?;
-    let mut plan = checkpoint.plan.clone();
-    if let Some(data) = &args.data {
-        plan.data.clone_from(data);
-    }
-    let data = plan.load_data(&args.data_dir)?;
-    let (part, dataset) = match args.part {
-        Part::Test => ("test", data.test),
-        Part::Train => ("train", data.train),
+    let trained = args.weights.open(args.file.as_deref(), args.data.as_deref(), &args.device)?;
+    let plan = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.plan);
+    let (data, limit) = match (&args.data, plan) {
+        (Some(data), plan) => (data.as_str(), plan.and_then(|plan| plan.limit)),
+        (None, Some(plan)) => (plan.data.as_str(), plan.limit),
+        (None, None) => return Err(Error::argument("say which data set: --data NAME")),
     };
-    check_fits(&*network, checkpoint.input, &dataset)?;
-    let [_, h, w] = checkpoint.input;
-    let options = LoaderOptions { batch: args.batch, size: (h, w), ..LoaderOptions::default() };
-    let result = evaluate(&*network, &Loader::new(dataset, options)?, &args.device)?;
+    let split = load_data(data, limit, &args.data_dir)?;
+    let (part, dataset) = match args.part {
+        Part::Test => ("test", split.test),
+        Part::Train => ("train", split.train),
+    };
+    let [_, h, w] = trained.input;
+    check_fits(&*trained.network, trained.input, &dataset).at(|| trained.name.as_str())?;
+    let augment = trained.transforms().into_augment(0);
+    let options = LoaderOptions { batch: args.batch, size: (h, w), augment, ..LoaderOptions::default() };
+    let result = evaluate(&*trained.network, &Loader::new(dataset, options)?, &args.device)?;
     if args.json {
         return output::json(&Line {
-            network: &plan.network,
-            data: &plan.data,
+            network: &trained.name,
+            data,
             part,
             images: result.images,
             loss: result.loss,
@@ -83,14 +91,12 @@ pub fn run(args: &Args) -> Result<()> {
             images_per_s: result.images_per_s,
         });
     }
+    let epochs = trained
+        .checkpoint
+        .as_ref()
+        .map_or(String::new(), |checkpoint| format!(" after {} epochs", checkpoint.position.epoch));
     output::line(format_args!(
-        "{} after {} epochs on {} images of {} ({part}): loss {:.4}, accuracy {:.4}, {:.0} images/s",
-        plan.network,
-        checkpoint.position.epoch,
-        result.images,
-        plan.data,
-        result.loss,
-        result.accuracy,
-        result.images_per_s
+        "{}{epochs} on {} images of {data} ({part}): loss {:.4}, accuracy {:.4}, {:.0} images/s",
+        trained.name, result.images, result.loss, result.accuracy, result.images_per_s
     ))
 }

@@ -3,35 +3,50 @@
 use std::path::{Path, PathBuf};
 
 use image::ImageReader;
-use neocog_data::resize;
-use neocog_tensor::{Device, Error, Result, Tensor};
-use neocog_train::{Checkpoint, predict};
+use neocog_data::{SampleId, Transform, resize};
+use neocog_picture::{Cell, Picture, Sheet, Tone, save};
+use neocog_tensor::{At, Device, Error, Result, Tensor};
+use neocog_train::{Prediction, predict};
 use serde::Serialize;
 
+use super::network::{Trained, Weights};
 use crate::output;
+use crate::pictures::class_in_name;
 
 /// Tells what a trained network takes pictures for: the likeliest classes with their probabilities.
 ///
 /// A picture (PNG or JPEG) is made grey, laid on white where it is transparent, and stretched to the network's input.
 /// All data sets here show bright things on a dark ground; a picture with a bright border is therefore inverted, unless
 /// --invert says otherwise.
+///
+/// A file's name that ends with - and a class, as `data --export` writes it, tells what is right.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask predict runs/lenet-digits/best.ckpt seven.png
-  cargo xtask predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json")]
+  cargo xtask predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json
+  cargo xtask predict --network resnet --weights resnet.safetensors --data fashion-mnist a.jpg
+  cargo xtask data --export pictures --count 20 --data fashion-mnist
+  cargo xtask predict runs/lenet-fashion-mnist/best.ckpt pictures/*.png --invert no --picture predictions.png")]
 pub struct Args {
-    /// The checkpoint.
-    file: PathBuf,
-    /// The pictures.
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<PathBuf>,
+    /// The checkpoint, and the pictures; with --weights the pictures alone.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    weights: Weights,
+    /// With --weights, the data set that names the classes.
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    data: Option<String>,
     /// How many classes are shown.
     #[arg(long, default_value_t = 3)]
     top: usize,
     /// Whether dark and bright change places; auto: when the border is bright.
     #[arg(long, value_enum, default_value = "auto")]
     invert: Invert,
-    /// Where to compute: cpu, or reference (double precision, slow).
+    /// Draws all pictures, as the network sees them, with their likeliest class.
+    #[arg(long, value_name = "FILE.png")]
+    picture: Option<PathBuf>,
+    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
+    /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// One line of JSON for each picture instead.
@@ -47,45 +62,116 @@ enum Invert {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line {
     file: String,
-    class: &'a str,
+    class: String,
     probability: f64,
     inverted: bool,
-    top: Vec<(&'a str, f64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truth: Option<String>,
+    top: Vec<(String, f64)>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let checkpoint = Checkpoint::read(&args.file)?;
-    let network = checkpoint.network(&args.device)?;
-    let [c, h, w] = checkpoint.input;
+    let (file, images) = match args.files.split_first() {
+        Some((file, images)) if !args.weights.given() => (Some(file.as_path()), images),
+        _ => (None, args.files.as_slice()),
+    };
+    if images.is_empty() {
+        return Err(Error::argument("say which pictures: their files follow the checkpoint"));
+    }
+    let trained = args.weights.open(file, args.data.as_deref(), &args.device)?;
+    let [c, h, w] = trained.input;
     if c != 1 {
         return Err(Error::argument(format!("pictures are made grey, but this network takes {c} channels")));
     }
-    for path in &args.images {
+    let transforms = trained.transforms();
+    let mut seen = Vec::new();
+    for path in images {
         let grey = Grey::read(path)?;
         let inverted = match args.invert {
             Invert::Auto => grey.border_is_bright(),
             fixed => fixed == Invert::Yes,
         };
-        let pixels = grey.prepared((h, w), inverted).map_err(|e| e.at(path.display().to_string()))?;
-        let image = Tensor::from_f32([1, 1, h, w], &pixels, &args.device)?;
-        let prediction = predict(&*network, &image)?.swap_remove(0);
-        let name = |class: usize| checkpoint.class_names.get(class).map_or("(no name)", String::as_str);
-        let top: Vec<(&str, f64)> =
-            prediction.classes.iter().take(args.top.max(1)).map(|&(class, p)| (name(class), p)).collect();
+        let place = || path.display().to_string();
+        let pixels = grey.prepared((h, w), inverted).at(place)?;
+        let mut input = pixels.clone();
+        transforms.apply(&mut input, [1, h, w], SampleId::default()).at(place)?;
+        let image = Tensor::from_f32([1, 1, h, w], &input, &args.device)?;
+        let prediction = predict(&*trained.network, &image)?.swap_remove(0);
+        let truth = class_in_name(path, &trained.class_names);
+        let top: Vec<(String, f64)> = prediction
+            .classes
+            .iter()
+            .take(args.top.max(1))
+            .map(|&(class, p)| (trained.class_name(class), p))
+            .collect();
         if args.json {
-            let (class, probability) = top[0];
-            output::json(&Line { file: path.display().to_string(), class, probability, inverted, top })?;
+            let (class, probability) = top[0].clone();
+            let truth = truth.map(|class| trained.class_name(class));
+            output::json(&Line { file: place(), class, probability, inverted, truth, top })?;
         } else {
             let classes: Vec<String> =
                 top.iter().map(|(class, p)| format!("{class} {:.1} %", p * 100.0)).collect();
             let note = if inverted { " (inverted)" } else { "" };
-            output::line(format_args!("{}: {}{note}", path.display(), classes.join(", ")))?;
+            let wrong = truth.filter(|&truth| truth != prediction.classes[0].0);
+            let wrong =
+                wrong.map_or(String::new(), |truth| format!("; wrong, it is {}", trained.class_name(truth)));
+            output::line(format_args!("{}: {}{note}{wrong}", path.display(), classes.join(", ")))?;
         }
+        seen.push(Seen { pixels, prediction, truth });
+    }
+    if let Some(file) = &args.picture {
+        save(&sheet(&trained, &seen)?.draw(), file)?;
     }
     Ok(())
+}
+
+/// A picture and what it was taken for.
+struct Seen {
+    /// `[h, w]`, as the network sees it, but not normalised.
+    pixels: Vec<f32>,
+    prediction: Prediction,
+    /// What is right, if it is known.
+    truth: Option<usize>,
+}
+
+fn sheet(trained: &Trained, seen: &[Seen]) -> Result<Sheet> {
+    const COLUMNS: usize = 5;
+    let [_, h, w] = trained.input;
+    let history = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
+        format!("{} after {} epochs; ", checkpoint.plan.data, checkpoint.position.epoch)
+    });
+    let mut sheet = Sheet::new(format!("What {} takes pictures for", trained.name))
+        .note(format!("{history}the likeliest class and its probability"))
+        .cell(if w.max(h) > 84 { 96 } else { 84 });
+    let known: Vec<&Seen> = seen.iter().filter(|one| one.truth.is_some()).collect();
+    if !known.is_empty() {
+        let right = known.iter().filter(|one| one.truth == Some(one.prediction.classes[0].0)).count();
+        sheet = sheet.note(format!("{right} of {} are right (green)", known.len()));
+    }
+    for row in seen.chunks(COLUMNS) {
+        let cells = row.iter().map(|Seen { pixels, prediction, truth }| {
+            let (class, probability) = prediction.classes[0];
+            let tone = match truth {
+                None => Tone::Strong,
+                Some(truth) if *truth == class => Tone::Good,
+                Some(_) => Tone::Bad,
+            };
+            let cell =
+                Cell::new(Picture::of_values(pixels, [1, h, w])?).caption(trained.class_name(class), tone);
+            let cell = cell.caption(format!("{:.1} %", probability * 100.0), Tone::Plain);
+            Ok(match truth {
+                Some(truth) if *truth != class => {
+                    cell.caption(format!("is: {}", trained.class_name(*truth)), Tone::Strong)
+                }
+                _ => cell,
+            })
+        });
+        sheet = sheet.row("", cells.collect::<Result<Vec<_>>>()?);
+    }
+    Ok(sheet)
 }
 
 /// A grey picture, `[height, width]`.

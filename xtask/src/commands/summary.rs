@@ -1,13 +1,11 @@
 //! `summary`: what a network consists of.
 
-use neocog_layers::Builder;
 use neocog_layers::receptive_field::ReceptiveField;
 use neocog_layers::summary::{Row, Summary, summarize};
-use neocog_models::Model;
-use neocog_tensor::{Device, Error, Result, Shape};
+use neocog_tensor::{Device, Result, Shape};
 use serde::Serialize;
 
-use crate::input_size::InputSize;
+use super::network::{Chosen, Which};
 use crate::output::{self, thousands};
 
 /// Shows a network: its layers, the shapes of their outputs, parameters, multiply-adds, receptive fields and the memory of
@@ -22,16 +20,13 @@ use crate::output::{self, thousands};
   cargo xtask summary resnet
   cargo xtask summary vgg --input 3x64x64 --classes 100
   cargo xtask summary lenet_bn --style pytorch
+  cargo xtask summary --spec my.json
   cargo xtask summary lenet --json")]
 pub struct Args {
     /// The network; all that are registered, in one table, if absent.
     network: Option<String>,
-    /// Channels, height and width of the picture, like 1x28x28; the network's own if absent.
-    #[arg(long, value_name = "CxHxW")]
-    input: Option<InputSize>,
-    /// How many classes there are; the network's own number if absent.
-    #[arg(long)]
-    classes: Option<usize>,
+    #[command(flatten)]
+    which: Which,
     /// A table, or the structure as PyTorch prints it.
     #[arg(long, value_enum, default_value = "table")]
     style: Style,
@@ -78,27 +73,26 @@ struct FieldLine {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    if args.classes == Some(0) {
-        return Err(Error::argument("there must be at least one class: --classes 0"));
-    }
-    let models = match &args.network {
-        Some(name) => vec![neocog_models::find(name)?],
-        None => neocog_models::models()?,
+    let one = args.network.is_some() || args.which.spec.is_some();
+    let networks = if one {
+        vec![args.which.choose(args.network.as_deref())?]
+    } else {
+        let models = neocog_models::models()?;
+        models.iter().map(|model| args.which.choose(Some(model.name))).collect::<Result<_>>()?
     };
     let mut all = Vec::new();
-    for model in models {
-        let [c, h, w] = args.input.map_or(model.recipe.input, |input| input.0);
-        let spec = model.spec_for([c, h, w], args.classes.unwrap_or(model.recipe.classes))?;
+    for chosen in &networks {
+        let network = chosen.build(&args.which, &Device::Meta)?;
+        let [c, h, w] = chosen.input()?;
         let input = Shape::from([1, c, h, w]);
-        let network = Builder::new(&Device::Meta, 0).build(&spec, &input)?;
         match args.style {
             Style::Pytorch => output::line(neocog_layers::print::pytorch(&*network))?,
             Style::Table => {
                 let summary = summarize(&*network, &input)?;
-                match &args.network {
-                    _ if args.json => output::json(&line(model.name, &input, &summary))?,
-                    Some(_) => show(&model, &input, &summary)?,
-                    None => all.push(overview(&model, &input, &summary)),
+                match one {
+                    _ if args.json => output::json(&line(chosen.name(), &input, &summary))?,
+                    true => show(chosen, &input, &summary)?,
+                    false => all.push(overview(chosen, &input, &summary)),
                 }
             }
         }
@@ -111,20 +105,20 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// A network's row in the table of all.
-fn overview(model: &Model, input: &Shape, summary: &Summary) -> [String; 7] {
+fn overview(chosen: &Chosen, input: &Shape, summary: &Summary) -> [String; 7] {
     [
-        model.name.to_string(),
+        chosen.name().to_string(),
         input.to_string(),
         thousands(summary.parameters as u64),
         thousands(summary.multiply_adds),
         kib(summary.training_bytes),
         kib(summary.prediction_bytes),
-        model.about.to_string(),
+        chosen.about().to_string(),
     ]
 }
 
 /// The table of one network.
-fn show(model: &Model, input: &Shape, summary: &Summary) -> Result<()> {
+fn show(chosen: &Chosen, input: &Shape, summary: &Summary) -> Result<()> {
     let mut rows: Vec<[String; 10]> = summary.rows.iter().map(row).collect();
     let mut total = [const { String::new() }; 10];
     total[0] = "total".into();
@@ -133,7 +127,8 @@ fn show(model: &Model, input: &Shape, summary: &Summary) -> Result<()> {
     total[8] = kib(summary.training_bytes);
     total[9] = format!("{} at most", kib(summary.prediction_bytes));
     rows.push(total);
-    output::line(format_args!("{}: {}; input {input}", model.name, model.about))?;
+    let about = if chosen.about().is_empty() { String::new() } else { format!(": {}", chosen.about()) };
+    output::line(format_args!("{}{about}; input {input}", chosen.name()))?;
     let head = [
         "name",
         "layer",

@@ -8,13 +8,16 @@ use std::time::Instant;
 
 use neocog_data::known::{DEFAULT, DEFAULT_ROOT};
 use neocog_tensor::{At, Device, Error, Result};
-use neocog_train::{Checkpoint, Decay, End, Folder, Plan, RandomAffine, Rule, Training};
+use neocog_train::{Checkpoint, Decay, End, Folder, Plan, Rule, Training, check_fits};
 
+use super::network::{Chosen, Which, load_weights};
 use crate::output;
 
 mod progress;
+mod transforms;
 
 use progress::Report;
+use transforms::Transforms;
 
 /// The exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -29,12 +32,23 @@ const INTERRUPTED: u8 = 130;
 #[command(after_help = "Examples:
   cargo xtask train
   cargo xtask train lenet_bn --data fashion-mnist
+  cargo xtask train lenet_bn --data fashion-mnist --flip --crop-padding 2 --normalize
   cargo xtask train lenet --epochs 10 --batch 64 --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine
+  cargo xtask train --spec my.json --data mnist
+  cargo xtask train resnet --data fashion-mnist --weights resnet.safetensors
   cargo xtask train --resume runs/lenet-digits/last.ckpt --epochs 60
   cargo xtask train --json > epochs.jsonl")]
 pub struct Args {
     /// The network; `cargo xtask summary` lists them. lenet if absent.
     network: Option<String>,
+    #[command(flatten)]
+    which: Which,
+    /// Starts with the weights in a safetensors file, as PyTorch saves them, in place of drawn ones.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Of the weights, loads what fits, and tells what did not.
+    #[arg(long, requires = "weights")]
+    partial: bool,
     /// The data set: digits (compiled in), or fashion-mnist or mnist (fetch them first). digits if absent.
     #[arg(long, value_name = "NAME")]
     data: Option<String>,
@@ -65,39 +79,35 @@ pub struct Args {
     /// Steps over which the learning rate rises at the start.
     #[arg(long, value_name = "STEPS")]
     warm_up: Option<u64>,
-    /// How training images are changed each time: none, or affine (turned, scaled and shifted a little). If absent:
-    /// affine for digits, which are few, else none.
-    #[arg(long, value_enum)]
-    augment: Option<AugmentName>,
     /// Decides the initial parameters, the order of the images, and what dropout drops. 0 if absent.
     #[arg(long)]
     seed: Option<u64>,
     /// Only so many of the first training images, and of the first test images.
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
-    /// Where to compute: cpu, or reference (double precision, plain loops, slow).
+    /// Threads that prepare images; more than one where much is done to them. They change the speed only.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
+    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
+    /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// The folder for the checkpoints; runs/NETWORK-DATA if absent, with --resume the checkpoint's folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Goes on from a checkpoint; only --epochs, --data-dir, --device and --out can be given with it.
+    /// Goes on from a checkpoint; only --epochs, --data-dir, --workers, --device and --out can be given with it.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["data", "batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
-            "augment", "seed", "limit"]
+            "Transforms", "seed", "limit", "spec", "input", "classes", "weights"]
     )]
     resume: Option<PathBuf>,
     /// One line of JSON for each epoch on standard output.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum AugmentName {
-    None,
-    Affine,
+    #[command(flatten)]
+    transforms: Transforms,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -111,12 +121,9 @@ enum ScheduleName {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (mut training, data) = match &args.resume {
         Some(file) => resume(args, file)?,
-        None => {
-            let plan = plan(args)?;
-            let data = plan.load_data(&args.data_dir)?;
-            (Training::new(plan, &data.train, &args.device)?, data)
-        }
+        None => start(args)?,
     };
+    training.set_workers(args.workers);
     let folder = Folder::create(out_folder(args, training.plan()))?;
     let stop = stop_on_ctrl_c()?;
 
@@ -148,10 +155,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
+/// A run from its start.
+fn start(args: &Args) -> Result<(Training, neocog_data::Split)> {
+    let chosen = args.which.choose(args.network.as_deref().or(Some("lenet")))?;
+    let mut plan = plan(args, &chosen)?;
+    let data = plan.load_data(&args.data_dir)?;
+    plan.transforms = args.transforms.pipeline(plan.transforms, &data.train)?;
+    let input = chosen.input_for(data.train.shape());
+    let place =
+        args.which.spec.as_ref().map_or_else(|| chosen.name().into(), |file| file.display().to_string());
+    let training = Training::with_spec(plan, chosen.spec, input, &data.train, &args.device)
+        .and_then(|training| {
+            check_fits(training.network(), input, &data.train)?;
+            Ok(training)
+        })
+        .at(|| place)?;
+    if let Some(file) = &args.weights {
+        load_weights(training.network(), file, args.partial)?;
+    }
+    Ok((training, data))
+}
+
 /// The recipe, changed as the options say.
-fn plan(args: &Args) -> Result<Plan> {
-    let network = args.network.as_deref().unwrap_or("lenet");
-    let mut plan = Plan::for_network(network, args.data.as_deref().unwrap_or(DEFAULT))?;
+fn plan(args: &Args, chosen: &Chosen) -> Result<Plan> {
+    let mut plan = chosen.plan(args.data.as_deref().unwrap_or(DEFAULT))?;
     plan.epochs = args.epochs.unwrap_or(plan.epochs);
     plan.batch = args.batch.unwrap_or(plan.batch);
     plan.seed = args.seed.unwrap_or(plan.seed);
@@ -176,11 +203,6 @@ fn plan(args: &Args) -> Result<Plan> {
         Some(ScheduleName::Constant) => Decay::Constant,
         Some(ScheduleName::Step) => Decay::Step { epochs: plan.epochs.div_ceil(3).max(1), factor: 0.1 },
         Some(ScheduleName::Cosine) => Decay::Cosine { floor: 0.0 },
-    };
-    plan.augment = match args.augment {
-        None => plan.augment,
-        Some(AugmentName::None) => None,
-        Some(AugmentName::Affine) => Some(RandomAffine::HANDWRITING),
     };
     plan.check()?;
     Ok(plan)
@@ -256,7 +278,7 @@ fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
         } else {
             format!(" ({})", plan.schedule)
         },
-        if plan.augment.is_some() { ", images turned, scaled and shifted" } else { "" },
+        if plan.transforms.is_empty() { String::new() } else { format!(", {}", plan.transforms) },
         plan.seed,
         args.device,
         rayon::current_num_threads(),
@@ -282,7 +304,9 @@ fn finished(training: &Training, folder: &Folder, start: Instant) -> String {
         folder.path().display()
     );
     let plan = training.plan();
-    let expected = neocog_models::find(&plan.network).ok().and_then(|model| model.expected);
+    let model = neocog_models::find(&plan.network).ok();
+    let model = model.filter(|model| model.spec().is_ok_and(|spec| spec == *training.spec()));
+    let expected = model.and_then(|model| model.expected);
     if let Some(expected) = expected.filter(|_| plan.data == "fashion-mnist" && plan.limit.is_none()) {
         text += &format!(
             "\nwith the recipe, the book reports train accuracy {:.3}, test accuracy {:.3}{}",

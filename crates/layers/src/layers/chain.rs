@@ -3,21 +3,20 @@
 use std::collections::HashSet;
 
 use neocog_autograd::Var;
-use neocog_tensor::{Error, Result, Shape};
-use serde::{Deserialize, Serialize};
+use neocog_tensor::{At, Error, Result, Shape};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::builder::Builder;
-use crate::context::Context;
+use crate::context::{Context, place};
 use crate::layer::{Layer, Visitor};
-use crate::spec::LayerSpec;
+use crate::spec::{LayerSpec, Unread, kind_in, passed_on};
 
 /// A layer within a combinator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Child {
     /// Its name, under which its parameters are found. Without one it is either a function that has no parameters
     /// and is not printed (as a call in PyTorch's `forward`), or its own children count as the outer layer's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// What it is.
     pub layer: LayerSpec,
@@ -32,6 +31,23 @@ impl Child {
     /// A layer without a name.
     pub fn unnamed(layer: impl Into<LayerSpec>) -> Self {
         Child { name: None, layer: layer.into() }
+    }
+}
+
+/// By hand, so that the errors of the layer are said with its name.
+impl<'de> Deserialize<'de> for Child {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, rename = "Child")]
+        struct Stored {
+            #[serde(default)]
+            name: Option<String>,
+            layer: Unread,
+        }
+        let Stored { name, layer: Unread(value) } = Stored::deserialize(deserializer)?;
+        let kind = kind_in(&value).unwrap_or("a layer").to_string();
+        let layer = LayerSpec::parse(value).at(|| place(name.as_deref(), &kind)).map_err(passed_on)?;
+        Ok(Child { name, layer })
     }
 }
 

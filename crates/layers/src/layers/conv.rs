@@ -103,7 +103,8 @@ impl Spec for Conv2d {
                 "groups = {groups} must divide in_channels = {in_channels} and out_channels = {out_channels}"
             )));
         }
-        let bound = 1.0 / ((in_channels / groups * kh * kw) as f64).sqrt();
+        let fan_in = (in_channels / groups) as f64 * kh as f64 * kw as f64;
+        let bound = 1.0 / fan_in.sqrt();
         let weight = builder.param(
             "weight",
             &[out_channels, in_channels / groups, kh, kw],

@@ -12,7 +12,7 @@ use crate::spec::{Example, Spec};
 
 /// Makes one axis of the axes from `start_dim` to `end_dim`; -1 is the last one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Flatten {
     /// The first axis.
     pub start_dim: i64,

@@ -10,6 +10,7 @@ use super::gather::Table;
 use super::tile::{tile, tile_rows};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
+use crate::parallel::Shared;
 use crate::simd::{Kernel, Simd, dispatch, tile_rows_at_most};
 
 /// The most steps of the inner loop: panels of this depth stay in the first and second level caches.
@@ -80,14 +81,6 @@ pub(crate) struct Product<'a> {
     pub activation: Option<Activation>,
 }
 
-/// The start of the output, for threads that write to different parts of it.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: tasks write disjoint elements.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
 impl Product<'_> {
     /// Runs the product.
     pub fn run(&self, out: Target<'_>, scratch: &Scratch) {
@@ -106,7 +99,7 @@ impl Product<'_> {
         let tasks = self.groups * units * chunks * parts;
         let work = self.groups * self.rows * self.columns * depth;
         let packed = self.packed_rows(scratch, work >= SMALL);
-        let target = Shared(out.data.as_mut_ptr());
+        let target = Shared::new(out.data);
         let task = |i: usize| {
             let (part, i) = (i % parts, i / parts);
             let (chunk, i) = (i % chunks, i / chunks);
@@ -141,13 +134,12 @@ impl Product<'_> {
         let most = tile_rows_at_most();
         let tiles = self.rows.div_ceil(most);
         let mut packed = scratch.take(self.groups * self.rows * depth);
-        let target = Shared(packed.as_mut_ptr());
+        let target = Shared::new(&mut packed);
         let pack = |i: usize| {
             let (group, rows) = (i / tiles, tile_rows(self.rows, most, i % tiles));
             let start = (group * self.rows + rows.start) * depth;
             // SAFETY: every tile has its own part of the buffer.
-            let to =
-                unsafe { std::slice::from_raw_parts_mut({ target }.get().add(start), rows.len() * depth) };
+            let to = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), rows.len() * depth) };
             dispatch(PackRows { a: self.a, channels: self.channels, group, rows, to });
         };
         if parallel && self.rows * depth >= 1 << 14 {
@@ -156,12 +148,6 @@ impl Product<'_> {
             (0..self.groups * tiles).for_each(pack);
         }
         packed
-    }
-}
-
-impl Shared {
-    fn get(self) -> *mut f32 {
-        self.0
     }
 }
 
@@ -405,7 +391,7 @@ impl Task<'_> {
                 if let Some(activation) = p.activation {
                     v = activation.apply(v);
                 }
-                let to = self.target.0.wrapping_add(start + row * self.out.row_stride);
+                let to = self.target.get().wrapping_add(start + row * self.out.row_stride);
                 // SAFETY: the table was made for the output, and tasks have rows and columns of their own.
                 unsafe { table.write(vector, mask, v, to) }
             }

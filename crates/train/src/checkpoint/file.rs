@@ -6,8 +6,7 @@
 //!   8 bytes  u32       u64               32 bytes, of the payload                    all little-endian
 //! ```
 //!
-//! It grows under another name in the same folder, is brought to the disk, and only then takes its name: a file of
-//! that name is always whole, the old one or the new one.
+//! A file of that name is always whole, the old one or the new one ([`replace`]).
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -15,15 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bincode::config::{self, Configuration, Fixint, LittleEndian};
+use bincode::error::DecodeError;
+use neocog_layers::file::replace;
 use neocog_tensor::{At, Error, Result};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::Checkpoint;
+use super::version1::Version1;
 
 /// The first bytes of every checkpoint.
 pub const MAGIC: [u8; 8] = *b"NEOCOGCK";
-/// The version that is written. Older ones that are still read would be listed here.
-pub const VERSION: u32 = 1;
+/// The version that is written. Version 1 is still read.
+pub const VERSION: u32 = 2;
 
 const HEADER: usize = 8 + 4 + 8 + 32;
 
@@ -97,33 +100,6 @@ impl Checkpoint {
     }
 }
 
-/// Puts a new file in the place of `path` if `fill` succeeds and all of it is on the disk.
-fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let part = folder.join(format!(".{}.part", name.display()));
-    let written = (|| {
-        let mut file = File::create(&part)?;
-        fill(&mut file)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    })();
-    if written.is_err() {
-        // The first error is the one to tell; what is left of the file is of no use to anyone.
-        let _ = fs::remove_file(&part);
-        return written;
-    }
-    sync_folder(folder)
-}
-
-/// The new name is on the disk only when the folder is. Not every system can do that with a folder.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
 /// The payload goes out as it is made; the header, which tells its length and sum, is filled in at the end.
 fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Result<()> {
     out.write_all(&[0; HEADER])?;
@@ -187,6 +163,7 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint> {
 }
 
 struct Header {
+    version: u32,
     length: u64,
     sum: [u8; 32],
 }
@@ -199,9 +176,9 @@ impl Header {
             return Err(no_checkpoint("its first bytes are others"));
         }
         let version = u32::from_le_bytes(array(field(8, 12)));
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(Error::format(format!(
-                "this checkpoint has version {version}, this program reads version {VERSION}; \
+                "this checkpoint has version {version}, this program reads versions up to {VERSION}; \
                  it was written by a newer one, or is damaged"
             )));
         }
@@ -214,7 +191,7 @@ impl Header {
                 "the header says that {length} bytes follow, but {there} do: {what}"
             )));
         }
-        Ok(Header { length, sum: array(field(20, HEADER)) })
+        Ok(Header { version, length, sum: array(field(20, HEADER)) })
     }
 }
 
@@ -222,7 +199,11 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
     if payload.len() as u64 != header.length || Sha256::digest(payload)[..] != header.sum {
         return Err(Error::format("the checksum does not fit: the file is damaged"));
     }
-    let (checkpoint, used) = decode_limited(payload)
+    let decoded = match header.version {
+        1 => decode_limited::<Version1>(payload).map(|(old, used)| (Checkpoint::from(old), used)),
+        _ => decode_limited(payload),
+    };
+    let (checkpoint, used) = decoded
         .map_err(|e| Error::format("the checksum fits, but the content is no checkpoint").with_source(e))?;
     if used != payload.len() {
         let extra = payload.len() - used;
@@ -234,19 +215,17 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
 
 /// A length within the payload is believed up to a limit, which must be known when this is compiled: the
 /// smallest of these that the payload fits in, so memory is in proportion to the file.
-fn decode_limited(payload: &[u8]) -> Result<(Checkpoint, usize), bincode::error::DecodeError> {
-    fn within<const LIMIT: usize>(
-        payload: &[u8],
-    ) -> Result<(Checkpoint, usize), bincode::error::DecodeError> {
+fn decode_limited<T: DeserializeOwned>(payload: &[u8]) -> Result<(T, usize), DecodeError> {
+    fn within<T: DeserializeOwned, const LIMIT: usize>(payload: &[u8]) -> Result<(T, usize), DecodeError> {
         bincode::serde::decode_from_slice(payload, encoding().with_limit::<LIMIT>())
     }
     const MIB: usize = 1 << 20;
     match payload.len() {
-        len if len <= MIB => within::<MIB>(payload),
-        len if len <= 16 * MIB => within::<{ 16 * MIB }>(payload),
-        len if len <= 256 * MIB => within::<{ 256 * MIB }>(payload),
-        len if len <= 0x7000_0000 => within::<0x7000_0000>(payload),
-        _ => within::<{ usize::MAX / 2 }>(payload),
+        len if len <= MIB => within::<T, MIB>(payload),
+        len if len <= 16 * MIB => within::<T, { 16 * MIB }>(payload),
+        len if len <= 256 * MIB => within::<T, { 256 * MIB }>(payload),
+        len if len <= 0x7000_0000 => within::<T, 0x7000_0000>(payload),
+        _ => within::<T, { usize::MAX / 2 }>(payload),
     }
 }
 
@@ -258,25 +237,4 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 
 fn no_checkpoint(why: &str) -> Error {
     Error::format(format!("this is no checkpoint of neocog: {why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_that_fills_up_leaves_the_old_file_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("last.ckpt");
-        replace(&path, |file| file.write_all(b"old")).unwrap();
-        let full = |file: &mut File| {
-            file.write_all(b"half of the n")?;
-            Err(io::Error::from(io::ErrorKind::StorageFull))
-        };
-        assert_eq!(replace(&path, full).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the unfinished file is gone");
-        replace(&path, |file| file.write_all(b"new")).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-    }
 }

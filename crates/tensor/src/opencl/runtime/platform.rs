@@ -1,6 +1,5 @@
 //! The list of devices, and what they say of themselves.
 
-use std::env;
 use std::sync::Mutex;
 
 use ocl::core::{
@@ -11,9 +10,8 @@ use super::fault;
 use crate::error::{Error, Result};
 use crate::opencl::{DeviceId, DeviceInfo, Kind};
 
-/// The environment variable that makes every device count as a graphics card if it is `gpu`: so the kernels for those are
-/// tested where there is none.
-const KIND_VARIABLE: &str = "NEOCOG_OPENCL_KIND";
+/// Set to 1, it makes processors pass for graphics cards, so that the kernels of those can be tested anywhere.
+const AS_GPU_VARIABLE: &str = "NEOCOG_OPENCL_AS_GPU";
 
 struct Device {
     platform: PlatformId,
@@ -105,8 +103,8 @@ fn ask(id: DeviceId, platform: PlatformId, device: core::DeviceId) -> Result<Opt
         return Ok(None);
     }
     let kind = match tell(Ask::Type)? {
-        _ if env::var_os(KIND_VARIABLE).is_some_and(|kind| kind == "gpu") => Kind::Gpu,
         Told::Type(t) if t.contains(DeviceType::GPU) => Kind::Gpu,
+        Told::Type(_) if std::env::var_os(AS_GPU_VARIABLE).is_some_and(|v| v == "1") => Kind::Gpu,
         Told::Type(t) if t.contains(DeviceType::CPU) => Kind::Cpu,
         _ => Kind::Other,
     };

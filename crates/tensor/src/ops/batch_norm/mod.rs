@@ -6,6 +6,7 @@
 
 mod cases;
 mod cpu;
+mod opencl;
 mod reference;
 
 use smallvec::smallvec;
@@ -16,8 +17,10 @@ use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::opencl::Call;
+use crate::opencl::formula::{self, Symbol};
 use crate::run::{run, run1};
 use crate::shape::{Shape, Shapes};
+use crate::simd::Real;
 use crate::view::{View, ViewMut};
 
 /// Normalises by the batch. Inputs: `x`, or `x`, `weight [c]`, `bias [c]`. Outputs: `y` like `x`; `mean [c]`;
@@ -145,7 +148,7 @@ impl Op for BatchNormTrain {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        call.missing()
+        opencl::train(self, call)
     }
 
     fn keeps(&self) -> Keeps {
@@ -198,7 +201,7 @@ impl Op for BatchNormTrainGrad {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        call.missing()
+        opencl::train_grad(self, call)
     }
 
     fn keeps(&self) -> Keeps {
@@ -233,7 +236,7 @@ impl Op for BatchNormEval {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        call.missing()
+        opencl::eval(self, call)
     }
 
     fn keeps(&self) -> Keeps {
@@ -292,7 +295,7 @@ impl Op for BatchNormEvalGrad {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        call.missing()
+        opencl::eval_grad(self, call)
     }
 
     fn keeps(&self) -> Keeps {
@@ -349,7 +352,11 @@ impl Op for UpdateRunningStats {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        call.missing()
+        let (factor, correction) = (self.factor, self.correction());
+        formula::apply(call, "update_running_stats", |[mean, var]: [Symbol; 2], [old_mean, old_var]| {
+            let [keep, factor, correction] = [1.0 - factor, factor, correction].map(Symbol::constant);
+            [keep * old_mean + factor * mean, keep * old_var + factor * (var * correction)]
+        })
     }
 
     fn keeps(&self) -> Keeps {

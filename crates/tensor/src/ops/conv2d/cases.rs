@@ -125,6 +125,20 @@ fn odd() -> Vec<Example> {
             g.stride = [2, 2];
             g.padding = [3, 3];
         }),
+        new("many pictures", [15, 3, 9, 11], 7, [3, 2]).with(|g| {
+            g.stride = [2, 1];
+            g.padding = [1, 1];
+        }),
+        new("many pictures, flip", [29, 2, 6, 7], 9, [3, 3]).with(|g| {
+            g.padding = [2, 1];
+            g.flip = true;
+        }),
+        new("many pictures, one column", [16, 5, 7, 1], 3, [2, 1]),
+        new("many pictures, few outputs", [31, 20, 5, 6], 4, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("many pictures, stride above the kernel", [13, 2, 11, 17], 18, [2, 2]).with(|g| {
+            g.stride = [3, 4];
+            g.padding = [1, 0];
+        }),
         new("deep", [2, 300, 5, 5], 20, [3, 3]).with(|g| g.padding = [1, 1]),
         new("stride 3, dilation 2", [2, 20, 15, 14], 18, [3, 3]).with(|g| {
             g.stride = [3, 3];

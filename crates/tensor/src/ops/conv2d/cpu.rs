@@ -1,11 +1,12 @@
 //! The kernels of the CPU: convolutions as products whose columns are gathered from the pictures.
 
+mod abreast;
 mod folded;
+mod strip;
 mod weight_grad;
+mod winograd;
 
 use rayon::prelude::*;
-
-pub(super) use weight_grad::weight_grad;
 
 use super::Problem;
 use crate::cpu::{Bias, Columns, Grid, Product, Rows, Table, Tap, Target};
@@ -13,6 +14,7 @@ use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::simd::{Kernel, Simd, dispatch};
+use winograd::Pass;
 
 pub(super) fn forward(
     p: &Problem,
@@ -24,6 +26,14 @@ pub(super) fn forward(
     scratch: &Scratch,
 ) {
     if y.is_empty() {
+        return;
+    }
+    if let Some(sizes) = winograd::choose(p, Pass::Forward) {
+        winograd::forward(p, sizes, x, weight, bias, activation, y, scratch);
+        return;
+    }
+    if abreast::is_better(p) {
+        abreast::forward(p, x, weight, bias, activation, y, scratch);
         return;
     }
     let split;
@@ -69,10 +79,26 @@ pub(super) fn forward(
     product.run(target, scratch);
 }
 
+pub(super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
+    match winograd::choose(p, Pass::WeightGrad) {
+        Some(sizes) => winograd::weight_grad(p, sizes, x, dy, dw, scratch),
+        None if abreast::is_better(p) => abreast::weight_grad(p, x, dy, dw, scratch),
+        None => weight_grad::weight_grad(p, x, dy, dw, scratch),
+    }
+}
+
 /// Where the picture's gradient has row `r` with `r % stride == phase`, only every `stride`-th tap hits an output row: each
 /// of the phases is a small convolution of `dy`, without a stride.
 pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     if dx.is_empty() {
+        return;
+    }
+    if let Some(sizes) = winograd::choose(p, Pass::InputGrad) {
+        winograd::input_grad(p, sizes, dy, weight, dx, scratch);
+        return;
+    }
+    if abreast::is_better_for_input_grad(p) {
+        abreast::input_grad(p, dy, weight, dx, scratch);
         return;
     }
     if folded::is_better(p) {
@@ -167,9 +193,56 @@ fn input_grad_phase(
     product.run(target, scratch);
 }
 
+/// One side of a convolution: channels of pictures.
+#[derive(Clone, Copy)]
+struct Side {
+    channels: usize,
+    h: usize,
+    w: usize,
+}
+
+impl Side {
+    fn blocks(&self, lanes: usize) -> usize {
+        self.channels.div_ceil(lanes)
+    }
+
+    /// Floats of a picture.
+    fn picture(&self) -> usize {
+        self.channels * self.h * self.w
+    }
+}
+
+/// How filters lie in memory: the taps of `(depth, out)` at `depth * depth_stride + out * out_stride`.
+struct Filters<'a> {
+    weight: &'a [f32],
+    depth_stride: usize,
+    out_stride: usize,
+    /// Whether the taps are taken from the last to the first.
+    reverse: bool,
+}
+
+impl<'a> Filters<'a> {
+    /// Of the convolution itself: from its input to its output.
+    fn forward(p: &Problem, weight: &'a [f32]) -> Self {
+        let taps = p.kh * p.kw;
+        Filters { weight, depth_stride: taps, out_stride: p.depth(), reverse: p.flip }
+    }
+
+    /// Of its gradient: from its output to its input.
+    fn backward(p: &Problem, weight: &'a [f32]) -> Self {
+        let taps = p.kh * p.kw;
+        Filters { weight, depth_stride: p.depth(), out_stride: taps, reverse: !p.flip }
+    }
+}
+
 type Taps = smallvec::SmallVec<[usize; 64]>;
 
 impl Problem {
+    /// The input's side and the output's, for one group.
+    fn sides(&self) -> [Side; 2] {
+        [Side { channels: self.cg, h: self.h, w: self.w }, Side { channels: self.og, h: self.oh, w: self.ow }]
+    }
+
     /// Columns of the picture that are at `phase` modulo the stride: with a stride, rows are stored phase by phase. The
     /// first one's place, and how many there are.
     fn phase(&self, phase: usize) -> (usize, usize) {

@@ -30,6 +30,22 @@ fn for_each_row(p: &Problem, kr: usize, kc: usize, mut run: impl FnMut(Run)) {
     }
 }
 
+/// Calls `term` with each number of `line` and its source, the sources `step` apart. Where they lie side by side the loop is
+/// one that compilers make vectors of.
+#[inline(always)]
+fn for_each_pair<Y, X>(
+    line: impl Iterator<Item = Y>,
+    sources: impl Iterator<Item = X>,
+    step: usize,
+    mut term: impl FnMut(Y, X),
+) {
+    if step == 1 {
+        line.zip(sources).for_each(|(y, x)| term(y, x));
+    } else {
+        line.zip(sources.step_by(step)).for_each(|(y, x)| term(y, x));
+    }
+}
+
 /// Window elements with the places of their weights.
 fn taps(p: &Problem) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
     (0..p.kh).flat_map(move |kr| (0..p.kw).map(move |kc| (kr, kc, p.tap(kr, kc))))
@@ -45,8 +61,8 @@ pub(super) fn forward(p: &Problem, x: &[f64], weight: &[f64], y: &mut [f64]) {
             let weight = &weight[((g * p.og + o) * p.cg + i) * taps_len..][..taps_len];
             for (kr, kc, tap) in taps(p) {
                 for_each_row(p, kr, kc, |run| {
-                    let sources = x[run.x..].iter().step_by(run.step);
-                    y[run.y..][..run.len].iter_mut().zip(sources).for_each(|(y, x)| *y += x * weight[tap]);
+                    let line = y[run.y..][..run.len].iter_mut();
+                    for_each_pair(line, x[run.x..].iter(), run.step, |y, x| *y += x * weight[tap]);
                 });
             }
         }
@@ -63,8 +79,8 @@ pub(super) fn input_grad(p: &Problem, dy: &[f64], weight: &[f64], dx: &mut [f64]
             let weight = &weight[((g * p.og + o) * p.cg + i) * taps_len..][..taps_len];
             for (kr, kc, tap) in taps(p) {
                 for_each_row(p, kr, kc, |run| {
-                    let sources = dx[run.x..].iter_mut().step_by(run.step);
-                    sources.zip(&dy[run.y..][..run.len]).for_each(|(dx, dy)| *dx += dy * weight[tap]);
+                    let line = dy[run.y..][..run.len].iter();
+                    for_each_pair(line, dx[run.x..].iter_mut(), run.step, |dy, dx| *dx += dy * weight[tap]);
                 });
             }
         }
@@ -81,8 +97,8 @@ pub(super) fn weight_grad(p: &Problem, x: &[f64], dy: &[f64], dw: &mut [f64]) {
             let dy = &dy[((n * p.groups + g) * p.og + o) * y_plane..][..y_plane];
             for (kr, kc, tap) in taps(p) {
                 for_each_row(p, kr, kc, |run| {
-                    let sources = x[run.x..].iter().step_by(run.step);
-                    dw[tap] += dy[run.y..][..run.len].iter().zip(sources).map(|(dy, x)| dy * x).sum::<f64>();
+                    let line = dy[run.y..][..run.len].iter();
+                    for_each_pair(line, x[run.x..].iter(), run.step, |dy, x| dw[tap] += dy * x);
                 });
             }
         }

@@ -12,20 +12,44 @@
 //! Lanes beyond the row see pixels that do not matter, and are not stored. Windows that reach beyond the left or right
 //! edge, and all with a larger stride, are done one by one.
 
+mod flat;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::super::window::Axis;
 use super::LARGEST_PLANE;
+use crate::memory::Scratch;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// `y` and, if wanted, the indices.
-pub(super) fn forward(axes: [Axis; 2], x: &[f32], y: &mut [f32], indices: Option<&mut [f32]>) {
+pub(super) fn forward(
+    axes: [Axis; 2],
+    x: &[f32],
+    y: &mut [f32],
+    indices: Option<&mut [f32]>,
+    scratch: &Scratch,
+) {
     let [rows, columns] = axes;
     let (from, to) = (rows.input * columns.input, rows.output * columns.output);
     let planes = planes_per_task(from);
+    if flat::is_better(axes) {
+        let plan = flat::Plan::new(axes, scratch);
+        match indices {
+            None => for_each_chunk(y, planes * to, |start, y| {
+                plan.run(&x[start / to * from..], y, None, scratch);
+            }),
+            Some(indices) => {
+                let tasks = y.par_chunks_mut(planes * to).zip(indices.par_chunks_mut(planes * to));
+                tasks.enumerate().for_each(|(i, (y, indices))| {
+                    plan.run(&x[i * planes * from..], y, Some(indices), scratch);
+                });
+            }
+        }
+        return;
+    }
     match indices {
         None => for_each_chunk(y, planes * to, |start, y| {
             let x = &x[start / to * from..];

@@ -11,10 +11,10 @@
 float team_sum(float value, local float *shared) {
     const int lane = get_local_id(0);
     shared[lane] = value;
-    for (int half = TEAM / 2; half > 0; half /= 2) {
+    for (int apart = TEAM / 2; apart > 0; apart /= 2) {
         barrier(CLK_LOCAL_MEM_FENCE);
-        if (lane < half) {
-            shared[lane] += shared[lane + half];
+        if (lane < apart) {
+            shared[lane] += shared[lane + apart];
         }
     }
     return shared[0];

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::{Problem, split_phases, unit_pictures, whole_rows};
 use crate::cpu::Table;
 use crate::memory::Scratch;
+use crate::parallel::Shared;
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// Parts of the batch that are summed apart, at most.
@@ -42,7 +43,7 @@ pub(in super::super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut
     let mut sums = scratch.take(parts * dw.len());
     // `[part, group, block]`, each `[og, channels of the block, taps]`.
     let tasks: usize = parts * p.groups * blocks;
-    let target = Shared(sums.as_mut_ptr());
+    let target = Shared::new(&mut sums);
     let task = |i: usize| {
         let (block, j) = (i % blocks, i / blocks);
         let (group, part) = (j % p.groups, j / p.groups);
@@ -51,7 +52,7 @@ pub(in super::super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut
             part * p.groups * p.og * p.depth() + group * p.og * p.depth() + p.og * channels.start * taps;
         let len = p.og * channels.len() * taps;
         // SAFETY: each task has its own part of the buffer.
-        let sums = unsafe { std::slice::from_raw_parts_mut({ target }.get().add(start), len) };
+        let sums = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), len) };
         dispatch(Task {
             p,
             pictures,
@@ -86,19 +87,6 @@ pub(in super::super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut
             }
         }
     });
-}
-
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: tasks write disjoint elements.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn get(self) -> *mut f32 {
-        self.0
-    }
 }
 
 struct Task<'a> {

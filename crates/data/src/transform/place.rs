@@ -1,0 +1,46 @@
+//! Pixels that only change their places: flips and shifts, exact.
+
+use neocog_tensor::{Error, Result};
+
+/// Larger borders are no border of a picture.
+const WIDEST: usize = 1 << 16;
+
+pub(super) fn check_padding(padding: usize) -> Result<()> {
+    if padding <= WIDEST {
+        return Ok(());
+    }
+    Err(Error::argument(format!("padding must be at most {WIDEST}, not {padding}")))
+}
+
+/// Left and right of rows of `w` pixels change places.
+pub(super) fn flip_horizontally(pixels: &mut [f32], w: usize) {
+    pixels.chunks_exact_mut(w).for_each(<[f32]>::reverse);
+}
+
+/// Top and bottom of channels `[h, w]` change places.
+pub(super) fn flip_vertically(pixels: &mut [f32], h: usize, w: usize) {
+    for channel in pixels.chunks_exact_mut(h * w) {
+        for y in 0..h / 2 {
+            let (above, below) = channel.split_at_mut((h - 1 - y) * w);
+            above[y * w..][..w].swap_with_slice(&mut below[..w]);
+        }
+    }
+}
+
+/// Each pixel of the channels `[h, w]` takes the value of the one `dy` below and `dx` to the right of it; 0 comes in from
+/// outside.
+pub(super) fn shift(pixels: &mut [f32], h: usize, w: usize, dy: isize, dx: isize) {
+    if (dy, dx) == (0, 0) {
+        return;
+    }
+    for channel in pixels.chunks_exact_mut(h * w) {
+        let source = channel.to_vec();
+        for (y, row) in channel.chunks_exact_mut(w).enumerate() {
+            let from = y.checked_add_signed(dy).filter(|&y| y < h).map(|y| &source[y * w..][..w]);
+            for (x, pixel) in row.iter_mut().enumerate() {
+                let x = x.checked_add_signed(dx);
+                *pixel = from.and_then(|row| row.get(x?)).copied().unwrap_or(0.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Filters in memory, `[out, in, taps]`, and their values at the points.
+
+use super::transform::{MOST, evaluate, fold, weighted};
+use crate::simd::Simd;
+
+/// The most taps of a filter: 5 by 5, rounded up to whole vectors.
+pub(super) const TAPS: usize = 32;
+
+/// Reads `count` numbers from each of `lanes` places, `stride` apart: number `i` of all lanes becomes vector `i`.
+///
+/// # Safety
+/// They must be readable.
+#[inline(always)]
+pub(super) unsafe fn read_taps<S: Simd>(
+    from: *const f32,
+    stride: usize,
+    lanes: usize,
+    count: usize,
+    to: &mut [S; TAPS],
+) {
+    for first in (0..count).step_by(S::LANES) {
+        let wide = S::LANES.min(count - first);
+        let block = &mut to[first..first + S::LANES];
+        for (lane, v) in block.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *v = unsafe {
+                let from = from.wrapping_add(lane * stride + first);
+                if lane >= lanes {
+                    S::splat(0.0)
+                } else if wide == S::LANES {
+                    S::load(from)
+                } else {
+                    S::load_partial(from, wide)
+                }
+            };
+        }
+        S::transpose(block);
+    }
+}
+
+/// The inverse of [`read_taps`].
+///
+/// # Safety
+/// They must be writable.
+#[inline(always)]
+pub(super) unsafe fn write_taps<S: Simd>(
+    from: &mut [S; TAPS],
+    to: *mut f32,
+    stride: usize,
+    lanes: usize,
+    count: usize,
+) {
+    for first in (0..count).step_by(S::LANES) {
+        let wide = S::LANES.min(count - first);
+        let block = &mut from[first..first + S::LANES];
+        S::transpose(block);
+        for (lane, v) in block[..lanes.min(S::LANES)].iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let to = to.wrapping_add(lane * stride + first);
+                if wide == S::LANES { v.store(to) } else { v.store_partial(to, wide) }
+            }
+        }
+    }
+}
+
+/// The values of a filter of `R` by `R` taps at the points, weighted, each written to `to`, `step` apart.
+///
+/// # Safety
+/// `A · A` vectors must be writable.
+#[inline(always)]
+pub(super) unsafe fn values<S: Simd, const A: usize, const R: usize>(
+    taps: &[S; TAPS],
+    reverse: bool,
+    to: *mut f32,
+    step: usize,
+) {
+    let mut lines = [[S::splat(0.0); MOST]; MOST];
+    for u in 0..R {
+        let mut line = [S::splat(0.0); MOST];
+        for v in 0..R {
+            let tap = u * R + v;
+            line[v] = taps[if reverse { R * R - 1 - tap } else { tap }];
+        }
+        lines[u] = evaluate::<S, A, R>(&line);
+    }
+    for j in 0..A {
+        let mut column = [S::splat(0.0); MOST];
+        for u in 0..R {
+            column[u] = lines[u][j];
+        }
+        let column = evaluate::<S, A, R>(&column);
+        for i in 0..A {
+            // SAFETY: the caller's promise.
+            unsafe { weighted::<S, A>(column[i], i, j).store(to.add((i * A + j) * step)) }
+        }
+    }
+}
+
+/// `M` by `M` outputs of the numbers at the points, which are `step` apart.
+///
+/// # Safety
+/// `A · A` vectors must be readable.
+#[inline(always)]
+pub(super) unsafe fn outputs<S: Simd, const A: usize, const M: usize>(
+    from: *const f32,
+    step: usize,
+) -> [[S; MOST]; MOST] {
+    let mut lines = [[S::splat(0.0); MOST]; MOST];
+    for i in 0..A {
+        let mut line = [S::splat(0.0); MOST];
+        for j in 0..A {
+            // SAFETY: the caller's promise.
+            line[j] = unsafe { S::load(from.add((i * A + j) * step)) };
+        }
+        lines[i] = fold::<S, A, M>(&line);
+    }
+    let mut y = [[S::splat(0.0); MOST]; MOST];
+    for j in 0..M {
+        let mut column = [S::splat(0.0); MOST];
+        for i in 0..A {
+            column[i] = lines[i][j];
+        }
+        let column = fold::<S, A, M>(&column);
+        for i in 0..M {
+            y[i][j] = column[i];
+        }
+    }
+    y
+}

@@ -1,0 +1,195 @@
+//! The operation `pixel_unshuffle` and its inverse, which is also its gradient.
+
+use neocog_tensor::cases::{Case, CaseInput};
+use neocog_tensor::op::expect_inputs;
+use neocog_tensor::opencl::{Call, Grid, Source};
+use neocog_tensor::{
+    Error, Gradient, InputGrads, Keeps, Op, Result, Scratch, Shape, Shapes, View, ViewMut, Window,
+    register_op, run1,
+};
+use rayon::prelude::*;
+
+/// Every `r` x `r` block of pixels becomes `r²` channels, `[n, c, h, w]` to `[n, c·r², h/r, w/r]`:
+/// `y[n, (c·r + i)·r + j, p, q] = x[n, c, p·r + i, q·r + j]`, as PyTorch's `pixel_unshuffle`.
+#[derive(Clone, Copy, Debug)]
+pub struct PixelUnshuffle {
+    /// The side of a block.
+    pub downscale_factor: usize,
+}
+
+/// The inverse, `[n, c·r², h, w]` to `[n, c, h·r, w·r]`, as PyTorch's `pixel_shuffle`.
+#[derive(Clone, Copy, Debug)]
+pub struct PixelShuffle {
+    /// The side of a block.
+    pub upscale_factor: usize,
+}
+
+/// Where pixel `[channel, p, q]` of the picture of small pixels lies in the picture of blocks.
+fn block_of(r: usize, channel: usize, p: usize, q: usize) -> (usize, usize, usize) {
+    (channel / (r * r), p * r + channel / r % r, q * r + channel % r)
+}
+
+impl Op for PixelUnshuffle {
+    fn name(&self) -> &'static str {
+        "pixel_unshuffle"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs::<1>(self, inputs)?;
+        let ([n, c, h, w], r) = (x.nchw()?, self.downscale_factor);
+        if r == 0 {
+            return Err(Error::argument("the downscale_factor must be at least 1"));
+        }
+        if !h.is_multiple_of(r) || !w.is_multiple_of(r) {
+            return Err(Error::shape(format!(
+                "{h} x {w} pixels cannot be cut into blocks of {r} x {r}; input {x}"
+            )));
+        }
+        Ok([Shape::new(&[n, c * r * r, h / r, w / r])?].into_iter().collect())
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let (x, mut y) = (inputs[0].nchw(), outputs[0].nchw());
+        for ((n, channel, p, q), y) in y.indexed_iter_mut() {
+            let (c, h, w) = block_of(self.downscale_factor, channel, p, q);
+            *y = x[[n, c, h, w]];
+        }
+    }
+
+    /// Rows of the output are made at the same time, so the bits do not depend on the number of threads.
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let ([_, channels, height, width], r) = (extents(outputs[0].shape), self.downscale_factor);
+        let x = inputs[0].data;
+        outputs[0].data.par_chunks_mut(width.max(1)).with_min_len(64).enumerate().for_each(|(row, y)| {
+            let (n, channel, p) = (row / (channels * height), row / height % channels, row % height);
+            let (c, h, w) = block_of(r, channel, p, 0);
+            let from = ((n * (channels / (r * r)) + c) * height * r + h) * width * r + w;
+            y.iter_mut().zip(x[from..].iter().step_by(r)).for_each(|(y, x)| *y = *x);
+        });
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        launch(call, self.downscale_factor, call.output(0).shape, true)
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    /// The channels of a pixel of the output see a block.
+    fn window(&self, _inputs: &[Shape]) -> Option<Window> {
+        let block = [self.downscale_factor; 2];
+        Some(Window { kernel_size: block, stride: block, padding: [0, 0], dilation: [1, 1] })
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let back = PixelShuffle { upscale_factor: self.downscale_factor };
+        Ok([node.if_needed(0, || run1(&back, &[node.output_grad()]))?].into_iter().collect())
+    }
+}
+
+impl Op for PixelShuffle {
+    fn name(&self) -> &'static str {
+        "pixel_shuffle"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs::<1>(self, inputs)?;
+        let ([n, c, h, w], r) = (x.nchw()?, self.upscale_factor);
+        if r == 0 {
+            return Err(Error::argument("the upscale_factor must be at least 1"));
+        }
+        if !c.is_multiple_of(r * r) {
+            return Err(Error::shape(format!("{c} channels are not a multiple of {r} x {r}; input {x}")));
+        }
+        Ok([Shape::new(&[n, c / (r * r), h * r, w * r])?].into_iter().collect())
+    }
+
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let (x, mut y) = (inputs[0].nchw(), outputs[0].nchw());
+        for ((n, channel, p, q), x) in x.indexed_iter() {
+            let (c, h, w) = block_of(self.upscale_factor, channel, p, q);
+            y[[n, c, h, w]] = *x;
+        }
+    }
+
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        let ([_, channels, height, width], r) = (extents(outputs[0].shape), self.upscale_factor);
+        let (x, plane) = (inputs[0].data, height / r * (width / r));
+        outputs[0].data.par_chunks_mut(width.max(1)).with_min_len(64).enumerate().for_each(|(row, y)| {
+            let (picture, h) = (row / height, row % height);
+            let (n, c) = (picture / channels, picture % channels);
+            let first = ((n * channels + c) * r + h % r) * r;
+            for (w, y) in y.iter_mut().enumerate() {
+                *y = x[(first + w % r) * plane + h / r * (width / r) + w / r];
+            }
+        });
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        launch(call, self.upscale_factor, call.input(0).shape, false)
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        let back = PixelUnshuffle { downscale_factor: self.upscale_factor };
+        Ok([node.if_needed(0, || run1(&back, &[node.output_grad()]))?].into_iter().collect())
+    }
+}
+
+/// The kernel of OpenCL devices; `small` is the shape of the picture of small pixels.
+fn launch(call: &Call<'_>, r: usize, small: &Shape, to_small: bool) -> Result<()> {
+    let ([_, channels, h, w], count) = (extents(small), small.elements());
+    let args = [
+        call.input(0).into(),
+        call.output(0).into(),
+        usize::from(to_small).into(),
+        count.into(),
+        r.into(),
+        channels.into(),
+        h.into(),
+        w.into(),
+    ];
+    let source = Source::new("pixel_shuffle", include_str!("ops.cl"));
+    call.launch(&source, "shuffle_pixels", &args, Grid::line(count))
+}
+
+/// The extents of a picture batch; `infer` has checked that it is one.
+fn extents(shape: &Shape) -> [usize; 4] {
+    [shape[0], shape[1], shape[2], shape[3]]
+}
+
+// The cases are all that neocog needs to hold the operations to their contract: every device against `reference`, no element
+// left unwritten, the gradient against differences. Those that are `timed` are what benchmarks measure.
+register_op!("pixel_unshuffle", || {
+    let case = |name: &str, r, x: [usize; 4]| {
+        Case::new(name, PixelUnshuffle { downscale_factor: r }, [CaseInput::uniform(x)])
+    };
+    vec![
+        case("one pixel", 1, [2, 3, 1, 1]),
+        case("blocks of two", 2, [2, 3, 4, 6]),
+        case("blocks of three", 3, [1, 2, 3, 9]),
+        case("no pictures", 2, [0, 3, 4, 4]),
+        case("no pixels", 2, [2, 3, 4, 0]),
+        case("many rows", 2, [3, 5, 64, 62]).without_gradient(),
+        case("a batch", 2, [64, 16, 56, 56]).timed(),
+    ]
+});
+
+register_op!("pixel_shuffle", || {
+    let case = |name: &str, r, x: [usize; 4]| {
+        Case::new(name, PixelShuffle { upscale_factor: r }, [CaseInput::uniform(x)])
+    };
+    vec![
+        case("one pixel", 1, [2, 3, 1, 1]),
+        case("blocks of two", 2, [2, 8, 2, 3]),
+        case("blocks of three", 3, [1, 18, 1, 3]),
+        case("no pictures", 2, [0, 4, 4, 4]),
+        case("no pixels", 2, [2, 4, 4, 0]),
+        case("many rows", 2, [3, 20, 32, 31]).without_gradient(),
+        case("a batch", 2, [64, 64, 28, 28]).timed(),
+    ]
+});

@@ -1,0 +1,174 @@
+//! What a crate of layers and operations should show of itself.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use neocog_autograd::check::Check;
+use neocog_layers::check::{check_layer, check_registered};
+use neocog_layers::{Builder, LayerSpec, registry, state, weights};
+use neocog_plugin_example as _;
+use neocog_tensor::cases::registered_ops;
+use neocog_tensor::{Device, conformance};
+use neocog_train::{BatchReport, Checkpoint, End, EpochReport, ModelFile, Plan, Progress, Training, predict};
+use proptest::prelude::*;
+
+const CRATE: &str = "neocog-plugin-example";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The gradients of all registered layers, neocog's and these: one line.
+    #[test]
+    fn gradients_of_every_layer(seed: u64) {
+        prop_assert!(check_registered(seed).map_err(|e| TestCaseError::fail(e.to_string()))? > 4);
+    }
+}
+
+/// The operations on every device and their gradients: one line for each device.
+#[test]
+fn operations_conform() {
+    for device in [Device::Cpu, Device::Reference, "opencl".parse().unwrap()] {
+        let summary = conformance::check_all(&device);
+        assert!(summary.failures.is_empty(), "{device}: {summary}");
+    }
+}
+
+#[test]
+fn everything_is_registered() {
+    let layers: Vec<&str> =
+        registry().unwrap().iter().filter(|e| e.crate_name == CRATE).map(|e| e.kind).collect();
+    assert_eq!(layers, ["PixelUnshuffle", "SqueezeExcitation"]);
+    let ops: Vec<&str> = registered_ops().iter().filter(|e| e.crate_name == CRATE).map(|e| e.name).collect();
+    assert_eq!(ops, ["pixel_shuffle", "pixel_unshuffle"]);
+    assert_eq!(neocog_models::find("unshuffle_net").unwrap().crate_name, CRATE);
+}
+
+#[test]
+fn the_command_line_knows_the_layers_and_the_network() {
+    // Examples are built beside the tests.
+    let tests = std::env::current_exe().unwrap();
+    let cli = tests
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join(format!("examples/cli{}", std::env::consts::EXE_SUFFIX));
+    let run = |args: &[&str]| {
+        let output = Command::new(&cli).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let line = r#"{"kind":"SqueezeExcitation","crate":"neocog-plugin-example","fields":{"channels":"4","reduction":"2"}}"#;
+    let layers = run(&["layers", "--json"]);
+    assert!(layers.lines().any(|l| l == line), "{layers}");
+    println!("{}", run(&["layers"]));
+    let summary = run(&["summary", "unshuffle_net"]);
+    assert!(summary.contains("PixelUnshuffle") && summary.contains("block2.se"), "{summary}");
+    println!("{summary}");
+}
+
+#[test]
+fn gradients_of_the_network() {
+    let model = neocog_models::find("unshuffle_net").unwrap();
+    let spec = model.spec_for([1, 8, 8], 10).unwrap();
+    let check = Check { samples: Some(8), floor: 1e-2, ..Check::default() };
+    let report = check_layer(&spec, &[2, 1, 8, 8].into(), 3, &check).unwrap().into_result().unwrap();
+    assert!(report.compared > 70);
+}
+
+/// Asks for a stop after some batches.
+struct StopAfter<'a>(usize, &'a AtomicBool);
+
+impl Progress for StopAfter<'_> {
+    fn batch(&mut self, _report: &BatchReport) {
+        self.0 -= 1;
+        self.1.store(self.0 == 0, Ordering::Relaxed);
+    }
+    fn epoch(&mut self, _report: &EpochReport) {}
+}
+
+/// A checkpoint without the times, which differ from run to run.
+fn timeless(training: &mut Training) -> Checkpoint {
+    let mut checkpoint = training.checkpoint().unwrap();
+    checkpoint.sums.seconds = 0.0;
+    for report in &mut checkpoint.history {
+        (report.seconds, report.images_per_s) = (0.0, 0.0);
+    }
+    checkpoint
+}
+
+#[test]
+fn a_network_of_a_file_is_trained_stopped_and_goes_on_with_the_same_bits() {
+    let file = ModelFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/small_net.json")).unwrap();
+    let mut plan = Plan::for_file(&file, "digits").unwrap();
+    (plan.epochs, plan.limit) = (6, Some(200));
+    let data = plan.load_data(Path::new("data")).unwrap();
+    let start = || {
+        let (spec, input) = (file.network.clone(), file.recipe.input.unwrap());
+        Training::with_spec(plan.clone(), spec, input, &data.train, &Device::Cpu).unwrap()
+    };
+    let stop = AtomicBool::new(false);
+
+    let mut unbroken = start();
+    let end = unbroken.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
+    assert_eq!(end, End::Finished);
+    let losses: Vec<f64> = unbroken.history().iter().map(|epoch| epoch.train_loss).collect();
+    assert!(losses[5] < 0.8 * losses[0], "it learns: {losses:?}");
+
+    let mut broken = start();
+    let end = broken.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();
+    assert_eq!(end, End::Stopped(None));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.ckpt");
+    broken.checkpoint().unwrap().write(&path).unwrap();
+    drop(broken);
+
+    let stop = AtomicBool::new(false);
+    let mut resumed = Training::resume(Checkpoint::read(&path).unwrap(), &Device::Cpu).unwrap();
+    resumed.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
+    assert_eq!(timeless(&mut resumed), timeless(&mut unbroken), "the same bits");
+
+    // The weights go out and come back, and the network says the same.
+    let path = folder.path().join("small_net.safetensors");
+    weights::save(resumed.network(), &path).unwrap();
+    let other = Builder::new(&Device::Cpu, 9).build(&file.network, &[1, 1, 16, 16].into()).unwrap();
+    weights::load(&*other, &path).unwrap();
+    let names: Vec<String> = state::params(&*other).into_iter().map(|(name, _)| name).collect();
+    assert!(names.contains(&"se.fc1.weight".to_string()), "{names:?}");
+    let x = neocog_tensor::Tensor::full([2, 1, 16, 16], 0.5, &Device::Cpu).unwrap();
+    assert_eq!(predict(&*other, &x).unwrap(), predict(resumed.network(), &x).unwrap());
+}
+
+#[test]
+fn what_is_wrong_is_said_with_the_way_to_it() {
+    let spec = neocog_models::find("unshuffle_net").unwrap().spec_for([1, 27, 28], 10);
+    let error = spec.unwrap_err().to_string();
+    assert!(
+        error.starts_with("unshuffle_net / unshuffle (PixelUnshuffle)")
+            && error.contains("27 x 28 pixels cannot be cut"),
+        "{error}"
+    );
+    let wrong = |layer: &str| {
+        let json = format!(r#"{{"kind": "Sequential", "layers": [{{"name": "se", "layer": {layer}}}]}}"#);
+        let spec = LayerSpec::from_json(&json)?;
+        Builder::new(&Device::Cpu, 0).build(&spec, &[1, 8, 4, 4].into())
+    };
+    for (layer, expected) in [
+        (r#"{"kind": "SqueezeExcitation"}"#, "se (SqueezeExcitation): missing field `channels`"),
+        (
+            r#"{"kind": "SqueezeExcitation", "channels": 8, "reduction": 0}"#,
+            "se (SqueezeExcitation): reduction must be",
+        ),
+        (
+            r#"{"kind": "SqueezeExcitation", "channels": 6, "reduction": 2}"#,
+            "se (SqueezeExcitation) / fc1 (Linear)",
+        ),
+        (r#"{"kind": "SqueezeExitation", "channels": 8}"#, "did you mean `SqueezeExcitation`"),
+    ] {
+        let error = wrong(layer).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected} is not in: {error}");
+    }
+}
