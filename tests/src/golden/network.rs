@@ -227,7 +227,7 @@ impl<'a> Run<'a> {
         let grads = tape.backward(&loss)?;
         let grad_of = |param: &Param| match grads.param(param) {
             Some(grad) => Ok(grad.clone()),
-            None => Ok(Tensor::zeros(param.shape(), self.device)),
+            None => Tensor::zeros(param.shape(), self.device),
         };
         let params: BTreeMap<String, &Param> = state::params(&*network).into_iter().collect();
         let got = self.stats_of(&self.file.params, |name| params.get(name).map(|p| grad_of(p)))?;

@@ -1,6 +1,7 @@
 //! The commands, a file for each: thin, over the crates.
 
 pub mod bench;
+pub mod devices;
 pub mod data;
 pub mod eval;
 pub mod export;
