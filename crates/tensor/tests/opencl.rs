@@ -87,7 +87,7 @@ fn kernels_run_and_are_counted() {
     }
     assert_eq!(count("sigmoid_elements"), before + 3);
     let empty = Tensor::zeros([0, 7], &device).unwrap();
-    assert_eq!(run1(&Sigmoid, &[&empty]).unwrap().to_f32().unwrap(), []);
+    assert!(run1(&Sigmoid, &[&empty]).unwrap().to_f32().unwrap().is_empty());
     assert_eq!(count("sigmoid_elements"), before + 3);
     assert_eq!(run1(&Sum, &[&empty]).unwrap().item().unwrap(), 0.0);
 }
