@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::device::{DeviceInfo, Kind};
+use super::product::Blocks;
 use super::runtime::{Buffer, Runtime};
 use crate::error::{At, Result};
 use crate::op::Op;
@@ -68,6 +69,11 @@ impl<'a> Call<'a> {
     /// Whether the device is a processor: then no barriers, and vectors of eight floats.
     pub fn on_cpu(&self) -> bool {
         self.device().kind == Kind::Cpu
+    }
+
+    /// How products are cut into blocks.
+    pub(crate) fn blocks(&self) -> Blocks {
+        self.runtime.blocks()
     }
 
     /// How many floats `real` holds in kernels that do not define `WIDTH` themselves.

@@ -16,12 +16,15 @@
 mod call;
 mod device;
 pub(crate) mod formula;
+pub(crate) mod product;
 #[cfg_attr(not(feature = "opencl"), path = "absent.rs")]
 mod runtime;
+mod tune;
 
 pub use call::{Arg, Call, Grid, Source, View};
 pub use device::{DEVICE_VARIABLE, DeviceId, DeviceInfo, Kind, devices};
 pub use runtime::Buffer;
+pub use tune::Trial;
 
 pub(crate) use call::{int, run_op};
 pub(crate) use runtime::open;

@@ -9,6 +9,7 @@ mod memory;
 mod platform;
 mod profile;
 mod program;
+mod tuned;
 
 pub use memory::Buffer;
 pub(crate) use platform::list;
@@ -24,6 +25,7 @@ use self::program::Programs;
 use super::Profile;
 use super::call::{Arg, Grid, Source};
 use super::device::{DeviceId, DeviceInfo};
+use super::product::Blocks;
 use crate::error::{Error, Result};
 use crate::memory::{MemoryReport, Pool};
 
@@ -40,6 +42,7 @@ pub(crate) struct Runtime {
     context: Context,
     pool: Mutex<Pool<Mem>>,
     state: Mutex<State>,
+    blocks: Mutex<Blocks>,
 }
 
 struct State {
@@ -83,6 +86,7 @@ impl Runtime {
             device,
             context,
             pool: Mutex::new(Pool::new(memory::LINE)),
+            blocks: Mutex::new(tuned::read(info).unwrap_or_else(|| Blocks::untuned(info))),
             state: Mutex::new(State {
                 queue,
                 programs: Programs::default(),
@@ -96,6 +100,21 @@ impl Runtime {
 
     pub(crate) fn info(&self) -> &'static DeviceInfo {
         self.info
+    }
+
+    /// How products are cut into blocks.
+    pub(crate) fn blocks(&self) -> Blocks {
+        *self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts products otherwise from now on.
+    pub(crate) fn set_blocks(&self, blocks: Blocks) {
+        *self.blocks.lock().unwrap_or_else(PoisonError::into_inner) = blocks;
+    }
+
+    /// Keeps the blocks for the next programs.
+    pub(crate) fn keep_blocks(&self) -> Result<()> {
+        tuned::write(self.info, self.blocks())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -7,6 +7,7 @@
 mod cases;
 mod cpu;
 mod geometry;
+mod opencl;
 mod reference;
 
 use smallvec::smallvec;
@@ -120,7 +121,10 @@ impl Op for Conv2d {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        call.missing()
+        let p = self.geometry().problem(call.input(0).shape, call.input(1).shape, call.output(0).shape);
+        let [x, weight, y] = [call.input(0), call.input(1), call.output(0)].map(|view| view.buffer);
+        let bias = call.inputs().get(2).map(|view| view.buffer);
+        opencl::forward(call, &p, x, weight, bias, self.activation, y)
     }
 
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
@@ -203,7 +207,9 @@ impl Op for Conv2dInputGrad {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        call.missing()
+        let (dy, weight, dx) = (call.input(0), call.input(1), call.output(0));
+        let p = self.geometry.problem(dx.shape, weight.shape, dy.shape);
+        opencl::input_grad(call, &p, dy.buffer, weight.buffer, dx.buffer)
     }
 
     fn keeps(&self) -> Keeps {
@@ -266,7 +272,9 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        call.missing()
+        let (x, dy, dw) = (call.input(0), call.input(1), call.output(0));
+        let p = self.geometry.problem(x.shape, dw.shape, dy.shape);
+        opencl::weight_grad(call, &p, x.buffer, dy.buffer, dw.buffer)
     }
 
     fn keeps(&self) -> Keeps {
