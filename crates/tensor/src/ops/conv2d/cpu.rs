@@ -32,7 +32,7 @@ pub(super) fn forward(
         return;
     }
     if let Some(sizes) = winograd::choose(p, Pass::Forward) {
-        winograd::forward(p, sizes, x, weight, bias, activation, y, scratch);
+        winograd::forward(p, sizes, x, weight, (bias, activation), y, scratch);
         return;
     }
     if abreast::is_better(p) {

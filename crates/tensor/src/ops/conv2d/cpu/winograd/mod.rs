@@ -138,15 +138,14 @@ pub(super) fn forward(
     sizes: Sizes,
     x: &[f32],
     weight: &[f32],
-    bias: Option<&[f32]>,
-    activation: Option<Activation>,
+    finish: (Option<&[f32]>, Option<Activation>),
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let [side, out] = p.sides();
     let filters = Filters::forward(p, weight);
     let shift = p.padding.map(|p| -(p as isize));
-    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, (bias, activation), x, y, scratch));
+    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, finish, x, y, scratch));
 }
 
 pub(super) fn input_grad(
