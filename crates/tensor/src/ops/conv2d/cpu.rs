@@ -39,7 +39,7 @@ pub(super) fn forward(
         abreast::forward(p, x, weight, bias, activation, y, scratch);
         return;
     }
-    if deep::is_possible(p) {
+    if deep::is_better(p) {
         deep::forward(p, x, weight, bias, activation, y, scratch);
         return;
     }
@@ -109,7 +109,7 @@ pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32]
         abreast::input_grad(p, dy, weight, dx, scratch);
         return;
     }
-    if deep::is_possible(p) {
+    if deep::is_better_for_input_grad(p) {
         deep::input_grad(p, dy, weight, dx, scratch);
         return;
     }
@@ -234,28 +234,6 @@ struct Filters<'a> {
 }
 
 impl<'a> Filters<'a> {
-    /// Filters of one tap: those of `count`, at most `LANES`, channels from `channel` on, each for `lanes` outputs from `output`
-    /// on.
-    #[inline(always)]
-    fn read_ones<S: Simd>(&self, channel: usize, count: usize, output: usize, lanes: usize, to: &mut [S]) {
-        let start = channel * self.depth_stride + output * self.out_stride;
-        if self.out_stride == 1 {
-            for (i, to) in to[..count].iter_mut().enumerate() {
-                *to = S::from_short_slice(&self.weight[start + i * self.depth_stride..][..lanes]);
-            }
-            return;
-        }
-        // Channels lie one after the other then.
-        for (i, to) in to[..S::LANES].iter_mut().enumerate() {
-            *to = if i < lanes {
-                S::from_short_slice(&self.weight[start + i * self.out_stride..][..count])
-            } else {
-                S::splat(0.0)
-            };
-        }
-        S::transpose(&mut to[..S::LANES]);
-    }
-
     /// Of the convolution itself: from its input to its output.
     fn forward(p: &Problem, weight: &'a [f32]) -> Self {
         let taps = p.kh * p.kw;

@@ -14,7 +14,7 @@
 //!              +--------+--------+
 //! ```
 
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Calls a function that is generic over the number of rows and vectors of a tile.
 macro_rules! by_size {
@@ -34,21 +34,40 @@ macro_rules! by_size {
     };
 }
 
-/// `rows` rows by `wide` blocks of outputs, over `depth` channels; added to `m` if `ADD`. Blocks of `v` are `v.1` apart, those
+/// `rows` rows by `wide` blocks of outputs, over `depth` channels; added to `m` if `add`. Blocks of `v` are `v.1` apart, those
 /// of `m` are `m.1` apart.
+///
+/// Compiled once, not into each caller: there is a loop for each number of rows.
 ///
 /// # Safety
 /// All three must be valid in these sizes.
-#[inline(always)]
-pub(super) unsafe fn product<S: Simd, const ADD: bool>(
-    rows: usize,
-    wide: usize,
+pub(super) unsafe fn product(
+    [rows, wide]: [usize; 2],
     depth: usize,
     v: (*const f32, usize),
     u: *const f32,
     m: (*mut f32, usize),
+    add: bool,
 ) {
-    by_size!(rows, wide, product_of::<S>(depth, v, u, m, ADD));
+    dispatch(Product { size: [rows, wide], depth, v, u, m, add });
+}
+
+struct Product {
+    size: [usize; 2],
+    depth: usize,
+    v: (*const f32, usize),
+    u: *const f32,
+    m: (*mut f32, usize),
+    add: bool,
+}
+
+impl Kernel for Product {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Product { size: [rows, wide], depth, v, u, m, add } = self;
+        by_size!(rows, wide, product_of::<S>(depth, v, u, m, add));
+    }
 }
 
 #[inline(always)]
@@ -96,18 +115,33 @@ unsafe fn product_of<S: Simd, const ROWS: usize, const WIDE: usize>(
 ///
 /// # Safety
 /// All must be valid in these sizes.
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "an innermost loop")]
-pub(super) unsafe fn add_outer<S: Simd>(
-    channels: usize,
-    wide: usize,
+pub(super) unsafe fn add_outer(
+    [channels, wide]: [usize; 2],
     rows: usize,
     pairs: &[[u32; 2]],
     a: (*const f32, usize),
     b: (*const f32, usize, usize),
     sums: (*mut f32, usize, bool),
 ) {
-    by_size!(channels, wide, outer_of::<S>(rows, pairs, a, b, sums));
+    dispatch(Outer { size: [channels, wide], rows, pairs, a, b, sums });
+}
+
+struct Outer<'a> {
+    size: [usize; 2],
+    rows: usize,
+    pairs: &'a [[u32; 2]],
+    a: (*const f32, usize),
+    b: (*const f32, usize, usize),
+    sums: (*mut f32, usize, bool),
+}
+
+impl Kernel for Outer<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Outer { size: [channels, wide], rows, pairs, a, b, sums } = self;
+        by_size!(channels, wide, outer_of::<S>(rows, pairs, a, b, sums));
+    }
 }
 
 #[inline(always)]

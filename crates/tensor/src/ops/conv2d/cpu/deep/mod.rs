@@ -21,7 +21,7 @@ pub(super) use weight_grad::weight_grad;
 
 use super::product::product;
 use super::strip::Strip;
-use super::taps::{TAPS, read_taps};
+use super::taps::{TAPS, read_filters};
 use super::{Filters, Problem, Side};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
@@ -41,6 +41,16 @@ const TASKS: usize = 16;
 /// Whether there are kernels for such a convolution, and enough pictures.
 pub(super) fn is_possible(p: &Problem) -> bool {
     p.groups == 1 && p.n >= FEW_PICTURES && p.kh * p.kw <= TAPS && p.cg.min(p.og) > 8
+}
+
+/// Whether this way is faster than gathering columns: windows of one tap need no gathering.
+pub(super) fn is_better(p: &Problem) -> bool {
+    is_possible(p) && p.kh * p.kw > 1
+}
+
+/// Whether it is for the gradient of the input, where with a stride most pixels have nothing to gather.
+pub(super) fn is_better_for_input_grad(p: &Problem) -> bool {
+    is_possible(p) && (p.kh * p.kw > 1 || p.stride != [1, 1])
 }
 
 /// How many pairs of an output pixel and a tap lie in the picture.
@@ -289,7 +299,7 @@ fn pack(window: &Window, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
     let parts = window.side.channels.div_ceil(64);
     (0..blocks * parts).into_par_iter().for_each(|i| {
         let channels = part(window.side.channels, parts, i % parts);
-        dispatch(Pack { window, filters, channels, block: i / parts, target });
+        dispatch(Pack { window, filters, channels, block: i / parts, target, scratch });
     });
     u
 }
@@ -300,13 +310,14 @@ struct Pack<'a> {
     channels: std::ops::Range<usize>,
     block: usize,
     target: Shared,
+    scratch: &'a Scratch,
 }
 
 impl Kernel for Pack<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Pack { window, filters, channels, block, target } = self;
+        let Pack { window, filters, channels, block, target, scratch } = self;
         let (depth, outputs) = (window.side.channels, window.out.channels);
         let count = window.kernel[0] * window.kernel[1];
         let (blocks, first) = (window.out.blocks(S::LANES), block * S::LANES);
@@ -315,27 +326,18 @@ impl Kernel for Pack<'_> {
         let place = |tap: usize, channel: usize| {
             (block / 2 * 2 * count * depth + (tap * depth + channel) * wide + block % 2) * S::LANES
         };
-        let mut taps = [S::splat(0.0); TAPS];
-        if count == 1 {
-            for channel in channels.clone().step_by(S::LANES) {
-                let some = S::LANES.min(channels.end - channel);
-                filters.read_ones(channel, some, first, lanes, &mut taps);
-                for (i, value) in taps[..some].iter().enumerate() {
-                    // SAFETY: each task has its own channels and blocks.
-                    unsafe { value.store(target.get().add(place(0, channel + i))) }
-                }
-            }
-            return;
-        }
-        for channel in channels {
-            let from = channel * filters.depth_stride + first * filters.out_stride;
-            // SAFETY: the filters of this channel and these outputs; each task has its own channels and blocks.
+        let mut taps = scratch.take(S::LANES * count * S::LANES);
+        for channel in channels.clone().step_by(S::LANES) {
+            let some = channel..channels.end.min(channel + S::LANES);
+            // SAFETY: the filters of these channels and outputs; each task has its own channels and blocks.
             unsafe {
-                let from = filters.weight.as_ptr().add(from);
-                read_taps(from, filters.out_stride, lanes, count, &mut taps);
-                for tap in 0..count {
-                    let value = taps[if filters.reverse { count - 1 - tap } else { tap }];
-                    value.store(target.get().add(place(tap, channel)));
+                read_filters::<S>(filters, some.clone(), first, lanes, count, taps.as_mut_ptr());
+                for (i, channel) in some.enumerate() {
+                    for tap in 0..count {
+                        let from = if filters.reverse { count - 1 - tap } else { tap };
+                        let value = S::load(taps.as_ptr().add((i * count + from) * S::LANES));
+                        value.store(target.get().add(place(tap, channel)));
+                    }
                 }
             }
         }
@@ -397,13 +399,13 @@ impl Kernel for Task<'_> {
                             let first = rows.start * S::LANES;
                             // SAFETY: the buffers have these sizes.
                             unsafe {
-                                product::<S, true>(
-                                    rows.len(),
-                                    wide,
+                                product(
+                                    [rows.len(), wide],
                                     side.channels,
                                     (x.as_ptr().add(from + first), step),
                                     u,
                                     (m.as_mut_ptr().add(to + first), step),
+                                    true,
                                 );
                             }
                         }

@@ -103,9 +103,8 @@ impl Kernel for Task<'_> {
                             unsafe {
                                 let to =
                                     self.target.get().add(place(tap, first + lanes.start) + panel * S::LANES);
-                                add_outer::<S>(
-                                    lanes.len(),
-                                    2.min(depth - panel),
+                                add_outer(
+                                    [lanes.len(), 2.min(depth - panel)],
                                     layout.count,
                                     pairs,
                                     (dy.as_ptr().add(i * step + lanes.start), dy_pixel),

@@ -138,9 +138,8 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                             let rows = part(count, groups, group);
                             // SAFETY: the buffers have these sizes, and this task has these rows of the sums.
                             unsafe {
-                                add_outer::<S>(
-                                    rows.len(),
-                                    2.min(depth - panel),
+                                add_outer(
+                                    [rows.len(), 2.min(depth - panel)],
                                     tiles,
                                     &[[0, 0]],
                                     (dy.as_ptr().add(point * dy_step + i * step + rows.start), 0),

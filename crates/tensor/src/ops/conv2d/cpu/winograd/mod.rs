@@ -27,7 +27,7 @@ pub(super) use filter_grad::weight_grad;
 use super::deep;
 use super::product::product;
 use super::strip::Strip;
-use super::taps::{TAPS, read_taps};
+use super::taps::{TAPS, read_filters};
 use super::{Filters, Problem, Side};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
@@ -125,14 +125,15 @@ pub(super) fn choose(p: &Problem, pass: Pass) -> Option<Sizes> {
         let (points, m) = ((s.points() * s.points()) as f64, s.outputs());
         let tiles = (p.n * rows.div_ceil(m) * columns.div_ceil(m)) as f64;
         let transforms = 8.0 * (blocks(p.cg) + blocks(p.og));
-        // Their values are written to memory, and read from there.
-        let filters = 48.0 * products;
+        // Their values are written to memory and read from there, those of their gradients more than once.
+        let filters = if pass == Pass::WeightGrad { 48.0 } else { 20.0 } * products;
         points * (tiles * (1.15 * products + transforms) + filters)
     };
     let best = sizes.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     (cost(best) < direct).then_some(*best)
 }
 
+/// The output, with the bias and the activation of `finish`.
 pub(super) fn forward(
     p: &Problem,
     sizes: Sizes,
@@ -281,6 +282,7 @@ fn filter_values<const A: usize, const R: usize>(
             outputs: out.channels,
             block: i / parts,
             target,
+            scratch,
         });
     });
     u
@@ -293,26 +295,32 @@ struct FilterValues<'a, const A: usize, const R: usize> {
     outputs: usize,
     block: usize,
     target: Shared,
+    scratch: &'a Scratch,
 }
 
 impl<const A: usize, const R: usize> Kernel for FilterValues<'_, A, R> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let FilterValues { filters, depth, channels, outputs, block, target } = self;
+        let FilterValues { filters, depth, channels, outputs, block, target, scratch } = self;
         let (blocks, first) = (outputs.div_ceil(S::LANES), block * S::LANES);
         let wide = if block % 2 == 1 || block + 1 < blocks { 2 } else { 1 };
-        let mut taps = [S::splat(0.0); TAPS];
-        for channel in channels {
-            let from = channel * filters.depth_stride + first * filters.out_stride;
-            let to = (block / 2 * 2 * depth + channel * wide + block % 2) * S::LANES;
-            // SAFETY: the filters of this channel and these outputs; each task has its own blocks and channels.
+        let lanes = S::LANES.min(outputs - first);
+        let mut taps = scratch.take(S::LANES * R * R * S::LANES);
+        let mut filter = [S::splat(0.0); TAPS];
+        for channel in channels.clone().step_by(S::LANES) {
+            let some = channel..channels.end.min(channel + S::LANES);
+            // SAFETY: the filters of these channels and outputs; each task has its own blocks and channels.
             unsafe {
-                let lanes = S::LANES.min(outputs - first);
-                let from = filters.weight.as_ptr().add(from);
-                read_taps(from, filters.out_stride, lanes, R * R, &mut taps);
-                let to = target.get().add(to);
-                values::<S, A, R>(&taps, filters.reverse, to, depth * blocks * S::LANES);
+                read_filters::<S>(filters, some.clone(), first, lanes, R * R, taps.as_mut_ptr());
+                for (i, channel) in some.enumerate() {
+                    for (tap, value) in filter[..R * R].iter_mut().enumerate() {
+                        *value = S::load(taps.as_ptr().add((i * R * R + tap) * S::LANES));
+                    }
+                    let to = (block / 2 * 2 * depth + channel * wide + block % 2) * S::LANES;
+                    let to = target.get().add(to);
+                    values::<S, A, R>(&filter, filters.reverse, to, depth * blocks * S::LANES);
+                }
             }
         }
     }
@@ -361,9 +369,8 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                     let rows = part(tiles, groups, group);
                     // SAFETY: the buffers have these sizes.
                     unsafe {
-                        product::<S, false>(
-                            rows.len(),
-                            2.min(wide - 2 * panel),
+                        product(
+                            [rows.len(), 2.min(wide - 2 * panel)],
                             self.side.channels,
                             (v.as_ptr().add(point * v_step + rows.start * S::LANES), step),
                             self.u.as_ptr().add(u),
@@ -371,6 +378,7 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                                 m.as_mut_ptr().add(point * m_step + 2 * panel * step + rows.start * S::LANES),
                                 step,
                             ),
+                            false,
                         );
                     }
                 }
