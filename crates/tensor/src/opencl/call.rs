@@ -110,14 +110,6 @@ impl<'a> Call<'a> {
         self.runtime.launch(self.op.name(), source, kernel, args, &grid)
     }
 
-    /// The error of an operation that has no OpenCL kernel yet.
-    ///
-    /// # Errors
-    /// Always.
-    pub(crate) fn missing(&self) -> Result<()> {
-        Err(crate::Error::device(format!("the operation {} has no OpenCL kernel", self.op.name())))
-    }
-
     /// Sets every element of `buffer` to `value`.
     ///
     /// # Errors
