@@ -47,6 +47,7 @@ enum Command {
     Summary(commands::summary::Args),
     Layers(commands::layers::Args),
     Lesson(commands::lesson::Args),
+    Devices(commands::devices::Args),
     Bench(commands::bench::Args),
     Golden(commands::golden::Args),
     Test(commands::test::Args),

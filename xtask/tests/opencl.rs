@@ -54,7 +54,10 @@ fn without_opencl_all_else_works_and_the_error_says_what_to_install() {
         let output = run(command, Some("no-such-library.so"));
         let error = text(&output.stderr);
         assert!(!output.status.success(), "{command}");
-        assert!(error.contains("no-such-library.so") && error.contains("pocl-opencl-icd"), "{command}: {error}");
+        assert!(
+            error.contains("no-such-library.so") && error.contains("pocl-opencl-icd"),
+            "{command}: {error}"
+        );
         assert!(!error.contains("panicked"), "{command}: {error}");
     }
     let output = run("devices", Some("no-such-library.so"));

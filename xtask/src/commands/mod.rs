@@ -1,8 +1,8 @@
 //! The commands, a file for each: thin, over the crates.
 
 pub mod bench;
-pub mod devices;
 pub mod data;
+pub mod devices;
 pub mod eval;
 pub mod export;
 pub mod fetch_data;

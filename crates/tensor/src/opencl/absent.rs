@@ -118,10 +118,7 @@ impl Buffer {
 mod tests {
     #[test]
     fn without_opencl_its_devices_are_errors_that_say_so() {
-        for error in [
-            "opencl".parse::<crate::Device>().unwrap_err(),
-            crate::opencl::devices().unwrap_err(),
-        ] {
+        for error in ["opencl".parse::<crate::Device>().unwrap_err(), crate::opencl::devices().unwrap_err()] {
             assert!(error.to_string().contains("built without OpenCL"), "{error}");
         }
     }

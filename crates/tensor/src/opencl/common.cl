@@ -20,6 +20,20 @@ typedef float real;
 typedef PASTE(float, WIDTH) real;
 #endif
 
+// The `count` floats from `p` on, at most three, and zeros.
+float4 up_to_3(global const float *p, int count) {
+    float4 v = (float4)(0.0f);
+    if (count >= 2) {
+        v.lo = vload2(0, p);
+    }
+    if (count & 1 && count > 0) {
+        const float last = p[count - 1];
+        v.x = count == 1 ? last : v.x;
+        v.z = count == 3 ? last : v.z;
+    }
+    return v;
+}
+
 // The `count` floats from `p` on, at most WIDTH, and zeros.
 real load(global const float *p, int count) {
 #if WIDTH == 1
@@ -28,12 +42,32 @@ real load(global const float *p, int count) {
     if (count >= WIDTH) {
         return PASTE(vload, WIDTH)(0, p);
     }
+#if WIDTH == 8
+    // Not element by element: on processors many planes end with a vector that is not full.
+    if (count >= 4) {
+        return (real)(vload4(0, p), up_to_3(p + 4, count - 4));
+    }
+    return (real)(up_to_3(p, count), (float4)(0.0f));
+#elif WIDTH == 4
+    return up_to_3(p, count);
+#else
     float part[WIDTH];
     for (int i = 0; i < WIDTH; i++) {
         part[i] = i < count ? p[i] : 0.0f;
     }
     return PASTE(vload, WIDTH)(0, part);
 #endif
+#endif
+}
+
+// Writes the first `count` floats of `v`, at most three.
+void store_up_to_3(float4 v, global float *p, int count) {
+    if (count >= 2) {
+        vstore2(v.lo, 0, p);
+    }
+    if (count & 1 && count > 0) {
+        p[count - 1] = count == 1 ? v.x : v.z;
+    }
 }
 
 // Writes the first `count` floats of `v`, at most WIDTH.
@@ -47,11 +81,24 @@ void store(real v, global float *p, int count) {
         PASTE(vstore, WIDTH)(v, 0, p);
         return;
     }
+#if WIDTH == 8
+    float4 rest = v.lo;
+    if (count >= 4) {
+        vstore4(v.lo, 0, p);
+        rest = v.hi;
+        p += 4;
+        count -= 4;
+    }
+    store_up_to_3(rest, p, count);
+#elif WIDTH == 4
+    store_up_to_3(v, p, count);
+#else
     float part[WIDTH];
     PASTE(vstore, WIDTH)(v, 0, part);
     for (int i = 0; i < count; i++) {
         p[i] = part[i];
     }
+#endif
 #endif
 }
 

@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
+use super::DeviceId;
 use super::product::Blocks;
 use super::runtime::open;
-use super::DeviceId;
 use crate::cases::{Case, registered_ops};
 use crate::conformance::{check_device, is_too_large};
 use crate::device::Device;
@@ -84,7 +84,8 @@ impl DeviceId {
 /// The cases that are checked, and those that are measured.
 fn cases() -> (Vec<Case>, Vec<Case>) {
     let all = registered_ops().into_iter().filter(|entry| OPS.contains(&entry.name));
-    let (timed, small): (Vec<Case>, Vec<Case>) = all.flat_map(|entry| (entry.cases)()).partition(|case| case.bench);
+    let (timed, small): (Vec<Case>, Vec<Case>) =
+        all.flat_map(|entry| (entry.cases)()).partition(|case| case.bench);
     let (large, fits): (Vec<Case>, Vec<Case>) = timed.into_iter().partition(is_too_large);
     let measured = large.into_iter().filter(|case| MEASURED.iter().any(|part| case.name.contains(part)));
     (small.into_iter().chain(fits).collect(), measured.collect())

@@ -54,7 +54,9 @@ impl Blocks {
     /// Choices for size `step`, this one among them.
     pub fn variants(self, step: usize, info: &DeviceInfo) -> Vec<Self> {
         let blocks = match self {
-            Blocks::Gpu(_) if step == 0 => return [4, 8, 2].map(|item| Blocks::Gpu(GpuBlocks { item })).to_vec(),
+            Blocks::Gpu(_) if step == 0 => {
+                return [4, 8, 2].map(|item| Blocks::Gpu(GpuBlocks { item })).to_vec();
+            }
             Blocks::Gpu(_) => return vec![self],
             Blocks::Cpu(blocks) => blocks,
         };
@@ -65,7 +67,10 @@ impl Blocks {
                     tiles.extend([(16, 8, 3), (16, 12, 2), (16, 14, 2)]);
                 }
                 tiles.extend([(8, 4, 3), (8, 6, 2)]);
-                tiles.iter().map(|&(width, tile_rows, vectors)| CpuBlocks { width, tile_rows, vectors, ..blocks }).collect::<Vec<_>>()
+                tiles
+                    .iter()
+                    .map(|&(width, tile_rows, vectors)| CpuBlocks { width, tile_rows, vectors, ..blocks })
+                    .collect::<Vec<_>>()
             }
             1 => [256, 128, 384, 512].map(|depth| CpuBlocks { depth, ..blocks }).to_vec(),
             2 => [2, 1, 4].map(|panels| CpuBlocks { panels, ..blocks }).to_vec(),
@@ -182,7 +187,9 @@ impl CpuBlocks {
 
     /// The floats of local memory that a task of a weight gradient needs.
     pub fn weight_grad_memory(&self) -> usize {
-        self.rows * (self.depth + self.width) + self.depth * self.panel() + self.panels * self.rows * self.panel()
+        self.rows * (self.depth + self.width)
+            + self.depth * self.panel()
+            + self.panels * self.rows * self.panel()
     }
 
     /// Makes the largest extent smaller; whether that was possible.

@@ -105,8 +105,7 @@ impl<'a> Gather<'a> {
     /// The kernels' arguments.
     fn args(&self) -> [Arg<'a>; 3] {
         let [rows, pixels] = self.size;
-        let sizes =
-            [self.columns(), rows, pixels, self.channels, self.taps[0], self.taps[1], 0, 0].map(int);
+        let sizes = [self.columns(), rows, pixels, self.channels, self.taps[0], self.taps[1], 0, 0].map(int);
         let steps = [
             int(self.picture),
             int(self.row),
@@ -117,8 +116,7 @@ impl<'a> Gather<'a> {
             0,
             0,
         ];
-        let start =
-            [self.buffer.len(), self.first, self.group, self.phases[1], 0, 0, 0, 0].map(int);
+        let start = [self.buffer.len(), self.first, self.group, self.phases[1], 0, 0, 0, 0].map(int);
         [Arg::Int8(sizes), Arg::Int8(steps), Arg::Int8(start)]
     }
 }
@@ -319,7 +317,8 @@ pub(crate) fn transposed(
 fn shared() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
-        let functions = [("relu", Activation::Relu), ("sigmoid", Activation::Sigmoid), ("hyperbolic", Activation::Tanh)];
+        let functions =
+            [("relu", Activation::Relu), ("sigmoid", Activation::Sigmoid), ("hyperbolic", Activation::Tanh)];
         let mut text: String = functions.map(|(name, f)| function(name, |[x]| f.apply(x))).concat();
         text.push_str(include_str!("gather.cl"));
         text

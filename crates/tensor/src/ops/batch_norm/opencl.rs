@@ -240,9 +240,8 @@ fn moments_arguments<'a>(
 /// The activation, and the gradient before it.
 fn functions(activation: Option<Activation>) -> String {
     let activate = formula::function("activate", |[z]: [Symbol; 1]| activation.map_or(z, |a| a.apply(z)));
-    let before = formula::function("before", |[y, dy]: [Symbol; 2]| {
-        activation.map_or(dy, |a| a.grad_value(y, dy))
-    });
+    let before =
+        formula::function("before", |[y, dy]: [Symbol; 2]| activation.map_or(dy, |a| a.grad_value(y, dy)));
     activate + &before
 }
 

@@ -139,6 +139,24 @@ fn odd() -> Vec<Example> {
             g.stride = [3, 4];
             g.padding = [1, 0];
         }),
+        new("pictures as rows, stride 2", [7, 19, 9, 8], 34, [3, 3]).with(|g| {
+            g.stride = [2, 2];
+            g.padding = [1, 1];
+        }),
+        new("pictures as rows, stride above the kernel", [6, 20, 9, 10], 17, [2, 2])
+            .with(|g| g.stride = [3, 4]),
+        new("pictures as rows, dilation, flip", [6, 17, 8, 9], 20, [3, 2]).with(|g| {
+            g.dilation = [2, 3];
+            g.padding = [2, 1];
+            g.flip = true;
+        }),
+        new("pictures as rows, 5x5", [35, 18, 4, 5], 33, [5, 5]).with(|g| {
+            g.stride = [2, 1];
+            g.padding = [2, 2];
+        }),
+        new("pixels as rows", [9, 18, 5, 6], 40, [1, 1]),
+        new("pixels as rows, wide", [6, 33, 12, 53], 70, [1, 1]),
+        new("1x1, stride 2, many channels", [8, 40, 7, 6], 18, [1, 1]).with(|g| g.stride = [2, 2]),
         new("deep", [2, 300, 5, 5], 20, [3, 3]).with(|g| g.padding = [1, 1]),
         new("stride 3, dilation 2", [2, 20, 15, 14], 18, [3, 3]).with(|g| {
             g.stride = [3, 3];

@@ -1,8 +1,11 @@
 //! The kernels of the CPU: convolutions as products whose columns are gathered from the pictures.
 
 mod abreast;
+mod deep;
 mod folded;
+mod product;
 mod strip;
+mod taps;
 mod weight_grad;
 mod winograd;
 
@@ -29,11 +32,15 @@ pub(super) fn forward(
         return;
     }
     if let Some(sizes) = winograd::choose(p, Pass::Forward) {
-        winograd::forward(p, sizes, x, weight, bias, activation, y, scratch);
+        winograd::forward(p, sizes, x, weight, (bias, activation), y, scratch);
         return;
     }
     if abreast::is_better(p) {
         abreast::forward(p, x, weight, bias, activation, y, scratch);
+        return;
+    }
+    if deep::is_possible(p) {
+        deep::forward(p, x, weight, bias, activation, y, scratch);
         return;
     }
     let split;
@@ -83,6 +90,7 @@ pub(super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut [f32], sc
     match winograd::choose(p, Pass::WeightGrad) {
         Some(sizes) => winograd::weight_grad(p, sizes, x, dy, dw, scratch),
         None if abreast::is_better(p) => abreast::weight_grad(p, x, dy, dw, scratch),
+        None if deep::is_possible(p) => deep::weight_grad(p, x, dy, dw, scratch),
         None => weight_grad::weight_grad(p, x, dy, dw, scratch),
     }
 }
@@ -99,6 +107,10 @@ pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32]
     }
     if abreast::is_better_for_input_grad(p) {
         abreast::input_grad(p, dy, weight, dx, scratch);
+        return;
+    }
+    if deep::is_possible(p) {
+        deep::input_grad(p, dy, weight, dx, scratch);
         return;
     }
     if folded::is_better(p) {
@@ -222,6 +234,28 @@ struct Filters<'a> {
 }
 
 impl<'a> Filters<'a> {
+    /// Filters of one tap: those of `count`, at most `LANES`, channels from `channel` on, each for `lanes` outputs from `output`
+    /// on.
+    #[inline(always)]
+    fn read_ones<S: Simd>(&self, channel: usize, count: usize, output: usize, lanes: usize, to: &mut [S]) {
+        let start = channel * self.depth_stride + output * self.out_stride;
+        if self.out_stride == 1 {
+            for (i, to) in to[..count].iter_mut().enumerate() {
+                *to = S::from_short_slice(&self.weight[start + i * self.depth_stride..][..lanes]);
+            }
+            return;
+        }
+        // Channels lie one after the other then.
+        for (i, to) in to[..S::LANES].iter_mut().enumerate() {
+            *to = if i < lanes {
+                S::from_short_slice(&self.weight[start + i * self.out_stride..][..count])
+            } else {
+                S::splat(0.0)
+            };
+        }
+        S::transpose(&mut to[..S::LANES]);
+    }
+
     /// Of the convolution itself: from its input to its output.
     fn forward(p: &Problem, weight: &'a [f32]) -> Self {
         let taps = p.kh * p.kw;

@@ -53,8 +53,7 @@ pub(super) fn weight_grad(call: &Call<'_>, p: &Problem, x: &Buffer, dy: &Buffer,
     let made = spread_if_needed(call, &spread, x)?;
     let b = windows(p, &spread, made.as_ref().unwrap_or(x));
     let dy_by_pixels = transposed(call, dy, p.n, [p.groups * p.og, p.pixels()])?;
-    let (sums, parts) =
-        weight_grad_sums(call, p.groups, p.og, &b, dy_by_pixels.as_ref().unwrap_or(dy))?;
+    let (sums, parts) = weight_grad_sums(call, p.groups, p.og, &b, dy_by_pixels.as_ref().unwrap_or(dy))?;
     let args = [
         (&sums).into(),
         dw.into(),
@@ -70,7 +69,13 @@ pub(super) fn weight_grad(call: &Call<'_>, p: &Problem, x: &Buffer, dy: &Buffer,
 
 /// With a stride, the picture's pixels of each phase modulo the stride are a convolution of their own, of those taps that
 /// reach them.
-pub(super) fn input_grad(call: &Call<'_>, p: &Problem, dy: &Buffer, weight: &Buffer, dx: &Buffer) -> Result<()> {
+pub(super) fn input_grad(
+    call: &Call<'_>,
+    p: &Problem,
+    dy: &Buffer,
+    weight: &Buffer,
+    dx: &Buffer,
+) -> Result<()> {
     let [rows, columns] = [0, 1].map(|axis| {
         let (size, taps) = ([p.h, p.w][axis], [p.kh, p.kw][axis]);
         (0..p.stride[axis].min(size)).map(|first| Phase::new(p, axis, first, size, taps)).collect::<Vec<_>>()
@@ -102,12 +107,8 @@ pub(super) fn input_grad(call: &Call<'_>, p: &Problem, dy: &Buffer, weight: &Buf
             let sizes = [p.groups, p.og, p.cg, p.kh, p.kw, usize::from(p.flip), 0, 0];
             let of_taps =
                 [row.taps, column.taps, row.first_tap, row.tap_step, column.first_tap, column.tap_step, 0, 0];
-            let args = [
-                weight.into(),
-                (&arranged).into(),
-                Arg::Int8(sizes.map(int)),
-                Arg::Int8(of_taps.map(int)),
-            ];
+            let args =
+                [weight.into(), (&arranged).into(), Arg::Int8(sizes.map(int)), Arg::Int8(of_taps.map(int))];
             if taps > 0 {
                 let items = p.groups * p.og * p.cg.div_ceil(BLOCK);
                 call.launch(&source, "arrange", &args, Grid::line(items))?;
@@ -143,14 +144,8 @@ pub(super) fn input_grad(call: &Call<'_>, p: &Problem, dy: &Buffer, weight: &Buf
                 pixel: p.stride[1],
                 first: row.first * p.w + column.first,
             };
-            let a = Rows {
-                buffer: &arranged,
-                count: p.cg,
-                group: p.cg * depth,
-                row: depth,
-                number: 1,
-                first: 0,
-            };
+            let a =
+                Rows { buffer: &arranged, count: p.cg, group: p.cg * depth, row: depth, number: 1, first: 0 };
             Product { groups: p.groups, a, b, bias: None, activation: None, c }.run(call)?;
         }
     }

@@ -3,7 +3,16 @@
 
 typedef PASTE(uint, WIDTH) words;
 
-// Vector `k` of WIDTH words of the blocks, whose words are in w0 to w3.
+// The high halves of products. Processors have vectors of such products, but not for mul_hi.
+words high(words a, uint b) {
+#if ON_CPU
+    return PASTE(convert_uint, WIDTH)((PASTE(convert_ulong, WIDTH)(a) * (ulong)b) >> (ulong)32);
+#else
+    return mul_hi(a, (words)(b));
+#endif
+}
+
+// The words of WIDTH elements in their order: the blocks' words are in w0 to w3, and `a` and `b` name two blocks.
 #if WIDTH == 8
 #define VECTOR(a, b) (uint8)(w0.a, w1.a, w2.a, w3.a, w0.b, w1.b, w2.b, w3.b)
 #else
@@ -44,8 +53,8 @@ kernel void dropout(
     uint k0 = (uint)seed;
     uint k1 = (uint)(seed >> 32);
     for (int round = 0; round < 10; round++) {
-        const words a = mul_hi(w0, (words)(0xD2511F53u));
-        const words b = mul_hi(w2, (words)(0xCD9E8D57u));
+        const words a = high(w0, 0xD2511F53u);
+        const words b = high(w2, 0xCD9E8D57u);
         const words low = w0 * 0xD2511F53u;
         w0 = b ^ w1 ^ k0;
         w1 = w2 * 0xCD9E8D57u;

@@ -6,8 +6,13 @@ kernel void means(global const float *x, global float *y, const int planes, cons
     }
     x += plane * pixels;
     Total total = {(real)(0.0f), (real)(0.0f)};
-    for (int at = 0; at < pixels; at += WIDTH) {
-        total = total_add(total, load(x + at, pixels - at));
+    for (int at = 0; at < pixels;) {
+        real run = (real)(0.0f);
+        for (int i = 0; i < 16 && at < pixels; i++) {
+            run += load(x + at, pixels - at);
+            at += WIDTH;
+        }
+        total = total_add(total, run);
     }
     y[plane] = total_value(total) / pixels;
 }

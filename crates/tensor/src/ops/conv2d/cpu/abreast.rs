@@ -152,6 +152,7 @@ impl Window {
                     x.as_ptr().add(from),
                     band.pictures,
                     to.add(channel * strip.rows * strip.columns * S::LANES),
+                    S::LANES,
                 );
             }
         }
@@ -251,7 +252,7 @@ impl Kernel for Forward<'_> {
                 // SAFETY: bands have pixels of their own.
                 unsafe {
                     let from = y.as_ptr().add(i * pixels * S::LANES);
-                    target.write::<S>(from, band.pictures, self.target.get().add(to));
+                    target.write::<S>(from, S::LANES, band.pictures, self.target.get().add(to));
                 }
             }
         }
@@ -302,12 +303,14 @@ impl Forward<'_> {
                 };
                 macro_rules! by_size {
                     ($($n:literal)*) => {
-                        match (count, wide) {
-                            // SAFETY: the strip has these rows and columns.
-                            $(($n, 1) if $n <= most_outputs::<S>() => unsafe { place.tile::<S, $n, 1>(&finish, to) },
-                              ($n, 2) if $n <= most_outputs::<S>() && S::LANES != 16 => unsafe { place.tile::<S, $n, 2>(&finish, to) },
-                              ($n, 3) if $n <= most_outputs::<S>() && S::LANES == 16 => unsafe { place.tile::<S, $n, 3>(&finish, to) },)*
-                            _ => unreachable!("a tile of {count} outputs and {wide} pixels"),
+                        // SAFETY: the strip has these rows and columns.
+                        unsafe {
+                            match (count, wide) {
+                                $(($n, 1) if $n <= most_outputs::<S>() => place.tile::<S, $n, 1>(&finish, to),
+                                  ($n, 2) if $n <= most_outputs::<S>() && S::LANES != 16 => place.tile::<S, $n, 2>(&finish, to),
+                                  ($n, 3) if $n <= most_outputs::<S>() && S::LANES == 16 => place.tile::<S, $n, 3>(&finish, to),)*
+                                _ => unreachable!("a tile of {count} outputs and {wide} pixels"),
+                            }
                         }
                     };
                 }
@@ -351,8 +354,9 @@ impl Place {
         let mut sums = [[S::splat(0.0); PIXELS]; OUTPUTS];
         for channel in 0..channels {
             for row in 0..rows {
-                // SAFETY: the caller's promise, for all that follows.
+                // SAFETY: the caller's promise.
                 let mut x = unsafe { self.x.add(channel * self.channel + row * self.row) };
+                // SAFETY: as above.
                 let mut w =
                     unsafe { self.weights.add(channel * self.weights_channel + row * columns * OUTPUTS) };
                 for _ in 0..columns {

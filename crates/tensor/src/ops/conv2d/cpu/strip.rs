@@ -49,19 +49,19 @@ impl Strip {
         }
     }
 
-    /// Reads `planes`, at most `LANES`, planes from `from` on; what is outside becomes 0.
+    /// Reads `planes`, at most `LANES`, planes from `from` on; what is outside becomes 0. Pixels of the strip are `step` apart.
     ///
     /// # Safety
     /// So many planes must be readable; `to` has a vector for each pixel of the strip.
     #[inline(always)]
-    pub unsafe fn read<S: Simd>(&self, from: *const f32, planes: usize, to: *mut f32) {
+    pub unsafe fn read<S: Simd>(&self, from: *const f32, planes: usize, to: *mut f32, step: usize) {
         let zero = S::splat(0.0);
         let [rows, columns] = self.inside();
         for row in 0..self.rows {
             let inside = if rows.contains(&row) { columns.clone() } else { 0..0 };
             for column in (0..inside.start).chain(inside.end..self.columns) {
                 // SAFETY: a pixel of the strip.
-                unsafe { zero.store(to.add((row * self.columns + column) * S::LANES)) }
+                unsafe { zero.store(to.add((row * self.columns + column) * step)) }
             }
         }
         let mut block = [zero; 16];
@@ -86,7 +86,7 @@ impl Strip {
                 S::transpose(&mut block[..S::LANES]);
                 for v in &block[..wide] {
                     // SAFETY: a pixel of the strip.
-                    unsafe { v.store(to.add((row * self.columns + column) * S::LANES)) }
+                    unsafe { v.store(to.add((row * self.columns + column) * step)) }
                     column += 1;
                     if column == columns.end {
                         (row, column) = (row + 1, columns.start);
@@ -101,7 +101,7 @@ impl Strip {
     /// # Safety
     /// As of [`read`](Self::read).
     #[inline(always)]
-    pub unsafe fn write<S: Simd>(&self, from: *const f32, planes: usize, to: *mut f32) {
+    pub unsafe fn write<S: Simd>(&self, from: *const f32, step: usize, planes: usize, to: *mut f32) {
         let [rows, columns] = self.inside();
         let mut block = [S::splat(0.0); 16];
         let (start, runs, count) = self.runs();
@@ -111,7 +111,7 @@ impl Strip {
                 let wide = S::LANES.min(count - done);
                 for v in &mut block[..wide] {
                     // SAFETY: a pixel of the strip.
-                    *v = unsafe { S::load(from.add((row * self.columns + column) * S::LANES)) };
+                    *v = unsafe { S::load(from.add((row * self.columns + column) * step)) };
                     column += 1;
                     if column == columns.end {
                         (row, column) = (row + 1, columns.start);

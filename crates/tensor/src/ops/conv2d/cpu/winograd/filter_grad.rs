@@ -8,11 +8,16 @@
 //!
 //! A task has a part of the units and some blocks of outputs. Parts have sums of their own, which are added in their order.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices of fixed arrays that are unrolled; closures would not be"
+)]
+
 use rayon::prelude::*;
 
 use super::super::Problem;
-use super::filter::write_taps;
-use super::product::add_outer;
+use super::super::product::add_outer;
+use super::super::taps::write_taps;
 use super::transform::{MOST, weighted};
 use super::{Sizes, Source, TAPS, Tiling, outputs, part, with_sizes};
 use crate::memory::Scratch;
@@ -25,6 +30,8 @@ const TASKS: usize = 16;
 const BLOCKS: usize = 4;
 /// The most floats of all sums, unless one part alone has more.
 const SUMS: usize = 4 << 20;
+/// The least tiles of a part: writing and reading its sums should be little beside making them.
+const PART_TILES: usize = 64;
 /// The least and the most tiles that are taken to the points at once, and the floats to aim at.
 const TILES: [usize; 2] = [28, 112];
 const FLOATS: usize = 192 << 10;
@@ -55,7 +62,8 @@ fn filter_grad<const A: usize, const M: usize, const R: usize>(
     let floats = A * A * lanes * (depth + blocks.div_ceil(splits));
     let tiles = (FLOATS / floats).clamp(TILES[0], TILES[1]);
     let tiling = Tiling::new(p.n, [p.oh.div_ceil(M), p.ow.div_ceil(M)], tiles, 1);
-    let parts = TASKS.div_ceil(splits).min(SUMS / size).min(tiling.tasks).max(1);
+    let tiles = p.n * p.oh.div_ceil(M) * p.ow.div_ceil(M);
+    let parts = TASKS.div_ceil(splits).min(SUMS / size).min(tiles / PART_TILES).min(tiling.tasks).max(1);
     let mut sums = scratch.take(parts * size);
     let target = Shared::new(&mut sums);
     let x = Source { side, x, shift: p.padding.map(|p| -(p as isize)) };
@@ -94,26 +102,15 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let (channels, outputs) = (self.x.side.channels, self.dy.side.channels);
+        let outputs = self.dy.side.channels;
         let depth = self.x.side.blocks(S::LANES);
         let width = depth * S::LANES;
         let step = self.tiling.most()[1] * S::LANES;
         let [x_step, dy_step] = [depth, self.blocks.len()].map(|blocks| blocks * step + S::LANES);
         let mut x = self.scratch.take(A * A * x_step);
         let mut dy = self.scratch.take(A * A * dy_step);
-        let rows = self.blocks.start * S::LANES..(self.blocks.end * S::LANES).min(outputs);
         let place = |point: usize, row: usize| self.start + (point * outputs + row) * width;
-        for point in 0..A * A {
-            for row in rows.clone() {
-                for block in 0..depth {
-                    // SAFETY: this task's rows of the sums.
-                    unsafe {
-                        S::splat(0.0).store(self.target.get().add(place(point, row) + block * S::LANES))
-                    }
-                }
-            }
-        }
-        for task in self.tasks.clone() {
+        for (chunk, task) in self.tasks.clone().enumerate() {
             let units = self.tiling.units_of(task);
             let tiles = self.x.values::<S, A, A, M>(
                 self.tiling,
@@ -145,13 +142,15 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                                     rows.len(),
                                     2.min(depth - panel),
                                     tiles,
-                                    dy.as_ptr().add(point * dy_step + i * step + rows.start),
-                                    (x.as_ptr().add(point * x_step + panel * step), step),
+                                    &[[0, 0]],
+                                    (dy.as_ptr().add(point * dy_step + i * step + rows.start), 0),
+                                    (x.as_ptr().add(point * x_step + panel * step), 0, step),
                                     (
                                         self.target
                                             .get()
                                             .add(place(point, first + rows.start) + panel * S::LANES),
                                         width,
+                                        chunk > 0,
                                     ),
                                 );
                             }
@@ -160,7 +159,6 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                 }
             }
         }
-        debug_assert!(channels <= width);
     }
 }
 

@@ -16,7 +16,6 @@
 
 mod filter;
 mod filter_grad;
-mod product;
 #[cfg(test)]
 mod tests;
 mod transform;
@@ -25,14 +24,16 @@ use rayon::prelude::*;
 
 pub(super) use filter_grad::weight_grad;
 
+use super::deep;
+use super::product::product;
 use super::strip::Strip;
+use super::taps::{TAPS, read_taps};
 use super::{Filters, Problem, Side};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::parallel::Shared;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
-use filter::{TAPS, outputs, read_taps, values};
-use product::product;
+use filter::{outputs, values};
 use transform::{MOST, evaluate, input};
 
 /// Floats of `v` and `m` of a task: what the second level cache holds.
@@ -111,19 +112,21 @@ pub(super) fn choose(p: &Problem, pass: Pass) -> Option<Sizes> {
     let lanes = instruction_set().1;
     // In steps of the innermost loop, a multiply-add of a vector each.
     let blocks = |channels: usize| channels.div_ceil(lanes) as f64;
-    let direct = {
-        let depth = (p.cg * p.kh * p.kw) as f64;
-        1.3 * depth * blocks(p.og) * (p.n * p.oh * p.ow) as f64
+    let products = match pass {
+        Pass::InputGrad => p.og as f64 * blocks(p.cg),
+        _ => p.cg as f64 * blocks(p.og),
+    };
+    let direct = if deep::is_possible(p) {
+        1.25 * (p.n * deep::pairs(p)) as f64 * products
+    } else {
+        1.3 * (p.n * p.oh * p.ow * p.kh * p.kw) as f64 * products
     };
     let cost = |s: &Sizes| {
         let (points, m) = ((s.points() * s.points()) as f64, s.outputs());
         let tiles = (p.n * rows.div_ceil(m) * columns.div_ceil(m)) as f64;
-        let products = match pass {
-            Pass::InputGrad => p.og as f64 * blocks(p.cg),
-            _ => p.cg as f64 * blocks(p.og),
-        };
         let transforms = 8.0 * (blocks(p.cg) + blocks(p.og));
-        let filters = 16.0 * p.cg as f64 * blocks(p.og);
+        // Their values are written to memory, and read from there.
+        let filters = 48.0 * products;
         points * (tiles * (1.15 * products + transforms) + filters)
     };
     let best = sizes.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
@@ -135,15 +138,14 @@ pub(super) fn forward(
     sizes: Sizes,
     x: &[f32],
     weight: &[f32],
-    bias: Option<&[f32]>,
-    activation: Option<Activation>,
+    finish: (Option<&[f32]>, Option<Activation>),
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let [side, out] = p.sides();
     let filters = Filters::forward(p, weight);
     let shift = p.padding.map(|p| -(p as isize));
-    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, (bias, activation), x, y, scratch));
+    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, finish, x, y, scratch));
 }
 
 pub(super) fn input_grad(
@@ -359,7 +361,7 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                     let rows = part(tiles, groups, group);
                     // SAFETY: the buffers have these sizes.
                     unsafe {
-                        product::<S>(
+                        product::<S, false>(
                             rows.len(),
                             2.min(wide - 2 * panel),
                             self.side.channels,
@@ -422,7 +424,12 @@ impl<const A: usize, const M: usize> Task<'_, A, M> {
                 };
                 // SAFETY: units have pixels of their own.
                 unsafe {
-                    place.write::<S>(strip.as_ptr(), self.out.channels - first, self.target.get().add(to));
+                    place.write::<S>(
+                        strip.as_ptr(),
+                        S::LANES,
+                        self.out.channels - first,
+                        self.target.get().add(to),
+                    );
                 }
             }
         }
@@ -473,7 +480,7 @@ impl Source<'_> {
                 let from = unit.picture * self.side.picture() + first * self.side.h * self.side.w;
                 let channels = S::LANES.min(self.side.channels - first);
                 // SAFETY: the planes of this block; the strip has at most the pixels that were taken.
-                unsafe { strip.read::<S>(self.x.as_ptr().add(from), channels, pixels.as_mut_ptr()) }
+                unsafe { strip.read::<S>(self.x.as_ptr().add(from), channels, pixels.as_mut_ptr(), S::LANES) }
                 for row in 0..unit.rows.len() {
                     // SAFETY: all places are in the buffers.
                     unsafe {

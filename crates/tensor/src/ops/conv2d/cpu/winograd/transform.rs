@@ -17,6 +17,11 @@
 //! numbers in the transforms are exact in single precision, so that nothing is lost always in the same direction. Each
 //! pair ±p shares its even and its odd powers.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices of fixed arrays that are unrolled; closures would not be"
+)]
+
 use crate::simd::Simd;
 
 /// The most points, and the most taps or outputs.

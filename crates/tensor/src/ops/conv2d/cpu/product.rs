@@ -1,15 +1,15 @@
-//! The products at each point: `m[tile, out] = Σ over channels of v[tile, channel] · u[channel, out]`, and the sums over
-//! tiles for the gradient of the filter.
+//! Products of matrices whose vectors have channels as lanes: with a filter, and with each other.
 //!
-//! Vectors come in *blocks* of `LANES` channels, a vector for each tile, so that neither side is packed again:
+//! Vectors come in *blocks* of `LANES` channels, with a vector for each row (a picture, or a tile of one), so that neither side
+//! is packed again:
 //!
 //! ```text
-//!   v: [block][tile][LANES]                 one number of each of up to 14 tiles per step, 64 bytes apart
-//!   u: [two blocks of outputs][channel][2 · LANES]         two vectors per step
+//!   v: [block][row][LANES]                                  one number of each of up to 14 rows per step, 64 bytes apart
+//!   u: [two blocks of outputs][channel][2 · LANES]          two vectors per step
 //!
 //!               u: two vectors
 //!              +--------+--------+
-//!   v: tiles   | m[0]   | m[0]   |     m[i] += v[i] · u, for each channel
+//!   v: rows    | m[0]   | m[0]   |     m[i] += v[i] · u, for each channel
 //!              | m[1]   | m[1]   |
 //!              +--------+--------+
 //! ```
@@ -34,13 +34,13 @@ macro_rules! by_size {
     };
 }
 
-/// A tile of `rows` tiles by `wide` blocks of outputs, over `depth` channels. `step` is the distance of blocks in `v` and
-/// in `m`.
+/// `rows` rows by `wide` blocks of outputs, over `depth` channels; added to `m` if `ADD`. Blocks of `v` are `v.1` apart, those
+/// of `m` are `m.1` apart.
 ///
 /// # Safety
 /// All three must be valid in these sizes.
 #[inline(always)]
-pub(super) unsafe fn product<S: Simd>(
+pub(super) unsafe fn product<S: Simd, const ADD: bool>(
     rows: usize,
     wide: usize,
     depth: usize,
@@ -48,7 +48,7 @@ pub(super) unsafe fn product<S: Simd>(
     u: *const f32,
     m: (*mut f32, usize),
 ) {
-    by_size!(rows, wide, product_of::<S>(depth, v, u, m));
+    by_size!(rows, wide, product_of::<S>(depth, v, u, m, ADD));
 }
 
 #[inline(always)]
@@ -57,6 +57,7 @@ unsafe fn product_of<S: Simd, const ROWS: usize, const WIDE: usize>(
     (mut v, v_step): (*const f32, usize),
     mut u: *const f32,
     (m, m_step): (*mut f32, usize),
+    add: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -82,57 +83,66 @@ unsafe fn product_of<S: Simd, const ROWS: usize, const WIDE: usize>(
         }
         for (i, sums) in sums.into_iter().enumerate() {
             for (j, sum) in sums.into_iter().enumerate() {
-                sum.store(m.add(j * m_step + i * S::LANES));
+                let to = m.add(j * m_step + i * S::LANES);
+                if add { (S::load(to) + sum).store(to) } else { sum.store(to) }
             }
         }
     }
 }
 
-/// `sums[row, ..] += Σ over tiles of a[tile, row] · b[tile, ..]` for `rows` channels of one block of `a` and `wide` blocks
-/// of `b`, which are `b.1` apart; rows of `sums` are `sums.1` apart.
+/// `sums[channel, ..] = Σ over pairs and rows of a[row, channel] · b[row, ..]` for `channels` channels of one block of `a` and
+/// `wide` blocks of `b`, which are `b.2` apart; added to what is there if `sums.2`, its lines `sums.1` apart. A pair says how many times `a.1` and `b.1`
+/// further on the rows begin.
 ///
 /// # Safety
-/// All three must be valid in these sizes.
+/// All must be valid in these sizes.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "an innermost loop")]
 pub(super) unsafe fn add_outer<S: Simd>(
-    rows: usize,
+    channels: usize,
     wide: usize,
-    tiles: usize,
-    a: *const f32,
-    b: (*const f32, usize),
-    sums: (*mut f32, usize),
+    rows: usize,
+    pairs: &[[u32; 2]],
+    a: (*const f32, usize),
+    b: (*const f32, usize, usize),
+    sums: (*mut f32, usize, bool),
 ) {
-    by_size!(rows, wide, outer_of::<S>(tiles, a, b, sums));
+    by_size!(channels, wide, outer_of::<S>(rows, pairs, a, b, sums));
 }
 
 #[inline(always)]
 unsafe fn outer_of<S: Simd, const ROWS: usize, const WIDE: usize>(
-    tiles: usize,
-    mut a: *const f32,
-    (mut b, b_step): (*const f32, usize),
-    (to, to_step): (*mut f32, usize),
+    rows: usize,
+    pairs: &[[u32; 2]],
+    (a, a_pair): (*const f32, usize),
+    (b, b_pair, b_step): (*const f32, usize, usize),
+    (to, to_step, add): (*mut f32, usize, bool),
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[S::splat(0.0); WIDE]; ROWS];
-        for _ in 0..tiles {
-            let mut columns = [S::splat(0.0); WIDE];
-            for (j, column) in columns.iter_mut().enumerate() {
-                *column = S::load(b.add(j * b_step));
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = S::splat(*a.add(i));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = row.mul_add(column, *sum);
+        for pair in pairs {
+            let mut a = a.add(pair[0] as usize * a_pair);
+            let mut b = b.add(pair[1] as usize * b_pair);
+            for _ in 0..rows {
+                let mut columns = [S::splat(0.0); WIDE];
+                for (j, column) in columns.iter_mut().enumerate() {
+                    *column = S::load(b.wrapping_add(j * b_step));
                 }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let row = S::splat(*a.add(i));
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = row.mul_add(column, *sum);
+                    }
+                }
+                a = a.wrapping_add(S::LANES);
+                b = b.wrapping_add(S::LANES);
             }
-            a = a.add(S::LANES);
-            b = b.add(S::LANES);
         }
         for (i, sums) in sums.into_iter().enumerate() {
             for (j, sum) in sums.into_iter().enumerate() {
                 let to = to.add(i * to_step + j * S::LANES);
-                (S::load(to) + sum).store(to);
+                if add { (S::load(to) + sum).store(to) } else { sum.store(to) }
             }
         }
     }
