@@ -2,11 +2,13 @@
 //!
 //! A step is what it is in PyTorch: forward in training mode, mean cross-entropy, backward, one step of SGD.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{Builder, Context, Layer};
 use neocog_models::Model;
+use neocog_tensor::opencl::{KernelTime, Profile};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::random::Random;
 use neocog_tensor::{Device, Result, Tensor, profile};
@@ -136,7 +138,8 @@ pub struct Share {
     pub gb_per_s: f64,
 }
 
-/// Records the operations of prediction, then of training, in this process; the longest first.
+/// Records the operations of prediction, then of training, in this process; the longest first. On an OpenCL device these
+/// are its kernels, by the device's own clock, without layers; an operation's multiply-adds count for its longest kernel.
 ///
 /// # Errors
 /// When the network cannot be built or run.
@@ -148,12 +151,22 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
         // Warm before the recording starts.
         call()?;
         call()?;
-        let (times, rows) = profile::record(|| measure(options.budget / 2, &mut call));
-        let times = times?;
+        let (times, rows) = match options.device {
+            Device::OpenCl(id) => {
+                id.start_profile()?;
+                let times = measure(options.budget / 2, &mut call);
+                let profile = id.take_profile()?;
+                (times?, kernel_rows(profile))
+            }
+            _ => {
+                let (times, rows) = profile::record(|| measure(options.budget / 2, &mut call));
+                (times?, rows.into_iter().map(Recorded::from).collect())
+            }
+        };
         // All recorded calls count, those that `measure` makes before it measures too.
         let total = times.total_with_warm_up();
-        let share = |layer: String, op: String, output: Vec<usize>, row: (u64, f64, u64, u64)| {
-            let (runs, seconds, multiply_adds, bytes) = row;
+        let share = |row: Recorded| {
+            let Recorded { layer, op, output, runs, seconds, multiply_adds, bytes } = row;
             let gflops = (multiply_adds > 0).then(|| 2.0 * multiply_adds as f64 / seconds / 1e9);
             Share {
                 name: model.name.to_string(),
@@ -170,12 +183,54 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
             }
         };
         let inside: f64 = rows.iter().map(|r| r.seconds).sum();
-        let calls = times.calls_with_warm_up() as u64;
-        all.push(share(String::new(), String::new(), Vec::new(), (calls, (total - inside).max(0.0), 0, 0)));
-        all.extend(rows.into_iter().map(|r| {
-            let numbers = (r.calls, r.seconds, r.multiply_adds, r.bytes);
-            share(r.layer, r.op.to_string(), r.output.to_vec(), numbers)
-        }));
+        let between = Recorded {
+            runs: times.calls_with_warm_up() as u64,
+            seconds: (total - inside).max(0.0),
+            ..Recorded::default()
+        };
+        all.extend(std::iter::once(between).chain(rows).map(share));
     }
     Ok(all)
+}
+
+/// What was recorded of an operation in a layer, or of a kernel.
+#[derive(Default)]
+struct Recorded {
+    layer: String,
+    op: String,
+    output: Vec<usize>,
+    runs: u64,
+    seconds: f64,
+    multiply_adds: u64,
+    bytes: u64,
+}
+
+impl From<profile::Row> for Recorded {
+    fn from(row: profile::Row) -> Self {
+        Recorded {
+            layer: row.layer,
+            op: row.op.to_string(),
+            output: row.output.to_vec(),
+            runs: row.calls,
+            seconds: row.seconds,
+            multiply_adds: row.multiply_adds,
+            bytes: row.bytes,
+        }
+    }
+}
+
+/// The kernels of a device, the longest first.
+fn kernel_rows(mut profile: Profile) -> Vec<Recorded> {
+    profile.kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    let mut work: HashMap<&str, u64> = profile.ops.iter().map(|work| (work.op, work.multiply_adds)).collect();
+    let row = |kernel: KernelTime| Recorded {
+        op: format!("{}: {}", kernel.op, kernel.kernel),
+        runs: kernel.launches,
+        seconds: kernel.seconds,
+        // Taken by the longest kernel, which comes first.
+        multiply_adds: work.remove(kernel.op).unwrap_or(0),
+        bytes: kernel.bytes,
+        ..Recorded::default()
+    };
+    profile.kernels.into_iter().map(row).collect()
 }

@@ -6,7 +6,13 @@ use neocog_tensor::Device;
 use neocog_tests::training::Training;
 
 /// Losses and state after some steps, as bits.
-fn train(name: &str, batch: usize, device: &Device, threads: usize, seed: u64) -> (Vec<u64>, Vec<(String, Vec<u32>)>) {
+fn train(
+    name: &str,
+    batch: usize,
+    device: &Device,
+    threads: usize,
+    seed: u64,
+) -> (Vec<u64>, Vec<(String, Vec<u32>)>) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let model = neocog_models::find(name).unwrap();

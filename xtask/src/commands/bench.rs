@@ -52,7 +52,7 @@ pub struct Args {
     /// Also runs PyTorch in its channels-last format; the better of the two counts.
     #[arg(long)]
     channels_last: bool,
-    /// Shows where the time goes, by operation and by layer.
+    /// Shows where the time goes, by operation and by layer; on an OpenCL device by kernel.
     #[arg(long, conflicts_with = "against")]
     profile: bool,
     /// One line of JSON for each result instead.
@@ -225,6 +225,10 @@ fn profile(args: &Args, model: &Model) -> Result<()> {
         });
         let head = ["operation", "runs", "time", "of all", "GFLOP/s", "of peak", "GB/s"];
         output::line(output::table(head, [false, true, true, true, true, true, true], rows.collect()))?;
+        if matches!(args.device, Device::OpenCl(_)) {
+            // Kernels know no layers.
+            continue;
+        }
         let rows = of_mode.iter().filter(|s| !s.op.is_empty()).map(|s| {
             let [time, share, gflops, peak, bandwidth] = columns(s);
             [s.layer.clone(), s.op.clone(), format!("{:?}", s.output), time, share, gflops, peak, bandwidth]

@@ -16,3 +16,4 @@ pub mod spec;
 pub mod summary;
 pub mod test;
 pub mod train;
+pub mod tune;

@@ -58,9 +58,9 @@ Runs runs_of(const Gather *g, int column) {
 // to[i * step] = the columns of `runs` in row k + i of the gathered matrix, for rows before `end`.
 void pack(global const float *b, int length, const Gather *g, const Runs *runs, int k, int end, local float *to, int step) {
     const PASTE(int, WIDTH) lane = LANES;
-    const int taps = g->tap_rows * g->tap_columns;
+    const int taps = max(1, g->tap_rows * g->tap_columns);
     int channel = k / taps;
-    int u = (k - channel * taps) / g->tap_columns;
+    int u = (k - channel * taps) / max(1, g->tap_columns);
     int v = k - channel * taps - u * g->tap_columns;
     int start = channel * g->channel + u * g->tap_row;
     for (; k < end; k++) {

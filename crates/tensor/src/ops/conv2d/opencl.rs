@@ -118,10 +118,13 @@ pub(super) fn input_grad(
                 + column.first_source
                 + extents[1].0 as i32;
             let line = p.stride[0] * p.w;
+            let size = [row.count, column.count];
+            // Results with a stride lie apart.
+            let size = if p.stride == [1, 1] { merged(size, [pitch, line]) } else { size };
             let b = Gather {
                 buffer: made.as_ref().unwrap_or(dy),
                 pictures: p.n,
-                size: merged([row.count, column.count], [pitch, if p.stride == [1, 1] { p.w } else { 0 }]),
+                size,
                 channels: p.og,
                 taps: [row.taps, column.taps],
                 group: p.og * plane,
@@ -217,17 +220,16 @@ impl Phase {
         let count = (size - first).div_ceil(stride);
         // Tap `t` takes output `o` to pixel `o * stride + t * dilation - padding`.
         let reaches = |t: &usize| (first + padding) % stride == t * dilation % stride;
-        let first_tap = (0..taps).find(reaches);
-        let next = first_tap.and_then(|t| (t + 1..taps).find(reaches));
-        let t = first_tap.unwrap_or(0);
-        let tap_step = next.map_or(1, |next| next - t);
+        let mut reaching = (0..taps).filter(reaches);
+        let first_tap = reaching.next().unwrap_or(0);
+        let tap_step = reaching.next().map_or(1, |next| next - first_tap);
         Phase {
             first,
             count,
-            first_tap: t,
+            first_tap,
             tap_step,
-            taps: first_tap.map_or(0, |t| (taps - t).div_ceil(tap_step)),
-            first_source: (int(first + padding) - int(t * dilation)) / int(stride),
+            taps: (0..taps).filter(reaches).count(),
+            first_source: (int(first + padding) - int(first_tap * dilation)) / int(stride),
             source_step: int(tap_step * dilation / stride),
         }
     }
