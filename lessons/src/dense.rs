@@ -35,15 +35,15 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
 
     page.part("What comes in stays")?;
     let block = build(dense_block(4, 6), x.shape(), &device)?;
-    let pass = Pass::new(&*block, &x, |shape| Ok(Tensor::full(*shape, 1.0, &device)))?;
+    let pass = Pass::new(&*block, &x, |shape| Tensor::full(*shape, 1.0, &device))?;
     let (numbers, output) = (x.to_f32()?, pass.output.to_f32()?);
     let (each, wide) = (6 * 64, 22 * 64);
     let kept = (0..2).all(|sample| output[sample * wide..][..each] == numbers[sample * each..][..each]);
     page.holds("the first 6 of the 22 channels are the input, unchanged", kept)?;
     for (_, param) in state::params(&*block) {
-        param.set(&Tensor::zeros(param.shape(), &device))?;
+        param.set(&Tensor::zeros(param.shape(), &device)?)?;
     }
-    let silent = Pass::new(&*block, &x, |shape| Ok(Tensor::full(*shape, 1.0, &device)))?;
+    let silent = Pass::new(&*block, &x, |shape| Tensor::full(*shape, 1.0, &device))?;
     let direct = silent.input_grad.to_f32()?.iter().all(|g| *g == 1.0);
     page.holds("even if no step computes anything, the gradient reaches the input, unchanged", direct)?;
 

@@ -14,7 +14,7 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
          number can count on another one being there; this keeps large layers from learning pictures by heart.\n",
     )?;
     const COUNT: usize = 40_000;
-    let ones = Tensor::full([1, COUNT], 1.0, &device);
+    let ones = Tensor::full([1, COUNT], 1.0, &device)?;
     let mut rows = Vec::new();
     for p in [0.0, 0.2, 0.5, 0.8] {
         let layer = build(Dropout { p }, ones.shape(), &device)?;

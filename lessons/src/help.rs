@@ -64,16 +64,17 @@ impl Pass {
         let output = layer.forward(&Context::train(&tape, 0), &leaf)?;
         let grads = tape.backward_from(&[(&output, above(output.shape())?)])?;
         // What had no influence has gradient 0.
-        let or_zeros = |grad: Option<&Tensor>, of: &Tensor| {
-            grad.cloned().unwrap_or_else(|| Tensor::zeros(*of.shape(), &of.device()))
+        let or_zeros = |grad: Option<&Tensor>, of: &Tensor| match grad {
+            Some(grad) => Ok(grad.clone()),
+            None => Tensor::zeros(*of.shape(), &of.device()),
         };
         Ok(Pass {
             output: output.tensor().clone(),
-            input_grad: or_zeros(grads.of(&leaf), x),
+            input_grad: or_zeros(grads.of(&leaf), x)?,
             grads: state::params(layer)
                 .into_iter()
-                .map(|(name, param)| (name, or_zeros(grads.param(param), &param.value())))
-                .collect(),
+                .map(|(name, param)| Ok((name, or_zeros(grads.param(param), &param.value())?)))
+                .collect::<Result<_>>()?,
         })
     }
 }

@@ -71,6 +71,6 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
 fn measure(layer: &Conv2d, input: Shape, device: &Device) -> Result<(Shape, u64)> {
     let layer = build(layer.clone(), &input, device)?;
     let tape = Tape::no_grad();
-    let output = layer.forward(&Context::eval(&tape), &Var::constant(Tensor::zeros(input, device)))?;
+    let output = layer.forward(&Context::eval(&tape), &Var::constant(Tensor::zeros(input, device)?))?;
     Ok((*output.shape(), tape.multiply_adds()))
 }

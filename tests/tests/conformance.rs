@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::process::Command;
+
 use neocog_tensor::cases::registered_ops;
+use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
 /// All operations, kept by hand: one that is no longer linked in or registered must not go unseen.
@@ -80,6 +83,32 @@ fn conforms(device: &Device) {
 #[test]
 fn operations_conform_on_the_cpu() {
     conforms(&Device::Cpu);
+}
+
+/// On the device that `NEOCOG_OPENCL_DEVICE` names; that there is one is part of the test.
+#[test]
+fn operations_conform_on_opencl() {
+    let device: Device = "opencl".parse().unwrap();
+    conforms(&device);
+    let Device::OpenCl(id) = device else { panic!("{device}") };
+    assert!(id.launches().unwrap().values().sum::<u64>() >= OPS.len() as u64);
+}
+
+/// The kernels for graphics cards, on whatever device there is: in a process that takes it for one.
+#[test]
+fn operations_conform_with_the_kernels_of_graphics_cards() {
+    const VARIABLE: &str = "NEOCOG_OPENCL_AS_GPU";
+    if std::env::var_os(VARIABLE).is_none() {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.env(VARIABLE, "1");
+        again.args(["--exact", "operations_conform_with_the_kernels_of_graphics_cards", "--nocapture"]);
+        assert!(again.status().unwrap().success());
+        return;
+    }
+    let device: Device = "opencl".parse().unwrap();
+    let Device::OpenCl(id) = device else { panic!("{device}") };
+    assert_eq!(id.info().unwrap().kind, Kind::Gpu);
+    conforms(&device);
 }
 
 #[test]

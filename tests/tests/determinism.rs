@@ -6,12 +6,12 @@ use neocog_tensor::Device;
 use neocog_tests::training::Training;
 
 /// Losses and state after some steps, as bits.
-fn train(name: &str, threads: usize, seed: u64) -> (Vec<u64>, Vec<(String, Vec<u32>)>) {
+fn train(name: &str, batch: usize, device: &Device, threads: usize, seed: u64) -> (Vec<u64>, Vec<(String, Vec<u32>)>) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let model = neocog_models::find(name).unwrap();
         let mut training =
-            Training::new(&model.spec().unwrap(), model.input_shape(37), &Device::Cpu, seed).unwrap();
+            Training::new(&model.spec().unwrap(), model.input_shape(batch), device, seed).unwrap();
         let losses = (0..4).map(|_| training.step().unwrap().to_bits()).collect();
         let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect();
         (losses, training.state().unwrap().into_iter().map(|(n, v)| (n, bits(v))).collect())
@@ -21,14 +21,24 @@ fn train(name: &str, threads: usize, seed: u64) -> (Vec<u64>, Vec<(String, Vec<u
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     for name in ["lenet", "lenet_bn"] {
-        let one = train(name, 1, 5);
+        let one = train(name, 37, &Device::Cpu, 1, 5);
         for threads in [2, 3] {
-            let more = train(name, threads, 5);
+            let more = train(name, 37, &Device::Cpu, threads, 5);
             assert_eq!(one.0, more.0, "{name}: losses on {threads} threads");
             for ((tensor, a), (_, b)) in one.1.iter().zip(&more.1) {
                 assert!(a == b, "{name}: {tensor} on {threads} threads");
             }
         }
-        assert_ne!(one, train(name, 1, 6), "{name}: another seed");
+        assert_ne!(one, train(name, 37, &Device::Cpu, 1, 6), "{name}: another seed");
+    }
+}
+
+#[test]
+fn an_opencl_device_gives_the_same_bits_every_time() {
+    let device: Device = "opencl".parse().unwrap();
+    for (name, batch) in [("lenet", 37), ("lenet_bn", 37), ("alexnet", 2)] {
+        let one = train(name, batch, &device, 1, 5);
+        assert!(one == train(name, batch, &device, 2, 5), "{name}");
+        assert!(one != train(name, batch, &device, 1, 6), "{name}: another seed");
     }
 }

@@ -1,4 +1,4 @@
-//! All golden files of the project, on both devices; and that the runner sees what is wrong.
+//! All golden files of the project, on all devices; and that the runner sees what is wrong.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -33,6 +33,17 @@ fn all_are_right(reports: &[Report]) {
 #[test]
 fn golden_values_on_the_cpu() {
     all_are_right(&run_own(Device::Cpu));
+}
+
+#[test]
+fn golden_values_on_opencl() {
+    let device: Device = "opencl".parse().unwrap();
+    let Device::OpenCl(id) = device else { panic!("{device}") };
+    let launches = || id.launches().unwrap().values().sum::<u64>();
+    let before = launches();
+    all_are_right(&run_own(device));
+    // Every case of an operation is at least one kernel, and a step of a network hundreds.
+    assert!(launches() - before > 5000, "{:?}", id.launches());
 }
 
 #[test]

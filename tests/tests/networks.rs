@@ -8,6 +8,7 @@ use neocog_layers::{Builder, Context, Layer, Observer, Seen, print, state};
 use neocog_models::Model;
 use neocog_tensor::random::Random;
 use neocog_tensor::{Device, Tensor};
+use neocog_tests::devices;
 
 fn build(name: &str, device: &Device) -> (Model, Box<dyn Layer>) {
     let model = neocog_models::find(name).unwrap();
@@ -75,7 +76,7 @@ fn pass(name: &str, device: &Device, training: bool, observed: bool) -> Vec<(Str
 
 #[test]
 fn layers_fused_with_their_activations_give_the_same() {
-    for (device, allowed) in [(Device::Reference, 1e-12), (Device::Cpu, 1e-5)] {
+    for (device, allowed) in devices().unwrap().into_iter().zip([1e-12, 1e-5, 1e-5]) {
         for name in ["lenet", "lenet_bn", "lenet_bn_scratch", "googlenet", "resnet", "densenet"] {
             for training in [false, true] {
                 let fused = pass(name, &device, training, false);
@@ -97,7 +98,7 @@ fn layers_fused_with_their_activations_give_the_same() {
 fn an_input_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
     let (model, network) = build("lenet", &Device::Cpu);
     let tape = Tape::no_grad();
-    let wrong = Var::constant(Tensor::zeros([2, 3, 28, 28], &Device::Cpu));
+    let wrong = Var::constant(Tensor::zeros([2, 3, 28, 28], &Device::Cpu).unwrap());
     let error = Context::eval(&tape).run(&*network, &wrong).unwrap_err().to_string();
     assert!(error.starts_with("conv (Sequential) / 0 (Conv2d)"), "{error}");
     let error = Builder::new(&Device::Cpu, 0)

@@ -8,6 +8,7 @@ use neocog_layers::{Child, Concat, Context, Residual};
 use neocog_tensor::ops;
 use neocog_tensor::random::Random;
 use neocog_tensor::{Device, Shape, Tensor};
+use neocog_tests::devices;
 
 fn random(shape: impl Into<Shape>, seed: u64, device: &Device) -> Tensor {
     let shape = shape.into();
@@ -39,7 +40,7 @@ fn pixels(values: &[f64], [n, c, h, w]: [usize; 4]) -> Vec<f64> {
 #[test]
 fn a_1x1_convolution_is_a_linear_layer_over_channels() {
     let ([n, c, h, w], out) = ([2, 5, 3, 4], 6);
-    for device in [Device::Reference, Device::Cpu] {
+    for device in devices().unwrap() {
         let (x, weight, bias) =
             (random([n, c, h, w], 1, &device), random([out, c, 1, 1], 2, &device), random([out], 3, &device));
         let dy = random([n, out, h, w], 4, &device);
@@ -81,7 +82,7 @@ fn true_convolution_is_cross_correlation_with_the_kernel_turned() {
     let turn = |values: &[f64]| -> Vec<f64> {
         values.chunks(kh * kw).flat_map(|kernel| kernel.iter().rev().copied()).collect()
     };
-    for device in [Device::Reference, Device::Cpu] {
+    for device in devices().unwrap() {
         let (x, weight) = (random([2, 4, 6, 5], 1, &device), random([6, 2, kh, kw], 2, &device));
         let run = |flip, weight: &Tensor| {
             let tape = Tape::new();
@@ -115,13 +116,13 @@ fn input_gradient(spec: impl Into<LayerSpec>, x: &Tensor) -> Vec<f64> {
     let tape = Tape::new();
     let x = tape.leaf(x.clone());
     let y = Context::train(&tape, 0).run(&*layer, &x).unwrap();
-    let ones = Tensor::full(*y.shape(), 1.0, &y.tensor().device());
+    let ones = Tensor::full(*y.shape(), 1.0, &y.tensor().device()).unwrap();
     tape.backward_from(&[(&y, ones)]).unwrap().of(&x).unwrap().to_f64().unwrap()
 }
 
 #[test]
 fn an_input_that_is_used_twice_gets_both_gradients() {
-    for device in [Device::Reference, Device::Cpu] {
+    for device in devices().unwrap() {
         let x = random([2, 3], 1, &device);
         let residual =
             Residual { label: None, body: vec![], shortcut: vec![], activation: None, order: vec![] };

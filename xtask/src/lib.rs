@@ -23,6 +23,7 @@ use neocog_tensor::{Error, Result};
   cargo xtask train                                  lenet on the digits that are compiled in
   cargo xtask fetch-data fashion-mnist
   cargo xtask train lenet_bn --data fashion-mnist
+  cargo xtask train lenet_bn --data fashion-mnist --device opencl
   cargo xtask predict runs/lenet_bn-fashion-mnist/best.ckpt shoe.png
   cargo xtask test                                   all checks of the project")]
 struct Cli {
@@ -46,6 +47,7 @@ enum Command {
     Summary(commands::summary::Args),
     Layers(commands::layers::Args),
     Lesson(commands::lesson::Args),
+    Devices(commands::devices::Args),
     Bench(commands::bench::Args),
     Golden(commands::golden::Args),
     Test(commands::test::Args),
@@ -78,6 +80,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Summary(args) => commands::summary::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Layers(args) => commands::layers::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Lesson(args) => commands::lesson::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Devices(args) => commands::devices::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => commands::bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Golden(args) => commands::golden::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => commands::test::run(&args).map(|()| ExitCode::SUCCESS),

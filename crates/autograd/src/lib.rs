@@ -10,7 +10,7 @@
 //! use neocog_tensor::{Device, Tensor, ops::Sigmoid};
 //!
 //! let tape = Tape::new();
-//! let x = tape.leaf(Tensor::zeros([1], &Device::Cpu));
+//! let x = tape.leaf(Tensor::zeros([1], &Device::Cpu)?);
 //! let y = tape.apply1(Sigmoid, &[&x])?;
 //! let grads = tape.backward(&y)?;
 //! assert_eq!(grads.of(&x).unwrap().item()?, 0.25);

@@ -266,7 +266,7 @@ impl Tape {
                 loss.shape()
             )));
         }
-        let one = Tensor::full(*loss.shape(), 1.0, &loss.tensor.device());
+        let one = Tensor::full(*loss.shape(), 1.0, &loss.tensor.device())?;
         self.backward_from(&[(loss, one)])
     }
 

@@ -88,8 +88,8 @@ impl Builder {
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Param> {
         let shape = self.possible(shape).at(|| name)?;
         Ok(Param::new(match init {
-            _ if self.device == Device::Meta => Tensor::zeros(shape, &self.device),
-            Init::Constant(value) => Tensor::full(shape, value, &self.device),
+            _ if self.device == Device::Meta => Tensor::zeros(shape, &self.device)?,
+            Init::Constant(value) => Tensor::full(shape, value, &self.device)?,
             Init::Uniform { bound } => {
                 let mut random = Random::stream(self.seed, &self.full_name(name));
                 let bound = bound as f32;
@@ -105,7 +105,7 @@ impl Builder {
     /// # Errors
     /// When the shape is not possible, or there is no memory for it.
     pub fn buffer(&self, shape: &[usize], value: f64, persistent: bool) -> Result<Buffer> {
-        Ok(Buffer::new(Tensor::full(self.possible(shape)?, value, &self.device), persistent))
+        Ok(Buffer::new(Tensor::full(self.possible(shape)?, value, &self.device)?, persistent))
     }
 
     /// A shape that the device has memory for: a number too many in a file must not end the program.
@@ -133,6 +133,6 @@ impl Builder {
 pub fn output_shape(layer: &dyn Layer, input: &Shape) -> Result<Shape> {
     let tape = Tape::no_grad();
     let output =
-        layer.forward(&Context::eval(&tape), &Var::constant(Tensor::zeros(*input, &Device::Meta)))?;
+        layer.forward(&Context::eval(&tape), &Var::constant(Tensor::zeros(*input, &Device::Meta)?))?;
     Ok(*output.shape())
 }

@@ -17,7 +17,7 @@
 //!     .into();
 //! let net = Builder::new(&Device::Cpu, 0).build(&spec, &[1, 1, 8, 8].into())?;
 //! let tape = Tape::no_grad();
-//! let x = Var::constant(Tensor::zeros([2, 1, 8, 8], &Device::Cpu));
+//! let x = Var::constant(Tensor::zeros([2, 1, 8, 8], &Device::Cpu)?);
 //! let y = net.forward(&Context::eval(&tape), &x)?;
 //! assert_eq!(y.shape().extents(), [2, 4, 8, 8]);
 //! println!("{}", neocog_layers::print::pytorch(&*net));

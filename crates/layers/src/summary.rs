@@ -112,7 +112,7 @@ struct Visited {
 impl Pass {
     fn run(network: &dyn Layer, input: &Shape, training: bool) -> Result<Self> {
         let tape = Tape::new();
-        let x = tape.leaf(Tensor::zeros(*input, &Device::Meta));
+        let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
         let rows = Rows { tape: &tape, layers: RefCell::default(), counted: RefCell::new(0) };
         let context = if training { Context::train(&tape, 0) } else { Context::eval(&tape) };
         let output = context.observed(&rows).run(network, &x)?;

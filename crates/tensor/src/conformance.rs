@@ -1,7 +1,7 @@
 //! Holds operations to their contract, by the cases that they submit.
 //!
 //! [`check_device`] runs a case on a device and compares it with the reference: outputs are filled with NaN before,
-//! so that an element left unwritten shows, and the memory behind each output is guarded. [`check_gradient`] compares
+//! so that an element left unwritten shows, and the memory around each output is guarded. [`check_gradient`] compares
 //! an operation's gradient with central differences, in double precision. Tests of a crate that registers operations
 //! call [`check_all`] once.
 
@@ -12,6 +12,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, Tensors};
+use crate::opencl;
 use crate::run::{run, update};
 use crate::shape::{Shape, Shapes};
 use crate::tensor::Tensor;
@@ -60,8 +61,13 @@ pub fn is_too_large(case: &Case) -> bool {
 
 /// Checks all cases of all registered operations on `device`, and their gradients.
 pub fn check_all(device: &Device) -> Summary {
+    check_ops(device, |_| true)
+}
+
+/// As [`check_all`], for the operations that `chosen` chooses by their names: while one is written.
+pub fn check_ops(device: &Device, chosen: impl Fn(&str) -> bool) -> Summary {
     let mut summary = Summary::default();
-    for entry in registered_ops() {
+    for entry in registered_ops().into_iter().filter(|entry| chosen(entry.name)) {
         summary.ops += 1;
         for case in (entry.cases)() {
             if is_too_large(&case) {
@@ -106,6 +112,7 @@ pub fn check_device(case: &Case, device: &Device) -> Result<()> {
     let exact = run_reference(case, &inputs, &state, &output_shapes);
     let got = match device {
         Device::Cpu => run_cpu(case, &inputs, &state, &output_shapes)?,
+        Device::OpenCl(id) => run_opencl(case, *id, &inputs, &state, &output_shapes)?,
         other => run_through_tensors(case, &inputs, &state, other)?,
     };
     for (k, (got, exact)) in got.iter().zip(&exact).enumerate() {
@@ -142,9 +149,24 @@ fn run_reference(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &
     outputs
 }
 
+/// Floats before and behind every output.
+const GUARD: usize = 64;
+/// What they hold.
+const SENTINEL: f32 = -7.25e33;
+
+/// The output out of its guards, which must be as they were.
+fn unguard(k: usize, out: &[f32], shape: &Shape) -> Result<Vec<f64>> {
+    let end = GUARD + shape.elements();
+    if out[..GUARD].iter().chain(&out[end..]).any(|v| *v != SENTINEL) {
+        return Err(Error::new(
+            crate::ErrorKind::Diverged,
+            format!("the kernel wrote outside of output {k}"),
+        ));
+    }
+    Ok(out[GUARD..end].iter().map(|&x| f64::from(x)).collect())
+}
+
 fn run_cpu(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape]) -> Result<Vec<Vec<f64>>> {
-    const GUARD: usize = 64;
-    const SENTINEL: f32 = -7.25e33;
     let views: Vec<View<'_, f32>> =
         case.inputs.iter().zip(inputs).map(|(x, v)| View { shape: &x.shape, data: v }).collect();
     let mut outputs: Vec<Vec<f32>> = shapes
@@ -164,20 +186,46 @@ fn run_cpu(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape
         .map(|(v, shape)| ViewMut { shape, data: &mut v[GUARD..GUARD + shape.elements()] })
         .collect();
     case.op.cpu(&views, &mut views_mut, &Scratch::new());
-    for (k, (out, shape)) in outputs.iter().zip(shapes).enumerate() {
-        let outside = out[..GUARD].iter().chain(&out[GUARD + shape.elements()..]);
-        if outside.into_iter().any(|v| *v != SENTINEL) {
-            return Err(Error::new(
-                crate::ErrorKind::Diverged,
-                format!("the kernel wrote outside of output {k}"),
-            ));
+    outputs.iter().zip(shapes).enumerate().map(|(k, (out, shape))| unguard(k, out, shape)).collect()
+}
+
+fn run_opencl(
+    case: &Case,
+    id: opencl::DeviceId,
+    inputs: &[Vec<f32>],
+    state: &[Vec<f32>],
+    shapes: &[Shape],
+) -> Result<Vec<Vec<f64>>> {
+    let runtime = opencl::open(id)?;
+    let filled = |values: &[f32]| {
+        let buffer = runtime.allocate(values.len())?;
+        buffer.write(values.to_vec())?;
+        Ok::<_, Error>(buffer)
+    };
+    let inputs: Vec<opencl::Buffer> = inputs.iter().map(|v| filled(v)).collect::<Result<_>>()?;
+    let views: Vec<opencl::View<'_>> =
+        case.inputs.iter().zip(&inputs).map(|(x, buffer)| opencl::View { shape: &x.shape, buffer }).collect();
+    let mut guarded = Vec::new();
+    for (k, shape) in shapes.iter().enumerate() {
+        let mut values = vec![SENTINEL; shape.elements() + 2 * GUARD];
+        let end = GUARD + shape.elements();
+        match state.get(k) {
+            Some(old) => values[GUARD..end].copy_from_slice(old),
+            None => values[GUARD..end].fill(f32::NAN),
         }
+        let whole = filled(&values)?;
+        let output = whole.part(GUARD..end)?;
+        guarded.push((whole, output));
     }
-    Ok(outputs
+    let outputs: Vec<opencl::View<'_>> =
+        guarded.iter().zip(shapes).map(|((_, buffer), shape)| opencl::View { shape, buffer }).collect();
+    opencl::run_op(&*case.op, runtime, &views, &outputs, true)?;
+    guarded
         .iter()
         .zip(shapes)
-        .map(|(v, s)| v[GUARD..GUARD + s.elements()].iter().map(|&x| f64::from(x)).collect())
-        .collect())
+        .enumerate()
+        .map(|(k, ((whole, _), shape))| unguard(k, &whole.read(0..whole.len())?, shape))
+        .collect()
 }
 
 fn run_through_tensors(

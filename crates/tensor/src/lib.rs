@@ -19,6 +19,7 @@ pub mod device;
 pub mod error;
 pub mod memory;
 pub mod op;
+pub mod opencl;
 pub mod ops;
 mod parallel;
 pub mod profile;

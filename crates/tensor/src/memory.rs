@@ -1,4 +1,5 @@
-//! Memory of the CPU device: aligned buffers that go back to a pool when they are dropped.
+//! Memory of the CPU device: aligned buffers that go back to a pool when they are dropped. Devices with memory of their
+//! own use the same pool for theirs.
 //!
 //! A training step asks for the same sizes again and again, so after the first step no memory is asked of the
 //! system any more, and no page is touched for the first time. Sizes are rounded up to classes with at most an
@@ -60,8 +61,9 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
+        let units = lines.len();
         // What the pool does not keep is freed here, after its lock is released.
-        let _freed = pool().put_back(lines);
+        let _freed = pool().put_back(lines, units);
     }
 }
 
@@ -80,16 +82,13 @@ pub struct MemoryReport {
 
 /// What the pool of the CPU device holds.
 pub fn memory_report() -> MemoryReport {
-    pool().report
+    pool().report()
 }
 
 /// Gives all free memory of the pool back to the system.
 pub fn release_cached_memory() {
-    let free = {
-        let mut pool = pool();
-        pool.report.cached = 0;
-        std::mem::take(&mut pool.free)
-    };
+    // Freed after the lock is released.
+    let free = pool().release();
     drop(free);
 }
 
@@ -108,39 +107,46 @@ impl Scratch {
     }
 }
 
-struct Pool {
-    /// By number of lines.
-    free: BTreeMap<usize, Class>,
+/// Free buffers of one device, kept for those that ask next, and the count of all its buffers. The sizes of
+/// buffers are counted in units.
+pub(crate) struct Pool<T> {
+    /// Bytes of a unit.
+    unit: usize,
+    /// By number of units.
+    free: BTreeMap<usize, Class<T>>,
     /// How often memory was asked for.
     clock: u64,
     report: MemoryReport,
 }
 
 /// The free buffers of one size.
-#[derive(Default)]
-struct Class {
-    buffers: Vec<Box<[Line]>>,
+struct Class<T> {
+    buffers: Vec<T>,
     /// When one of them was asked for last.
     asked: u64,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool {
-    free: BTreeMap::new(),
-    clock: 0,
-    report: MemoryReport { in_use: 0, peak_in_use: 0, cached: 0, system_allocations: 0 },
-});
+static POOL: Mutex<Pool<Box<[Line]>>> = Mutex::new(Pool::new(size_of::<Line>()));
 
-fn pool() -> MutexGuard<'static, Pool> {
+fn pool() -> MutexGuard<'static, Pool<Box<[Line]>>> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Pool {
-    fn take(&mut self, lines: usize) -> Option<Box<[Line]>> {
-        let bytes = lines * size_of::<Line>();
+impl<T> Pool<T> {
+    /// An empty pool for buffers that are counted in units of `unit` bytes.
+    pub(crate) const fn new(unit: usize) -> Self {
+        let report = MemoryReport { in_use: 0, peak_in_use: 0, cached: 0, system_allocations: 0 };
+        Pool { unit, free: BTreeMap::new(), clock: 0, report }
+    }
+
+    /// A free buffer of `units`, which is a [`size_class`]. Where there is none the caller makes one: it
+    /// counts as lent out in any case.
+    pub(crate) fn take(&mut self, units: usize) -> Option<T> {
+        let bytes = units * self.unit;
         self.report.in_use += bytes;
         self.report.peak_in_use = self.report.peak_in_use.max(self.report.in_use);
         self.clock += 1;
-        let class = self.free.entry(lines).or_default();
+        let class = self.free.entry(units).or_insert_with(|| Class { buffers: Vec::new(), asked: 0 });
         class.asked = self.clock;
         let reused = class.buffers.pop();
         match reused {
@@ -150,28 +156,45 @@ impl Pool {
         reused
     }
 
-    /// Takes a buffer back, and returns those that are to be freed instead of kept.
-    fn put_back(&mut self, lines: Box<[Line]>) -> Vec<Box<[Line]>> {
-        let bytes = size_of_val(&*lines);
-        self.report.in_use -= bytes;
-        self.report.cached += bytes;
-        self.free.entry(lines.len()).or_default().buffers.push(lines);
+    /// Takes back a buffer of `units`, and returns those that are to be freed instead of kept.
+    pub(crate) fn put_back(&mut self, buffer: T, units: usize) -> Vec<T> {
+        self.report.in_use -= units * self.unit;
+        self.report.cached += units * self.unit;
+        let class = self.free.entry(units).or_insert_with(|| Class { buffers: Vec::new(), asked: 0 });
+        class.buffers.push(buffer);
         let mut freed = Vec::new();
         while self.report.cached + self.report.in_use > 2 * self.report.peak_in_use {
-            let held = self.free.values_mut().filter(|class| !class.buffers.is_empty());
-            let Some(buffer) = held.min_by_key(|class| class.asked).and_then(|class| class.buffers.pop())
-            else {
+            let held = self.free.iter_mut().filter(|(_, class)| !class.buffers.is_empty());
+            let oldest = held.min_by_key(|(_, class)| class.asked);
+            let Some((units, buffer)) = oldest.and_then(|(&u, class)| Some((u, class.buffers.pop()?))) else {
                 break;
             };
-            self.report.cached -= size_of_val(&*buffer);
+            self.report.cached -= units * self.unit;
             freed.push(buffer);
         }
         freed
     }
+
+    /// Says that a buffer of `units`, counted as lent out, could not be made.
+    #[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "the system's memory is never refused"))]
+    pub(crate) fn not_made(&mut self, units: usize) {
+        self.report.in_use -= units * self.unit;
+    }
+
+    /// All free buffers, for the caller to free.
+    pub(crate) fn release(&mut self) -> Vec<T> {
+        self.report.cached = 0;
+        std::mem::take(&mut self.free).into_values().flat_map(|class| class.buffers).collect()
+    }
+
+    /// What the pool holds.
+    pub(crate) fn report(&self) -> MemoryReport {
+        self.report
+    }
 }
 
 /// The next size with four significant bits: at most an eighth larger.
-fn size_class(lines: usize) -> usize {
+pub(crate) fn size_class(lines: usize) -> usize {
     let lines = lines.max(1);
     let step = 1usize << (usize::BITS - lines.leading_zeros()).saturating_sub(4);
     lines.div_ceil(step) * step

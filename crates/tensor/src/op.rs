@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
+use crate::opencl::Call;
 use crate::shape::{Shape, Shapes};
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
@@ -43,6 +44,14 @@ pub trait Op: Debug + Send + Sync + 'static {
 
     /// The kernel of the CPU device, in single precision.
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch);
+
+    /// Launches the kernels of OpenCL devices, in single precision. What the call gives needs no OpenCL library, so
+    /// the method is there whether or not OpenCL is. Shapes were checked by [`infer`](Op::infer), and
+    /// there is at least one output element.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn opencl(&self, call: &Call<'_>) -> Result<()>;
 
     /// Which inputs and outputs the gradient wants to see again.
     fn keeps(&self) -> Keeps;

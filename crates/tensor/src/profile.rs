@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn runs_are_counted_by_scope() {
-        let x = Tensor::zeros([4, 4], &Device::Cpu);
+        let x = Tensor::zeros([4, 4], &Device::Cpu).unwrap();
         let work = || {
             let _outer = scope("block");
             run1(&Add, &[&x, &x]).unwrap();

@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::{At, Error, Result};
 use crate::memory::{Buffer, Scratch};
 use crate::op::{Op, Tensors};
+use crate::opencl;
 use crate::profile;
 use crate::shape::{Shape, Shapes};
 use crate::tensor::{Storage, Tensor};
@@ -23,7 +24,7 @@ use crate::view::{View, ViewMut};
 pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensors> {
     assert_eq!(op.state_outputs(), 0, "{} updates state: run it with `update`", op.name());
     let (device, shapes) = prepare(op, inputs)?;
-    Ok(execute(op, inputs, &mut [], &shapes, &device))
+    execute(op, inputs, &mut [], &shapes, &device)
 }
 
 /// Runs an operation with one output.
@@ -64,13 +65,12 @@ pub fn update(op: &dyn Op, inputs: &[&Tensor], state: &mut [&mut Tensor]) -> Res
             )));
         }
     }
-    Ok(execute(op, inputs, state, &shapes, &device))
+    execute(op, inputs, state, &shapes, &device)
 }
 
 fn prepare(op: &dyn Op, inputs: &[&Tensor]) -> Result<(Device, Shapes)> {
     let device = common_device(op, inputs)?;
-    let input_shapes: Shapes = inputs.iter().map(|t| *t.shape()).collect();
-    let shapes = op.infer(&input_shapes).at(|| op.name())?;
+    let shapes = op.infer(&input_shapes(inputs)).at(|| op.name())?;
     Ok((device, shapes))
 }
 
@@ -98,17 +98,17 @@ fn execute(
     state: &mut [&mut Tensor],
     shapes: &[Shape],
     device: &Device,
-) -> Tensors {
+) -> Result<Tensors> {
     let fresh = &shapes[state.len()..];
     if op.reshapes() {
         let same =
             inputs[0].reshape(fresh[0]).expect("an operation that reshapes keeps the number of elements");
-        return smallvec![same];
+        return Ok(smallvec![same]);
     }
     let start = if *device == Device::Meta { None } else { profile::start() };
-    let made = compute(op, inputs, state, shapes, device);
+    let made = compute(op, inputs, state, shapes, device)?;
     profile::end(start, op, inputs, shapes);
-    made
+    Ok(made)
 }
 
 fn compute(
@@ -117,9 +117,9 @@ fn compute(
     state: &mut [&mut Tensor],
     shapes: &[Shape],
     device: &Device,
-) -> Tensors {
+) -> Result<Tensors> {
     let fresh = &shapes[state.len()..];
-    match device {
+    Ok(match device {
         Device::Meta => fresh.iter().map(|&s| Tensor::new(s, Storage::Meta)).collect(),
         Device::Reference => {
             let views: SmallVec<[View<'_, f64>; 6]> =
@@ -154,5 +154,33 @@ fn compute(
             drop(outputs);
             made.into_iter().zip(fresh).map(|(b, &s)| Tensor::new(s, Storage::Cpu(Arc::new(b)))).collect()
         }
-    }
+        Device::OpenCl(id) => {
+            let runtime = opencl::open(*id)?;
+            let sizes = || format!("{} of {:?} to {shapes:?}", op.name(), input_shapes(inputs));
+            let read: Vec<Arc<opencl::Buffer>> =
+                inputs.iter().map(|t| t.opencl()).collect::<Result<_>>().at(sizes)?;
+            let made: Vec<opencl::Buffer> =
+                fresh.iter().map(|s| runtime.allocate(s.elements())).collect::<Result<_>>().at(sizes)?;
+            let kept: Vec<&opencl::Buffer> =
+                state.iter_mut().map(|t| t.opencl_mut()).collect::<Result<_>>().at(sizes)?;
+            let views: Vec<opencl::View<'_>> = inputs
+                .iter()
+                .zip(&read)
+                .map(|(t, buffer)| opencl::View { shape: t.shape(), buffer })
+                .collect();
+            let outputs: Vec<opencl::View<'_>> = kept
+                .into_iter()
+                .chain(&made)
+                .zip(shapes)
+                .map(|(buffer, shape)| opencl::View { shape, buffer })
+                .collect();
+            opencl::run_op(op, runtime, &views, &outputs, false)?;
+            drop(outputs);
+            made.into_iter().zip(fresh).map(|(b, &s)| Tensor::new(s, Storage::OpenCl(Arc::new(b)))).collect()
+        }
+    })
+}
+
+fn input_shapes(inputs: &[&Tensor]) -> Shapes {
+    inputs.iter().map(|t| *t.shape()).collect()
 }

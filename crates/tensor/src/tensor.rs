@@ -8,6 +8,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::memory::Buffer;
+use crate::opencl;
 use crate::shape::Shape;
 
 /// A shape and a share in a device's memory; contiguous, in row-major order.
@@ -26,17 +27,24 @@ pub struct Tensor {
 pub(crate) enum Storage {
     Reference(Arc<Vec<f64>>),
     Cpu(Arc<Buffer>),
+    OpenCl(Arc<opencl::Buffer>),
     Meta,
 }
 
 impl Tensor {
     /// Zeros.
-    pub fn zeros(shape: impl Into<Shape>, device: &Device) -> Self {
+    ///
+    /// # Errors
+    /// When the device is not there or has no memory left.
+    pub fn zeros(shape: impl Into<Shape>, device: &Device) -> Result<Self> {
         Self::full(shape, 0.0, device)
     }
 
     /// `value` everywhere.
-    pub fn full(shape: impl Into<Shape>, value: f64, device: &Device) -> Self {
+    ///
+    /// # Errors
+    /// When the device is not there or has no memory left.
+    pub fn full(shape: impl Into<Shape>, value: f64, device: &Device) -> Result<Self> {
         let shape = shape.into();
         let storage = match device {
             Device::Reference => Storage::Reference(Arc::new(vec![value; shape.elements()])),
@@ -45,15 +53,20 @@ impl Tensor {
                 buffer.fill(value as f32);
                 Storage::Cpu(Arc::new(buffer))
             }
+            Device::OpenCl(id) => {
+                let buffer = opencl::open(*id)?.allocate(shape.elements())?;
+                buffer.fill(value as f32)?;
+                Storage::OpenCl(Arc::new(buffer))
+            }
             Device::Meta => Storage::Meta,
         };
-        Tensor { shape, offset: 0, storage }
+        Ok(Tensor { shape, offset: 0, storage })
     }
 
     /// Copies `values`, given in row-major order, to `device`.
     ///
     /// # Errors
-    /// When the number of values is not the shape's.
+    /// When the number of values is not the shape's, or the device is not there or has no memory left.
     pub fn from_f32(shape: impl Into<Shape>, values: &[f32], device: &Device) -> Result<Self> {
         let shape = shape.into();
         check_count(&shape, values.len())?;
@@ -64,6 +77,7 @@ impl Tensor {
                 buffer.copy_from_slice(values);
                 Storage::Cpu(Arc::new(buffer))
             }
+            Device::OpenCl(id) => upload(*id, values.to_vec())?,
             Device::Meta => Storage::Meta,
         };
         Ok(Tensor { shape, offset: 0, storage })
@@ -72,7 +86,7 @@ impl Tensor {
     /// Copies `values`, given in row-major order, to `device`, rounded to what the device holds.
     ///
     /// # Errors
-    /// When the number of values is not the shape's.
+    /// When the number of values is not the shape's, or the device is not there or has no memory left.
     pub fn from_f64(shape: impl Into<Shape>, values: &[f64], device: &Device) -> Result<Self> {
         let shape = shape.into();
         check_count(&shape, values.len())?;
@@ -83,6 +97,7 @@ impl Tensor {
                 buffer.iter_mut().zip(values).for_each(|(to, &from)| *to = from as f32);
                 Storage::Cpu(Arc::new(buffer))
             }
+            Device::OpenCl(id) => upload(*id, values.iter().map(|&v| v as f32).collect())?,
             Device::Meta => Storage::Meta,
         };
         Ok(Tensor { shape, offset: 0, storage })
@@ -118,6 +133,7 @@ impl Tensor {
         match &self.storage {
             Storage::Reference(v) => Ok(v[self.range()].iter().map(|&x| x as f32).collect()),
             Storage::Cpu(v) => Ok(v[self.range()].to_vec()),
+            Storage::OpenCl(v) => v.read(self.range()),
             Storage::Meta => Err(no_data()),
         }
     }
@@ -130,6 +146,7 @@ impl Tensor {
         match &self.storage {
             Storage::Reference(v) => Ok(v[self.range()].to_vec()),
             Storage::Cpu(v) => Ok(v[self.range()].iter().map(|&x| f64::from(x)).collect()),
+            Storage::OpenCl(v) => Ok(v.read(self.range())?.into_iter().map(f64::from).collect()),
             Storage::Meta => Err(no_data()),
         }
     }
@@ -158,6 +175,7 @@ impl Tensor {
             _ if self.device() == *device => Ok(self.clone()),
             (Storage::Reference(v), _) => Self::from_f64(self.shape, &v[self.range()], device),
             (Storage::Cpu(v), _) => Self::from_f32(self.shape, &v[self.range()], device),
+            (Storage::OpenCl(v), _) => Self::from_f32(self.shape, &v.read(self.range())?, device),
             (Storage::Meta, _) => Err(no_data()),
         }
     }
@@ -203,9 +221,10 @@ impl Tensor {
 
     /// Where the elements are.
     pub fn device(&self) -> Device {
-        match self.storage {
+        match &self.storage {
             Storage::Reference(_) => Device::Reference,
             Storage::Cpu(_) => Device::Cpu,
+            Storage::OpenCl(v) => Device::OpenCl(v.device()),
             Storage::Meta => Device::Meta,
         }
     }
@@ -252,6 +271,26 @@ impl Tensor {
         &mut Arc::get_mut(v).expect("made unique above")[range]
     }
 
+    /// The elements as a buffer of its own, for reading: shared where they are a whole one.
+    pub(crate) fn opencl(&self) -> Result<Arc<opencl::Buffer>> {
+        match &self.storage {
+            Storage::OpenCl(v) if v.len() == self.shape.elements() => Ok(v.clone()),
+            Storage::OpenCl(v) => Ok(Arc::new(v.part(self.range())?)),
+            _ => unreachable!("the runner has checked the device"),
+        }
+    }
+
+    /// The elements as a buffer of its own, for writing; copied first if anyone else shares them.
+    pub(crate) fn opencl_mut(&mut self) -> Result<&opencl::Buffer> {
+        let range = self.range();
+        let Storage::OpenCl(v) = &mut self.storage else { unreachable!("the runner has checked the device") };
+        if Arc::get_mut(v).is_none() || v.len() != range.len() {
+            *v = Arc::new(v.copy(range)?);
+            self.offset = 0;
+        }
+        Ok(v)
+    }
+
     fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.shape.elements()
     }
@@ -261,6 +300,12 @@ impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor({}, {})", self.shape, self.device())
     }
+}
+
+fn upload(id: opencl::DeviceId, values: Vec<f32>) -> Result<Storage> {
+    let buffer = opencl::open(id)?.allocate(values.len())?;
+    buffer.write(values)?;
+    Ok(Storage::OpenCl(Arc::new(buffer)))
 }
 
 fn check_count(shape: &Shape, count: usize) -> Result<()> {
@@ -307,7 +352,7 @@ mod tests {
     #[test]
     fn counts_are_checked() {
         assert!(Tensor::from_f32([2, 2], &[1.0], &Device::Cpu).is_err());
-        assert!(Tensor::zeros([2, 2], &Device::Cpu).reshape([3]).is_err());
-        assert!(Tensor::zeros([2, 2], &Device::Meta).to_f32().is_err());
+        assert!(Tensor::zeros([2, 2], &Device::Cpu).unwrap().reshape([3]).is_err());
+        assert!(Tensor::zeros([2, 2], &Device::Meta).unwrap().to_f32().is_err());
     }
 }

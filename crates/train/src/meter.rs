@@ -1,10 +1,10 @@
 //! Adds up loss and hits over batches.
 
-use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use neocog_autograd::{Tape, Var};
 use neocog_data::Batch;
-use neocog_tensor::ops::{CountCorrect, CrossEntropy, Reduction};
+use neocog_tensor::ops::{Concat, CountCorrect, CrossEntropy, Reduction};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run1};
 use serde::{Deserialize, Serialize};
 
@@ -48,40 +48,59 @@ pub(crate) struct Measured {
     pub correct: Tensor,
 }
 
-/// Adds up what batches gave. It reads a batch's numbers only after the next batch was handed to the device, so the
-/// device is never idle while the host waits for a number.
-#[derive(Debug, Default)]
+/// How long the host reads no numbers of a device that works on its own.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The most batches whose numbers are not read yet.
+const MOST_UNREAD: usize = 64;
+
+/// Adds up what batches gave.
+///
+/// A device such as OpenCL's works through what it was given while the host prepares more, and a read waits until it
+/// has done all. So its numbers are read together, a few times in a second, in one read.
+#[derive(Debug)]
 pub(crate) struct Meter {
     sums: Sums,
-    unread: VecDeque<Measured>,
+    unread: Vec<Measured>,
     read: u64,
+    last_read: Instant,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Meter::resume(Sums::default(), 0)
+    }
 }
 
 impl Meter {
     /// Goes on from sums over `batches` batches.
     pub(crate) fn resume(sums: Sums, batches: u64) -> Self {
-        Meter { sums, unread: VecDeque::new(), read: batches }
+        Meter { sums, unread: Vec::new(), read: batches, last_read: Instant::now() }
     }
 
     /// Takes in a batch.
     ///
     /// # Errors
-    /// [`ErrorKind::Diverged`] when the loss of the batch before is not a finite number.
+    /// [`ErrorKind::Diverged`] when a loss that is read is not a finite number.
     pub(crate) fn add(&mut self, measured: Measured) -> Result<()> {
-        self.unread.push_back(measured);
-        self.read_all_but(1)
+        let runs_ahead = matches!(measured.loss.device(), Device::OpenCl(_));
+        self.unread.push(measured);
+        if runs_ahead && self.unread.len() < MOST_UNREAD && self.last_read.elapsed() < INTERVAL {
+            return Ok(());
+        }
+        self.read()
     }
 
     /// The sums, with every batch in them.
     ///
     /// # Errors
-    /// As [`Meter::add`], for the last batch.
+    /// As [`Meter::add`].
     pub(crate) fn settle(&mut self) -> Result<Sums> {
-        self.read_all_but(0)?;
+        self.read()?;
         Ok(self.sums)
     }
 
-    /// The sums over what was read so far.
+    /// The sums over what was read so far; a device may be some batches ahead.
     pub(crate) fn sums(&self) -> Sums {
         self.sums
     }
@@ -95,11 +114,16 @@ impl Meter {
         self.sums.seconds = seconds;
     }
 
-    fn read_all_but(&mut self, unread: usize) -> Result<()> {
-        while self.unread.len() > unread {
-            let Some(measured) = self.unread.pop_front() else { break };
+    fn read(&mut self) -> Result<()> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let scalars = self.unread.iter().flat_map(|m| [&m.loss, &m.correct]);
+        let scalars = scalars.map(|scalar| scalar.reshape([1])).collect::<Result<Vec<_>>>()?;
+        let numbers = run1(&Concat { dim: 0 }, &scalars.iter().collect::<Vec<_>>())?.to_f64()?;
+        for (measured, numbers) in self.unread.drain(..).zip(numbers.chunks_exact(2)) {
             self.read += 1;
-            let loss = measured.loss.item()?;
+            let (loss, correct) = (numbers[0], numbers[1]);
             if !loss.is_finite() {
                 return Err(Error::new(
                     ErrorKind::Diverged,
@@ -108,8 +132,9 @@ impl Meter {
             }
             self.sums.images += measured.images as u64;
             self.sums.loss += loss * measured.images as f64;
-            self.sums.correct += measured.correct.item()?.round() as u64;
+            self.sums.correct += correct.round() as u64;
         }
+        self.last_read = Instant::now();
         Ok(())
     }
 }

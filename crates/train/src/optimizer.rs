@@ -238,7 +238,7 @@ impl Optimizer {
     /// An optimizer for the parameters of `network`, before the first step.
     ///
     /// # Errors
-    /// When a number in `config` is not allowed.
+    /// When a number in `config` is not allowed, or the device has no memory left.
     pub fn new(config: OptimizerConfig, network: &dyn Layer) -> Result<Self> {
         config.check()?;
         let memory = state::params(network)
@@ -250,10 +250,10 @@ impl Optimizer {
                     .slots()
                     .iter()
                     .map(|_| Tensor::zeros(*value.shape(), &value.device()))
-                    .collect();
-                Memory { name, steps: 0, slots }
+                    .collect::<Result<_>>()?;
+                Ok(Memory { name, steps: 0, slots })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         Ok(Optimizer { config, memory })
     }
 

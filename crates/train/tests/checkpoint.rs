@@ -300,7 +300,7 @@ fn numbers_that_are_not_finite_are_not_saved() {
     let data = plan.load_data(Path::new("data")).unwrap();
     let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();
     let (_, bias) = neocog_layers::state::params(training.network())[1];
-    bias.set(&neocog_tensor::Tensor::full([6], f64::NAN, &Device::Cpu)).unwrap();
+    bias.set(&neocog_tensor::Tensor::full([6], f64::NAN, &Device::Cpu).unwrap()).unwrap();
     let e = training.checkpoint().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Diverged);
     assert!(e.to_string().contains("conv.0.bias"), "{e}");

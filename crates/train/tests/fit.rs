@@ -224,7 +224,7 @@ fn a_loss_that_runs_away_stops_and_keeps_the_last_checkpoint() {
     // The next epoch starts with a parameter that is no number.
     training.set_epochs(2).unwrap();
     let bias = neocog_layers::state::params(training.network()).pop().unwrap().1;
-    bias.set(&neocog_tensor::Tensor::full([10], f64::NAN, &Device::Cpu)).unwrap();
+    bias.set(&neocog_tensor::Tensor::full([10], f64::NAN, &Device::Cpu).unwrap()).unwrap();
     let e = training.fit(&data, Some(&folder), &mut Silent, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Diverged);
     let text = e.to_string();

@@ -2,6 +2,7 @@
 
 use neocog_tensor::cases::{Case, CaseInput};
 use neocog_tensor::op::expect_inputs;
+use neocog_tensor::opencl::{Call, Grid, Source};
 use neocog_tensor::{
     Error, Gradient, InputGrads, Keeps, Op, Result, Scratch, Shape, Shapes, View, ViewMut, Window,
     register_op, run1,
@@ -67,6 +68,10 @@ impl Op for PixelUnshuffle {
         });
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        launch(call, self.downscale_factor, call.output(0).shape, true)
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -121,6 +126,10 @@ impl Op for PixelShuffle {
         });
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        launch(call, self.upscale_factor, call.input(0).shape, false)
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -129,6 +138,23 @@ impl Op for PixelShuffle {
         let back = PixelUnshuffle { downscale_factor: self.upscale_factor };
         Ok([node.if_needed(0, || run1(&back, &[node.output_grad()]))?].into_iter().collect())
     }
+}
+
+/// The kernel of OpenCL devices; `small` is the shape of the picture of small pixels.
+fn launch(call: &Call<'_>, r: usize, small: &Shape, to_small: bool) -> Result<()> {
+    let ([_, channels, h, w], count) = (extents(small), small.elements());
+    let args = [
+        call.input(0).into(),
+        call.output(0).into(),
+        usize::from(to_small).into(),
+        count.into(),
+        r.into(),
+        channels.into(),
+        h.into(),
+        w.into(),
+    ];
+    let source = Source::new("pixel_shuffle", include_str!("ops.cl"));
+    call.launch(&source, "shuffle_pixels", &args, Grid::line(count))
 }
 
 /// The extents of a picture batch; `infer` has checked that it is one.

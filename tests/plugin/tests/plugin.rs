@@ -30,7 +30,7 @@ proptest! {
 /// The operations on every device and their gradients: one line for each device.
 #[test]
 fn operations_conform() {
-    for device in [Device::Cpu, Device::Reference] {
+    for device in [Device::Cpu, Device::Reference, "opencl".parse().unwrap()] {
         let summary = conformance::check_all(&device);
         assert!(summary.failures.is_empty(), "{device}: {summary}");
     }
@@ -138,7 +138,7 @@ fn a_network_of_a_file_is_trained_stopped_and_goes_on_with_the_same_bits() {
     weights::load(&*other, &path).unwrap();
     let names: Vec<String> = state::params(&*other).into_iter().map(|(name, _)| name).collect();
     assert!(names.contains(&"se.fc1.weight".to_string()), "{names:?}");
-    let x = neocog_tensor::Tensor::full([2, 1, 16, 16], 0.5, &Device::Cpu);
+    let x = neocog_tensor::Tensor::full([2, 1, 16, 16], 0.5, &Device::Cpu).unwrap();
     assert_eq!(predict(&*other, &x).unwrap(), predict(resumed.network(), &x).unwrap());
 }
 

@@ -45,7 +45,7 @@ fn check(name: &str, expected: &Expected, device: &Device) -> Result<Checked> {
     let layer = Builder::new(device, 0).build(&Dropout { p }.into(), &shape)?;
 
     let tape = Tape::new();
-    let ones = tape.leaf(Tensor::full(shape, 1.0, device));
+    let ones = tape.leaf(Tensor::full(shape, 1.0, device)?);
     let y = Context::train(&tape, SEED).run(&*layer, &ones)?;
     let values = y.tensor().to_f64()?;
     let zeros = values.iter().filter(|v| **v == 0.0).count() as f64 / n as f64;
@@ -61,7 +61,7 @@ fn check(name: &str, expected: &Expected, device: &Device) -> Result<Checked> {
     let strange = values.iter().find(|v| **v != 0.0 && Some(**v) != kept);
     checked.require(strange.is_none(), || format!("a one became {strange:?}, expected 0 or {kept:?}"));
 
-    let grads = tape.backward_from(&[(&y, Tensor::full(shape, 1.0, device))])?;
+    let grads = tape.backward_from(&[(&y, Tensor::full(shape, 1.0, device)?)])?;
     let grad = match grads.of(&ones) {
         Some(grad) => grad.to_f64()?,
         None => vec![0.0; n],

@@ -12,7 +12,7 @@ use neocog_train::Optimizer;
 use serde_json::Value;
 
 use super::attrs::Attrs;
-use super::choices::{self, Choices};
+use super::choices::{self, Choices, NEAR, NEAR_AFTER_ADAM};
 use super::compare::{Checked, Tally, largest, median};
 use super::files::{Network, Tensors};
 use super::hash::{Stream, pictures};
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
             return tally;
         }
         match self.choices(name) {
-            Ok(choices) if choices.are_rounding() => {
+            Ok((choices, near)) if choices.are_rounding(near) => {
                 let rules = std::mem::replace(&mut self.rules, Rules::new(self.file, self.device).at_ties());
                 let mut again = self.part_once(name);
                 self.rules = rules;
@@ -112,8 +112,9 @@ impl<'a> Run<'a> {
         tally
     }
 
-    /// The first choices that fall differently than in double precision, in the passes of a part.
-    fn choices(&self, part: &str) -> Result<Choices> {
+    /// The first choices that fall differently than in double precision in the passes of a part, and what counts as near a
+    /// tie there.
+    fn choices(&self, part: &str) -> Result<(Choices, f64)> {
         let double = Run::new(self.file, self.tensors, &Device::Reference)?;
         let mut both = [Stepper::new(&double, part)?, Stepper::new(self, part)?];
         loop {
@@ -121,7 +122,8 @@ impl<'a> Run<'a> {
             let (a_pass, b_pass) = (a.forward()?, b.forward()?);
             let found = choices::compare(&a_pass.0, &b_pass.0)?;
             if found.different > 0 || a.step >= a.count {
-                return Ok(found);
+                let adam = part.starts_with("adam") && a.step > 0;
+                return Ok((found, if adam { NEAR_AFTER_ADAM } else { NEAR }));
             }
             a.back(a_pass)?;
             b.back(b_pass)?;
@@ -225,7 +227,7 @@ impl<'a> Run<'a> {
         let grads = tape.backward(&loss)?;
         let grad_of = |param: &Param| match grads.param(param) {
             Some(grad) => Ok(grad.clone()),
-            None => Ok(Tensor::zeros(param.shape(), self.device)),
+            None => Tensor::zeros(param.shape(), self.device),
         };
         let params: BTreeMap<String, &Param> = state::params(&*network).into_iter().collect();
         let got = self.stats_of(&self.file.params, |name| params.get(name).map(|p| grad_of(p)))?;

@@ -219,7 +219,7 @@ fn run_operation(case: &Case, attrs: &Attrs<'_>, values: &Values, device: &Devic
         .get(GRAD_OUTPUT)
         .ok_or_else(|| Error::format("the case has gradients, but no gradient of its output"))?;
     let direction = match direction.as_slice() {
-        &[number] => Tensor::full(*y.shape(), f64::from(number), device),
+        &[number] => Tensor::full(*y.shape(), f64::from(number), device)?,
         many => Tensor::from_f32(*shape, many, device)?,
     };
     let grads = tape.backward_from(&[(&y, direction)])?;
@@ -230,7 +230,7 @@ fn run_operation(case: &Case, attrs: &Attrs<'_>, values: &Values, device: &Devic
         let shape = values.get(name).map_or(*leaf.shape(), |(shape, _)| *shape);
         let grad = match grads.of(leaf) {
             Some(grad) => grad.reshape(shape)?,
-            None => Tensor::zeros(shape, device),
+            None => Tensor::zeros(shape, device)?,
         };
         results.insert(format!("grad_{name}"), array(&grad)?);
     }

@@ -35,7 +35,8 @@ impl Steps {
         let rule = Rule::new(name, attrs)?;
         // All of the state but the parameter itself starts as zeros.
         let remembered = rule.op(1).state_outputs() - 1;
-        let memory = (0..remembered).map(|_| Tensor::zeros(*value.shape(), &value.device())).collect();
+        let zeros = || Tensor::zeros(*value.shape(), &value.device());
+        let memory = (0..remembered).map(|_| zeros()).collect::<Result<_>>()?;
         Ok(Steps { rule, step: 0, memory })
     }
 

@@ -28,7 +28,7 @@ pub struct Args {
     /// `networks`, `ops`, or names of networks.
     #[arg(default_value = "networks")]
     what: Vec<String>,
-    /// Where to run: cpu or reference.
+    /// Where to run: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference.
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// Images in a batch; each network's own number if absent.

@@ -35,7 +35,8 @@ pub struct Args {
     /// Images in a batch: changes the speed only.
     #[arg(long, default_value_t = 256)]
     batch: usize,
-    /// Where to compute: cpu, or reference (double precision, slow).
+    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
+    /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// One line of JSON instead.

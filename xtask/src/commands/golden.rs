@@ -15,7 +15,8 @@ use crate::output;
 pub struct Args {
     /// The folder with golden files, or one of them; those of the project if absent.
     dir: Option<PathBuf>,
-    /// Where to run: cpu or reference; both if absent.
+    /// Where to run: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference; cpu and
+    /// reference if absent.
     #[arg(long)]
     device: Option<Device>,
     /// One line of JSON for each file and device instead, with file, device, cases, passed, kind, worst, worst_at and

@@ -28,7 +28,8 @@ pub struct Args {
     /// The folder that holds a folder for each data set, for a checkpoint of another than the digits.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     data_dir: PathBuf,
-    /// Where to compute: cpu, or reference (double precision, plain loops, slow).
+    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
+    /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
 }

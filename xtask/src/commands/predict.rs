@@ -45,7 +45,8 @@ pub struct Args {
     /// Draws all pictures, as the network sees them, with their likeliest class.
     #[arg(long, value_name = "FILE.png")]
     picture: Option<PathBuf>,
-    /// Where to compute: cpu, or reference (double precision, slow).
+    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
+    /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// One line of JSON for each picture instead.

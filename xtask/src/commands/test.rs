@@ -50,6 +50,14 @@ fn steps(root: &Path, scratch: &Path) -> Result<Vec<Step>> {
         step("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         step("documentation", doc),
         step("tests", cargo(&["test", "--workspace"])),
+        step(
+            "build without OpenCL",
+            cargo(&["check", "--workspace", "--all-targets", "--no-default-features"]),
+        ),
+        step(
+            "tests without OpenCL",
+            cargo(&["test", "-p", "neocog-tensor", "--no-default-features", "--lib", "opencl"]),
+        ),
         step("a plugin outside the workspace", plugin),
         step("a small training", train),
     ])

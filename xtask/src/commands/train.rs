@@ -88,7 +88,8 @@ pub struct Args {
     /// Threads that prepare images; more than one where much is done to them. They change the speed only.
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
-    /// Where to compute: cpu, or reference (double precision, plain loops, slow).
+    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
+    /// precision, plain loops, slow).
     #[arg(long, default_value_t = Device::Cpu)]
     device: Device,
     /// The folder for the checkpoints; runs/NETWORK-DATA if absent, with --resume the checkpoint's folder.

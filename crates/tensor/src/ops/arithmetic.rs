@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use super::broadcast::{Strided, broadcast_shape};
+use super::broadcast::{self, Strided, broadcast_shape};
 use super::elementwise::{Expression, apply, expression};
 use super::pointwise::{self, Pointwise};
 use super::reduce::SumTo;
@@ -10,6 +10,8 @@ use crate::cases::{Case, CaseInput};
 use crate::error::Result;
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::Call;
+use crate::opencl::formula::{self, Symbol};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -86,6 +88,14 @@ macro_rules! binary {
                     apply::<Self, 2>([inputs[0].data, inputs[1].data], outputs[0].data);
                 } else {
                     apply_broadcast::<Self>(inputs, &mut outputs[0]);
+                }
+            }
+            fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                if call.input(0).shape == call.input(1).shape {
+                    formula::apply::<2, 0, 1>(call, concat!($name, "_elements"), |args, []| [Self::eval(args)])
+                } else {
+                    let formula = formula::function("formula", Self::eval::<Symbol>);
+                    broadcast::opencl::<2>(call, concat!($name, "_broadcast"), &formula)
                 }
             }
             fn keeps(&self) -> Keeps {
@@ -230,6 +240,10 @@ impl Op for Scale {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         pointwise::cpu::<Self, 1, 1>(*self, inputs, outputs);
     }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        // The old value of the output has no meaning.
+        formula::apply::<1, 0, 1>(call, self.name(), |x, []| self.eval(x, x))
+    }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -271,6 +285,9 @@ impl Op for Accumulate {
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         pointwise::cpu::<Self, 1, 1>(*self, inputs, outputs);
+    }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        pointwise::opencl::<Self, 1, 1>(*self, self.name(), call)
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING

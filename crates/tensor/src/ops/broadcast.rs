@@ -6,6 +6,7 @@
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
+use crate::opencl::{Arg, Call, Grid, Source, int};
 use crate::shape::Shape;
 
 /// The shape to which all of `shapes` broadcast.
@@ -117,6 +118,35 @@ impl<const N: usize> Strided<N> {
         }
         starts
     }
+}
+
+/// Extents or steps of axes, the innermost first, as an argument of kernels that `walk`.
+pub(super) fn axes(values: [usize; 8]) -> Arg<'static> {
+    Arg::Int8(values.map(int))
+}
+
+/// Applies `formula`, the text of a function of that name, to `N` inputs that broadcast to the output.
+pub(super) fn opencl<const N: usize>(call: &Call<'_>, kernel: &'static str, formula: &str) -> Result<()> {
+    let out = call.output(0);
+    let walk = Strided::new(out.shape, std::array::from_fn::<_, N, _>(|k| call.input(k).shape));
+    // The outer axes, the innermost first, and the innermost loop's step at the end.
+    let outer = walk.extents.len() - 1;
+    let mut extents = [1; 8];
+    walk.extents[..outer].iter().rev().zip(&mut extents).for_each(|(&e, to)| *to = e);
+    let mut args = Vec::new();
+    for k in 0..N {
+        let mut steps = [0; 8];
+        walk.steps[..outer].iter().rev().zip(&mut steps).for_each(|(s, to)| *to = s[k]);
+        steps[7] = walk.inner_steps()[k];
+        args.extend([call.input(k).into(), axes(steps)]);
+    }
+    let (rows, inner) = (walk.rows(), walk.inner());
+    args.extend([out.into(), axes(extents), rows.into(), inner.into()]);
+    let source = Source::new(kernel, include_str!("broadcast/kernels.cl"))
+        .define("INPUTS", N)
+        .define("KERNEL", kernel)
+        .insert(formula);
+    call.launch(&source, kernel, &args, Grid::line(rows * inner.div_ceil(call.width())))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::{self, Call};
 use crate::parallel::CHUNK;
 use crate::register_op;
 use crate::shape::{Shape, Shapes};
@@ -49,6 +50,18 @@ impl Op for ChannelSum {
         } else {
             outputs[0].data.par_chunks_mut(each).enumerate().for_each(|(i, y)| sum(i * each, y));
         }
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (x, out) = (call.input(0), call.output(0));
+        let (channels, plane) = channels_and_plane(x.shape);
+        let (x_shape, out_shape) = (Shape::from([x.shape[0], channels, plane]), Shape::from([channels, 1]));
+        super::reduce::opencl::sum(
+            call,
+            opencl::View { shape: &x_shape, ..x },
+            opencl::View { shape: &out_shape, ..out },
+            1.0,
+        )
     }
 
     fn keeps(&self) -> Keeps {

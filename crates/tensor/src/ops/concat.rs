@@ -7,6 +7,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::{self, Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -97,6 +98,18 @@ impl Op for Concat {
             }
         });
     }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let axis = axis_of(self.dim, call.input(0).shape)?;
+        let outer: usize = call.output(0).shape[..axis].iter().product();
+        let row = call.output(0).buffer.len() / outer;
+        let mut at = 0;
+        for x in call.inputs() {
+            let len = x.buffer.len() / outer;
+            copy_rows(call, Rows { start: 0, step: len }, Rows { start: at, step: row }, *x, outer, len)?;
+            at += len;
+        }
+        Ok(())
+    }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -151,6 +164,15 @@ impl Op for Narrow {
                 copy(&x.data[from..from + row], to);
             }
         });
+    }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let x = call.input(0);
+        let axis = axis_of(self.dim, x.shape)?;
+        let outer: usize = x.shape[..axis].iter().product();
+        let inner: usize = x.shape[axis + 1..].iter().product();
+        let (len, from_row) = (self.len * inner, x.shape[axis] * inner);
+        let from = Rows { start: self.start * inner, step: from_row };
+        copy_rows(call, from, Rows { start: 0, step: len }, x, outer, len)
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
@@ -207,6 +229,22 @@ impl Op for NarrowGrad {
             }
         });
     }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (dy, out) = (call.input(0), call.output(0));
+        let axis = axis_of(self.dim, dy.shape)?;
+        let outer: usize = dy.shape[..axis].iter().product();
+        let inner: usize = dy.shape[axis + 1..].iter().product();
+        let (len, row) = (dy.shape[axis] * inner, self.extent * inner);
+        call.fill(out.buffer, 0.0)?;
+        copy_rows(
+            call,
+            Rows { start: 0, step: len },
+            Rows { start: self.start * inner, step: row },
+            dy,
+            outer,
+            len,
+        )
+    }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -220,6 +258,36 @@ impl Op for NarrowGrad {
 /// Copies, on all threads where it is much.
 pub(super) fn copy(from: &[f32], to: &mut [f32]) {
     for_each_chunk(to, 4 * CHUNK, |start, part| part.copy_from_slice(&from[start..start + part.len()]));
+}
+
+/// Rows within a buffer: where the first starts, and how far it is from one to the next.
+#[derive(Clone, Copy)]
+struct Rows {
+    start: usize,
+    step: usize,
+}
+
+/// Copies `rows` rows of `len` elements of `x` to the output.
+fn copy_rows(
+    call: &Call<'_>,
+    from: Rows,
+    to: Rows,
+    x: opencl::View<'_>,
+    rows: usize,
+    len: usize,
+) -> Result<()> {
+    let args = [
+        x.into(),
+        from.start.into(),
+        from.step.into(),
+        call.output(0).into(),
+        to.start.into(),
+        to.step.into(),
+        rows.into(),
+        len.into(),
+    ];
+    let source = Source::new("concat", include_str!("concat/kernels.cl"));
+    call.launch(&source, "copy_rows", &args, Grid::line(rows * len.div_ceil(call.width())))
 }
 
 fn position(shape: &Shape, index: &[usize]) -> usize {

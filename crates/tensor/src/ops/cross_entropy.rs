@@ -11,11 +11,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
-use super::softmax::{exps, largest, scale};
+use super::softmax::{exps, largest, row_program, scale};
 use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::{self, Arg, Call, Grid};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -119,6 +120,35 @@ impl Op for CrossEntropy {
             Reduction::Mean => (sum / n as f64) as f32,
             _ => sum as f32,
         };
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let [x, targets, loss, probabilities] =
+            [call.input(0), call.input(1), call.output(0), call.output(1)];
+        let [n, classes] = rows(x.shape, targets.shape)?;
+        let scratch = match self.reduction {
+            Reduction::None => None,
+            _ => Some(call.scratch(n)?),
+        };
+        let losses = scratch.as_ref().unwrap_or(loss.buffer);
+        let (source, grid) = row_program(call, "cross_entropy", KERNELS, n, classes);
+        let args = [
+            x.into(),
+            targets.into(),
+            losses.into(),
+            probabilities.into(),
+            n.into(),
+            classes.into(),
+            Arg::Float(self.label_smoothing as f32),
+        ];
+        call.launch(&source, "cross_entropy", &args, grid)?;
+        match self.reduction {
+            Reduction::None => Ok(()),
+            Reduction::Sum => sum(call, losses, 1.0),
+            // No rows have no mean.
+            Reduction::Mean if n == 0 => call.fill(loss.buffer, f32::NAN),
+            Reduction::Mean => sum(call, losses, 1.0 / n as f32),
+        }
     }
 
     fn keeps(&self) -> Keeps {
@@ -257,6 +287,28 @@ impl Op for CrossEntropyGrad {
         });
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let [p, targets, dloss] = [call.input(0), call.input(1), call.input(2)];
+        let [n, classes] = rows(p.shape, targets.shape)?;
+        let share = if self.of.reduction == Reduction::Mean { n as f32 } else { 1.0 };
+        let piece = if call.on_cpu() { classes } else { call.width() };
+        let args = [
+            p.into(),
+            targets.into(),
+            dloss.into(),
+            call.output(0).into(),
+            n.into(),
+            classes.into(),
+            piece.into(),
+            usize::from(self.of.reduction == Reduction::None).into(),
+            Arg::Float(share),
+            Arg::Float((1.0 - self.of.label_smoothing) as f32),
+            Arg::Float((self.of.label_smoothing / classes as f64) as f32),
+        ];
+        let (source, _) = row_program(call, "cross_entropy", KERNELS, n, classes);
+        call.launch(&source, "cross_entropy_grad", &args, Grid::line(n * classes.div_ceil(piece)))
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -291,6 +343,16 @@ impl Op for CountCorrect {
             rows.filter(|(row, target)| first_largest(row) as f32 == **target).count() as f32;
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (x, targets) = (call.input(0), call.input(1));
+        let [n, classes] = rows(x.shape, targets.shape)?;
+        let right = call.scratch(n)?;
+        let args = [x.into(), targets.into(), (&right).into(), n.into(), classes.into()];
+        let (source, _) = row_program(call, "cross_entropy", KERNELS, n, classes);
+        call.launch(&source, "count_correct", &args, Grid::line(n))?;
+        sum(call, &right, 1.0)
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -298,6 +360,16 @@ impl Op for CountCorrect {
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
         no_gradient(self)
     }
+}
+
+const KERNELS: &str = include_str!("cross_entropy/kernels.cl");
+
+/// The first output, one number, is `factor` times the sum of `values`.
+fn sum(call: &Call<'_>, values: &opencl::Buffer, factor: f32) -> Result<()> {
+    let shapes = [Shape::from([1, values.len()]), Shape::from([1, 1])];
+    let views = [values, call.output(0).buffer];
+    let [from, to] = std::array::from_fn(|i| opencl::View { shape: &shapes[i], buffer: views[i] });
+    super::reduce::opencl::sum(call, from, to, factor)
 }
 
 /// The position of the first NaN, else of the first largest value.

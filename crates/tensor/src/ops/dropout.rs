@@ -6,6 +6,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::{Arg, Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::random::{philox, philox_block};
 use crate::register_op;
@@ -75,6 +76,25 @@ impl Op for Dropout {
                 Err(_) => y.fill(0.0),
             }
         });
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (x, y) = (call.input(0), call.output(0));
+        let Ok(threshold) = u32::try_from(self.threshold()) else {
+            return call.fill(y.buffer, 0.0);
+        };
+        let n = y.buffer.len();
+        let args = [
+            x.into(),
+            y.into(),
+            n.into(),
+            Arg::Ulong(self.seed),
+            Arg::Ulong(self.offset),
+            Arg::Uint(threshold),
+            Arg::Float(if threshold == 0 { 1.0 } else { self.scale() as f32 }),
+        ];
+        let source = Source::new("dropout", include_str!("dropout/kernels.cl"));
+        call.launch(&source, "dropout", &args, Grid::line(n.div_ceil(4 * call.width())))
     }
 
     fn keeps(&self) -> Keeps {

@@ -1,8 +1,7 @@
 //! Elementwise operations, one line each in a table.
 //!
 //! An expression is written once, in terms of [`Real`]: compiled for a double it is the reference, for vectors of
-//! floats the CPU's kernel; its text is kept for devices that compile their kernels at run time. In it, `c(1.0)` is a
-//! constant.
+//! floats the CPU's kernel, and called with symbols it writes the kernel of OpenCL devices. In it, `c(1.0)` is a constant.
 
 use smallvec::smallvec;
 
@@ -10,6 +9,8 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::Call;
+use crate::opencl::formula;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -19,9 +20,6 @@ use crate::view::{View, ViewMut};
 
 /// A function of `N` numbers, applied element by element.
 pub(crate) trait Expression<const N: usize> {
-    /// Its text, in the names that the kernels of every device define.
-    #[allow(dead_code, reason = "for devices that compile their kernels at run time")]
-    const SOURCE: &'static str;
     /// Its value.
     fn eval<R: Real>(args: [R; N]) -> R;
 }
@@ -88,7 +86,6 @@ macro_rules! activations {
 macro_rules! expression {
     ($op:ident ($c:ident; $($x:ident),+) = $value:expr) => {
         impl Expression<{ [$(stringify!($x)),+].len() }> for $op {
-            const SOURCE: &'static str = stringify!($value);
             #[inline(always)]
             fn eval<R: Real>([$($x),+]: [R; [$(stringify!($x)),+].len()]) -> R {
                 #[allow(unused_variables, reason = "not every expression has a constant")]
@@ -119,6 +116,10 @@ macro_rules! elementwise {
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
                 apply::<Self, { [$(stringify!($x)),+].len() }>(std::array::from_fn(|k| inputs[k].data), outputs[0].data);
+            }
+            fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                const N: usize = [$(stringify!($x)),+].len();
+                formula::apply::<N, 0, 1>(call, concat!($name, "_elements"), |args, []| [Self::eval(args)])
             }
             fn keeps(&self) -> Keeps {
                 <Self as ElementwiseGrad>::keeps()

@@ -7,6 +7,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
+use crate::opencl::{Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -55,6 +56,13 @@ impl Op for GlobalAvgPool2d {
         });
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (x, y) = (call.input(0), call.output(0));
+        let planes = y.buffer.len();
+        let args = [x.into(), y.into(), planes.into(), (x.buffer.len() / planes).into()];
+        call.launch(&program(), "means", &args, Grid::line(planes))
+    }
+
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
         Window::whole(&inputs[0])
     }
@@ -68,6 +76,10 @@ impl Op for GlobalAvgPool2d {
         let back = GlobalAvgPool2dGrad { input_size: [x[2], x[3]] };
         Ok(smallvec![node.if_needed(0, || run1(&back, &[node.output_grad()]))?])
     }
+}
+
+fn program() -> Source {
+    Source::new("global_avg_pool2d", include_str!("global_avg_pool2d/kernels.cl"))
 }
 
 struct Means<'a> {
@@ -116,6 +128,14 @@ impl Op for GlobalAvgPool2dGrad {
                 dx.fill(dy / plane as f32);
             }
         });
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (dy, dx) = (call.input(0), call.output(0));
+        let (planes, pixels) = (dy.buffer.len(), dx.buffer.len() / dy.buffer.len());
+        let piece = if call.on_cpu() { pixels } else { call.width() };
+        let args = [dy.into(), dx.into(), planes.into(), pixels.into(), piece.into()];
+        call.launch(&program(), "spread", &args, Grid::line(planes * pixels.div_ceil(piece)))
     }
 
     fn keeps(&self) -> Keeps {

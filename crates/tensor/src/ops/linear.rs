@@ -8,6 +8,8 @@ use crate::cpu::{Matrix, product};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op};
+use crate::opencl::Call;
+use crate::opencl::product::{Gather, Product, Rows, Target, transposed};
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -80,6 +82,23 @@ impl Op for Linear {
         let x = Matrix::rows(inputs[0].data, outputs[0].data.len() / out, features);
         let weight = Matrix::rows(inputs[1].data, out, features).transposed();
         product(x, weight, inputs.get(2).map(|b| b.data), self.activation, outputs[0].data, scratch);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (x, weight, y) = (call.input(0), call.input(1), call.output(0));
+        let (out, features) = (weight.shape[0], weight.shape[1]);
+        let rows = y.buffer.len() / out;
+        // The transposed result, so that the weight is read where it lies.
+        let columns = transposed(call, x.buffer, 1, [rows, features])?;
+        let product = Product {
+            groups: 1,
+            a: Rows { buffer: weight.buffer, count: out, group: 0, row: features, number: 1, first: 0 },
+            b: Gather::matrix(columns.as_ref().unwrap_or(x.buffer), features, rows),
+            bias: call.inputs().get(2).map(|view| view.buffer),
+            activation: self.activation,
+            c: Target { buffer: y.buffer, group: 0, row: 1, picture: 0, line: 0, pixel: out, first: 0 },
+        };
+        product.run(call)
     }
 
     fn keeps(&self) -> Keeps {

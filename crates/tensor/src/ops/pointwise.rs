@@ -1,6 +1,8 @@
 //! The machinery of operations with parameters that work element by element: several inputs, several outputs, state
-//! updated in place. Written once in terms of [`Real`], for the reference and for vectors.
+//! updated in place. Written once in terms of [`Real`], for the reference, for vectors and for OpenCL.
 
+use crate::error::Result;
+use crate::opencl::{Call, formula};
 use crate::parallel::CHUNK;
 use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::view::{View, ViewMut};
@@ -35,6 +37,15 @@ pub(super) fn cpu<P: Pointwise<I, O>, const I: usize, const O: usize>(
     let mut outputs = outputs.iter_mut();
     let outputs = std::array::from_fn(|_| &mut *outputs.next().expect("infer gives all outputs").data);
     split(op, std::array::from_fn(|k| inputs[k].data), outputs);
+}
+
+/// The kernel of OpenCL devices, for operations whose outputs are all state.
+pub(super) fn opencl<P: Pointwise<I, O>, const I: usize, const O: usize>(
+    op: P,
+    name: &'static str,
+    call: &Call<'_>,
+) -> Result<()> {
+    formula::apply::<I, O, O>(call, name, |inputs, old| op.eval(inputs, old))
 }
 
 /// Halves the work, at a multiple of [`CHUNK`], until it is small.

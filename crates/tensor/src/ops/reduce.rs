@@ -1,13 +1,17 @@
 //! Sums over axes, and their counterpart, repetition along axes.
 
+pub(super) mod opencl;
+
 use smallvec::smallvec;
 
 use super::Scale;
-use super::broadcast::{Strided, expect_broadcasts};
+use super::broadcast::{self, Strided, expect_broadcasts};
 use crate::cases::{Case, CaseInput};
 use crate::error::Result;
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::Call;
+use crate::opencl::formula::{self, Symbol};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -52,6 +56,9 @@ impl Op for Sum {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         outputs[0].data[0] = sum(inputs[0].data) as f32;
     }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        opencl::sum(call, call.input(0), call.output(0), 1.0)
+    }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -74,6 +81,13 @@ impl Op for Mean {
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         outputs[0].data[0] = (sum(inputs[0].data) / inputs[0].data.len() as f64) as f32;
+    }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let n = call.input(0).buffer.len();
+        if n == 0 {
+            return call.fill(call.output(0).buffer, f32::NAN);
+        }
+        opencl::sum(call, call.input(0), call.output(0), 1.0 / n as f32)
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
@@ -105,6 +119,9 @@ impl Op for SumTo {
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         sum_to(inputs[0], &mut outputs[0]);
+    }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        opencl::sum(call, call.input(0), call.output(0), 1.0)
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
@@ -146,6 +163,9 @@ impl Op for Expand {
                 }
             }
         });
+    }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        broadcast::opencl::<1>(call, "expand", &formula::function("formula", |[x]: [Symbol; 1]| x))
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING

@@ -8,6 +8,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
+use crate::opencl::Call;
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -79,6 +80,9 @@ impl Op for Reshape {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         copy(inputs[0].data, outputs[0].data);
     }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.copy(call.input(0).buffer, call.output(0).buffer)
+    }
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
         Window::whole(&inputs[0])
     }
@@ -107,6 +111,9 @@ impl Op for Flatten {
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         copy(inputs[0].data, outputs[0].data);
+    }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.copy(call.input(0).buffer, call.output(0).buffer)
     }
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
         Window::whole(&inputs[0])

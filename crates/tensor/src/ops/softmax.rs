@@ -16,6 +16,7 @@ use crate::cases::{Case, CaseInput};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::{Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
 use crate::run::run1;
@@ -55,6 +56,9 @@ macro_rules! softmaxes {
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
                 cpu(Rule::$op, self.dim, [inputs[0], inputs[0]], &mut outputs[0]);
             }
+            fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                opencl(Rule::$op, self.dim, call)
+            }
             fn keeps(&self) -> Keeps {
                 Keeps::NOTHING.outputs(&[0])
             }
@@ -81,6 +85,9 @@ macro_rules! softmaxes {
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
                 cpu(Rule::$grad, self.dim, [inputs[0], inputs[1]], &mut outputs[0]);
+            }
+            fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                opencl(Rule::$grad, self.dim, call)
             }
             fn keeps(&self) -> Keeps {
                 Keeps::NOTHING
@@ -149,6 +156,40 @@ fn cpu(rule: Rule, dim: isize, inputs: [View<'_, f32>; 2], out: &mut ViewMut<'_,
         let [a, b] = inputs.map(|v| &v.data[start..start + out.len()]);
         dispatch(Lines { rule, len, inner, a, b, out });
     });
+}
+
+/// The kernel of OpenCL devices.
+fn opencl(rule: Rule, dim: isize, call: &Call<'_>) -> Result<()> {
+    let (a, b, out) = (call.input(0), call.inputs()[call.inputs().len() - 1], call.output(0));
+    let [outer, len, inner] = around(dim, out.shape);
+    let text = include_str!("softmax/kernels.cl");
+    if inner == 1 {
+        let (source, grid) = row_program(call, "softmax", text, outer, len);
+        let args = [a.into(), b.into(), out.into(), outer.into(), len.into()];
+        call.launch(&source.define("RULE", rule as u8), "softmax_rows", &args, grid)
+    } else {
+        // Neighbouring work-items read neighbouring floats on graphics cards.
+        let width = if call.on_cpu() { 8 } else { 1 };
+        let source = Source::new("softmax", text).define("RULE", rule as u8).define("TEAM", 0);
+        let args = [a.into(), b.into(), out.into(), outer.into(), len.into(), inner.into()];
+        let grid = Grid::line(outer * inner.div_ceil(width));
+        call.launch(&source.define("WIDTH", width), "softmax_columns", &args, grid)
+    }
+}
+
+/// A program that works row by row, and the grid for rows of `len` numbers: `softmax/rows.cl` comes before `text`.
+pub(super) fn row_program(
+    call: &Call<'_>,
+    name: &'static str,
+    text: &'static str,
+    rows: usize,
+    len: usize,
+) -> (Source, Grid) {
+    // Short rows have not enough for many work-items.
+    let team = if call.on_cpu() || len <= 64 { 1 } else { 64 };
+    let group = if call.on_cpu() { 16 } else { 64 };
+    let source = Source::new(name, text).define("TEAM", team).define("GROUP", group);
+    (source.insert(include_str!("softmax/rows.cl")), Grid::new([rows * team], [group]))
 }
 
 struct Lines<'a> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::opencl::{Arg, Call, Grid, Source, int};
 
 /// The settings of a pooling; each pair is `[rows, columns]`.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +146,31 @@ impl Axis {
         let end = end.min(self.output);
         first.min(end)..end
     }
+}
+
+/// The program `name` of a pooling whose windows move along `columns` as given, and what `window.cl` has for all.
+pub(super) fn program(name: &'static str, text: &'static str, columns: Axis) -> Source {
+    let stride = if columns.stride <= 2 { columns.stride } else { 0 };
+    Source::new(name, text).define("STRIDE", stride).insert(include_str!("window/window.cl"))
+}
+
+/// The directions as a kernel's arguments.
+pub(super) fn arguments(axes: [Axis; 2]) -> [Arg<'static>; 2] {
+    axes.map(|axis| {
+        let inside = axis.inside();
+        let Axis { input, output, kernel, stride, padding, dilation } = axis;
+        Arg::Int8([input, output, kernel, stride, padding, dilation, inside.start, inside.end].map(int))
+    })
+}
+
+/// For kernels whose work-items make `each` of `lines` lines of `width` numbers on processors, one number elsewhere:
+/// `each`, and the grid.
+pub(super) fn lines(call: &Call<'_>, lines: usize, width: usize) -> (usize, Grid) {
+    if !call.on_cpu() {
+        return (1, Grid::line(lines * width));
+    }
+    let each = (512 / width).max(1);
+    (each, Grid::new([lines.div_ceil(each)], [1]))
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ mod cpu;
 
 use smallvec::smallvec;
 
-use super::window::{Axis, Window};
+use super::window::{self, Axis, Window};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::{Arg, Call};
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -45,6 +46,24 @@ impl AvgPool2d {
             return Err(Error::argument("divisor_override is 0, it must be at least 1"));
         }
         self.window().output_size(input)
+    }
+
+    /// Launches the kernel `kernel`, which makes the output of the input.
+    fn launch(&self, call: &Call<'_>, kernel: &'static str, [rows, columns]: [Axis; 2]) -> Result<()> {
+        let (way, fixed) = match self.divisor() {
+            Divisor::Fixed(divisor) => (0, divisor as f32),
+            Divisor::WithPadding => (1, 1.0),
+            Divisor::PixelsOnly => (2, 1.0),
+        };
+        let source =
+            window::program("avg_pool2d", include_str!("kernels.cl"), columns).define("DIVISOR", way);
+        let out = call.output(0);
+        let [n, c, h, w] = out.shape.nchw()?;
+        let (each, grid) = window::lines(call, n * c * h, w);
+        let mut args = vec![call.input(0).into(), out.into()];
+        args.extend(window::arguments([rows, columns]));
+        args.extend([Arg::Float(fixed), (n * c * h).into(), each.into()]);
+        call.launch(&source, kernel, &args, grid)
     }
 
     /// What the sums are divided by.
@@ -99,6 +118,11 @@ impl Op for AvgPool2d {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
         cpu::forward(axes, self.divisor(), inputs[0].data, outputs[0].data);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (x, y) = (call.input(0), call.output(0));
+        self.launch(call, "avg_pool2d", self.window().axes(x.shape, y.shape))
     }
 
     fn window(&self, _inputs: &[Shape]) -> Option<op::Window> {
@@ -183,6 +207,11 @@ impl Op for AvgPool2dGrad {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         let axes = self.pool.window().axes(outputs[0].shape, inputs[0].shape);
         cpu::backward(axes, self.pool.divisor(), inputs[0].data, outputs[0].data);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (dy, dx) = (call.input(0), call.output(0));
+        self.pool.launch(call, "avg_pool2d_grad", self.pool.window().axes(dx.shape, dy.shape))
     }
 
     fn keeps(&self) -> Keeps {

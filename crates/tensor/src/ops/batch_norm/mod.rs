@@ -6,6 +6,7 @@
 
 mod cases;
 mod cpu;
+mod opencl;
 mod reference;
 
 use smallvec::smallvec;
@@ -15,8 +16,11 @@ use super::ChannelSum;
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::Call;
+use crate::opencl::formula::{self, Symbol};
 use crate::run::{run, run1};
 use crate::shape::{Shape, Shapes};
+use crate::simd::Real;
 use crate::view::{View, ViewMut};
 
 /// Normalises by the batch. Inputs: `x`, or `x`, `weight [c]`, `bias [c]`. Outputs: `y` like `x`; `mean [c]`;
@@ -143,6 +147,10 @@ impl Op for BatchNormTrain {
         cpu::train(self, inputs, outputs, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        opencl::train(self, call)
+    }
+
     fn keeps(&self) -> Keeps {
         let keeps = Keeps::NOTHING.inputs(&[0, 1]).outputs(&[1, 2]);
         if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
@@ -192,6 +200,10 @@ impl Op for BatchNormTrainGrad {
         cpu::train_grad(self, inputs, outputs, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        opencl::train_grad(self, call)
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -221,6 +233,10 @@ impl Op for BatchNormEval {
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         cpu::eval(self, inputs, outputs, scratch);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        opencl::eval(self, call)
     }
 
     fn keeps(&self) -> Keeps {
@@ -278,6 +294,10 @@ impl Op for BatchNormEvalGrad {
         cpu::eval_grad(self, inputs, outputs, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        opencl::eval_grad(self, call)
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -329,6 +349,14 @@ impl Op for UpdateRunningStats {
                 *running = ((1.0 - self.factor) * f64::from(*running) + self.factor * new) as f32;
             }
         }
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (factor, correction) = (self.factor, self.correction());
+        formula::apply(call, "update_running_stats", |[mean, var]: [Symbol; 2], [old_mean, old_var]| {
+            let [keep, factor, correction] = [1.0 - factor, factor, correction].map(Symbol::constant);
+            [keep * old_mean + factor * mean, keep * old_var + factor * (var * correction)]
+        })
     }
 
     fn keeps(&self) -> Keeps {

@@ -255,15 +255,6 @@ impl Problem {
         [Side { channels: self.cg, h: self.h, w: self.w }, Side { channels: self.og, h: self.oh, w: self.ow }]
     }
 
-    /// Weights of an output channel.
-    fn depth(&self) -> usize {
-        self.cg * self.kh * self.kw
-    }
-
-    fn pixels(&self) -> usize {
-        self.oh * self.ow
-    }
-
     /// Columns of the picture that are at `phase` modulo the stride: with a stride, rows are stored phase by phase. The
     /// first one's place, and how many there are.
     fn phase(&self, phase: usize) -> (usize, usize) {

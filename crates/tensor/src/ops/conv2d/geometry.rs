@@ -131,6 +131,16 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    /// The length of a row of the weight, seen as a matrix: channels and taps.
+    pub fn depth(&self) -> usize {
+        self.cg * self.kh * self.kw
+    }
+
+    /// Pixels of an output's plane.
+    pub fn pixels(&self) -> usize {
+        self.oh * self.ow
+    }
+
     /// The row and column of the picture under window element `(kr, kc)` of output pixel `(r, c)`, if inside.
     #[inline]
     pub fn source(&self, r: usize, c: usize, kr: usize, kc: usize) -> Option<(usize, usize)> {

@@ -7,6 +7,7 @@
 mod cases;
 mod cpu;
 mod geometry;
+mod opencl;
 mod reference;
 
 use smallvec::smallvec;
@@ -18,6 +19,7 @@ use super::{Activation, ChannelSum};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
+use crate::opencl::Call;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -118,6 +120,13 @@ impl Op for Conv2d {
         cpu::forward(&p, inputs[0].data, inputs[1].data, bias, self.activation, outputs[0].data, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let p = self.geometry().problem(call.input(0).shape, call.input(1).shape, call.output(0).shape);
+        let [x, weight, y] = [call.input(0), call.input(1), call.output(0)].map(|view| view.buffer);
+        let bias = call.inputs().get(2).map(|view| view.buffer);
+        opencl::forward(call, &p, x, weight, bias, self.activation, y)
+    }
+
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
         let kernel_size = [inputs[1][2], inputs[1][3]];
         let Conv2d { stride, padding, dilation, .. } = *self;
@@ -197,6 +206,12 @@ impl Op for Conv2dInputGrad {
         cpu::input_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (dy, weight, dx) = (call.input(0), call.input(1), call.output(0));
+        let p = self.geometry.problem(dx.shape, weight.shape, dy.shape);
+        opencl::input_grad(call, &p, dy.buffer, weight.buffer, dx.buffer)
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING.inputs(&[0, 1])
     }
@@ -254,6 +269,12 @@ impl Op for Conv2dWeightGrad {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         let p = self.geometry.problem(inputs[0].shape, outputs[0].shape, inputs[1].shape);
         cpu::weight_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (x, dy, dw) = (call.input(0), call.input(1), call.output(0));
+        let p = self.geometry.problem(x.shape, dw.shape, dy.shape);
+        opencl::weight_grad(call, &p, x.buffer, dy.buffer, dw.buffer)
     }
 
     fn keeps(&self) -> Keeps {

@@ -7,6 +7,8 @@ use crate::cpu::{Matrix, product};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::opencl::product::{Gather, Product, Rows, Target, transposed};
+use crate::opencl::{Call, int};
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -71,6 +73,22 @@ impl Op for MatMul {
         let [a, b] = [0, 1].map(|i| Matrix::rows(inputs[i].data, inputs[i].shape[0], inputs[i].shape[1]));
         let (a, b) = (a.transposed_if(self.transpose_a), b.transposed_if(self.transpose_b));
         product(a, b, None, None, outputs[0].data, scratch);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (a, b, y) = (call.input(0), call.input(1), call.output(0));
+        let [m, k, n] = self.sizes(a.shape, b.shape);
+        let rows = if self.transpose_b { transposed(call, b.buffer, 1, [n, k])? } else { None };
+        let (row, number) = if self.transpose_a { (1, m) } else { (k, 1) };
+        let product = Product {
+            groups: 1,
+            a: Rows { buffer: a.buffer, count: m, group: 0, row, number: int(number), first: 0 },
+            b: Gather::matrix(rows.as_ref().unwrap_or(b.buffer), k, n),
+            bias: None,
+            activation: None,
+            c: Target { buffer: y.buffer, group: 0, row: n, picture: 0, line: 0, pixel: 1, first: 0 },
+        };
+        product.run(call)
     }
 
     fn keeps(&self) -> Keeps {

@@ -8,10 +8,11 @@ mod cpu;
 
 use smallvec::smallvec;
 
-use super::window::Window;
+use super::window::{self, Window};
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::opencl::{Arg, Call, Grid, Source};
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
@@ -104,6 +105,20 @@ impl Op for MaxPool2d {
         }
     }
 
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let (x, y) = (call.input(0), call.output(0));
+        let [rows, columns] = self.window().axes(x.shape, y.shape);
+        let source = window::program("max_pool2d", include_str!("kernels.cl"), columns)
+            .define("INDICES", u8::from(self.return_indices));
+        let lines = y.shape[0] * y.shape[1] * rows.output;
+        let (each, grid) = window::lines(call, lines, columns.output);
+        let mut args = vec![Arg::from(x)];
+        args.extend(call.outputs().iter().map(|&output| Arg::from(output)));
+        args.extend(window::arguments([rows, columns]));
+        args.extend([Arg::from(lines), each.into()]);
+        call.launch(&source, "max_pool2d", &args, grid)
+    }
+
     fn window(&self, _inputs: &[Shape]) -> Option<op::Window> {
         let MaxPool2d { kernel_size, stride, padding, dilation, .. } = *self;
         Some(op::Window { kernel_size, stride, padding, dilation })
@@ -166,6 +181,16 @@ impl Op for MaxPool2dGrad {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         let output_size = [inputs[0].shape[2], inputs[0].shape[3]];
         cpu::backward(self.input_size, output_size, inputs[0].data, inputs[1].data, outputs[0].data);
+    }
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        let [dy, indices, dx] = [call.input(0), call.input(1), call.output(0)];
+        let [n, c, oh, ow] = dy.shape.nchw()?;
+        let [h, w] = self.input_size;
+        let team = if call.on_cpu() { 1 } else { 64 };
+        let source = Source::new("max_pool2d_grad", include_str!("gradient.cl")).define("TEAM", team);
+        let args = [dy.into(), indices.into(), dx.into(), (oh * ow).into(), (h * w).into()];
+        call.launch(&source, "max_pool2d_grad", &args, Grid::new([n * c * team], [team]))
     }
 
     fn keeps(&self) -> Keeps {

@@ -12,6 +12,7 @@ pub use rms_prop::RmsPropStep;
 pub use sgd::SgdStep;
 
 use crate::error::{Error, Result};
+use crate::opencl::Call;
 use crate::ops::pointwise::{self, Pointwise};
 use crate::shape::{Shape, Shapes};
 use crate::simd::Real;
@@ -59,6 +60,15 @@ fn cpu<T: Rule>(rule: T, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f3
     }
 }
 
+fn opencl<T: Rule>(rule: T, name: &'static str, call: &Call<'_>) -> Result<()> {
+    match rule.state() {
+        1 => pointwise::opencl::<_, 1, 1>(WithState::<T, 1>(rule), name, call),
+        2 => pointwise::opencl::<_, 1, 2>(WithState::<T, 2>(rule), name, call),
+        3 => pointwise::opencl::<_, 1, 3>(WithState::<T, 3>(rule), name, call),
+        _ => pointwise::opencl::<_, 1, 4>(WithState::<T, 4>(rule), name, call),
+    }
+}
+
 /// Makes an operation of a rule.
 macro_rules! step {
     ($op:ident $name:literal) => {
@@ -75,6 +85,9 @@ macro_rules! step {
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
                 super::cpu(*self, inputs, outputs);
+            }
+            fn opencl(&self, call: &crate::opencl::Call<'_>) -> Result<()> {
+                super::opencl(*self, self.name(), call)
             }
             fn keeps(&self) -> Keeps {
                 Keeps::NOTHING

@@ -1,0 +1,111 @@
+//! Opens the system's OpenCL library at run time.
+//!
+//! The crate `cl-sys`, which `ocl` is built on, asks the linker for a library named OpenCL: without one nothing links,
+//! and what was linked with one does not start without it. This crate stands in between. Its build script gives the
+//! linker an empty library of that name, and the functions are defined here: each opens the system's library at the
+//! first call and passes its arguments on. So a program with OpenCL in it builds and starts anywhere, and
+//! uses OpenCL where it is.
+//!
+//! Name the crate once, so that it is linked: `use neocog_opencl_loader as _;`. Where no library is found, the list of
+//! platforms is empty; [`status`] says why. The environment variable [`LIBRARY_VARIABLE`] names another library.
+
+mod table;
+
+use std::ffi::{CStr, c_void};
+use std::sync::OnceLock;
+
+use libloading::Library;
+
+/// The environment variable that names the library to open instead of the system's.
+pub const LIBRARY_VARIABLE: &str = "NEOCOG_OPENCL_LIBRARY";
+
+/// What the system's library is called; the first that opens is taken.
+#[cfg(target_os = "windows")]
+const NAMES: &[&str] = &["OpenCL.dll"];
+#[cfg(target_os = "macos")]
+const NAMES: &[&str] = &["/System/Library/Frameworks/OpenCL.framework/OpenCL"];
+#[cfg(not(any(target_os = "windows", target_os = "macos")))]
+const NAMES: &[&str] = &["libOpenCL.so.1", "libOpenCL.so"];
+
+/// Whether an OpenCL library is open, after the attempt to open one.
+///
+/// # Errors
+/// With the names that were tried and what the system said to each.
+pub fn status() -> Result<(), &'static str> {
+    match library() {
+        Ok(_) => Ok(()),
+        Err(why) => Err(why),
+    }
+}
+
+/// The library, opened at the first call and never closed: drivers do not survive that.
+fn library() -> Result<&'static Library, &'static str> {
+    static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
+    LIBRARY.get_or_init(open).as_ref().map_err(String::as_str)
+}
+
+fn open() -> Result<Library, String> {
+    let wish = std::env::var_os(LIBRARY_VARIABLE).filter(|name| !name.is_empty());
+    let names = match wish {
+        Some(name) => vec![name],
+        None => NAMES.iter().map(Into::into).collect(),
+    };
+    let mut reasons = Vec::new();
+    for name in names {
+        // SAFETY: the library that the system or the user names OpenCL is trusted to be it; its initialisers run here.
+        match unsafe { Library::new(&name) } {
+            Ok(library) => return Ok(library),
+            Err(e) => {
+                // The system's own words come with the names of the files.
+                let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+                reasons.push(if why.contains(&*name.to_string_lossy()) {
+                    why
+                } else {
+                    format!("{}: {why}", name.display())
+                });
+            }
+        }
+    }
+    Err(reasons.join("; "))
+}
+
+/// The function `name` of the library, if there is a library and it has the function.
+///
+/// # Safety
+/// `F` must be the type of a pointer to that function.
+unsafe fn find<F: Copy>(name: &CStr) -> Option<F> {
+    let library = library().ok()?;
+    // SAFETY: the caller vouches for the type, and the library is never closed.
+    unsafe { library.get::<F>(name.to_bytes_with_nul()) }.ok().map(|f| *f)
+}
+
+/// Any pointer: all that the calling convention asks of one.
+type P = *mut c_void;
+
+/// The status of a call that the library does not have.
+const CL_INVALID_OPERATION: i32 = -59;
+const CL_OUT_OF_RESOURCES: i32 = -5;
+const CL_SUCCESS: i32 = 0;
+/// What the ICD loader says when no driver is installed.
+const CL_PLATFORM_NOT_FOUND_KHR: i32 = -1001;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, as the library is opened once in a process.
+    #[test]
+    fn the_list_of_platforms_is_empty_or_true_and_never_an_error() {
+        let mut count = u32::MAX;
+        // SAFETY: no list is asked for, and the count is a live number.
+        let status_of_call = unsafe {
+            table::clGetPlatformIDs(0, std::ptr::null_mut(), std::ptr::from_mut(&mut count).cast())
+        };
+        assert_eq!(status_of_call, CL_SUCCESS);
+        assert_ne!(count, u32::MAX);
+        if let Err(why) = status() {
+            assert_eq!(count, 0);
+            assert!(why.contains(NAMES[0]) || std::env::var_os(LIBRARY_VARIABLE).is_some(), "{why}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Checks registered operations on a device, while their kernels are written:
+//! `cargo run -p neocog-tensor --features opencl --example conformance -- opencl softmax log_softmax`.
+//! Without names it checks all.
+
+use neocog_tensor::{Device, Error, Result, conformance};
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let device: Device = args.next().as_deref().unwrap_or("cpu").parse()?;
+    let names: Vec<String> = args.collect();
+    let summary =
+        conformance::check_ops(&device, |name| names.is_empty() || names.iter().any(|wanted| wanted == name));
+    println!("{device}: {summary}");
+    if summary.failures.is_empty() && summary.ops > 0 {
+        Ok(())
+    } else {
+        Err(Error::argument("the operations do not conform, or there are none of these names"))
+    }
+}

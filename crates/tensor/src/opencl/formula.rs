@@ -1,0 +1,197 @@
+//! Formulas of [`Real`] numbers as OpenCL: a formula that is called with [`Symbol`]s writes down what it computes, so the
+//! text that the reference and the CPU compile is the one that the device gets.
+
+use std::cell::RefCell;
+use std::fmt::{self, Write};
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::{Arg, Call, Grid, Source};
+use crate::error::Result;
+use crate::simd::Real;
+
+/// A number that is known only when the kernel runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Symbol {
+    /// An argument, by position.
+    Argument(usize),
+    /// A constant, by position.
+    Constant(usize),
+    /// The result of a line.
+    Line(usize),
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Symbol::Argument(i) => write!(f, "x{i}"),
+            Symbol::Constant(i) => write!(f, "c{i}"),
+            Symbol::Line(i) => write!(f, "t{i}"),
+        }
+    }
+}
+
+/// What a formula has done so far.
+#[derive(Default)]
+struct Trace {
+    text: String,
+    lines: usize,
+    constants: Vec<f32>,
+}
+
+thread_local! {
+    static TRACE: RefCell<Trace> = RefCell::default();
+}
+
+fn line(value: fmt::Arguments<'_>) -> Symbol {
+    TRACE.with_borrow_mut(|trace| {
+        let number = trace.lines;
+        trace.lines += 1;
+        let _ = writeln!(trace.text, "    const real t{number} = {value};");
+        Symbol::Line(number)
+    })
+}
+
+impl Add for Symbol {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        line(format_args!("{self} + {other}"))
+    }
+}
+
+impl Sub for Symbol {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        line(format_args!("{self} - {other}"))
+    }
+}
+
+impl Mul for Symbol {
+    type Output = Self;
+    fn mul(self, other: Self) -> Self {
+        line(format_args!("{self} * {other}"))
+    }
+}
+
+impl Div for Symbol {
+    type Output = Self;
+    fn div(self, other: Self) -> Self {
+        line(format_args!("{self} / {other}"))
+    }
+}
+
+impl Neg for Symbol {
+    type Output = Self;
+    fn neg(self) -> Self {
+        line(format_args!("-{self}"))
+    }
+}
+
+impl Real for Symbol {
+    fn constant(value: f64) -> Self {
+        TRACE.with_borrow_mut(|trace| {
+            trace.constants.push(value as f32);
+            Symbol::Constant(trace.constants.len() - 1)
+        })
+    }
+    fn max(self, other: Self) -> Self {
+        line(format_args!("larger({self}, {other})"))
+    }
+    fn sqrt(self) -> Self {
+        line(format_args!("sqrt({self})"))
+    }
+    fn exp(self) -> Self {
+        line(format_args!("exp({self})"))
+    }
+    fn tanh(self) -> Self {
+        line(format_args!("tanh({self})"))
+    }
+    fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
+        line(format_args!("select_gt({a}, {b}, {x}, {y})"))
+    }
+}
+
+/// What `formula` does, and its results.
+fn trace<T>(formula: impl FnOnce() -> T) -> (Trace, T) {
+    TRACE.take();
+    let results = formula();
+    (TRACE.take(), results)
+}
+
+/// The function `name` of `N` numbers as OpenCL: `real name(real x0, …)`.
+pub(crate) fn function<const N: usize>(name: &str, formula: impl FnOnce([Symbol; N]) -> Symbol) -> String {
+    let (trace, result) = trace(|| formula(std::array::from_fn(Symbol::Argument)));
+    let parameters: Vec<String> = (0..N).map(|i| format!("const real x{i}")).collect();
+    let mut text = format!("real {name}({}) {{\n", parameters.join(", "));
+    for (i, value) in trace.constants.iter().enumerate() {
+        let _ = match value {
+            value if value.is_finite() => writeln!(text, "    const real c{i} = (real)({value:?}f);"),
+            value if value.is_nan() => writeln!(text, "    const real c{i} = (real)(NAN);"),
+            value if *value > 0.0 => writeln!(text, "    const real c{i} = (real)(INFINITY);"),
+            _ => writeln!(text, "    const real c{i} = (real)(-INFINITY);"),
+        };
+    }
+    let _ = write!(text, "{}    return {result};\n}}\n", trace.text);
+    text
+}
+
+/// Applies a formula element by element to all `I` inputs and the old values of the first `S` outputs, which gives all
+/// `O` outputs. All have the same number of elements.
+///
+/// The formula's constants are arguments of the kernel: it is compiled once, whatever the learning rate.
+pub(crate) fn apply<const I: usize, const S: usize, const O: usize>(
+    call: &Call<'_>,
+    kernel: &'static str,
+    formula: impl FnOnce([Symbol; I], [Symbol; S]) -> [Symbol; O],
+) -> Result<()> {
+    let old = std::array::from_fn(|i| Symbol::Argument(I + i));
+    let (trace, results) = trace(|| formula(std::array::from_fn(Symbol::Argument), old));
+
+    let mut parameters = String::from("const int n");
+    let (mut loads, mut stores) = (String::new(), String::new());
+    for i in 0..I {
+        let _ = write!(parameters, ", global const float *a{i}");
+        let _ = writeln!(loads, "    const real x{i} = load(a{i} + at, n - at);");
+    }
+    for (i, result) in results.iter().enumerate() {
+        let _ = write!(parameters, ", global float *b{i}");
+        if i < S {
+            let _ = writeln!(loads, "    const real x{} = load(b{i} + at, n - at);", I + i);
+        }
+        let _ = writeln!(stores, "    store({result}, b{i} + at, n - at);");
+    }
+    for i in 0..trace.constants.len() {
+        let _ = write!(parameters, ", const float f{i}");
+        let _ = writeln!(loads, "    const real c{i} = (real)(f{i});");
+    }
+    let code = format!(
+        "kernel void {kernel}({parameters}) {{\n    const int at = get_global_id(0) * WIDTH;\n    \
+         if (at >= n) {{\n        return;\n    }}\n{loads}{}{stores}}}\n",
+        trace.text
+    );
+
+    let n = call.output(0).buffer.len();
+    let mut args = vec![Arg::from(n)];
+    args.extend(call.inputs().iter().map(|view| Arg::from(*view)));
+    args.extend(call.outputs().iter().map(|view| Arg::from(*view)));
+    args.extend(trace.constants.iter().map(|&value| Arg::Float(value)));
+    let source = Source::new(kernel, "").insert(&code);
+    call.launch(&source, kernel, &args, Grid::line(n.div_ceil(call.width())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_formula_writes_down_what_it_does() {
+        let text = function("f", |[a, b]: [Symbol; 2]| Symbol::constant(1.5) / (a + a.max(b).exp()));
+        assert_eq!(
+            text,
+            "real f(const real x0, const real x1) {\n    const real c0 = (real)(1.5f);\n    \
+             const real t0 = larger(x0, x1);\n    const real t1 = exp(t0);\n    const real t2 = x0 + t1;\n    \
+             const real t3 = c0 / t2;\n    return t3;\n}\n"
+        );
+        // Nothing is left of a formula when the next begins.
+        assert!(function("g", |[x]: [Symbol; 1]| -x).contains("t0 = -x0"));
+    }
+}

@@ -1,0 +1,116 @@
+//! Compiled programs on disk, so that the next start need not compile.
+//!
+//! A file for each program, named by a hash of all that decides about it: text, options, device, driver. It begins with
+//! that hash and one of its contents; a file that is damaged counts as missing. Files are written aside and renamed, so
+//! that none is ever seen half-written. What cannot be read or written is compiled again, which is only slower.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use sha2::{Digest, Sha256};
+
+/// The environment variable that names the folder of what is kept between runs; empty for none.
+const FOLDER_VARIABLE: &str = "NEOCOG_CACHE_DIR";
+
+const MAGIC: &[u8] = b"neocog OpenCL program 1\n";
+
+pub(super) struct Key([u8; 32]);
+
+impl Key {
+    /// A key for all `parts` together.
+    pub(super) fn of(parts: &[&str]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Key(hash.finalize().into())
+    }
+}
+
+/// The folder of the programs, if there is to be one.
+pub(super) struct Cache(Option<PathBuf>);
+
+impl Cache {
+    /// The folder in which this user keeps such things.
+    pub(super) fn of_user() -> Self {
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let base = match env::var_os(FOLDER_VARIABLE) {
+            Some(folder) => (!folder.is_empty()).then(|| PathBuf::from(folder)),
+            None => set("XDG_CACHE_HOME")
+                .or_else(|| set("LOCALAPPDATA"))
+                .or_else(|| Some(set("HOME")?.join(".cache")))
+                .map(|folder| folder.join("neocog")),
+        };
+        Cache(base.map(|folder| folder.join("opencl")))
+    }
+
+    fn path(&self, key: &Key) -> Option<PathBuf> {
+        let name: String = key.0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(self.0.as_ref()?.join(name + ".bin"))
+    }
+
+    /// The program that was kept, if there is one and it is whole.
+    pub(super) fn read(&self, key: &Key) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.path(key)?).ok()?;
+        let rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&key.0)?;
+        let (hash, program) = rest.split_at_checked(32)?;
+        (Sha256::digest(program)[..] == *hash).then(|| program.to_vec())
+    }
+
+    /// Keeps the program that `make` makes, if there is a folder for it.
+    pub(super) fn write(&self, key: &Key, make: impl FnOnce() -> Option<Vec<u8>>) -> Option<()> {
+        let path = self.path(key)?;
+        let folder = path.parent()?;
+        fs::create_dir_all(folder).ok()?;
+        let program = make()?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;
+        for part in [MAGIC, &key.0, &Sha256::digest(&program)[..], &program] {
+            file.write_all(part).ok()?;
+        }
+        file.persist(&path).ok()?;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_counts_as_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache(Some(folder.path().join("new").join("folder")));
+        let (key, other) = (Key::of(&["a", "b"]), Key::of(&["ab", ""]));
+        assert_eq!(cache.read(&key), None);
+        let program: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
+        cache.write(&key, || Some(program.clone())).unwrap();
+        assert_eq!(cache.read(&key), Some(program.clone()));
+        assert_eq!(cache.read(&other), None);
+
+        let path = cache.path(&key).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() - 1], &whole[..40], &[], &[whole.as_slice(), b"more"].concat()] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(cache.read(&key), None);
+        }
+        for at in [0, MAGIC.len(), MAGIC.len() + 32, whole.len() - 1] {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            fs::write(&path, changed).unwrap();
+            assert_eq!(cache.read(&key), None, "byte {at}");
+        }
+        // A program in another's place is not taken for it.
+        fs::copy(&path, cache.path(&other).unwrap()).unwrap();
+        assert_eq!(cache.read(&other), None);
+        cache.write(&key, || Some(program.clone())).unwrap();
+        assert_eq!(cache.read(&key), Some(program));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn without_a_folder_nothing_is_made() {
+        assert_eq!(Cache(None).write(&Key::of(&["a"]), || panic!("there is nowhere to keep it")), None);
+    }
+}

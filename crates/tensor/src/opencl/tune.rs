@@ -1,0 +1,116 @@
+//! Which sizes of blocks make products fast on a device: they are tried, and the best are kept on disk for the next
+//! programs, beside the compiled kernels.
+
+use std::time::Instant;
+
+use super::DeviceId;
+use super::product::Blocks;
+use super::runtime::open;
+use crate::cases::{Case, registered_ops};
+use crate::conformance::{check_device, is_too_large};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::run::run;
+use crate::tensor::Tensor;
+
+/// The operations that are made of products.
+const OPS: [&str; 5] = ["matmul", "linear", "conv2d", "conv2d_input_grad", "conv2d_weight_grad"];
+
+/// The timed cases that are measured, by a part of their names.
+const MEASURED: [&str; 4] = [
+    "square 1024x1024x1024",
+    "batch 32: 64 to 64 channels, 24x24",
+    "batch 32: 128 to 128 channels, 12x12",
+    "batch 32: 256 to 256 channels, 6x6",
+];
+
+/// What a choice of sizes reached.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The sizes.
+    pub blocks: String,
+    /// The GFLOP/s of the measured cases, their geometric mean; nothing if a result was wrong.
+    pub gflops: Option<f64>,
+    /// What was wrong.
+    pub fault: Option<String>,
+}
+
+impl DeviceId {
+    /// Tries sizes of blocks and keeps the best for this device, from now on and for the next programs. Each choice must
+    /// first pass the cases of all operations that use it; `report` is called after each.
+    ///
+    /// # Errors
+    /// When there is no such device, it fails, no choice gives right results, or the best cannot be kept.
+    pub fn tune(self, mut report: impl FnMut(&Trial)) -> Result<Trial> {
+        let runtime = open(self)?;
+        let device = Device::OpenCl(self);
+        let before = runtime.blocks();
+        let (checked, measured) = cases();
+        let mut try_one = |blocks: Blocks| {
+            runtime.set_blocks(blocks);
+            let wrong = checked.iter().find_map(|case| check_device(case, &device).err());
+            let trial = match wrong.map_or_else(|| measure(&measured, self), Err) {
+                Ok(gflops) => Trial { blocks: blocks.to_string(), gflops: Some(gflops), fault: None },
+                Err(e) => Trial { blocks: blocks.to_string(), gflops: None, fault: Some(e.to_string()) },
+            };
+            report(&trial);
+            trial
+        };
+        let mut best: Option<(Blocks, Trial)> = None;
+        // One size after the other, each with the best of those before.
+        for step in 0..Blocks::TUNED_SIZES {
+            let start = best.as_ref().map_or_else(|| Blocks::untuned(runtime.info()), |(blocks, _)| *blocks);
+            for blocks in start.variants(step, runtime.info()) {
+                let known = best.as_ref().and_then(|(_, trial)| trial.gflops).unwrap_or(0.0);
+                if best.as_ref().is_some_and(|(tried, _)| *tried == blocks) {
+                    continue;
+                }
+                let trial = try_one(blocks);
+                if trial.gflops.is_some_and(|gflops| gflops > known) {
+                    best = Some((blocks, trial));
+                }
+            }
+        }
+        let Some((blocks, trial)) = best else {
+            runtime.set_blocks(before);
+            return Err(Error::device(format!("no choice of blocks gives right results on {self}")));
+        };
+        runtime.set_blocks(blocks);
+        runtime.keep_blocks()?;
+        Ok(trial)
+    }
+}
+
+/// The cases that are checked, and those that are measured.
+fn cases() -> (Vec<Case>, Vec<Case>) {
+    let all = registered_ops().into_iter().filter(|entry| OPS.contains(&entry.name));
+    let (timed, small): (Vec<Case>, Vec<Case>) =
+        all.flat_map(|entry| (entry.cases)()).partition(|case| case.bench);
+    let (large, fits): (Vec<Case>, Vec<Case>) = timed.into_iter().partition(is_too_large);
+    let measured = large.into_iter().filter(|case| MEASURED.iter().any(|part| case.name.contains(part)));
+    (small.into_iter().chain(fits).collect(), measured.collect())
+}
+
+fn measure(cases: &[Case], id: DeviceId) -> Result<f64> {
+    const RUNS: usize = 7;
+    let device = Device::OpenCl(id);
+    let mut logs = 0.0;
+    for case in cases {
+        let shapes: Vec<_> = case.inputs.iter().map(|x| x.shape).collect();
+        let work = case.op.multiply_adds(&shapes, &case.op.infer(&shapes)?);
+        let inputs = (case.inputs.iter().enumerate())
+            .map(|(i, x)| Tensor::from_f32(x.shape, &x.make(i as u64), &device))
+            .collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let mut best = f64::INFINITY;
+        for _ in 0..RUNS {
+            id.finish()?;
+            let start = Instant::now();
+            run(&*case.op, &inputs)?;
+            id.finish()?;
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        logs += (2.0 * work as f64 / best / 1e9).ln();
+    }
+    Ok((logs / cases.len() as f64).exp())
+}

@@ -1,0 +1,86 @@
+// Means and variances.
+
+// The mean and the biased variance of each of some rows of `len` numbers. Where `are_means` is 1, the numbers are
+// means themselves, each of as many numbers, whose variances are in `spread`.
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void moments_of_rows(
+    global const float *x,
+    global const float *spread,
+    const int are_means,
+    global float *means,
+    global float *variances,
+    const int rows,
+    const int len
+) {
+    const int row = get_global_id(0) / TEAM;
+    const int lane = get_global_id(0) % TEAM;
+    SHARED
+#if TEAM == 1
+    if (row >= rows) {
+        return;
+    }
+#endif
+    x += row * len;
+    Sum sum = sum_of_nothing();
+    for (int at = lane * WIDTH; at < len; at += TEAM * WIDTH) {
+        sum = sum_add(sum, load(x + at, len - at));
+    }
+    // The mean is rounded: what is left of it is taken out of the variance.
+    const float mean = team_sum(sum_value(sum)) / len;
+    Sum squares = sum_of_nothing();
+    Sum rests = sum_of_nothing();
+    for (int at = lane * WIDTH; at < len; at += TEAM * WIDTH) {
+        const real d = or_zero(load(x + at, len - at) - mean, len - at);
+        real square = d * d;
+        if (are_means) {
+            square += load(spread + row * len + at, len - at);
+        }
+        squares = sum_add(squares, square);
+        rests = sum_add(rests, d);
+    }
+    const float square = team_sum(sum_value(squares)) / len;
+    const float rest = team_sum(sum_value(rests)) / len;
+    if (lane == 0) {
+        means[row] = mean;
+        // A variance that is not a number stays so.
+        const float variance = square - rest * rest;
+        variances[row] = variance < 0.0f ? 0.0f : variance;
+    }
+}
+
+// The same of each column of a matrix. One work-item for each vector of columns.
+kernel void moments_of_columns(
+    global const float *x,
+    global const float *spread,
+    const int are_means,
+    global float *means,
+    global float *variances,
+    const int rows,
+    const int width
+) {
+    const int column = get_global_id(0) * WIDTH;
+    const int count = width - column;
+    if (count <= 0) {
+        return;
+    }
+    x += column;
+    Sum sum = sum_of_nothing();
+    for (int row = 0; row < rows; row++) {
+        sum = sum_add(sum, load(x + row * width, count));
+    }
+    const real mean = sum_lane_values(sum) / rows;
+    Sum squares = sum_of_nothing();
+    Sum rests = sum_of_nothing();
+    for (int row = 0; row < rows; row++) {
+        const real d = load(x + row * width, count) - mean;
+        real square = d * d;
+        if (are_means) {
+            square += load(spread + column + row * width, count);
+        }
+        squares = sum_add(squares, square);
+        rests = sum_add(rests, d);
+    }
+    const real rest = sum_lane_values(rests) / rows;
+    const real variance = sum_lane_values(squares) / rows - rest * rest;
+    store(mean, means + column, count);
+    store(variance < 0.0f ? (real)(0.0f) : variance, variances + column, count);
+}

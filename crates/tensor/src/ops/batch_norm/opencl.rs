@@ -1,0 +1,291 @@
+//! The kernels of OpenCL devices: sums over each channel, the constants that are made of them, and a pass that writes the
+//! result.
+
+use smallvec::SmallVec;
+
+use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, Sizes};
+use crate::error::Result;
+use crate::opencl::formula::{self, Symbol};
+use crate::opencl::{Arg, Buffer, Call, Grid, Source, View};
+use crate::ops::{Activation, reduce};
+use crate::shape::Shape;
+
+/// On processors, planes from this many pixels on are walked one by one.
+const PLANE: usize = 32;
+
+/// A batch, and how a device goes through it.
+#[derive(Clone, Copy, Debug)]
+struct Plan<'a> {
+    call: &'a Call<'a>,
+    sizes: Sizes,
+    activation: Option<Activation>,
+    eps: f64,
+    /// Whether the batch is taken for a matrix of `n` rows, as planes are too small for vectors.
+    columns: bool,
+    /// The floats of a vector: one on graphics cards, where neighbouring work-items then read neighbouring floats.
+    width: usize,
+}
+
+impl<'a> Plan<'a> {
+    fn new(call: &'a Call<'a>, x: View<'_>, activation: Option<Activation>, eps: f64) -> Self {
+        let sizes = Sizes::of(x.shape);
+        let (smallest, width) = if call.on_cpu() { (PLANE, 8) } else { (2, 1) };
+        Plan { call, sizes, activation, eps, columns: sizes.pixels < smallest, width }
+    }
+
+    /// How often a channel's numbers are repeated.
+    fn times(&self) -> usize {
+        if self.columns { self.sizes.pixels } else { 1 }
+    }
+
+    /// The grid for kernels that make each vector of `width` columns.
+    fn vectors(&self, width: usize) -> Grid {
+        Grid::line(width.div_ceil(self.width))
+    }
+
+    /// A program that sums up rows of `len` numbers, and the grid for so many rows.
+    fn rows(&self, name: &'static str, text: &'static str, rows: usize, len: usize) -> (Source, Grid) {
+        let team = if self.call.on_cpu() || len <= 64 { 1 } else { 64 };
+        let group = if self.call.on_cpu() { 4 } else { 64 };
+        let source = Source::new(name, text).define("WIDTH", self.width).define("TEAM", team);
+        let source = source.define("GROUP", group).insert(include_str!("sums.cl"));
+        (source, Grid::new([rows * team], [group]))
+    }
+
+    /// The mean and the variance of each channel of `x`.
+    fn moments(&self, x: &Buffer, mean: &Buffer, var: &Buffer) -> Result<()> {
+        let Sizes { n, c, pixels } = self.sizes;
+        if pixels == 1 {
+            return self.moments_of_columns(x, None, [mean, var], n, c);
+        }
+        let count = c * if self.columns { pixels } else { n };
+        let parts = [self.call.scratch(count)?, self.call.scratch(count)?];
+        let (means, spread) = (&parts[0], &parts[1]);
+        if self.columns {
+            self.moments_of_columns(x, None, [means, spread], n, c * pixels)?;
+            self.moments_of_rows(means, Some(spread), [mean, var], c, pixels)
+        } else {
+            self.moments_of_rows(x, None, [means, spread], n * c, pixels)?;
+            self.moments_of_columns(means, Some(spread), [mean, var], n, c)
+        }
+    }
+
+    fn moments_of_rows(
+        &self,
+        x: &Buffer,
+        spread: Option<&Buffer>,
+        out: [&Buffer; 2],
+        rows: usize,
+        len: usize,
+    ) -> Result<()> {
+        let (source, grid) = self.rows("batch_norm", include_str!("moments.cl"), rows, len);
+        self.call.launch(&source, "moments_of_rows", &moments_arguments(x, spread, out, rows, len), grid)
+    }
+
+    fn moments_of_columns(
+        &self,
+        x: &Buffer,
+        spread: Option<&Buffer>,
+        out: [&Buffer; 2],
+        rows: usize,
+        width: usize,
+    ) -> Result<()> {
+        let (source, _) = self.rows("batch_norm", include_str!("moments.cl"), 0, 0);
+        let args = moments_arguments(x, spread, out, rows, width);
+        self.call.launch(&source, "moments_of_columns", &args, self.vectors(width))
+    }
+
+    /// `Σ dz (x - mean)` and `Σ dz` for each channel, `[2][c]`.
+    fn grad_sums(&self, [x, dy, y]: [&Buffer; 3], mean: &Buffer) -> Result<Buffer> {
+        let Sizes { n, c, pixels } = self.sizes;
+        let text = include_str!("grad_sums.cl");
+        let functions = functions(self.activation);
+        // Sums of what: parts of channels, and how many of each.
+        let (parts, from, to) = if self.columns {
+            let repeated = match pixels {
+                1 => None,
+                _ => Some(self.repeat(mean)?),
+            };
+            let parts = self.call.scratch(2 * c * pixels)?;
+            let (source, _) = self.rows("batch_norm", text, 0, 0);
+            let mean = repeated.as_ref().unwrap_or(mean);
+            let args =
+                [x.into(), dy.into(), y.into(), mean.into(), (&parts).into(), n.into(), (c * pixels).into()];
+            let grid = self.vectors(c * pixels);
+            self.call.launch(&source.insert(&functions), "grad_sums_of_columns", &args, grid)?;
+            (parts, Shape::from([2 * c, pixels]), Shape::from([2 * c, 1]))
+        } else {
+            let parts = self.call.scratch(2 * n * c)?;
+            let (source, grid) = self.rows("batch_norm", text, n * c, pixels);
+            let args = [
+                x.into(),
+                dy.into(),
+                y.into(),
+                mean.into(),
+                (&parts).into(),
+                (n * c).into(),
+                c.into(),
+                pixels.into(),
+            ];
+            self.call.launch(&source.insert(&functions), "grad_sums_of_planes", &args, grid)?;
+            (parts, Shape::from([2, n, c]), Shape::from([2, 1, c]))
+        };
+        if from == to {
+            return Ok(parts);
+        }
+        let totals = self.call.scratch(2 * c)?;
+        let views = [View { shape: &from, buffer: &parts }, View { shape: &to, buffer: &totals }];
+        reduce::opencl::sum(self.call, views[0], views[1], 1.0)?;
+        Ok(totals)
+    }
+
+    /// A channel's number for each of its columns.
+    fn repeat(&self, values: &Buffer) -> Result<Buffer> {
+        let (c, times) = (self.sizes.c, self.times());
+        let out = self.call.scratch(c * times)?;
+        let args = [values.into(), (&out).into(), c.into(), times.into()];
+        self.call.launch(&self.program(false), "repeat", &args, Grid::line(c * times))?;
+        Ok(out)
+    }
+
+    fn program(&self, gradient: bool) -> Source {
+        Source::new("batch_norm", include_str!("apply.cl"))
+            .define("WIDTH", self.width)
+            .define("COLUMNS", u8::from(self.columns))
+            .define("GRADIENT", u8::from(gradient))
+            .insert(&functions(self.activation))
+    }
+
+    /// `out = activate((x - mean) / sqrt(var + eps) · weight + bias)`.
+    fn normalize(
+        &self,
+        x: &Buffer,
+        mean: &Buffer,
+        var: &Buffer,
+        affine: Option<[&Buffer; 2]>,
+        out: &Buffer,
+    ) -> Result<()> {
+        let (c, times) = (self.sizes.c, self.times());
+        let constants = self.call.scratch(3 * c * times)?;
+        let [weight, bias] = affine.unwrap_or([mean, mean]);
+        let args = [
+            mean.into(),
+            var.into(),
+            weight.into(),
+            bias.into(),
+            usize::from(affine.is_some()).into(),
+            (&constants).into(),
+            c.into(),
+            times.into(),
+            Arg::Float(self.eps as f32),
+        ];
+        self.call.launch(&self.program(false), "constants", &args, Grid::line(c * times))?;
+        self.apply(false, &[x], &constants, out)
+    }
+
+    /// The gradients. `sums` are those of `dz (x - mean)` and of `dz`; `count` is infinite if the statistics were given.
+    fn grads(
+        &self,
+        inputs: [&Buffer; 3],
+        [mean, var]: [&Buffer; 2],
+        weight: Option<&Buffer>,
+        [dx, dweight, dbias]: [&Buffer; 3],
+        count: f32,
+    ) -> Result<()> {
+        let sums = self.grad_sums(inputs, mean)?;
+        let (c, times) = (self.sizes.c, self.times());
+        let constants = self.call.scratch(4 * c * times)?;
+        let args = [
+            mean.into(),
+            var.into(),
+            weight.unwrap_or(mean).into(),
+            usize::from(weight.is_some()).into(),
+            (&sums).into(),
+            (&constants).into(),
+            dweight.into(),
+            dbias.into(),
+            c.into(),
+            times.into(),
+            Arg::Float(self.eps as f32),
+            Arg::Float(count),
+        ];
+        self.call.launch(&self.program(true), "grad_constants", &args, Grid::line(c * times))?;
+        self.apply(true, &inputs, &constants, dx)
+    }
+
+    fn apply(&self, gradient: bool, inputs: &[&Buffer], constants: &Buffer, out: &Buffer) -> Result<()> {
+        let Sizes { n, c, pixels } = self.sizes;
+        let (width, rows, len) = if self.columns { (c * pixels, n, c * pixels) } else { (c, n * c, pixels) };
+        let piece = if self.call.on_cpu() { 4096 } else { self.width };
+        let mut args: SmallVec<[Arg<'_>; 10]> = inputs.iter().map(|&input| input.into()).collect();
+        args.extend([constants.into(), out.into(), width.into(), rows.into(), len.into(), piece.into()]);
+        let items = rows * len.div_ceil(piece);
+        let grid = if self.call.on_cpu() { Grid::new([items], [4]) } else { Grid::line(items) };
+        self.call.launch(&self.program(gradient), "apply", &args, grid)
+    }
+}
+
+fn moments_arguments<'a>(
+    x: &'a Buffer,
+    spread: Option<&'a Buffer>,
+    [means, variances]: [&'a Buffer; 2],
+    rows: usize,
+    len: usize,
+) -> [Arg<'a>; 7] {
+    let are_means = usize::from(spread.is_some());
+    let spread = spread.unwrap_or(x);
+    [x.into(), spread.into(), are_means.into(), means.into(), variances.into(), rows.into(), len.into()]
+}
+
+/// The activation, and the gradient before it.
+fn functions(activation: Option<Activation>) -> String {
+    let activate = formula::function("activate", |[z]: [Symbol; 1]| activation.map_or(z, |a| a.apply(z)));
+    let before =
+        formula::function("before", |[y, dy]: [Symbol; 2]| activation.map_or(dy, |a| a.grad_value(y, dy)));
+    activate + &before
+}
+
+pub(super) fn train(op: &BatchNormTrain, call: &Call<'_>) -> Result<()> {
+    let (x, [y, mean, var]) = (call.input(0), [0, 1, 2].map(|i| call.output(i).buffer));
+    let plan = Plan::new(call, x, op.activation, op.eps);
+    if plan.sizes.count() == 0 {
+        // No numbers have no mean.
+        call.fill(mean, f32::NAN)?;
+        return call.fill(var, f32::NAN);
+    }
+    plan.moments(x.buffer, mean, var)?;
+    let affine = (call.inputs().len() == 3).then(|| [1, 2].map(|i| call.input(i).buffer));
+    plan.normalize(x.buffer, mean, var, affine, y)
+}
+
+pub(super) fn eval(op: &BatchNormEval, call: &Call<'_>) -> Result<()> {
+    let [mean, var] = [1, 2].map(|i| call.input(i).buffer);
+    let affine = (call.inputs().len() == 5).then(|| [3, 4].map(|i| call.input(i).buffer));
+    let plan = Plan::new(call, call.input(0), op.activation, op.eps);
+    plan.normalize(call.input(0).buffer, mean, var, affine, call.output(0).buffer)
+}
+
+pub(super) fn train_grad(op: &BatchNormTrainGrad, call: &Call<'_>) -> Result<()> {
+    let [x, mean, var, dy] = [0, 1, 2, 3].map(|i| call.input(i).buffer);
+    let outputs = [0, 1, 2].map(|i| call.output(i).buffer);
+    let plan = Plan::new(call, call.input(0), op.of.activation, op.of.eps);
+    if plan.sizes.count() == 0 {
+        call.fill(outputs[1], 0.0)?;
+        return call.fill(outputs[2], 0.0);
+    }
+    let y = op.of.activation.map_or(x, |_| call.input(call.inputs().len() - 1).buffer);
+    let weight = op.affine.then(|| call.input(4).buffer);
+    plan.grads([x, dy, y], [mean, var], weight, outputs, plan.sizes.count() as f32)
+}
+
+pub(super) fn eval_grad(op: &BatchNormEvalGrad, call: &Call<'_>) -> Result<()> {
+    let [x, mean, var, dz] = [0, 1, 2, 3].map(|i| call.input(i).buffer);
+    let [dx, dweight] = [0, 1].map(|i| call.output(i).buffer);
+    let plan = Plan::new(call, call.input(0), None, op.eps);
+    if plan.sizes.count() == 0 {
+        return call.fill(dweight, 0.0);
+    }
+    let weight = op.affine.then(|| call.input(4).buffer);
+    let dbias = call.scratch(plan.sizes.c)?;
+    plan.grads([x, dz, x], [mean, var], weight, [dx, dweight, &dbias], f32::INFINITY)
+}

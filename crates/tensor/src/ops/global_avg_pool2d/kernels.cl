@@ -1,0 +1,39 @@
+// y[p] = the mean of plane p. One work-item for each plane.
+kernel void means(global const float *x, global float *y, const int planes, const int pixels) {
+    const int plane = get_global_id(0);
+    if (plane >= planes) {
+        return;
+    }
+    x += plane * pixels;
+    Total total = {(real)(0.0f), (real)(0.0f)};
+    for (int at = 0; at < pixels;) {
+        real run = (real)(0.0f);
+        for (int i = 0; i < 16 && at < pixels; i++) {
+            run += load(x + at, pixels - at);
+            at += WIDTH;
+        }
+        total = total_add(total, run);
+    }
+    y[plane] = total_value(total) / pixels;
+}
+
+// dx[p, i] = dy[p] / pixels. One work-item for each `piece` pixels of each plane.
+kernel void spread(
+    global const float *dy,
+    global float *dx,
+    const int planes,
+    const int pixels,
+    const int piece
+) {
+    const int pieces = (pixels + piece - 1) / piece;
+    const int plane = get_global_id(0) / pieces;
+    if (plane >= planes) {
+        return;
+    }
+    const real value = (real)(dy[plane] / pixels);
+    const int start = (get_global_id(0) - plane * pieces) * piece;
+    const int end = min(pixels, start + piece);
+    for (int at = start; at < end; at += WIDTH) {
+        store(value, dx + plane * pixels + at, end - at);
+    }
+}

@@ -1,0 +1,143 @@
+//! OpenCL devices: memory, errors, programs, and that kernels run. That there is a device is part of the tests.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use neocog_tensor::opencl::{DeviceId, devices};
+use neocog_tensor::ops::{Accumulate, Add, MatMul, Relu, Scale, Sigmoid, Sum};
+use neocog_tensor::{Device, Result, Tensor, run1, update};
+
+fn device() -> (Device, DeviceId) {
+    let device: Device = "opencl".parse().unwrap();
+    let Device::OpenCl(id) = device else { panic!("{device}") };
+    (device, id)
+}
+
+#[test]
+fn a_device_has_a_name_that_is_read_again() {
+    let (device, id) = device();
+    assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
+    let all = devices().unwrap();
+    let info = all.iter().find(|info| info.id == id).unwrap();
+    assert!(format!("opencl:{}", info.name.to_uppercase()).parse::<Device>().is_ok());
+    assert!(info.compute_units > 0 && info.max_group > 0 && info.max_allocation > 0, "{info:?}");
+    let error = "opencl:no such name".parse::<Device>().unwrap_err().to_string();
+    assert!(error.contains(&info.name), "{error}");
+}
+
+#[test]
+fn numbers_go_there_and_back() {
+    let (device, _) = device();
+    for count in [0, 1, 31, 1000, 100_000] {
+        let values: Vec<f32> = (0..count).map(|i| i as f32).collect();
+        let t = Tensor::from_f32([count], &values, &device).unwrap();
+        assert_eq!(t.device(), device);
+        assert_eq!(t.to_f32().unwrap(), values);
+        assert_eq!(t.to_device(&Device::Cpu).unwrap().to_f32().unwrap(), values);
+        let wide: Vec<f64> = values.iter().map(|&v| v.into()).collect();
+        assert_eq!(Tensor::from_f64([count], &wide, &device).unwrap().to_f64().unwrap(), wide);
+        assert_eq!(Tensor::full([count], 2.5, &device).unwrap().to_f32().unwrap(), vec![2.5; count]);
+        let there_and_back = Tensor::from_f32([count], &values, &Device::Cpu).unwrap().to_device(&device);
+        assert_eq!(there_and_back.unwrap().reshape([count, 1]).unwrap().to_f32().unwrap(), values);
+    }
+}
+
+#[test]
+fn many_uploads_arrive_in_order() {
+    let (device, _) = device();
+    let mut sum = Tensor::zeros([1000], &device).unwrap();
+    for i in 0..50 {
+        let t = Tensor::from_f32([1000], &vec![i as f32; 1000], &device).unwrap();
+        update(&Accumulate, &[&t], &mut [&mut sum]).unwrap();
+    }
+    assert_eq!(sum.to_f32().unwrap(), vec![1225.0; 1000]);
+}
+
+/// Slices start where OpenCL allows a part of a buffer to start, and where it does not.
+#[test]
+fn slices_are_read_and_never_changed_by_others() {
+    let (device, _) = device();
+    for row in [32, 7] {
+        let values: Vec<f32> = (0..4 * row).map(|i| i as f32 - 20.0).collect();
+        let t = Tensor::from_f32([4, row], &values, &device).unwrap();
+        for (start, len) in [(0, 4), (1, 2), (3, 1), (2, 0)] {
+            let slice = t.narrow(start, len).unwrap();
+            let expected: Vec<f32> = values[start * row..(start + len) * row].to_vec();
+            assert_eq!(slice.to_f32().unwrap(), expected);
+            let doubled = run1(&Scale { factor: 2.0 }, &[&slice]).unwrap();
+            assert_eq!(doubled.to_f32().unwrap(), expected.iter().map(|v| v * 2.0).collect::<Vec<_>>());
+
+            let mut own = slice.clone();
+            let ones = Tensor::full([len, row], 1.0, &device).unwrap();
+            update(&Accumulate, &[&ones], &mut [&mut own]).unwrap();
+            assert_eq!(own.to_f32().unwrap(), expected.iter().map(|v| v + 1.0).collect::<Vec<_>>());
+            assert_eq!(slice.to_f32().unwrap(), expected);
+        }
+        assert_eq!(t.to_f32().unwrap(), values);
+    }
+}
+
+#[test]
+fn kernels_run_and_are_counted() {
+    let (device, id) = device();
+    let count = |name| id.launches().unwrap().get(name).copied().unwrap_or(0);
+    let x = Tensor::full([5, 7], -1.0, &device).unwrap();
+    let before = count("sigmoid_elements");
+    for _ in 0..3 {
+        run1(&Sigmoid, &[&x]).unwrap();
+    }
+    assert_eq!(count("sigmoid_elements"), before + 3);
+    let empty = Tensor::zeros([0, 7], &device).unwrap();
+    assert!(run1(&Sigmoid, &[&empty]).unwrap().to_f32().unwrap().is_empty());
+    assert_eq!(count("sigmoid_elements"), before + 3);
+    assert_eq!(run1(&Sum, &[&empty]).unwrap().item().unwrap(), 0.0);
+}
+
+#[test]
+fn sums_are_the_same_bits_every_time() {
+    let (device, _) = device();
+    let values: Vec<f32> = (0..300_000).map(|i| (i as f32 * 0.37).sin()).collect();
+    let x = Tensor::from_f32([300_000], &values, &device).unwrap();
+    let sum = || run1(&Sum, &[&x]).unwrap().to_f32().unwrap()[0].to_bits();
+    let first = sum();
+    assert!((0..20).all(|_| sum() == first));
+}
+
+#[test]
+fn sums_keep_what_is_not_a_number() {
+    let (device, _) = device();
+    let sum_with = |special: f32| -> Result<f64> {
+        let mut values = vec![1.0; 100_000];
+        values[5] = special;
+        run1(&Sum, &[&Tensor::from_f32([100_000], &values, &device)?])?.item()
+    };
+    assert_eq!(sum_with(f32::INFINITY).unwrap(), f64::INFINITY);
+    assert_eq!(sum_with(f32::NEG_INFINITY).unwrap(), f64::NEG_INFINITY);
+    assert!(sum_with(f32::NAN).unwrap().is_nan());
+    assert_eq!(
+        run1(&Relu, &[&Tensor::full([9], f64::NAN, &device).unwrap()]).unwrap().to_f32().unwrap().len(),
+        9
+    );
+}
+
+#[test]
+fn errors_name_the_operation_and_the_sizes() {
+    let (device, id) = device();
+    let x = Tensor::zeros([2, 3], &device).unwrap();
+    let error = run1(&MatMul { transpose_a: false, transpose_b: false }, &[&x, &x]).unwrap_err().to_string();
+    assert!(error.contains("matmul"), "{error}");
+    let error = run1(&Add, &[&x, &Tensor::zeros([2, 3], &Device::Cpu).unwrap()]).unwrap_err().to_string();
+    assert!(error.contains(&device.to_string()) && error.contains("cpu"), "{error}");
+
+    // Far more than there is, where nothing can be: not even the driver is asked.
+    let error = Tensor::zeros([1 << 20, 1 << 20], &device).unwrap_err().to_string();
+    assert!(error.contains("MiB") && error.contains(&id.to_string()), "{error}");
+    let tall = Tensor::zeros([1 << 20, 1], &device).unwrap();
+    let wide = Tensor::zeros([1, 1 << 20], &device).unwrap();
+    let error = run1(&Add, &[&tall, &wide]).unwrap_err().to_string();
+    assert!(error.contains("add of [[1048576, 1], [1, 1048576]] to [[1048576, 1048576]]"), "{error}");
+    assert_eq!(run1(&Add, &[&x, &x]).unwrap().to_f32().unwrap(), [0.0; 6]);
+
+    let missing = Device::OpenCl(DeviceId { platform: 99, device: 0 });
+    let error = Tensor::zeros([1], &missing).unwrap_err().to_string();
+    assert!(error.contains("opencl:99:0"), "{error}");
+}
