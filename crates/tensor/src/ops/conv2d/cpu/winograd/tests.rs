@@ -74,7 +74,7 @@ fn errors_are_small_on_every_shape() {
 #[test]
 fn sums_of_many_positive_outputs_are_right() {
     // Errors of constants would all go the same way; those of rounding do not. What is allowed is a third of the error of one
-    // rounded number (without fused multiply-adds a deviation of 1.1e-8 was seen, with them 0.5e-8).
+    // rounded number (without fused multiply-adds a deviation of 1.1e-8 was seen).
     let p = problem([2, 32, 48, 48], 16, 3, [1, 1], false);
     let x = CaseInput::between([2, 32, 48, 48], 0.0, 1.0).make(1);
     let weight = CaseInput::between([16, 32, 3, 3], 0.0, 0.1).make(2);
