@@ -49,7 +49,9 @@ fn bench_case(name: &str, case: &Case, options: &Options, peak_gflops: Option<f6
     let mut state = tensors(&case.state)?;
     let references: Vec<&Tensor> = inputs.iter().collect();
     let times = measure(options.budget, || {
-        update(&*case.op, &references, &mut state.iter_mut().collect::<Vec<_>>()).map(drop)
+        update(&*case.op, &references, &mut state.iter_mut().collect::<Vec<_>>())?;
+        // Kernels there are only queued.
+        if let Device::OpenCl(id) = options.device { id.finish() } else { Ok(()) }
     })?;
     let shapes: Vec<Shape> = case.inputs.iter().map(|x| x.shape).collect();
     let multiply_adds = case.op.multiply_adds(&shapes, &case.op.infer(&shapes)?);
