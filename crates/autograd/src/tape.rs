@@ -60,6 +60,7 @@ impl Var {
 pub struct Tape {
     id: u64,
     recording: bool,
+    keeps_all: bool,
     inner: RefCell<Inner>,
     multiply_adds: Cell<u64>,
 }
@@ -100,9 +101,9 @@ pub struct Step<'a> {
     pub inputs: &'a [Option<usize>],
     /// Where its first output is; the others follow.
     pub first_output: usize,
-    /// The inputs that its gradient wants to see again.
+    /// The inputs that are kept: those that its gradient wants to see again, or all.
     pub kept_inputs: &'a [Option<Tensor>],
-    /// The outputs that its gradient wants to see again.
+    /// The outputs that are kept, likewise.
     pub kept_outputs: &'a [Option<Tensor>],
 }
 
@@ -123,11 +124,19 @@ impl Tape {
         Self::with_recording(false)
     }
 
+    /// Keeps all inputs and outputs of all operations, to look at them with [`Tape::for_each_step`].
+    #[must_use]
+    pub fn keeping_all(mut self) -> Self {
+        self.keeps_all = true;
+        self
+    }
+
     fn with_recording(recording: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Tape {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             recording,
+            keeps_all: false,
             inner: RefCell::default(),
             multiply_adds: Cell::new(0),
         }
@@ -226,8 +235,8 @@ impl Tape {
             output_shapes,
             input_slots,
             first_output_slot,
-            kept_inputs: kept(inputs.iter().map(|v| &v.tensor), |i| keeps.keeps_input(i)),
-            kept_outputs: kept(outputs.iter(), |i| keeps.keeps_output(i)),
+            kept_inputs: kept(inputs.iter().map(|v| &v.tensor), |i| self.keeps_all || keeps.keeps_input(i)),
+            kept_outputs: kept(outputs.iter(), |i| self.keeps_all || keeps.keeps_output(i)),
             scope: Scope::current(),
             op,
         });

@@ -38,7 +38,7 @@ impl Choices {
     }
 }
 
-/// Compares two passes of one network, in double and in single precision.
+/// Compares two passes of one network, in double and in single precision, on tapes that keep all.
 ///
 /// # Errors
 /// When a device fails.
@@ -101,7 +101,7 @@ struct Passed {
 struct Taken {
     input: Option<usize>,
     planes: (Shape, Shape),
-    /// The output, if it was kept.
+    /// The output, if the gradient depends on it: that of an activation.
     output: Option<Tensor>,
     /// Where a pooling found its maxima.
     indices: Option<Tensor>,
@@ -119,7 +119,7 @@ impl Passed {
             passed.steps.push(Taken {
                 input: step.inputs[0],
                 planes: (step.output_shapes[0], step.input_shapes[0]),
-                output: step.kept_outputs[0].clone(),
+                output: step.kept_outputs[0].clone().filter(|_| step.op.keeps().keeps_output(0)),
                 indices: indices.cloned().flatten(),
             });
         });
@@ -138,7 +138,7 @@ mod tests {
 
     /// A relu and a pooling of windows 1x2.
     fn pass(values: &[f64], device: &Device) -> Tape {
-        let tape = Tape::new();
+        let tape = Tape::new().keeping_all();
         let x = tape.leaf(Tensor::from_f64([1, 1, 1, 4], values, device).unwrap());
         let y = tape.apply1(Relu, &[&x]).unwrap();
         let pool = MaxPool2d {

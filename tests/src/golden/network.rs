@@ -119,7 +119,8 @@ impl<'a> Run<'a> {
         let mut both = [Stepper::new(&double, part)?, Stepper::new(self, part)?];
         loop {
             let [a, b] = &mut both;
-            let (a_pass, b_pass) = (a.forward()?, b.forward()?);
+            let (a_pass, b_pass) =
+                (a.forward(Tape::new().keeping_all())?, b.forward(Tape::new().keeping_all())?);
             let found = choices::compare(&a_pass.0, &b_pass.0)?;
             if found.different > 0 || a.step >= a.count {
                 let adam = part.starts_with("adam") && a.step > 0;
@@ -372,7 +373,7 @@ impl<'a> Run<'a> {
         let mut stepper = Stepper::new(self, name)?;
         let mut losses = Vec::new();
         while stepper.step < stepper.count {
-            let pass = stepper.forward()?;
+            let pass = stepper.forward(Tape::new())?;
             losses.push(pass.1.tensor().item()?);
             stepper.back(pass)?;
         }
@@ -453,8 +454,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// A pass, and its loss.
-    fn forward(&self) -> Result<(Tape, Var)> {
-        let tape = Tape::new();
+    fn forward(&self, tape: Tape) -> Result<(Tape, Var)> {
         let x = Var::constant(self.run.input.clone());
         let y = Context::train(&tape, self.step).run(&*self.network, &x)?;
         let loss = self.run.loss(&tape, &y)?;
