@@ -52,7 +52,15 @@ fn steps(root: &Path, scratch: &Path) -> Result<Vec<Step>> {
         step("tests", cargo(&["test", "--workspace"])),
         step(
             "build without OpenCL",
-            cargo(&["check", "--workspace", "--all-targets", "--no-default-features"]),
+            cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--no-default-features",
+                "--",
+                "-D",
+                "warnings",
+            ]),
         ),
         step(
             "tests without OpenCL",

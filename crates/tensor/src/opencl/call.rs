@@ -151,6 +151,7 @@ pub(crate) fn run_op(
 /// Before the text comes `common.cl`, whose names every kernel can use. A program is compiled anew for every other set
 /// of defines: give sizes as arguments, and define only what a kernel must know to be compiled well.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "only devices read it"))]
 pub struct Source {
     pub(super) name: &'static str,
     pub(super) text: &'static str,
@@ -249,6 +250,7 @@ pub(crate) fn int(value: usize) -> i32 {
 ///
 /// The size of the groups should be a constant: some drivers compile a kernel anew for every other one.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "only devices read it"))]
 pub struct Grid {
     pub(super) dims: u32,
     pub(super) items: [usize; 3],

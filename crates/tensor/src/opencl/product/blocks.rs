@@ -80,6 +80,7 @@ impl Blocks {
     }
 
     /// Whether these can be those of a device of this kind: what was read from a file may be anything.
+    #[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "only devices are asked"))]
     pub fn is_sound(&self, info: &DeviceInfo) -> bool {
         match self {
             Blocks::Cpu(b) => {
