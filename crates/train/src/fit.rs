@@ -369,7 +369,7 @@ impl Training {
             ErrorKind::Diverged,
             format!(
                 "epoch {}, step {}: {e}; {kept}; a learning rate below {:?} may help",
-                self.position.epoch + u64::from(self.position.batch > 0),
+                self.position.epoch + u64::from(self.position.batch > 0 || self.meter.batches() > 0),
                 self.position.step - self.position.batch as u64 + self.meter.batches(),
                 self.plan.optimizer.lr
             ),
