@@ -53,9 +53,6 @@ pub(crate) fn live(tape: &Tape, input: Option<(usize, &Shape)>, output: Option<u
     let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
     let mut last_use: HashMap<usize, usize> = HashMap::new();
     let mut steps: Vec<(usize, usize)> = Vec::new();
-    if let Some((slot, shape)) = input {
-        sizes.insert(slot, shape.elements() * BYTES);
-    }
     let mut number = 0;
     tape.for_each_step(|step| {
         if step.op.reshapes()
