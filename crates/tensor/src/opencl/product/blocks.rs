@@ -10,6 +10,9 @@ use crate::opencl::{DeviceInfo, Kind, Source};
 /// Items along each side of a graphics card's work-groups.
 pub(super) const SIDE: usize = 16;
 
+/// So many floats surely fit into a processor's first cache.
+const IN_FIRST_CACHE: usize = 6 << 10;
+
 /// The sizes that decide how fast products are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Blocks {
@@ -163,6 +166,11 @@ impl CpuBlocks {
         if tasks(&self) < wanted {
             self.panels = 1;
         }
+        // A short product is cut into fewer tasks: each costs as much as some thousand multiply-adds to begin.
+        let twice = |b: &Self| CpuBlocks { panels: 2 * b.panels, ..*b };
+        while tasks(&self) > 8 * wanted && twice(&self).product_memory() <= IN_FIRST_CACHE {
+            self.panels *= 2;
+        }
         while tasks(&self) < wanted && self.rows > 4 * self.tile_rows {
             self.rows = (self.rows / 2).next_multiple_of(self.tile_rows);
         }
@@ -172,7 +180,7 @@ impl CpuBlocks {
 
     /// The floats of local memory that a task of a product needs.
     pub fn product_memory(&self) -> usize {
-        self.panels * self.panel() * (self.depth + self.rows)
+        self.panels * self.panel() * (self.depth + self.rows) + self.depth
     }
 
     /// Fitted to a weight gradient's sizes: `depth` counts pixels.
@@ -191,6 +199,7 @@ impl CpuBlocks {
         self.rows * (self.depth + self.width)
             + self.depth * self.panel()
             + self.panels * self.rows * self.panel()
+            + self.rows
     }
 
     /// Makes the largest extent smaller; whether that was possible.

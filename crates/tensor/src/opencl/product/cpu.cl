@@ -55,25 +55,20 @@ Runs runs_of(const Gather *g, int column) {
     return runs;
 }
 
-// to[i * step] = the columns of `runs` in row k + i of the gathered matrix, for rows before `end`.
-void pack(global const float *b, int length, const Gather *g, const Runs *runs, int k, int end, local float *to, int step) {
-    const PASTE(int, WIDTH) lane = LANES;
+// to[i] = how far row k + i of the gathered matrix lies from row 0, for rows before `end`. Returns the least and the most of
+// these and 0.
+int2 measure_rows(const Gather *g, int k, int end, local int *to) {
     const int taps = max(1, g->tap_rows * g->tap_columns);
     int channel = k / taps;
     int u = (k - channel * taps) / max(1, g->tap_columns);
     int v = k - channel * taps - u * g->tap_columns;
     int start = channel * g->channel + u * g->tap_row;
+    int2 reach = 0;
     for (; k < end; k++) {
         const int distance = start + tap_column(g, v);
-        real x = 0.0f;
-        if (runs->count > 0) {
-            x = fetch(b, runs->at[0] + distance, length);
-        }
-        for (int i = 1; i < runs->count; i++) {
-            x = select(x, fetch(b, runs->at[i] + distance, length), lane >= runs->lane[i]);
-        }
-        VSTORE(x, 0, to);
-        to += step;
+        reach = (int2)(min(reach.x, distance), max(reach.y, distance));
+        *to = distance;
+        to++;
         v++;
         if (v == g->tap_columns) {
             v = 0;
@@ -84,6 +79,47 @@ void pack(global const float *b, int length, const Gather *g, const Runs *runs, 
                 channel++;
                 start = channel * g->channel;
             }
+        }
+    }
+    return reach;
+}
+
+// to[i * step] = the columns of `runs` in the row that lies distances[i] from row 0, for `count` rows, which reach as
+// measure_rows has found.
+void pack(
+    global const float *b,
+    int length,
+    const Runs *runs,
+    local const int *distances,
+    int2 reach,
+    int count,
+    local float *to,
+    int step
+) {
+    const PASTE(int, WIDTH) lane = LANES;
+    int inside = 1;
+    for (int i = 0; i < runs->count; i++) {
+        inside &= runs->at[i] + reach.x >= 0 && runs->at[i] + reach.y <= length - WIDTH;
+    }
+    if (inside && runs->count == 1) {
+        b += runs->at[0];
+        for (int i = 0; i < count; i++) {
+            VSTORE(VLOAD(0, b + distances[i]), 0, to + i * step);
+        }
+    } else if (inside && runs->count == 2) {
+        const PASTE(int, WIDTH) second = lane >= runs->lane[1];
+        global const float *other = b + runs->at[1];
+        b += runs->at[0];
+        for (int i = 0; i < count; i++) {
+            VSTORE(select(VLOAD(0, b + distances[i]), VLOAD(0, other + distances[i]), second), 0, to + i * step);
+        }
+    } else {
+        for (int i = 0; i < count; i++) {
+            real x = 0.0f;
+            for (int r = 0; r < runs->count; r++) {
+                x = select(x, fetch(b, runs->at[r] + distances[i], length), lane >= runs->lane[r]);
+            }
+            VSTORE(x, 0, to + i * step);
         }
     }
 }
@@ -196,15 +232,17 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     const int depth = g.channels * g.tap_rows * g.tap_columns;
     const int panel_size = block_depth * PANEL;
     local float *sums = memory + block_panels * panel_size;
+    local int *distances = (local int *)(sums + block_panels * block_rows * PANEL);
     a += left.first + group * left.group + row * left.row;
 
     int k = 0;
     do {
         const int end = min(depth, k + block_depth);
+        const int2 reach = measure_rows(&g, k, end, distances);
         for (int v = 0; v < vectors; v++) {
             const Runs runs = runs_of(&g, (vector + v) * WIDTH);
             local float *to = memory + v / VECTORS * panel_size + v % VECTORS * WIDTH;
-            pack(b, start.s0, &g, &runs, k, end, to, PANEL);
+            pack(b, start.s0, &runs, distances, reach, end - k, to, PANEL);
         }
         for (int t = 0; t < tiles; t++) {
             global const float *from = a + t * ROWS * left.row + k * left.number;
@@ -231,12 +269,16 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     for (int v = 0; v < vectors; v++) {
         const int column = (vector + v) * WIDTH;
         const int count = min(WIDTH, g.columns - column);
-        int to[WIDTH];
         int line = column / g.pixels;
         int pixel = column - line * g.pixels;
         int picture = line / g.rows;
         line -= picture * g.rows;
-        for (int i = 0; i < count; i++) {
+        // Whether the results lie one behind the other: in a line, or in lines that do.
+        const int whole = count == WIDTH && target.pixel == 1
+            && (pixel + WIDTH <= g.pixels
+                || (target.line == g.pixels && line * g.pixels + pixel + WIDTH <= g.rows * g.pixels));
+        int to[WIDTH];
+        for (int i = 0; i < (whole ? 1 : count); i++) {
             to[i] = picture * target.picture + line * target.line + pixel * target.pixel;
             pixel++;
             if (pixel == g.pixels) {
@@ -248,7 +290,6 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
                 }
             }
         }
-        const int whole = count == WIDTH && to[WIDTH - 1] - to[0] == WIDTH - 1;
         for (int m = 0; m < rows; m++) {
             const int t = m / ROWS;
             const int at = ((t * panels + v / VECTORS) * ROWS + m - t * ROWS) * PANEL + v % VECTORS * WIDTH;
@@ -304,14 +345,10 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
     const int line = block_pixels + WIDTH;
     local float *packed = memory + block_rows * line;
     local float *totals = packed + block_pixels * PANEL;
-    Gather out;
-    out.columns = outputs;
-    out.pixels = outputs;
-    out.rows = out.tap_rows = out.tap_columns = out.phases = 1;
-    out.picture = out.row = out.tap_row = out.tap_column = out.phase = 0;
-    out.channels = g.columns;
-    out.channel = groups * outputs;
-    out.first = group * outputs;
+    local int *distances = (local int *)(totals + block_panels * block_rows * PANEL);
+    const int2 reach = measure_rows(&g, row, row + rows, distances);
+    // From one pixel of `dy` to the next.
+    const int next = groups * outputs;
 
     const int first = part * part_pixels;
     const int last = min(g.columns, first + part_pixels);
@@ -319,13 +356,17 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
         const int count = min(block_pixels, last - pixel);
         for (int i = 0; i < count; i += WIDTH) {
             const Runs runs = runs_of(&g, pixel + i);
-            pack(b, start.s0, &g, &runs, row, row + rows, memory + i, line);
+            pack(b, start.s0, &runs, distances, reach, rows, memory + i, line);
         }
         for (int p = 0; p < panels; p++) {
             const int wide = min(VECTORS, vectors - p * VECTORS);
             for (int v = 0; v < wide; v++) {
-                const Runs runs = runs_of(&out, (vector + p * VECTORS + v) * WIDTH);
-                pack(dy, g.columns * groups * outputs, &out, &runs, pixel, pixel + count, packed + v * WIDTH, PANEL);
+                // What is read beyond the last output is not written.
+                const int o = group * outputs + (vector + p * VECTORS + v) * WIDTH;
+                for (int i = 0; i < count; i++) {
+                    const real x = fetch(dy, (pixel + i) * next + o, g.columns * next);
+                    VSTORE(x, 0, packed + i * PANEL + v * WIDTH);
+                }
             }
             for (int t = 0; t < tiles; t++) {
                 local float *to = totals + (p * tiles + t) * ROWS * PANEL;
