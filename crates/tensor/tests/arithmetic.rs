@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 use neocog_tensor::cases::{Case, CaseInput};
 use neocog_tensor::conformance::{check_device, check_gradient};
@@ -170,7 +172,10 @@ proptest! {
         prop_assume!(inputs().iter().all(|x| x.shape.elements() <= 60));
         for case in [Case::new("", Add, inputs()), Case::new("", Sub, inputs()), Case::new("", Mul, inputs())] {
             check_gradient(&case).map_err(|e| TestCaseError::fail(format!("{case:?}: {e}")))?;
-            check_device(&case, &Device::Cpu).map_err(|e| TestCaseError::fail(format!("{case:?}: {e}")))?;
+            for device in common::devices() {
+                check_device(&case, &device)
+                    .map_err(|e| TestCaseError::fail(format!("{case:?} on {device}: {e}")))?;
+            }
         }
     }
 }

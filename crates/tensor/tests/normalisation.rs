@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use neocog_tensor::cases::{Case, CaseInput, registered_ops};
 use neocog_tensor::conformance::{check_device, check_gradient};
 use neocog_tensor::ops::{
@@ -225,7 +227,11 @@ fn lines() -> impl Strategy<Value = (Shape, isize)> {
 }
 
 fn check(case: &Case) -> Result<(), TestCaseError> {
-    check_device(case, &Device::Cpu).map_err(|e| TestCaseError::fail(format!("{:?}: {e}", case.op)))
+    for device in common::devices() {
+        check_device(case, &device)
+            .map_err(|e| TestCaseError::fail(format!("{:?} on {device}: {e}", case.op)))?;
+    }
+    Ok(())
 }
 
 proptest! {

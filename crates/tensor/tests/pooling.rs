@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use neocog_tensor::cases::{Case, CaseInput, registered_ops};
 use neocog_tensor::conformance::{check_device, check_gradient};
 use neocog_tensor::ops::{
@@ -68,20 +70,24 @@ fn fills(x: [usize; 4]) -> [CaseInput; 3] {
     [CaseInput::distinct(x), CaseInput::index(x, 3), CaseInput::between(x, -3.0, -2.0)]
 }
 
+/// Runs `op` on every device and compares with the reference; returns what the CPU and the reference gave.
 fn same(op: &dyn Op, cpu: &[&Tensor], tolerance: f64) -> Result<(Tensors, Tensors), TestCaseError> {
     let exact: Vec<Tensor> = (cpu.iter())
         .map(|t| Tensor::from_f64(*t.shape(), &t.to_f64().unwrap(), &Device::Reference).unwrap())
         .collect();
-    let got = run(op, cpu).unwrap();
     let want = run(op, &exact.iter().collect::<Vec<_>>()).unwrap();
-    prop_assert_eq!(got.len(), want.len());
-    for (got, want) in got.iter().zip(&want) {
-        prop_assert_eq!(got.shape(), want.shape());
-        for (g, w) in got.to_f64().unwrap().into_iter().zip(want.to_f64().unwrap()) {
-            prop_assert!((g - w).abs() <= tolerance, "{op:?}: {g}, not {w}");
+    for device in common::devices() {
+        let inputs: Vec<Tensor> = cpu.iter().map(|t| t.to_device(&device).unwrap()).collect();
+        let got = run(op, &inputs.iter().collect::<Vec<_>>()).unwrap();
+        prop_assert_eq!(got.len(), want.len());
+        for (got, want) in got.iter().zip(&want) {
+            prop_assert_eq!(got.shape(), want.shape());
+            for (g, w) in got.to_f64().unwrap().into_iter().zip(want.to_f64().unwrap()) {
+                prop_assert!((g - w).abs() <= tolerance, "{op:?} on {device}: {g}, not {w}");
+            }
         }
     }
-    Ok((got, want))
+    Ok((run(op, cpu).unwrap(), want))
 }
 
 proptest! {
@@ -125,7 +131,9 @@ proptest! {
     #[test]
     fn random_dropout(p in 0.0f64..=1.0, seed: u64, offset: u64, count in 0usize..300) {
         let case = Case::new("", Dropout { p, seed, offset }, [CaseInput::uniform([count])]);
-        check_device(&case, &Device::Cpu).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        for device in common::devices() {
+            check_device(&case, &device).map_err(|e| TestCaseError::fail(format!("on {device}: {e}")))?;
+        }
     }
 }
 
