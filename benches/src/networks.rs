@@ -11,7 +11,7 @@ use neocog_models::Model;
 use neocog_tensor::opencl::{KernelTime, Profile};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::random::Random;
-use neocog_tensor::{Device, Result, Tensor, profile};
+use neocog_tensor::{Device, Result, Shape, Tensor, profile};
 use neocog_train::{Optimizer, OptimizerConfig, Rule};
 
 use crate::Record;
@@ -26,6 +26,8 @@ pub struct Options {
     pub threads: usize,
     /// Images in a batch; the model's own number if `None`.
     pub batch: Option<usize>,
+    /// Height and width of the images; the model's own if `None`.
+    pub size: Option<usize>,
     /// Time for both measurements of a network.
     pub budget: Duration,
 }
@@ -44,8 +46,13 @@ struct Bench {
 impl Bench {
     fn new(model: &Model, options: &Options) -> Result<Self> {
         let batch = options.batch.unwrap_or(model.recipe.bench_batch);
-        let input = model.input_shape(batch);
-        let network = Builder::new(&options.device, 0).build(&model.spec()?, &input)?;
+        let [c, h, w] = match options.size {
+            Some(size) => [model.recipe.input[0], size, size],
+            None => model.recipe.input,
+        };
+        let spec = model.spec_for([c, h, w], model.recipe.classes)?;
+        let input = Shape::new(&[batch, c, h, w])?;
+        let network = Builder::new(&options.device, 0).build(&spec, &input)?;
         let mut random = Random::stream(0, "bench");
         let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> =
