@@ -407,14 +407,14 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     const int last_panel = min(panels, (int)(get_global_id(1) + 1) * ways.s2);
     for (int panel = get_global_id(1) * ways.s2; panel < last_panel; panel++) {
         const int vectors = min(2, wide - 2 * panel);
-        global const float *values = u + panel * 2 * POINTS * side.channels * WIDTH;
+        global const float *values = u + panel * POINTS * (2 * side.channels + 1) * WIDTH;
         for (int point = 0; point < POINTS; point++) {
             if (vectors == 2) {
                 products_2(tiles, side.channels, v + point * v_step, block_step, values, m + point * m_step);
             } else {
                 products_1(tiles, side.channels, v + point * v_step, block_step, values, m + point * m_step);
             }
-            values += side.channels * vectors * WIDTH;
+            values += (side.channels * vectors + 1) * WIDTH;
         }
         for (int vector = 0; vector < vectors; vector++) {
             const int channel = (2 * panel + vector) * WIDTH;
@@ -460,7 +460,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     }
 }
 
-// u[panel, point, channel, output of the panel]: the filters at the points. `from` has its taps of (channel, output)
+// u[panel, point, channel, output of the panel]: the filters at the points, between which a vector is left out, as powers of
+// two would all fall into the same lines of the cache. `from` has its taps of (channel, output)
 // `channel_step` and `output_step` apart. A work-item for each block of outputs of WIDTH channels.
 kernel void filters(
     global const float *from,
@@ -498,14 +499,14 @@ kernel void filters(
                 lines[j][i] = values[j];
             }
         }
-        global float *to = u + ((block / 2 * 2 * POINTS * channels + channel * vectors) + block % 2) * WIDTH;
+        global float *to = u + (block / 2 * POINTS * (2 * channels + 1) + channel * vectors + block % 2) * WIDTH;
         UNROLL for (int j = 0; j < A; j++) {
             real values[A];
             evaluate_filter(lines[j], values);
             UNROLL for (int i = 0; i < A; i++) {
                 const int point = i * A + j;
                 const real value = fma(values[i], (real)(WEIGHTS[point]), values[i] * RESTS[point]);
-                VSTORE(value, point * channels * vectors, to);
+                VSTORE(value, point * (channels * vectors + 1), to);
             }
         }
     }
@@ -549,9 +550,9 @@ OUTER(outer_1, 1)
 OUTER(outer_2, 2)
 
 // sums[part, point, output, channel] = sum over the part's tiles of dy[point, tile, output] x[point, tile, channel]; outputs
-// and channels are filled up to whole vectors. A group for each split of the outputs and each part of the tasks. `sides` is
-// as above, with the length of `dy` behind that of `x`; `ways` has the pixel that tile 0 sees first, splits, parts, floats from
-// one block of values to the next, the most blocks of a split, and the length of the strip.
+// and channels are filled up to whole vectors, and behind each point is a vector more. A group for each split of the outputs,
+// part of the tasks, and split of the channels. `sides` is as above, with the length of `dy` behind that of `x`; `ways` has the
+// pixel that tile 0 sees first, splits, parts, splits, floats from one block of values to the next, and the length of the strip.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
     global const float *x,
     global const float *dy,
@@ -566,27 +567,32 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
     const Side out = {sides.s3, sides.s4, sides.s5, sides.s7, 0, 0};
     const int depth = (side.channels + WIDTH - 1) / WIDTH, wide = (out.channels + WIDTH - 1) / WIDTH;
     const int split = get_global_id(0), this_part = get_global_id(1);
-    const int block_step = ways.s4;
-    const int v_step = depth * block_step + WIDTH, d_step = ways.s5 * block_step + WIDTH;
+    const int block_step = ways.s5;
     const int first_block = part(wide, ways.s2, split), last_block = part(wide, ways.s2, split + 1);
+    const int across = get_global_id(2);
+    const int first_channels = part(depth, ways.s4, across), last_channels = part(depth, ways.s4, across + 1);
+    const int v_step = (last_channels - first_channels) * block_step + WIDTH;
+    const int d_step = (last_block - first_block) * block_step + WIDTH;
     const int first = part(tiling.tasks, ways.s3, this_part), last = part(tiling.tasks, ways.s3, this_part + 1);
     local float *d = strip + ways.s6;
     local float *v = d + POINTS * d_step;
-    sums += this_part * POINTS * wide * depth * WIDTH * WIDTH;
+    const int sums_step = (wide * WIDTH * depth + 1) * WIDTH;
+    sums += this_part * POINTS * sums_step;
     for (int task = first; task < last; task++) {
         const int begin = part(tiling.units, tiling.tasks, task), end = part(tiling.units, tiling.tasks, task + 1);
-        const int tiles =
-            values_of_pictures(x, &side, &tiling, begin, end, 0, depth, strip, v, block_step, v_step);
+        const int tiles = values_of_pictures(
+            x, &side, &tiling, begin, end, first_channels, last_channels, strip, v, block_step, v_step
+        );
         values_of_gradients(dy, &out, &tiling, begin, end, first_block, last_block, strip, d, block_step, d_step);
         for (int point = 0; point < POINTS; point++) {
-            for (int panel = 0; panel < depth; panel += 2) {
-                local const float *right = v + point * v_step + panel * block_step;
+            for (int panel = first_channels; panel < last_channels; panel += 2) {
+                local const float *right = v + point * v_step + (panel - first_channels) * block_step;
                 for (int block = first_block; block < last_block; block++) {
                     for (int row = 0; row < WIDTH; row += OUTER_ROWS) {
                         local const float *left = d + point * d_step + (block - first_block) * block_step + row;
-                        const int line = (point * wide + block) * WIDTH + row;
-                        global float *to = sums + (line * depth + panel) * WIDTH;
-                        if (depth - panel >= 2) {
+                        const int line = block * WIDTH + row;
+                        global float *to = sums + point * sums_step + (line * depth + panel) * WIDTH;
+                        if (last_channels - panel >= 2) {
                             outer_2(tiles, left, right, block_step, to, depth * WIDTH, task > first);
                         } else {
                             outer_1(tiles, left, right, block_step, to, depth * WIDTH, task > first);
@@ -618,7 +624,7 @@ kernel void collect_filters(
     for (int point = 0; point < POINTS; point++) {
         real sum = 0.0f;
         for (int p = 0; p < parts; p++) {
-            sum += VLOAD(((p * POINTS + point) * rows + output) * depth + block, sums);
+            sum += VLOAD((p * POINTS + point) * (rows * depth + 1) + output * depth + block, sums);
         }
         VSTORE(fma(sum, (real)(WEIGHTS[point]), sum * RESTS[point]), point, products);
     }

@@ -15,8 +15,9 @@ use crate::ops::conv2d::Problem;
 use crate::ops::conv2d::winograd::transform::{MOST, evaluate, fold, input, weight};
 use crate::ops::conv2d::winograd::{self, Pass, Sizes, Tiling};
 
-/// What the direct way costs more than its multiplications alone.
-const DIRECT: f64 = 1.4;
+/// What the direct way costs more than its multiplications alone, and steps for which it packs a vector of the picture.
+const DIRECT: f64 = 1.3;
+const DIRECT_PACK: f64 = 14.0;
 /// Groups to aim at, for threads that do not all take the same time.
 const GROUPS: usize = 8;
 /// The most floats of values and products, and what is left for the strip in any case.
@@ -24,7 +25,7 @@ const VALUES: usize = 200 << 10;
 const STRIP: usize = 16 << 10;
 /// The most tiles of a task.
 const TILES: usize = 48;
-/// The same for the gradient of the weight; blocks of outputs of a group, groups to aim at, the least tiles of a part and the
+/// The same for the gradient of the weight; blocks of outputs and of channels of a group, groups to aim at, the least tiles of a part and the
 /// most floats of all parts' sums.
 const GRAD_TILES: usize = 112;
 const GRAD_BLOCKS: usize = 8;
@@ -53,8 +54,17 @@ struct Side {
 pub(super) fn choose(call: &Call<'_>, p: &Problem, pass: Pass) -> Option<Way> {
     let Blocks::Cpu(blocks) = call.blocks() else { return None };
     let width = blocks.width;
-    let positions = DIRECT * (p.n * p.pixels() * p.kh * p.kw) as f64;
-    let sizes = winograd::choose(p, pass, width, positions)?;
+    let vectors = |numbers: usize| numbers.div_ceil(width) as f64;
+    let rows = |numbers: usize| numbers.next_multiple_of(blocks.tile_rows) as f64;
+    let taps = (p.kh * p.kw) as f64;
+    let direct = DIRECT
+        * taps
+        * match pass {
+            Pass::Forward => vectors(p.n * p.pixels()) * p.cg as f64 * (rows(p.og) + DIRECT_PACK),
+            Pass::InputGrad => vectors(p.n * p.h * p.w) * p.og as f64 * (rows(p.cg) + DIRECT_PACK),
+            Pass::WeightGrad => vectors(p.og) * p.cg as f64 * (p.n * p.pixels()) as f64,
+        };
+    let sizes = winograd::choose(p, pass, width, direct)?;
     Way::new(p, pass, sizes, width, call.device().local_memory / size_of::<f32>())
 }
 
@@ -62,9 +72,9 @@ impl Way {
     fn new(p: &Problem, pass: Pass, sizes: Sizes, width: usize, local: usize) -> Option<Self> {
         let [from, to] = sides(p, pass);
         let depth = from.channels.div_ceil(width);
-        let (most, others) = match pass {
-            Pass::WeightGrad => (GRAD_TILES, split_blocks(to.channels.div_ceil(width))),
-            _ => (TILES, 2),
+        let (most, depth, others) = match pass {
+            Pass::WeightGrad => (GRAD_TILES, split_blocks(depth), split_blocks(to.channels.div_ceil(width))),
+            _ => (TILES, depth, 2),
         };
         let each = sizes.points().pow(2) * width * (depth + others);
         let mut tiles = (VALUES.min(local.checked_sub(STRIP)?) / each).min(most);
@@ -144,7 +154,8 @@ impl Way {
         reverse: bool,
     ) -> Result<Buffer> {
         let blocks = to.channels.div_ceil(self.width);
-        let u = call.scratch(self.sizes.points().pow(2) * from.channels * blocks * self.width)?;
+        let panels = blocks.div_ceil(2);
+        let u = call.scratch(self.sizes.points().pow(2) * (from.channels * blocks + panels) * self.width)?;
         let args = [
             weight.into(),
             (&u).into(),
@@ -209,10 +220,10 @@ impl Way {
     ) -> Result<()> {
         let [from, to] = sides(p, Pass::WeightGrad);
         let [depth, blocks] = [from, to].map(|side| side.channels.div_ceil(self.width));
-        let splits = blocks.div_ceil(GRAD_BLOCKS);
+        let splits = [blocks, depth].map(|blocks| blocks.div_ceil(GRAD_BLOCKS));
         let tiles = p.n * self.tiling.rows * self.tiling.columns;
-        let size = self.sizes.points().pow(2) * depth * blocks * self.width.pow(2);
-        let parts = (GRAD_GROUPS.div_ceil(splits).min(GRAD_SUMS / size))
+        let size = self.sizes.points().pow(2) * (depth * blocks * self.width + 1) * self.width;
+        let parts = (GRAD_GROUPS.div_ceil(splits[0] * splits[1]).min(GRAD_SUMS / size))
             .min(tiles / GRAD_PART)
             .min(self.tiling.tasks)
             .max(1);
@@ -220,10 +231,10 @@ impl Way {
         let ways = [
             -int(p.padding[0]),
             -int(p.padding[1]),
-            int(splits),
+            int(splits[0]),
             int(parts),
+            int(splits[1]),
             int(self.block_step()),
-            int(split_blocks(blocks)),
             int(self.strip()),
             0,
         ];
@@ -236,7 +247,12 @@ impl Way {
             self.tiles(),
             Arg::Local(self.memory * size_of::<f32>()),
         ];
-        call.launch(&self.source(), "filter_grad", &args, Grid::new([splits, parts], [1, 1]))?;
+        call.launch(
+            &self.source(),
+            "filter_grad",
+            &args,
+            Grid::new([splits[0], parts, splits[1]], [1, 1, 1]),
+        )?;
         let args = [
             (&sums).into(),
             dw.into(),
@@ -288,7 +304,7 @@ fn rows(width: usize) -> usize {
     if width == 16 { 12 } else { 6 }
 }
 
-/// The most blocks of outputs that a group of the weight's gradient has.
+/// The most blocks on each side that a group of the weight's gradient has.
 fn split_blocks(blocks: usize) -> usize {
     blocks.div_ceil(blocks.div_ceil(GRAD_BLOCKS))
 }

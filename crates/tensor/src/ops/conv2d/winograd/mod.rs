@@ -43,9 +43,15 @@ pub enum Pass {
     WeightGrad,
 }
 
-/// The sizes to use for a convolution on vectors of `lanes` floats, if this way is faster than the direct one, which costs as
-/// much as `positions` pairs of a pixel and a tap. A rule on shapes alone.
-pub fn choose(p: &Problem, pass: Pass, lanes: usize, positions: f64) -> Option<Sizes> {
+/// Steps of the innermost loop, a multiply-add of a vector each, for each pair of a pixel and a tap.
+pub fn products(p: &Problem, pass: Pass, lanes: usize) -> f64 {
+    let [depth, wide] = if pass == Pass::InputGrad { [p.og, p.cg] } else { [p.cg, p.og] };
+    (depth * wide.div_ceil(lanes)) as f64
+}
+
+/// The sizes to use for a convolution on vectors of `lanes` floats, if this way is faster than the direct one, which takes
+/// `direct` steps. A rule on shapes alone.
+pub fn choose(p: &Problem, pass: Pass, lanes: usize, direct: f64) -> Option<Sizes> {
     let window = [p.kh, p.kw];
     if p.groups != 1 || p.stride != [1, 1] || p.dilation != [1, 1] || p.n == 0 {
         return None;
@@ -59,12 +65,8 @@ pub fn choose(p: &Problem, pass: Pass, lanes: usize, positions: f64) -> Option<S
         return None;
     }
     let [rows, columns] = if pass == Pass::InputGrad { [p.h, p.w] } else { [p.oh, p.ow] };
-    // In steps of the innermost loop, a multiply-add of a vector each.
     let blocks = |channels: usize| channels.div_ceil(lanes) as f64;
-    let products = match pass {
-        Pass::InputGrad => p.og as f64 * blocks(p.cg),
-        _ => p.cg as f64 * blocks(p.og),
-    };
+    let products = products(p, pass, lanes);
     let cost = |s: &Sizes| {
         let (points, m) = ((s.points() * s.points()) as f64, s.outputs());
         let tiles = (p.n * rows.div_ceil(m) * columns.div_ceil(m)) as f64;
@@ -74,5 +76,5 @@ pub fn choose(p: &Problem, pass: Pass, lanes: usize, positions: f64) -> Option<S
         points * (tiles * (1.15 * products + transforms) + filters)
     };
     let best = sizes.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    (cost(best) < positions * products).then_some(*best)
+    (cost(best) < direct).then_some(*best)
 }

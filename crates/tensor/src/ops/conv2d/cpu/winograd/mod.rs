@@ -62,7 +62,8 @@ pub(super) fn choose(p: &Problem, pass: Pass) -> Option<Sizes> {
     } else {
         1.3 * (p.n * p.pixels() * p.kh * p.kw) as f64
     };
-    winograd::choose(p, pass, instruction_set().1, positions)
+    let lanes = instruction_set().1;
+    winograd::choose(p, pass, lanes, positions * winograd::products(p, pass, lanes))
 }
 
 /// The output, with the bias and the activation of `finish`.
