@@ -33,7 +33,7 @@ void turn(real *square) {
 
 // WIDTH vectors, `step` apart from `at` on; of those above `rows`, and outside of the array, zeros.
 void load_square(global const float *from, int length, int at, int step, int rows, real *square) {
-    if (at + (rows - 1) * step + WIDTH <= length) {
+    if (at + (rows - 1) * step <= length - WIDTH) {
         UNROLL for (int i = 0; i < WIDTH; i++) {
             square[i] = 0.0f;
             if (i < rows) {
@@ -56,7 +56,7 @@ void load_square(global const float *from, int length, int at, int step, int row
 
 // Part `i` of `count` of `whole` begins here, and ends where the next begins.
 int part(int whole, int count, int i) {
-    return whole * i / count;
+    return (long)whole * i / count;
 }
 
 // Tiles of pictures; a unit is a rectangle of them (tiling.rs).

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use crate::error::Result;
 use crate::opencl::formula::map;
 use crate::opencl::product::{Blocks, activation_number, shared};
-use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
+use crate::opencl::{Arg, Buffer, Call, DeviceInfo, Grid, Source, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::Problem;
 use crate::ops::conv2d::winograd::transform::{MOST, evaluate, fold, input, weight};
@@ -18,15 +18,13 @@ use crate::ops::conv2d::winograd::{self, Pass, Sizes, Tiling};
 /// What the direct way costs more than its multiplications alone, and steps for which it packs a vector of the picture.
 const DIRECT: f64 = 1.3;
 const DIRECT_PACK: f64 = 14.0;
-/// Groups to aim at, for threads that do not all take the same time.
-const GROUPS: usize = 8;
 /// The most floats of values and products, and what is left for the strip in any case.
 const VALUES: usize = 200 << 10;
 const STRIP: usize = 16 << 10;
 /// The most tiles of a task.
 const TILES: usize = 48;
-/// The same for the gradient of the weight; blocks of outputs and of channels of a group, groups to aim at, the least tiles of a part and the
-/// most floats of all parts' sums.
+/// The same for the gradient of the weight; blocks of outputs and of channels of a group, groups to aim at, the least tiles of
+/// a part and the most floats of all parts' sums.
 const GRAD_TILES: usize = 112;
 const GRAD_BLOCKS: usize = 8;
 const GRAD_GROUPS: usize = 16;
@@ -65,11 +63,12 @@ pub(super) fn choose(call: &Call<'_>, p: &Problem, pass: Pass) -> Option<Way> {
             Pass::WeightGrad => vectors(p.og) * p.cg as f64 * (p.n * p.pixels()) as f64,
         };
     let sizes = winograd::choose(p, pass, width, direct)?;
-    Way::new(p, pass, sizes, width, call.device().local_memory / size_of::<f32>())
+    Way::new(p, pass, sizes, width, call.device())
 }
 
 impl Way {
-    fn new(p: &Problem, pass: Pass, sizes: Sizes, width: usize, local: usize) -> Option<Self> {
+    fn new(p: &Problem, pass: Pass, sizes: Sizes, width: usize, info: &DeviceInfo) -> Option<Self> {
+        let local = info.local_memory / size_of::<f32>();
         let [from, to] = sides(p, pass);
         let depth = from.channels.div_ceil(width);
         let (most, depth, others) = match pass {
@@ -83,7 +82,7 @@ impl Way {
         }
         let size = [to.h, to.w].map(|size| size.div_ceil(sizes.outputs()));
         while tiles > 0 {
-            let tasks = if pass == Pass::WeightGrad { 1 } else { GROUPS };
+            let tasks = if pass == Pass::WeightGrad { 1 } else { groups(info) };
             let tiling = Tiling::new(p.n, size, tiles, tasks);
             let mut way = Way { sizes, width, tiling, memory: 0 };
             way.memory =
@@ -114,6 +113,7 @@ impl Way {
         (depth + others) * self.block_step() + 2 * self.width
     }
 
+    /// The output, with the bias and the activation of `finish`.
     pub fn forward(
         &self,
         call: &Call<'_>,
@@ -183,7 +183,7 @@ impl Way {
         y: &Buffer,
     ) -> Result<()> {
         let panels = to.channels.div_ceil(2 * self.width);
-        let parts = GROUPS.div_ceil(self.tiling.tasks).min(panels);
+        let parts = groups(call.device()).div_ceil(self.tiling.tasks).min(panels);
         let each = panels.div_ceil(parts);
         let ways = [
             shift[0],
@@ -297,6 +297,11 @@ fn sides(p: &Problem, pass: Pass) -> [Side; 2] {
 fn both(from: Side, to: Side, lengths: [usize; 2]) -> Arg<'static> {
     let sides = [from.channels, from.h, from.w, to.channels, to.h, to.w, lengths[0], lengths[1]];
     Arg::Int8(sides.map(int))
+}
+
+/// Groups to aim at, for threads that do not all take the same time. No result depends on their number.
+fn groups(info: &DeviceInfo) -> usize {
+    4 * info.compute_units
 }
 
 /// Rows of a product's tile, which is two vectors wide, in registers: vectors of sixteen come with 32 of them.
