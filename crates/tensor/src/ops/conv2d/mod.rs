@@ -9,6 +9,7 @@ mod cpu;
 mod geometry;
 mod opencl;
 mod reference;
+mod winograd;
 
 use smallvec::smallvec;
 
