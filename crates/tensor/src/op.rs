@@ -1,6 +1,7 @@
 //! The operation: a computation with its kernels and its gradient rule. The one mechanism, the same for the
 //! operations here and for those of other crates.
 
+use std::any::Any;
 use std::fmt::Debug;
 
 use smallvec::SmallVec;
@@ -29,7 +30,7 @@ pub type InputGrads = SmallVec<[Option<Tensor>; 4]>;
 ///   optimizer's step. State holds its old values when the kernel is called.
 /// * The gradient is written as other operations, so it runs on every device.
 /// * The same inputs give the same bits, whatever the number of threads: work is split by the shapes alone.
-pub trait Op: Debug + Send + Sync + 'static {
+pub trait Op: Any + Debug + Send + Sync {
     /// The name in lower case with underscores, as PyTorch has it where it does.
     fn name(&self) -> &'static str;
 

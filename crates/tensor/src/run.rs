@@ -107,7 +107,7 @@ fn execute(
     }
     let start = if *device == Device::Meta { None } else { profile::start() };
     let made = compute(op, inputs, state, shapes, device)?;
-    profile::end(start, op, inputs, shapes);
+    profile::end(start, op, inputs.iter().map(|t| *t.shape()), shapes);
     Ok(made)
 }
 
