@@ -54,6 +54,9 @@ pub fn plan(network: &dyn Layer, input: &Shape, device: &Device) -> Result<Optio
     }
 }
 
+/// By the shape of the input and where it is; nothing if the network cannot be planned.
+type Plans = HashMap<(Shape, Device), Option<Arc<Plan>>>;
+
 /// Predicts with a network by plans: one for each shape of input, made when it is first seen, and kept. A network that cannot
 /// be planned runs layer by layer.
 ///
@@ -62,7 +65,7 @@ pub fn plan(network: &dyn Layer, input: &Shape, device: &Device) -> Result<Optio
 #[derive(Debug)]
 pub struct Predictor<'n> {
     network: &'n dyn Layer,
-    plans: Mutex<HashMap<(Shape, Device), Option<Arc<Plan>>>>,
+    plans: Mutex<Plans>,
 }
 
 impl<'n> Predictor<'n> {
