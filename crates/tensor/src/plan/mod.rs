@@ -5,6 +5,7 @@
 //!
 //! * Batch norms are folded into the convolution or the linear layer before them, activations into what can apply them, and
 //!   what nobody reads is left out.
+//! * On the CPU weights of convolutions are packed, once.
 //! * On the CPU all values lie in one buffer, where those that are not needed at the same time share their place.
 //!   On other devices each value has a buffer of the device's pool while it is needed.
 //!
@@ -134,7 +135,11 @@ impl Graph {
             }
         }
         rewrite::simplify(&mut self, output)?;
-        let layout = (*device == Device::Cpu).then(|| Layout::new(&self, output));
+        let mut layout = None;
+        if *device == Device::Cpu {
+            rewrite::pack_weights(&mut self)?;
+            layout = Some(Layout::new(&self, output));
+        }
         let last_uses = last_uses(&self.steps, self.shapes.len());
         Ok(Plan { graph: self, output, device: device.clone(), layout, last_uses })
     }

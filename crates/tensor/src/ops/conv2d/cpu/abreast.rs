@@ -48,6 +48,12 @@ pub(super) fn is_better_for_input_grad(p: &Problem) -> bool {
     is_better(p) && p.stride == [1, 1] && p.padding[0] < p.kh && p.padding[1] < p.kw
 }
 
+/// The weight as [`forward`] takes it.
+pub(super) fn pack(p: &Problem, weight: &[f32], scratch: &Scratch) -> Buffer {
+    packed(&Window::forward(p), &Filters::forward(p, weight), scratch)
+}
+
+/// The output; `weight` is as [`pack`] makes it.
 pub(super) fn forward(
     p: &Problem,
     x: &[f32],
@@ -57,17 +63,15 @@ pub(super) fn forward(
     y: &mut [f32],
     scratch: &Scratch,
 ) {
-    let [side, out] = p.sides();
-    let shift = p.padding.map(|p| -(p as isize));
-    let window = Window { n: p.n, side, out, shift, kernel: [p.kh, p.kw], stride: p.stride };
-    convolve(&window, &Filters::forward(p, weight), bias, activation, x, y, scratch);
+    convolve(&Window::forward(p), weight, bias, activation, x, y, scratch);
 }
 
 pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     let [out, side] = p.sides();
     let shift = [p.padding[0] as isize - p.kh as isize + 1, p.padding[1] as isize - p.kw as isize + 1];
     let window = Window { n: p.n, side, out, shift, kernel: [p.kh, p.kw], stride: [1, 1] };
-    convolve(&window, &Filters::backward(p, weight), None, None, dy, dx, scratch);
+    let packed = packed(&window, &Filters::backward(p, weight), scratch);
+    convolve(&window, &packed, None, None, dy, dx, scratch);
 }
 
 /// From which pixels of which pictures the output comes.
@@ -90,6 +94,12 @@ struct Band {
 }
 
 impl Window {
+    fn forward(p: &Problem) -> Self {
+        let [side, out] = p.sides();
+        let shift = p.padding.map(|p| -(p as isize));
+        Window { n: p.n, side, out, shift, kernel: [p.kh, p.kw], stride: p.stride }
+    }
+
     fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
@@ -161,18 +171,16 @@ impl Window {
 
 fn convolve(
     window: &Window,
-    filters: &Filters<'_>,
+    packed: &[f32],
     bias: Option<&[f32]>,
     activation: Option<Activation>,
     x: &[f32],
     y: &mut [f32],
     scratch: &Scratch,
 ) {
-    let most = dispatch(Outputs);
-    let packed = pack(window, filters, most, scratch);
     let target = Shared::new(y);
     (0..window.bands().1).into_par_iter().for_each(|band| {
-        dispatch(Forward { window, band, packed: &packed, bias, activation, x, target, scratch });
+        dispatch(Forward { window, band, packed, bias, activation, x, target, scratch });
     });
 }
 
@@ -183,7 +191,8 @@ fn tile(outputs: usize, most: usize, i: usize) -> std::ops::Range<usize> {
 }
 
 /// The weights in the order in which tiles use them: `[tile][channel, tap][output of the tile]`.
-fn pack(window: &Window, filters: &Filters<'_>, most: usize, scratch: &Scratch) -> Buffer {
+fn packed(window: &Window, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
+    let most = dispatch(Outputs);
     let (depth, taps, outputs) = (window.side.channels, window.taps(), window.out.channels);
     let mut packed = scratch.take(depth * taps * outputs);
     let mut place = packed.iter_mut();

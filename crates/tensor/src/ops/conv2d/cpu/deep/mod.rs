@@ -66,21 +66,29 @@ pub(super) fn pairs(p: &Problem) -> usize {
         .product()
 }
 
+/// The weight as [`forward`] takes it.
+pub(super) fn pack(p: &Problem, weight: &[f32], scratch: &Scratch) -> Buffer {
+    packed(&Window::forward(p), &Filters::forward(p, weight), scratch)
+}
+
+/// The output; `u` is the weight as [`pack`] makes it.
 pub(super) fn forward(
     p: &Problem,
     x: &[f32],
-    weight: &[f32],
+    u: &[f32],
     bias: Option<&[f32]>,
     activation: Option<Activation>,
     y: &mut [f32],
     scratch: &Scratch,
 ) {
-    convolve(&Window::forward(p), &Filters::forward(p, weight), bias, activation, x, y, scratch);
+    convolve(&Window::forward(p), u, bias, activation, x, y, scratch);
 }
 
 pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     let filters = Filters { reverse: p.flip, ..Filters::backward(p, weight) };
-    convolve(&Window::backward(p), &filters, None, None, dy, dx, scratch);
+    let window = Window::backward(p);
+    let u = packed(&window, &filters, scratch);
+    convolve(&window, &u, None, None, dy, dx, scratch);
 }
 
 /// Which pixels of the input go into which of the output.
@@ -268,7 +276,7 @@ impl Side {
 
 fn convolve(
     window: &Window,
-    filters: &Filters<'_>,
+    u: &[f32],
     bias: Option<&[f32]>,
     activation: Option<Activation>,
     x: &[f32],
@@ -279,17 +287,16 @@ fn convolve(
     let cut = window.cut();
     let panels = window.out.blocks(lanes).div_ceil(2);
     let splits = TASKS.div_ceil(cut.count().max(1)).min(panels);
-    let u = pack(window, filters, scratch);
     let target = Shared::new(y);
     (0..cut.count() * splits).into_par_iter().for_each(|i| {
         let [pictures, rows] = cut.piece(window, i / splits);
         let panels = part(panels, splits, i % splits);
-        dispatch(Task { window, pictures, rows, panels, u: &u, bias, activation, x, target, scratch });
+        dispatch(Task { window, pictures, rows, panels, u, bias, activation, x, target, scratch });
     });
 }
 
 /// The weights: `[two blocks of outputs][tap][channel]`, two vectors each.
-fn pack(window: &Window, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
+fn packed(window: &Window, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
     let lanes = instruction_set().1;
     let blocks = window.out.blocks(lanes);
     let taps = window.kernel[0] * window.kernel[1];

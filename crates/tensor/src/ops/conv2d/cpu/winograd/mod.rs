@@ -133,20 +133,25 @@ pub(super) fn choose(p: &Problem, pass: Pass) -> Option<Sizes> {
     (cost(best) < direct).then_some(*best)
 }
 
-/// The output, with the bias and the activation of `finish`.
+/// The weight as [`forward`] takes it: the filters' values.
+pub(super) fn pack(p: &Problem, sizes: Sizes, weight: &[f32], scratch: &Scratch) -> Buffer {
+    let ([side, out], filters) = (p.sides(), Filters::forward(p, weight));
+    with_sizes!(sizes, filter_values(side, out, &filters, scratch))
+}
+
+/// The output, with the bias and the activation of `finish`; `u` is the weight as [`pack`] makes it.
 pub(super) fn forward(
     p: &Problem,
     sizes: Sizes,
     x: &[f32],
-    weight: &[f32],
+    u: &[f32],
     finish: (Option<&[f32]>, Option<Activation>),
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let [side, out] = p.sides();
-    let filters = Filters::forward(p, weight);
     let shift = p.padding.map(|p| -(p as isize));
-    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, finish, x, y, scratch));
+    with_sizes!(sizes, convolve(p.n, side, out, shift, u, finish, x, y, scratch));
 }
 
 pub(super) fn input_grad(
@@ -159,8 +164,9 @@ pub(super) fn input_grad(
 ) {
     let [out, side] = p.sides();
     let filters = Filters::backward(p, weight);
+    let u = with_sizes!(sizes, filter_values(side, out, &filters, scratch));
     let shift = [p.padding[0] as isize - p.kh as isize + 1, p.padding[1] as isize - p.kw as isize + 1];
-    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, (None, None), dy, dx, scratch));
+    with_sizes!(sizes, convolve(p.n, side, out, shift, &u, (None, None), dy, dx, scratch));
 }
 
 /// How the outputs of all pictures are cut into tiles, units and tasks.
@@ -232,14 +238,13 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
     side: Side,
     out: Side,
     shift: [isize; 2],
-    filters: &Filters<'_>,
+    u: &[f32],
     (bias, activation): (Option<&[f32]>, Option<Activation>),
     x: &[f32],
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let lanes = instruction_set().1;
-    let u = filter_values::<A, R>(side, out, filters, scratch);
     let per_tile = A * A * lanes * (side.blocks(lanes) + out.blocks(lanes));
     let tiles = (TASK / per_tile).clamp(TILES[0], TILES[1]);
     let tiling = Tiling::new(n, [out.h.div_ceil(M), out.w.div_ceil(M)], tiles, TASKS);
@@ -249,7 +254,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
             side,
             out,
             shift,
-            u: &u,
+            u,
             bias,
             activation,
             x,
@@ -262,7 +267,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
 }
 
 /// The filters' values: `[point][two blocks of outputs][channel]`, two vectors each.
-fn filter_values<const A: usize, const R: usize>(
+fn filter_values<const A: usize, const M: usize, const R: usize>(
     side: Side,
     out: Side,
     filters: &Filters<'_>,
