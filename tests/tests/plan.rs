@@ -107,6 +107,9 @@ fn plans_hold_no_batch_norm_behind_a_convolution_and_no_dropout() {
     // Those of densenet come before their convolutions.
     assert_eq!(count("densenet", "batch_norm_eval"), 20);
     assert_eq!(count("densenet", "relu"), 0);
+    // What is joined is made where it will lie; what poolings make is copied into the blocks of densenet.
+    assert_eq!(count("googlenet", "concat"), 0);
+    assert_eq!(count("densenet", "concat"), 4);
 }
 
 #[test]

@@ -2,10 +2,11 @@
 //!
 //! All values between input and output share one buffer. A value needs its place from the step that makes it to the step that
 //! uses it last; two that need theirs at the same time lie apart. The largest are placed first, each at the lowest place that
-//! is free.
+//! is free. What is joined into a larger value lies in its place there.
 
 use smallvec::SmallVec;
 
+use super::parts::{self, Spot};
 use super::{Graph, Source, last_uses};
 use crate::error::Result;
 use crate::memory::{Buffer, Scratch};
@@ -34,6 +35,18 @@ struct Place {
     base: Base,
     /// Of its first element.
     offset: usize,
+    /// From a position along the first axis to the next.
+    step: usize,
+}
+
+impl Place {
+    /// Floats from the first element to the last.
+    fn span(&self, shape: &Shape) -> usize {
+        match shape.elements() {
+            0 => 0,
+            _ => (shape.first().copied().unwrap_or(1) - 1) * self.step + shape.row(),
+        }
+    }
 }
 
 /// Where all values lie.
@@ -57,32 +70,23 @@ impl Life {
 }
 
 impl Layout {
-    pub(super) fn new(graph: &Graph, output: usize) -> Self {
-        let roots = roots(graph);
-        let last_uses = last_uses(&graph.steps, graph.shapes.len());
-        let mut lives: Vec<Option<Life>> = vec![None; graph.shapes.len()];
-        for (i, step) in graph.steps.iter().enumerate() {
-            for value in step.outputs() {
-                let last = last_uses[value].unwrap_or(i).max(i);
-                let life = lives[roots[value]].get_or_insert(Life { first: i, last });
-                life.last = life.last.max(last);
-            }
-        }
-        let mut places = vec![Place { base: Base::Buffer, offset: 0 }; graph.shapes.len()];
-        places[roots[output]].base = Base::Output;
-        places[roots[0]].base = Base::Input;
-        let mut in_buffer: Vec<usize> = (0..graph.shapes.len())
-            .filter(|&v| roots[v] == v && places[v].base == Base::Buffer && lives[v].is_some())
-            .collect();
+    pub(super) fn new(graph: &mut Graph, output: usize) -> Self {
+        let spots = parts::join(graph, output);
+        let lives = lives(graph, &spots);
+        let is_root = |value: usize| spots[value].root == value && lives[value].is_some();
+        let (input, output) = (spots[0].root, spots[output].root);
+        let mut in_buffer: Vec<usize> =
+            (0..spots.len()).filter(|&v| is_root(v) && v != input && v != output).collect();
         in_buffer.sort_by_key(|&v| (std::cmp::Reverse(graph.shapes[v].elements()), v));
         let size = |value: usize| graph.shapes[value].elements().next_multiple_of(ALIGN);
+        let mut offsets = vec![0; spots.len()];
         let mut placed: Vec<usize> = Vec::with_capacity(in_buffer.len());
         let mut floats = 0;
         for value in in_buffer {
             let mut taken: Vec<(usize, usize)> = placed
                 .iter()
                 .filter(|&&other| lives[value].zip(lives[other]).is_some_and(|(a, b)| a.overlaps(&b)))
-                .map(|&other| (places[other].offset, size(other)))
+                .map(|&other| (offsets[other], size(other)))
                 .collect();
             taken.sort_unstable();
             let mut offset = 0;
@@ -92,19 +96,30 @@ impl Layout {
                 }
                 offset = offset.max(start + len);
             }
-            places[value].offset = offset;
+            offsets[value] = offset;
             floats = floats.max(offset + size(value));
             placed.push(value);
         }
-        for value in 0..places.len() {
-            places[value] = places[roots[value]];
-        }
-        Layout { places, floats }
+        let place = |&Spot { root, offset, step }: &Spot| {
+            let base = match root {
+                root if root == input => Base::Input,
+                root if root == output => Base::Output,
+                _ => Base::Buffer,
+            };
+            Place { base, offset: offsets[root] + offset, step }
+        };
+        Layout { places: spots.iter().map(place).collect(), floats }
     }
 
     /// Floats of the buffer.
     pub(super) fn floats(&self) -> usize {
         self.floats
+    }
+
+    /// From a position along a value's first axis to the next.
+    #[cfg(test)]
+    pub(super) fn step(&self, value: usize) -> usize {
+        self.places[value].step
     }
 
     /// Runs all steps.
@@ -123,7 +138,7 @@ impl Layout {
                 .inputs
                 .iter()
                 .map(|source| match source {
-                    Source::Constant(tensor) => View { shape: tensor.shape(), data: tensor.cpu() },
+                    Source::Constant(tensor) => View::new(tensor.shape(), tensor.cpu()),
                     // SAFETY: no step writes a value while another one uses it, see `Layout::new`.
                     Source::Value(value) => unsafe {
                         memory.view(self.places[*value], &graph.shapes[*value])
@@ -132,7 +147,8 @@ impl Layout {
                 .collect();
             let mut outputs: SmallVec<[ViewMut<'_, f32>; 4]> = step
                 .outputs()
-                // SAFETY: the outputs of a step lie apart from each other and from all that is still needed.
+                // SAFETY: the outputs of a step lie apart from each other and from all that it uses, see `Layout::new`
+                // and `parts::join`; what lies between the rows of one is not used by this step.
                 .map(|value| unsafe { memory.view_mut(self.places[value], &graph.shapes[value]) })
                 .collect();
             let start = profile::start();
@@ -146,15 +162,22 @@ impl Layout {
     }
 }
 
-/// The value in whose place each value lies: what only has another shape lies where it was.
-fn roots(graph: &Graph) -> Vec<usize> {
-    let mut roots: Vec<usize> = (0..graph.shapes.len()).collect();
-    for step in &graph.steps {
-        if let Some(value) = step.reshapes() {
-            roots[step.first_output] = roots[value];
-        }
+/// From when to when each root is needed: as long as any of the values that lie in it.
+fn lives(graph: &Graph, spots: &[Spot]) -> Vec<Option<Life>> {
+    let last_uses = last_uses(&graph.steps, graph.shapes.len());
+    let mut lives: Vec<Option<Life>> = vec![None; graph.shapes.len()];
+    for (i, step) in graph.steps.iter().enumerate() {
+        step.outputs().for_each(|value| live(&mut lives[spots[value].root], i));
     }
-    roots
+    for (value, last) in last_uses.into_iter().enumerate() {
+        last.into_iter().for_each(|last| live(&mut lives[spots[value].root], last));
+    }
+    lives
+}
+
+fn live(life: &mut Option<Life>, step: usize) {
+    let life = life.get_or_insert(Life { first: step, last: step });
+    *life = Life { first: life.first.min(step), last: life.last.max(step) };
 }
 
 /// The memory of one run.
@@ -171,7 +194,7 @@ impl<'a> Memory<'a> {
     where
         'a: 's,
     {
-        let len = shape.elements();
+        let len = place.span(shape);
         let data = match place.base {
             Base::Input => &self.input[place.offset..place.offset + len],
             // SAFETY: the layout keeps all values within the memory; the caller's promise.
@@ -179,11 +202,11 @@ impl<'a> Memory<'a> {
             // SAFETY: as above.
             Base::Buffer => unsafe { std::slice::from_raw_parts(self.buffer.add(place.offset), len) },
         };
-        View { shape, data }
+        View { shape, data, step: place.step }
     }
 
     /// # Safety
-    /// Nobody else may use the value while the view lives.
+    /// Nobody else may use the value, nor what lies between its rows, while the view lives.
     unsafe fn view_mut<'s>(&self, place: Place, shape: &'s Shape) -> ViewMut<'s, f32> {
         let start = match place.base {
             Base::Input => unreachable!("no step makes the input"),
@@ -191,7 +214,7 @@ impl<'a> Memory<'a> {
             Base::Buffer => self.buffer,
         };
         // SAFETY: the layout keeps all values within the memory; the caller's promise.
-        let data = unsafe { std::slice::from_raw_parts_mut(start.add(place.offset), shape.elements()) };
-        ViewMut { shape, data }
+        let data = unsafe { std::slice::from_raw_parts_mut(start.add(place.offset), place.span(shape)) };
+        ViewMut { shape, data, step: place.step }
     }
 }

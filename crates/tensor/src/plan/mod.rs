@@ -6,12 +6,14 @@
 //! * Batch norms are folded into the convolution or the linear layer before them, activations into what can apply them, and
 //!   what nobody reads is left out.
 //! * On the CPU weights of convolutions are packed, once.
-//! * On the CPU all values lie in one buffer, where those that are not needed at the same time share their place.
+//! * On the CPU all values lie in one buffer, where those that are not needed at the same time share their
+//!   place, and what will be joined is made where it will lie.
 //!   On other devices each value has a buffer of the device's pool while it is needed.
 //!
 //! Operations that it does not know are run as they are, so any computation can be planned.
 
 mod memory;
+mod parts;
 mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -138,7 +140,7 @@ impl Graph {
         let mut layout = None;
         if *device == Device::Cpu {
             rewrite::pack_weights(&mut self)?;
-            layout = Some(Layout::new(&self, output));
+            layout = Some(Layout::new(&mut self, output));
         }
         let last_uses = last_uses(&self.steps, self.shapes.len());
         Ok(Plan { graph: self, output, device: device.clone(), layout, last_uses })

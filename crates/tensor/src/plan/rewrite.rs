@@ -48,7 +48,7 @@ pub(super) fn pack_weights(graph: &mut Graph) -> Result<()> {
         if let (Some(op), [Source::Value(x), Source::Constant(weight), ..]) =
             (op.downcast_ref::<Conv2d>(), &step.inputs[..])
         {
-            let weight = View { shape: weight.shape(), data: weight.cpu() };
+            let weight = View::new(weight.shape(), weight.cpu());
             step.op = Box::new(PackedConv2d::new(*op, graph.shapes[*x], weight)?);
         }
     }

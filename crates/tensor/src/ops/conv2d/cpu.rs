@@ -97,14 +97,14 @@ fn gathered(
     let out = Table::new(p.output_grid(pictures), std::iter::once(whole_rows(p.ow)), scratch);
     let columns = Columns::Gathered {
         data: x,
-        unit_stride: pictures * p.groups * p.cg * p.h * p.w,
+        unit_stride: pictures * p.x_step,
         group_stride: p.cg * p.h * p.w,
         channel_stride: p.h * p.w,
         table: &table,
     };
     let target = Target {
         data: y,
-        unit_stride: pictures * p.groups * p.og * p.pixels(),
+        unit_stride: pictures * p.y_step,
         group_stride: p.og * p.pixels(),
         row_stride: p.pixels(),
         table: &out,
@@ -268,16 +268,13 @@ struct Side {
     channels: usize,
     h: usize,
     w: usize,
+    /// Floats from a picture to the next.
+    step: usize,
 }
 
 impl Side {
     fn blocks(&self, lanes: usize) -> usize {
         self.channels.div_ceil(lanes)
-    }
-
-    /// Floats of a picture.
-    fn picture(&self) -> usize {
-        self.channels * self.h * self.w
     }
 }
 
@@ -309,7 +306,10 @@ type Taps = smallvec::SmallVec<[usize; 64]>;
 impl Problem {
     /// The input's side and the output's, for one group.
     fn sides(&self) -> [Side; 2] {
-        [Side { channels: self.cg, h: self.h, w: self.w }, Side { channels: self.og, h: self.oh, w: self.ow }]
+        [
+            Side { channels: self.cg, h: self.h, w: self.w, step: self.x_step },
+            Side { channels: self.og, h: self.oh, w: self.ow, step: self.y_step },
+        ]
     }
 
     /// Columns of the picture that are at `phase` modulo the stride: with a stride, rows are stored phase by phase. The
@@ -322,7 +322,7 @@ impl Problem {
     fn source_grid(&self, pictures: usize) -> Grid {
         Grid {
             pictures,
-            picture_stride: self.groups * self.cg * self.h * self.w,
+            picture_stride: self.x_step,
             rows: self.oh,
             columns: self.ow,
             memory_rows: self.h,
@@ -348,7 +348,7 @@ impl Problem {
     fn output_grid(&self, pictures: usize) -> Grid {
         Grid {
             pictures,
-            picture_stride: self.groups * self.og * self.pixels(),
+            picture_stride: self.y_step,
             rows: self.oh,
             columns: self.ow,
             memory_rows: self.oh,

@@ -75,6 +75,7 @@ impl Conv2d {
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
     ) {
+        let p = &Problem { x_step: inputs[0].step, y_step: outputs[0].step, ..*p };
         let bias = inputs.get(2).map(|b| b.data);
         cpu::forward(p, inputs[0].data, packed, bias, self.activation, outputs[0].data, scratch);
     }
@@ -144,6 +145,10 @@ impl Op for Conv2d {
         let [x, weight, y] = [call.input(0), call.input(1), call.output(0)].map(|view| view.buffer);
         let bias = call.inputs().get(2).map(|view| view.buffer);
         opencl::forward(call, &p, x, weight, bias, self.activation, y)
+    }
+
+    fn takes_gaps(&self) -> bool {
+        true
     }
 
     fn window(&self, inputs: &[Shape]) -> Option<Window> {

@@ -61,6 +61,10 @@ impl Op for PackedConv2d {
         self.op.opencl(call)
     }
 
+    fn takes_gaps(&self) -> bool {
+        self.op.takes_gaps()
+    }
+
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
         self.op.window(inputs)
     }

@@ -134,7 +134,7 @@ impl Window {
         Strip {
             h,
             w,
-            plane: self.side.picture(),
+            plane: self.side.step,
             row: (rows.start * self.stride[0]) as isize + self.shift[0],
             column: self.shift[1],
             rows: (rows.len() - 1) * self.stride[0] + self.kernel[0],
@@ -145,7 +145,7 @@ impl Window {
     fn target(&self, rows: &std::ops::Range<usize>) -> Strip {
         let (h, w) = (self.out.h, self.out.w);
         let row = rows.start as isize;
-        Strip { h, w, plane: self.out.picture(), row, column: 0, rows: rows.len(), columns: w }
+        Strip { h, w, plane: self.out.step, row, column: 0, rows: rows.len(), columns: w }
     }
 
     /// All channels of some pictures as strips, one after the other.
@@ -155,7 +155,7 @@ impl Window {
     #[inline(always)]
     unsafe fn read<S: Simd>(side: Side, band: &Band, strip: &Strip, x: &[f32], to: *mut f32) {
         for channel in 0..side.channels {
-            let from = band.first_picture * side.picture() + channel * side.h * side.w;
+            let from = band.first_picture * side.step + channel * side.h * side.w;
             // SAFETY: the caller's promise.
             unsafe {
                 strip.read::<S>(
@@ -257,7 +257,7 @@ impl Kernel for Forward<'_> {
         for outputs in (0..outputs.div_ceil(most)).map(|i| tile(outputs, most, i)) {
             self.rows::<S>(&source, &target, outputs.clone(), &x, &mut y);
             for (i, output) in outputs.enumerate() {
-                let to = band.first_picture * window.out.picture() + output * window.out.h * window.out.w;
+                let to = band.first_picture * window.out.step + output * window.out.h * window.out.w;
                 // SAFETY: bands have pixels of their own.
                 unsafe {
                     let from = y.as_ptr().add(i * pixels * S::LANES);

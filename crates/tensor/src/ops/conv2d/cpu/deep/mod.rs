@@ -249,7 +249,7 @@ unsafe fn read_pictures<S: Simd>(
     for (i, picture) in pictures.clone().enumerate() {
         for (j, block) in blocks.clone().enumerate() {
             let first = block * S::LANES;
-            let from = picture * side.picture() + first * side.h * side.w;
+            let from = picture * side.step + first * side.h * side.w;
             // SAFETY: the planes of this block; the caller's promise.
             unsafe {
                 let to = to.add(j * block_step + i * picture_step);
@@ -455,7 +455,7 @@ impl Task<'_> {
         for half in 0..wide {
             let first = (2 * panel + half) * S::LANES;
             for (i, picture) in self.pictures.clone().enumerate() {
-                let to = picture * out.picture() + first * out.h * out.w;
+                let to = picture * out.step + first * out.h * out.w;
                 // SAFETY: tasks have pictures, rows and channels of their own.
                 unsafe {
                     let from = m.as_ptr().add(half * block_step + i * picture_step);

@@ -425,7 +425,7 @@ impl<const A: usize, const M: usize> Task<'_, A, M> {
                         tile += 1;
                     }
                 }
-                let to = unit.picture * self.out.picture() + first * self.out.h * self.out.w;
+                let to = unit.picture * self.out.step + first * self.out.h * self.out.w;
                 let place = Strip {
                     h: self.out.h,
                     w: self.out.w,
@@ -490,7 +490,7 @@ impl Source<'_> {
                     rows: unit.rows.len() * M + T - M,
                     columns: unit.columns.len() * M + T - M,
                 };
-                let from = unit.picture * self.side.picture() + first * self.side.h * self.side.w;
+                let from = unit.picture * self.side.step + first * self.side.h * self.side.w;
                 let channels = S::LANES.min(self.side.channels - first);
                 // SAFETY: the planes of this block; the strip has at most the pixels that were taken.
                 unsafe { strip.read::<S>(self.x.as_ptr().add(from), channels, pixels.as_mut_ptr(), S::LANES) }
