@@ -75,6 +75,13 @@ pub trait Op: Any + Debug + Send + Sync {
         false
     }
 
+    /// Whether the kernel of the CPU takes a first input, and one output, with gaps between their rows along the first axis
+    /// ([`View::step`]): parts of tensors that are joined along axis 1. The gaps are whole multiples of what lies at one position
+    /// of the first two axes; nothing may be written to them.
+    fn takes_gaps(&self) -> bool {
+        false
+    }
+
     /// Which elements of the first input an element of the output sees; `None` for the one at its own place. Receptive
     /// fields are made of it.
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {

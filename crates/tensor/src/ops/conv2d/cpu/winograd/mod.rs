@@ -66,20 +66,25 @@ pub(super) fn choose(p: &Problem, pass: Pass) -> Option<Sizes> {
     winograd::choose(p, pass, lanes, positions * winograd::products(p, pass, lanes))
 }
 
-/// The output, with the bias and the activation of `finish`.
+/// The weight as [`forward`] takes it: the filters' values.
+pub(super) fn pack(p: &Problem, sizes: Sizes, weight: &[f32], scratch: &Scratch) -> Buffer {
+    let ([side, out], filters) = (p.sides(), Filters::forward(p, weight));
+    with_sizes!(sizes, filter_values(side, out, &filters, scratch))
+}
+
+/// The output, with the bias and the activation of `finish`; `u` is the weight as [`pack`] makes it.
 pub(super) fn forward(
     p: &Problem,
     sizes: Sizes,
     x: &[f32],
-    weight: &[f32],
+    u: &[f32],
     finish: (Option<&[f32]>, Option<Activation>),
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let [side, out] = p.sides();
-    let filters = Filters::forward(p, weight);
     let shift = p.padding.map(|p| -(p as isize));
-    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, finish, x, y, scratch));
+    with_sizes!(sizes, convolve(p.n, side, out, shift, u, finish, x, y, scratch));
 }
 
 pub(super) fn input_grad(
@@ -92,8 +97,9 @@ pub(super) fn input_grad(
 ) {
     let [out, side] = p.sides();
     let filters = Filters::backward(p, weight);
+    let u = with_sizes!(sizes, filter_values(side, out, &filters, scratch));
     let shift = [p.padding[0] as isize - p.kh as isize + 1, p.padding[1] as isize - p.kw as isize + 1];
-    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, (None, None), dy, dx, scratch));
+    with_sizes!(sizes, convolve(p.n, side, out, shift, &u, (None, None), dy, dx, scratch));
 }
 
 /// `y[n, out] = activation(Σ over channels of x[n, channel] * filter + bias)`, the window of output pixel 0 starting at pixel
@@ -104,14 +110,13 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
     side: Side,
     out: Side,
     shift: [isize; 2],
-    filters: &Filters<'_>,
+    u: &[f32],
     (bias, activation): (Option<&[f32]>, Option<Activation>),
     x: &[f32],
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let lanes = instruction_set().1;
-    let u = filter_values::<A, R>(side, out, filters, scratch);
     let per_tile = A * A * lanes * (side.blocks(lanes) + out.blocks(lanes));
     let tiles = (TASK / per_tile).clamp(TILES[0], TILES[1]);
     let tiling = Tiling::new(n, [out.h.div_ceil(M), out.w.div_ceil(M)], tiles, TASKS);
@@ -121,7 +126,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
             side,
             out,
             shift,
-            u: &u,
+            u,
             bias,
             activation,
             x,
@@ -134,7 +139,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
 }
 
 /// The filters' values: `[point][two blocks of outputs][channel]`, two vectors each.
-fn filter_values<const A: usize, const R: usize>(
+fn filter_values<const A: usize, const M: usize, const R: usize>(
     side: Side,
     out: Side,
     filters: &Filters<'_>,
@@ -292,7 +297,7 @@ impl<const A: usize, const M: usize> Task<'_, A, M> {
                         tile += 1;
                     }
                 }
-                let to = unit.picture * self.out.picture() + first * self.out.h * self.out.w;
+                let to = unit.picture * self.out.step + first * self.out.h * self.out.w;
                 let place = Strip {
                     h: self.out.h,
                     w: self.out.w,
@@ -357,7 +362,7 @@ impl Source<'_> {
                     rows: unit.rows.len() * M + T - M,
                     columns: unit.columns.len() * M + T - M,
                 };
-                let from = unit.picture * self.side.picture() + first * self.side.h * self.side.w;
+                let from = unit.picture * self.side.step + first * self.side.h * self.side.w;
                 let channels = S::LANES.min(self.side.channels - first);
                 // SAFETY: the planes of this block; the strip has at most the pixels that were taken.
                 unsafe { strip.read::<S>(self.x.as_ptr().add(from), channels, pixels.as_mut_ptr(), S::LANES) }
