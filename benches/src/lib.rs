@@ -1,11 +1,13 @@
-//! Measurements: operations, whole networks, and the same networks in PyTorch beside them.
+//! Measurements: operations, whole networks, and the same in PyTorch, ONNX Runtime or on another device beside them.
 //!
 //! A figure is the median of single calls after a warm-up; the peak of memory is that of a process of its own.
 
-pub mod against_torch;
+pub mod against;
+pub mod convolutions;
 pub mod measure;
 pub mod networks;
 pub mod ops;
+pub mod python;
 
 use serde::Serialize;
 
@@ -14,7 +16,7 @@ use serde::Serialize;
 pub struct Record {
     /// The network, or the operation and its case.
     pub name: String,
-    /// The device.
+    /// The device, or the other library.
     pub device: String,
     /// `train`, `predict`, or the kind of operation.
     pub mode: String,

@@ -14,8 +14,7 @@ pub struct Times {
 impl Times {
     /// The median, in seconds.
     pub fn median(&self) -> f64 {
-        let (n, times) = (self.measured.len(), &self.measured);
-        if n.is_multiple_of(2) { (times[n / 2 - 1] + times[n / 2]) / 2.0 } else { times[n / 2] }
+        median(self.measured.iter().copied())
     }
 
     /// The shortest, in seconds.
@@ -64,6 +63,17 @@ pub fn measure<E>(budget: Duration, mut step: impl FnMut() -> Result<(), E>) -> 
     }
     measured.sort_by(f64::total_cmp);
     Ok(Times { measured, warm_up })
+}
+
+/// The median; NaN of nothing.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n.is_multiple_of(2) => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+        n => sorted[n / 2],
+    }
 }
 
 /// The most memory that this process has held, in MiB; `None` where the system does not tell.

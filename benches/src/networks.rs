@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use neocog_autograd::{Tape, Var};
-use neocog_layers::{Builder, Context, Layer};
+use neocog_layers::{Builder, Context, Layer, Predictor};
 use neocog_models::Model;
 use neocog_tensor::opencl::{KernelTime, Profile};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::random::Random;
-use neocog_tensor::{Device, Result, Tensor, profile};
+use neocog_tensor::{Device, Result, Shape, Tensor, profile};
 use neocog_train::{Optimizer, OptimizerConfig, Rule};
 
 use crate::Record;
@@ -26,6 +26,8 @@ pub struct Options {
     pub threads: usize,
     /// Images in a batch; the model's own number if `None`.
     pub batch: Option<usize>,
+    /// Height and width of the images; the model's own if `None`.
+    pub size: Option<usize>,
     /// Time for both measurements of a network.
     pub budget: Duration,
 }
@@ -44,8 +46,13 @@ struct Bench {
 impl Bench {
     fn new(model: &Model, options: &Options) -> Result<Self> {
         let batch = options.batch.unwrap_or(model.recipe.bench_batch);
-        let input = model.input_shape(batch);
-        let network = Builder::new(&options.device, 0).build(&model.spec()?, &input)?;
+        let [c, h, w] = match options.size {
+            Some(size) => [model.recipe.input[0], size, size],
+            None => model.recipe.input,
+        };
+        let spec = model.spec_for([c, h, w], model.recipe.classes)?;
+        let input = Shape::new(&[batch, c, h, w])?;
+        let network = Builder::new(&options.device, 0).build(&spec, &input)?;
         let mut random = Random::stream(0, "bench");
         let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> =
@@ -62,11 +69,9 @@ impl Bench {
         })
     }
 
-    fn predict(&mut self) -> Result<()> {
-        let tape = Tape::no_grad();
+    fn predict(&self, predictor: &Predictor<'_>) -> Result<()> {
         // Reading one number waits for the device.
-        let y = self.network.forward(&Context::eval(&tape), &self.x)?;
-        y.tensor().narrow(0, 1)?.to_f32().map(drop)
+        predictor.run(self.x.tensor())?.narrow(0, 1)?.to_f32().map(drop)
     }
 
     fn train(&mut self) -> Result<()> {
@@ -105,7 +110,9 @@ pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>)
             peak_rss_mib: peak_rss_mib(),
         }
     };
-    let times = measure(options.budget / 3, || bench.predict())?;
+    let predictor = Predictor::new(&*bench.network);
+    let times = measure(options.budget / 3, || bench.predict(&predictor))?;
+    drop(predictor);
     let prediction = record(&bench, "predict", &times, 1.0);
     let times = measure(options.budget * 2 / 3, || bench.train())?;
     Ok([prediction, record(&bench, "train", &times, 3.0)])
@@ -147,7 +154,15 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
     let mut bench = Bench::new(model, options)?;
     let mut all = Vec::new();
     for mode in ["predict", "train"] {
-        let mut call = || if mode == "train" { bench.train() } else { bench.predict() };
+        let predictor;
+        let mut call: Box<dyn FnMut() -> Result<()>> = if mode == "train" {
+            Box::new(|| bench.train())
+        } else {
+            predictor = Predictor::new(&*bench.network);
+            // A plan notes the layers of its operations if it is made while someone records.
+            profile::record(|| predictor.plan(bench.x.shape(), &options.device)).0?;
+            Box::new(|| bench.predict(&predictor))
+        };
         // Warm before the recording starts.
         call()?;
         call()?;

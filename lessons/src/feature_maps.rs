@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use neocog_autograd::{Tape, Var};
 use neocog_data::{Loader, LoaderOptions};
 use neocog_layers::context::Seen;
-use neocog_layers::{Context, Layer, Observer, state};
+use neocog_layers::{Context, Layer, Observer, Predictor, state};
 use neocog_picture::{Cell, Picture, RgbImage, Sheet, Tone};
 use neocog_tensor::{Result, Tensor};
 use neocog_train::{Checkpoint, Plan, Silent, Training, predict};
@@ -37,7 +37,7 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     let loader = Loader::new(data, options)?;
     let batch = loader.epoch(0)?.next().expect("there are test images")?;
     let picture = Tensor::from_f32([1, c, h, w], &batch.pixels, &device)?;
-    let (class, probability) = predict(&*network, &picture)?.swap_remove(0).classes[0];
+    let (class, probability) = predict(&Predictor::new(&*network), &picture)?.swap_remove(0).classes[0];
     let names = &trained.class_names;
     let name = |class: usize| names.get(class).map_or("(no name)", String::as_str);
     page.say(format!(

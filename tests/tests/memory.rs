@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use neocog_tensor::{Device, memory_report, release_cached_memory};
+use neocog_layers::{Builder, Predictor};
+use neocog_tensor::{Device, Tensor, memory_report, release_cached_memory};
 use neocog_tests::training::Training;
 
 fn threads(count: usize) -> rayon::ThreadPool {
@@ -34,6 +35,20 @@ fn a_steady_step_asks_the_system_for_no_memory() {
             let more = memory_report().system_allocations - before;
             println!("{name}, batch {batch}, two threads: {more} more");
             assert!(more <= 10, "{name}, batch {batch}: {more} allocations in 20 steps");
+        });
+    }
+    for name in ["lenet", "resnet", "densenet"] {
+        let model = neocog_models::find(name).unwrap();
+        let x = Tensor::zeros(model.input_shape(4), &Device::Cpu).unwrap();
+        let network = Builder::new(&Device::Cpu, 1).build(&model.spec().unwrap(), x.shape()).unwrap();
+        threads(1).install(|| {
+            release_cached_memory();
+            let predictor = Predictor::new(&*network);
+            let predict = || drop(predictor.run(&x).unwrap());
+            predict();
+            let before = memory_report();
+            (0..10).for_each(|_| predict());
+            assert_eq!(memory_report(), before, "prediction of {name}");
         });
     }
 }

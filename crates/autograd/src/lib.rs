@@ -22,4 +22,4 @@ mod param;
 mod tape;
 
 pub use param::{Param, ParamId};
-pub use tape::{Grads, Step, Tape, Var};
+pub use tape::{Grads, OwnedStep, Step, Tape, Var};

@@ -61,6 +61,8 @@ pub struct Tape {
     id: u64,
     recording: bool,
     keeps_all: bool,
+    /// Whether a gradient may be taken of what is recorded.
+    for_gradients: bool,
     inner: RefCell<Inner>,
     multiply_adds: Cell<u64>,
 }
@@ -107,6 +109,23 @@ pub struct Step<'a> {
     pub kept_outputs: &'a [Option<Tensor>],
 }
 
+/// An operation that was taken off its tape. Values are told by their [slots](Var::slot).
+#[derive(Debug)]
+pub struct OwnedStep {
+    /// The operation.
+    pub op: Box<dyn Op>,
+    /// Where its inputs are; `None` for constants.
+    pub inputs: SmallVec<[Option<usize>; 4]>,
+    /// The inputs that were kept: all, on a tape that keeps all.
+    pub kept_inputs: SmallVec<[Option<Tensor>; 4]>,
+    /// Where its first output is; the others follow.
+    pub first_output: usize,
+    /// How many outputs it has.
+    pub outputs: usize,
+    /// The layer that asked for it, where that was recorded.
+    pub scope: Scope,
+}
+
 impl Default for Tape {
     fn default() -> Self {
         Self::new()
@@ -124,6 +143,12 @@ impl Tape {
         Self::with_recording(false)
     }
 
+    /// A tape that records a prediction, to run the same operations again: what layers apply is what they apply on
+    /// [`Tape::no_grad`], all inputs are kept, and [`Tape::into_steps`] gives the operations away.
+    pub fn tracing() -> Self {
+        Tape { for_gradients: false, ..Self::new().keeping_all() }
+    }
+
     /// Keeps all inputs and outputs of all operations, to look at them with [`Tape::for_each_step`].
     #[must_use]
     pub fn keeping_all(mut self) -> Self {
@@ -137,14 +162,15 @@ impl Tape {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             recording,
             keeps_all: false,
+            for_gradients: recording,
             inner: RefCell::default(),
             multiply_adds: Cell::new(0),
         }
     }
 
-    /// Whether operations are recorded.
+    /// Whether operations are recorded, so that a gradient can be taken of them.
     pub fn is_recording(&self) -> bool {
-        self.recording
+        self.for_gradients
     }
 
     /// The multiply-adds of all operations so far.
@@ -257,6 +283,18 @@ impl Tape {
                 kept_outputs: &node.kept_outputs,
             });
         }
+    }
+
+    /// The recorded operations, in the order in which they were applied.
+    pub fn into_steps(self) -> impl Iterator<Item = OwnedStep> {
+        self.inner.into_inner().nodes.into_iter().map(|node| OwnedStep {
+            op: node.op,
+            inputs: node.input_slots,
+            kept_inputs: node.kept_inputs,
+            first_output: node.first_output_slot,
+            outputs: node.output_shapes.len(),
+            scope: node.scope,
+        })
     }
 
     /// How many operations are recorded.

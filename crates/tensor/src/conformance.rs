@@ -111,7 +111,13 @@ pub fn check_device(case: &Case, device: &Device) -> Result<()> {
     let output_shapes = case.op.infer(&shapes)?;
     let exact = run_reference(case, &inputs, &state, &output_shapes);
     let got = match device {
-        Device::Cpu => run_cpu(case, &inputs, &state, &output_shapes)?,
+        Device::Cpu => {
+            let got = run_cpu(case, &inputs, &state, &output_shapes)?;
+            if case.op.takes_gaps() {
+                check_gaps(case, &inputs, &output_shapes[0], &got[0])?;
+            }
+            got
+        }
         Device::OpenCl(id) => run_opencl(case, *id, &inputs, &state, &output_shapes)?,
         other => run_through_tensors(case, &inputs, &state, other)?,
     };
@@ -138,13 +144,13 @@ pub fn check_device(case: &Case, device: &Device) -> Result<()> {
 fn run_reference(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape]) -> Vec<Vec<f64>> {
     let wide: Vec<Vec<f64>> = inputs.iter().map(|v| v.iter().map(|&x| f64::from(x)).collect()).collect();
     let views: Vec<View<'_, f64>> =
-        case.inputs.iter().zip(&wide).map(|(x, v)| View { shape: &x.shape, data: v }).collect();
+        case.inputs.iter().zip(&wide).map(|(x, v)| View::new(&x.shape, v)).collect();
     let mut outputs: Vec<Vec<f64>> = shapes.iter().map(|s| vec![f64::NAN; s.elements()]).collect();
     for (out, old) in outputs.iter_mut().zip(state) {
         out.iter_mut().zip(old).for_each(|(o, &v)| *o = f64::from(v));
     }
     let mut views_mut: Vec<ViewMut<'_, f64>> =
-        outputs.iter_mut().zip(shapes).map(|(v, shape)| ViewMut { shape, data: v }).collect();
+        outputs.iter_mut().zip(shapes).map(|(v, shape)| ViewMut::new(shape, v)).collect();
     case.op.reference(&views, &mut views_mut);
     outputs
 }
@@ -168,7 +174,7 @@ fn unguard(k: usize, out: &[f32], shape: &Shape) -> Result<Vec<f64>> {
 
 fn run_cpu(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape]) -> Result<Vec<Vec<f64>>> {
     let views: Vec<View<'_, f32>> =
-        case.inputs.iter().zip(inputs).map(|(x, v)| View { shape: &x.shape, data: v }).collect();
+        case.inputs.iter().zip(inputs).map(|(x, v)| View::new(&x.shape, v)).collect();
     let mut outputs: Vec<Vec<f32>> = shapes
         .iter()
         .map(|s| {
@@ -183,10 +189,39 @@ fn run_cpu(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape
     let mut views_mut: Vec<ViewMut<'_, f32>> = outputs
         .iter_mut()
         .zip(shapes)
-        .map(|(v, shape)| ViewMut { shape, data: &mut v[GUARD..GUARD + shape.elements()] })
+        .map(|(v, shape)| ViewMut::new(shape, &mut v[GUARD..GUARD + shape.elements()]))
         .collect();
     case.op.cpu(&views, &mut views_mut, &Scratch::new());
     outputs.iter().zip(shapes).enumerate().map(|(k, (out, shape))| unguard(k, out, shape)).collect()
+}
+
+/// Runs a case with gaps between the rows of its first input and of its output, as of tensors that are joined with others along
+/// axis 1, and compares with what it gave without.
+fn check_gaps(case: &Case, inputs: &[Vec<f32>], shape: &Shape, expected: &[f64]) -> Result<()> {
+    // A channel more before the next row.
+    let step = |shape: &Shape| shape.row() + shape[2..].iter().product::<usize>();
+    let span = |shape: &Shape| shape.elements() + shape[0].saturating_sub(1) * (step(shape) - shape.row());
+    let x = &case.inputs[0].shape;
+    let mut wide = vec![f32::NAN; span(x)];
+    for (to, from) in wide.chunks_mut(step(x).max(1)).zip(inputs[0].chunks(x.row().max(1))) {
+        to[..from.len()].copy_from_slice(from);
+    }
+    let mut views: Vec<View<'_, f32>> =
+        case.inputs.iter().zip(inputs).map(|(x, v)| View::new(&x.shape, v)).collect();
+    views[0] = View { shape: x, data: &wide, step: step(x) };
+    let mut y = vec![SENTINEL; span(shape)];
+    case.op.cpu(&views, &mut [ViewMut { shape, data: &mut y, step: step(shape) }], &Scratch::new());
+    for (got, expected) in y.chunks(step(shape).max(1)).zip(expected.chunks(shape.row().max(1))) {
+        let (row, gap) = got.split_at(expected.len());
+        let same = row.iter().zip(expected).all(|(&g, &e)| f64::from(g) == e || g.is_nan() && e.is_nan());
+        if !same || gap.iter().any(|v| *v != SENTINEL) {
+            return Err(Error::new(
+                crate::ErrorKind::Diverged,
+                "with gaps between the rows of its input and output the kernel gives something else, or writes into the gaps",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn run_opencl(

@@ -22,6 +22,7 @@ pub mod op;
 pub mod opencl;
 pub mod ops;
 mod parallel;
+pub mod plan;
 pub mod profile;
 pub mod random;
 mod run;

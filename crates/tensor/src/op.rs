@@ -1,6 +1,7 @@
 //! The operation: a computation with its kernels and its gradient rule. The one mechanism, the same for the
 //! operations here and for those of other crates.
 
+use std::any::Any;
 use std::fmt::Debug;
 
 use smallvec::SmallVec;
@@ -29,7 +30,7 @@ pub type InputGrads = SmallVec<[Option<Tensor>; 4]>;
 ///   optimizer's step. State holds its old values when the kernel is called.
 /// * The gradient is written as other operations, so it runs on every device.
 /// * The same inputs give the same bits, whatever the number of threads: work is split by the shapes alone.
-pub trait Op: Debug + Send + Sync + 'static {
+pub trait Op: Any + Debug + Send + Sync {
     /// The name in lower case with underscores, as PyTorch has it where it does.
     fn name(&self) -> &'static str;
 
@@ -71,6 +72,13 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// Whether the only output is the first input in another shape: then it shares the input's memory, and no kernel
     /// runs.
     fn reshapes(&self) -> bool {
+        false
+    }
+
+    /// Whether the kernel of the CPU takes a first input, and one output, with gaps between their rows along the first axis
+    /// ([`View::step`]): parts of tensors that are joined along axis 1. The gaps are whole multiples of what lies at one position
+    /// of the first two axes; nothing may be written to them.
+    fn takes_gaps(&self) -> bool {
         false
     }
 

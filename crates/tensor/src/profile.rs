@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use crate::op::Op;
 use crate::shape::Shape;
-use crate::tensor::Tensor;
 
 static ON: AtomicBool = AtomicBool::new(false);
 static RECORDING: Mutex<()> = Mutex::new(());
@@ -142,10 +141,15 @@ pub(crate) fn start() -> Option<Instant> {
 }
 
 /// The end of a run that began at `start`; `outputs` are the shapes of all outputs.
-pub(crate) fn end(start: Option<Instant>, op: &dyn Op, inputs: &[&Tensor], outputs: &[Shape]) {
+pub(crate) fn end(
+    start: Option<Instant>,
+    op: &dyn Op,
+    inputs: impl Iterator<Item = Shape>,
+    outputs: &[Shape],
+) {
     let Some(start) = start else { return };
     let time = start.elapsed();
-    let input_shapes: Vec<Shape> = inputs.iter().map(|t| *t.shape()).collect();
+    let input_shapes: Vec<Shape> = inputs.collect();
     let elements: usize = input_shapes.iter().chain(outputs).map(Shape::elements).sum();
     let output = outputs.first().copied().unwrap_or(Shape::scalar());
     let key = Key { scope: Scope::current(), op: op.name(), output };
@@ -162,7 +166,7 @@ pub(crate) fn end(start: Option<Instant>, op: &dyn Op, inputs: &[&Tensor], outpu
 mod tests {
     use super::*;
     use crate::ops::{Add, MatMul};
-    use crate::{Device, run1};
+    use crate::{Device, Tensor, run1};
 
     #[test]
     fn runs_are_counted_by_scope() {

@@ -107,7 +107,7 @@ fn execute(
     }
     let start = if *device == Device::Meta { None } else { profile::start() };
     let made = compute(op, inputs, state, shapes, device)?;
-    profile::end(start, op, inputs, shapes);
+    profile::end(start, op, inputs.iter().map(|t| *t.shape()), shapes);
     Ok(made)
 }
 
@@ -123,14 +123,14 @@ fn compute(
         Device::Meta => fresh.iter().map(|&s| Tensor::new(s, Storage::Meta)).collect(),
         Device::Reference => {
             let views: SmallVec<[View<'_, f64>; 6]> =
-                inputs.iter().map(|t| View { shape: t.shape(), data: t.reference() }).collect();
+                inputs.iter().map(|t| View::new(t.shape(), t.reference())).collect();
             let mut made: Vec<Vec<f64>> = fresh.iter().map(|s| vec![0.0; s.elements()]).collect();
             let mut outputs: SmallVec<[ViewMut<'_, f64>; 4]> = state
                 .iter_mut()
                 .map(|t| t.reference_mut())
                 .chain(made.iter_mut().map(Vec::as_mut_slice))
                 .zip(shapes)
-                .map(|(data, shape)| ViewMut { shape, data })
+                .map(|(data, shape)| ViewMut::new(shape, data))
                 .collect();
             op.reference(&views, &mut outputs);
             drop(outputs);
@@ -141,14 +141,14 @@ fn compute(
         }
         Device::Cpu => {
             let views: SmallVec<[View<'_, f32>; 6]> =
-                inputs.iter().map(|t| View { shape: t.shape(), data: t.cpu() }).collect();
+                inputs.iter().map(|t| View::new(t.shape(), t.cpu())).collect();
             let mut made: SmallVec<[Buffer; 4]> = fresh.iter().map(|s| Buffer::new(s.elements())).collect();
             let mut outputs: SmallVec<[ViewMut<'_, f32>; 4]> = state
                 .iter_mut()
                 .map(|t| t.cpu_mut())
                 .chain(made.iter_mut().map(|b| &mut **b))
                 .zip(shapes)
-                .map(|(data, shape)| ViewMut { shape, data })
+                .map(|(data, shape)| ViewMut::new(shape, data))
                 .collect();
             op.cpu(&views, &mut outputs, &Scratch::new());
             drop(outputs);

@@ -56,6 +56,11 @@ impl Shape {
         self.iter().product()
     }
 
+    /// The number of elements at one position along the first axis.
+    pub(crate) fn row(&self) -> usize {
+        self.iter().skip(1).product()
+    }
+
     /// The extents, the outermost first.
     pub fn extents(&self) -> &[usize] {
         &self.extents[..self.rank()]

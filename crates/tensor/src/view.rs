@@ -4,25 +4,38 @@ use ndarray::{ArrayView, ArrayView2, ArrayView4, ArrayViewMut, ArrayViewMut2, Ar
 
 use crate::shape::Shape;
 
-/// A tensor that a kernel reads: contiguous elements in row-major order.
+/// A tensor that a kernel reads: contiguous elements in row-major order, but for gaps where [`Op::takes_gaps`] allows them.
+///
+/// [`Op::takes_gaps`]: crate::Op::takes_gaps
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
     /// The extents.
     pub shape: &'a Shape,
-    /// All elements.
+    /// All elements; with gaps, from the first element to the last.
     pub data: &'a [T],
+    /// From a position along the first axis to the next, in elements.
+    pub step: usize,
 }
 
-/// A tensor that a kernel writes: contiguous elements in row-major order.
+/// A tensor that a kernel writes: contiguous elements in row-major order, but for gaps where [`Op::takes_gaps`] allows them.
+///
+/// [`Op::takes_gaps`]: crate::Op::takes_gaps
 #[derive(Debug)]
 pub struct ViewMut<'a, T> {
     /// The extents.
     pub shape: &'a Shape,
-    /// All elements.
+    /// All elements; with gaps, from the first element to the last.
     pub data: &'a mut [T],
+    /// From a position along the first axis to the next, in elements.
+    pub step: usize,
 }
 
 impl<'a, T> View<'a, T> {
+    /// A view without gaps.
+    pub fn new(shape: &'a Shape, data: &'a [T]) -> Self {
+        View { shape, data, step: shape.row() }
+    }
+
     /// The elements as an ndarray matrix.
     ///
     /// # Panics
@@ -40,6 +53,13 @@ impl<'a, T> View<'a, T> {
         let s = self.shape;
         let shape: Ix4 = ndarray::Dim([s[0], s[1], s[2], s[3]]);
         ArrayView::from_shape(shape, self.data).expect("a view is contiguous")
+    }
+}
+
+impl<'a, T> ViewMut<'a, T> {
+    /// A view without gaps.
+    pub fn new(shape: &'a Shape, data: &'a mut [T]) -> Self {
+        ViewMut { shape, data, step: shape.row() }
     }
 }
 

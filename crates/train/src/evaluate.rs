@@ -5,7 +5,7 @@ use std::time::Instant;
 use neocog_autograd::{Tape, Var};
 use neocog_data::{Dataset, Loader};
 use neocog_layers::builder::output_shape;
-use neocog_layers::{Context, Layer};
+use neocog_layers::{Layer, Predictor};
 use neocog_tensor::ops::Softmax;
 use neocog_tensor::{Device, Error, Result, Tensor, run1};
 use serde::Serialize;
@@ -32,10 +32,11 @@ pub struct Evaluation {
 pub fn evaluate(network: &dyn Layer, loader: &Loader, device: &Device) -> Result<Evaluation> {
     let start = Instant::now();
     let mut meter = Meter::default();
+    let predictor = Predictor::new(network);
     for batch in loader.epoch(0)? {
         let (images, labels) = to_device(&batch?, device)?;
         let tape = Tape::no_grad();
-        let logits = Context::eval(&tape).run(network, &Var::constant(images))?;
+        let logits = Var::constant(predictor.run(&images)?);
         meter.add(measure(&tape, &logits, &labels)?.1)?;
     }
     let mut sums = meter.settle()?;
@@ -87,15 +88,14 @@ pub struct Prediction {
     pub classes: Vec<(usize, f64)>,
 }
 
-/// What `network` takes each of `images`, `[n, c, h, w]`, for.
+/// What a network takes each of `images`, `[n, c, h, w]`, for.
 ///
 /// # Errors
 /// When the images do not fit the network, or the device fails.
-pub fn predict(network: &dyn Layer, images: &Tensor) -> Result<Vec<Prediction>> {
-    let tape = Tape::no_grad();
-    let logits = Context::eval(&tape).run(network, &Var::constant(images.clone()))?;
+pub fn predict(predictor: &Predictor<'_>, images: &Tensor) -> Result<Vec<Prediction>> {
+    let logits = predictor.run(images)?;
     let classes = logits.shape().last().copied().unwrap_or(1).max(1);
-    let probabilities = run1(&Softmax { dim: 1 }, &[logits.tensor()])?.to_f64()?;
+    let probabilities = run1(&Softmax { dim: 1 }, &[&logits])?.to_f64()?;
     Ok(probabilities
         .chunks_exact(classes)
         .map(|row| {

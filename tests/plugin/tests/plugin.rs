@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_autograd::check::Check;
 use neocog_layers::check::{check_layer, check_registered};
-use neocog_layers::{Builder, LayerSpec, registry, state, weights};
+use neocog_layers::{Builder, LayerSpec, Predictor, registry, state, weights};
 use neocog_plugin_example as _;
 use neocog_tensor::cases::registered_ops;
 use neocog_tensor::{Device, conformance};
@@ -139,7 +139,7 @@ fn a_network_of_a_file_is_trained_stopped_and_goes_on_with_the_same_bits() {
     let names: Vec<String> = state::params(&*other).into_iter().map(|(name, _)| name).collect();
     assert!(names.contains(&"se.fc1.weight".to_string()), "{names:?}");
     let x = neocog_tensor::Tensor::full([2, 1, 16, 16], 0.5, &Device::Cpu).unwrap();
-    assert_eq!(predict(&*other, &x).unwrap(), predict(resumed.network(), &x).unwrap());
+    assert_eq!(predict(&Predictor::new(&*other), &x).unwrap(), predict(&Predictor::new(resumed.network()), &x).unwrap());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use image::ImageReader;
 use neocog_data::{SampleId, Transform, resize};
+use neocog_layers::Predictor;
 use neocog_picture::{Cell, Picture, Sheet, Tone, save};
 use neocog_tensor::{At, Device, Error, Result, Tensor};
 use neocog_train::{Prediction, predict};
@@ -87,6 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::argument(format!("pictures are made grey, but this network takes {c} channels")));
     }
     let transforms = trained.transforms();
+    let predictor = Predictor::new(&*trained.network);
     let mut seen = Vec::new();
     for path in images {
         let grey = Grey::read(path)?;
@@ -99,7 +101,7 @@ pub fn run(args: &Args) -> Result<()> {
         let mut input = pixels.clone();
         transforms.apply(&mut input, [1, h, w], SampleId::default()).at(place)?;
         let image = Tensor::from_f32([1, 1, h, w], &input, &args.device)?;
-        let prediction = predict(&*trained.network, &image)?.swap_remove(0);
+        let prediction = predict(&predictor, &image)?.swap_remove(0);
         let truth = class_in_name(path, &trained.class_names);
         let top: Vec<(String, f64)> = prediction
             .classes

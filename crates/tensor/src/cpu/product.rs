@@ -84,6 +84,11 @@ pub(crate) struct Product<'a> {
 impl Product<'_> {
     /// Runs the product.
     pub fn run(&self, out: Target<'_>, scratch: &Scratch) {
+        self.run_packed(&self.pack(scratch), out, scratch);
+    }
+
+    /// Runs the product, with `a` as [`pack`](Product::pack) makes it.
+    pub fn run_packed(&self, packed: &[f32], out: Target<'_>, scratch: &Scratch) {
         if self.columns == 0 || self.rows == 0 {
             return;
         }
@@ -93,12 +98,10 @@ impl Product<'_> {
         let panels = per_unit.div_ceil(2 * lanes);
         let chunks = panels.div_ceil(PANELS);
         let tiles = self.rows.div_ceil(tile_rows_at_most());
-        let depth = self.depth();
         // Each part of the rows packs the columns again: only where there are few other tasks and many rows.
         let parts = TASKS.div_ceil(units * chunks * self.groups).min(tiles.div_ceil(4)).max(1);
         let tasks = self.groups * units * chunks * parts;
-        let work = self.groups * self.rows * self.columns * depth;
-        let packed = self.packed_rows(scratch, work >= SMALL);
+        let work = self.work();
         let target = Shared::new(out.data);
         let task = |i: usize| {
             let (part, i) = (i % parts, i / parts);
@@ -106,7 +109,7 @@ impl Product<'_> {
             let (unit, group) = (i % units, i / units);
             dispatch(Task {
                 product: self,
-                packed: &packed,
+                packed,
                 group,
                 unit,
                 unit_columns: per_unit.min(self.columns - unit * per_unit),
@@ -128,8 +131,12 @@ impl Product<'_> {
         self.channels * self.a.taps.len()
     }
 
+    fn work(&self) -> usize {
+        self.groups * self.rows * self.columns * self.depth()
+    }
+
     /// `a` in the order in which it is used: for each group and tile `[depth, rows of the tile]`.
-    fn packed_rows(&self, scratch: &Scratch, parallel: bool) -> Buffer {
+    pub fn pack(&self, scratch: &Scratch) -> Buffer {
         let depth = self.depth();
         let most = tile_rows_at_most();
         let tiles = self.rows.div_ceil(most);
@@ -142,7 +149,7 @@ impl Product<'_> {
             let to = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), rows.len() * depth) };
             dispatch(PackRows { a: self.a, channels: self.channels, group, rows, to });
         };
-        if parallel && self.rows * depth >= 1 << 14 {
+        if self.work() >= SMALL && self.rows * depth >= 1 << 14 {
             (0..self.groups * tiles).into_par_iter().for_each(pack);
         } else {
             (0..self.groups * tiles).for_each(pack);

@@ -93,6 +93,9 @@ impl Real for Symbol {
             Symbol::Constant(trace.constants.len() - 1)
         })
     }
+    fn fma(self, b: Self, c: Self) -> Self {
+        line(format_args!("fma({self}, {b}, {c})"))
+    }
     fn max(self, other: Self) -> Self {
         line(format_args!("larger({self}, {other})"))
     }
@@ -121,7 +124,32 @@ fn trace<T>(formula: impl FnOnce() -> T) -> (Trace, T) {
 pub(crate) fn function<const N: usize>(name: &str, formula: impl FnOnce([Symbol; N]) -> Symbol) -> String {
     let (trace, result) = trace(|| formula(std::array::from_fn(Symbol::Argument)));
     let parameters: Vec<String> = (0..N).map(|i| format!("const real x{i}")).collect();
-    let mut text = format!("real {name}({}) {{\n", parameters.join(", "));
+    let constants = constants(&trace);
+    format!("real {name}({}) {{\n{constants}{}    return {result};\n}}\n", parameters.join(", "), trace.text)
+}
+
+/// The function `name` from the first `inputs` of `N` numbers to the first `outputs` of `N`, as OpenCL:
+/// `void name(const real *from, real *to)`.
+pub(crate) fn map<const N: usize>(
+    name: &str,
+    [inputs, outputs]: [usize; 2],
+    formula: impl FnOnce(&[Symbol; N]) -> [Symbol; N],
+) -> String {
+    let (trace, results) = trace(|| formula(&std::array::from_fn(Symbol::Argument)));
+    let mut text = format!("void {name}(const real *from, real *to) {{\n");
+    for i in 0..inputs {
+        let _ = writeln!(text, "    const real x{i} = from[{i}];");
+    }
+    text += &constants(&trace);
+    text += &trace.text;
+    for (i, result) in results[..outputs].iter().enumerate() {
+        let _ = writeln!(text, "    to[{i}] = {result};");
+    }
+    text + "}\n"
+}
+
+fn constants(trace: &Trace) -> String {
+    let mut text = String::new();
     for (i, value) in trace.constants.iter().enumerate() {
         let _ = match value {
             value if value.is_finite() => writeln!(text, "    const real c{i} = (real)({value:?}f);"),
@@ -130,7 +158,6 @@ pub(crate) fn function<const N: usize>(name: &str, formula: impl FnOnce([Symbol;
             _ => writeln!(text, "    const real c{i} = (real)(-INFINITY);"),
         };
     }
-    let _ = write!(text, "{}    return {result};\n}}\n", trace.text);
     text
 }
 

@@ -19,9 +19,9 @@ const OPS: [&str; 5] = ["matmul", "linear", "conv2d", "conv2d_input_grad", "conv
 /// The timed cases that are measured, by a part of their names.
 const MEASURED: [&str; 4] = [
     "square 1024x1024x1024",
-    "batch 32: 64 to 64 channels, 24x24",
+    "batch 32: 64 to 128 channels, 24x24, 3x3",
     "batch 32: 128 to 128 channels, 12x12",
-    "batch 32: 256 to 256 channels, 6x6",
+    "batch 32: 256 to 512 channels, 6x6, 3x3",
 ];
 
 /// What a choice of sizes reached.

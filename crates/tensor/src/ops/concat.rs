@@ -85,13 +85,14 @@ impl Op for Concat {
             return;
         }
         let outer: usize = out.shape[..axis].iter().product();
-        let row = out.data.len() / outer;
-        for_each_chunk(out.data, (CHUNK / row).max(1) * row, |start, part| {
-            for (r, to) in part.chunks_exact_mut(row).enumerate() {
+        // Only rows along the first axis have gaps between them.
+        let step = if axis == 1 { out.step } else { out.shape.elements() / outer };
+        for_each_chunk(out.data, (CHUNK / step).max(1) * step, |start, part| {
+            for (r, to) in part.chunks_mut(step).enumerate() {
                 let mut at = 0;
                 for x in inputs {
-                    let len = x.data.len() / outer;
-                    let from = (start / row + r) * len;
+                    let len = x.shape.elements() / outer;
+                    let from = (start / step + r) * if axis == 1 { x.step } else { len };
                     copy(&x.data[from..from + len], &mut to[at..at + len]);
                     at += len;
                 }
@@ -109,6 +110,9 @@ impl Op for Concat {
             at += len;
         }
         Ok(())
+    }
+    fn takes_gaps(&self) -> bool {
+        self.dim == 1
     }
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING

@@ -13,6 +13,8 @@ pub trait Real:
 {
     /// A constant.
     fn constant(value: f64) -> Self;
+    /// `self * b + c`, rounded only once where the device can.
+    fn fma(self, b: Self, c: Self) -> Self;
     /// The larger; `other` if either is not a number.
     fn max(self, other: Self) -> Self;
     /// The square root.
@@ -29,6 +31,10 @@ impl Real for f64 {
     #[inline(always)]
     fn constant(value: f64) -> Self {
         value
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -56,6 +62,10 @@ impl<S: Simd> Real for S {
     #[inline(always)]
     fn constant(value: f64) -> Self {
         S::splat(value as f32)
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {

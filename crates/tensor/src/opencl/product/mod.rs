@@ -137,12 +137,6 @@ impl Product<'_> {
             usize::from(self.bias.is_some()),
             0,
         ];
-        let activation = match self.activation {
-            None => 0,
-            Some(Activation::Relu) => 1,
-            Some(Activation::Sigmoid) => 2,
-            Some(Activation::Tanh) => 3,
-        };
         let [sizes, steps, start] = self.b.args();
         let mut args = vec![
             self.a.buffer.into(),
@@ -154,7 +148,7 @@ impl Product<'_> {
             self.bias.unwrap_or(self.a.buffer).into(),
             c.into(),
             Arg::Int8(c_steps.map(int)),
-            Arg::Int(activation),
+            Arg::Int(activation_number(self.activation)),
         ];
         let columns = self.b.columns();
         let blocks = call.blocks();
@@ -313,8 +307,18 @@ pub(crate) fn transposed(
     Ok(Some(to))
 }
 
+/// An activation as the function `activated` of `gather.cl` knows it.
+pub(crate) fn activation_number(activation: Option<Activation>) -> i32 {
+    match activation {
+        None => 0,
+        Some(Activation::Relu) => 1,
+        Some(Activation::Sigmoid) => 2,
+        Some(Activation::Tanh) => 3,
+    }
+}
+
 /// What stands before both kernels' texts.
-fn shared() -> &'static str {
+pub(crate) fn shared() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
         let functions =

@@ -112,7 +112,16 @@ pub(super) fn eval(
     let [weight, bias] = [3, 4].map(|i| inputs.get(i).map(|v| v.data));
     let scale = scales(op.eps, inputs[2].data, weight, scratch);
     let channels = Channels { mean: inputs[1].data, scale: &scale, bias };
-    with_activation!(op.activation, normalize(inputs[0].data, sizes, &channels, outputs[0].data, scratch));
+    let (x, y, image) = (&inputs[0], &mut outputs[0], inputs[0].shape.row());
+    if [x.step, y.step] == [image; 2] || y.data.is_empty() {
+        with_activation!(op.activation, normalize(x.data, sizes, &channels, y.data, scratch));
+        return;
+    }
+    let (one, from) = (Sizes { n: 1, ..sizes }, x.data.par_chunks(x.step));
+    y.data.par_chunks_mut(y.step).zip(from).for_each(|(y, x)| {
+        let (x, y) = (&x[..image], &mut y[..image]);
+        with_activation!(op.activation, normalize(x, one, &channels, y, scratch));
+    });
 }
 
 pub(super) fn train_grad(

@@ -239,6 +239,10 @@ impl Op for BatchNormEval {
         opencl::eval(self, call)
     }
 
+    fn takes_gaps(&self) -> bool {
+        true
+    }
+
     fn keeps(&self) -> Keeps {
         let keeps = Keeps::NOTHING.inputs(&[0, 1, 2, 3]);
         if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }

@@ -19,10 +19,46 @@ use crate::parallel::{CHUNK, for_each_chunk};
 use crate::simd::{Kernel, Simd, dispatch};
 use winograd::Pass;
 
+/// How a convolution is computed: chosen by the shapes alone.
+enum Way {
+    Winograd(winograd::Sizes),
+    Abreast,
+    Deep,
+    Product,
+}
+
+impl Way {
+    fn of(p: &Problem) -> Self {
+        if let Some(sizes) = winograd::choose(p, Pass::Forward) {
+            Way::Winograd(sizes)
+        } else if abreast::is_better(p) {
+            Way::Abreast
+        } else if deep::is_better(p) {
+            Way::Deep
+        } else {
+            Way::Product
+        }
+    }
+}
+
+/// The weight in the order in which [`forward`] uses it for such a convolution.
+pub(super) fn pack(p: &Problem, weight: &[f32], scratch: &Scratch) -> Buffer {
+    match Way::of(p) {
+        Way::Winograd(sizes) => winograd::pack(p, sizes, weight, scratch),
+        Way::Abreast => abreast::pack(p, weight, scratch),
+        Way::Deep => deep::pack(p, weight, scratch),
+        Way::Product => {
+            let none = Columns::Transposed { data: &[] };
+            product_of(p, weight, &taps(p), none, None, None).pack(scratch)
+        }
+    }
+}
+
+/// The output; `packed` is the weight as [`pack`] makes it.
 pub(super) fn forward(
     p: &Problem,
     x: &[f32],
-    weight: &[f32],
+    packed: &[f32],
     bias: Option<&[f32]>,
     activation: Option<Activation>,
     y: &mut [f32],
@@ -31,18 +67,24 @@ pub(super) fn forward(
     if y.is_empty() {
         return;
     }
-    if let Some(sizes) = winograd::choose(p, Pass::Forward) {
-        winograd::forward(p, sizes, x, weight, (bias, activation), y, scratch);
-        return;
+    match Way::of(p) {
+        Way::Winograd(sizes) => winograd::forward(p, sizes, x, packed, (bias, activation), y, scratch),
+        Way::Abreast => abreast::forward(p, x, packed, bias, activation, y, scratch),
+        Way::Deep => deep::forward(p, x, packed, bias, activation, y, scratch),
+        Way::Product => gathered(p, x, packed, bias, activation, y, scratch),
     }
-    if abreast::is_better(p) {
-        abreast::forward(p, x, weight, bias, activation, y, scratch);
-        return;
-    }
-    if deep::is_better(p) {
-        deep::forward(p, x, weight, bias, activation, y, scratch);
-        return;
-    }
+}
+
+/// As a product whose columns are gathered from the pictures.
+fn gathered(
+    p: &Problem,
+    x: &[f32],
+    packed: &[f32],
+    bias: Option<&[f32]>,
+    activation: Option<Activation>,
+    y: &mut [f32],
+    scratch: &Scratch,
+) {
     let split;
     let x = if p.stride[1] > 1 {
         split = split_phases(p, x, scratch);
@@ -53,8 +95,37 @@ pub(super) fn forward(
     let pictures = unit_pictures(p.n, p.pixels());
     let table = Table::new(p.source_grid(pictures), p.source_taps(), scratch);
     let out = Table::new(p.output_grid(pictures), std::iter::once(whole_rows(p.ow)), scratch);
-    let taps: Taps = (0..p.kh * p.kw).map(|t| p.tap(t / p.kw, t % p.kw)).collect();
-    let product = Product {
+    let columns = Columns::Gathered {
+        data: x,
+        unit_stride: pictures * p.x_step,
+        group_stride: p.cg * p.h * p.w,
+        channel_stride: p.h * p.w,
+        table: &table,
+    };
+    let target = Target {
+        data: y,
+        unit_stride: pictures * p.y_step,
+        group_stride: p.og * p.pixels(),
+        row_stride: p.pixels(),
+        table: &out,
+    };
+    // The weight is packed already.
+    product_of(p, &[], &taps(p), columns, bias, activation).run_packed(packed, target, scratch);
+}
+
+fn taps(p: &Problem) -> Taps {
+    (0..p.kh * p.kw).map(|t| p.tap(t / p.kw, t % p.kw)).collect()
+}
+
+fn product_of<'a>(
+    p: &Problem,
+    weight: &'a [f32],
+    taps: &'a Taps,
+    columns: Columns<'a>,
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+) -> Product<'a> {
+    Product {
         groups: p.groups,
         rows: p.og,
         channels: p.cg,
@@ -64,26 +135,12 @@ pub(super) fn forward(
             group_stride: p.og * p.depth(),
             row_stride: p.depth(),
             channel_stride: p.kh * p.kw,
-            taps: &taps,
+            taps,
         },
-        b: Columns::Gathered {
-            data: x,
-            unit_stride: pictures * p.groups * p.cg * p.h * p.w,
-            group_stride: p.cg * p.h * p.w,
-            channel_stride: p.h * p.w,
-            table: &table,
-        },
+        b: columns,
         bias: bias.map_or(Bias::None, Bias::Rows),
         activation,
-    };
-    let target = Target {
-        data: y,
-        unit_stride: pictures * p.groups * p.og * p.pixels(),
-        group_stride: p.og * p.pixels(),
-        row_stride: p.pixels(),
-        table: &out,
-    };
-    product.run(target, scratch);
+    }
 }
 
 pub(super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
@@ -211,16 +268,13 @@ struct Side {
     channels: usize,
     h: usize,
     w: usize,
+    /// Floats from a picture to the next.
+    step: usize,
 }
 
 impl Side {
     fn blocks(&self, lanes: usize) -> usize {
         self.channels.div_ceil(lanes)
-    }
-
-    /// Floats of a picture.
-    fn picture(&self) -> usize {
-        self.channels * self.h * self.w
     }
 }
 
@@ -252,7 +306,10 @@ type Taps = smallvec::SmallVec<[usize; 64]>;
 impl Problem {
     /// The input's side and the output's, for one group.
     fn sides(&self) -> [Side; 2] {
-        [Side { channels: self.cg, h: self.h, w: self.w }, Side { channels: self.og, h: self.oh, w: self.ow }]
+        [
+            Side { channels: self.cg, h: self.h, w: self.w, step: self.x_step },
+            Side { channels: self.og, h: self.oh, w: self.ow, step: self.y_step },
+        ]
     }
 
     /// Columns of the picture that are at `phase` modulo the stride: with a stride, rows are stored phase by phase. The
@@ -265,7 +322,7 @@ impl Problem {
     fn source_grid(&self, pictures: usize) -> Grid {
         Grid {
             pictures,
-            picture_stride: self.groups * self.cg * self.h * self.w,
+            picture_stride: self.x_step,
             rows: self.oh,
             columns: self.ow,
             memory_rows: self.h,
@@ -291,7 +348,7 @@ impl Problem {
     fn output_grid(&self, pictures: usize) -> Grid {
         Grid {
             pictures,
-            picture_stride: self.groups * self.og * self.pixels(),
+            picture_stride: self.y_step,
             rows: self.oh,
             columns: self.ow,
             memory_rows: self.oh,

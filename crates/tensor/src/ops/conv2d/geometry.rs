@@ -106,6 +106,8 @@ impl Conv2dGeometry {
             padding: self.padding,
             dilation: self.dilation,
             flip: self.flip,
+            x_step: x[1..].iter().product(),
+            y_step: y[1..].iter().product(),
         }
     }
 }
@@ -128,6 +130,9 @@ pub(crate) struct Problem {
     pub padding: [usize; 2],
     pub dilation: [usize; 2],
     pub flip: bool,
+    /// From a picture to the next in memory.
+    pub x_step: usize,
+    pub y_step: usize,
 }
 
 impl Problem {

@@ -8,12 +8,15 @@ mod cases;
 mod cpu;
 mod geometry;
 mod opencl;
+mod packed;
 mod reference;
+mod winograd;
 
 use smallvec::smallvec;
 
 pub use geometry::Conv2dGeometry;
 pub(crate) use geometry::Problem;
+pub(crate) use packed::PackedConv2d;
 
 use super::{Activation, ChannelSum};
 use crate::error::{Error, Result};
@@ -60,6 +63,22 @@ impl Conv2d {
     pub fn geometry(&self) -> Conv2dGeometry {
         let Conv2d { stride, padding, dilation, groups, flip, .. } = *self;
         Conv2dGeometry { stride, padding, dilation, groups, flip }
+    }
+}
+
+impl Conv2d {
+    /// The kernel of the CPU, for a weight that was packed for this problem.
+    fn cpu_packed(
+        &self,
+        p: &Problem,
+        packed: &[f32],
+        inputs: &[View<'_, f32>],
+        outputs: &mut [ViewMut<'_, f32>],
+        scratch: &Scratch,
+    ) {
+        let p = &Problem { x_step: inputs[0].step, y_step: outputs[0].step, ..*p };
+        let bias = inputs.get(2).map(|b| b.data);
+        cpu::forward(p, inputs[0].data, packed, bias, self.activation, outputs[0].data, scratch);
     }
 }
 
@@ -116,8 +135,10 @@ impl Op for Conv2d {
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         let p = self.geometry().problem(inputs[0].shape, inputs[1].shape, outputs[0].shape);
-        let bias = inputs.get(2).map(|b| b.data);
-        cpu::forward(&p, inputs[0].data, inputs[1].data, bias, self.activation, outputs[0].data, scratch);
+        if outputs[0].data.is_empty() {
+            return;
+        }
+        self.cpu_packed(&p, &cpu::pack(&p, inputs[1].data, scratch), inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
@@ -125,6 +146,10 @@ impl Op for Conv2d {
         let [x, weight, y] = [call.input(0), call.input(1), call.output(0)].map(|view| view.buffer);
         let bias = call.inputs().get(2).map(|view| view.buffer);
         opencl::forward(call, &p, x, weight, bias, self.activation, y)
+    }
+
+    fn takes_gaps(&self) -> bool {
+        true
     }
 
     fn window(&self, inputs: &[Shape]) -> Option<Window> {

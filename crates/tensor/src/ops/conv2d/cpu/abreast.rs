@@ -48,6 +48,12 @@ pub(super) fn is_better_for_input_grad(p: &Problem) -> bool {
     is_better(p) && p.stride == [1, 1] && p.padding[0] < p.kh && p.padding[1] < p.kw
 }
 
+/// The weight as [`forward`] takes it.
+pub(super) fn pack(p: &Problem, weight: &[f32], scratch: &Scratch) -> Buffer {
+    packed(&Window::forward(p), &Filters::forward(p, weight), scratch)
+}
+
+/// The output; `weight` is as [`pack`] makes it.
 pub(super) fn forward(
     p: &Problem,
     x: &[f32],
@@ -57,17 +63,15 @@ pub(super) fn forward(
     y: &mut [f32],
     scratch: &Scratch,
 ) {
-    let [side, out] = p.sides();
-    let shift = p.padding.map(|p| -(p as isize));
-    let window = Window { n: p.n, side, out, shift, kernel: [p.kh, p.kw], stride: p.stride };
-    convolve(&window, &Filters::forward(p, weight), bias, activation, x, y, scratch);
+    convolve(&Window::forward(p), weight, bias, activation, x, y, scratch);
 }
 
 pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     let [out, side] = p.sides();
     let shift = [p.padding[0] as isize - p.kh as isize + 1, p.padding[1] as isize - p.kw as isize + 1];
     let window = Window { n: p.n, side, out, shift, kernel: [p.kh, p.kw], stride: [1, 1] };
-    convolve(&window, &Filters::backward(p, weight), None, None, dy, dx, scratch);
+    let packed = packed(&window, &Filters::backward(p, weight), scratch);
+    convolve(&window, &packed, None, None, dy, dx, scratch);
 }
 
 /// From which pixels of which pictures the output comes.
@@ -90,6 +94,12 @@ struct Band {
 }
 
 impl Window {
+    fn forward(p: &Problem) -> Self {
+        let [side, out] = p.sides();
+        let shift = p.padding.map(|p| -(p as isize));
+        Window { n: p.n, side, out, shift, kernel: [p.kh, p.kw], stride: p.stride }
+    }
+
     fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
@@ -124,7 +134,7 @@ impl Window {
         Strip {
             h,
             w,
-            plane: self.side.picture(),
+            plane: self.side.step,
             row: (rows.start * self.stride[0]) as isize + self.shift[0],
             column: self.shift[1],
             rows: (rows.len() - 1) * self.stride[0] + self.kernel[0],
@@ -135,7 +145,7 @@ impl Window {
     fn target(&self, rows: &std::ops::Range<usize>) -> Strip {
         let (h, w) = (self.out.h, self.out.w);
         let row = rows.start as isize;
-        Strip { h, w, plane: self.out.picture(), row, column: 0, rows: rows.len(), columns: w }
+        Strip { h, w, plane: self.out.step, row, column: 0, rows: rows.len(), columns: w }
     }
 
     /// All channels of some pictures as strips, one after the other.
@@ -145,7 +155,7 @@ impl Window {
     #[inline(always)]
     unsafe fn read<S: Simd>(side: Side, band: &Band, strip: &Strip, x: &[f32], to: *mut f32) {
         for channel in 0..side.channels {
-            let from = band.first_picture * side.picture() + channel * side.h * side.w;
+            let from = band.first_picture * side.step + channel * side.h * side.w;
             // SAFETY: the caller's promise.
             unsafe {
                 strip.read::<S>(
@@ -161,18 +171,16 @@ impl Window {
 
 fn convolve(
     window: &Window,
-    filters: &Filters<'_>,
+    packed: &[f32],
     bias: Option<&[f32]>,
     activation: Option<Activation>,
     x: &[f32],
     y: &mut [f32],
     scratch: &Scratch,
 ) {
-    let most = dispatch(Outputs);
-    let packed = pack(window, filters, most, scratch);
     let target = Shared::new(y);
     (0..window.bands().1).into_par_iter().for_each(|band| {
-        dispatch(Forward { window, band, packed: &packed, bias, activation, x, target, scratch });
+        dispatch(Forward { window, band, packed, bias, activation, x, target, scratch });
     });
 }
 
@@ -183,7 +191,8 @@ fn tile(outputs: usize, most: usize, i: usize) -> std::ops::Range<usize> {
 }
 
 /// The weights in the order in which tiles use them: `[tile][channel, tap][output of the tile]`.
-fn pack(window: &Window, filters: &Filters<'_>, most: usize, scratch: &Scratch) -> Buffer {
+fn packed(window: &Window, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
+    let most = dispatch(Outputs);
     let (depth, taps, outputs) = (window.side.channels, window.taps(), window.out.channels);
     let mut packed = scratch.take(depth * taps * outputs);
     let mut place = packed.iter_mut();
@@ -248,7 +257,7 @@ impl Kernel for Forward<'_> {
         for outputs in (0..outputs.div_ceil(most)).map(|i| tile(outputs, most, i)) {
             self.rows::<S>(&source, &target, outputs.clone(), &x, &mut y);
             for (i, output) in outputs.enumerate() {
-                let to = band.first_picture * window.out.picture() + output * window.out.h * window.out.w;
+                let to = band.first_picture * window.out.step + output * window.out.h * window.out.w;
                 // SAFETY: bands have pixels of their own.
                 unsafe {
                     let from = y.as_ptr().add(i * pixels * S::LANES);

@@ -66,21 +66,29 @@ pub(super) fn pairs(p: &Problem) -> usize {
         .product()
 }
 
+/// The weight as [`forward`] takes it.
+pub(super) fn pack(p: &Problem, weight: &[f32], scratch: &Scratch) -> Buffer {
+    packed(&Window::forward(p), &Filters::forward(p, weight), scratch)
+}
+
+/// The output; `u` is the weight as [`pack`] makes it.
 pub(super) fn forward(
     p: &Problem,
     x: &[f32],
-    weight: &[f32],
+    u: &[f32],
     bias: Option<&[f32]>,
     activation: Option<Activation>,
     y: &mut [f32],
     scratch: &Scratch,
 ) {
-    convolve(&Window::forward(p), &Filters::forward(p, weight), bias, activation, x, y, scratch);
+    convolve(&Window::forward(p), u, bias, activation, x, y, scratch);
 }
 
 pub(super) fn input_grad(p: &Problem, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     let filters = Filters { reverse: p.flip, ..Filters::backward(p, weight) };
-    convolve(&Window::backward(p), &filters, None, None, dy, dx, scratch);
+    let window = Window::backward(p);
+    let u = packed(&window, &filters, scratch);
+    convolve(&window, &u, None, None, dy, dx, scratch);
 }
 
 /// Which pixels of the input go into which of the output.
@@ -241,7 +249,7 @@ unsafe fn read_pictures<S: Simd>(
     for (i, picture) in pictures.clone().enumerate() {
         for (j, block) in blocks.clone().enumerate() {
             let first = block * S::LANES;
-            let from = picture * side.picture() + first * side.h * side.w;
+            let from = picture * side.step + first * side.h * side.w;
             // SAFETY: the planes of this block; the caller's promise.
             unsafe {
                 let to = to.add(j * block_step + i * picture_step);
@@ -268,7 +276,7 @@ impl Side {
 
 fn convolve(
     window: &Window,
-    filters: &Filters<'_>,
+    u: &[f32],
     bias: Option<&[f32]>,
     activation: Option<Activation>,
     x: &[f32],
@@ -279,17 +287,16 @@ fn convolve(
     let cut = window.cut();
     let panels = window.out.blocks(lanes).div_ceil(2);
     let splits = TASKS.div_ceil(cut.count().max(1)).min(panels);
-    let u = pack(window, filters, scratch);
     let target = Shared::new(y);
     (0..cut.count() * splits).into_par_iter().for_each(|i| {
         let [pictures, rows] = cut.piece(window, i / splits);
         let panels = part(panels, splits, i % splits);
-        dispatch(Task { window, pictures, rows, panels, u: &u, bias, activation, x, target, scratch });
+        dispatch(Task { window, pictures, rows, panels, u, bias, activation, x, target, scratch });
     });
 }
 
 /// The weights: `[two blocks of outputs][tap][channel]`, two vectors each.
-fn pack(window: &Window, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
+fn packed(window: &Window, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
     let lanes = instruction_set().1;
     let blocks = window.out.blocks(lanes);
     let taps = window.kernel[0] * window.kernel[1];
@@ -448,7 +455,7 @@ impl Task<'_> {
         for half in 0..wide {
             let first = (2 * panel + half) * S::LANES;
             for (i, picture) in self.pictures.clone().enumerate() {
-                let to = picture * out.picture() + first * out.h * out.w;
+                let to = picture * out.step + first * out.h * out.w;
                 // SAFETY: tasks have pictures, rows and channels of their own.
                 unsafe {
                     let from = m.as_ptr().add(half * block_step + i * picture_step);

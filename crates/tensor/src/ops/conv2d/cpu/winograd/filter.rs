@@ -6,7 +6,7 @@
 )]
 
 use super::TAPS;
-use super::transform::{MOST, evaluate, fold, weighted};
+use crate::ops::conv2d::winograd::transform::{MOST, evaluate, fold, weighted};
 use crate::simd::Simd;
 
 /// The values of a filter of `R` by `R` taps at the points, weighted, each written to `to`, `step` apart.

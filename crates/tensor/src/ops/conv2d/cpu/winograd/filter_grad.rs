@@ -18,9 +18,9 @@ use rayon::prelude::*;
 use super::super::Problem;
 use super::super::product::add_outer;
 use super::super::taps::write_taps;
-use super::transform::{MOST, weighted};
 use super::{Sizes, Source, TAPS, Tiling, outputs, part, with_sizes};
 use crate::memory::Scratch;
+use crate::ops::conv2d::winograd::transform::{MOST, weighted};
 use crate::parallel::Shared;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 

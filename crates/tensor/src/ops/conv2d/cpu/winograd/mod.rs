@@ -1,4 +1,4 @@
-//! Convolutions of 3x3 and 5x5 windows, stride 1, by fewer multiplications (see [`transform`]).
+//! Convolutions of 3x3 and 5x5 windows, stride 1, by fewer multiplications (see [`transform`](super::super::winograd::transform)).
 //!
 //! Outputs are cut into tiles of `m` by `m`; each sees `A` by `A` pixels of the picture. A *unit* is some rows of tiles of
 //! one picture, a task some units:
@@ -18,7 +18,6 @@ mod filter;
 mod filter_grad;
 #[cfg(test)]
 mod tests;
-mod transform;
 
 use rayon::prelude::*;
 
@@ -31,33 +30,19 @@ use super::taps::{TAPS, read_filters};
 use super::{Filters, Problem, Side};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
+use crate::ops::conv2d::winograd::transform::{MOST, evaluate, input};
+use crate::ops::conv2d::winograd::{self, Tiling, part};
+pub(super) use crate::ops::conv2d::winograd::{Pass, Sizes};
 use crate::parallel::Shared;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 use filter::{outputs, values};
-use transform::{MOST, evaluate, input};
 
 /// Floats of `v` and `m` of a task: what the second level cache holds.
 const TASK: usize = 192 << 10;
 /// The least and the most tiles of a task.
 const TILES: [usize; 2] = [28, 56];
-/// Tasks to aim at, for machines with many cores, as long as they have this many tiles.
+/// Tasks to aim at, for machines with many cores.
 const TASKS: usize = 16;
-const FEW_TILES: usize = 12;
-/// The most tiles of a unit's row, and the tiles to aim at in a unit.
-const UNIT_COLUMNS: usize = 32;
-const UNIT_TILES: usize = 14;
-
-/// The sizes that there are kernels for: points, outputs and taps along an axis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sizes {
-    /// 4 outputs, 3 taps.
-    Four,
-    /// 3 outputs, 3 taps.
-    Three,
-    /// 2 outputs, 5 taps.
-    TwoOfFive,
-}
-
 /// Calls a generic function with the points, outputs and taps of a size.
 macro_rules! with_sizes {
     ($sizes:expr, $function:ident($($argument:expr),* $(,)?)) => {
@@ -70,83 +55,36 @@ macro_rules! with_sizes {
 }
 use with_sizes;
 
-impl Sizes {
-    /// Points along an axis.
-    fn points(self) -> usize {
-        if self == Sizes::Three { 5 } else { 6 }
-    }
-
-    /// Outputs along an axis.
-    fn outputs(self) -> usize {
-        match self {
-            Sizes::Four => 4,
-            Sizes::Three => 3,
-            Sizes::TwoOfFive => 2,
-        }
-    }
-}
-
-/// Which of a convolution's three computations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
-    Forward,
-    InputGrad,
-    WeightGrad,
-}
-
 /// The sizes to use for a convolution, if this way is the faster one. A rule on shapes alone.
 pub(super) fn choose(p: &Problem, pass: Pass) -> Option<Sizes> {
-    let window = [p.kh, p.kw];
-    if p.groups != 1 || p.stride != [1, 1] || p.dilation != [1, 1] || p.n == 0 {
-        return None;
-    }
-    let sizes: &[Sizes] = match window {
-        [3, 3] => &[Sizes::Four, Sizes::Three],
-        [5, 5] => &[Sizes::TwoOfFive],
-        _ => return None,
-    };
-    if pass == Pass::InputGrad && (p.padding[0] >= p.kh || p.padding[1] >= p.kw) {
-        return None;
-    }
-    let [rows, columns] = if pass == Pass::InputGrad { [p.h, p.w] } else { [p.oh, p.ow] };
-    let lanes = instruction_set().1;
-    // In steps of the innermost loop, a multiply-add of a vector each.
-    let blocks = |channels: usize| channels.div_ceil(lanes) as f64;
-    let products = match pass {
-        Pass::InputGrad => p.og as f64 * blocks(p.cg),
-        _ => p.cg as f64 * blocks(p.og),
-    };
-    let direct = if deep::is_possible(p) {
-        1.25 * (p.n * deep::pairs(p)) as f64 * products
+    let positions = if deep::is_possible(p) {
+        1.25 * (p.n * deep::pairs(p)) as f64
     } else {
-        1.3 * (p.n * p.oh * p.ow * p.kh * p.kw) as f64 * products
+        1.3 * (p.n * p.pixels() * p.kh * p.kw) as f64
     };
-    let cost = |s: &Sizes| {
-        let (points, m) = ((s.points() * s.points()) as f64, s.outputs());
-        let tiles = (p.n * rows.div_ceil(m) * columns.div_ceil(m)) as f64;
-        let transforms = 8.0 * (blocks(p.cg) + blocks(p.og));
-        // Their values are written to memory and read from there, those of their gradients more than once.
-        let filters = if pass == Pass::WeightGrad { 48.0 } else { 20.0 } * products;
-        points * (tiles * (1.15 * products + transforms) + filters)
-    };
-    let best = sizes.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    (cost(best) < direct).then_some(*best)
+    let lanes = instruction_set().1;
+    winograd::choose(p, pass, lanes, positions * winograd::products(p, pass, lanes))
 }
 
-/// The output, with the bias and the activation of `finish`.
+/// The weight as [`forward`] takes it: the filters' values.
+pub(super) fn pack(p: &Problem, sizes: Sizes, weight: &[f32], scratch: &Scratch) -> Buffer {
+    let ([side, out], filters) = (p.sides(), Filters::forward(p, weight));
+    with_sizes!(sizes, filter_values(side, out, &filters, scratch))
+}
+
+/// The output, with the bias and the activation of `finish`; `u` is the weight as [`pack`] makes it.
 pub(super) fn forward(
     p: &Problem,
     sizes: Sizes,
     x: &[f32],
-    weight: &[f32],
+    u: &[f32],
     finish: (Option<&[f32]>, Option<Activation>),
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let [side, out] = p.sides();
-    let filters = Filters::forward(p, weight);
     let shift = p.padding.map(|p| -(p as isize));
-    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, finish, x, y, scratch));
+    with_sizes!(sizes, convolve(p.n, side, out, shift, u, finish, x, y, scratch));
 }
 
 pub(super) fn input_grad(
@@ -159,69 +97,9 @@ pub(super) fn input_grad(
 ) {
     let [out, side] = p.sides();
     let filters = Filters::backward(p, weight);
+    let u = with_sizes!(sizes, filter_values(side, out, &filters, scratch));
     let shift = [p.padding[0] as isize - p.kh as isize + 1, p.padding[1] as isize - p.kw as isize + 1];
-    with_sizes!(sizes, convolve(p.n, side, out, shift, &filters, (None, None), dy, dx, scratch));
-}
-
-/// How the outputs of all pictures are cut into tiles, units and tasks.
-#[derive(Clone, Copy)]
-struct Tiling {
-    /// Tiles of a picture.
-    rows: usize,
-    columns: usize,
-    /// Units of a picture.
-    unit_rows: usize,
-    unit_columns: usize,
-    units: usize,
-    tasks: usize,
-}
-
-/// Tiles of one unit.
-struct Unit {
-    picture: usize,
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-}
-
-/// Part `i` of `count` of `whole`, as even as possible.
-fn part(whole: usize, count: usize, i: usize) -> std::ops::Range<usize> {
-    whole * i / count..whole * (i + 1) / count
-}
-
-impl Tiling {
-    /// `tiles` are those to aim at in a task, `tasks` the tasks.
-    fn new(n: usize, [rows, columns]: [usize; 2], tiles: usize, tasks: usize) -> Self {
-        let unit_columns = columns.div_ceil(UNIT_COLUMNS);
-        let wide = columns.div_ceil(unit_columns);
-        let unit_rows = rows.div_ceil((UNIT_TILES / wide).max(1));
-        let units = n * unit_rows * unit_columns;
-        let each = rows * columns * n / units;
-        let whole = (rows * columns * n).max(1);
-        let wish = whole.div_ceil(tiles).max(tasks.min(whole / FEW_TILES));
-        let tasks = units.div_ceil((units / wish.max(1)).max(1));
-        debug_assert!(each > 0);
-        Tiling { rows, columns, unit_rows, unit_columns, units, tasks }
-    }
-
-    fn unit(&self, i: usize) -> Unit {
-        let (column, i) = (i % self.unit_columns, i / self.unit_columns);
-        let (row, picture) = (i % self.unit_rows, i / self.unit_rows);
-        Unit {
-            picture,
-            rows: part(self.rows, self.unit_rows, row),
-            columns: part(self.columns, self.unit_columns, column),
-        }
-    }
-
-    fn units_of(&self, task: usize) -> std::ops::Range<usize> {
-        part(self.units, self.tasks, task)
-    }
-
-    /// The most tiles of a unit, and of a task.
-    fn most(&self) -> [usize; 2] {
-        let unit = self.rows.div_ceil(self.unit_rows) * self.columns.div_ceil(self.unit_columns);
-        [unit, unit * self.units.div_ceil(self.tasks)]
-    }
+    with_sizes!(sizes, convolve(p.n, side, out, shift, &u, (None, None), dy, dx, scratch));
 }
 
 /// `y[n, out] = activation(Σ over channels of x[n, channel] * filter + bias)`, the window of output pixel 0 starting at pixel
@@ -232,14 +110,13 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
     side: Side,
     out: Side,
     shift: [isize; 2],
-    filters: &Filters<'_>,
+    u: &[f32],
     (bias, activation): (Option<&[f32]>, Option<Activation>),
     x: &[f32],
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let lanes = instruction_set().1;
-    let u = filter_values::<A, R>(side, out, filters, scratch);
     let per_tile = A * A * lanes * (side.blocks(lanes) + out.blocks(lanes));
     let tiles = (TASK / per_tile).clamp(TILES[0], TILES[1]);
     let tiling = Tiling::new(n, [out.h.div_ceil(M), out.w.div_ceil(M)], tiles, TASKS);
@@ -249,7 +126,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
             side,
             out,
             shift,
-            u: &u,
+            u,
             bias,
             activation,
             x,
@@ -262,7 +139,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
 }
 
 /// The filters' values: `[point][two blocks of outputs][channel]`, two vectors each.
-fn filter_values<const A: usize, const R: usize>(
+fn filter_values<const A: usize, const M: usize, const R: usize>(
     side: Side,
     out: Side,
     filters: &Filters<'_>,
@@ -420,7 +297,7 @@ impl<const A: usize, const M: usize> Task<'_, A, M> {
                         tile += 1;
                     }
                 }
-                let to = unit.picture * self.out.picture() + first * self.out.h * self.out.w;
+                let to = unit.picture * self.out.step + first * self.out.h * self.out.w;
                 let place = Strip {
                     h: self.out.h,
                     w: self.out.w,
@@ -485,7 +362,7 @@ impl Source<'_> {
                     rows: unit.rows.len() * M + T - M,
                     columns: unit.columns.len() * M + T - M,
                 };
-                let from = unit.picture * self.side.picture() + first * self.side.h * self.side.w;
+                let from = unit.picture * self.side.step + first * self.side.h * self.side.w;
                 let channels = S::LANES.min(self.side.channels - first);
                 // SAFETY: the planes of this block; the strip has at most the pixels that were taken.
                 unsafe { strip.read::<S>(self.x.as_ptr().add(from), channels, pixels.as_mut_ptr(), S::LANES) }

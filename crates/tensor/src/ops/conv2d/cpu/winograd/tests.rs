@@ -24,7 +24,8 @@ fn errors(p: &Problem, sizes: Sizes) -> [f64; 3] {
     let scratch = Scratch::new();
     let (mut y, mut dx, mut dw) =
         (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()], vec![f32::NAN; weight.len()]);
-    forward(p, sizes, &x, &weight, (Some(&bias), None), &mut y, &scratch);
+    let u = pack(p, sizes, &weight, &scratch);
+    forward(p, sizes, &x, &u, (Some(&bias), None), &mut y, &scratch);
     input_grad(p, sizes, &dy, &weight, &mut dx, &scratch);
     weight_grad(p, sizes, &x, &dy, &mut dw, &scratch);
     let (x, weight, dy) = (wide(&x), wide(&weight), wide(&dy));
@@ -84,7 +85,8 @@ fn sums_of_many_positive_outputs_are_right() {
     let exact: f64 = y64.iter().sum();
     for sizes in [Sizes::Four, Sizes::Three] {
         let mut y = vec![f32::NAN; y64.len()];
-        forward(&p, sizes, &x, &weight, (None, None), &mut y, &Scratch::new());
+        let u = pack(&p, sizes, &weight, &Scratch::new());
+        forward(&p, sizes, &x, &u, (None, None), &mut y, &Scratch::new());
         let sum: f64 = wide(&y).iter().sum();
         assert!((sum - exact).abs() < 2e-8 * exact, "{sizes:?}: {sum} {exact}");
     }

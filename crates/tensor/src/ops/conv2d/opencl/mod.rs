@@ -1,6 +1,9 @@
-//! Convolutions on OpenCL devices: products of the weight and of gathered pictures.
+//! Convolutions on OpenCL devices: products of the weight and of gathered pictures, or Winograd's way.
+
+mod winograd;
 
 use super::Problem;
+use super::winograd::Pass;
 use crate::error::Result;
 use crate::opencl::product::{Gather, Product, Rows, Spread, Target, transposed, weight_grad_sums};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
@@ -10,7 +13,7 @@ use crate::ops::Activation;
 const BLOCK: usize = 8;
 
 fn weights() -> Source {
-    Source::new("conv2d_weights", include_str!("weights.cl")).define("BLOCK", BLOCK)
+    Source::new("conv2d_weights", include_str!("../weights.cl")).define("BLOCK", BLOCK)
 }
 
 pub(super) fn forward(
@@ -22,6 +25,9 @@ pub(super) fn forward(
     activation: Option<Activation>,
     y: &Buffer,
 ) -> Result<()> {
+    if let Some(way) = winograd::choose(call, p, Pass::Forward) {
+        return way.forward(call, p, x, weight, (bias, activation), y);
+    }
     let (spread, depth) = (spread_windows(p), p.depth());
     let made = spread_if_needed(call, &spread, x)?;
     let mut b = windows(p, &spread, made.as_ref().unwrap_or(x));
@@ -48,6 +54,9 @@ pub(super) fn forward(
 pub(super) fn weight_grad(call: &Call<'_>, p: &Problem, x: &Buffer, dy: &Buffer, dw: &Buffer) -> Result<()> {
     if p.n == 0 {
         return call.fill(dw, 0.0);
+    }
+    if let Some(way) = winograd::choose(call, p, Pass::WeightGrad) {
+        return way.weight_grad(call, p, x, dy, dw);
     }
     let spread = spread_windows(p);
     let made = spread_if_needed(call, &spread, x)?;
@@ -76,6 +85,9 @@ pub(super) fn input_grad(
     weight: &Buffer,
     dx: &Buffer,
 ) -> Result<()> {
+    if let Some(way) = winograd::choose(call, p, Pass::InputGrad) {
+        return way.input_grad(call, p, dy, weight, dx);
+    }
     let [rows, columns] = [0, 1].map(|axis| {
         let (size, taps) = ([p.h, p.w][axis], [p.kh, p.kw][axis]);
         (0..p.stride[axis].min(size)).map(|first| Phase::new(p, axis, first, size, taps)).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! The transforms along one axis, on vectors whose lanes are channels.
+//! The transforms along one axis, on vectors whose lanes are channels, or on symbols that write them down as OpenCL.
 //!
 //! A convolution of `m` outputs with `r` taps is a product of polynomials: it is known from its values at
 //! `A = m + r - 1` points. What is multiplied there, and added up over the channels, are
@@ -22,10 +22,10 @@
     reason = "indices of fixed arrays that are unrolled; closures would not be"
 )]
 
-use crate::simd::Simd;
+use crate::simd::Real;
 
 /// The most points, and the most taps or outputs.
-pub(super) const MOST: usize = 6;
+pub const MOST: usize = 6;
 
 /// The positive point of each of the two pairs.
 const fn points<const A: usize>() -> [f64; 2] {
@@ -38,7 +38,7 @@ const fn squares<const A: usize>() -> [f64; 2] {
 }
 
 /// `1 / product of the distances to the other points`, of point `i`; 1 of infinity.
-const fn weight<const A: usize>(i: usize) -> f64 {
+pub const fn weight<const A: usize>(i: usize) -> f64 {
     let ([p, q], [pp, qq]) = (points::<A>(), squares::<A>());
     if i == A - 1 {
         return 1.0;
@@ -56,48 +56,48 @@ const fn weight<const A: usize>(i: usize) -> f64 {
 
 /// `value` times the weights of two points, rounded only once.
 #[inline(always)]
-pub(super) fn weighted<S: Simd, const A: usize>(value: S, i: usize, j: usize) -> S {
+pub fn weighted<S: Real, const A: usize>(value: S, i: usize, j: usize) -> S {
     let exact = weight::<A>(i) * weight::<A>(j);
     let rest = exact - f64::from(exact as f32);
-    value.mul_add(S::splat(exact as f32), value * S::splat(rest as f32))
+    value.fma(S::constant(exact), value * S::constant(rest))
 }
 
 /// Values of the picture, of `A` pixels.
 #[inline(always)]
-pub(super) fn input<S: Simd, const A: usize>(d: &[S; MOST]) -> [S; MOST] {
-    let c = |v: f64| S::splat(v as f32);
+pub fn input<S: Real, const A: usize>(d: &[S; MOST]) -> [S; MOST] {
+    let c = |v: f64| S::constant(v);
     let zero = A - 5;
     let (p, pp) = (points::<A>(), squares::<A>());
     let mut v = [d[0]; MOST];
     // With the point 0 all other rows are those without, one pixel on.
     for pair in 0..2 {
         let other = c(-pp[1 - pair]);
-        let even = d[zero + 1].mul_add(other, d[zero + 3]);
-        let odd = d[zero].mul_add(other, d[zero + 2]);
-        v[zero + 2 * pair] = odd.mul_add(c(p[pair]), even);
-        v[zero + 2 * pair + 1] = odd.mul_add(c(-p[pair]), even);
+        let even = d[zero + 1].fma(other, d[zero + 3]);
+        let odd = d[zero].fma(other, d[zero + 2]);
+        v[zero + 2 * pair] = odd.fma(c(p[pair]), even);
+        v[zero + 2 * pair + 1] = odd.fma(c(-p[pair]), even);
     }
     let (sum, product) = (c(-(pp[0] + pp[1])), c(pp[0] * pp[1]));
-    v[A - 1] = d[zero].mul_add(product, d[zero + 2].mul_add(sum, d[zero + 4]));
+    v[A - 1] = d[zero].fma(product, d[zero + 2].fma(sum, d[zero + 4]));
     if zero == 1 {
-        v[0] = d[0].mul_add(product, d[2].mul_add(sum, d[4]));
+        v[0] = d[0].fma(product, d[2].fma(sum, d[4]));
     }
     v
 }
 
 /// Values of a filter of `R` taps, without the weights.
 #[inline(always)]
-pub(super) fn evaluate<S: Simd, const A: usize, const R: usize>(taps: &[S; MOST]) -> [S; MOST] {
+pub fn evaluate<S: Real, const A: usize, const R: usize>(taps: &[S; MOST]) -> [S; MOST] {
     let zero = A - 5;
     let p = points::<A>();
     let mut v = [taps[0]; MOST];
     for pair in 0..2 {
         // Of even and of odd powers.
-        let mut sums = [taps[0], taps[1] * S::splat(p[pair] as f32)];
+        let mut sums = [taps[0], taps[1] * S::constant(p[pair])];
         let mut power = p[pair];
         for i in 2..R {
             power *= p[pair];
-            sums[i % 2] = taps[i].mul_add(S::splat(power as f32), sums[i % 2]);
+            sums[i % 2] = taps[i].fma(S::constant(power), sums[i % 2]);
         }
         v[zero + 2 * pair] = sums[0] + sums[1];
         v[zero + 2 * pair + 1] = sums[0] - sums[1];
@@ -108,7 +108,7 @@ pub(super) fn evaluate<S: Simd, const A: usize, const R: usize>(taps: &[S; MOST]
 
 /// `M` outputs of the products at all points.
 #[inline(always)]
-pub(super) fn fold<S: Simd, const A: usize, const M: usize>(v: &[S; MOST]) -> [S; MOST] {
+pub fn fold<S: Real, const A: usize, const M: usize>(v: &[S; MOST]) -> [S; MOST] {
     let zero = A - 5;
     let p = points::<A>();
     let mut y = [v[0]; MOST];
@@ -120,11 +120,7 @@ pub(super) fn fold<S: Simd, const A: usize, const M: usize>(v: &[S; MOST]) -> [S
     let mut powers = [1.0f64; 2];
     for i in 0..M {
         let [a, b] = [sides[0][i % 2], sides[1][i % 2]];
-        y[i] = if i == 0 {
-            a + b
-        } else {
-            a.mul_add(S::splat(powers[0] as f32), b * S::splat(powers[1] as f32))
-        };
+        y[i] = if i == 0 { a + b } else { a.fma(S::constant(powers[0]), b * S::constant(powers[1])) };
         if i == 0 && zero == 1 {
             y[i] = y[i] + v[0];
         }
@@ -139,7 +135,7 @@ pub(super) fn fold<S: Simd, const A: usize, const M: usize>(v: &[S; MOST]) -> [S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::{Kernel, each_level};
+    use crate::simd::{Kernel, Simd, each_level};
 
     /// Outputs of one axis by the transforms, beside the definition.
     #[derive(Clone)]

@@ -1,18 +1,4 @@
-"""The PyTorch side of `cargo xtask bench --against torch`: times one network, prints one JSON object.
-
-Reads one JSON object from standard input:
-  spec      the network as neocog writes it (the field "network" of `cargo xtask spec NETWORK`)
-  input     [channels, height, width]
-  classes, batch, threads, budget (seconds), channels_last (bool)
-
-A step of training: zero_grad, forward in training mode, mean cross-entropy, backward, SGD with lr 0.01.
-Prediction: eval mode, no_grad. Peak memory is VmHWM of this process.
-"""
-import json
-import statistics
-import sys
-import time
-
+"""The networks in PyTorch: `build` makes one of the spec that neocog writes (`cargo xtask spec NETWORK`)."""
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -115,58 +101,4 @@ def build(s):
         return getattr(nn, kind)(s["dim"])
     if kind in ("ReLU", "Sigmoid", "Tanh", "Identity"):
         return getattr(nn, kind)()
-    sys.exit(f"torch_bench.py does not know the layer {kind}")
-
-
-def measure(step, budget):
-    """Median of single calls (s), after a warm-up of at most five calls or a quarter of the budget."""
-    start = time.perf_counter()
-    for call in range(5):
-        if call and time.perf_counter() - start > budget / 4:
-            break
-        step()
-    times, start = [], time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - start < budget:
-        t = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - t)
-    return statistics.median(times)
-
-
-def peak_rss_mib():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
-
-
-def main():
-    job = json.load(sys.stdin)
-    torch.set_num_threads(job["threads"])
-    torch.manual_seed(0)
-    model = build(job["spec"])
-    x = torch.rand(job["batch"], *job["input"])
-    y = torch.randint(0, job["classes"], (job["batch"],))
-    if job["channels_last"]:
-        model = model.to(memory_format=torch.channels_last)
-        x = x.contiguous(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-
-    def predict():
-        with torch.no_grad():
-            model(x)
-
-    def train():
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        loss.item()
-
-    model.eval()
-    prediction = measure(predict, job["budget"] / 3)
-    prediction_rss = peak_rss_mib()
-    model.train()
-    training = measure(train, job["budget"] * 2 / 3)
-    print(json.dumps({"torch": torch.__version__, "predict_s": prediction, "train_s": training,
-                      "predict_rss_mib": prediction_rss, "train_rss_mib": peak_rss_mib()}))
-
-
-main()
+    sys.exit(f"torch_networks.py does not know the layer {kind}")

@@ -1,0 +1,7 @@
+"""Writes a network as an ONNX file for a fixed batch. Job: spec, input, batch, file."""
+torch.manual_seed(0)
+model = build(JOB["spec"]).eval()
+x = torch.rand(JOB["batch"], *JOB["input"])
+with contextlib.redirect_stdout(sys.stderr):
+    torch.onnx.export(model, (x,), JOB["file"], opset_version=18, dynamo=True, input_names=["x"], output_names=["y"],
+                      external_data=True, verbose=False)

@@ -1,0 +1,244 @@
+use super::*;
+use crate::memory::Scratch;
+use crate::op::{Gradient, InputGrads, Keeps, expect_inputs, no_gradient};
+use crate::opencl::Call;
+use crate::ops::{Add, BatchNormEval, Concat, Conv2d, Flatten, Linear, MaxPool2d, Mul, Relu, Scale, Sigmoid};
+use crate::random::Random;
+use crate::view::{View, ViewMut};
+
+fn tensor(shape: impl Into<Shape>, seed: u64) -> Tensor {
+    let (shape, mut random) = (shape.into(), Random::new(seed));
+    let values: Vec<f32> = (0..shape.elements()).map(|_| random.next_uniform(0.5, 1.5)).collect();
+    Tensor::from_f32(shape, &values, &Device::Cpu).unwrap()
+}
+
+fn push(graph: &mut Graph, op: impl Op, inputs: &[usize], constants: &[Tensor]) -> usize {
+    let constants = constants.iter().cloned().map(Source::Constant);
+    let inputs = inputs.iter().map(|v| Source::Value(*v)).chain(constants);
+    graph.push(Box::new(op), inputs, Scope::default()).unwrap()
+}
+
+/// The graph's output by its plan, and that of the operations as they are.
+fn outputs(graph: impl Fn() -> (Graph, usize), x: &Tensor) -> (Plan, [Vec<f32>; 2]) {
+    let (made, output) = graph();
+    let plan = made.plan(output, &Device::Cpu).unwrap();
+    let (made, output) = graph();
+    let last_uses = last_uses(&made.steps, made.shapes.len());
+    let plain = Plan { graph: made, output, device: Device::Cpu, layout: None, last_uses };
+    let values = [plan.run(x), plain.run(x)].map(|y| y.unwrap().to_f32().unwrap());
+    (plan, values)
+}
+
+fn close(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0))
+}
+
+/// Graphs of random operations, each on values that came before: whatever lies where, no value is written over that is needed.
+#[test]
+fn values_share_memory_but_not_at_the_same_time() {
+    let x = tensor([3, 4, 5, 6], 0);
+    let (mut shared, mut made_in_place) = (0, 0);
+    for seed in 0..200 {
+        let graph = || {
+            let mut random = Random::new(seed);
+            let mut graph = Graph::new(*x.shape());
+            let mut values = vec![0];
+            for _ in 0..14 {
+                let mut pick = |recent: usize| {
+                    let from = values.len().saturating_sub(recent);
+                    values[from + random.next_u32() as usize % (values.len() - from)]
+                };
+                let (a, b) = (pick(2), pick(6));
+                let [shape_a, shape_b] = [a, b].map(|v| graph.shapes[v]);
+                let value = match random.next_u32() % 9 {
+                    0 if shape_a == shape_b => push(&mut graph, Add, &[a, b], &[]),
+                    1 if shape_a.rank() == 4 && shape_b.rank() == 4 && shape_a[2..] == shape_b[2..] => {
+                        push(&mut graph, Concat { dim: 1 }, &[a, b], &[])
+                    }
+                    5 if shape_a.rank() == 4 && shape_b.rank() == 4 && shape_a[2..] == shape_b[2..] => {
+                        // What a dense block does: what is joined is joined again.
+                        let weight = tensor([2, shape_a[1], 1, 1], seed);
+                        let part = push(&mut graph, Conv2d::default(), &[a], &[weight]);
+                        values.push(part);
+                        push(&mut graph, Concat { dim: 1 }, &[b, part], &[])
+                    }
+                    6 | 7 if shape_a.rank() == 4 => {
+                        let weight = tensor([3, shape_a[1], 1, 1], seed);
+                        push(&mut graph, Conv2d::default(), &[a], &[weight])
+                    }
+                    8 if shape_a.rank() == 4 => {
+                        let statistics = [1, 2].map(|i| tensor([shape_a[1]], i));
+                        let norm = BatchNormEval { eps: 1.0, activation: Some(crate::ops::Activation::Relu) };
+                        push(&mut graph, norm, &[a], &statistics)
+                    }
+                    2 => push(&mut graph, Flatten { start_dim: 1, end_dim: -1 }, &[a], &[]),
+                    3 => push(&mut graph, Scale { factor: -0.5 }, &[a], &[]),
+                    4 if shape_a.rank() == 4 && shape_a[2] > 1 && shape_a[3] > 1 => {
+                        let pool = MaxPool2d {
+                            kernel_size: [2, 2],
+                            stride: [1, 1],
+                            padding: [0, 0],
+                            dilation: [1, 1],
+                            ceil_mode: false,
+                            return_indices: true,
+                        };
+                        let first = push(&mut graph, pool, &[a], &[]);
+                        values.push(first + 1);
+                        first
+                    }
+                    _ => push(&mut graph, Sigmoid, &[a], &[]),
+                };
+                values.push(value);
+            }
+            let output = values[values.len() - 1 - random.next_u32() as usize % 2];
+            (graph, output)
+        };
+        let (plan, [planned, plain]) = outputs(graph, &x);
+        assert!(close(&planned, &plain), "graph {seed}: {plan:?}");
+        let needed: usize =
+            plan.graph.steps.iter().flat_map(Step::outputs).map(|v| plan.graph.shapes[v].elements()).sum();
+        let layout = plan.layout.as_ref().unwrap();
+        let lies_apart = |value: &usize| layout.step(*value) != plan.graph.shapes[*value].row();
+        let made = plan.graph.steps.iter().filter(|step| step.op.name() != "concat");
+        made_in_place += made.flat_map(Step::outputs).filter(lies_apart).count();
+        shared += usize::from(plan.buffer_bytes().unwrap() < 2 * needed);
+    }
+    assert!(shared > 50, "{shared} of 200 graphs share memory");
+    assert!(made_in_place > 50, "{made_in_place} values are made where they are joined");
+}
+
+#[test]
+fn norms_and_activations_go_into_what_is_before_them() {
+    let (x, w, b) = (tensor([2, 3, 5, 5], 1), tensor([4, 3, 3, 3], 2), tensor([4], 3));
+    let statistics = [tensor([4], 4), tensor([4], 5), tensor([4], 6), tensor([4], 7)];
+    let norm = BatchNormEval { eps: 1e-3, activation: None };
+    for bias in [true, false] {
+        for count in [2, 4] {
+            let (plan, [planned, plain]) = outputs(
+                || {
+                    let mut graph = Graph::new(*x.shape());
+                    let weights = if bias { vec![w.clone(), b.clone()] } else { vec![w.clone()] };
+                    let y = push(&mut graph, Conv2d::default(), &[0], &weights);
+                    let z = push(&mut graph, norm, &[y], &statistics[..count]);
+                    let output = push(&mut graph, Relu, &[z], &[]);
+                    // Nobody reads this one.
+                    push(&mut graph, Sigmoid, &[y], &[]);
+                    (graph, output)
+                },
+                &x,
+            );
+            assert!(close(&planned, &plain));
+            assert_eq!(plan.operations().collect::<Vec<_>>(), ["conv2d"]);
+        }
+    }
+    let x = tensor([2, 6], 8);
+    let (plan, [planned, plain]) = outputs(
+        || {
+            let mut graph = Graph::new(*x.shape());
+            let y = push(&mut graph, Linear::default(), &[0], &[tensor([4, 6], 9)]);
+            let y = push(&mut graph, norm, &[y], &statistics);
+            (graph, y)
+        },
+        &x,
+    );
+    assert!(close(&planned, &plain));
+    assert_eq!(plan.operations().collect::<Vec<_>>(), ["linear"]);
+    // Here axis 1, which the norm is for, is not the features.
+    let x = tensor([2, 4, 6], 8);
+    let (plan, [planned, plain]) = outputs(
+        || {
+            let mut graph = Graph::new(*x.shape());
+            let y = push(&mut graph, Linear::default(), &[0], &[tensor([5, 6], 9)]);
+            let y = push(&mut graph, norm, &[y], &statistics);
+            (graph, y)
+        },
+        &x,
+    );
+    assert!(close(&planned, &plain));
+    assert_eq!(plan.operations().count(), 2);
+}
+
+#[test]
+fn a_value_that_two_need_is_not_folded_away() {
+    let x = tensor([2, 3], 1);
+    let (plan, [planned, plain]) = outputs(
+        || {
+            let mut graph = Graph::new(*x.shape());
+            let y = push(&mut graph, Linear::default(), &[0], &[tensor([3, 3], 2)]);
+            let z = push(&mut graph, Relu, &[y], &[]);
+            let output = push(&mut graph, Mul, &[y, z], &[]);
+            (graph, output)
+        },
+        &x,
+    );
+    assert!(close(&planned, &plain));
+    assert_eq!(plan.operations().collect::<Vec<_>>(), ["linear", "relu", "mul"]);
+}
+
+/// An operation that no plan knows.
+#[derive(Debug)]
+struct Reverse;
+
+impl Op for Reverse {
+    fn name(&self) -> &'static str {
+        "reverse"
+    }
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        expect_inputs::<1>(self, inputs).map(|shapes| shapes.into_iter().collect())
+    }
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        outputs[0].data.iter_mut().zip(inputs[0].data.iter().rev()).for_each(|(y, x)| *y = *x);
+    }
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        outputs[0].data.iter_mut().zip(inputs[0].data.iter().rev()).for_each(|(y, x)| *y = *x);
+    }
+    fn opencl(&self, _call: &Call<'_>) -> Result<()> {
+        no_gradient(self)
+    }
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+}
+
+#[test]
+fn what_is_unknown_runs_as_it_is() {
+    let x = tensor([2, 3], 1);
+    let graph = || {
+        let mut graph = Graph::new(*x.shape());
+        let y = push(&mut graph, Linear::default(), &[0], &[tensor([3, 3], 2)]);
+        let y = push(&mut graph, Reverse, &[y], &[]);
+        let y = push(&mut graph, Relu, &[y], &[]);
+        (graph, y)
+    };
+    let (plan, [planned, plain]) = outputs(graph, &x);
+    assert_eq!(planned, plain);
+    assert_eq!(plan.operations().collect::<Vec<_>>(), ["linear", "reverse", "relu"]);
+}
+
+#[test]
+fn the_output_may_be_the_input() {
+    let x = tensor([2, 3, 1], 1);
+    let (plan, [planned, plain]) = outputs(|| (Graph::new(*x.shape()), 0), &x);
+    assert_eq!((planned, plan.buffer_bytes()), (plain, Some(0)));
+    let graph = || {
+        let mut graph = Graph::new(*x.shape());
+        let y = push(&mut graph, Flatten { start_dim: 1, end_dim: -1 }, &[0], &[]);
+        (graph, y)
+    };
+    let (plan, [planned, plain]) = outputs(graph, &x);
+    assert_eq!((planned, plan.output().extents()), (plain, &[2, 3][..]));
+}
+
+#[test]
+fn mistakes_are_errors() {
+    let mut graph = Graph::new([2, 3].into());
+    let missing = graph.push(Box::new(Relu), [Source::Value(7)], Scope::default()).unwrap_err().to_string();
+    assert!(missing.contains("no value 7"), "{missing}");
+    let elsewhere = Source::Constant(Tensor::zeros([2, 3], &Device::Reference).unwrap());
+    graph.push(Box::new(Add), [Source::Value(0), elsewhere], Scope::default()).unwrap();
+    let error = graph.plan(1, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("an input of add is on reference"), "{error}");
+}

@@ -1,0 +1,170 @@
+//! Plans: every network predicts by its plan what it predicts layer by layer.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use neocog_autograd::{Tape, Var};
+use neocog_layers::plan::plan;
+use neocog_layers::state::{self, Entry};
+use neocog_layers::{Builder, Context, Layer, Predictor, Visitor};
+use neocog_models::Model;
+use neocog_tensor::ops::Relu;
+use neocog_tensor::random::Random;
+use neocog_tensor::{Device, Tensor, run1};
+use neocog_tests::devices;
+
+fn random(
+    shape: impl Into<neocog_tensor::Shape>,
+    seed: u64,
+    [low, high]: [f32; 2],
+    device: &Device,
+) -> Tensor {
+    let shape = shape.into();
+    let mut random = Random::new(seed);
+    let values: Vec<f32> = (0..shape.elements()).map(|_| random.next_uniform(low, high)).collect();
+    Tensor::from_f32(shape, &values, device).unwrap()
+}
+
+/// A network with running statistics, weights and biases of batch norms as after some training.
+fn build(model: &Model, device: &Device) -> Box<dyn Layer> {
+    let network = Builder::new(device, 1).build(&model.spec().unwrap(), &model.input_shape(2)).unwrap();
+    for (i, (name, entry)) in state::entries(&*network).into_iter().enumerate() {
+        let range = match name.rsplit('.').next().unwrap() {
+            "running_var" | "moving_var" => [0.5, 2.0],
+            "running_mean" | "moving_mean" => [-0.3, 0.3],
+            _ => match &entry {
+                Entry::Param(param)
+                    if param.shape().elements() == param.shape().iter().copied().max().unwrap_or(0) =>
+                {
+                    [0.1, 1.1]
+                }
+                _ => continue,
+            },
+        };
+        let tensor = entry.tensor().unwrap();
+        tensor.set(&random(tensor.shape(), i as u64, range, device)).unwrap();
+    }
+    network
+}
+
+fn eager(network: &dyn Layer, x: &Tensor) -> Vec<f64> {
+    let tape = Tape::no_grad();
+    let y = Context::eval(&tape).run(network, &Var::constant(x.clone())).unwrap();
+    y.tensor().to_f64().unwrap()
+}
+
+fn models() -> Vec<Model> {
+    // The full width of vgg takes long in double precision, and is vgg_small but for that.
+    neocog_models::models().unwrap().into_iter().filter(|m| m.name != "vgg").collect()
+}
+
+#[test]
+fn plans_give_what_layers_give() {
+    for (device, allowed) in devices().unwrap().into_iter().zip([1e-12, 1e-5, 1e-5]) {
+        let images = if device == Device::Reference { vec![1] } else { vec![5, 2] };
+        for model in &models() {
+            if device == Device::Reference
+                && !["lenet_bn", "lenet_bn_scratch", "densenet"].contains(&model.name)
+            {
+                continue;
+            }
+            let network = build(model, &device);
+            let predictor = Predictor::new(&*network);
+            for n in &images {
+                let x = random(model.input_shape(*n), 3, [0.0, 1.0], &device);
+                let expected = eager(&*network, &x);
+                let size = expected.iter().fold(0.0f64, |size, y| size.max(y.abs()));
+                for _ in 0..2 {
+                    let y = predictor.run(&x).unwrap().to_f64().unwrap();
+                    let off = y.iter().zip(&expected).fold(0.0f64, |off, (a, b)| off.max((a - b).abs()));
+                    assert_eq!(y.len(), expected.len());
+                    assert!(
+                        size > 0.0 && off <= allowed * size,
+                        "{} on {device}: {off:e} of {size}",
+                        model.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn plans_hold_no_batch_norm_behind_a_convolution_and_no_dropout() {
+    let plan = |name: &str| {
+        let model = neocog_models::find(name).unwrap();
+        let network = build(&model, &Device::Cpu);
+        plan(&*network, &model.input_shape(4), &Device::Cpu).unwrap().unwrap()
+    };
+    let count = |name: &str, op: &str| plan(name).operations().filter(|o| *o == op).count();
+    assert_eq!(
+        plan("lenet_bn").operations().collect::<Vec<_>>(),
+        ["conv2d", "max_pool2d", "conv2d", "max_pool2d", "reshape", "linear", "linear", "linear"]
+    );
+    assert_eq!(plan("lenet_bn_scratch").operations().count(), plan("lenet_bn").operations().count());
+    assert_eq!(count("resnet", "batch_norm_eval"), 0);
+    assert_eq!(count("resnet", "conv2d"), 20);
+    assert_eq!(count("alexnet", "dropout"), 0);
+    // Those of densenet come before their convolutions.
+    assert_eq!(count("densenet", "batch_norm_eval"), 20);
+    assert_eq!(count("densenet", "relu"), 0);
+    // What is joined is made where it will lie; what poolings make is copied into the blocks of densenet.
+    assert_eq!(count("googlenet", "concat"), 0);
+    assert_eq!(count("densenet", "concat"), 4);
+}
+
+#[test]
+fn an_input_that_does_not_fit_is_an_error() {
+    let model = neocog_models::find("lenet").unwrap();
+    let network = build(&model, &Device::Cpu);
+    let plan = plan(&*network, &model.input_shape(4), &Device::Cpu).unwrap().unwrap();
+    let error = plan.run(&random([3, 1, 28, 28], 0, [0.0, 1.0], &Device::Cpu)).unwrap_err().to_string();
+    assert!(error.contains("[4, 1, 28, 28]") && error.contains("[3, 1, 28, 28]"), "{error}");
+    let error = plan.run(&random([4, 1, 28, 28], 0, [0.0, 1.0], &Device::Reference)).unwrap_err().to_string();
+    assert!(error.contains("the plan is for cpu"), "{error}");
+    let predictor = Predictor::new(&*network);
+    let wrong = random([2, 3, 28, 28], 0, [0.0, 1.0], &Device::Cpu);
+    let error = predictor.run(&wrong).unwrap_err().to_string();
+    assert!(error.starts_with("conv (Sequential) / 0 (Conv2d)"), "{error}");
+}
+
+/// Layers that know nothing of plans, by their own examples.
+#[test]
+fn every_registered_layer_can_be_planned() {
+    let mut planned = 0;
+    for entry in neocog_layers::registry().unwrap().iter() {
+        for (i, example) in entry.examples().into_iter().enumerate() {
+            let network = Builder::new(&Device::Cpu, 1).build(&example.spec, &example.input).unwrap();
+            let x = random(example.input, 3, [-1.0, 1.0], &Device::Cpu);
+            let predictor = Predictor::new(&*network);
+            let (y, expected) = (predictor.run(&x).unwrap().to_f64().unwrap(), eager(&*network, &x));
+            let off = y.iter().zip(&expected).fold(0.0f64, |off, (a, b)| off.max((a - b).abs()));
+            assert!(y.len() == expected.len() && off <= 1e-5, "{} {i}: {off:e}", entry.kind);
+            planned += usize::from(predictor.plan(&example.input, &Device::Cpu).unwrap().is_some());
+        }
+    }
+    assert!(planned > 20, "{planned}");
+}
+
+/// Computes beside the tape.
+#[derive(Debug)]
+struct Beside;
+
+impl Layer for Beside {
+    fn label(&self) -> &str {
+        "Beside"
+    }
+
+    fn forward(&self, _context: &Context<'_>, input: &Var) -> neocog_tensor::Result<Var> {
+        Ok(Var::constant(run1(&Relu, &[input.tensor()])?))
+    }
+
+    fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
+}
+
+#[test]
+fn what_cannot_be_planned_runs_layer_by_layer() {
+    let x = random([2, 3], 0, [-1.0, 1.0], &Device::Cpu);
+    let predictor = Predictor::new(&Beside);
+    assert!(predictor.plan(x.shape(), &Device::Cpu).unwrap().is_none());
+    assert_eq!(predictor.run(&x).unwrap().to_f64().unwrap(), eager(&Beside, &x));
+}
