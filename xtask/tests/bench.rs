@@ -1,5 +1,7 @@
 //! `bench` as its users run it: what it measures, and what it refuses.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
