@@ -35,6 +35,8 @@ pub struct Comparison {
     pub ours_rss_mib: Option<f64>,
     /// The same there.
     pub theirs_rss_mib: Option<f64>,
+    /// The most that tensors and scratch have held here at once, in MiB.
+    pub ours_tensors_mib: Option<f64>,
 }
 
 /// Somebody who can measure the network, in each round anew: a record for each mode.
@@ -78,8 +80,8 @@ fn seconds(records: &[&Record]) -> f64 {
 fn comparison(mine: &[&Record], theirs: &[&Record]) -> Comparison {
     let speed = |r: &&Record| r.batch as f64 / r.median_s;
     let ratios: Vec<f64> = mine.iter().zip(theirs).map(|(m, t)| speed(m) / speed(t)).collect();
-    let memory = |records: &[&Record]| {
-        let known: Vec<f64> = records.iter().filter_map(|r| r.peak_rss_mib).collect();
+    let memory = |records: &[&Record], peak: fn(&Record) -> Option<f64>| {
+        let known: Vec<f64> = records.iter().filter_map(|r| peak(r)).collect();
         (!known.is_empty()).then(|| median(known))
     };
     Comparison {
@@ -94,8 +96,9 @@ fn comparison(mine: &[&Record], theirs: &[&Record]) -> Comparison {
         ratio: median(ratios.iter().copied()),
         ratio_min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
         ratio_max: ratios.iter().copied().fold(0.0, f64::max),
-        ours_rss_mib: memory(mine),
-        theirs_rss_mib: memory(theirs),
+        ours_rss_mib: memory(mine, |r| r.peak_rss_mib),
+        theirs_rss_mib: memory(theirs, |r| r.peak_rss_mib),
+        ours_tensors_mib: memory(mine, |r| r.peak_tensors_mib),
     }
 }
 
@@ -123,6 +126,7 @@ mod tests {
             gflops: None,
             share_of_peak: None,
             peak_rss_mib: Some(100.0 * median_s),
+            peak_tensors_mib: Some(50.0 * median_s),
         }
     }
 
@@ -148,6 +152,7 @@ mod tests {
         assert_eq!((predict.mode.as_str(), predict.against.as_str()), ("predict", "fast"));
         assert_eq!((predict.theirs, predict.ratio, predict.ratio_min), (5.0, 2.0, 0.5));
         assert_eq!((predict.ours_rss_mib, predict.theirs_rss_mib), (Some(100.0), Some(200.0)));
+        assert_eq!(predict.ours_tensors_mib, Some(50.0));
     }
 
     #[test]

@@ -39,4 +39,6 @@ pub struct Record {
     pub share_of_peak: Option<f64>,
     /// The most memory that the process has held, in MiB.
     pub peak_rss_mib: Option<f64>,
+    /// The most that tensors and scratch have held of the device's memory at once, in MiB.
+    pub peak_tensors_mib: Option<f64>,
 }

@@ -11,7 +11,7 @@ use neocog_models::Model;
 use neocog_tensor::opencl::{KernelTime, Profile};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::random::Random;
-use neocog_tensor::{Device, Result, Shape, Tensor, profile};
+use neocog_tensor::{Device, Result, Shape, Tensor, memory_report, profile};
 use neocog_train::{Optimizer, OptimizerConfig, Rule};
 
 use crate::Record;
@@ -108,6 +108,7 @@ pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>)
             gflops: Some(gflops),
             share_of_peak: peak_gflops.map(|p| gflops / p),
             peak_rss_mib: peak_rss_mib(),
+            peak_tensors_mib: peak_tensors_mib(&options.device),
         }
     };
     let predictor = Predictor::new(&*bench.network);
@@ -116,6 +117,16 @@ pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>)
     let prediction = record(&bench, "predict", &times, 1.0);
     let times = measure(options.budget * 2 / 3, || bench.train())?;
     Ok([prediction, record(&bench, "train", &times, 3.0)])
+}
+
+/// The most that a device's pool of memory has lent out at once, in MiB; devices without a pool have none.
+fn peak_tensors_mib(device: &Device) -> Option<f64> {
+    let report = match device {
+        Device::Cpu => memory_report(),
+        Device::OpenCl(id) => id.memory_report().ok()?,
+        _ => return None,
+    };
+    Some(report.peak_in_use as f64 / f64::from(1 << 20))
 }
 
 /// Where the time of one call goes: the operations of one layer.

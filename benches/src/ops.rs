@@ -69,5 +69,6 @@ fn bench_case(name: &str, case: &Case, options: &Options, peak_gflops: Option<f6
         gflops,
         share_of_peak: gflops.zip(peak_gflops).map(|(g, p)| g / p),
         peak_rss_mib: peak_rss_mib(),
+        peak_tensors_mib: None,
     })
 }

@@ -155,6 +155,7 @@ impl Job {
             gflops: None,
             share_of_peak: None,
             peak_rss_mib: Some(answer.peak_rss_mib),
+            peak_tensors_mib: None,
         }
     }
 }

@@ -20,7 +20,8 @@ use compare::Other;
 ///
 /// A time is the median of single calls after a warm-up. A training step is forward, mean cross-entropy, backward and
 /// SGD. GFLOP/s count two operations for each multiply-add of the forward pass, three times that for training. Each
-/// network runs in a process of its own, whose peak memory is shown.
+/// network runs in a process of its own, whose peak memory is shown, and the part of it that tensors and scratch hold at
+/// once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench                         all networks
@@ -205,14 +206,16 @@ fn bench_networks(args: &Args, chosen: &[Model]) -> Result<()> {
                 number(r.gflops, 1),
                 percent(r.share_of_peak),
                 number(r.peak_rss_mib, 0),
+                number(r.peak_tensors_mib, 0),
             ]);
         }
     }
     if args.json {
         return Ok(());
     }
-    let head = ["network", "mode", "batch", "median", "images/s", "GFLOP/s", "of peak", "peak MiB"];
-    output::line(output::table(head, [false, false, true, true, true, true, true, true], rows))
+    let head =
+        ["network", "mode", "batch", "median", "images/s", "GFLOP/s", "of peak", "peak MiB", "tensors"];
+    output::line(output::table(head, [false, false, true, true, true, true, true, true, true], rows))
 }
 
 /// Measures in this process; called by the same program, which reads the records.
