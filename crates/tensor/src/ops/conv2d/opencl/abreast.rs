@@ -84,6 +84,11 @@ impl Way {
         Way { pass, width, from, to, bands, tile, memory }
     }
 
+    /// Winograd's vectors are channels, and half empty with few outputs.
+    pub fn is_better_than_winograd(&self) -> bool {
+        2 * self.to[0] <= self.width
+    }
+
     fn bytes(&self) -> usize {
         self.memory.iter().sum::<usize>() * size_of::<f32>()
     }

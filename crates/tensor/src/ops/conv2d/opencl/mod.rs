@@ -27,10 +27,16 @@ pub(super) fn forward(
     activation: Option<Activation>,
     y: &Buffer,
 ) -> Result<()> {
+    let abreast = abreast::choose(call, p, Pass::Forward);
+    if let Some(way) = &abreast
+        && way.is_better_than_winograd()
+    {
+        return way.forward(call, p, x, weight, (bias, activation), y);
+    }
     if let Some(way) = winograd::choose(call, p, Pass::Forward) {
         return way.forward(call, p, x, weight, (bias, activation), y);
     }
-    if let Some(way) = abreast::choose(call, p, Pass::Forward) {
+    if let Some(way) = abreast {
         return way.forward(call, p, x, weight, (bias, activation), y);
     }
     let (spread, depth) = (spread_windows(p), p.depth());
@@ -95,10 +101,16 @@ pub(super) fn input_grad(
     weight: &Buffer,
     dx: &Buffer,
 ) -> Result<()> {
+    let abreast = abreast::choose(call, p, Pass::InputGrad);
+    if let Some(way) = &abreast
+        && way.is_better_than_winograd()
+    {
+        return way.input_grad(call, p, dy, weight, dx);
+    }
     if let Some(way) = winograd::choose(call, p, Pass::InputGrad) {
         return way.input_grad(call, p, dy, weight, dx);
     }
-    if let Some(way) = abreast::choose(call, p, Pass::InputGrad) {
+    if let Some(way) = abreast {
         return way.input_grad(call, p, dy, weight, dx);
     }
     let [rows, columns] = [0, 1].map(|axis| {
