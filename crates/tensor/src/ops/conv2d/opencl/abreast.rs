@@ -12,6 +12,9 @@ use crate::ops::conv2d::winograd::Pass;
 
 /// The most channels of the side that has fewer.
 const FEW: usize = 8;
+/// The most of the other side: with more outputs the direct product's tiles are full, and here each is written to as many
+/// places as there are lanes.
+const OTHERS: usize = 32;
 /// Pixels of the output to aim at in a band.
 const BAND: usize = 128;
 /// Bands to aim at, where the pictures alone do not give them.
@@ -45,6 +48,7 @@ pub(super) fn choose(call: &Call<'_>, p: &Problem, pass: Pass) -> Option<Way> {
         && p.n > 0
         && p.dilation == [1, 1]
         && p.cg.min(p.og) <= FEW
+        && p.cg.max(p.og) <= OTHERS
         // Three quarters of the lanes at least.
         && p.n * 4 >= p.n.next_multiple_of(width) * 3;
     let fits = fits
