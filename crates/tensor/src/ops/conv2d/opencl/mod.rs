@@ -1,5 +1,7 @@
-//! Convolutions on OpenCL devices: products of the weight and of gathered pictures, or Winograd's way.
+//! Convolutions on OpenCL devices: products of the weight and of gathered pictures, or on
+//! processors Winograd's way, or pictures abreast.
 
+mod abreast;
 mod winograd;
 
 use super::Problem;
@@ -25,7 +27,16 @@ pub(super) fn forward(
     activation: Option<Activation>,
     y: &Buffer,
 ) -> Result<()> {
+    let abreast = abreast::choose(call, p, Pass::Forward);
+    if let Some(way) = &abreast
+        && way.is_better_than_winograd()
+    {
+        return way.forward(call, p, x, weight, (bias, activation), y);
+    }
     if let Some(way) = winograd::choose(call, p, Pass::Forward) {
+        return way.forward(call, p, x, weight, (bias, activation), y);
+    }
+    if let Some(way) = abreast {
         return way.forward(call, p, x, weight, (bias, activation), y);
     }
     let (spread, depth) = (spread_windows(p), p.depth());
@@ -58,11 +69,16 @@ pub(super) fn weight_grad(call: &Call<'_>, p: &Problem, x: &Buffer, dy: &Buffer,
     if let Some(way) = winograd::choose(call, p, Pass::WeightGrad) {
         return way.weight_grad(call, p, x, dy, dw);
     }
-    let spread = spread_windows(p);
-    let made = spread_if_needed(call, &spread, x)?;
-    let b = windows(p, &spread, made.as_ref().unwrap_or(x));
-    let dy_by_pixels = transposed(call, dy, p.n, [p.groups * p.og, p.pixels()])?;
-    let (sums, parts) = weight_grad_sums(call, p.groups, p.og, &b, dy_by_pixels.as_ref().unwrap_or(dy))?;
+    let (sums, parts) = match abreast::choose(call, p, Pass::WeightGrad) {
+        Some(way) => way.weight_grad_sums(call, p, x, dy)?,
+        None => {
+            let spread = spread_windows(p);
+            let made = spread_if_needed(call, &spread, x)?;
+            let b = windows(p, &spread, made.as_ref().unwrap_or(x));
+            let dy_by_pixels = transposed(call, dy, p.n, [p.groups * p.og, p.pixels()])?;
+            weight_grad_sums(call, p.groups, p.og, &b, dy_by_pixels.as_ref().unwrap_or(dy))?
+        }
+    };
     let args = [
         (&sums).into(),
         dw.into(),
@@ -85,7 +101,16 @@ pub(super) fn input_grad(
     weight: &Buffer,
     dx: &Buffer,
 ) -> Result<()> {
+    let abreast = abreast::choose(call, p, Pass::InputGrad);
+    if let Some(way) = &abreast
+        && way.is_better_than_winograd()
+    {
+        return way.input_grad(call, p, dy, weight, dx);
+    }
     if let Some(way) = winograd::choose(call, p, Pass::InputGrad) {
+        return way.input_grad(call, p, dy, weight, dx);
+    }
+    if let Some(way) = abreast {
         return way.input_grad(call, p, dy, weight, dx);
     }
     let [rows, columns] = [0, 1].map(|axis| {

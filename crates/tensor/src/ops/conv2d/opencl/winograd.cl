@@ -1,63 +1,14 @@
 // Convolutions of R by R taps, stride 1, in tiles of M by M outputs, for which A by A pixels are taken to as many points
 // (winograd.rs). For processors: a group is one work-item, and local memory is memory in its thread's own cache.
 //
-// Lanes are channels. What stands before this text: `input`, `evaluate_filter`, `evaluate_tile`, `fold_tile` and
+// Lanes are channels. What stands before this text: strip.cl, and `input`, `evaluate_filter`, `evaluate_tile`, `fold_tile` and
 // `fold_filter`, the transforms along one axis; WEIGHTS and RESTS, by which a point's product is scaled.
-
-#define UNROLL _Pragma("unroll")
-
-#define VLOAD PASTE(vload, WIDTH)
-#define VSTORE PASTE(vstore, WIDTH)
 
 #define POINTS (A * A)
 #define TAPS (R * R)
 
 // Rows of the last tiles of a product in registers.
 #define FEW_ROWS (ROWS / 3)
-
-// Swaps the lanes and the vectors of a square. Every round interleaves the first half of the vectors with the second.
-void turn(real *square) {
-    UNROLL for (int round = 1; round < WIDTH; round *= 2) {
-        real mixed[WIDTH];
-        UNROLL for (int i = 0; i < WIDTH / 2; i++) {
-            mixed[2 * i].even = square[i].lo;
-            mixed[2 * i].odd = square[i + WIDTH / 2].lo;
-            mixed[2 * i + 1].even = square[i].hi;
-            mixed[2 * i + 1].odd = square[i + WIDTH / 2].hi;
-        }
-        UNROLL for (int i = 0; i < WIDTH; i++) {
-            square[i] = mixed[i];
-        }
-    }
-}
-
-// WIDTH vectors, `step` apart from `at` on; of those above `rows`, and outside of the array, zeros.
-void load_square(global const float *from, int length, int at, int step, int rows, real *square) {
-    if (at + (rows - 1) * step <= length - WIDTH) {
-        UNROLL for (int i = 0; i < WIDTH; i++) {
-            square[i] = 0.0f;
-            if (i < rows) {
-                square[i] = VLOAD(0, from + at + i * step);
-            }
-        }
-    } else {
-        float part[WIDTH * WIDTH];
-        for (int i = 0; i < WIDTH; i++) {
-            for (int j = 0; j < WIDTH; j++) {
-                const int place = at + i * step + j;
-                part[i * WIDTH + j] = i < rows && place < length ? from[place] : 0.0f;
-            }
-        }
-        UNROLL for (int i = 0; i < WIDTH; i++) {
-            square[i] = VLOAD(i, part);
-        }
-    }
-}
-
-// Part `i` of `count` of `whole` begins here, and ends where the next begins.
-int part(int whole, int count, int i) {
-    return (long)whole * i / count;
-}
 
 // Tiles of pictures; a unit is a rectangle of them (tiling.rs).
 typedef struct {
@@ -84,143 +35,6 @@ Unit unit_of(const Tiling *t, int i) {
     unit.column = part(t->columns, t->unit_columns, column);
     unit.columns = part(t->columns, t->unit_columns, column + 1) - unit.column;
     return unit;
-}
-
-// Pictures, and the pixel that tile 0 sees first.
-typedef struct {
-    int channels, h, w, length, row, column;
-} Side;
-
-// A rectangle of pixels, some of which may lie outside of the picture: those inside are from `top` and `left` on. Where
-// rows of the picture are inside as a whole, all are one run of pixels.
-typedef struct {
-    int columns, top, left, right, runs, count, start;
-} Strip;
-
-Strip strip_of(const Side *side, int row, int column, int rows, int columns) {
-    Strip strip;
-    strip.columns = columns;
-    strip.top = clamp(-row, 0, rows);
-    strip.left = clamp(-column, 0, columns);
-    strip.right = clamp(side->w - column, strip.left, columns);
-    const int high = clamp(side->h - row, strip.top, rows) - strip.top;
-    const int wide = strip.right - strip.left;
-    const int whole = wide == side->w;
-    strip.runs = wide == 0 ? 0 : whole ? min(high, 1) : high;
-    strip.count = whole ? high * wide : wide;
-    strip.start = (row + strip.top) * side->w + column + strip.left;
-    return strip;
-}
-
-// Where a run's vector of pixels begins: the last one is moved back so that it is full, if there is one before it.
-int vector_start(const Strip *strip, int done) {
-    return max(0, min(done, strip->count - WIDTH));
-}
-
-// Reads `planes` planes of a picture, from `at` on, so that pixels become vectors.
-void read_strip(
-    global const float *x,
-    const Side *side,
-    int at,
-    int planes,
-    int row,
-    int column,
-    int rows,
-    int columns,
-    local float *to
-) {
-    const Strip strip = strip_of(side, row, column, rows, columns);
-    const real zero = 0.0f;
-    const int inside = strip.runs > 0 ? strip.count / (strip.right - strip.left) * strip.runs : 0;
-    for (int r = 0; r < rows; r++) {
-        const int none = r < strip.top || r >= strip.top + inside;
-        for (int c = 0; c < (none ? columns : strip.left); c++) {
-            VSTORE(zero, r * columns + c, to);
-        }
-        for (int c = none ? columns : strip.right; c < columns; c++) {
-            VSTORE(zero, r * columns + c, to);
-        }
-    }
-    const int wide = strip.right - strip.left;
-    for (int run = 0; run < strip.runs; run++) {
-        for (int done = 0; done < strip.count; done += WIDTH) {
-            const int first = vector_start(&strip, done);
-            real square[WIDTH];
-            load_square(x, side->length, at + strip.start + run * side->w + first, side->h * side->w, planes, square);
-            turn(square);
-            const int line = first / wide;
-            int c = first - line * wide;
-            int place = (strip.top + run + line) * columns + strip.left + c;
-            UNROLL for (int i = 0; i < WIDTH; i++) {
-                if (first + i < strip.count) {
-                    VSTORE(square[i], place, to);
-                }
-                place++;
-                c++;
-                if (c == wide) {
-                    c = 0;
-                    place += columns - wide;
-                }
-            }
-        }
-    }
-}
-
-// The way back: only what lies inside is written.
-void write_strip(
-    local const float *from,
-    const Side *side,
-    int at,
-    int planes,
-    int row,
-    int column,
-    int rows,
-    int columns,
-    global float *y
-) {
-    const Strip strip = strip_of(side, row, column, rows, columns);
-    const int wide = strip.right - strip.left;
-    for (int run = 0; run < strip.runs; run++) {
-        for (int done = 0; done < strip.count; done += WIDTH) {
-            const int first = vector_start(&strip, done);
-            const int line = first / wide;
-            int c = first - line * wide;
-            int place = (strip.top + run + line) * columns + strip.left + c;
-            real square[WIDTH];
-            UNROLL for (int i = 0; i < WIDTH; i++) {
-                square[i] = 0.0f;
-                if (first + i < strip.count) {
-                    square[i] = VLOAD(place, from);
-                }
-                place++;
-                c++;
-                if (c == wide) {
-                    c = 0;
-                    place += columns - wide;
-                }
-            }
-            turn(square);
-            global float *to = y + at + strip.start + run * side->w + first;
-            const int plane = side->h * side->w;
-            if (strip.count >= WIDTH) {
-                UNROLL for (int i = 0; i < WIDTH; i++) {
-                    if (i < planes) {
-                        VSTORE(square[i], 0, to + i * plane);
-                    }
-                }
-            } else {
-                float part[WIDTH * WIDTH];
-                UNROLL for (int i = 0; i < WIDTH; i++) {
-                    VSTORE(square[i], i, part);
-                }
-                for (int i = 0; i < planes; i++) {
-                    for (int j = 0; j < strip.count; j++) {
-                        to[i * plane + j] = part[i * WIDTH + j];
-                    }
-                }
-            }
-        }
-    }
 }
 
 // What a tile of SIZE by SIZE pixels has at the points, by `axis` along both axes.
@@ -392,8 +206,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     local float *strip
 ) {
     const Tiling tiling = tiling_of(tiles_of);
-    const Side side = {sides.s0, sides.s1, sides.s2, sides.s6, ways.s0, ways.s1};
-    const Side out = {sides.s3, sides.s4, sides.s5, 0, 0, 0};
+    const Side side = {sides.s0, sides.s1, sides.s2, sides.s6, ways.s0, ways.s1, sides.s1 * sides.s2};
+    const Side out = {sides.s3, sides.s4, sides.s5, 0, 0, 0, sides.s4 * sides.s5};
     const int depth = (side.channels + WIDTH - 1) / WIDTH, wide = (out.channels + WIDTH - 1) / WIDTH;
     const int block_step = ways.s3, m_step = ways.s4;
     const int v_step = depth * block_step + WIDTH;
@@ -563,8 +377,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
     local float *strip
 ) {
     const Tiling tiling = tiling_of(tiles_of);
-    const Side side = {sides.s0, sides.s1, sides.s2, sides.s6, ways.s0, ways.s1};
-    const Side out = {sides.s3, sides.s4, sides.s5, sides.s7, 0, 0};
+    const Side side = {sides.s0, sides.s1, sides.s2, sides.s6, ways.s0, ways.s1, sides.s1 * sides.s2};
+    const Side out = {sides.s3, sides.s4, sides.s5, sides.s7, 0, 0, sides.s4 * sides.s5};
     const int depth = (side.channels + WIDTH - 1) / WIDTH, wide = (out.channels + WIDTH - 1) / WIDTH;
     const int split = get_global_id(0), this_part = get_global_id(1);
     const int block_step = ways.s5;

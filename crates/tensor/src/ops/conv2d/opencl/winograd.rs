@@ -283,6 +283,7 @@ impl Way {
             .define("M", outputs)
             .define("R", points + 1 - outputs)
             .insert(shared())
+            .insert(include_str!("strip.cl"))
             .insert(&transforms)
     }
 }
