@@ -28,6 +28,8 @@ pub struct Options {
     pub batch: Option<usize>,
     /// Height and width of the images; the model's own if `None`.
     pub size: Option<usize>,
+    /// Whether training is measured too.
+    pub train: bool,
     /// Time for both measurements of a network.
     pub budget: Duration,
 }
@@ -87,11 +89,11 @@ impl Bench {
     }
 }
 
-/// Measures prediction, then training, in this process.
+/// Measures prediction, then training unless that is not wanted, in this process.
 ///
 /// # Errors
 /// When the network cannot be built or run.
-pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<[Record; 2]> {
+pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<Vec<Record>> {
     let mut bench = Bench::new(model, options)?;
     let record = |bench: &Bench, mode: &str, times: &Times, passes: f64| {
         let gflops = 2.0 * passes * bench.multiply_adds as f64 / times.median() / 1e9;
@@ -114,9 +116,12 @@ pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>)
     let predictor = Predictor::new(&*bench.network);
     let times = measure(options.budget / 3, || bench.predict(&predictor))?;
     drop(predictor);
-    let prediction = record(&bench, "predict", &times, 1.0);
-    let times = measure(options.budget * 2 / 3, || bench.train())?;
-    Ok([prediction, record(&bench, "train", &times, 3.0)])
+    let mut records = vec![record(&bench, "predict", &times, 1.0)];
+    if options.train {
+        let times = measure(options.budget * 2 / 3, || bench.train())?;
+        records.push(record(&bench, "train", &times, 3.0));
+    }
+    Ok(records)
 }
 
 /// The most that a device's pool of memory has lent out at once, in MiB; devices without a pool have none.

@@ -50,6 +50,10 @@ fn sizes_are_measured_and_drawn() {
     let expected =
         [(&size, &one, &predict), (&size, &one, &train), (&size, &three, &predict), (&size, &three, &train)];
     assert_eq!(found, expected);
+    // A batch norm of single pixels has nothing to normalise over in a batch of one: prediction only.
+    let rows = measured("sizes resnet --batches 1,2 --sizes 28");
+    let modes: Vec<&str> = rows.iter().map(|r| r["record"]["mode"].as_str().unwrap()).collect();
+    assert_eq!(modes, ["predict", "predict", "train"]);
     let picture = image::open(folder.path().join("sizes-lenet.png")).unwrap();
     assert!(picture.width() > 400);
 }

@@ -1,11 +1,11 @@
 //! `bench sizes` and `bench threads`: how speed changes with the work and with the threads.
 
+use neocog_autograd::{Tape, Var};
 use neocog_benches::Record;
-use neocog_layers::Builder;
-use neocog_layers::summary::summarize;
+use neocog_layers::{Builder, Context};
 use neocog_models::Model;
 use neocog_picture::{Chart, Scale};
-use neocog_tensor::{Device, Error, Result, Shape};
+use neocog_tensor::{Device, Error, Result, Shape, Tensor};
 
 use super::{Args, Job, number, peak, percent, say_peak, time};
 use crate::output;
@@ -20,13 +20,19 @@ pub fn sizes(args: &Args, chosen: &[Model]) -> Result<()> {
     for model in chosen {
         let mut found: Vec<(usize, Record)> = Vec::new();
         for &size in &args.sizes {
-            if let Err(e) = fits(model, size) {
-                output::note(format_args!("{}, {size} pixels: left out: {e}", model.name));
-                continue;
-            }
             for &batch in &args.batches {
                 output::note(format_args!("{}, {size} pixels, batch {batch}", model.name));
-                let job = Job { batch, size: Some(size), ..Job::new(args, model) };
+                let mut job = Job { batch, size: Some(size), ..Job::new(args, model) };
+                if let Err(e) = try_shapes(model, batch, size, false) {
+                    output::note(format_args!("left out: {e}"));
+                    continue;
+                }
+                if let Err(e) = try_shapes(model, batch, size, true)
+                    && !job.predict_only
+                {
+                    output::note(format_args!("without training: {e}"));
+                    job.predict_only = true;
+                }
                 found.extend(job.measure()?.into_iter().map(|record| (size, record)));
             }
         }
@@ -61,12 +67,16 @@ pub fn sizes(args: &Args, chosen: &[Model]) -> Result<()> {
     output::line(output::table(head, [false, true, false, true, true, true, true, true, true], rows))
 }
 
-/// Whether the network can be built for images of this size; the error says why not.
-fn fits(model: &Model, size: usize) -> Result<()> {
+/// Whether the network can predict, or train on, such a batch; the error says why not.
+fn try_shapes(model: &Model, batch: usize, size: usize, train: bool) -> Result<()> {
     let [channels, ..] = model.recipe.input;
     let spec = model.spec_for([channels, size, size], model.recipe.classes)?;
-    let input = Shape::new(&[1, channels, size, size])?;
-    summarize(&*Builder::new(&Device::Meta, 0).build(&spec, &input)?, &input).map(drop)
+    let input = Shape::new(&[batch, channels, size, size])?;
+    let network = Builder::new(&Device::Meta, 0).build(&spec, &input)?;
+    let tape = Tape::new();
+    let x = Var::constant(Tensor::zeros(input, &Device::Meta)?);
+    let context = if train { Context::train(&tape, 0) } else { Context::eval(&tape) };
+    network.forward(&context, &x).map(drop)
 }
 
 /// Images per second over the batch, a line for each size and mode.

@@ -47,6 +47,9 @@ pub struct Args {
     /// Height and width of the images; each network's own if absent.
     #[arg(long, conflicts_with_all = ["against", "filter"])]
     size: Option<usize>,
+    /// Measures prediction only.
+    #[arg(long, conflicts_with = "profile")]
+    predict_only: bool,
     /// Seconds for a network, or for an operation a tenth of it.
     #[arg(long, default_value_t = 6.0)]
     budget: f64,
@@ -235,6 +238,7 @@ fn network_options(args: &Args) -> networks::Options {
         threads: threads(),
         batch: args.batch,
         size: args.size,
+        train: !args.predict_only,
         budget: Duration::from_secs_f64(args.budget),
     }
 }
@@ -247,6 +251,7 @@ struct Job<'a> {
     threads: usize,
     batch: usize,
     size: Option<usize>,
+    predict_only: bool,
     budget: f64,
 }
 
@@ -258,6 +263,7 @@ impl<'a> Job<'a> {
             threads: threads(),
             batch: args.batch.unwrap_or(model.recipe.bench_batch),
             size: args.size,
+            predict_only: args.predict_only,
             budget: args.budget,
         }
     }
@@ -270,6 +276,9 @@ impl<'a> Job<'a> {
         command.args(["--budget", &self.budget.to_string()]);
         if let Some(size) = self.size {
             command.args(["--size", &size.to_string()]);
+        }
+        if self.predict_only {
+            command.arg("--predict-only");
         }
         let output = command
             .stdin(Stdio::null())
