@@ -118,6 +118,15 @@ fn odd() -> Vec<Example> {
             g.stride = [2, 2];
             g.padding = [1, 1];
         }),
+        new("stride 2, map of some size", [2, 19, 17, 19], 34, [3, 3]).with(|g| {
+            g.stride = [2, 2];
+            g.padding = [1, 1];
+        }),
+        new("one picture, small map", [1, 40, 4, 5], 35, [3, 3]).with(|g| {
+            g.stride = [2, 1];
+            g.padding = [1, 1];
+        }),
+        new("one picture of one pixel", [1, 33, 1, 1], 18, [3, 3]).with(|g| g.padding = [1, 1]),
         new("1x1, many channels", [3, 70, 7, 9], 50, [1, 1]),
         new("5x5, one channel", [5, 1, 28, 28], 6, [5, 5]),
         new("5x5, six channels", [5, 6, 12, 12], 16, [5, 5]),

@@ -31,6 +31,8 @@ use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 /// The most pictures of a task, and the least that make it worth while.
 const PICTURES: usize = 32;
 const FEW_PICTURES: usize = 6;
+/// Pixels of maps that are small.
+const SMALL_MAP: usize = 256;
 /// Pixels to aim at in a task where all pixels are rows.
 const PIXELS: usize = 448;
 /// Floats of the input to aim at in a task: what the second level cache holds.
@@ -38,9 +40,11 @@ const FLOATS: usize = 160 << 10;
 /// Tasks to aim at.
 const TASKS: usize = 16;
 
-/// Whether there are kernels for such a convolution, and enough pictures.
+/// Whether there are kernels for such a convolution, and enough pictures; of small maps one is enough, as the vectors of
+/// gathered columns would be empty in part, and the weight is most of what is read.
 pub(super) fn is_possible(p: &Problem) -> bool {
-    p.groups == 1 && p.n >= FEW_PICTURES && p.kh * p.kw <= TAPS && p.cg.min(p.og) > 8
+    let enough = p.n >= FEW_PICTURES || p.pixels().max(p.h * p.w) <= SMALL_MAP;
+    p.groups == 1 && enough && p.kh * p.kw <= TAPS && p.cg.min(p.og) > 8
 }
 
 /// Whether this way is faster than gathering columns: windows of one tap need no gathering.
