@@ -1,5 +1,6 @@
 //! The fully connected layer.
 
+use rayon::prelude::*;
 use smallvec::smallvec;
 
 use super::{Activation, ChannelSum, MatMul};
@@ -62,7 +63,7 @@ impl Op for Linear {
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         let (out, features) = (inputs[1].shape[0], inputs[1].shape[1]);
-        for (i, y) in outputs[0].data.iter_mut().enumerate() {
+        outputs[0].data.par_iter_mut().with_min_len(16).enumerate().for_each(|(i, y)| {
             let (row, o) = (i / out, i % out);
             *y = (0..features)
                 .map(|k| inputs[0].data[row * features + k] * inputs[1].data[o * features + k])
@@ -71,7 +72,7 @@ impl Op for Linear {
             if let Some(activation) = self.activation {
                 *y = activation.apply(*y);
             }
-        }
+        });
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {

@@ -231,6 +231,19 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
+/// Runs plain loops that the compiler makes vectors of: those of the best instruction set, with the same bits for any.
+pub(crate) fn vectorized<R>(loops: impl FnOnce() -> R) -> R {
+    struct Loops<F>(F);
+    impl<R, F: FnOnce() -> R> Kernel for Loops<F> {
+        type Output = R;
+        #[inline(always)]
+        fn run<S: Simd>(self) -> R {
+            (self.0)()
+        }
+    }
+    dispatch(Loops(loops))
+}
+
 /// Runs `kernel` with every kind of vector that this machine has; for tests.
 #[cfg(test)]
 pub(crate) fn each_level<K: Kernel + Clone>(kernel: &K) -> Vec<K::Output> {

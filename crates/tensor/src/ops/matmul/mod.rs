@@ -1,5 +1,6 @@
 //! The product of two matrices.
 
+use rayon::prelude::*;
 use smallvec::smallvec;
 
 use crate::cases::{Case, CaseInput};
@@ -12,6 +13,7 @@ use crate::opencl::{Call, int};
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
+use crate::simd::vectorized;
 use crate::view::{View, ViewMut};
 
 /// `y = a b`, each transposed first where told. Inputs: `a [m, k]` (or `[k, m]`), `b [k, n]` (or `[n, k]`);
@@ -56,17 +58,21 @@ impl Op for MatMul {
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         let [m, k, n] = self.sizes(inputs[0].shape, inputs[1].shape);
-        for i in 0..m {
-            for j in 0..n {
-                outputs[0].data[i * n + j] = (0..k)
-                    .map(|l| {
-                        let a = if self.transpose_a { l * m + i } else { i * k + l };
-                        let b = if self.transpose_b { j * k + l } else { l * n + j };
-                        inputs[0].data[a] * inputs[1].data[b]
-                    })
-                    .sum();
+        let (a, b) = (inputs[0].data, inputs[1].data);
+        let [of_row, of_term] = if self.transpose_a { [1, m] } else { [k, 1] };
+        outputs[0].data.par_chunks_mut(n.max(1)).enumerate().for_each(|(i, y)| {
+            let terms = a.iter().skip(i * of_row).step_by(of_term).take(k);
+            if self.transpose_b {
+                for (j, y) in y.iter_mut().enumerate() {
+                    *y = terms.clone().zip(&b[j * k..]).map(|(a, b)| a * b).sum();
+                }
+            } else {
+                y.fill(0.0);
+                for (a, b) in terms.zip(b.chunks(n.max(1))) {
+                    vectorized(|| y.iter_mut().zip(b).for_each(|(y, b)| *y += a * b));
+                }
             }
-        }
+        });
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
