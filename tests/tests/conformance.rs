@@ -9,7 +9,7 @@ use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
 /// All operations, kept by hand: one that is no longer linked in or registered must not go unseen.
-const OPS: [&str; 50] = [
+const OPS: [&str; 51] = [
     "accumulate",
     "adam_step",
     "adamw_step",
@@ -44,6 +44,7 @@ const OPS: [&str; 50] = [
     "mul",
     "narrow",
     "narrow_grad",
+    "optimizer_steps",
     "relu",
     "relu_grad",
     "reshape",

@@ -1,12 +1,12 @@
 //! Optimizers: the rules that turn gradients into steps.
 //!
-//! The rules and their defaults are PyTorch's. Each step of each parameter is one operation on the device, in place;
+//! The rules and their defaults are PyTorch's. The steps of all parameters are one operation on the device, in place;
 //! what a rule remembers between steps (its *slots*) stays on the device too.
 
 use neocog_autograd::Grads;
 use neocog_layers::{Layer, state};
-use neocog_tensor::ops::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
-use neocog_tensor::{At, Error, Op, Result, Tensor, update};
+use neocog_tensor::ops::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
+use neocog_tensor::{Error, Op, Result, Tensor, update};
 use serde::{Deserialize, Serialize};
 
 /// A rule and its step size.
@@ -306,17 +306,25 @@ impl Optimizer {
     pub fn step(&mut self, network: &dyn Layer, grads: &Grads, lr: f64) -> Result<()> {
         let params = state::params(network);
         assert_eq!(params.len(), self.memory.len(), "an optimizer belongs to one network");
+        let (mut steps, mut changing) = (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
+        let mut given = Vec::with_capacity(params.len());
         for ((name, param), memory) in params.iter().zip(&mut self.memory) {
             assert_eq!(*name, memory.name, "an optimizer belongs to one network");
             let Some(grad) = grads.param(param) else { continue };
             memory.steps += 1;
-            let op = step_op(&self.config.rule, lr, memory.steps);
-            let mut value = param.write();
-            let mut changed: smallvec::SmallVec<[&mut Tensor; 4]> = smallvec::smallvec![&mut *value];
-            changed.extend(&mut memory.slots);
-            update(&*op, &[grad], &mut changed).at(|| name.as_str())?;
+            steps.push(step_op(&self.config.rule, lr, memory.steps));
+            given.push(grad);
+            changing.push((param.write(), &mut memory.slots));
         }
-        Ok(())
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut state: Vec<&mut Tensor> = Vec::new();
+        for (value, slots) in &mut changing {
+            state.push(value);
+            state.extend(slots.iter_mut());
+        }
+        update(&OptimizerSteps { steps }, &given, &mut state).map(drop)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an operation's OpenCL kernels are launched with.
 
 use std::fmt::{self, Display, Write};
+use std::ops::Range;
 
 use super::device::{DeviceInfo, Kind};
 use super::product::Blocks;
@@ -59,6 +60,11 @@ impl<'a> Call<'a> {
     /// When there is none.
     pub fn output(&self, position: usize) -> View<'a> {
         self.outputs[position]
+    }
+
+    /// The call of an operation that is a part of this one, with some of its inputs and outputs.
+    pub(crate) fn part(&self, op: &'a dyn Op, inputs: Range<usize>, outputs: Range<usize>) -> Call<'a> {
+        Call { op, inputs: &self.inputs[inputs], outputs: &self.outputs[outputs], ..*self }
     }
 
     /// What the device is.

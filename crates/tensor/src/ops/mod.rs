@@ -39,7 +39,7 @@ pub use global_avg_pool2d::{GlobalAvgPool2d, GlobalAvgPool2dGrad};
 pub use linear::Linear;
 pub use matmul::MatMul;
 pub use max_pool2d::{MaxPool2d, MaxPool2dGrad};
-pub use optimizer::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
+pub use optimizer::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
 pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use reshape::{Flatten, Reshape};
 pub use softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};

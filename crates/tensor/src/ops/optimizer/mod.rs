@@ -1,15 +1,17 @@
 //! The steps of optimizers: operations that update a parameter and its moments in place, in one pass over memory.
 //!
 //! The input is the parameter's gradient; the state is the parameter, then what the step remembers of earlier steps,
-//! which starts as zeros. The formulas are PyTorch's.
+//! which starts as zeros. [`OptimizerSteps`] makes those of all parameters in one run. The formulas are PyTorch's.
 
 mod adam;
 mod rms_prop;
 mod sgd;
+mod steps;
 
 pub use adam::{AdamStep, AdamWStep};
 pub use rms_prop::RmsPropStep;
 pub use sgd::SgdStep;
+pub use steps::OptimizerSteps;
 
 use crate::error::{Error, Result};
 use crate::opencl::Call;
