@@ -9,7 +9,7 @@ use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
 /// All operations, kept by hand: one that is no longer linked in or registered must not go unseen.
-const OPS: [&str; 51] = [
+const OPS: [&str; 52] = [
     "accumulate",
     "adam_step",
     "adamw_step",
@@ -21,6 +21,7 @@ const OPS: [&str; 51] = [
     "batch_norm_eval_grad",
     "batch_norm_train",
     "batch_norm_train_grad",
+    "bias_activation_grad",
     "channel_sum",
     "concat",
     "conv2d",

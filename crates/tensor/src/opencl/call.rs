@@ -1,7 +1,6 @@
 //! What an operation's OpenCL kernels are launched with.
 
 use std::fmt::{self, Display, Write};
-use std::ops::Range;
 
 use super::device::{DeviceInfo, Kind};
 use super::product::Blocks;
@@ -62,9 +61,9 @@ impl<'a> Call<'a> {
         self.outputs[position]
     }
 
-    /// The call of an operation that is a part of this one, with some of its inputs and outputs.
-    pub(crate) fn part(&self, op: &'a dyn Op, inputs: Range<usize>, outputs: Range<usize>) -> Call<'a> {
-        Call { op, inputs: &self.inputs[inputs], outputs: &self.outputs[outputs], ..*self }
+    /// The call of an operation that is a part of this one.
+    pub(crate) fn part(&self, op: &'a dyn Op, inputs: &'a [View<'a>], outputs: &'a [View<'a>]) -> Call<'a> {
+        Call { op, inputs, outputs, ..*self }
     }
 
     /// What the device is.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::elementwise::{Expression, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
 use crate::error::Result;
+use crate::op::Op;
 use crate::run::run1;
 use crate::simd::Real;
 use crate::tensor::Tensor;
@@ -50,10 +51,15 @@ impl Activation {
     /// # Errors
     /// When the shapes differ or the device fails.
     pub fn grad(self, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        run1(self.grad_op(), &[y, dy])
+    }
+
+    /// The operation of [`Activation::grad`].
+    pub(crate) fn grad_op(self) -> &'static dyn Op {
         match self {
-            Activation::Relu => run1(&ReluGrad, &[y, dy]),
-            Activation::Sigmoid => run1(&SigmoidGrad, &[y, dy]),
-            Activation::Tanh => run1(&TanhGrad, &[y, dy]),
+            Activation::Relu => &ReluGrad,
+            Activation::Sigmoid => &SigmoidGrad,
+            Activation::Tanh => &TanhGrad,
         }
     }
 }

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 use smallvec::smallvec;
 
-use super::{Activation, ChannelSum, MatMul};
+use super::bias_activation_grad::Fused;
+use super::{Activation, MatMul};
 use crate::cases::{Case, CaseInput};
 use crate::cpu::{Matrix, product};
 use crate::error::{Error, Result};
@@ -108,21 +109,17 @@ impl Op for Linear {
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        let dy = match self.activation {
-            Some(activation) => activation.grad(node.output(0), node.output_grad())?,
-            None => node.output_grad().clone(),
-        };
         let (out, features) = (node.input_shapes[1][0], node.input_shapes[1][1]);
         let shape = node.input_shapes[0];
         let rows: usize = shape[..shape.rank() - 1].iter().product();
-        let dy = dy.reshape([rows, out])?;
+        let Fused { dy, bias } = Fused::grad(self.activation, node, [rows, out].into())?;
         let to_weight = MatMul { transpose_a: true, transpose_b: false };
         let mut grads: InputGrads = smallvec![
             node.if_needed(0, || run1(&MatMul::default(), &[&dy, node.input(1)])?.reshape(shape))?,
             node.if_needed(1, || run1(&to_weight, &[&dy, &node.input(0).reshape([rows, features])?]))?,
         ];
         if node.needs.len() == 3 {
-            grads.push(node.if_needed(2, || run1(&ChannelSum, &[&dy]))?);
+            grads.push(bias);
         }
         Ok(grads)
     }

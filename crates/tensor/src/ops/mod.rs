@@ -4,6 +4,7 @@ mod activation;
 mod arithmetic;
 mod avg_pool2d;
 mod batch_norm;
+mod bias_activation_grad;
 mod broadcast;
 mod channel_sum;
 mod concat;
@@ -28,6 +29,7 @@ pub use avg_pool2d::{AvgPool2d, AvgPool2dGrad};
 pub use batch_norm::{
     BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
 };
+pub use bias_activation_grad::BiasActivationGrad;
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
 pub(crate) use conv2d::PackedConv2d;

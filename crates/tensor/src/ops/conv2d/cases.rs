@@ -126,6 +126,7 @@ fn odd() -> Vec<Example> {
             g.stride = [2, 1];
             g.padding = [1, 1];
         }),
+        new("empty batch, many channels", [0, 18, 4, 5], 17, [3, 3]).with(|g| g.stride = [2, 1]),
         new("one picture of one pixel", [1, 33, 1, 1], 18, [3, 3]).with(|g| g.padding = [1, 1]),
         new("1x1, many channels", [3, 70, 7, 9], 50, [1, 1]),
         new("5x5, one channel", [5, 1, 28, 28], 6, [5, 5]),

@@ -18,7 +18,8 @@ pub use geometry::Conv2dGeometry;
 pub(crate) use geometry::Problem;
 pub(crate) use packed::PackedConv2d;
 
-use super::{Activation, ChannelSum};
+use super::Activation;
+use super::bias_activation_grad::Fused;
 use crate::error::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
@@ -164,24 +165,17 @@ impl Op for Conv2d {
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        let fused;
-        let dy = match self.activation {
-            Some(activation) => {
-                fused = activation.grad(node.output(0), node.output_grad())?;
-                &fused
-            }
-            None => node.output_grad(),
-        };
+        let Fused { dy, bias } = Fused::grad(self.activation, node, *node.output_grad().shape())?;
         let geometry = self.geometry();
         let (x, weight) = (&node.input_shapes[0], &node.input_shapes[1]);
         let to_input = Conv2dInputGrad { geometry, input_size: [x[2], x[3]] };
         let to_weight = Conv2dWeightGrad { geometry, kernel_size: [weight[2], weight[3]] };
         let mut grads: InputGrads = smallvec![
-            node.if_needed(0, || run1(&to_input, &[dy, node.input(1)]))?,
-            node.if_needed(1, || run1(&to_weight, &[node.input(0), dy]))?,
+            node.if_needed(0, || run1(&to_input, &[&dy, node.input(1)]))?,
+            node.if_needed(1, || run1(&to_weight, &[node.input(0), &dy]))?,
         ];
         if node.needs.len() == 3 {
-            grads.push(node.if_needed(2, || run1(&ChannelSum, &[dy]))?);
+            grads.push(bias);
         }
         Ok(grads)
     }

@@ -43,7 +43,8 @@ const TASKS: usize = 16;
 /// Whether there are kernels for such a convolution, and enough pictures; of small maps one is enough, as the vectors of
 /// gathered columns would be empty in part, and the weight is most of what is read.
 pub(super) fn is_possible(p: &Problem) -> bool {
-    let enough = p.n >= FEW_PICTURES || p.pixels().max(p.h * p.w) <= SMALL_MAP;
+    let small = p.n > 0 && p.pixels().max(p.h * p.w) <= SMALL_MAP;
+    let enough = small || p.n >= FEW_PICTURES;
     p.groups == 1 && enough && p.kh * p.kw <= TAPS && p.cg.min(p.og) > 8
 }
 
