@@ -12,7 +12,9 @@ fn threads(count: usize) -> rayon::ThreadPool {
 
 #[test]
 fn a_steady_step_asks_the_system_for_no_memory() {
-    for (name, batch) in [("lenet", 16), ("lenet_bn", 16), ("lenet", 256)] {
+    let cases =
+        [("lenet", 16), ("lenet_bn", 16), ("lenet", 256), ("resnet", 2), ("googlenet", 2), ("densenet", 8)];
+    for (name, batch) in cases {
         let model = neocog_models::find(name).unwrap();
         let mut training =
             Training::new(&model.spec().unwrap(), model.input_shape(batch), &Device::Cpu, 1).unwrap();
@@ -29,7 +31,7 @@ fn a_steady_step_asks_the_system_for_no_memory() {
         });
         // Of threads that need scratch memory at the same time, there are by chance more or fewer.
         threads(2).install(|| {
-            assert!(steps(10));
+            assert!(steps(30));
             let before = memory_report().system_allocations;
             assert!(steps(20));
             let more = memory_report().system_allocations - before;
