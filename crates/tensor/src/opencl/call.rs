@@ -35,6 +35,11 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// A call that only prepares runs of `op`: it has no inputs and no outputs.
+    pub(crate) fn before(runtime: &'static Runtime, op: &'a dyn Op) -> Self {
+        Call { runtime, op, inputs: &[], outputs: &[], poison: false }
+    }
+
     /// All inputs.
     pub fn inputs(&self) -> &'a [View<'a>] {
         self.inputs

@@ -5,7 +5,7 @@
 //!
 //! * Batch norms are folded into the convolution or the linear layer before them, activations into what can apply them, and
 //!   what nobody reads is left out.
-//! * On the CPU weights of convolutions are packed, once.
+//! * Weights of convolutions are packed, once.
 //! * On the CPU all values lie in one buffer, where those that are not needed at the same time share their
 //!   place, and what will be joined is made where it will lie.
 //!   On other devices each value has a buffer of the device's pool while it is needed.
@@ -137,11 +137,10 @@ impl Graph {
             }
         }
         rewrite::simplify(&mut self, output)?;
-        let mut layout = None;
-        if *device == Device::Cpu {
+        if matches!(device, Device::Cpu | Device::OpenCl(_)) {
             rewrite::pack_weights(&mut self)?;
-            layout = Some(Layout::new(&mut self, output));
         }
+        let layout = (*device == Device::Cpu).then(|| Layout::new(&mut self, output));
         let last_uses = last_uses(&self.steps, self.shapes.len());
         Ok(Plan { graph: self, output, device: device.clone(), layout, last_uses })
     }

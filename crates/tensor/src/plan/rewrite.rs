@@ -10,7 +10,6 @@ use crate::op::Op;
 use crate::ops::{Activation, BatchNormEval, Conv2d, Linear, PackedConv2d, Relu, Sigmoid, Tanh};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::view::View;
 
 /// Leaves out what `output` does not depend on, and folds batch norms and activations into the operations before them.
 pub(super) fn simplify(graph: &mut Graph, output: usize) -> Result<()> {
@@ -41,14 +40,13 @@ pub(super) fn simplify(graph: &mut Graph, output: usize) -> Result<()> {
     Ok(())
 }
 
-/// Packs the constant weights of convolutions, for the CPU.
+/// Packs the constant weights of convolutions, as their device wants them.
 pub(super) fn pack_weights(graph: &mut Graph) -> Result<()> {
     for step in &mut graph.steps {
         let op: &dyn Any = &*step.op;
         if let (Some(op), [Source::Value(x), Source::Constant(weight), ..]) =
             (op.downcast_ref::<Conv2d>(), &step.inputs[..])
         {
-            let weight = View::new(weight.shape(), weight.cpu());
             step.op = Box::new(PackedConv2d::new(*op, graph.shapes[*x], weight)?);
         }
     }

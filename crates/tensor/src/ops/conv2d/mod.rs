@@ -60,6 +60,14 @@ impl Conv2d {
         Conv2d { stride, padding, dilation, groups, flip, activation }
     }
 
+    /// The kernels of OpenCL devices; `packed` is the weight as [`opencl::pack`] makes it, if it does.
+    fn opencl_packed(&self, call: &Call<'_>, packed: Option<&opencl::Packed>) -> Result<()> {
+        let p = self.geometry().problem(call.input(0).shape, call.input(1).shape, call.output(0).shape);
+        let [x, weight, y] = [call.input(0), call.input(1), call.output(0)].map(|view| view.buffer);
+        let bias = call.inputs().get(2).map(|view| view.buffer);
+        opencl::forward(call, &p, x, weight, packed, bias, self.activation, y)
+    }
+
     /// How the window moves.
     pub fn geometry(&self) -> Conv2dGeometry {
         let Conv2d { stride, padding, dilation, groups, flip, .. } = *self;
@@ -143,10 +151,7 @@ impl Op for Conv2d {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        let p = self.geometry().problem(call.input(0).shape, call.input(1).shape, call.output(0).shape);
-        let [x, weight, y] = [call.input(0), call.input(1), call.output(0)].map(|view| view.buffer);
-        let bias = call.inputs().get(2).map(|view| view.buffer);
-        opencl::forward(call, &p, x, weight, bias, self.activation, y)
+        self.opencl_packed(call, None)
     }
 
     fn takes_gaps(&self) -> bool {

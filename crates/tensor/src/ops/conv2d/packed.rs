@@ -1,15 +1,17 @@
 //! A convolution whose weight stays the same from run to run.
 
-use super::{Conv2d, cpu};
+use super::{Conv2d, cpu, opencl as kernels};
+use crate::device::Device;
 use crate::error::Result;
 use crate::memory::{Buffer, Scratch};
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window};
-use crate::opencl::Call;
+use crate::opencl::{self, Call};
 use crate::shape::{Shape, Shapes};
+use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
 
-/// [`Conv2d`] for pictures of one shape and one weight, which is kept in the order in which the CPU's kernel uses it: packed, or
-/// taken to the points of Winograd's way. Its inputs are those of the convolution.
+/// [`Conv2d`] for pictures of one shape and one weight, which is kept in the order in which the device's kernel uses it: packed,
+/// or taken to the points of Winograd's way. Its inputs are those of the convolution.
 #[derive(Debug)]
 pub(crate) struct PackedConv2d {
     op: Conv2d,
@@ -17,24 +19,41 @@ pub(crate) struct PackedConv2d {
     packed: Packed,
 }
 
-/// A buffer that prints as its length.
-struct Packed(Buffer);
+enum Packed {
+    Cpu(Buffer),
+    OpenCl(kernels::Packed),
+    /// As it lies: this device has nothing better.
+    No,
+}
 
 impl std::fmt::Debug for Packed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} floats", self.0.len())
+        match self {
+            Packed::Cpu(buffer) => write!(f, "{} floats", buffer.len()),
+            Packed::OpenCl(_) => write!(f, "on its device"),
+            Packed::No => write!(f, "as it lies"),
+        }
     }
 }
 
 impl PackedConv2d {
-    /// `op` of pictures of the shape `x`, and of `weight`, on the CPU.
+    /// `op` of pictures of the shape `x`, and of `weight`, on the weight's device.
     ///
     /// # Errors
-    /// When the shapes do not fit.
-    pub fn new(op: Conv2d, x: Shape, weight: View<'_, f32>) -> Result<Self> {
-        let y = op.infer(&[x, *weight.shape])?[0];
-        let p = op.geometry().problem(&x, weight.shape, &y);
-        Ok(PackedConv2d { op, x, packed: Packed(cpu::pack(&p, weight.data, &Scratch::new())) })
+    /// When the shapes do not fit, or the device fails.
+    pub fn new(op: Conv2d, x: Shape, weight: &Tensor) -> Result<Self> {
+        let y = op.infer(&[x, *weight.shape()])?[0];
+        let p = op.geometry().problem(&x, weight.shape(), &y);
+        let packed = match weight.device() {
+            Device::Cpu => Packed::Cpu(cpu::pack(&p, weight.cpu(), &Scratch::new())),
+            Device::OpenCl(id) => {
+                let call = Call::before(opencl::open(id)?, &op);
+                let packed = kernels::pack(&call, &p, &*weight.opencl()?)?;
+                packed.map_or(Packed::No, Packed::OpenCl)
+            }
+            Device::Reference | Device::Meta => Packed::No,
+        };
+        Ok(PackedConv2d { op, x, packed })
     }
 }
 
@@ -54,11 +73,16 @@ impl Op for PackedConv2d {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         assert_eq!(*inputs[0].shape, self.x, "the weight was packed for pictures of this shape");
         let p = self.op.geometry().problem(inputs[0].shape, inputs[1].shape, outputs[0].shape);
-        self.op.cpu_packed(&p, &self.packed.0, inputs, outputs, scratch);
+        match &self.packed {
+            Packed::Cpu(packed) => self.op.cpu_packed(&p, packed, inputs, outputs, scratch),
+            _ => self.op.cpu(inputs, outputs, scratch),
+        }
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        self.op.opencl(call)
+        let Packed::OpenCl(packed) = &self.packed else { return self.op.opencl(call) };
+        assert_eq!(*call.input(0).shape, self.x, "the weight was packed for pictures of this shape");
+        self.op.opencl_packed(call, Some(packed))
     }
 
     fn takes_gaps(&self) -> bool {

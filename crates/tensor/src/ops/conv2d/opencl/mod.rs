@@ -18,26 +18,66 @@ fn weights() -> Source {
     Source::new("conv2d_weights", include_str!("../weights.cl")).define("BLOCK", BLOCK)
 }
 
+/// How a convolution, or the gradient of its input, is done.
+enum Way {
+    Abreast(abreast::Way),
+    Winograd(winograd::Way),
+    Product,
+}
+
+impl Way {
+    fn of(call: &Call<'_>, p: &Problem, pass: Pass) -> Self {
+        let abreast = abreast::choose(call, p, pass);
+        if abreast.as_ref().is_none_or(|way| !way.is_better_than_winograd())
+            && let Some(way) = winograd::choose(call, p, pass)
+        {
+            return Way::Winograd(way);
+        }
+        abreast.map_or(Way::Product, Way::Abreast)
+    }
+}
+
+/// A weight in the order in which [`forward`] uses it.
+pub(super) struct Packed {
+    filters: Buffer,
+    /// That of the vectors; a tuner may change it.
+    width: usize,
+}
+
+/// The weight in the order in which [`forward`] uses it for such a convolution; `None` if that is as it lies.
+pub(super) fn pack(call: &Call<'_>, p: &Problem, weight: &Buffer) -> Result<Option<Packed>> {
+    match Way::of(call, p, Pass::Forward) {
+        Way::Winograd(way) => Ok(Some(Packed { filters: way.pack(call, p, weight)?, width: way.width() })),
+        Way::Abreast(_) | Way::Product => Ok(None),
+    }
+}
+
+/// `packed` is what [`pack`] makes of the weight, if that was done before.
+#[allow(clippy::too_many_arguments, reason = "all that a convolution has")]
 pub(super) fn forward(
     call: &Call<'_>,
     p: &Problem,
     x: &Buffer,
     weight: &Buffer,
+    packed: Option<&Packed>,
     bias: Option<&Buffer>,
     activation: Option<Activation>,
     y: &Buffer,
 ) -> Result<()> {
-    let abreast = abreast::choose(call, p, Pass::Forward);
-    if let Some(way) = &abreast
-        && way.is_better_than_winograd()
-    {
-        return way.forward(call, p, x, weight, (bias, activation), y);
-    }
-    if let Some(way) = winograd::choose(call, p, Pass::Forward) {
-        return way.forward(call, p, x, weight, (bias, activation), y);
-    }
-    if let Some(way) = abreast {
-        return way.forward(call, p, x, weight, (bias, activation), y);
+    match Way::of(call, p, Pass::Forward) {
+        Way::Abreast(way) => return way.forward(call, p, x, weight, (bias, activation), y),
+        Way::Winograd(way) => {
+            let made;
+            let filters = match packed {
+                Some(packed) if packed.width == way.width() => &packed.filters,
+                _ => {
+                    made = way.pack(call, p, weight)?;
+                    &made
+                }
+            };
+            return way.forward(call, p, x, filters, (bias, activation), y);
+        }
+        Way::Product => {}
     }
     let (spread, depth) = (spread_windows(p), p.depth());
     let made = spread_if_needed(call, &spread, x)?;
@@ -101,17 +141,10 @@ pub(super) fn input_grad(
     weight: &Buffer,
     dx: &Buffer,
 ) -> Result<()> {
-    let abreast = abreast::choose(call, p, Pass::InputGrad);
-    if let Some(way) = &abreast
-        && way.is_better_than_winograd()
-    {
-        return way.input_grad(call, p, dy, weight, dx);
-    }
-    if let Some(way) = winograd::choose(call, p, Pass::InputGrad) {
-        return way.input_grad(call, p, dy, weight, dx);
-    }
-    if let Some(way) = abreast {
-        return way.input_grad(call, p, dy, weight, dx);
+    match Way::of(call, p, Pass::InputGrad) {
+        Way::Abreast(way) => return way.input_grad(call, p, dy, weight, dx),
+        Way::Winograd(way) => return way.input_grad(call, p, dy, weight, dx),
+        Way::Product => {}
     }
     let [rows, columns] = [0, 1].map(|axis| {
         let (size, taps) = ([p.h, p.w][axis], [p.kh, p.kw][axis]);

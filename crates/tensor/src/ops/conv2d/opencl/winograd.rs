@@ -113,20 +113,28 @@ impl Way {
         (depth + others) * self.block_step() + 2 * self.width
     }
 
-    /// The output, with the bias and the activation of `finish`.
+    /// Numbers in a vector.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The filters at the points, as [`Way::forward`] takes them.
+    pub fn pack(&self, call: &Call<'_>, p: &Problem, weight: &Buffer) -> Result<Buffer> {
+        self.filters(call, sides(p, Pass::Forward), weight, [p.kh * p.kw, p.depth()], p.flip)
+    }
+
+    /// The output, with the bias and the activation of `finish`; `u` are the filters of [`Way::pack`].
     pub fn forward(
         &self,
         call: &Call<'_>,
         p: &Problem,
         x: &Buffer,
-        weight: &Buffer,
+        u: &Buffer,
         finish: (Option<&Buffer>, Option<Activation>),
         y: &Buffer,
     ) -> Result<()> {
-        let taps = p.kh * p.kw;
-        let u = self.filters(call, sides(p, Pass::Forward), weight, [taps, p.depth()], p.flip)?;
         let shift = p.padding.map(|padding| -int(padding));
-        self.convolve(call, sides(p, Pass::Forward), shift, x, &u, finish, y)
+        self.convolve(call, sides(p, Pass::Forward), shift, x, u, finish, y)
     }
 
     /// A convolution with the filters turned round, from outputs to channels.
