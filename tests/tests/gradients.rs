@@ -1,10 +1,12 @@
-//! Gradients against central differences in double precision: of every registered layer, and of whole networks.
+//! Gradients against central differences in double precision: of every registered layer, and of whole networks. The
+//! devices against double precision.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_autograd::check::Check;
-use neocog_layers::check::{check_layer, check_registered};
+use neocog_layers::check::{check_layer, check_registered, check_registered_on};
 use neocog_layers::registry;
+use neocog_tensor::Device;
 use neocog_tests as _;
 use proptest::prelude::*;
 
@@ -17,6 +19,27 @@ proptest! {
         let examples: usize = registry().unwrap().iter().map(|e| e.examples().len()).sum();
         prop_assert_eq!(checked.map_err(|e| TestCaseError::fail(e.to_string()))?, examples);
     }
+}
+
+/// All registered layers on `device`. The seeds are fixed: in single precision a relu or a pooling at a tie may go the other
+/// way, which is no mistake.
+fn layers_on(device: &str) {
+    let device: Device = device.parse().unwrap();
+    for seed in 0..4 {
+        let checked = check_registered_on(&device, seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!(checked > 30, "{checked} examples");
+    }
+}
+
+#[test]
+fn layers_give_the_same_on_the_cpu() {
+    layers_on("cpu");
+}
+
+#[cfg(feature = "opencl")]
+#[test]
+fn layers_give_the_same_on_opencl() {
+    layers_on("opencl");
 }
 
 /// Compares samples of every parameter's gradient, on pictures `size` by `size`.

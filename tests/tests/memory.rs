@@ -12,8 +12,15 @@ fn threads(count: usize) -> rayon::ThreadPool {
 
 #[test]
 fn a_steady_step_asks_the_system_for_no_memory() {
-    let cases =
-        [("lenet", 16), ("lenet_bn", 16), ("lenet", 256), ("resnet", 2), ("googlenet", 2), ("densenet", 2)];
+    let cases = [
+        ("lenet", 16),
+        ("lenet_bn", 16),
+        ("lenet", 256),
+        ("resnet", 2),
+        ("googlenet", 2),
+        ("densenet", 2),
+        ("vgg_small", 8),
+    ];
     for (name, batch) in cases {
         let model = neocog_models::find(name).unwrap();
         let mut training =

@@ -77,7 +77,8 @@ fn pass(name: &str, device: &Device, training: bool, observed: bool) -> Vec<(Str
 #[test]
 fn layers_fused_with_their_activations_give_the_same() {
     for (device, allowed) in devices().unwrap().into_iter().zip([1e-12, 1e-5, 1e-5]) {
-        for name in ["lenet", "lenet_bn", "lenet_bn_scratch", "googlenet", "resnet", "densenet"] {
+        for name in ["lenet", "lenet_bn", "lenet_bn_scratch", "vgg_small", "googlenet", "resnet", "densenet"]
+        {
             for training in [false, true] {
                 let fused = pass(name, &device, training, false);
                 let single = pass(name, &device, training, true);

@@ -42,6 +42,12 @@ pub trait Layer: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether a relu before the layer may as well be applied after it, with the same output and gradients: so it is for a
+    /// layer that picks the largest of some numbers.
+    fn commutes_with_relu(&self) -> bool {
+        false
+    }
+
     /// The output with an activation applied to it.
     ///
     /// # Errors

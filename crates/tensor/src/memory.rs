@@ -4,8 +4,9 @@
 //! A training step asks for the same sizes again and again, so after the first step no memory is asked of the
 //! system any more, and no page is touched for the first time. Sizes are rounded up to classes with at most an
 //! eighth of waste. A free buffer serves its own class only, and which classes are in use changes within a step; so
-//! the pool keeps free buffers until it holds twice what was ever in use at once, then lets go of those of the class
-//! that nobody asked for the longest.
+//! the pool keeps free buffers until it holds [`HELD`] times the most that was in use at once, then lets go of those of the
+//! class that nobody asked for the longest. A loop that needed more than that would let go, each time, of just what it
+//! asks for next, and pay for every page anew.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -19,6 +20,10 @@ use bytemuck::{Pod, Zeroable};
 struct Line([f32; LINE]);
 
 const LINE: usize = 16;
+
+/// How much the pool holds at most, in use and free, as a multiple of the most that was in use at once. All networks at hand need
+/// less than two and a half times, as each size has buffers of its own.
+const HELD: usize = 3;
 
 /// Floats that start at a multiple of 64 bytes and return to the pool when dropped.
 ///
@@ -72,7 +77,7 @@ impl Drop for Buffer {
 pub struct MemoryReport {
     /// Lent out at this moment.
     pub in_use: usize,
-    /// The most that was ever lent out at once.
+    /// The most that was lent out at once since the pool was last emptied.
     pub peak_in_use: usize,
     /// Free, kept for the next that asks.
     pub cached: usize,
@@ -85,7 +90,7 @@ pub fn memory_report() -> MemoryReport {
     pool().report()
 }
 
-/// Gives all free memory of the pool back to the system.
+/// Gives all free memory of the pool back to the system, and forgets the peak.
 pub fn release_cached_memory() {
     // Freed after the lock is released.
     let free = pool().release();
@@ -163,7 +168,7 @@ impl<T> Pool<T> {
         let class = self.free.entry(units).or_insert_with(|| Class { buffers: Vec::new(), asked: 0 });
         class.buffers.push(buffer);
         let mut freed = Vec::new();
-        while self.report.cached + self.report.in_use > 2 * self.report.peak_in_use {
+        while self.report.cached + self.report.in_use > HELD * self.report.peak_in_use {
             let held = self.free.iter_mut().filter(|(_, class)| !class.buffers.is_empty());
             let oldest = held.min_by_key(|(_, class)| class.asked);
             let Some((units, buffer)) = oldest.and_then(|(&u, class)| Some((u, class.buffers.pop()?))) else {
@@ -184,6 +189,7 @@ impl<T> Pool<T> {
     /// All free buffers, for the caller to free.
     pub(crate) fn release(&mut self) -> Vec<T> {
         self.report.cached = 0;
+        self.report.peak_in_use = self.report.in_use;
         std::mem::take(&mut self.free).into_values().flat_map(|class| class.buffers).collect()
     }
 

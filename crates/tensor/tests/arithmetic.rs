@@ -42,12 +42,9 @@ fn array(shape: &[usize], stream: u64) -> ArrayD<f32> {
     ArrayD::from_shape_vec(IxDyn(shape), values).unwrap()
 }
 
-fn tensor(array: &ArrayD<f32>) -> Tensor {
-    Tensor::from_ndarray(array.view(), &Device::Cpu).unwrap()
-}
-
-fn apply(op: &dyn Op, inputs: &[&ArrayD<f32>]) -> ArrayD<f32> {
-    let inputs: Vec<Tensor> = inputs.iter().map(|a| tensor(a)).collect();
+fn apply(op: &dyn Op, inputs: &[&ArrayD<f32>], device: &Device) -> ArrayD<f32> {
+    let inputs: Vec<Tensor> =
+        inputs.iter().map(|a| Tensor::from_ndarray(a.view(), device).unwrap()).collect();
     run1(op, &inputs.iter().collect::<Vec<_>>()).unwrap().to_ndarray().unwrap()
 }
 
@@ -76,27 +73,33 @@ proptest! {
         };
         let to = IxDyn(&shape[0]);
         let (wide_x, wide_y) = (x.broadcast(to.clone()).unwrap(), y.broadcast(to).unwrap());
-        prop_assert_eq!(apply(&Add, &[&x, &y]), &wide_x + &wide_y);
-        prop_assert_eq!(apply(&Sub, &[&x, &y]), &wide_x - &wide_y);
-        prop_assert_eq!(apply(&Mul, &[&x, &y]), &wide_x * &wide_y);
+        for device in common::devices() {
+            prop_assert_eq!(apply(&Add, &[&x, &y], &device), &wide_x + &wide_y, "{}", device);
+            prop_assert_eq!(apply(&Sub, &[&x, &y], &device), &wide_x - &wide_y, "{}", device);
+            prop_assert_eq!(apply(&Mul, &[&x, &y], &device), &wide_x * &wide_y, "{}", device);
+        }
     }
 
     #[test]
     fn expand_repeats_and_sum_to_adds_up((full, _, small) in broadcasts()) {
         let [large_shape, small_shape] = [&full, &small].map(|s| Shape::new(s).unwrap());
         let x = array(&small, 1);
-        prop_assert_eq!(
-            apply(&Expand { shape: large_shape }, &[&x]),
-            x.broadcast(IxDyn(&full)).unwrap().to_owned()
-        );
         let large = array(&full, 2);
-        let sums = apply(&SumTo { shape: small_shape }, &[&large]);
         let exact = summed(&large, &small);
-        prop_assert_eq!(sums.shape(), exact.shape());
         // Each sum is of numbers below 1: an error relative to their count.
         let count = (large.len() / exact.len().max(1)).max(1) as f64;
-        for (got, exact) in sums.iter().zip(&exact) {
-            prop_assert!((f64::from(*got) - exact).abs() <= 1e-6 * count.sqrt().max(exact.abs()), "{} for {}", got, exact);
+        for device in common::devices() {
+            prop_assert_eq!(
+                apply(&Expand { shape: large_shape }, &[&x], &device),
+                x.broadcast(IxDyn(&full)).unwrap().to_owned(),
+                "{}", device
+            );
+            let sums = apply(&SumTo { shape: small_shape }, &[&large], &device);
+            prop_assert_eq!(sums.shape(), exact.shape());
+            for (got, exact) in sums.iter().zip(&exact) {
+                let error = (f64::from(*got) - exact).abs();
+                prop_assert!(error <= 1e-6 * count.sqrt().max(exact.abs()), "{} for {} on {}", got, exact, device);
+            }
         }
     }
 
@@ -104,13 +107,16 @@ proptest! {
     fn sum_and_mean_of_any_length(len in 0usize..200_000) {
         let x = array(&[len], 3);
         let exact: f64 = x.iter().map(|&v| f64::from(v)).sum();
-        let sum = f64::from(apply(&Sum, &[&x])[IxDyn(&[])]);
-        prop_assert!((sum - exact).abs() <= 1e-6 * (len as f64).sqrt().max(exact.abs()), "{} for {}", sum, exact);
-        let mean = apply(&Mean, &[&x])[IxDyn(&[])];
-        if len == 0 {
-            prop_assert!(mean.is_nan());
-        } else {
-            prop_assert!((f64::from(mean) - exact / len as f64).abs() <= 1e-6 / (len as f64).sqrt().min(10.0));
+        for device in common::devices() {
+            let sum = f64::from(apply(&Sum, &[&x], &device)[IxDyn(&[])]);
+            let bound = 1e-6 * (len as f64).sqrt().max(exact.abs());
+            prop_assert!((sum - exact).abs() <= bound, "{} for {} on {}", sum, exact, device);
+            let mean = apply(&Mean, &[&x], &device)[IxDyn(&[])];
+            if len == 0 {
+                prop_assert!(mean.is_nan());
+            } else {
+                prop_assert!((f64::from(mean) - exact / len as f64).abs() <= 1e-6 / (len as f64).sqrt().min(10.0));
+            }
         }
     }
 
@@ -134,18 +140,21 @@ proptest! {
                 array(&shape, k as u64)
             })
             .collect();
-        let joined = apply(&Concat { dim }, &parts.iter().collect::<Vec<_>>());
         let views: Vec<_> = parts.iter().map(|a| a.view()).collect();
-        prop_assert_eq!(&joined, &ndarray::concatenate(Axis(axis), &views).unwrap());
-        let mut start = 0;
-        for part in &parts {
-            let len = part.shape()[axis];
-            prop_assert_eq!(&apply(&Narrow { dim, start, len }, &[&joined]), part);
-            let padded = apply(&NarrowGrad { dim, start, extent: joined.shape()[axis] }, &[part]);
-            let mut expected = ArrayD::zeros(joined.raw_dim());
-            expected.slice_axis_mut(Axis(axis), Slice::from(start..start + len)).assign(part);
-            prop_assert_eq!(padded, expected);
-            start += len;
+        let expected = ndarray::concatenate(Axis(axis), &views).unwrap();
+        for device in common::devices() {
+            let joined = apply(&Concat { dim }, &parts.iter().collect::<Vec<_>>(), &device);
+            prop_assert_eq!(&joined, &expected, "{}", device);
+            let mut start = 0;
+            for part in &parts {
+                let len = part.shape()[axis];
+                prop_assert_eq!(&apply(&Narrow { dim, start, len }, &[&joined], &device), part, "{}", device);
+                let padded = apply(&NarrowGrad { dim, start, extent: joined.shape()[axis] }, &[part], &device);
+                let mut expected = ArrayD::zeros(joined.raw_dim());
+                expected.slice_axis_mut(Axis(axis), Slice::from(start..start + len)).assign(part);
+                prop_assert_eq!(padded, expected, "{}", device);
+                start += len;
+            }
         }
     }
 
@@ -158,12 +167,15 @@ proptest! {
         let [a, b] = [a.index(shape.len()), b.index(shape.len())];
         let (start, end) = (a.min(b), a.max(b));
         let x = array(&shape, 1);
-        let flat = apply(&Flatten { start_dim: start as isize, end_dim: end as isize - shape.len() as isize }, &[&x]);
         let joined: usize = shape[start..=end].iter().product();
-        prop_assert_eq!(flat.shape(), [&shape[..start], &[joined], &shape[end + 1..]].concat());
-        prop_assert!(flat.iter().eq(x.iter()));
-        let back = apply(&Reshape { shape: Shape::new(&shape).unwrap() }, &[&flat]);
-        prop_assert_eq!(back, x);
+        let flatten = Flatten { start_dim: start as isize, end_dim: end as isize - shape.len() as isize };
+        for device in common::devices() {
+            let flat = apply(&flatten, &[&x], &device);
+            prop_assert_eq!(flat.shape(), [&shape[..start], &[joined], &shape[end + 1..]].concat());
+            prop_assert!(flat.iter().eq(x.iter()));
+            let back = apply(&Reshape { shape: Shape::new(&shape).unwrap() }, &[&flat], &device);
+            prop_assert_eq!(&back, &x, "{}", device);
+        }
     }
 
     #[test]
@@ -188,16 +200,18 @@ fn steps_treat_each_element_alike() {
         (Box::new(AdamStep { amsgrad: true, weight_decay: 0.1, ..AdamStep::new(0.01, 3) }), 4),
         (Box::new(SgdStep { momentum: 0.9, nesterov: true, ..SgdStep::new(0.1) }), 2),
     ];
-    for (step, count) in steps {
+    for ((step, count), device) in
+        steps.iter().flat_map(|s| common::devices().into_iter().map(move |d| (s, d)))
+    {
         let values: Vec<Vec<f32>> =
-            (0..=count as u64).map(|k| CaseInput::between([COUNT], 0.1, 1.0).make(k)).collect();
+            (0..=*count as u64).map(|k| CaseInput::between([COUNT], 0.1, 1.0).make(k)).collect();
         let run = |part: std::ops::Range<usize>| {
             let mut tensors: Vec<Tensor> = values
                 .iter()
-                .map(|v| Tensor::from_f32([part.len()], &v[part.clone()], &Device::Cpu).unwrap())
+                .map(|v| Tensor::from_f32([part.len()], &v[part.clone()], &device).unwrap())
                 .collect();
             let (grad, state) = tensors.split_first_mut().unwrap();
-            update(&*step, &[grad], &mut state.iter_mut().collect::<Vec<_>>()).unwrap();
+            update(&**step, &[grad], &mut state.iter_mut().collect::<Vec<_>>()).unwrap();
             state.iter().map(|t| t.to_f32().unwrap()).collect::<Vec<_>>()
         };
         let all = run(0..COUNT);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use neocog_autograd::Var;
+use neocog_tensor::ops::Activation;
 use neocog_tensor::{At, Error, Result, Shape};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -68,11 +69,28 @@ impl Chain {
         Ok((Chain(built), shape))
     }
 
-    /// Runs the layers. A layer that can takes the activation behind it in, unless someone wants to see both outputs.
+    /// Runs the layers. A layer that can takes the activation behind it in, unless someone wants to see both outputs. Where
+    /// gradients are wanted, a relu before a pooling that picks the largest is applied to what is picked: there is less
+    /// of it, in both directions, and what goes into the pooling need not be kept.
     pub(super) fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
         let mut value = input.clone();
         let mut rest = self.0.as_slice();
+        let run = |(name, layer): &(Option<String>, Box<dyn Layer>), value: &Var| {
+            context.child(name.as_deref(), &**layer, value)
+        };
         while let Some(((name, layer), behind)) = rest.split_first() {
+            if let [relu, pooling, later @ ..] = behind
+                && layer.fuses_activation()
+                && relu.1.as_activation() == Some(Activation::Relu)
+                && pooling.1.commutes_with_relu()
+                && context.tape().is_recording()
+                && !context.is_observed()
+            {
+                value = run(&rest[0], &value)?;
+                value = run(relu, &run(pooling, &value)?)?;
+                rest = later;
+                continue;
+            }
             let activation = behind.first().and_then(|(_, next)| next.as_activation());
             match activation {
                 Some(activation) if layer.fuses_activation() && !context.is_observed() => {
@@ -80,7 +98,7 @@ impl Chain {
                     rest = &behind[1..];
                 }
                 _ => {
-                    value = context.child(name.as_deref(), &**layer, &value)?;
+                    value = run(&rest[0], &value)?;
                     rest = behind;
                 }
             }

@@ -8,6 +8,7 @@ mod tile;
 pub(crate) use gather::{Grid, Table, Tap};
 pub use peak::fma_peak_gflops;
 pub(crate) use product::{Bias, Columns, Product, Rows, Target};
+pub(crate) use tile::tile_rows;
 
 use crate::memory::Scratch;
 use crate::ops::Activation;

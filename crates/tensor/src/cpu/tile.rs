@@ -12,7 +12,7 @@
 use crate::simd::Simd;
 
 /// The rows of tile `i` when `rows` rows are split as evenly as possible into tiles of at most `most`.
-pub(super) fn tile_rows(rows: usize, most: usize, i: usize) -> std::ops::Range<usize> {
+pub(crate) fn tile_rows(rows: usize, most: usize, i: usize) -> std::ops::Range<usize> {
     let count = rows.div_ceil(most).max(1);
     rows * i / count..rows * (i + 1) / count
 }

@@ -8,7 +8,10 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
+pub(crate) mod turn;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -170,6 +173,8 @@ pub(crate) enum Level {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Portable,
 }
 
@@ -191,6 +196,10 @@ pub(crate) fn level() -> Level {
                 return Level::Avx2;
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if neon::has_neon() {
+            return Level::Neon;
+        }
         Level::Portable
     })
 }
@@ -202,6 +211,8 @@ pub fn instruction_set() -> (&'static str, usize) {
         Level::Avx512 => ("avx512", 16),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => ("avx2+fma", 8),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => ("neon", 8),
         Level::Portable => ("portable", portable::F32x8::LANES),
     }
 }
@@ -213,6 +224,8 @@ pub(crate) fn tile_rows_at_most() -> usize {
         Level::Avx512 => x86::F32x16::TILE_ROWS,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => x86::F32x8::TILE_ROWS,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => neon::F32x8::TILE_ROWS,
         Level::Portable => portable::F32x8::TILE_ROWS,
     }
 }
@@ -227,6 +240,9 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { x86::run_avx2(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => unsafe { neon::run_neon(kernel) },
         Level::Portable => kernel.run::<portable::F32x8>(),
     }
 }
@@ -258,6 +274,11 @@ pub(crate) fn each_level<K: Kernel + Clone>(kernel: &K) -> Vec<K::Output> {
             // SAFETY: just checked.
             all.push(unsafe { x86::run_avx512(kernel.clone()) });
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if neon::has_neon() {
+        // SAFETY: just checked.
+        all.push(unsafe { neon::run_neon(kernel.clone()) });
     }
     all
 }

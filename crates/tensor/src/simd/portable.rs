@@ -1,4 +1,4 @@
-//! Plain arrays, which compilers turn into the vectors of the target (NEON on Arm, SSE2 on old x86).
+//! Plain arrays, which compilers turn into the vectors of the target (SSE2 on old x86).
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 

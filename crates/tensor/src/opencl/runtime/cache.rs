@@ -46,6 +46,18 @@ impl Cache {
         Cache(base.map(|folder| folder.join("opencl")))
     }
 
+    /// That in `folder`.
+    #[cfg(test)]
+    pub(super) fn in_folder(folder: &std::path::Path) -> Self {
+        Cache(Some(folder.to_path_buf()))
+    }
+
+    /// None.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> Self {
+        Cache(None)
+    }
+
     fn path(&self, key: &Key) -> Option<PathBuf> {
         let name: String = key.0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         Some(self.0.as_ref()?.join(name + ".bin"))
@@ -81,7 +93,7 @@ mod tests {
     #[test]
     fn what_is_damaged_counts_as_missing() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache(Some(folder.path().join("new").join("folder")));
+        let cache = Cache::in_folder(&folder.path().join("new").join("folder"));
         let (key, other) = (Key::of(&["a", "b"]), Key::of(&["ab", ""]));
         assert_eq!(cache.read(&key), None);
         let program: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
@@ -111,6 +123,6 @@ mod tests {
 
     #[test]
     fn without_a_folder_nothing_is_made() {
-        assert_eq!(Cache(None).write(&Key::of(&["a"]), || panic!("there is nowhere to keep it")), None);
+        assert_eq!(Cache::nowhere().write(&Key::of(&["a"]), || panic!("there is nowhere to keep it")), None);
     }
 }

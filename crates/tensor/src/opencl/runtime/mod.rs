@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use neocog_opencl_loader as _;
 use ocl::core::{self, CommandQueue, CommandQueueProperties, Context, Event, Mem, Status};
 
+use self::cache::Cache;
 use self::profile::Samples;
 use self::program::Programs;
 use super::Profile;
@@ -86,7 +87,7 @@ impl Runtime {
             device,
             context,
             pool: Mutex::new(Pool::new(memory::LINE)),
-            blocks: Mutex::new(tuned::read(info).unwrap_or_else(|| Blocks::untuned(info))),
+            blocks: Mutex::new(tuned::read(&Cache::of_user(), info).unwrap_or_else(|| Blocks::untuned(info))),
             state: Mutex::new(State {
                 queue,
                 programs: Programs::default(),
@@ -114,7 +115,7 @@ impl Runtime {
 
     /// Keeps the blocks for the next programs.
     pub(crate) fn keep_blocks(&self) -> Result<()> {
-        tuned::write(self.info, self.blocks())
+        tuned::write(&Cache::of_user(), self.info, self.blocks())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -167,6 +167,12 @@ fn odd() -> Vec<Example> {
         new("pixels as rows", [9, 18, 5, 6], 40, [1, 1]),
         new("pixels as rows, wide", [6, 33, 12, 53], 70, [1, 1]),
         new("1x1, stride 2, many channels", [8, 40, 7, 6], 18, [1, 1]).with(|g| g.stride = [2, 2]),
+        new("1x1, pictures of a few pixels", [29, 9, 3, 3], 17, [1, 1]),
+        new("1x1, many channels in groups, stride", [4, 48, 13, 15], 40, [1, 1]).with(|g| {
+            g.groups = 2;
+            g.stride = [2, 3];
+        }),
+        new("1x1, blocks of channels and parts of the batch", [8, 230, 9, 11], 21, [1, 1]),
         new("deep", [2, 300, 5, 5], 20, [3, 3]).with(|g| g.padding = [1, 1]),
         new("stride 3, dilation 2", [2, 20, 15, 14], 18, [3, 3]).with(|g| {
             g.stride = [3, 3];

@@ -3,6 +3,7 @@
 mod abreast;
 mod deep;
 mod folded;
+mod pointwise;
 mod product;
 mod strip;
 mod taps;
@@ -146,6 +147,7 @@ fn product_of<'a>(
 pub(super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
     match winograd::choose(p, Pass::WeightGrad) {
         Some(sizes) => winograd::weight_grad(p, sizes, x, dy, dw, scratch),
+        None if pointwise::is_better(p) => pointwise::weight_grad(p, x, dy, dw, scratch),
         None if abreast::is_better(p) => abreast::weight_grad(p, x, dy, dw, scratch),
         None if deep::is_possible(p) => deep::weight_grad(p, x, dy, dw, scratch),
         None => weight_grad::weight_grad(p, x, dy, dw, scratch),

@@ -10,9 +10,9 @@
 //!
 //! With a stride of 2, two vectors of pixels are split into the even and the odd ones, which serve two `v` at once.
 //! Lanes beyond the row see pixels that do not matter, and are not stored. Windows that reach beyond the left or right
-//! edge, and all with a larger stride, are done one by one.
+//! edge, and all with a larger stride, are done one by one. Small planes have a way of their own, in `lanes`.
 
-mod flat;
+mod lanes;
 
 use std::ops::Range;
 
@@ -35,33 +35,31 @@ pub(super) fn forward(
     let [rows, columns] = axes;
     let (from, to) = (rows.input * columns.input, rows.output * columns.output);
     let planes = planes_per_task(from);
-    if flat::is_better(axes) {
-        let plan = flat::Plan::new(axes, scratch);
-        match indices {
-            None => for_each_chunk(y, planes * to, |start, y| {
-                plan.run(&x[start / to * from..], y, None, scratch);
-            }),
-            Some(indices) => {
-                let tasks = y.par_chunks_mut(planes * to).zip(indices.par_chunks_mut(planes * to));
-                tasks.enumerate().for_each(|(i, (y, indices))| {
-                    plan.run(&x[i * planes * from..], y, Some(indices), scratch);
-                });
-            }
-        }
-        return;
-    }
     match indices {
         None => for_each_chunk(y, planes * to, |start, y| {
-            let x = &x[start / to * from..];
-            dispatch(Forward::<false> { axes, x, y, indices: &mut [] });
+            run::<false>(axes, &x[start / to * from..], y, &mut [], scratch);
         }),
         Some(indices) => {
             let tasks = y.par_chunks_mut(planes * to).zip(indices.par_chunks_mut(planes * to));
             tasks.enumerate().for_each(|(i, (y, indices))| {
-                let x = &x[i * planes * from..];
-                dispatch(Forward::<true> { axes, x, y, indices });
+                run::<true>(axes, &x[i * planes * from..], y, indices, scratch);
             });
         }
+    }
+}
+
+/// The planes of `y`, of `x` and whatever follows.
+fn run<const INDICES: bool>(
+    axes: [Axis; 2],
+    x: &[f32],
+    y: &mut [f32],
+    indices: &mut [f32],
+    scratch: &Scratch,
+) {
+    if lanes::is_better(axes) {
+        dispatch(lanes::Planes::<INDICES> { axes, x, y, indices, scratch });
+    } else {
+        dispatch(Forward::<INDICES> { axes, x, y, indices });
     }
 }
 
@@ -85,9 +83,10 @@ pub(super) fn backward(
     });
 }
 
-/// How many planes of `pixels` pixels make a task.
+/// How many planes of `pixels` pixels make a task: whole vectors of small ones.
 fn planes_per_task(pixels: usize) -> usize {
-    (4 * CHUNK).div_ceil(pixels)
+    let planes = (4 * CHUNK).div_ceil(pixels);
+    if planes < 16 { planes } else { planes.next_multiple_of(16) }
 }
 
 struct Forward<'a, const INDICES: bool> {
@@ -143,9 +142,9 @@ struct Best<V> {
 
 impl<V: Simd> Best<V> {
     #[inline(always)]
-    fn see<const INDICES: bool>(&mut self, value: V, at: usize) {
+    fn see<const INDICES: bool>(&mut self, value: V, at: V) {
         if INDICES {
-            self.at = V::select_gt_or_nan(value, self.value, V::splat(at as f32), self.at);
+            self.at = V::select_gt_or_nan(value, self.value, at, self.at);
         }
         self.value = V::select_gt_or_nan(value, self.value, value, self.value);
     }
@@ -188,16 +187,17 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
     fn vector<V: Simd>(&self, r: usize, taps: &Range<usize>, s: usize) -> Best<V> {
         let column = s * S - self.columns.padding;
         let start = |u| self.rows.pixel(r, u) * self.columns.input + column;
-        let mut best = Best { value: V::splat(f32::NEG_INFINITY), at: V::splat(start(taps.start) as f32) };
+        let place = |at: usize| V::splat(at as f32);
+        let mut best = Best { value: V::splat(f32::NEG_INFINITY), at: place(start(taps.start)) };
         for u in taps.clone() {
             let start = start(u);
             match (K, S) {
                 (2 | 3, 2) => {
                     let (even, odd) = self.pairs::<V>(start);
-                    best.see::<INDICES>(even, start);
-                    best.see::<INDICES>(odd, start + 1);
+                    best.see::<INDICES>(even, place(start));
+                    best.see::<INDICES>(odd, place(start + 1));
                     if K == 3 {
-                        best.see::<INDICES>(self.pairs::<V>(start + 2).0, start + 2);
+                        best.see::<INDICES>(self.pairs::<V>(start + 2).0, place(start + 2));
                     }
                 }
                 _ => {
@@ -206,7 +206,7 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
                     for v in 0..kernel {
                         let at = start + v * dilation;
                         let value = if S == 2 { self.pairs::<V>(at).0 } else { self.pixels(at) };
-                        best.see::<INDICES>(value, at);
+                        best.see::<INDICES>(value, place(at));
                     }
                 }
             }

@@ -175,7 +175,7 @@ impl Kernel for Finish<'_> {
             }
             let lanes = S::LANES.min(p.cg - first);
             // SAFETY: `dw` has the taps of all channels.
-            unsafe { write_taps::<S>(&mut taps, dw[first * count..].as_mut_ptr(), count, lanes, count) }
+            unsafe { write_taps::<S>(&taps, dw[first * count..].as_mut_ptr(), count, lanes, count) }
         }
     }
 }

@@ -28,13 +28,13 @@ use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 const TASKS: usize = 16;
 /// Blocks of outputs of a task: fewer would take the picture to the points too often.
 const BLOCKS: usize = 4;
-/// The most floats of all sums, unless one part alone has more.
-const SUMS: usize = 4 << 20;
+/// The most floats of all sums, unless one part alone has more: between other layers they come from memory, not from a cache.
+const SUMS: usize = 1 << 20;
 /// The least tiles of a part: writing and reading its sums should be little beside making them.
 const PART_TILES: usize = 64;
 /// The least and the most tiles that are taken to the points at once, and the floats to aim at.
 const TILES: [usize; 2] = [28, 112];
-const FLOATS: usize = 192 << 10;
+const FLOATS: usize = 384 << 10;
 
 pub(in super::super) fn weight_grad(
     p: &Problem,
@@ -200,7 +200,7 @@ impl<const A: usize, const R: usize> Kernel for Finish<'_, A, R> {
             }
             let lanes = S::LANES.min(channels - first);
             // SAFETY: `dw` has the taps of all channels.
-            unsafe { write_taps::<S>(&mut taps, dw[first * R * R..].as_mut_ptr(), R * R, lanes, R * R) }
+            unsafe { write_taps::<S>(&taps, dw[first * R * R..].as_mut_ptr(), R * R, lanes, R * R) }
         }
     }
 }

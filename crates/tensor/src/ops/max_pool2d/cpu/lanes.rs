@@ -1,0 +1,164 @@
+//! Small planes, whose rows are too short for vectors: a vector holds the same pixel of as many planes as it has lanes.
+//!
+//! Windows run over the columns first and over the rows of what that leaves, so that a window of 3 x 3 looks at 3 + 3
+//! numbers, not at 9:
+//!
+//! ```text
+//! x [h, w]  ->  largest of each window's columns [h, ow]  ->  y [oh, ow]
+//! ```
+//!
+//! Of equal numbers the first still wins: the first column of each row, then the first row.
+
+use super::super::super::window::Axis;
+use super::Best;
+use crate::memory::Scratch;
+use crate::simd::turn::{from_lanes, to_lanes};
+use crate::simd::{Kernel, Simd};
+
+/// Rows from this length on fill vectors well enough on their own.
+const LONG: usize = 16;
+
+/// As above, where a vector of outputs needs no more pixels than it has lanes.
+const LONG_UNIT_STRIDE: usize = 24;
+
+/// The pixels of planes beyond which a vector for each no longer stays in the nearest cache.
+const LARGEST: usize = 1 << 10;
+
+/// Whether windows are to be done this way.
+pub(super) fn is_better([rows, columns]: [Axis; 2]) -> bool {
+    let long = if columns.stride == 1 { LONG_UNIT_STRIDE } else { LONG };
+    columns.output < long && rows.input * columns.input <= LARGEST
+}
+
+/// The planes of `y`, and their indices if they are wanted, from those of `x`.
+pub(super) struct Planes<'a, const INDICES: bool> {
+    pub axes: [Axis; 2],
+    pub x: &'a [f32],
+    pub y: &'a mut [f32],
+    pub indices: &'a mut [f32],
+    pub scratch: &'a Scratch,
+}
+
+/// The best numbers of `count` places and where they were seen, a vector each.
+struct Seen<'a> {
+    values: &'a mut [f32],
+    places: &'a mut [f32],
+}
+
+impl Seen<'_> {
+    #[inline(always)]
+    fn get<V: Simd, const INDICES: bool>(&self, i: usize) -> Best<V> {
+        let value = V::from_slice(&self.values[i * V::LANES..]);
+        let at = if INDICES { V::from_slice(&self.places[i * V::LANES..]) } else { value };
+        Best { value, at }
+    }
+
+    #[inline(always)]
+    fn set<V: Simd, const INDICES: bool>(&mut self, i: usize, best: Best<V>) {
+        best.value.to_slice(&mut self.values[i * V::LANES..]);
+        if INDICES {
+            best.at.to_slice(&mut self.places[i * V::LANES..]);
+        }
+    }
+}
+
+impl<const INDICES: bool> Kernel for Planes<'_, INDICES> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Simd>(self) {
+        let Planes { axes, x, y, indices, scratch } = self;
+        let [rows, columns] = axes;
+        let (from, to) = (rows.input * columns.input, rows.output * columns.output);
+        let between = rows.input * columns.output;
+        let mut pixels = scratch.take(from * V::LANES);
+        let [mut values, mut best] = [between, to].map(|count| scratch.take(count * V::LANES));
+        let [mut places, mut at] =
+            [between, to].map(|count| scratch.take(if INDICES { count * V::LANES } else { 0 }));
+        let mut between = Seen { values: &mut values, places: &mut places };
+        let mut last = Seen { values: &mut best, places: &mut at };
+        let mut indices = indices.chunks_mut(V::LANES * to);
+        for (y, x) in y.chunks_mut(V::LANES * to).zip(x.chunks(V::LANES * from)) {
+            let planes = y.len() / to;
+            assert!(x.len() >= planes * from);
+            // SAFETY: `planes` planes of `x`, and a vector for each of the pixels.
+            unsafe { to_lanes::<V>(x.as_ptr(), from, planes, from, pixels.as_mut_ptr()) }
+            // Zero times a number is zero; times an infinity or what is no number, it is no number.
+            let zero = V::splat(0.0);
+            let check =
+                pixels.chunks_exact(V::LANES).fold(zero, |sum, v| V::from_slice(v).mul_add(zero, sum));
+            if check.sum() == 0.0 {
+                over_columns::<V, INDICES, true>(axes, &pixels, &mut between);
+                over_rows::<V, INDICES, true>(axes, &between, &mut last);
+            } else {
+                over_columns::<V, INDICES, false>(axes, &pixels, &mut between);
+                over_rows::<V, INDICES, false>(axes, &between, &mut last);
+            }
+            // SAFETY: a vector for each output, and `planes` planes of `y` and of the indices.
+            unsafe {
+                from_lanes::<V>(last.values.as_ptr(), y.as_mut_ptr(), to, planes, to);
+                if INDICES {
+                    let indices = indices.next().unwrap_or_default();
+                    assert_eq!(indices.len(), y.len());
+                    from_lanes::<V>(last.places.as_ptr(), indices.as_mut_ptr(), to, planes, to);
+                }
+            }
+        }
+    }
+}
+
+/// One more of a window's elements. Where all are `NUMBERS` a comparison is saved.
+#[inline(always)]
+fn see<V: Simd, const INDICES: bool, const NUMBERS: bool>(best: &mut Best<V>, value: V, at: V) {
+    if !NUMBERS {
+        best.see::<INDICES>(value, at);
+        return;
+    }
+    if INDICES {
+        best.at = V::select_gt(value, best.value, at, best.at);
+    }
+    // Of equal numbers, such as the zeros of either sign, the one that was there.
+    best.value = value.max(best.value);
+}
+
+#[inline(always)]
+fn over_columns<V: Simd, const INDICES: bool, const NUMBERS: bool>(
+    [rows, columns]: [Axis; 2],
+    x: &[f32],
+    to: &mut Seen<'_>,
+) {
+    for s in 0..columns.output {
+        let taps = columns.taps(s);
+        let first = columns.pixel(s, taps.start);
+        for row in 0..rows.input {
+            let start = row * columns.input + first;
+            let pixel = |i: usize| V::from_slice(&x[i * V::LANES..]);
+            let mut best = Best { value: pixel(start), at: V::splat(start as f32) };
+            for v in 1..taps.len() {
+                let i = start + v * columns.dilation;
+                see::<V, INDICES, NUMBERS>(&mut best, pixel(i), V::splat(i as f32));
+            }
+            to.set::<V, INDICES>(row * columns.output + s, best);
+        }
+    }
+}
+
+#[inline(always)]
+fn over_rows<V: Simd, const INDICES: bool, const NUMBERS: bool>(
+    [rows, columns]: [Axis; 2],
+    from: &Seen<'_>,
+    to: &mut Seen<'_>,
+) {
+    let width = columns.output;
+    for r in 0..rows.output {
+        let taps = rows.taps(r);
+        let first = rows.pixel(r, taps.start) * width;
+        for s in 0..width {
+            let mut best = from.get::<V, INDICES>(first + s);
+            for u in 1..taps.len() {
+                let next = from.get::<V, INDICES>(first + u * rows.dilation * width + s);
+                see::<V, INDICES, NUMBERS>(&mut best, next.value, next.at);
+            }
+            to.set::<V, INDICES>(r * width + s, best);
+        }
+    }
+}
