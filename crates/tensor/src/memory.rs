@@ -8,6 +8,7 @@
 //! class that nobody asked for the longest. A loop that needed more than that would let go, each time, of just what it
 //! asks for next, and pay for every page anew.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -129,6 +130,42 @@ struct Class<T> {
     buffers: Vec<T>,
     /// When one of them was asked for last.
     asked: u64,
+    /// When one of them came back last.
+    returned: u64,
+}
+
+impl<T> Default for Class<T> {
+    fn default() -> Self {
+        Class { buffers: Vec::new(), asked: 0, returned: 0 }
+    }
+}
+
+thread_local! {
+    static SHORT_LIVED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether what this thread asks for is needed for a short while only: see [`Pool::take_recent`].
+#[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "on the CPU plans have a buffer of their own"))]
+pub(crate) fn is_short_lived() -> bool {
+    SHORT_LIVED.get()
+}
+
+/// While this lives, what the thread asks for is needed for a short while only.
+#[must_use]
+pub(crate) struct ShortLived {
+    before: bool,
+}
+
+impl ShortLived {
+    pub(crate) fn begin() -> Self {
+        ShortLived { before: SHORT_LIVED.replace(true) }
+    }
+}
+
+impl Drop for ShortLived {
+    fn drop(&mut self) {
+        SHORT_LIVED.set(self.before);
+    }
 }
 
 static POOL: Mutex<Pool<Box<[Line]>>> = Mutex::new(Pool::new(size_of::<Line>()));
@@ -151,7 +188,7 @@ impl<T> Pool<T> {
         self.report.in_use += bytes;
         self.report.peak_in_use = self.report.peak_in_use.max(self.report.in_use);
         self.clock += 1;
-        let class = self.free.entry(units).or_insert_with(|| Class { buffers: Vec::new(), asked: 0 });
+        let class = self.free.entry(units).or_default();
         class.asked = self.clock;
         let reused = class.buffers.pop();
         match reused {
@@ -161,11 +198,22 @@ impl<T> Pool<T> {
         reused
     }
 
+    /// As [`take`](Pool::take), of something that is needed for a short while: rather the free buffer that came back last, of up
+    /// to four times the size, as it may still be in a cache. Gives its size too.
+    #[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "on the CPU plans have a buffer of their own"))]
+    pub(crate) fn take_recent(&mut self, units: usize) -> (Option<T>, usize) {
+        let fitting = self.free.range(units..=4 * units).filter(|(_, class)| !class.buffers.is_empty());
+        let units = fitting.max_by_key(|(_, class)| class.returned).map_or(units, |(&units, _)| units);
+        (self.take(units), units)
+    }
+
     /// Takes back a buffer of `units`, and returns those that are to be freed instead of kept.
     pub(crate) fn put_back(&mut self, buffer: T, units: usize) -> Vec<T> {
         self.report.in_use -= units * self.unit;
         self.report.cached += units * self.unit;
-        let class = self.free.entry(units).or_insert_with(|| Class { buffers: Vec::new(), asked: 0 });
+        self.clock += 1;
+        let class = self.free.entry(units).or_default();
+        class.returned = self.clock;
         class.buffers.push(buffer);
         let mut freed = Vec::new();
         while self.report.cached + self.report.in_use > HELD * self.report.peak_in_use {
@@ -209,6 +257,23 @@ pub(crate) fn size_class(lines: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_needed_shortly_gets_what_came_back_last() {
+        let mut pool = Pool::new(1);
+        for units in [10, 20, 39, 41] {
+            assert_eq!(pool.take(units), None::<usize>);
+        }
+        for units in [39, 20, 41] {
+            assert!(pool.put_back(units, units).is_empty());
+        }
+        // 41 came back last, but is too large; 20 came back after 39.
+        assert_eq!(pool.take_recent(10), (Some(20), 20));
+        assert_eq!(pool.take_recent(10), (Some(39), 39));
+        assert_eq!(pool.take_recent(10), (None, 10));
+        assert_eq!(pool.report().in_use, 10 + 20 + 39 + 10);
+        assert_eq!(pool.report().system_allocations, 5);
+    }
 
     #[test]
     fn size_classes_waste_at_most_an_eighth() {

@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 
 use crate::device::Device;
 use crate::error::{At, Error, Result};
+use crate::memory::ShortLived;
 use crate::op::Op;
 use crate::profile::Scope;
 use crate::run::run;
@@ -192,10 +193,12 @@ impl Plan {
         }
     }
 
-    /// One operation after the other, each value in a tensor of its own until it was used last.
+    /// One operation after the other, each value in a tensor of its own until it was used last; the next are made where
+    /// those were that nobody needs any more.
     fn run_each(&self, input: &Tensor) -> Result<Tensor> {
         let mut values: Vec<Option<Tensor>> = vec![None; self.graph.shapes.len()];
         values[0] = Some(input.clone());
+        let _memory = ShortLived::begin();
         for (i, step) in self.graph.steps.iter().enumerate() {
             let _scope = step.scope.enter();
             let outputs = {

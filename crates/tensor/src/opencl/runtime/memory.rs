@@ -6,7 +6,7 @@ use ocl::core::{self, BufferRegion, Event, Mem, MemFlags};
 
 use super::{Runtime, UPLOADS_IN_QUEUE, fault, is_out_of_memory};
 use crate::error::{Error, Result};
-use crate::memory::size_class;
+use crate::memory::{is_short_lived, size_class};
 use crate::opencl::DeviceId;
 
 /// Bytes: buffers start at multiples of it, and their sizes are multiples of it. No device asks for a larger alignment
@@ -40,7 +40,8 @@ impl Runtime {
             )));
         }
         let lines = size_class(len.div_ceil(LINE_FLOATS));
-        let reused = self.pool().take(lines);
+        let (reused, lines) =
+            if is_short_lived() { self.pool().take_recent(lines) } else { (self.pool().take(lines), lines) };
         let mem = match reused {
             Some(mem) => mem,
             None => self.make(lines).inspect_err(|_| self.pool().not_made(lines))?,

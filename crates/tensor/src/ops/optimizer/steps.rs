@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{AdamStep, SgdStep};
+use super::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 use crate::cases::{Case, CaseInput};
 use crate::error::{At, Error, Result};
 use crate::memory::Scratch;
@@ -124,6 +124,14 @@ register_op!("optimizer_steps", || {
         case(
             "long and short",
             vec![adam(Shape::from([70_001])), adam(Shape::from([3])), adam(Shape::from([17]))],
+        ),
+        case(
+            "other rules",
+            vec![
+                (Box::new(AdamWStep { amsgrad: true, ..AdamWStep::new(0.1, 2) }), Shape::from([6, 5])),
+                (Box::new(RmsPropStep { momentum: 0.9, ..RmsPropStep::new(0.1) }), Shape::from([41])),
+                (Box::new(RmsPropStep::new(0.1)), Shape::from([2, 3])),
+            ],
         ),
     ]
 });
