@@ -200,7 +200,10 @@ impl<T> Pool<T> {
 
     /// As [`take`](Pool::take), of something that is needed for a short while: rather the free buffer that came back last, of up
     /// to four times the size, as it may still be in a cache. Gives its size too.
-    #[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "on the CPU plans have a buffer of their own"))]
+    #[cfg_attr(
+        not(feature = "opencl"),
+        allow(dead_code, reason = "on the CPU plans have a buffer of their own")
+    )]
     pub(crate) fn take_recent(&mut self, units: usize) -> (Option<T>, usize) {
         let fitting = self.free.range(units..=4 * units).filter(|(_, class)| !class.buffers.is_empty());
         let units = fitting.max_by_key(|(_, class)| class.returned).map_or(units, |(&units, _)| units);
