@@ -4,7 +4,7 @@
 //! A training step asks for the same sizes again and again, so after the first step no memory is asked of the
 //! system any more, and no page is touched for the first time. Sizes are rounded up to classes with at most an
 //! eighth of waste. A free buffer serves its own class only, and which classes are in use changes within a step; so
-//! the pool keeps free buffers until it holds [`HELD`] times the most that was in use at once, then lets go of those of the
+//! the pool keeps free buffers until it holds three times the most that was in use at once, then lets go of those of the
 //! class that nobody asked for the longest. A loop that needed more than that would let go, each time, of just what it
 //! asks for next, and pay for every page anew.
 
