@@ -78,30 +78,20 @@ impl Chain {
         let run = |(name, layer): &(Option<String>, Box<dyn Layer>), value: &Var| {
             context.child(name.as_deref(), &**layer, value)
         };
-        while let Some(((name, layer), behind)) = rest.split_first() {
-            if let [relu, pooling, later @ ..] = behind
-                && layer.fuses_activation()
-                && relu.1.as_activation() == Some(Activation::Relu)
-                && pooling.1.commutes_with_relu()
-                && context.tape().is_recording()
-                && !context.is_observed()
-            {
-                value = run(&rest[0], &value)?;
-                value = run(relu, &run(pooling, &value)?)?;
-                rest = later;
-                continue;
-            }
-            let activation = behind.first().and_then(|(_, next)| next.as_activation());
-            match activation {
-                Some(activation) if layer.fuses_activation() && !context.is_observed() => {
-                    value = context.child_activated(name.as_deref(), &**layer, &value, activation)?;
-                    rest = &behind[1..];
+        while let [first @ (name, layer), behind @ ..] = rest {
+            let fuses = layer.fuses_activation() && !context.is_observed();
+            let activation = behind.first().filter(|_| fuses).and_then(|(_, next)| next.as_activation());
+            (value, rest) = match (activation, behind) {
+                (Some(Activation::Relu), [relu, pooling, later @ ..])
+                    if pooling.1.commutes_with_relu() && context.tape().is_recording() =>
+                {
+                    (run(relu, &run(pooling, &run(first, &value)?)?)?, later)
                 }
-                _ => {
-                    value = run(&rest[0], &value)?;
-                    rest = behind;
+                (Some(activation), _) => {
+                    (context.child_activated(name.as_deref(), &**layer, &value, activation)?, &behind[1..])
                 }
-            }
+                (None, _) => (run(first, &value)?, behind),
+            };
         }
         Ok(value)
     }

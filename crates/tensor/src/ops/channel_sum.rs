@@ -73,7 +73,8 @@ impl Op for ChannelSum {
     }
 }
 
-fn channels_and_plane(shape: &Shape) -> (usize, usize) {
+/// Channels, and elements of each in a picture.
+pub(super) fn channels_and_plane(shape: &Shape) -> (usize, usize) {
     (shape[1], shape[2..].iter().product())
 }
 
@@ -125,20 +126,22 @@ pub(super) fn sum<S: Simd>(row: &[f32]) -> f32 {
     ((parts[0] + parts[1]) + (parts[2] + parts[3])).sum()
 }
 
+/// Shapes with channels, for cases: flat ones, empty ones, and enough for several threads.
+pub(super) const SHAPES: [&[usize]; 8] = [
+    &[3, 5],
+    &[1, 1],
+    &[4, 3, 7],
+    &[2, 3, 4, 5],
+    &[2, 3, 0, 5],
+    &[0, 4, 3, 3],
+    &[33, 100],
+    &[64, 16, 24, 24],
+];
+
 register_op!("channel_sum", || {
-    let shapes: [&[usize]; 9] = [
-        &[3, 5],
-        &[1, 1],
-        &[4, 3, 7],
-        &[2, 3, 4, 5],
-        &[2, 3, 0, 5],
-        &[0, 4, 3, 3],
-        &[33, 100],
-        &[64, 16, 24, 24],
-        &[2, 3, 11, 17],
-    ];
-    let mut cases: Vec<Case> = shapes
-        .iter()
+    let mut cases: Vec<Case> = SHAPES
+        .into_iter()
+        .chain([&[2, 3, 11, 17][..]])
         .map(|shape| {
             let shape = Shape::new(shape).expect("a small shape");
             Case::new(shape.to_string(), ChannelSum, [CaseInput::uniform(shape)]).without_gradient()

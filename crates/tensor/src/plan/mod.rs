@@ -138,9 +138,7 @@ impl Graph {
             }
         }
         rewrite::simplify(&mut self, output)?;
-        if matches!(device, Device::Cpu | Device::OpenCl(_)) {
-            rewrite::pack_weights(&mut self)?;
-        }
+        rewrite::pack_weights(&mut self)?;
         let layout = (*device == Device::Cpu).then(|| Layout::new(&mut self, output));
         let last_uses = last_uses(&self.steps, self.shapes.len());
         Ok(Plan { graph: self, output, device: device.clone(), layout, last_uses })

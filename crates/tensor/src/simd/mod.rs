@@ -56,25 +56,68 @@ pub(crate) trait Simd:
     ///
     /// # Safety
     /// `count` floats must be readable.
-    unsafe fn load_partial(from: *const f32, count: usize) -> Self;
+    #[inline(always)]
+    unsafe fn load_partial(from: *const f32, count: usize) -> Self {
+        let mut lanes = [0.0; 16];
+        // SAFETY: the caller promises `count` floats.
+        unsafe {
+            from.copy_to_nonoverlapping(lanes.as_mut_ptr(), count.min(Self::LANES));
+            Self::load(lanes.as_ptr())
+        }
+    }
 
     /// Writes the first `count < LANES` lanes.
     ///
     /// # Safety
     /// `count` floats must be writable.
-    unsafe fn store_partial(self, to: *mut f32, count: usize);
+    #[inline(always)]
+    unsafe fn store_partial(self, to: *mut f32, count: usize) {
+        let mut lanes = [0.0; 16];
+        // SAFETY: the caller promises `count` floats.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            to.copy_from_nonoverlapping(lanes.as_ptr(), count.min(Self::LANES));
+        }
+    }
 
     /// The lanes whose bits are set in `mask` from memory (lane `i` from `from + i`), the others as they are.
     ///
     /// # Safety
     /// The floats of the lanes in `mask` must be readable.
-    unsafe fn load_masked(self, from: *const f32, mask: u32) -> Self;
+    #[inline(always)]
+    unsafe fn load_masked(self, from: *const f32, mask: u32) -> Self {
+        // SAFETY: the caller promises the lanes in the mask.
+        unsafe {
+            if mask == u32::MAX >> (32 - Self::LANES) {
+                return Self::load(from);
+            }
+            let mut lanes = [0.0; 16];
+            self.store(lanes.as_mut_ptr());
+            for (i, lane) in lanes.iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
+                *lane = *from.wrapping_add(i);
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
 
     /// Writes the lanes whose bits are set in `mask` (lane `i` to `to + i`).
     ///
     /// # Safety
     /// The floats of the lanes in `mask` must be writable.
-    unsafe fn store_masked(self, to: *mut f32, mask: u32);
+    #[inline(always)]
+    unsafe fn store_masked(self, to: *mut f32, mask: u32) {
+        // SAFETY: the caller promises the lanes in the mask.
+        unsafe {
+            if mask == u32::MAX >> (32 - Self::LANES) {
+                return self.store(to);
+            }
+            let mut lanes = [0.0; 16];
+            self.store(lanes.as_mut_ptr());
+            for (i, lane) in lanes.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
+                *to.wrapping_add(i) = *lane;
+            }
+        }
+    }
 
     /// Transposes a block of `LANES` vectors: lane `j` of vector `i` becomes lane `i` of vector `j`. The slice has
     /// `LANES` elements.

@@ -86,53 +86,6 @@ impl Simd for F32x8 {
         }
     }
     #[inline(always)]
-    unsafe fn load_partial(from: *const f32, count: usize) -> Self {
-        let mut lanes = [0.0; 8];
-        // SAFETY: see above; only the first `count` floats are read.
-        unsafe {
-            from.copy_to_nonoverlapping(lanes.as_mut_ptr(), count.min(8));
-            Self::load(lanes.as_ptr())
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_partial(self, to: *mut f32, count: usize) {
-        let mut lanes = [0.0; 8];
-        // SAFETY: see above; only the first `count` floats are written.
-        unsafe {
-            self.store(lanes.as_mut_ptr());
-            to.copy_from_nonoverlapping(lanes.as_ptr(), count.min(8));
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_masked(self, from: *const f32, mask: u32) -> Self {
-        // SAFETY: see above; only the lanes in the mask are read.
-        unsafe {
-            if mask == 0xff {
-                return Self::load(from);
-            }
-            let mut lanes = [0.0; 8];
-            self.store(lanes.as_mut_ptr());
-            for (i, lane) in lanes.iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
-                *lane = *from.wrapping_add(i);
-            }
-            Self::load(lanes.as_ptr())
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_masked(self, to: *mut f32, mask: u32) {
-        // SAFETY: see above; only the lanes in the mask are written.
-        unsafe {
-            if mask == 0xff {
-                return self.store(to);
-            }
-            let mut lanes = [0.0; 8];
-            self.store(lanes.as_mut_ptr());
-            for (i, lane) in lanes.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
-                *to.wrapping_add(i) = *lane;
-            }
-        }
-    }
-    #[inline(always)]
     fn transpose(block: &mut [Self]) {
         assert_eq!(block.len(), 8);
         // SAFETY: see above.

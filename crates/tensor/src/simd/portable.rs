@@ -62,40 +62,6 @@ impl Simd for F32x8 {
         unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
     }
     #[inline(always)]
-    unsafe fn load_partial(from: *const f32, count: usize) -> Self {
-        // SAFETY: only the first `count` floats are read.
-        F32x8(std::array::from_fn(|i| if i < count { unsafe { *from.add(i) } } else { 0.0 }))
-    }
-    #[inline(always)]
-    unsafe fn store_partial(self, to: *mut f32, count: usize) {
-        for (i, value) in self.0.iter().enumerate().take(count) {
-            // SAFETY: only the first `count` floats are written.
-            unsafe { *to.add(i) = *value }
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_masked(self, from: *const f32, mask: u32) -> Self {
-        if mask == 0xff {
-            // SAFETY: the caller promises all eight.
-            return unsafe { Self::load(from) };
-        }
-        F32x8(std::array::from_fn(|i| {
-            // SAFETY: the caller promises the lanes in the mask.
-            if mask >> i & 1 == 1 { unsafe { *from.wrapping_add(i) } } else { self.0[i] }
-        }))
-    }
-    #[inline(always)]
-    unsafe fn store_masked(self, to: *mut f32, mask: u32) {
-        if mask == 0xff {
-            // SAFETY: the caller promises all eight.
-            return unsafe { self.store(to) };
-        }
-        for (i, value) in self.0.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
-            // SAFETY: the caller promises the lanes in the mask.
-            unsafe { *to.wrapping_add(i) = *value }
-        }
-    }
-    #[inline(always)]
     fn transpose(block: &mut [Self]) {
         let old: [[f32; 8]; 8] = std::array::from_fn(|i| block[i].0);
         for (j, vector) in block.iter_mut().enumerate() {

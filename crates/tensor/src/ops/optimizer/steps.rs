@@ -22,7 +22,7 @@ pub struct OptimizerSteps {
 }
 
 impl OptimizerSteps {
-    /// Calls `each` with every step and the range of its state.
+    /// Every step, and where its state is.
     fn state_ranges(&self) -> impl Iterator<Item = (&dyn Op, std::ops::Range<usize>)> {
         self.steps.iter().scan(0, |end, step| {
             let start = *end;

@@ -16,6 +16,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Problem;
+use super::product::by_size;
 use crate::cpu::tile_rows;
 use crate::memory::Scratch;
 use crate::parallel::Shared;
@@ -131,16 +132,10 @@ impl Kernel for Task<'_> {
                     let b = &b[vector * STEPS * S::LANES..];
                     let sums = &mut self.sums[(vector * channels.len() + rows.start) * S::LANES..];
                     let a = &a[rows.start * STEPS..];
-                    // From one vector of sums to the next.
                     let step = channels.len() * S::LANES;
-                    // SAFETY: `a` has the tile's rows, `b` and the sums one or two more vectors.
-                    unsafe {
-                        if vector + 1 < vectors {
-                            tile::<S, 2>(rows.len(), steps, a, b, sums, step, add);
-                        } else {
-                            tile::<S, 1>(rows.len(), steps, a, b, sums, step, add);
-                        }
-                    }
+                    let wide = 2.min(vectors - vector);
+                    let (a, b, to) = (a.as_ptr(), b.as_ptr(), sums.as_mut_ptr());
+                    by_size!(rows.len(), wide, tile::<S>(steps, a, b, to, step, add));
                 }
             }
         }
@@ -188,6 +183,7 @@ impl Task<'_> {
 fn read_row<S: Simd>(p: &Problem, x: &[f32], pixels: Range<usize>, to: &mut [f32]) {
     if p.stride == [1, 1] {
         let from = &x[pixels];
+        // Short rows, for which a call would take longer than the copy.
         for (from, to) in from.chunks(S::LANES).zip(to.chunks_mut(S::LANES)) {
             S::from_short_slice(from).to_short_slice(to);
         }
@@ -203,36 +199,13 @@ fn read_row<S: Simd>(p: &Problem, x: &[f32], pixels: Range<usize>, to: &mut [f32
     }
 }
 
-/// `sums[v][i] (+)= sum over steps of a[i, step] * b[v, step]`, for `VECTORS` vectors.
+/// `to[v][i] (+)= sum over steps of a[i, step] * b[v, step]`, for `ROWS` rows and `VECTORS` vectors; from one vector of sums to
+/// the next it is `to_step`.
 ///
 /// # Safety
-/// `a` must have `rows` rows, at most [`Simd::TILE_ROWS`], of `STEPS`; `b` and `sums` so many vectors.
+/// `a` must have so many rows of `STEPS`, `b` and `to` so many vectors.
 #[inline(always)]
-unsafe fn tile<S: Simd, const VECTORS: usize>(
-    rows: usize,
-    steps: usize,
-    a: &[f32],
-    b: &[f32],
-    sums: &mut [f32],
-    sums_step: usize,
-    add: bool,
-) {
-    macro_rules! by_rows {
-        ($($n:literal)*) => {
-            match rows {
-                // SAFETY: the caller's promise.
-                $($n if $n <= S::TILE_ROWS => unsafe {
-                    fixed::<S, $n, VECTORS>(steps, a.as_ptr(), b.as_ptr(), sums.as_mut_ptr(), sums_step, add);
-                },)*
-                _ => unreachable!("a tile of {rows} rows"),
-            }
-        };
-    }
-    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-}
-
-#[inline(always)]
-unsafe fn fixed<S: Simd, const ROWS: usize, const VECTORS: usize>(
+unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     steps: usize,
     a: *const f32,
     b: *const f32,
