@@ -3,7 +3,7 @@
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{Builder, Context, Layer, LayerSpec, state};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
-use neocog_tensor::random::Random;
+use neocog_base::random::Random;
 use neocog_tensor::{Device, Result, Shape, Tensor};
 use neocog_train::{Optimizer, OptimizerConfig, Rule};
 

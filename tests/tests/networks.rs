@@ -6,7 +6,7 @@ use neocog_autograd::{Tape, Var};
 use neocog_layers::summary::summarize;
 use neocog_layers::{Builder, Context, Layer, Observer, Seen, print, state};
 use neocog_models::Model;
-use neocog_tensor::random::Random;
+use neocog_base::random::Random;
 use neocog_tensor::{Device, Tensor};
 use neocog_tests::devices;
 

@@ -6,7 +6,7 @@ use neocog_autograd::{Tape, Var};
 use neocog_layers::{Builder, Conv2d, LayerSpec, state};
 use neocog_layers::{Child, Concat, Context, Residual};
 use neocog_tensor::ops;
-use neocog_tensor::random::Random;
+use neocog_base::random::Random;
 use neocog_tensor::{Device, Shape, Tensor};
 use neocog_tests::devices;
 

@@ -8,7 +8,7 @@ use neocog_layers::state::{self, Entry};
 use neocog_layers::{Builder, Context, Layer, Predictor, Visitor};
 use neocog_models::Model;
 use neocog_tensor::ops::Relu;
-use neocog_tensor::random::Random;
+use neocog_base::random::Random;
 use neocog_tensor::{Device, Tensor, run1};
 use neocog_tests::devices;
 

@@ -118,7 +118,7 @@ fn an_error_of_the_network_itself_or_between_layers() {
     ] {
         let error = parse(json).unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
-        assert!(matches!(error.kind(), ErrorKind::Format | ErrorKind::Unknown), "{error:?}");
+        assert!(matches!(error.kind(), ErrorKind::Format | ErrorKind::NotFound), "{error:?}");
     }
 }
 

@@ -13,7 +13,7 @@ use std::process::Command;
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{Builder, Context, Layer, state, weights};
 use neocog_models::Model;
-use neocog_tensor::random::Random;
+use neocog_base::random::Random;
 use neocog_tensor::{Device, Tensor};
 use neocog_tests as _;
 use safetensors::SafeTensors;

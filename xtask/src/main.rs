@@ -1,7 +1,11 @@
-//! The program `cargo xtask`; all of it is in the library.
+//! `cargo xtask`: every command of `neocog`, and those of the project's maintainers.
+
+mod commands;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    xtask::main()
+    neocog_cli::Program::new("cargo xtask")
+        .about("Trains, evaluates and inspects convolutional networks, and checks the project.")
+        .main()
 }

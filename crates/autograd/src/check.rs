@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use neocog_tensor::random::Random;
+use neocog_base::random::Random;
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor};
 
 use crate::tape::{Tape, Var};
@@ -68,7 +68,7 @@ impl Report {
     /// When an element is off, or nothing was compared.
     pub fn into_result(self) -> Result<Report> {
         if self.compared == 0 {
-            return Err(Error::argument("the gradient check compared nothing"));
+            return Err(Error::invalid_argument("the gradient check compared nothing"));
         }
         if self.failures.is_empty() {
             return Ok(self);

@@ -244,7 +244,7 @@ impl Tape {
         for var in inputs {
             match var.id {
                 Some(id) if id.tape != self.id => {
-                    return Err(Error::argument(format!(
+                    return Err(Error::invalid_argument(format!(
                         "an input of {} belongs to another tape",
                         op.name()
                     )));
@@ -337,7 +337,7 @@ impl Tape {
                     add_to(&mut grads[id.slot], grad.clone())?;
                 }
                 _ => {
-                    return Err(Error::argument(
+                    return Err(Error::invalid_argument(
                         "backward of a value that does not depend on any leaf or parameter of this tape",
                     ));
                 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use neocog_tensor::{Error, ErrorKind, Result};
+use neocog_base::{Error, ErrorKind, Result};
 
 use crate::idx::{self, IdxImages};
 use crate::known::{Known, Origin};
@@ -77,7 +77,7 @@ impl Known {
             }
             Origin::Folder(manifest) => {
                 let [train_images, train_labels, test_images, test_labels] = manifest.files else {
-                    return Err(Error::argument(format!(
+                    return Err(Error::invalid_argument(format!(
                         "data set {}: expected images and labels to train and to test, 4 files, not {}",
                         self.name,
                         manifest.files.len()
@@ -95,7 +95,7 @@ impl Known {
             }
         };
         let part = |name, data| match (self.part(name, data), &place) {
-            (Err(e), Some(folder)) => Err(e.at(folder.display().to_string())),
+            (Err(e), Some(folder)) => Err(e.context(folder.display().to_string())),
             (part, _) => part.map(Arc::new),
         };
         Ok(Split { train: part("train", train)?, test: part("test", test)? })
@@ -140,7 +140,7 @@ impl Dataset {
     /// # Errors
     /// `Format` where the parts contradict each other; the message names the data set and what was expected.
     pub fn new(parts: DatasetParts) -> Result<Self> {
-        let bad = |what: String| Err(Error::format(what).at(&parts.name));
+        let bad = |what: String| Err(Error::format(what).context(&parts.name));
         let image = parts.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(0);
         if image == 0 {
             return bad(format!("images of shape {:?} (channels, height, width) hold nothing", parts.shape));
@@ -402,7 +402,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let e = load("mnist", root.path()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Io);
-        let command = format!("cargo xtask fetch-data mnist --dir {}", root.path().display());
+        let command = format!("neocog fetch-data mnist --dir {}", root.path().display());
         assert!(e.to_string().contains("train-images-idx3-ubyte.gz is missing"), "{e}");
         assert!(e.to_string().ends_with(&command), "{e}");
 
@@ -427,6 +427,6 @@ mod tests {
 
     #[test]
     fn the_default_folder_needs_no_option() {
-        assert_eq!(Known::find("mnist").unwrap().command(Path::new("data")), "cargo xtask fetch-data mnist");
+        assert_eq!(Known::find("mnist").unwrap().command(Path::new("data")), "neocog fetch-data mnist");
     }
 }

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use neocog_tensor::{Error, ErrorKind, Result};
+use neocog_base::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
 use crate::known::{Known, Manifest, RemoteFile};
@@ -106,7 +106,7 @@ pub struct Fetched {
 pub fn manifest(name: &str) -> Result<&'static Manifest<'static>> {
     Known::find(name)?.manifest().ok_or_else(|| {
         let names: Vec<&str> = Known::fetchable().map(|known| known.name).collect();
-        Error::argument(format!(
+        Error::invalid_argument(format!(
             "the data set {name} is compiled in, there is nothing to fetch; those that can be fetched: {}",
             names.join(", ")
         ))
@@ -157,13 +157,13 @@ impl Origin {
             return Ok(Origin::Urls(vec![format!("{}/", from.trim_end_matches('/'))]));
         }
         if lower.contains("://") {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "cannot fetch from {from}: expected a folder or a URL that begins with http:// or https://"
             )));
         }
         let folder = Path::new(from);
         if !folder.is_dir() {
-            return Err(Error::argument(format!("cannot fetch from {from}: there is no such folder")));
+            return Err(Error::invalid_argument(format!("cannot fetch from {from}: there is no such folder")));
         }
         let below = folder.join(name);
         Ok(Origin::Folder(if below.is_dir() { below } else { folder.into() }))

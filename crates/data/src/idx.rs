@@ -14,7 +14,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::GzDecoder;
-use neocog_tensor::{Error, Result};
+use neocog_base::{Error, Result};
 
 const UNSIGNED_BYTE: u8 = 0x08;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -85,9 +85,9 @@ impl Idx {
     /// below 2^32).
     pub fn encode(&self) -> Result<Vec<u8>> {
         let rank = u8::try_from(self.sizes.len())
-            .map_err(|_| Error::argument(format!("IDX has at most rank 255, not {}", self.sizes.len())))?;
+            .map_err(|_| Error::invalid_argument(format!("IDX has at most rank 255, not {}", self.sizes.len())))?;
         if product(&self.sizes) != Some(self.data.len()) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "IDX sizes {:?} do not hold {} elements",
                 self.sizes,
                 self.data.len()
@@ -96,7 +96,7 @@ impl Idx {
         let mut bytes = vec![0, 0, UNSIGNED_BYTE, rank];
         for &size in &self.sizes {
             let size = u32::try_from(size)
-                .map_err(|_| Error::argument(format!("IDX sizes are below 2^32, {size} is not")))?;
+                .map_err(|_| Error::invalid_argument(format!("IDX sizes are below 2^32, {size} is not")))?;
             bytes.extend(size.to_be_bytes());
         }
         bytes.extend(&self.data);
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use neocog_tensor::ErrorKind;
+    use neocog_base::ErrorKind;
     use proptest::prelude::*;
     use std::io::Write;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use neocog_tensor::{Error, Result};
+use neocog_base::{Error, Result};
 
 /// The folder that holds a folder for each data set, unless another is given.
 pub const DEFAULT_ROOT: &str = "data";
@@ -170,7 +170,7 @@ impl Known {
         KNOWN
             .iter()
             .find(|known| known.name == name)
-            .ok_or_else(|| Error::unknown("data set", name, KNOWN.iter().map(|known| known.name)))
+            .ok_or_else(|| Error::not_found("data set", name, KNOWN.iter().map(|known| known.name)))
     }
 
     /// The data sets that must be fetched before they can be loaded.
@@ -193,7 +193,7 @@ impl Known {
 
     /// The command that fetches it into `root`.
     pub fn command(&self, root: &Path) -> String {
-        let mut command = format!("cargo xtask fetch-data {}", self.name);
+        let mut command = neocog_base::program::command(format_args!("fetch-data {}", self.name));
         if root != Path::new(DEFAULT_ROOT) {
             command += &format!(" --dir {}", root.display());
         }
@@ -204,7 +204,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use neocog_tensor::ErrorKind;
+    use neocog_base::ErrorKind;
 
     #[test]
     fn the_table_is_sorted_and_each_is_found() {
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn an_unknown_name_offers_near_ones() {
         let e = Known::find("fashion_mnist").unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Unknown);
+        assert_eq!(e.kind(), ErrorKind::NotFound);
         assert!(e.to_string().contains("there is no data set named `fashion_mnist`"), "{e}");
         assert!(e.to_string().contains("did you mean `fashion-mnist`"), "{e}");
     }

@@ -31,7 +31,7 @@
 //!     assert!(batch.pixels.iter().all(|p| (0.0..=1.0).contains(p)));
 //!     break; // the thread ends with the iterator
 //! }
-//! # Ok::<(), neocog_tensor::Error>(())
+//! # Ok::<(), neocog_base::Error>(())
 //! ```
 
 pub mod dataset;

@@ -20,7 +20,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use neocog_tensor::{Error, ErrorKind, Result};
+use neocog_base::{Error, ErrorKind, Result};
 
 use crate::dataset::Dataset;
 use crate::resize::{Resizer, unit};
@@ -115,10 +115,10 @@ impl Loader {
     pub fn new(dataset: impl Into<Arc<Dataset>>, options: LoaderOptions) -> Result<Self> {
         let dataset = dataset.into();
         if options.batch == 0 {
-            return Err(Error::argument("a batch of 0 samples: expected at least 1"));
+            return Err(Error::invalid_argument("a batch of 0 samples: expected at least 1"));
         }
         if !(1..=MOST_WORKERS).contains(&options.workers) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "{} workers cannot make batches: expected 1 to {MOST_WORKERS}",
                 options.workers
             )));
@@ -132,7 +132,7 @@ impl Loader {
             .try_fold(4usize, |n, &d| n.checked_mul(d))
             .is_none_or(|n| isize::try_from(n).is_err())
         {
-            return Err(Error::argument(format!("a batch of shape {values:?} is more than memory can hold")));
+            return Err(Error::invalid_argument(format!("a batch of shape {values:?} is more than memory can hold")));
         }
         // Of each worker the waiting ones and the one in the making, and the caller's.
         let pool = Arc::new(Pool { kept: (WAITING + 1) * options.workers + 1, buffers: Mutex::default() });
@@ -173,7 +173,7 @@ impl Loader {
     /// `Argument` where `first` is more than the number of batches, `Io` where no thread can be started.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Result<Epoch> {
         if first > self.batches() {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "cannot start at batch {first}: an epoch of {} has {} batches of {}",
                 self.dataset.name(),
                 self.batches(),
@@ -333,7 +333,7 @@ impl Maker {
             let item = match made {
                 Ok(Ok(None)) => return,
                 Ok(Ok(Some(batch))) => Ok(batch),
-                Ok(Err(e)) => Err(e.at(format!("batch {number} of epoch {}", self.epoch))),
+                Ok(Err(e)) => Err(e.context(format!("batch {number} of epoch {}", self.epoch))),
                 Err(panic) => Err(lost(&format!("it panicked in batch {number}: {}", said(panic.as_ref())))),
             };
             let failed = item.is_err();
@@ -357,7 +357,7 @@ impl Maker {
         labels.clear();
         indices.clear();
         pixels.try_reserve_exact(shape.iter().product()).map_err(|e| {
-            Error::argument(format!("there is no memory for a batch of shape {shape:?}")).with_source(e)
+            Error::invalid_argument(format!("there is no memory for a batch of shape {shape:?}")).with_source(e)
         })?;
         for position in start..start + count {
             if self.stop.load(Ordering::Relaxed) {
@@ -431,7 +431,7 @@ impl Pool {
 }
 
 fn lost(what: &str) -> Error {
-    Error::new(ErrorKind::Argument, format!("the thread that loads batches failed: {what}"))
+    Error::new(ErrorKind::InvalidArgument, format!("the thread that loads batches failed: {what}"))
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> &str {

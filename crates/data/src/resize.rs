@@ -11,7 +11,7 @@
 //! rounds a few pixels otherwise: 12.3 for images many times taller than wide, 13 also where the height shrinks
 //! clearly more than the width. Where an image keeps its proportions all agree.
 
-use neocog_tensor::{Error, Result};
+use neocog_base::{Error, Result};
 
 /// Bits behind the point of a weight: 32 less 8 for a pixel and 2 for sign and overshoot.
 const PRECISION: u32 = 22;
@@ -52,13 +52,13 @@ impl Resizer {
     pub fn new(from: (usize, usize), to: (usize, usize)) -> Result<Self> {
         for (h, w) in [from, to] {
             if h == 0 || w == 0 || h.max(w) > LONGEST || h * w > LARGEST {
-                return Err(Error::argument(format!(
+                return Err(Error::invalid_argument(format!(
                     "cannot resize an image of {h}x{w}: expected sides of 1 to {LONGEST} and at most {LARGEST} pixels"
                 )));
             }
         }
         if from.0 * to.1 > LARGEST {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "cannot resize from {}x{} to {}x{}: {}x{} pixels between the passes, at most {LARGEST} are expected",
                 from.0, from.1, to.0, to.1, from.0, to.1
             )));
@@ -113,7 +113,7 @@ impl Resizer {
 pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>> {
     let mut resizer = Resizer::new(from, to)?;
     if source.len() != from.0 * from.1 {
-        return Err(Error::argument(format!(
+        return Err(Error::invalid_argument(format!(
             "{} pixels are no image of {}x{}",
             source.len(),
             from.0,
@@ -300,7 +300,7 @@ mod tests {
             ((1 << 16, 1), (1, 1 << 16)),
         ] {
             let e = Resizer::new(from, to).unwrap_err();
-            assert_eq!(e.kind(), neocog_tensor::ErrorKind::Argument);
+            assert_eq!(e.kind(), neocog_base::ErrorKind::InvalidArgument);
         }
         assert!(resize(&[1, 2, 3], (2, 2), (4, 4)).unwrap_err().to_string().contains("3 pixels"));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use neocog_data::fetch::{Event, FetchOptions, Fetched, fetch, manifest};
 use neocog_data::known::{Manifest, RemoteFile};
-use neocog_tensor::{Error, ErrorKind, Result};
+use neocog_base::{Error, ErrorKind, Result};
 use server::{Reply, Request, Server};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -384,7 +384,7 @@ fn what_from_cannot_be() {
         [("no/such/folder", "there is no such folder"), ("ftp://host/x", "expected a folder or a URL")]
     {
         let e = case.fetch(&[], Some(from)).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Argument);
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument);
         assert!(e.to_string().contains(from) && e.to_string().contains(why), "{e}");
         assert!(!case.root.path().join("set").exists());
     }
@@ -441,7 +441,7 @@ fn which_data_sets_can_be_fetched() {
         e.contains("compiled in, there is nothing to fetch") && e.contains("fashion-mnist, mnist"),
         "{e}"
     );
-    assert_eq!(manifest("cifar").unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(manifest("cifar").unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 /// A proxy for the internet must not be asked for a server on this machine. Runs itself again with the

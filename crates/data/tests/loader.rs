@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use neocog_data::resize::{resize, unit};
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_data::{Augment, Batch, Dataset, DatasetParts, Loader, LoaderOptions, SampleId, Transform, load};
-use neocog_tensor::{Error, ErrorKind, Result};
+use neocog_base::{Error, ErrorKind, Result};
 use proptest::prelude::*;
 
 /// `n` images `[c, h, w]`; image `i` begins with `i` in two bytes, its label is `i` modulo 7.
@@ -147,7 +147,7 @@ fn bad_options() {
     let complaint = |batch, size| {
         let e = Loader::new(dataset(3, [1, 2, 2]), LoaderOptions { batch, size, ..Default::default() });
         let e = e.unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Argument);
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument);
         e.to_string()
     };
     assert_eq!(complaint(0, (2, 2)), "a batch of 0 samples: expected at least 1");
@@ -182,7 +182,7 @@ impl Transform for Trap {
         pixels[0] = sample.index as f32 + 1000.0 * sample.epoch as f32 + 1e5 * sample.seed as f32;
         match (sample.index == self.at, self.panics) {
             (true, true) => panic!("sample {} is haunted", sample.index),
-            (true, false) => Err(Error::argument("sample is cursed")),
+            (true, false) => Err(Error::invalid_argument("sample is cursed")),
             _ => Ok(()),
         }
     }

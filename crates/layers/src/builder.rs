@@ -1,8 +1,8 @@
 //! Builds layers of specs: makes parameters, finds shapes, and tells where something went wrong.
 
 use neocog_autograd::{Param, Tape, Var};
-use neocog_tensor::random::Random;
-use neocog_tensor::{At, Device, Error, Result, Shape, Tensor};
+use neocog_base::random::Random;
+use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 
 use crate::context::{Context, place};
 use crate::layer::{Buffer, Layer};
@@ -74,10 +74,10 @@ impl Builder {
         let layer = if self.path.is_empty() && name.is_none() {
             layer
         } else {
-            layer.at(|| place(name, spec.kind()))
+            layer.context(|| place(name, spec.kind()))
         }?;
         let output = output_shape(&*layer, input);
-        let output = if name.is_some() { output.at(|| place(name, layer.label())) } else { output }?;
+        let output = if name.is_some() { output.context(|| place(name, layer.label())) } else { output }?;
         Ok((layer, output))
     }
 
@@ -86,7 +86,7 @@ impl Builder {
     /// # Errors
     /// When the shape is not possible, there is no memory for it, or the device fails.
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Param> {
-        let shape = self.possible(shape).at(|| name)?;
+        let shape = self.possible(shape).context(|| name)?;
         Ok(Param::new(match init {
             _ if self.device == Device::Meta => Tensor::zeros(shape, &self.device)?,
             Init::Constant(value) => Tensor::full(shape, value, &self.device)?,
@@ -113,7 +113,7 @@ impl Builder {
         let shape = Shape::new(shape)?;
         let has_room = || Vec::<f64>::new().try_reserve_exact(shape.elements()).is_ok();
         if self.device != Device::Meta && !has_room() {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "there is no memory for {} numbers, {shape}",
                 shape.elements()
             )));

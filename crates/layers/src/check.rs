@@ -2,8 +2,8 @@
 
 use neocog_autograd::check::{Check, Report, Subject, along, compare, direction};
 use neocog_autograd::{Tape, Var};
-use neocog_tensor::random::Random;
-use neocog_tensor::{At, Device, Error, ErrorKind, Result, Shape, Tensor};
+use neocog_base::random::Random;
+use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 
 use crate::builder::Builder;
 use crate::context::Context;
@@ -172,8 +172,8 @@ fn each_example(check: impl Fn(&LayerSpec, &Shape) -> Result<()>) -> Result<usiz
     for entry in registry()?.iter() {
         for Example { spec, input } in entry.examples() {
             check(&spec, &input)
-                .at(|| format!("{spec:?} with input {input}"))
-                .at(|| format!("{} of {}", entry.kind, entry.crate_name))?;
+                .context(|| format!("{spec:?} with input {input}"))
+                .context(|| format!("{} of {}", entry.kind, entry.crate_name))?;
             checked += 1;
         }
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use neocog_autograd::{Tape, Var};
-use neocog_tensor::{At, Result, profile};
+use neocog_tensor::{Context as _, Result, profile};
 
 use crate::layer::Layer;
 
@@ -130,7 +130,7 @@ impl<'a> Context<'a> {
             self.path.borrow_mut().push(name.to_string());
         }
         let scope = name.map(profile::scope);
-        let output = run().at(|| place(name, layer.label()));
+        let output = run().context(|| place(name, layer.label()));
         drop(scope);
         if let Some(observer) = self.observer {
             if let Ok(output) = &output {

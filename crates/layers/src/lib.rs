@@ -28,7 +28,6 @@ mod activation_memory;
 pub mod builder;
 pub mod check;
 pub mod context;
-pub mod file;
 pub mod layer;
 mod layers;
 pub mod plan;

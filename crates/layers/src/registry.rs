@@ -88,7 +88,7 @@ impl Registry {
             if let Some(other) = map.insert(entry.kind, entry) {
                 let mut crates = [other.crate_name, entry.crate_name];
                 crates.sort_unstable();
-                return Err(Error::argument(format!(
+                return Err(Error::invalid_argument(format!(
                     "the layer kind {} is registered twice, by the crates {} and {}; one of them must be renamed",
                     entry.kind, crates[0], crates[1]
                 )));
@@ -102,7 +102,7 @@ impl Registry {
     /// # Errors
     /// When there is none; near names are offered.
     pub fn get(&self, kind: &str) -> Result<&LayerEntry> {
-        self.0.get(kind).ok_or_else(|| Error::unknown("layer", kind, self.0.keys().copied()))
+        self.0.get(kind).ok_or_else(|| Error::not_found("layer", kind, self.0.keys().copied()))
     }
 
     /// All entries, sorted by name.
@@ -123,5 +123,5 @@ pub fn registry() -> Result<&'static Registry> {
                 .map_err(|e| e.to_string())
         })
         .as_ref()
-        .map_err(|message| Error::argument(message.clone()))
+        .map_err(|message| Error::invalid_argument(message.clone()))
 }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 
-use neocog_tensor::{At, Error, Result, Shape};
+use neocog_tensor::{Context as _, Error, Result, Shape};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -135,7 +135,7 @@ impl LayerSpec {
         let kind = kind_in(&value).map(str::to_string);
         Self::parse(value).map_err(|e| match kind {
             // The network itself has no name: only what is wrong with itself is said with its kind.
-            Some(kind) if e.path().next().is_none() => e.at(kind),
+            Some(kind) if e.path().next().is_none() => e.context(kind),
             _ => e,
         })
     }
@@ -205,7 +205,7 @@ impl<'de> Deserialize<'de> for LayerSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Unread(value) = Unread::deserialize(deserializer)?;
         let kind = kind_in(&value).unwrap_or("a layer").to_string();
-        Self::parse(value).at(|| kind).map_err(passed_on)
+        Self::parse(value).context(|| kind).map_err(passed_on)
     }
 }
 

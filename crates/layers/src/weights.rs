@@ -18,10 +18,10 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use neocog_autograd::Param;
-use neocog_tensor::{At, Device, Error, Result, Shape, Tensor};
+use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use crate::file::replace;
+use neocog_base::file::replace;
 use crate::layer::{Counter, Layer};
 use crate::state::{self, Difference, Entry};
 
@@ -45,7 +45,7 @@ pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
     let mut entries = state::state_dict(network);
     // As the format wants it: the types of the largest numbers first, so that all lie aligned; then by name.
     entries.sort_by(|(a, x), (b, y)| dtype_of(y).cmp(&dtype_of(x)).then(a.cmp(b)));
-    let header = header_of(&entries).at(place)?;
+    let header = header_of(&entries).context(place)?;
     let mut failed = Ok(());
     let written = replace(path, |file| {
         let mut out = BufWriter::with_capacity(1 << 16, file);
@@ -55,7 +55,7 @@ pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
             match bytes_of(entry) {
                 Ok(bytes) => out.write_all(&bytes)?,
                 Err(e) => {
-                    failed = Err(e.at(name.as_str()));
+                    failed = Err(e.context(name.as_str()));
                     return Err(io::Error::other("a tensor could not be read"));
                 }
             }
@@ -80,9 +80,9 @@ pub fn load(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let found = find(network, path)?;
     if !found.left.is_empty() {
         return Err(Error::shape(format!("the weights do not fit the network:{}", listed(&found.left))))
-            .at(|| path.display().to_string());
+            .context(|| path.display().to_string());
     }
-    found.apply().at(|| path.display().to_string())
+    found.apply().context(|| path.display().to_string())
 }
 
 /// As [`load`], but loads what fits, and tells what did not.
@@ -93,9 +93,9 @@ pub fn load_partial(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let found = find(network, path)?;
     if found.values.is_empty() && !found.left.is_empty() {
         return Err(Error::shape(format!("nothing of it fits the network:{}", listed(&found.left))))
-            .at(|| path.display().to_string());
+            .context(|| path.display().to_string());
     }
-    found.apply().at(|| path.display().to_string())
+    found.apply().context(|| path.display().to_string())
 }
 
 fn listed(differences: &[Difference]) -> String {
@@ -154,7 +154,7 @@ impl Found<'_> {
         let mut loaded = Vec::with_capacity(self.values.len());
         for (name, value) in self.values {
             match value {
-                Value::Tensor(param, tensor) => param.set(&tensor).at(|| name.as_str())?,
+                Value::Tensor(param, tensor) => param.set(&tensor).context(|| name.as_str())?,
                 Value::Count(counter, count) => counter.set(count),
             }
             loaded.push(name);
@@ -166,7 +166,7 @@ impl Found<'_> {
 /// Reads all that fits the network, and finds all that does not.
 fn find<'a>(network: &'a dyn Layer, path: &Path) -> Result<Found<'a>> {
     let mut source = Source::open(path)?;
-    source.find(network).at(|| path.display().to_string())
+    source.find(network).context(|| path.display().to_string())
 }
 
 /// An open file with a header that fits it.
@@ -183,23 +183,23 @@ impl Source {
         let place = || path.display().to_string();
         let about = fs::metadata(path).map_err(cannot)?;
         if !about.is_file() {
-            return Err(no_safetensors("it is no file with contents")).at(place);
+            return Err(no_safetensors("it is no file with contents")).context(place);
         }
         let mut file = File::open(path).map_err(cannot)?;
         let size = about.len();
         let mut length = [0; 8];
         if size < 8 {
             let why = format!("it has {size} bytes, the length of the header alone has 8");
-            return Err(no_safetensors(&why)).at(place);
+            return Err(no_safetensors(&why)).context(place);
         }
         file.read_exact(&mut length).map_err(cannot)?;
         let rest = size - 8;
-        let length = header_length(length, rest).at(place)?;
+        let length = header_length(length, rest).context(place)?;
         let mut header = vec![0; length];
         file.read_exact(&mut header).map_err(cannot)?;
         let header: Metadata = serde_json::from_slice(&header)
             .map_err(|e| no_safetensors("its header is not right").with_source(e))
-            .at(place)?;
+            .context(place)?;
         let (described, there) = (header.data_len() as u64, rest - length as u64);
         if described != there {
             let what =
@@ -207,7 +207,7 @@ impl Source {
             return Err(Error::format(format!(
                 "the header describes {described} bytes of numbers, but {there} are there: {what}"
             )))
-            .at(place);
+            .context(place);
         }
         Ok(Source { file, data: 8 + length as u64, header })
     }
@@ -223,7 +223,7 @@ impl Source {
             if left.iter().any(|difference| difference.name == name) {
                 continue;
             }
-            match self.value(&name, entry).at(|| name.as_str())? {
+            match self.value(&name, entry).context(|| name.as_str())? {
                 Ok(value) => values.push((name, value)),
                 Err(what) => left.push(Difference { name, what: what.to_string() }),
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use neocog_layers::LayerSpec;
-use neocog_tensor::{At, Error, Result, Shape};
+use neocog_tensor::{Context as _, Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 
 /// A network: a spec, a recipe and a result; made known by [`register_model!`](crate::register_model).
@@ -84,7 +84,7 @@ impl Model {
     /// # Errors
     /// When the picture is too small for the network: the error names the layer where it ran out.
     pub fn spec_for(&self, input: [usize; 3], classes: usize) -> Result<LayerSpec> {
-        (self.build)(input, classes).at(|| self.name)
+        (self.build)(input, classes).context(|| self.name)
     }
 
     /// The shape of a batch of `n` inputs.
@@ -118,7 +118,7 @@ pub fn models() -> Result<Vec<Model>> {
         if let Some(other) = map.insert(model.name, *model) {
             let mut crates = [other.crate_name, model.crate_name];
             crates.sort_unstable();
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "the network {} is registered twice, by the crates {} and {}; one of them must be renamed",
                 model.name, crates[0], crates[1]
             )));
@@ -137,5 +137,5 @@ pub fn find(name: &str) -> Result<Model> {
         .iter()
         .find(|m| m.name == name)
         .copied()
-        .ok_or_else(|| Error::unknown("network", name, models.iter().map(|m| m.name)))
+        .ok_or_else(|| Error::not_found("network", name, models.iter().map(|m| m.name)))
 }

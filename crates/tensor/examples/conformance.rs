@@ -14,6 +14,6 @@ fn main() -> Result<()> {
     if summary.failures.is_empty() && summary.ops > 0 {
         Ok(())
     } else {
-        Err(Error::argument("the operations do not conform, or there are none of these names"))
+        Err(Error::invalid_argument("the operations do not conform, or there are none of these names"))
     }
 }

@@ -6,9 +6,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Result;
+use neocog_base::Result;
 use crate::op::Op;
-use crate::random::philox;
+use neocog_base::random::philox;
 use crate::shape::Shape;
 
 /// An operation's entry in the list of all that were linked in; made by [`register_op!`](crate::register_op).

@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::cases::{Case, registered_ops};
 use crate::device::Device;
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, Tensors};
 use crate::opencl;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::opencl::DeviceId;
 
 /// A place for tensors.
@@ -54,7 +54,7 @@ impl FromStr for Device {
             _ if name.starts_with("opencl:") => {
                 Ok(Device::OpenCl(DeviceId::find(Some(&name["opencl:".len()..]))?))
             }
-            _ => Err(Error::unknown("device", name, Device::NAMES)),
+            _ => Err(Error::not_found("device", name, Device::NAMES)),
         }
     }
 }

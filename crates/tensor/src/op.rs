@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use smallvec::SmallVec;
 
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::opencl::Call;
 use crate::shape::{Shape, Shapes};
@@ -120,7 +120,7 @@ impl Window {
 /// # Errors
 /// Always.
 pub fn no_gradient<T>(op: &dyn Op) -> Result<T> {
-    Err(Error::argument(format!("the operation {} has no gradient", op.name())))
+    Err(Error::invalid_argument(format!("the operation {} has no gradient", op.name())))
 }
 
 /// Checks the number of inputs; for use in [`Op::infer`].
@@ -129,7 +129,7 @@ pub fn no_gradient<T>(op: &dyn Op) -> Result<T> {
 /// When it is another.
 pub fn expect_inputs<const N: usize>(op: &dyn Op, inputs: &[Shape]) -> Result<[Shape; N]> {
     inputs.try_into().map_err(|_| {
-        Error::argument(format!("{} takes {N} inputs, {} were given: {inputs:?}", op.name(), inputs.len()))
+        Error::invalid_argument(format!("{} takes {N} inputs, {} were given: {inputs:?}", op.name(), inputs.len()))
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use crate::device::Device;
-use crate::error::{At, Error, Result};
+use neocog_base::{Context as _, Error, Result};
 use crate::memory::{Buffer, Scratch};
 use crate::op::{Op, Tensors};
 use crate::opencl;
@@ -48,7 +48,7 @@ pub fn run1(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
 pub fn update(op: &dyn Op, inputs: &[&Tensor], state: &mut [&mut Tensor]) -> Result<Tensors> {
     let (device, shapes) = prepare(op, inputs)?;
     if state.len() != op.state_outputs() {
-        return Err(Error::argument(format!(
+        return Err(Error::invalid_argument(format!(
             "{} updates {} tensors, {} were given",
             op.name(),
             op.state_outputs(),
@@ -70,13 +70,13 @@ pub fn update(op: &dyn Op, inputs: &[&Tensor], state: &mut [&mut Tensor]) -> Res
 
 fn prepare(op: &dyn Op, inputs: &[&Tensor]) -> Result<(Device, Shapes)> {
     let device = common_device(op, inputs)?;
-    let shapes = op.infer(&input_shapes(inputs)).at(|| op.name())?;
+    let shapes = op.infer(&input_shapes(inputs)).context(|| op.name())?;
     Ok((device, shapes))
 }
 
 fn common_device(op: &dyn Op, inputs: &[&Tensor]) -> Result<Device> {
     let Some(first) = inputs.first() else {
-        return Err(Error::argument(format!("{} needs at least one input", op.name())));
+        return Err(Error::invalid_argument(format!("{} needs at least one input", op.name())));
     };
     if inputs.iter().any(|t| t.device() == Device::Meta) {
         return Ok(Device::Meta);
@@ -158,11 +158,11 @@ fn compute(
             let runtime = opencl::open(*id)?;
             let sizes = || format!("{} of {:?} to {shapes:?}", op.name(), input_shapes(inputs));
             let read: Vec<Arc<opencl::Buffer>> =
-                inputs.iter().map(|t| t.opencl()).collect::<Result<_>>().at(sizes)?;
+                inputs.iter().map(|t| t.opencl()).collect::<Result<_>>().context(sizes)?;
             let made: Vec<opencl::Buffer> =
-                fresh.iter().map(|s| runtime.allocate(s.elements())).collect::<Result<_>>().at(sizes)?;
+                fresh.iter().map(|s| runtime.allocate(s.elements())).collect::<Result<_>>().context(sizes)?;
             let kept: Vec<&opencl::Buffer> =
-                state.iter_mut().map(|t| t.opencl_mut()).collect::<Result<_>>().at(sizes)?;
+                state.iter_mut().map(|t| t.opencl_mut()).collect::<Result<_>>().context(sizes)?;
             let views: Vec<opencl::View<'_>> = inputs
                 .iter()
                 .zip(&read)

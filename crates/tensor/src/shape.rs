@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use smallvec::SmallVec;
 
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 
 /// The extents of a tensor, the outermost first: `[n, c, h, w]`. No extents at all is a scalar.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use crate::device::Device;
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Buffer;
 use crate::opencl;
 use crate::shape::Shape;

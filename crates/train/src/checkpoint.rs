@@ -13,7 +13,7 @@ use std::path::Path;
 
 use neocog_layers::state::{self, Entry};
 use neocog_layers::{Builder, Layer, LayerSpec};
-use neocog_tensor::{At, Device, Error, ErrorKind, Result, Shape, Tensor};
+use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::fit::{EpochReport, Position};
@@ -104,7 +104,7 @@ impl NamedTensor {
             Values::F32(values) => Tensor::from_f32(shape, values, device),
             Values::F64(values) => Tensor::from_f64(shape, values, device),
         }
-        .at(|| self.name.as_str())
+        .context(|| self.name.as_str())
     }
 }
 
@@ -200,7 +200,7 @@ impl Checkpoint {
                 Ok(SavedMemory {
                     param: memory.name.clone(),
                     steps: memory.steps,
-                    slots: slots.collect::<Result<_>>().at(|| memory.name.as_str())?,
+                    slots: slots.collect::<Result<_>>().context(|| memory.name.as_str())?,
                 })
             })
             .collect()
@@ -236,7 +236,7 @@ impl Checkpoint {
                 Values::F32(values) => values.len(),
                 Values::F64(values) => values.len(),
             };
-            let elements = Shape::new(&tensor.shape).at(|| tensor.name.as_str())?.elements();
+            let elements = Shape::new(&tensor.shape).context(|| tensor.name.as_str())?.elements();
             if elements != count {
                 return Err(Error::format(format!(
                     "{} of shape {:?} has {elements} elements, but {count} are there",
@@ -244,7 +244,7 @@ impl Checkpoint {
                 )));
             }
         }
-        Shape::new(&self.input).at(|| "the input")?;
+        Shape::new(&self.input).context(|| "the input")?;
         Ok(())
     }
 }
@@ -271,5 +271,5 @@ mod json {
 
 fn set(param: &neocog_autograd::Param, saved: &NamedTensor) -> Result<()> {
     let device = param.value().device();
-    param.set(&saved.tensor(&device)?).at(|| saved.name.as_str())
+    param.set(&saved.tensor(&device)?).context(|| saved.name.as_str())
 }

@@ -8,8 +8,8 @@ use std::time::Instant;
 use neocog_autograd::{Tape, Var};
 use neocog_data::{Dataset, Loader, LoaderOptions, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
-use neocog_tensor::random::philox;
-use neocog_tensor::{At, Device, Error, ErrorKind, Result, Shape, Tensor};
+use neocog_base::random::philox;
+use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, Folder};
@@ -150,7 +150,7 @@ impl Training {
         plan.check()?;
         // Better now than when the checkpoint is read.
         if LayerSpec::from_json(&spec.to_json()?)? != spec {
-            return Err(Error::argument(
+            return Err(Error::invalid_argument(
                 "the network is not the same when it was written as JSON and read again, so it could not be resumed",
             ));
         }
@@ -241,7 +241,7 @@ impl Training {
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<End> {
-        check_fits(&*self.network, self.input, &data.train).at(|| self.plan.network.as_str())?;
+        check_fits(&*self.network, self.input, &data.train).context(|| self.plan.network.as_str())?;
         let train = self.loader(&data.train, Part::Train)?;
         let test = self.loader(&data.test, Part::Test)?;
 
@@ -250,7 +250,7 @@ impl Training {
             if stop.load(Ordering::Relaxed) {
                 return Ok(End::Stopped(self.save(folder)?));
             }
-            let test = evaluate(&*self.network, &test, &self.device).at(|| "test images")?;
+            let test = evaluate(&*self.network, &test, &self.device).context(|| "test images")?;
             let report = self.finish_epoch(sums, test);
             self.save(folder)?;
             progress.epoch(&report);
@@ -387,7 +387,7 @@ impl Training {
     /// When that many epochs are behind already.
     pub fn set_epochs(&mut self, epochs: u64) -> Result<()> {
         if epochs <= self.position.epoch {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "the epochs of a run are counted from its start: {0} are behind it, so ask for more than {0}, not {epochs}",
                 self.position.epoch
             )));

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use neocog_layers::{LayerSpec, spec};
 use neocog_models::Model;
-use neocog_tensor::{At, Error, Result};
+use neocog_tensor::{Context as _, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -117,7 +117,7 @@ impl ModelFile {
         let stored = if value.get("kind").is_some() {
             Stored { name: None, about: String::new(), recipe: FileRecipe::default(), network: value }
         } else {
-            spec::read(value).at(|| "a network is an object with a \"kind\", or one with a \"network\"")?
+            spec::read(value).context(|| "a network is an object with a \"kind\", or one with a \"network\"")?
         };
         let file = ModelFile {
             name: stored.name.unwrap_or_else(|| name.to_string()),
@@ -126,7 +126,7 @@ impl ModelFile {
             network: LayerSpec::from_value(stored.network)?,
         };
         check_name(&file.name)?;
-        file.recipe.input.map_or(Ok(()), check_input).at(|| "recipe.input")?;
+        file.recipe.input.map_or(Ok(()), check_input).context(|| "recipe.input")?;
         file.optimizer()?.check()?;
         Ok(file)
     }
@@ -145,15 +145,15 @@ impl ModelFile {
             return Err(Error::format(format!(
                 "this is not the JSON of a network: that is a file of at most {MOST} bytes"
             )))
-            .at(place);
+            .context(place);
         }
         let mut bytes = Vec::new();
         File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes)).map_err(cannot)?;
         let text = String::from_utf8(bytes)
             .map_err(|e| Error::format("this is not the JSON of a network").with_source(e.utf8_error()))
-            .at(place)?;
+            .context(place)?;
         let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        Self::from_json(&text, &name).at(place)
+        Self::from_json(&text, &name).context(place)
     }
 
     /// The recipe's optimizer, with defaults where the recipe does not say.
@@ -174,14 +174,14 @@ pub fn check_input([c, h, w]: [usize; 3]) -> Result<()> {
     const MOST: usize = 1 << 30;
     match c.checked_mul(h).and_then(|n| n.checked_mul(w)) {
         Some(1..=MOST) => Ok(()),
-        _ => Err(Error::argument(format!("{c} x {h} x {w} is no picture: from 1 to {MOST} numbers are"))),
+        _ => Err(Error::invalid_argument(format!("{c} x {h} x {w} is no picture: from 1 to {MOST} numbers are"))),
     }
 }
 
 fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
-        return Err(Error::argument(format!(
+        return Err(Error::invalid_argument(format!(
             "\"{name}\" cannot be a network's name: it is made of letters, digits, _, - and ., and does not begin with a dot"
         )));
     }

@@ -87,7 +87,7 @@ impl Rule {
             "rmsprop" => {
                 Ok(Rule::RmsProp { alpha: 0.99, eps, weight_decay: 0.0, momentum: 0.0, centered: false })
             }
-            _ => Err(Error::unknown("optimizer", name, Self::NAMES)),
+            _ => Err(Error::not_found("optimizer", name, Self::NAMES)),
         }
     }
 
@@ -121,7 +121,7 @@ impl Rule {
         match &mut self {
             Rule::Sgd { momentum, .. } | Rule::RmsProp { momentum, .. } => *momentum = value,
             Rule::Adam { .. } | Rule::AdamW { .. } => {
-                return Err(Error::argument(format!(
+                return Err(Error::invalid_argument(format!(
                     "{} has betas instead of a momentum; sgd and rmsprop have one",
                     self.name()
                 )));
@@ -157,14 +157,14 @@ impl Rule {
             if (0.0..1.0).contains(&value) {
                 return Ok(());
             }
-            Err(Error::argument(format!("{name} must be at least 0 and below 1, not {value}")))
+            Err(Error::invalid_argument(format!("{name} must be at least 0 and below 1, not {value}")))
         };
         match *self {
             Rule::Sgd { momentum, dampening, nesterov, weight_decay } => {
                 not_negative("momentum", momentum)?;
                 not_negative("dampening", dampening)?;
                 if nesterov && (momentum == 0.0 || dampening != 0.0) {
-                    return Err(Error::argument("nesterov needs a momentum and no dampening"));
+                    return Err(Error::invalid_argument("nesterov needs a momentum and no dampening"));
                 }
                 not_negative("weight_decay", weight_decay)
             }
@@ -212,7 +212,7 @@ fn not_negative(name: &str, value: f64) -> Result<()> {
     if value.is_finite() && value >= 0.0 {
         return Ok(());
     }
-    Err(Error::argument(format!("{name} must be a finite number that is not negative, not {value}")))
+    Err(Error::invalid_argument(format!("{name} must be a finite number that is not negative, not {value}")))
 }
 
 /// Changes the parameters of one network, step by step.

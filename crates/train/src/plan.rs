@@ -105,7 +105,7 @@ impl Plan {
     pub fn check(&self) -> Result<()> {
         let at_least_one = |name, value: u64| {
             if value == 0 {
-                Err(Error::argument(format!("{name} must be at least 1, not 0")))
+                Err(Error::invalid_argument(format!("{name} must be at least 1, not 0")))
             } else {
                 Ok(())
             }

@@ -61,12 +61,12 @@ impl Schedule {
             if (0.0..=1.0).contains(&value) {
                 return Ok(());
             }
-            Err(Error::argument(format!("the schedule's {name} is a share from 0 to 1, not {value}")))
+            Err(Error::invalid_argument(format!("the schedule's {name} is a share from 0 to 1, not {value}")))
         };
         match self.decay {
             Decay::Constant => Ok(()),
             Decay::Step { epochs: 0, .. } => {
-                Err(Error::argument("a learning rate that falls every 0 epochs: expected at least 1"))
+                Err(Error::invalid_argument("a learning rate that falls every 0 epochs: expected at least 1"))
             }
             Decay::Step { factor, .. } => share("factor", factor),
             Decay::Cosine { floor } => share("floor", floor),

@@ -247,7 +247,7 @@ fn numbers_that_are_not_allowed() {
         let mut plan = plan("lenet");
         change(&mut plan);
         let e = plan.check().unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Argument);
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument);
         assert!(e.to_string().contains(says), "{e}");
     };
     check(|plan| plan.batch = 0, "the batch must be at least 1");

@@ -1,4 +1,4 @@
-//! neocog's command line with this crate's layers and networks: `cargo run --release --example cli -- train unshuffle_net`.
+//! A program of this crate's own: all commands of neocog, which know the layers and the network that this crate registers.
 
 use std::process::ExitCode;
 
@@ -6,5 +6,5 @@ use std::process::ExitCode;
 use neocog_plugin_example as _;
 
 fn main() -> ExitCode {
-    xtask::main()
+    neocog_cli::main()
 }

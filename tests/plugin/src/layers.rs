@@ -75,7 +75,7 @@ impl Spec for SqueezeExcitation {
     fn build(&self, builder: &mut Builder, input: &Shape) -> Result<Box<dyn Layer>> {
         let SqueezeExcitation { channels, reduction } = *self;
         if reduction == 0 || channels / reduction.max(1) == 0 {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "reduction must be from 1 to the number of channels, {channels}, not {reduction}"
             )));
         }

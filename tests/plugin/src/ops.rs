@@ -38,7 +38,7 @@ impl Op for PixelUnshuffle {
         let [x] = expect_inputs::<1>(self, inputs)?;
         let ([n, c, h, w], r) = (x.nchw()?, self.downscale_factor);
         if r == 0 {
-            return Err(Error::argument("the downscale_factor must be at least 1"));
+            return Err(Error::invalid_argument("the downscale_factor must be at least 1"));
         }
         if !h.is_multiple_of(r) || !w.is_multiple_of(r) {
             return Err(Error::shape(format!(
@@ -97,7 +97,7 @@ impl Op for PixelShuffle {
         let [x] = expect_inputs::<1>(self, inputs)?;
         let ([n, c, h, w], r) = (x.nchw()?, self.upscale_factor);
         if r == 0 {
-            return Err(Error::argument("the upscale_factor must be at least 1"));
+            return Err(Error::invalid_argument("the upscale_factor must be at least 1"));
         }
         if !c.is_multiple_of(r * r) {
             return Err(Error::shape(format!("{c} channels are not a multiple of {r} x {r}; input {x}")));

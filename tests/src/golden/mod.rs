@@ -20,7 +20,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use neocog_tensor::{At, Device, Error, Result};
+use neocog_tensor::{Context as _, Device, Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ pub fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
         found.sort();
     }
     if found.is_empty() {
-        return Err(Error::argument(format!("there is no golden file in {}", path.display())));
+        return Err(Error::invalid_argument(format!("there is no golden file in {}", path.display())));
     }
     Ok(found)
 }
@@ -112,7 +112,7 @@ fn run_any(path: &Path, device: &Device, kind: &mut &'static str) -> Result<Tall
     } else if json.get("net").is_some() {
         *kind = "network";
         let file: Network = parse(json)?;
-        network::run_network(&file, &tensors, device).at(|| file.net.clone())
+        network::run_network(&file, &tensors, device).context(|| file.net.clone())
     } else {
         Err(Error::format("it has neither `cases` nor `net`: it is no golden file"))
     }

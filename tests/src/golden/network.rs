@@ -7,7 +7,7 @@ use neocog_autograd::{Param, Tape, Var};
 use neocog_layers::state::{self, Entry};
 use neocog_layers::{Builder, Context, Layer, LayerSpec, Observer, Seen};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
-use neocog_tensor::{At, Device, Error, Result, Shape, Tensor};
+use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use neocog_train::Optimizer;
 use serde_json::Value;
 
@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
                         (0..shape.elements() as u64).map(|i| stream.value(i, scale, offset)).collect();
                     let value = Tensor::from_f32(shape, &values, self.device)?;
                     let tensor = entry.tensor().expect("what is no counter is a tensor");
-                    tensor.set(&value).at(|| wanted.name.as_str())?;
+                    tensor.set(&value).context(|| wanted.name.as_str())?;
                 }
                 _ => return Err(Error::format(format!("{} has no scale and offset", wanted.name))),
             }

@@ -321,7 +321,7 @@ fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) ->
             let product = inputs.apply(ops::Mul, &[x, z])?;
             inputs.apply(ops::Concat { dim: 1 }, &[x, &product[0]]).map(first)
         }
-        other => Err(Error::unknown("operation that golden files can name", other, OPS)),
+        other => Err(Error::not_found("operation that golden files can name", other, OPS)),
     }
 }
 

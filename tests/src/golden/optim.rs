@@ -104,7 +104,7 @@ impl Rule {
                 centered: attrs.get_or("centered", false)?,
                 maximize,
             }),
-            other => return Err(Error::unknown("optimizer", other, ["adam", "adamw", "rmsprop", "sgd"])),
+            other => return Err(Error::not_found("optimizer", other, ["adam", "adamw", "rmsprop", "sgd"])),
         })
     }
 
@@ -125,7 +125,7 @@ impl Rule {
             }
         };
         if maximize {
-            return Err(Error::argument("networks are trained downhill: there is no maximize"));
+            return Err(Error::invalid_argument("networks are trained downhill: there is no maximize"));
         }
         Ok(OptimizerConfig { lr, rule })
     }

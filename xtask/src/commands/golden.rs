@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use neocog_tensor::{Device, Error, ErrorKind, Result};
 use neocog_tests::golden;
 
-use crate::output;
+use neocog_cli::{output, register_command};
 
 /// Compares operations and networks with golden values that PyTorch computed.
 ///
 /// Prints a table: of each file and device the number of cases, how many passed, and the worst deviation as a share of
 /// what is allowed; below it, every case that is wrong. It is an error if one is, or if there is no golden file.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+struct Args {
     /// The folder with golden files, or one of them; those of the project if absent.
     dir: Option<PathBuf>,
     /// Where to run: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference; cpu and
@@ -25,8 +25,10 @@ pub struct Args {
     json: bool,
 }
 
+register_command!("golden", 200, Args, run);
+
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     let folder = args.dir.clone().unwrap_or_else(golden::own_folder);
     let devices = args.device.clone().map_or(vec![Device::Cpu, Device::Reference], |device| vec![device]);
     let mut written = Ok(());

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use neocog_tensor::{Error, ErrorKind, Result};
 
-use crate::output;
+use neocog_cli::{output, register_command};
 
 /// Runs all checks of the project; stops at the first that fails and tells which.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+struct Args {
     /// Only the checks whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -71,15 +71,17 @@ fn steps(root: &Path, scratch: &Path) -> Result<Vec<Step>> {
     ])
 }
 
+register_command!("test", 210, Args, run);
+
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     let root = workspace()?;
     let scratch = root.join("target").join("xtask-test-run");
     let mut steps = steps(&root, &scratch)?;
     if let Some(text) = &args.only {
         let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
         if !names.iter().any(|name| name.contains(text.as_str())) {
-            return Err(Error::unknown("check", text, names));
+            return Err(Error::not_found("check", text, names));
         }
         steps.retain(|step| step.name.contains(text.as_str()));
     }
@@ -92,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
         let status = status.map_err(|e| Error::io(format!("cannot start the check \"{}\"", step.name), e))?;
         if !status.success() {
             return Err(Error::new(
-                ErrorKind::Argument,
+                ErrorKind::InvalidArgument,
                 format!("the check \"{}\" failed ({status}): {:?}", step.name, step.command),
             ));
         }

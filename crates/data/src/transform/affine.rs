@@ -1,6 +1,6 @@
 //! Images that are turned, shifted and scaled.
 
-use neocog_tensor::{Error, Result};
+use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::shuffle::SplitMix64;
@@ -32,7 +32,7 @@ impl RandomAffine {
         {
             return Ok(());
         }
-        Err(Error::argument(format!(
+        Err(Error::invalid_argument(format!(
             "degrees, translate and scale of an augmentation must not be negative, and scale below 1: {self:?}"
         )))
     }

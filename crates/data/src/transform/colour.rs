@@ -1,6 +1,6 @@
 //! Brightness, contrast, saturation and hue, with torchvision's definitions.
 
-use neocog_tensor::{Error, Result};
+use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::shuffle::SplitMix64;
@@ -26,11 +26,11 @@ impl ColorJitter {
             [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
         for (name, value) in named {
             if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::argument(format!("{name} must not be negative: {value}")));
+                return Err(Error::invalid_argument(format!("{name} must not be negative: {value}")));
             }
         }
         if !(0.0..=0.5).contains(&self.hue) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "hue is a share of the colour circle from 0 to 0.5, not {}",
                 self.hue
             )));

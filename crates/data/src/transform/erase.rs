@@ -1,6 +1,6 @@
 //! Random erasing.
 
-use neocog_tensor::{Error, Result};
+use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::check_probability;
@@ -37,17 +37,17 @@ impl RandomErasing {
         check_probability(p)?;
         let ordered = |[least, largest]: [f32; 2]| least <= largest && largest.is_finite();
         if !(ordered(scale) && scale[0] >= 0.0 && scale[1] <= 1.0) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "scale is the least and the largest share of the area, from 0 to 1, not {scale:?}"
             )));
         }
         if !(ordered(ratio) && ratio[0] > 0.0) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "ratio is the least and the largest height divided by the width, above 0, not {ratio:?}"
             )));
         }
         if !value.is_finite() {
-            return Err(Error::argument(format!("value must be a number, not {value}")));
+            return Err(Error::invalid_argument(format!("value must be a number, not {value}")));
         }
         Ok(())
     }

@@ -21,7 +21,7 @@
 //! let mut pixels = vec![0.5; 28 * 28];
 //! pipeline.fixed().apply(&mut pixels, [1, 28, 28], SampleId { seed: 0, epoch: 0, index: 0 })?;
 //! assert!(pixels.iter().all(|&p| p == 0.0));
-//! # Ok::<(), neocog_tensor::Error>(())
+//! # Ok::<(), neocog_base::Error>(())
 //! ```
 
 mod affine;
@@ -32,7 +32,7 @@ mod place;
 use std::fmt;
 use std::sync::Arc;
 
-use neocog_tensor::{At, Error, Result};
+use neocog_base::{Context as _, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::loader::{Augment, SampleId, Transform};
@@ -115,14 +115,14 @@ impl Pipeline {
     /// # Errors
     /// Names the step and what it expects.
     pub fn check(&self) -> Result<()> {
-        self.steps.iter().try_for_each(|step| step.check().at(|| step.name()))
+        self.steps.iter().try_for_each(|step| step.check().context(|| step.name()))
     }
 }
 
 impl Transform for Pipeline {
     fn apply(&self, pixels: &mut [f32], shape: [usize; 3], sample: SampleId) -> Result<()> {
         let mut random = sample.random();
-        self.steps.iter().try_for_each(|step| step.apply(pixels, shape, &mut random).at(|| step.name()))
+        self.steps.iter().try_for_each(|step| step.apply(pixels, shape, &mut random).context(|| step.name()))
     }
 }
 
@@ -188,14 +188,14 @@ impl Normalize {
     fn check(&self) -> Result<()> {
         let Normalize { mean, std } = self;
         if mean.is_empty() || mean.len() != std.len() {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "it needs a mean and a standard deviation for each channel: there are {} and {}",
                 mean.len(),
                 std.len()
             )));
         }
         if mean.iter().any(|m| !m.is_finite()) || std.iter().any(|s| !(*s > 0.0 && s.is_finite())) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "means must be numbers and standard deviations above 0, not {mean:?} and {std:?}"
             )));
         }
@@ -226,7 +226,7 @@ fn check_probability(p: f32) -> Result<()> {
     if (0.0..=1.0).contains(&p) {
         return Ok(());
     }
-    Err(Error::argument(format!("p is a probability from 0 to 1, not {p}")))
+    Err(Error::invalid_argument(format!("p is a probability from 0 to 1, not {p}")))
 }
 
 impl fmt::Display for Pipeline {

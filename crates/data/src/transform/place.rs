@@ -1,6 +1,6 @@
 //! Pixels that only change their places: flips and shifts, exact.
 
-use neocog_tensor::{Error, Result};
+use neocog_base::{Error, Result};
 
 /// Larger borders are no border of a picture.
 const WIDEST: usize = 1 << 16;
@@ -9,7 +9,7 @@ pub(super) fn check_padding(padding: usize) -> Result<()> {
     if padding <= WIDEST {
         return Ok(());
     }
-    Err(Error::argument(format!("padding must be at most {WIDEST}, not {padding}")))
+    Err(Error::invalid_argument(format!("padding must be at most {WIDEST}, not {padding}")))
 }
 
 /// Left and right of rows of `w` pixels change places.

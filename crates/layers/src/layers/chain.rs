@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use neocog_autograd::Var;
 use neocog_tensor::ops::Activation;
-use neocog_tensor::{At, Error, Result, Shape};
+use neocog_tensor::{Context as _, Error, Result, Shape};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::builder::Builder;
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for Child {
         }
         let Stored { name, layer: Unread(value) } = Stored::deserialize(deserializer)?;
         let kind = kind_in(&value).unwrap_or("a layer").to_string();
-        let layer = LayerSpec::parse(value).at(|| place(name.as_deref(), &kind)).map_err(passed_on)?;
+        let layer = LayerSpec::parse(value).context(|| place(name.as_deref(), &kind)).map_err(passed_on)?;
         Ok(Child { name, layer })
     }
 }
@@ -112,12 +112,12 @@ pub(super) fn check_names<'a>(children: impl IntoIterator<Item = &'a Child>) -> 
     let mut seen = HashSet::new();
     for name in children.into_iter().filter_map(|c| c.name.as_deref()) {
         if name.is_empty() || name.contains('.') {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "a layer's name must not be empty or contain a dot: \"{name}\""
             )));
         }
         if !seen.insert(name) {
-            return Err(Error::argument(format!("two layers have the same name, \"{name}\"")));
+            return Err(Error::invalid_argument(format!("two layers have the same name, \"{name}\"")));
         }
     }
     Ok(())

@@ -154,7 +154,7 @@ impl Spec for Residual {
             ordered.sort_unstable();
             names.sort_unstable();
             if ordered != names {
-                return Err(Error::argument(format!(
+                return Err(Error::invalid_argument(format!(
                     "order must hold the names {names:?}, it holds {:?}",
                     self.order
                 )));
@@ -259,7 +259,7 @@ impl Spec for Concat {
 
     fn build(&self, builder: &mut Builder, input: &Shape) -> Result<Box<dyn Layer>> {
         if self.branches.is_empty() {
-            return Err(Error::argument("a concat needs at least one branch"));
+            return Err(Error::invalid_argument("a concat needs at least one branch"));
         }
         check_names(self.branches.iter().flatten())?;
         let branches = self

@@ -96,10 +96,10 @@ impl Spec for Conv2d {
     fn build(&self, builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
         let Conv2d { in_channels, out_channels, groups, kernel_size: [kh, kw], .. } = *self;
         if in_channels == 0 || out_channels == 0 || kh == 0 || kw == 0 {
-            return Err(Error::argument("in_channels, out_channels and kernel_size must be at least 1"));
+            return Err(Error::invalid_argument("in_channels, out_channels and kernel_size must be at least 1"));
         }
         if groups == 0 || !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "groups = {groups} must divide in_channels = {in_channels} and out_channels = {out_channels}"
             )));
         }

@@ -24,7 +24,7 @@ impl Spec for Dropout {
 
     fn build(&self, _builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
         if !(0.0..=1.0).contains(&self.p) {
-            return Err(Error::argument(format!("p is a probability from 0 to 1, not {}", self.p)));
+            return Err(Error::invalid_argument(format!("p is a probability from 0 to 1, not {}", self.p)));
         }
         Ok(Box::new(self.clone()))
     }

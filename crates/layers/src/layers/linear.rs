@@ -44,7 +44,7 @@ impl Spec for Linear {
 
     fn build(&self, builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
         if self.in_features == 0 || self.out_features == 0 {
-            return Err(Error::argument("in_features and out_features must be at least 1"));
+            return Err(Error::invalid_argument("in_features and out_features must be at least 1"));
         }
         let init = Init::Uniform { bound: 1.0 / (self.in_features as f64).sqrt() };
         let weight = builder.param("weight", &[self.out_features, self.in_features], init)?;

@@ -136,7 +136,7 @@ impl BuiltBatchNorm {
         let features = [config.num_features];
         check(config.num_features, config.eps)?;
         if config.momentum.is_some_and(|m| !(0.0..=1.0).contains(&m)) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "momentum is a share from 0 to 1, not {:?}",
                 config.momentum
             )));
@@ -264,12 +264,12 @@ impl Spec for BatchNorm {
     fn build(&self, builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
         check(self.num_features, self.eps)?;
         if !(0.0..=1.0).contains(&self.momentum) {
-            return Err(Error::argument(format!("momentum is a share from 0 to 1, not {}", self.momentum)));
+            return Err(Error::invalid_argument(format!("momentum is a share from 0 to 1, not {}", self.momentum)));
         }
         let shape: &[usize] = match self.num_dims {
             2 => &[1, self.num_features],
             4 => &[1, self.num_features, 1, 1],
-            other => return Err(Error::argument(format!("num_dims must be 2 or 4, not {other}"))),
+            other => return Err(Error::invalid_argument(format!("num_dims must be 2 or 4, not {other}"))),
         };
         Ok(Box::new(BuiltByHand {
             spec: self.clone(),
@@ -350,10 +350,10 @@ impl Layer for BuiltByHand {
 
 fn check(num_features: usize, eps: f64) -> Result<()> {
     if num_features == 0 {
-        return Err(Error::argument("num_features must be at least 1"));
+        return Err(Error::invalid_argument("num_features must be at least 1"));
     }
     if !(eps >= 0.0 && eps.is_finite()) {
-        return Err(Error::argument(format!("eps must be a number that is not negative, not {eps}")));
+        return Err(Error::invalid_argument(format!("eps must be a number that is not negative, not {eps}")));
     }
     Ok(())
 }

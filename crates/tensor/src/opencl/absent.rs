@@ -7,7 +7,7 @@ use super::Profile;
 use super::call::{Arg, Grid, Source};
 use super::device::{DeviceId, DeviceInfo};
 use super::product::Blocks;
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::MemoryReport;
 
 /// Memory on an OpenCL device.

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 use super::device::{DeviceInfo, Kind};
 use super::product::Blocks;
 use super::runtime::{Buffer, Runtime};
-use crate::error::{At, Result};
+use neocog_base::{Context as _, Result};
 use crate::op::Op;
 use crate::shape::Shape;
 
@@ -149,7 +149,7 @@ pub(crate) fn run_op(
         return Ok(());
     }
     let shapes = |views: &[View<'_>]| views.iter().map(|view| *view.shape).collect::<Vec<Shape>>();
-    op.opencl(&Call { runtime, op, inputs, outputs, poison }).at(|| {
+    op.opencl(&Call { runtime, op, inputs, outputs, poison }).context(|| {
         format!("{} of {:?} to {:?} on {}", op.name(), shapes(inputs), shapes(outputs), runtime.info().id)
     })?;
     runtime.note_run(op.name(), || op.multiply_adds(&shapes(inputs), &shapes(outputs)));

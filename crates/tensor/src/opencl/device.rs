@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::runtime;
-use crate::error::{At, Error, Result};
+use neocog_base::{Context as _, Error, Result};
 
 /// The environment variable that says which device `opencl` means: `PLATFORM:DEVICE` or a part of a name.
 pub const DEVICE_VARIABLE: &str = "NEOCOG_OPENCL_DEVICE";
@@ -104,7 +104,7 @@ impl DeviceId {
         }
         let wish = std::env::var(DEVICE_VARIABLE).unwrap_or_default();
         if !wish.is_empty() {
-            return named(&wish, all).at(|| DEVICE_VARIABLE);
+            return named(&wish, all).context(|| DEVICE_VARIABLE);
         }
         let rank = |info: &&DeviceInfo| match info.kind {
             Kind::Gpu => 0,
@@ -127,7 +127,7 @@ fn named(text: &str, all: &[DeviceInfo]) -> Result<DeviceId> {
         let names: Vec<String> =
             all.iter().map(|info| format!("{} ({}, {})", info.id, info.name, info.platform)).collect();
         Error::new(
-            crate::ErrorKind::Unknown,
+            crate::ErrorKind::NotFound,
             format!("there is no OpenCL device `{text}`; there are: {}", names.join("; ")),
         )
     })

@@ -31,7 +31,7 @@ pub(crate) use runtime::open;
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
+use neocog_base::Result;
 use crate::memory::MemoryReport;
 
 /// What the kernels of a device took since [`DeviceId::start_profile`].

@@ -9,7 +9,7 @@ use super::runtime::open;
 use crate::cases::{Case, registered_ops};
 use crate::conformance::{check_device, is_too_large};
 use crate::device::Device;
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::run::run;
 use crate::tensor::Tensor;
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::elementwise::{Expression, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
-use crate::error::Result;
+use neocog_base::Result;
 use crate::op::Op;
 use crate::run::run1;
 use crate::simd::Real;

@@ -7,7 +7,7 @@ use super::elementwise::{Expression, apply, expression};
 use super::pointwise::{self, Pointwise};
 use super::reduce::SumTo;
 use crate::cases::{Case, CaseInput};
-use crate::error::Result;
+use neocog_base::Result;
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::opencl::Call;

@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::opencl::{Arg, Call, Grid, Source, int};
 use crate::shape::Shape;
 

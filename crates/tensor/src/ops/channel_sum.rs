@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use smallvec::smallvec;
 
 use crate::cases::{Case, CaseInput};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::opencl::{self, Call};

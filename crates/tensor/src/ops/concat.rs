@@ -4,7 +4,7 @@ use smallvec::smallvec;
 
 use super::axis_of;
 use crate::cases::{Case, CaseInput};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
 use crate::opencl::{self, Call, Grid, Source};
@@ -49,7 +49,7 @@ impl Op for Concat {
     }
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         let Some(first) = inputs.first() else {
-            return Err(Error::argument("concat needs at least one input"));
+            return Err(Error::invalid_argument("concat needs at least one input"));
         };
         let axis = axis_of(self.dim, first)?;
         let mut extent = 0usize;

@@ -13,7 +13,7 @@ use smallvec::smallvec;
 
 use super::softmax::{exps, largest, row_program, scale};
 use crate::cases::{Case, CaseInput};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::opencl::{self, Arg, Call, Grid};
@@ -157,7 +157,7 @@ impl Op for CrossEntropy {
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         if node.output_grads[1].is_some() {
-            return Err(Error::argument(
+            return Err(Error::invalid_argument(
                 "cross_entropy has no gradient through its probabilities; take those of softmax",
             ));
         }
@@ -419,7 +419,7 @@ fn check_smoothing(label_smoothing: f64) -> Result<()> {
     if (0.0..=1.0).contains(&label_smoothing) {
         Ok(())
     } else {
-        Err(Error::argument(format!("label_smoothing is a share from 0 to 1, not {label_smoothing}")))
+        Err(Error::invalid_argument(format!("label_smoothing is a share from 0 to 1, not {label_smoothing}")))
     }
 }
 

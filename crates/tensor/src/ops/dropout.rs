@@ -3,12 +3,12 @@
 use smallvec::smallvec;
 
 use crate::cases::{Case, CaseInput};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
 use crate::opencl::{Arg, Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
-use crate::random::{philox, philox_block};
+use neocog_base::random::{philox, philox_block};
 use crate::register_op;
 use crate::run::run1;
 use crate::shape::{Shape, Shapes};
@@ -55,7 +55,7 @@ impl Op for Dropout {
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         let [x] = expect_inputs(self, inputs)?;
         if !(0.0..=1.0).contains(&self.p) {
-            return Err(Error::argument(format!("p is a probability from 0 to 1, not {}", self.p)));
+            return Err(Error::invalid_argument(format!("p is a probability from 0 to 1, not {}", self.p)));
         }
         Ok(smallvec![x])
     }

@@ -4,7 +4,7 @@ use smallvec::smallvec;
 
 use super::channel_sum::sum;
 use crate::cases::{Case, CaseInput};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::opencl::{Call, Grid, Source};

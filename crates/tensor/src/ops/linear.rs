@@ -7,7 +7,7 @@ use super::bias_activation_grad::Fused;
 use super::{Activation, MatMul};
 use crate::cases::{Case, CaseInput};
 use crate::cpu::{Matrix, product};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op};
 use crate::opencl::Call;
@@ -34,7 +34,7 @@ impl Op for Linear {
         let (x, weight) = match inputs {
             [x, weight] | [x, weight, _] => (x, weight),
             _ => {
-                return Err(Error::argument(format!(
+                return Err(Error::invalid_argument(format!(
                     "linear takes an input, a weight and perhaps a bias; {} were given: {inputs:?}",
                     inputs.len()
                 )));

@@ -46,7 +46,7 @@ pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use reshape::{Flatten, Reshape};
 pub use softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
 
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::shape::Shape;
 
 /// The axis that `dim` means in `shape`, where negative numbers count from the last, as in PyTorch.
@@ -55,6 +55,6 @@ fn axis_of(dim: isize, shape: &Shape) -> Result<usize> {
     if (-rank..rank).contains(&dim) {
         Ok(dim.rem_euclid(rank) as usize)
     } else {
-        Err(Error::argument(format!("there is no axis {dim} in the shape {shape}")))
+        Err(Error::invalid_argument(format!("there is no axis {dim} in the shape {shape}")))
     }
 }

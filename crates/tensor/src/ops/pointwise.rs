@@ -1,7 +1,7 @@
 //! The machinery of operations with parameters that work element by element: several inputs, several outputs, state
 //! updated in place. Written once in terms of [`Real`], for the reference, for vectors and for OpenCL.
 
-use crate::error::Result;
+use neocog_base::Result;
 use crate::opencl::{Call, formula};
 use crate::parallel::CHUNK;
 use crate::simd::{Kernel, Real, Simd, dispatch};

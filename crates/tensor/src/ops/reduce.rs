@@ -7,7 +7,7 @@ use smallvec::smallvec;
 use super::Scale;
 use super::broadcast::{self, Strided, expect_broadcasts};
 use crate::cases::{Case, CaseInput};
-use crate::error::Result;
+use neocog_base::Result;
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
 use crate::opencl::Call;

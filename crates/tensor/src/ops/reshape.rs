@@ -5,7 +5,7 @@ use smallvec::smallvec;
 use super::axis_of;
 use super::concat::copy;
 use crate::cases::{Case, CaseInput};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::opencl::Call;
@@ -46,7 +46,7 @@ impl Flatten {
         }
         let (start, end) = (axis_of(self.start_dim, shape)?, axis_of(self.end_dim, shape)?);
         if start > end {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "start_dim {} lies behind end_dim {} for the shape {shape}",
                 self.start_dim, self.end_dim
             )));

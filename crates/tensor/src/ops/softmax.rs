@@ -13,7 +13,7 @@ use smallvec::smallvec;
 
 use super::axis_of;
 use crate::cases::{Case, CaseInput};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::opencl::{Call, Grid, Source};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::opencl::{Arg, Call, Grid, Source, int};
 
 /// The settings of a pooling; each pair is `[rows, columns]`.
@@ -38,11 +38,11 @@ impl Window {
             [("kernel_size", self.kernel_size), ("stride", self.stride), ("dilation", self.dilation)]
         {
             if value.contains(&0) {
-                return Err(Error::argument(format!("{name} is {value:?}, it must be at least 1")));
+                return Err(Error::invalid_argument(format!("{name} is {value:?}, it must be at least 1")));
             }
         }
         if (0..2).any(|a| self.padding[a] > self.kernel_size[a] / 2) {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "padding is {:?}, it must be at most half of kernel_size {:?}",
                 self.padding, self.kernel_size
             )));
@@ -61,7 +61,7 @@ impl Window {
         let slack = if self.ceil_mode { stride - 1 } else { 0 };
         let room = padded.and_then(|p| p.checked_add(slack));
         let (Some(room), Some(reach)) = (room, reach) else {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "kernel_size {:?}, stride {:?}, padding {:?} or dilation {:?} is too large",
                 self.kernel_size, self.stride, self.padding, self.dilation
             )));

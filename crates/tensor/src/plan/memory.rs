@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::parts::{self, Spot};
 use super::{Graph, Source, last_uses};
-use crate::error::Result;
+use neocog_base::Result;
 use crate::memory::{Buffer, Scratch};
 use crate::profile;
 use crate::shape::{Shape, Shapes};

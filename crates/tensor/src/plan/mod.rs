@@ -21,7 +21,7 @@ mod tests;
 use smallvec::SmallVec;
 
 use crate::device::Device;
-use crate::error::{At, Error, Result};
+use neocog_base::{Context as _, Error, Result};
 use crate::memory::ShortLived;
 use crate::op::Op;
 use crate::profile::Scope;
@@ -99,10 +99,10 @@ impl Graph {
     ) -> Result<usize> {
         let inputs: SmallVec<[Source; 4]> = inputs.into_iter().collect();
         if op.state_outputs() > 0 {
-            return Err(Error::argument(format!("{} updates state, a plan has none", op.name())));
+            return Err(Error::invalid_argument(format!("{} updates state, a plan has none", op.name())));
         }
         let shapes: Shapes = inputs.iter().map(|source| self.shape(source)).collect::<Result<_>>()?;
-        let outputs = op.infer(&shapes).at(|| op.name())?;
+        let outputs = op.infer(&shapes).context(|| op.name())?;
         let first_output = self.shapes.len();
         self.steps.push(Step { op, inputs, first_output, outputs: outputs.len(), scope });
         self.shapes.extend(outputs);
@@ -113,7 +113,7 @@ impl Graph {
         match source {
             Source::Constant(tensor) => Ok(*tensor.shape()),
             Source::Value(value) => self.shapes.get(*value).copied().ok_or_else(|| {
-                Error::argument(format!("there is no value {value}, the graph has {}", self.shapes.len()))
+                Error::invalid_argument(format!("there is no value {value}, the graph has {}", self.shapes.len()))
             }),
         }
     }

@@ -5,7 +5,7 @@ use std::any::Any;
 use smallvec::smallvec;
 
 use super::{Graph, Source, Step};
-use crate::error::Result;
+use neocog_base::Result;
 use crate::op::Op;
 use crate::ops::{Activation, BatchNormEval, Conv2d, Linear, PackedConv2d, Relu, Sigmoid, Tanh};
 use crate::shape::Shape;

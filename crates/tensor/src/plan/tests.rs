@@ -3,7 +3,7 @@ use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::ops::{Add, BatchNormEval, Concat, Conv2d, Flatten, Linear, MaxPool2d, Mul, Relu, Scale, Sigmoid};
-use crate::random::Random;
+use neocog_base::random::Random;
 use crate::view::{View, ViewMut};
 
 fn tensor(shape: impl Into<Shape>, seed: u64) -> Tensor {

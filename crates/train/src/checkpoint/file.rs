@@ -15,8 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bincode::config::{self, Configuration, Fixint, LittleEndian};
 use bincode::error::DecodeError;
-use neocog_layers::file::replace;
-use neocog_tensor::{At, Error, Result};
+use neocog_base::file::replace;
+use neocog_tensor::{Context as _, Error, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
@@ -151,15 +151,15 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint> {
     let place = || path.display().to_string();
     let mut header = [0; HEADER];
     if size < HEADER as u64 {
-        return Err(no_checkpoint(&format!("it has {size} bytes, the header alone has {HEADER}"))).at(place);
+        return Err(no_checkpoint(&format!("it has {size} bytes, the header alone has {HEADER}"))).context(place);
     }
     file.read_exact(&mut header).map_err(cannot)?;
-    let header = Header::parse(&header, size).at(place)?;
+    let header = Header::parse(&header, size).context(place)?;
     let mut payload = Vec::new();
     let length = usize::try_from(header.length).unwrap_or(usize::MAX);
     payload.try_reserve_exact(length).map_err(|e| cannot(io::Error::new(io::ErrorKind::OutOfMemory, e)))?;
     file.take(header.length).read_to_end(&mut payload).map_err(cannot)?;
-    decode(&header, &payload).at(place)
+    decode(&header, &payload).context(place)
 }
 
 struct Header {

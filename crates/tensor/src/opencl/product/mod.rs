@@ -15,7 +15,7 @@ pub(crate) use blocks::Blocks;
 
 use super::formula::function;
 use super::{Arg, Buffer, Call, Grid, int};
-use crate::error::Result;
+use neocog_base::Result;
 use crate::ops::Activation;
 
 /// The left matrix, `a[group, row, number]`: steps of each.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use ocl::core::{self, BufferRegion, Event, Mem, MemFlags};
 
 use super::{Runtime, UPLOADS_IN_QUEUE, fault, is_out_of_memory};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::{is_short_lived, size_class};
 use crate::opencl::DeviceId;
 

@@ -27,7 +27,7 @@ use super::Profile;
 use super::call::{Arg, Grid, Source};
 use super::device::{DeviceId, DeviceInfo};
 use super::product::Blocks;
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::{MemoryReport, Pool};
 
 /// After so many launches the host waits until the device has done those before: the queue stays short.

@@ -7,7 +7,7 @@ use ocl::core::{
 };
 
 use super::fault;
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::opencl::{DeviceId, DeviceInfo, Kind};
 
 /// Set to 1, it makes processors pass for graphics cards, so that the kernels of those can be tested anywhere.

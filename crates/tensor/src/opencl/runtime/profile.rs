@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ocl::core::{self, Event, ProfilingInfo};
 
 use super::fault;
-use crate::error::Result;
+use neocog_base::Result;
 use crate::opencl::{Arg, KernelTime, OpWork, Profile};
 
 /// Events are asked for their times when there are so many.

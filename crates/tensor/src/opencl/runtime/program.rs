@@ -11,7 +11,7 @@ use ocl::core::{
 
 use super::cache::{Cache, Key};
 use super::{Runtime, fault};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::opencl::{Arg, DeviceInfo, Grid, Kind, Source};
 
 /// What every program can use.
@@ -112,7 +112,7 @@ fn build(runtime: &Runtime, source: &Source) -> Result<Handle> {
     }
     let failed = |e| fault(format!("cannot compile the program {}", source.name), e);
     let text = CString::new(text)
-        .map_err(|_| Error::argument(format!("the program {} holds a zero byte", source.name)))?;
+        .map_err(|_| Error::invalid_argument(format!("the program {} holds a zero byte", source.name)))?;
     let program = core::create_program_with_source(&runtime.context, &[text]).map_err(failed)?;
     compile(runtime, &program, options).map_err(failed)?;
     // Without it the next start is slower, no more.
@@ -213,7 +213,7 @@ fn parameter(kernel: &core::Kernel, name: &str, index: u32) -> Result<Parameter>
         (Space::Private, "float") => Parameter::Float,
         (Space::Private, "int8") => Parameter::Int8,
         (Space::Private, other) => {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "parameter {index} of the kernel {name} is {other}; kernels take buffers, local memory, int, uint, \
                  ulong, float and int8"
             )));

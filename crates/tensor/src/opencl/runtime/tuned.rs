@@ -1,7 +1,7 @@
 //! What the tuner found best for a device, kept beside the compiled programs.
 
 use super::cache::{Cache, Key};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::opencl::DeviceInfo;
 use crate::opencl::product::Blocks;
 

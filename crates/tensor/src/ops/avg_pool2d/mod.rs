@@ -9,7 +9,7 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::window::{self, Axis, Window};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs};
 use crate::opencl::{Arg, Call};
@@ -43,7 +43,7 @@ impl AvgPool2d {
 
     fn output_size(&self, input: [usize; 2]) -> Result<[usize; 2]> {
         if self.divisor_override == Some(0) {
-            return Err(Error::argument("divisor_override is 0, it must be at least 1"));
+            return Err(Error::invalid_argument("divisor_override is 0, it must be at least 1"));
         }
         self.window().output_size(input)
     }

@@ -13,7 +13,7 @@ use smallvec::smallvec;
 
 use super::Activation;
 use super::ChannelSum;
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::opencl::Call;
@@ -110,12 +110,12 @@ fn check_eps(eps: f64) -> Result<()> {
     if eps >= 0.0 && eps.is_finite() {
         Ok(())
     } else {
-        Err(Error::argument(format!("eps must be a number that is not negative, not {eps}")))
+        Err(Error::invalid_argument(format!("eps must be a number that is not negative, not {eps}")))
     }
 }
 
 fn wrong_number(op: &dyn Op, inputs: &[Shape], expected: &str) -> Error {
-    Error::argument(format!("{} takes {expected} inputs, {} were given: {inputs:?}", op.name(), inputs.len()))
+    Error::invalid_argument(format!("{} takes {expected} inputs, {} were given: {inputs:?}", op.name(), inputs.len()))
 }
 
 impl Op for BatchNormTrain {
@@ -250,7 +250,7 @@ impl Op for BatchNormEval {
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         if node.needs[1] || node.needs[2] {
-            return Err(Error::argument("the statistics of batch_norm_eval have no gradient: detach them"));
+            return Err(Error::invalid_argument("the statistics of batch_norm_eval have no gradient: detach them"));
         }
         let dz = match self.activation {
             Some(activation) => activation.grad(node.output(0), node.output_grad())?,
@@ -330,10 +330,10 @@ impl Op for UpdateRunningStats {
             )));
         }
         if !(0.0..=1.0).contains(&self.factor) {
-            return Err(Error::argument(format!("factor is a share from 0 to 1, not {}", self.factor)));
+            return Err(Error::invalid_argument(format!("factor is a share from 0 to 1, not {}", self.factor)));
         }
         if self.unbiased && self.count == 1 {
-            return Err(Error::argument("an unbiased variance needs more than 1 value per channel"));
+            return Err(Error::invalid_argument("an unbiased variance needs more than 1 value per channel"));
         }
         Ok(smallvec![mean, var])
     }

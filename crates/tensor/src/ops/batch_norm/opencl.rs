@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, Sizes};
-use crate::error::Result;
+use neocog_base::Result;
 use crate::opencl::formula::{self, Symbol};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, View};
 use crate::ops::{Activation, reduce};

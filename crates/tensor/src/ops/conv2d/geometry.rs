@@ -1,6 +1,6 @@
 //! How the window of a convolution moves, and the sizes that follow.
 
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::shape::Shape;
 
 /// How the window moves over the picture; each pair is `[rows, columns]`.
@@ -42,7 +42,7 @@ impl Conv2dGeometry {
             let padded = self.padding[axis].checked_mul(2).and_then(|p| p.checked_add(input[axis]));
             let reach = self.dilation[axis].checked_mul(kernel[axis] - 1).and_then(|r| r.checked_add(1));
             let (Some(padded), Some(reach)) = (padded, reach) else {
-                return Err(Error::argument(format!(
+                return Err(Error::invalid_argument(format!(
                     "padding {:?} or dilation {:?} is too large",
                     self.padding, self.dilation
                 )));
@@ -68,11 +68,11 @@ impl Conv2dGeometry {
     fn check(&self) -> Result<()> {
         for (name, value) in [("stride", self.stride), ("dilation", self.dilation)] {
             if value.contains(&0) {
-                return Err(Error::argument(format!("the {name} is {value:?}, it must be at least 1")));
+                return Err(Error::invalid_argument(format!("the {name} is {value:?}, it must be at least 1")));
             }
         }
         if self.groups == 0 {
-            return Err(Error::argument("groups is 0, it must be at least 1"));
+            return Err(Error::invalid_argument("groups is 0, it must be at least 1"));
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ pub(crate) use packed::PackedConv2d;
 
 use super::Activation;
 use super::bias_activation_grad::Fused;
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
 use crate::opencl::Call;
@@ -100,7 +100,7 @@ impl Op for Conv2d {
         let (x, weight) = match inputs {
             [x, weight] | [x, weight, _] => (x, weight),
             _ => {
-                return Err(Error::argument(format!(
+                return Err(Error::invalid_argument(format!(
                     "conv2d takes a picture, a weight and perhaps a bias; {} inputs were given: {inputs:?}",
                     inputs.len()
                 )));

@@ -2,7 +2,7 @@
 
 use super::{Conv2d, cpu, opencl as kernels};
 use crate::device::Device;
-use crate::error::Result;
+use neocog_base::Result;
 use crate::memory::{Buffer, Scratch};
 use crate::op::{Gradient, InputGrads, Keeps, Op, Window};
 use crate::opencl::{self, Call};

@@ -5,7 +5,7 @@ use smallvec::smallvec;
 
 use crate::cases::{Case, CaseInput};
 use crate::cpu::{Matrix, product};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
 use crate::opencl::product::{Gather, Product, Rows, Target, transposed};

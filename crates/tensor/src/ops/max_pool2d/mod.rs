@@ -9,7 +9,7 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::window::{self, Window};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::opencl::{Arg, Call, Grid, Source};
@@ -130,7 +130,7 @@ impl Op for MaxPool2d {
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         if !self.return_indices {
-            return Err(Error::argument(
+            return Err(Error::invalid_argument(
                 "the gradient of max_pool2d needs the places of the maxima: set return_indices to true",
             ));
         }

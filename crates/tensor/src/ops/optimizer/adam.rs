@@ -2,7 +2,7 @@
 
 use super::{Rule, below_one, not_negative, step};
 use crate::cases::{Case, CaseInput};
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::register_op;
@@ -45,7 +45,7 @@ macro_rules! adam {
                 not_negative("eps", self.eps)?;
                 not_negative("weight_decay", self.weight_decay)?;
                 if self.step == 0 {
-                    return Err(Error::argument("steps are counted from 1"));
+                    return Err(Error::invalid_argument("steps are counted from 1"));
                 }
                 Ok(())
             }

@@ -13,7 +13,7 @@ pub use rms_prop::RmsPropStep;
 pub use sgd::SgdStep;
 pub use steps::OptimizerSteps;
 
-use crate::error::{Error, Result};
+use neocog_base::{Error, Result};
 use crate::opencl::Call;
 use crate::ops::pointwise::{self, Pointwise};
 use crate::shape::{Shape, Shapes};
@@ -110,7 +110,7 @@ fn not_negative(name: &str, value: f64) -> Result<()> {
     if value >= 0.0 && value.is_finite() {
         Ok(())
     } else {
-        Err(Error::argument(format!("{name} must be a number from 0 on, it is {value}")))
+        Err(Error::invalid_argument(format!("{name} must be a number from 0 on, it is {value}")))
     }
 }
 
@@ -119,7 +119,7 @@ fn below_one(name: &str, value: f64) -> Result<()> {
     if (0.0..1.0).contains(&value) {
         Ok(())
     } else {
-        Err(Error::argument(format!("{name} must be at least 0 and below 1, it is {value}")))
+        Err(Error::invalid_argument(format!("{name} must be at least 0 and below 1, it is {value}")))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Rule, not_negative, step};
 use crate::cases::{Case, CaseInput};
-use crate::error::Result;
+use neocog_base::Result;
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
 use crate::register_op;

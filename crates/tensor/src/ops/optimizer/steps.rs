@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 use crate::cases::{Case, CaseInput};
-use crate::error::{At, Error, Result};
+use neocog_base::{Context as _, Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, InputGrads, Keeps, Op, no_gradient};
 use crate::opencl::Call;
@@ -39,7 +39,7 @@ impl Op for OptimizerSteps {
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         if inputs.len() != self.steps.len() {
-            return Err(Error::argument(format!(
+            return Err(Error::invalid_argument(format!(
                 "{} steps need a gradient each, not {}",
                 self.steps.len(),
                 inputs.len()
@@ -47,7 +47,7 @@ impl Op for OptimizerSteps {
         }
         let mut shapes = Shapes::new();
         for (i, (step, grad)) in self.steps.iter().zip(inputs).enumerate() {
-            shapes.extend(step.infer(&[*grad]).at(|| format!("step {i}, {}", step.name()))?);
+            shapes.extend(step.infer(&[*grad]).context(|| format!("step {i}, {}", step.name()))?);
         }
         Ok(shapes)
     }

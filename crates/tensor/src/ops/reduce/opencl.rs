@@ -1,6 +1,6 @@
 //! Sums along axes on OpenCL devices.
 
-use crate::error::Result;
+use neocog_base::Result;
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, View};
 use crate::ops::broadcast::{Strided, axes};
 

@@ -3,7 +3,7 @@
 //!
 //! A group turns a band of rows of a vector of pictures round, and does all that there is to do with it.
 
-use crate::error::Result;
+use neocog_base::Result;
 use crate::opencl::product::{Blocks, activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;

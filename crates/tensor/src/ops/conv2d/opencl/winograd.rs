@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::error::Result;
+use neocog_base::Result;
 use crate::opencl::formula::map;
 use crate::opencl::product::{Blocks, activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, DeviceInfo, Grid, Source, int};

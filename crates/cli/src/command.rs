@@ -1,0 +1,108 @@
+//! Commands and their registry: a program knows every command of the crates that are linked into it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use neocog_base::{Error, Result};
+
+/// A command, made known by [`register_command!`](crate::register_command).
+#[derive(Clone, Copy)]
+pub struct CommandEntry {
+    /// The word on the command line.
+    pub name: &'static str,
+    /// The crate that registered it.
+    pub crate_name: &'static str,
+    /// The position in the list of commands: the smallest first, those of one position by name.
+    pub order: usize,
+    /// The clap command with its arguments.
+    pub build: fn() -> clap::Command,
+    /// Parses the arguments and runs the command.
+    pub run: fn(&ArgMatches) -> Result<ExitCode>,
+}
+
+inventory::collect!(CommandEntry);
+
+impl fmt::Debug for CommandEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.name, self.crate_name)
+    }
+}
+
+/// Registers a command: its word, its position in the list of commands, its arguments (a [`clap::Args`] whose doc comment
+/// is the help text), and the function that runs it (`fn(&Args) -> Result<()>`, or `Result<ExitCode>`).
+///
+/// ```
+/// /// Prints a greeting.
+/// #[derive(clap::Args)]
+/// struct Greet {
+///     /// Whom to greet.
+///     name: String,
+/// }
+///
+/// fn greet(args: &Greet) -> neocog_base::Result<()> {
+///     neocog_cli::output::line(format_args!("Hello, {}!", args.name))
+/// }
+///
+/// neocog_cli::register_command!("greet", 1000, Greet, greet);
+///
+/// assert!(neocog_cli::commands().unwrap().iter().any(|command| command.name == "greet"));
+/// ```
+#[macro_export]
+macro_rules! register_command {
+    ($name:literal, $order:expr, $args:ty, $run:path) => {
+        $crate::inventory::submit! {
+            $crate::CommandEntry {
+                name: $name,
+                crate_name: env!("CARGO_PKG_NAME"),
+                order: $order,
+                build: || <$args as $crate::clap::Args>::augment_args($crate::clap::Command::new($name)),
+                run: |matches| {
+                    let args = <$args as $crate::clap::FromArgMatches>::from_arg_matches(matches)
+                        .unwrap_or_else(|e| e.exit());
+                    $run(&args).map($crate::IntoExitCode::into_exit_code)
+                },
+            }
+        }
+    };
+}
+
+/// What a command's function returns: nothing, which is success, or an exit code.
+pub trait IntoExitCode {
+    /// The process's exit code.
+    fn into_exit_code(self) -> ExitCode;
+}
+
+impl IntoExitCode for () {
+    fn into_exit_code(self) -> ExitCode {
+        ExitCode::SUCCESS
+    }
+}
+
+impl IntoExitCode for ExitCode {
+    fn into_exit_code(self) -> ExitCode {
+        self
+    }
+}
+
+/// All commands that are linked in, in the order in which help lists them.
+///
+/// # Errors
+/// When two crates register the same word; both are named.
+pub fn commands() -> Result<Vec<CommandEntry>> {
+    let mut by_name = BTreeMap::<&'static str, CommandEntry>::new();
+    for command in inventory::iter::<CommandEntry> {
+        if let Some(other) = by_name.insert(command.name, *command) {
+            let mut crates = [other.crate_name, command.crate_name];
+            crates.sort_unstable();
+            return Err(Error::invalid_argument(format!(
+                "the command {} is registered twice, by the crates {} and {}; one of them must be renamed",
+                command.name, crates[0], crates[1]
+            )));
+        }
+    }
+    let mut commands: Vec<CommandEntry> = by_name.into_values().collect();
+    commands.sort_by_key(|command| command.order);
+    Ok(commands)
+}

@@ -1,0 +1,48 @@
+//! Pictures of a data set as files.
+
+use std::path::Path;
+
+use image::RgbImage;
+use neocog_data::Dataset;
+use neocog_viz::save;
+use neocog_tensor::Result;
+
+use crate::output;
+use crate::pictures::{file_name, rgb};
+
+/// Writes the first `count` pictures to `folder`.
+pub fn export(data: &Dataset, count: usize, folder: &Path) -> Result<()> {
+    let count = count.min(data.len());
+    let [_, h, w] = data.shape();
+    for i in 0..count {
+        let class = &data.class_names()[usize::from(data.labels()[i])];
+        let colours = rgb(data, i)?;
+        let image =
+            RgbImage::from_fn(w as u32, h as u32, |x, y| image::Rgb(colours[y as usize * w + x as usize]));
+        save(&image, &folder.join(file_name(i, class)))?;
+    }
+    output::line(format_args!("{count} pictures of {} in {}", data.name(), folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pictures::class_in_name;
+
+    #[test]
+    fn the_bytes_are_those_of_the_data_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = neocog_data::load("digits", "data".as_ref()).unwrap().test;
+        export(&data, 3, folder.path()).unwrap();
+        let mut files: Vec<_> = folder.path().read_dir().unwrap().map(|f| f.unwrap().path()).collect();
+        files.sort();
+        assert_eq!(files.len(), 3);
+        let levels = data.levels();
+        for (i, file) in files.iter().enumerate() {
+            let image = image::open(file).unwrap().to_luma8();
+            let expected: Vec<u8> = data.image(i).iter().map(|&p| levels[usize::from(p)]).collect();
+            assert_eq!(image.into_raw(), expected);
+            assert_eq!(class_in_name(file, data.class_names()), Some(usize::from(data.labels()[i])));
+        }
+    }
+}

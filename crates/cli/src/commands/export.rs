@@ -1,0 +1,75 @@
+//! `export`: the weights of a checkpoint as a safetensors file.
+
+use std::path::PathBuf;
+
+use neocog_layers::state::{self, Entry};
+use neocog_layers::weights;
+use neocog_tensor::{Context as _, Device, Result};
+use neocog_train::Checkpoint;
+use serde::Serialize;
+
+use crate::help::examples;
+use crate::register_command;
+use crate::output::{self, thousands};
+
+/// Writes the weights of a checkpoint as a safetensors file that PyTorch loads.
+///
+/// The names are those of PyTorch's state_dict: net.load_state_dict(safetensors.torch.load_file(FILE)) takes it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples("Examples:
+  neocog export runs/lenet-digits/best.ckpt --to lenet.safetensors
+  neocog eval --network lenet --weights lenet.safetensors --data digits"))]
+struct Args {
+    /// The checkpoint.
+    file: PathBuf,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// One line of JSON instead.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    network: &'a str,
+    to: String,
+    tensors: usize,
+    parameters: usize,
+}
+
+register_command!("export", 60, Args, run);
+
+/// Runs the command.
+fn run(args: &Args) -> Result<()> {
+    let checkpoint = Checkpoint::read(&args.file)?;
+    let network = checkpoint.network(&Device::Cpu).context(|| args.file.display().to_string())?;
+    weights::save(&*network, &args.to)?;
+    let left: Vec<String> = state::entries(&*network)
+        .into_iter()
+        .filter(|(_, entry)| matches!(entry, Entry::Buffer(buffer) if !buffer.is_persistent()))
+        .map(|(name, _)| name)
+        .collect();
+    if !left.is_empty() {
+        output::note(format_args!(
+            "not written, because PyTorch's state_dict has no place for it: {}",
+            left.join(", ")
+        ));
+    }
+    let line = Line {
+        network: &checkpoint.plan.network,
+        to: args.to.display().to_string(),
+        tensors: state::state_dict(&*network).len(),
+        parameters: state::param_count(&*network),
+    };
+    if args.json {
+        return output::json(&line);
+    }
+    output::line(format_args!(
+        "wrote {} tensors of {} with {} parameters to {}",
+        line.tensors,
+        line.network,
+        thousands(line.parameters as u64),
+        line.to
+    ))
+}
