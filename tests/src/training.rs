@@ -1,17 +1,17 @@
 //! A few steps of training, for tests of what must hold between steps.
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::random::Random;
 use neocog_layers::{Builder, Context, Layer, LayerSpec, state};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
-use neocog_base::random::Random;
 use neocog_tensor::{Device, Result, Shape, Tensor};
-use neocog_train::{Optimizer, OptimizerConfig, Rule};
+use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
 
 const LEARNING_RATE: f64 = 1e-3;
 
 /// A network with a batch of random pictures and classes, and Adam.
 #[derive(Debug)]
-pub struct Training {
+pub struct Trainer {
     /// The network.
     pub network: Box<dyn Layer>,
     x: Tensor,
@@ -20,7 +20,7 @@ pub struct Training {
     step: u64,
 }
 
-impl Training {
+impl Trainer {
     /// Builds the network, and draws a batch of the shape `input` for 10 classes.
     ///
     /// # Errors
@@ -30,8 +30,8 @@ impl Training {
         let mut random = Random::stream(seed, "pictures");
         let x: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> = (0..input[0]).map(|_| (random.next_u32() % 10) as f32).collect();
-        let config = OptimizerConfig { lr: LEARNING_RATE, rule: Rule::named("adam")? };
-        Ok(Training {
+        let config = OptimizerConfig { lr: LEARNING_RATE, rule: OptimizerKind::named("adam")? };
+        Ok(Trainer {
             x: Tensor::from_f32(input, &x, device)?,
             labels: Tensor::from_f32([labels.len()], &labels, device)?,
             optimizer: Optimizer::new(config, &*network)?,

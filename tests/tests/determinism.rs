@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_tensor::Device;
-use neocog_tests::training::Training;
+use neocog_tests::training::Trainer;
 
 /// Losses and state after some steps, as bits.
 fn train(
@@ -17,7 +17,7 @@ fn train(
     pool.install(|| {
         let model = neocog_models::find(name).unwrap();
         let mut training =
-            Training::new(&model.spec().unwrap(), model.input_shape(batch), device, seed).unwrap();
+            Trainer::new(&model.spec().unwrap(), model.input_shape(batch), device, seed).unwrap();
         let losses = (0..4).map(|_| training.step().unwrap().to_bits()).collect();
         let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect();
         (losses, training.state().unwrap().into_iter().map(|(n, v)| (n, bits(v))).collect())

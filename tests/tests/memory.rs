@@ -4,7 +4,7 @@
 
 use neocog_layers::{Builder, Predictor};
 use neocog_tensor::{Device, Tensor, memory_report, release_cached_memory};
-use neocog_tests::training::Training;
+use neocog_tests::training::Trainer;
 
 fn threads(count: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap()
@@ -24,7 +24,7 @@ fn a_steady_step_asks_the_system_for_no_memory() {
     for (name, batch) in cases {
         let model = neocog_models::find(name).unwrap();
         let mut training =
-            Training::new(&model.spec().unwrap(), model.input_shape(batch), &Device::Cpu, 1).unwrap();
+            Trainer::new(&model.spec().unwrap(), model.input_shape(batch), &Device::Cpu, 1).unwrap();
         let mut steps = |count: usize| (0..count).all(|_| training.step().unwrap().is_finite());
         threads(1).install(|| {
             release_cached_memory();

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::random::Random;
 use neocog_layers::summary::summarize;
 use neocog_layers::{Builder, Context, Layer, Observer, Seen, print, state};
 use neocog_models::Model;
-use neocog_base::random::Random;
 use neocog_tensor::{Device, Tensor};
 use neocog_tests::devices;
 
@@ -67,7 +67,7 @@ fn pass(name: &str, device: &Device, training: bool, observed: bool) -> Vec<(Str
     let y = context.run(&*network, &x).unwrap();
     let mut all = vec![("output".to_string(), y.tensor().to_f64().unwrap())];
     let grads = tape.backward_from(&[(&y, y.tensor().clone())]).unwrap();
-    all.push(("input".into(), grads.of(&x).unwrap().to_f64().unwrap()));
+    all.push(("input".into(), grads.get(&x).unwrap().to_f64().unwrap()));
     for (name, param) in state::params(&*network) {
         all.push((name, grads.param(param).unwrap().to_f64().unwrap()));
     }

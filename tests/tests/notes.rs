@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::random::Random;
 use neocog_layers::{Builder, Conv2d, LayerSpec, state};
 use neocog_layers::{Child, Concat, Context, Residual};
 use neocog_tensor::ops;
-use neocog_base::random::Random;
 use neocog_tensor::{Device, Shape, Tensor};
 use neocog_tests::devices;
 
@@ -55,7 +55,7 @@ fn a_1x1_convolution_is_a_linear_layer_over_channels() {
             flip: false,
             activation: None,
         };
-        let y = tape.apply1(op, &[&conv[0], &conv[1], &conv[2]]).unwrap();
+        let y = tape.apply_single(op, &[&conv[0], &conv[1], &conv[2]]).unwrap();
         let by_conv = tape.backward_from(&[(&y, dy.clone())]).unwrap();
         let y = y.tensor().to_f64().unwrap();
 
@@ -65,11 +65,13 @@ fn a_1x1_convolution_is_a_linear_layer_over_channels() {
         };
         let tape = Tape::new();
         let linear = [rows(&x, c), weight.reshape([out, c]).unwrap(), bias].map(|t| tape.leaf(t));
-        let z = tape.apply1(ops::Linear { activation: None }, &[&linear[0], &linear[1], &linear[2]]).unwrap();
+        let z = tape
+            .apply_single(ops::Linear { activation: None }, &[&linear[0], &linear[1], &linear[2]])
+            .unwrap();
         let by_linear = tape.backward_from(&[(&z, rows(&dy, out))]).unwrap();
 
         same(&pixels(&y, [n, out, h, w]), &z.tensor().to_f64().unwrap(), &device);
-        let grad = |grads: &neocog_autograd::Grads, var: &Var| grads.of(var).unwrap().to_f64().unwrap();
+        let grad = |grads: &neocog_autograd::Grads, var: &Var| grads.get(var).unwrap().to_f64().unwrap();
         same(&pixels(&grad(&by_conv, &conv[0]), [n, c, h, w]), &grad(&by_linear, &linear[0]), &device);
         same(&grad(&by_conv, &conv[1]), &grad(&by_linear, &linear[1]), &device);
         same(&grad(&by_conv, &conv[2]), &grad(&by_linear, &linear[2]), &device);
@@ -95,9 +97,9 @@ fn true_convolution_is_cross_correlation_with_the_kernel_turned() {
                 flip,
                 activation: None,
             };
-            let y = tape.apply1(op, &[&x, &weight]).unwrap();
+            let y = tape.apply_single(op, &[&x, &weight]).unwrap();
             let grads = tape.backward_from(&[(&y, random(*y.shape(), 5, &device))]).unwrap();
-            let grad = |v: &Var| grads.of(v).unwrap().to_f64().unwrap();
+            let grad = |v: &Var| grads.get(v).unwrap().to_f64().unwrap();
             (y.tensor().to_f64().unwrap(), grad(&x), grad(&weight))
         };
         let turned = Tensor::from_f64(*weight.shape(), &turn(&weight.to_f64().unwrap()), &device).unwrap();
@@ -117,7 +119,7 @@ fn input_gradient(spec: impl Into<LayerSpec>, x: &Tensor) -> Vec<f64> {
     let x = tape.leaf(x.clone());
     let y = Context::train(&tape, 0).run(&*layer, &x).unwrap();
     let ones = Tensor::full(*y.shape(), 1.0, &y.tensor().device()).unwrap();
-    tape.backward_from(&[(&y, ones)]).unwrap().of(&x).unwrap().to_f64().unwrap()
+    tape.backward_from(&[(&y, ones)]).unwrap().get(&x).unwrap().to_f64().unwrap()
 }
 
 #[test]
@@ -159,9 +161,9 @@ fn a_network_learns_either_kind_of_convolution() {
         for _ in 0..200 {
             let tape = Tape::new();
             let y = Context::train(&tape, 0).run(&*layer, &Var::constant(x.clone())).unwrap();
-            let off = tape.apply1(ops::Sub, &[&y, &Var::constant(wanted.clone())]).unwrap();
-            let square = tape.apply1(ops::Mul, &[&off, &off]).unwrap();
-            let loss = tape.apply1(ops::Sum, &[&square]).unwrap();
+            let off = tape.apply_single(ops::Sub, &[&y, &Var::constant(wanted.clone())]).unwrap();
+            let square = tape.apply_single(ops::Mul, &[&off, &off]).unwrap();
+            let loss = tape.apply_single(ops::Sum, &[&square]).unwrap();
             let grads = tape.backward(&loss).unwrap();
             for (_, param) in &params {
                 let grad = grads.param(param).unwrap().clone();

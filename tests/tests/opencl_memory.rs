@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_tensor::Device;
-use neocog_tests::training::Training;
+use neocog_tests::training::Trainer;
 
 #[test]
 fn a_thousand_steps_need_no_more_memory_than_a_few() {
@@ -11,7 +11,7 @@ fn a_thousand_steps_need_no_more_memory_than_a_few() {
     let Device::OpenCl(id) = device else { panic!("{device}") };
     for name in ["lenet", "lenet_bn"] {
         let model = neocog_models::find(name).unwrap();
-        let mut training = Training::new(&model.spec().unwrap(), model.input_shape(2), &device, 1).unwrap();
+        let mut training = Trainer::new(&model.spec().unwrap(), model.input_shape(2), &device, 1).unwrap();
         let mut steps = |count: usize| (0..count).all(|_| training.step().unwrap().is_finite());
         assert!(steps(3));
         let before = id.memory_report().unwrap();

@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_tensor::Device;
 use neocog_tests as _;
-use neocog_train::{BatchReport, Checkpoint, End, EpochReport, Plan, Progress, Silent, Training};
+use neocog_train::{
+    BatchReport, Checkpoint, EpochReport, FitOutcome, NoProgress, Progress, TrainConfig, Trainer,
+};
 
 fn opencl() -> Device {
     "opencl".parse().unwrap()
 }
 
-fn plan(network: &str) -> Plan {
-    let mut plan = Plan::for_network(network, "digits").unwrap();
+fn plan(network: &str) -> TrainConfig {
+    let mut plan = TrainConfig::for_network(network, "digits").unwrap();
     (plan.epochs, plan.limit, plan.batch) = (3, Some(200), 16);
     plan
 }
@@ -35,16 +37,16 @@ impl Progress for StopAfter<'_> {
 fn losses(network: &str, [first, second]: [&Device; 2]) -> Vec<f64> {
     let plan = plan(network);
     let data = plan.load_data(Path::new("data")).unwrap();
-    let mut training = Training::new(plan, &data.train, first).unwrap();
+    let mut training = Trainer::new(plan, &data.train, first).unwrap();
     let stop = AtomicBool::new(false);
     let end = training.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();
-    assert_eq!(end, End::Stopped(None));
+    assert_eq!(end, FitOutcome::Stopped(None));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.ckpt");
     training.checkpoint().unwrap().write(&path).unwrap();
 
-    let mut training = Training::resume(Checkpoint::read(&path).unwrap(), second).unwrap();
-    assert_eq!(training.fit(&data, None, &mut Silent, &false.into()).unwrap(), End::Finished);
+    let mut training = Trainer::resume(Checkpoint::read(&path).unwrap(), second).unwrap();
+    assert_eq!(training.fit(&data, None, &mut NoProgress, &false.into()).unwrap(), FitOutcome::Finished);
     training.history().iter().map(|epoch| epoch.train_loss).collect()
 }
 
@@ -69,8 +71,8 @@ fn a_run_that_is_stopped_and_goes_on_gives_the_bits_of_one_that_is_not() {
     let device = opencl();
     let plan = plan("lenet_bn");
     let data = plan.load_data(Path::new("data")).unwrap();
-    let mut unbroken = Training::new(plan, &data.train, &device).unwrap();
-    unbroken.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    let mut unbroken = Trainer::new(plan, &data.train, &device).unwrap();
+    unbroken.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let unbroken: Vec<f64> = unbroken.history().iter().map(|epoch| epoch.train_loss).collect();
     assert_eq!(losses("lenet_bn", [&device, &device]), unbroken);
 }

@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::random::Random;
 use neocog_layers::plan::plan;
 use neocog_layers::state::{self, Entry};
 use neocog_layers::{Builder, Context, Layer, Predictor, Visitor};
 use neocog_models::Model;
 use neocog_tensor::ops::Relu;
-use neocog_base::random::Random;
-use neocog_tensor::{Device, Tensor, run1};
+use neocog_tensor::{Device, Tensor, run_single};
 use neocog_tests::devices;
 
 fn random(
@@ -155,7 +155,7 @@ impl Layer for Beside {
     }
 
     fn forward(&self, _context: &Context<'_>, input: &Var) -> neocog_tensor::Result<Var> {
-        Ok(Var::constant(run1(&Relu, &[input.tensor()])?))
+        Ok(Var::constant(run_single(&Relu, &[input.tensor()])?))
     }
 
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}

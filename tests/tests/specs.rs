@@ -236,8 +236,7 @@ fn a_network_that_could_not_be_resumed_is_not_trained() {
     for _ in 0..60 {
         spec = Sequential::new().then(spec).into();
     }
-    let plan = neocog_train::Plan::for_network("lenet", "digits").unwrap();
-    let e =
-        neocog_train::Training::with_classes(plan, spec, [1, 2, 2], Vec::new(), &Device::Cpu).unwrap_err();
+    let plan = neocog_train::TrainConfig::for_network("lenet", "digits").unwrap();
+    let e = neocog_train::Trainer::with_classes(plan, spec, [1, 2, 2], Vec::new(), &Device::Cpu).unwrap_err();
     assert!(e.to_string().contains("recursion limit exceeded"), "{e}");
 }

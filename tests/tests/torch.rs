@@ -11,9 +11,9 @@ use std::path::Path;
 use std::process::Command;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::random::Random;
 use neocog_layers::{Builder, Context, Layer, state, weights};
 use neocog_models::Model;
-use neocog_base::random::Random;
 use neocog_tensor::{Device, Tensor};
 use neocog_tests as _;
 use safetensors::SafeTensors;

@@ -171,7 +171,7 @@ pub fn check_function(
         .map(|((name, value), leaf)| Subject {
             name: (*name).to_string(),
             value: value.clone(),
-            gradient: grads.of(leaf).cloned(),
+            gradient: grads.get(leaf).cloned(),
         })
         .collect();
     compare(&subjects, check, |k, moved| {
@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn a_right_gradient_passes() {
         let report = check_function(&[("x", input())], &Check::default(), |tape, v| {
-            let y = tape.apply1(Tanh, &[&v[0]])?;
-            tape.apply1(Mul, &[&y, &v[0]])
+            let y = tape.apply_single(Tanh, &[&v[0]])?;
+            tape.apply_single(Mul, &[&y, &v[0]])
         })
         .unwrap();
         assert_eq!(report.compared, 6);
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_wrong_gradient_is_reported_with_its_place() {
         let report = check_function(&[("x", input())], &Check::default(), |tape, v| {
-            tape.apply1(Mul, &[&v[0], &v[0].detach()])
+            tape.apply_single(Mul, &[&v[0], &v[0].detach()])
         })
         .unwrap();
         assert_eq!(report.failures.len(), 6);

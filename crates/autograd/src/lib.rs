@@ -11,9 +11,9 @@
 //!
 //! let tape = Tape::new();
 //! let x = tape.leaf(Tensor::zeros([1], &Device::Cpu)?);
-//! let y = tape.apply1(Sigmoid, &[&x])?;
+//! let y = tape.apply_single(Sigmoid, &[&x])?;
 //! let grads = tape.backward(&y)?;
-//! assert_eq!(grads.of(&x).unwrap().item()?, 0.25);
+//! assert_eq!(grads.get(&x).unwrap().item()?, 0.25);
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 

@@ -84,8 +84,8 @@ struct Node {
     input_slots: SmallVec<[Option<usize>; 4]>,
     /// The slot of the first output; the others follow.
     first_output_slot: usize,
-    kept_inputs: SmallVec<[Option<Tensor>; 4]>,
-    kept_outputs: SmallVec<[Option<Tensor>; 2]>,
+    saved_inputs: SmallVec<[Option<Tensor>; 4]>,
+    saved_outputs: SmallVec<[Option<Tensor>; 2]>,
     /// Where its time is counted.
     scope: Scope,
 }
@@ -104,9 +104,9 @@ pub struct Step<'a> {
     /// Where its first output is; the others follow.
     pub first_output: usize,
     /// The inputs that are kept: those that its gradient wants to see again, or all.
-    pub kept_inputs: &'a [Option<Tensor>],
+    pub saved_inputs: &'a [Option<Tensor>],
     /// The outputs that are kept, likewise.
-    pub kept_outputs: &'a [Option<Tensor>],
+    pub saved_outputs: &'a [Option<Tensor>],
 }
 
 /// An operation that was taken off its tape. Values are told by their [slots](Var::slot).
@@ -117,7 +117,7 @@ pub struct OwnedStep {
     /// Where its inputs are; `None` for constants.
     pub inputs: SmallVec<[Option<usize>; 4]>,
     /// The inputs that were kept: all, on a tape that keeps all.
-    pub kept_inputs: SmallVec<[Option<Tensor>; 4]>,
+    pub saved_inputs: SmallVec<[Option<Tensor>; 4]>,
     /// Where its first output is; the others follow.
     pub first_output: usize,
     /// How many outputs it has.
@@ -149,7 +149,7 @@ impl Tape {
         Tape { for_gradients: false, ..Self::new().keeping_all() }
     }
 
-    /// Keeps all inputs and outputs of all operations, to look at them with [`Tape::for_each_step`].
+    /// SavedTensors all inputs and outputs of all operations, to look at them with [`Tape::for_each_step`].
     #[must_use]
     pub fn keeping_all(mut self) -> Self {
         self.keeps_all = true;
@@ -225,7 +225,7 @@ impl Tape {
     ///
     /// # Panics
     /// When the operation has another number of outputs.
-    pub fn apply1(&self, op: impl Op, inputs: &[&Var]) -> Result<Var> {
+    pub fn apply_single(&self, op: impl Op, inputs: &[&Var]) -> Result<Var> {
         let name = op.name();
         let mut outputs = self.apply(op, inputs)?;
         assert_eq!(outputs.len(), 1, "{name} has {} outputs", outputs.len());
@@ -252,7 +252,7 @@ impl Tape {
                 id => input_slots.push(id.map(|id| id.slot)),
             }
         }
-        let keeps = op.keeps();
+        let keeps = op.saves();
         let mut inner = self.inner.borrow_mut();
         let first_output_slot = inner.slots;
         inner.slots += outputs.len();
@@ -261,8 +261,8 @@ impl Tape {
             output_shapes,
             input_slots,
             first_output_slot,
-            kept_inputs: kept(inputs.iter().map(|v| &v.tensor), |i| self.keeps_all || keeps.keeps_input(i)),
-            kept_outputs: kept(outputs.iter(), |i| self.keeps_all || keeps.keeps_output(i)),
+            saved_inputs: kept(inputs.iter().map(|v| &v.tensor), |i| self.keeps_all || keeps.saves_input(i)),
+            saved_outputs: kept(outputs.iter(), |i| self.keeps_all || keeps.saves_output(i)),
             scope: Scope::current(),
             op,
         });
@@ -279,8 +279,8 @@ impl Tape {
                 output_shapes: &node.output_shapes,
                 inputs: &node.input_slots,
                 first_output: node.first_output_slot,
-                kept_inputs: &node.kept_inputs,
-                kept_outputs: &node.kept_outputs,
+                saved_inputs: &node.saved_inputs,
+                saved_outputs: &node.saved_outputs,
             });
         }
     }
@@ -290,7 +290,7 @@ impl Tape {
         self.inner.into_inner().nodes.into_iter().map(|node| OwnedStep {
             op: node.op,
             inputs: node.input_slots,
-            kept_inputs: node.kept_inputs,
+            saved_inputs: node.saved_inputs,
             first_output: node.first_output_slot,
             outputs: node.output_shapes.len(),
             scope: node.scope,
@@ -356,8 +356,8 @@ impl Tape {
             let input_grads = node.op.grad(&Gradient {
                 input_shapes: &node.input_shapes,
                 output_shapes: &node.output_shapes,
-                inputs: &node.kept_inputs,
-                outputs: &node.kept_outputs,
+                inputs: &node.saved_inputs,
+                outputs: &node.saved_outputs,
                 output_grads: &output_grads,
                 needs: &needs,
             })?;
@@ -406,7 +406,7 @@ pub struct Grads {
 
 impl Grads {
     /// The gradient of a leaf; `None` if it had no influence.
-    pub fn of(&self, var: &Var) -> Option<&Tensor> {
+    pub fn get(&self, var: &Var) -> Option<&Tensor> {
         let id = var.id.filter(|id| id.tape == self.tape)?;
         self.grads[id.slot].as_ref()
     }
@@ -432,17 +432,17 @@ mod tests {
     fn an_input_used_twice_adds_up() {
         let tape = Tape::new();
         let x = tape.leaf(tensor(&[3.0]));
-        let square = tape.apply1(Mul, &[&x, &x]).unwrap();
-        let y = tape.apply1(Add, &[&square, &x]).unwrap();
+        let square = tape.apply_single(Mul, &[&x, &x]).unwrap();
+        let y = tape.apply_single(Add, &[&square, &x]).unwrap();
         let grads = tape.backward(&y).unwrap();
-        assert_eq!(grads.of(&x).unwrap().item().unwrap(), 7.0);
+        assert_eq!(grads.get(&x).unwrap().item().unwrap(), 7.0);
     }
 
     #[test]
     fn a_parameter_used_twice_is_one_leaf() {
         let p = Param::new(tensor(&[5.0]));
         let tape = Tape::new();
-        let y = tape.apply1(Mul, &[&tape.param(&p), &tape.param(&p)]).unwrap();
+        let y = tape.apply_single(Mul, &[&tape.param(&p), &tape.param(&p)]).unwrap();
         let grads = tape.backward(&y).unwrap();
         assert_eq!(grads.param(&p).unwrap().item().unwrap(), 10.0);
         assert!(grads.param(&Param::new(tensor(&[1.0]))).is_none());
@@ -452,14 +452,14 @@ mod tests {
     fn nothing_is_recorded_for_prediction_or_constants() {
         let tape = Tape::no_grad();
         let x = tape.leaf(tensor(&[3.0]));
-        let y = tape.apply1(Relu, &[&x]).unwrap();
+        let y = tape.apply_single(Relu, &[&x]).unwrap();
         assert!(tape.inner.borrow().nodes.is_empty());
         assert!(tape.backward(&y).is_err());
 
         let tape = Tape::new();
-        tape.apply1(Relu, &[&Var::constant(tensor(&[3.0]))]).unwrap();
+        tape.apply_single(Relu, &[&Var::constant(tensor(&[3.0]))]).unwrap();
         let x = tape.leaf(tensor(&[3.0]));
-        tape.apply1(Relu, &[&x.detach()]).unwrap();
+        tape.apply_single(Relu, &[&x.detach()]).unwrap();
         assert!(tape.inner.borrow().nodes.is_empty());
     }
 
@@ -467,7 +467,7 @@ mod tests {
     fn mistakes_are_errors() {
         let (a, b) = (Tape::new(), Tape::new());
         let (x, y) = (a.leaf(tensor(&[1.0])), b.leaf(tensor(&[1.0])));
-        assert!(a.apply1(Add, &[&x, &y]).unwrap_err().to_string().contains("another tape"));
+        assert!(a.apply_single(Add, &[&x, &y]).unwrap_err().to_string().contains("another tape"));
         let wide = a.leaf(tensor(&[1.0, 2.0]));
         assert!(a.backward(&wide).unwrap_err().to_string().contains("one number"));
     }

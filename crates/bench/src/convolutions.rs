@@ -4,11 +4,11 @@ use std::any::Any;
 use std::time::Duration;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::random::Random;
 use neocog_layers::{Builder, Context};
 use neocog_models::Model;
 use neocog_tensor::ops::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
-use neocog_base::random::Random;
-use neocog_tensor::{Device, Error, Op, Result, Shape, Tensor, run1};
+use neocog_tensor::{Device, Error, Op, Result, Shape, Tensor, run_single};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -160,7 +160,7 @@ impl Found {
         let input_grad = Conv2dInputGrad { geometry, input_size: [self.x[2], self.x[3]] };
         let weight_grad = Conv2dWeightGrad { geometry, kernel_size: [weight[2], weight[3]] };
         let time = |op: &dyn Op, inputs: &[&Tensor]| {
-            measure(budget, || run1(op, inputs).map(drop)).map(|times| times.median())
+            measure(budget, || run_single(op, inputs).map(drop)).map(|times| times.median())
         };
         self.passes()
             .iter()

@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::random::Random;
 use neocog_layers::{Builder, Context, Layer, Predictor};
 use neocog_models::Model;
 use neocog_tensor::opencl::{KernelTime, Profile};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
-use neocog_base::random::Random;
 use neocog_tensor::{Device, Result, Shape, Tensor, memory_report, profile};
-use neocog_train::{Optimizer, OptimizerConfig, Rule};
+use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
 
 use crate::Record;
 use crate::measure::{Times, measure, peak_rss_mib};
@@ -59,7 +59,7 @@ impl Bench {
         let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> =
             (0..batch).map(|_| (random.next_u32() as usize % model.recipe.classes) as f32).collect();
-        let config = OptimizerConfig { lr: 0.01, rule: Rule::named("sgd")? };
+        let config = OptimizerConfig { lr: 0.01, rule: OptimizerKind::named("sgd")? };
         Ok(Bench {
             x: Var::constant(Tensor::from_f32(input, &pixels, &options.device)?),
             y: Var::constant(Tensor::from_f32([batch], &labels, &options.device)?),

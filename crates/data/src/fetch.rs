@@ -163,7 +163,9 @@ impl Origin {
         }
         let folder = Path::new(from);
         if !folder.is_dir() {
-            return Err(Error::invalid_argument(format!("cannot fetch from {from}: there is no such folder")));
+            return Err(Error::invalid_argument(format!(
+                "cannot fetch from {from}: there is no such folder"
+            )));
         }
         let below = folder.join(name);
         Ok(Origin::Folder(if below.is_dir() { below } else { folder.into() }))

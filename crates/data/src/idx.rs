@@ -84,8 +84,9 @@ impl Idx {
     /// `Argument` where the sizes do not fit the elements, or do not fit the format (rank up to 255, sizes
     /// below 2^32).
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let rank = u8::try_from(self.sizes.len())
-            .map_err(|_| Error::invalid_argument(format!("IDX has at most rank 255, not {}", self.sizes.len())))?;
+        let rank = u8::try_from(self.sizes.len()).map_err(|_| {
+            Error::invalid_argument(format!("IDX has at most rank 255, not {}", self.sizes.len()))
+        })?;
         if product(&self.sizes) != Some(self.data.len()) {
             return Err(Error::invalid_argument(format!(
                 "IDX sizes {:?} do not hold {} elements",

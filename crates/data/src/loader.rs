@@ -132,7 +132,9 @@ impl Loader {
             .try_fold(4usize, |n, &d| n.checked_mul(d))
             .is_none_or(|n| isize::try_from(n).is_err())
         {
-            return Err(Error::invalid_argument(format!("a batch of shape {values:?} is more than memory can hold")));
+            return Err(Error::invalid_argument(format!(
+                "a batch of shape {values:?} is more than memory can hold"
+            )));
         }
         // Of each worker the waiting ones and the one in the making, and the caller's.
         let pool = Arc::new(Pool { kept: (WAITING + 1) * options.workers + 1, buffers: Mutex::default() });
@@ -357,7 +359,8 @@ impl Maker {
         labels.clear();
         indices.clear();
         pixels.try_reserve_exact(shape.iter().product()).map_err(|e| {
-            Error::invalid_argument(format!("there is no memory for a batch of shape {shape:?}")).with_source(e)
+            Error::invalid_argument(format!("there is no memory for a batch of shape {shape:?}"))
+                .with_source(e)
         })?;
         for position in start..start + count {
             if self.stop.load(Ordering::Relaxed) {

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use neocog_base::{Error, ErrorKind, Result};
 use neocog_data::fetch::{Event, FetchOptions, Fetched, fetch, manifest};
 use neocog_data::known::{Manifest, RemoteFile};
-use neocog_base::{Error, ErrorKind, Result};
 use server::{Reply, Request, Server};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use neocog_base::{Error, ErrorKind, Result};
 use neocog_data::resize::{resize, unit};
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_data::{Augment, Batch, Dataset, DatasetParts, Loader, LoaderOptions, SampleId, Transform, load};
-use neocog_base::{Error, ErrorKind, Result};
 use proptest::prelude::*;
 
 /// `n` images `[c, h, w]`; image `i` begins with `i` in two bytes, its label is `i` modulo 7.

@@ -34,11 +34,11 @@ pub(crate) fn kept(tape: &Tape, input: Option<usize>) -> Vec<usize> {
             return;
         }
         values.extend((0..step.output_shapes.len()).map(|i| step.first_output + i));
-        let keeps = step.op.keeps();
+        let keeps = step.op.saves();
         let inputs = step.inputs.iter().zip(step.input_shapes).enumerate();
-        let inputs = inputs.filter(|(i, _)| keeps.keeps_input(*i));
+        let inputs = inputs.filter(|(i, _)| keeps.saves_input(*i));
         let inputs = inputs.filter_map(|(_, (slot, shape))| Some((roots.of((*slot)?), shape)));
-        let outputs = step.output_shapes.iter().enumerate().filter(|(i, _)| keeps.keeps_output(*i));
+        let outputs = step.output_shapes.iter().enumerate().filter(|(i, _)| keeps.saves_output(*i));
         let outputs = outputs.map(|(i, shape)| (step.first_output + i, shape));
         let new = inputs.chain(outputs).filter(|(slot, _)| values.contains(slot) && seen.insert(*slot));
         all.push(new.map(|(_, shape): (usize, &Shape)| shape.elements() * BYTES).sum());

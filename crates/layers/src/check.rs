@@ -55,7 +55,7 @@ pub fn check_built(layer: &dyn Layer, input: &Tensor, check: &Check) -> Result<R
     let grads = tape.backward_from(&[(&output, direction.clone())])?;
     let params = state::params(layer);
     let mut subjects =
-        vec![Subject { name: "input".into(), value: input.clone(), gradient: grads.of(&leaf).cloned() }];
+        vec![Subject { name: "input".into(), value: input.clone(), gradient: grads.get(&leaf).cloned() }];
     subjects.extend(params.iter().map(|(name, param)| Subject {
         name: name.clone(),
         value: param.value(),
@@ -155,7 +155,7 @@ fn everything(spec: &LayerSpec, input: &Shape, seed: u64, device: &Device) -> Re
     }
     let direction = direction(&output)?;
     let grads = tape.backward_from(&[(&output, direction)])?;
-    if let Some(gradient) = grads.of(&leaf) {
+    if let Some(gradient) = grads.get(&leaf) {
         keep("the gradient of the input".into(), gradient, true)?;
     }
     for (name, param) in state::params(&*layer) {

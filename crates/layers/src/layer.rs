@@ -65,7 +65,7 @@ pub trait Layer: fmt::Debug + Send + Sync {
 pub fn activate(context: &Context<'_>, x: &Var, activation: Activation) -> Result<Var> {
     use neocog_tensor::ops::{Relu, Sigmoid, Tanh};
     fn one(context: &Context<'_>, op: impl Op, x: &Var) -> Result<Var> {
-        context.tape().apply1(op, &[x])
+        context.tape().apply_single(op, &[x])
     }
     match activation {
         Activation::Relu => one(context, Relu, x),

@@ -36,7 +36,7 @@ pub fn plan(network: &dyn Layer, input: &Shape, device: &Device) -> Result<Optio
             continue;
         }
         let mut sources = Vec::with_capacity(step.inputs.len());
-        for (slot, tensor) in step.inputs.iter().zip(step.kept_inputs) {
+        for (slot, tensor) in step.inputs.iter().zip(step.saved_inputs) {
             match (slot.and_then(|slot| values.get(&slot)), tensor) {
                 (Some(&value), _) => sources.push(Source::Value(value)),
                 (None, Some(tensor)) if tensor.device() != Device::Meta => {

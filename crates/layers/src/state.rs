@@ -79,7 +79,9 @@ impl fmt::Display for Difference {
 pub fn check_names(entries: &[(String, Entry<'_>)]) -> Result<()> {
     let mut seen = BTreeSet::new();
     match entries.iter().find(|(name, _)| !seen.insert(name)) {
-        Some((name, _)) => Err(Error::invalid_argument(format!("the network has two tensors of the name {name}"))),
+        Some((name, _)) => {
+            Err(Error::invalid_argument(format!("the network has two tensors of the name {name}")))
+        }
         None => Ok(()),
     }
 }

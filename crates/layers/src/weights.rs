@@ -21,9 +21,9 @@ use neocog_autograd::Param;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use neocog_base::file::replace;
 use crate::layer::{Counter, Layer};
 use crate::state::{self, Difference, Entry};
+use neocog_base::file::replace;
 
 /// What was loaded of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Loaded {
     pub loaded: Vec<String>,
     /// What was not, and why: missing in the file, not in the network, or of another shape. Empty unless it was loaded in
     /// part.
-    pub left: Vec<Difference>,
+    pub skipped: Vec<Difference>,
 }
 
 /// Writes the parameters, persistent buffers and counters of `network` to `path`, in place of what is there, in single
@@ -78,8 +78,8 @@ pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
 /// numbers that are not finite. Then nothing was changed.
 pub fn load(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let found = find(network, path)?;
-    if !found.left.is_empty() {
-        return Err(Error::shape(format!("the weights do not fit the network:{}", listed(&found.left))))
+    if !found.skipped.is_empty() {
+        return Err(Error::shape(format!("the weights do not fit the network:{}", listed(&found.skipped))))
             .context(|| path.display().to_string());
     }
     found.apply().context(|| path.display().to_string())
@@ -91,8 +91,8 @@ pub fn load(network: &dyn Layer, path: &Path) -> Result<Loaded> {
 /// As [`load`], and when nothing fits; then nothing was changed.
 pub fn load_partial(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let found = find(network, path)?;
-    if found.values.is_empty() && !found.left.is_empty() {
-        return Err(Error::shape(format!("nothing of it fits the network:{}", listed(&found.left))))
+    if found.values.is_empty() && !found.skipped.is_empty() {
+        return Err(Error::shape(format!("nothing of it fits the network:{}", listed(&found.skipped))))
             .context(|| path.display().to_string());
     }
     found.apply().context(|| path.display().to_string())
@@ -140,7 +140,7 @@ fn floats(param: &Param) -> Result<Vec<u8>> {
 /// What a file holds for a network.
 struct Found<'a> {
     values: Vec<(String, Value<'a>)>,
-    left: Vec<Difference>,
+    skipped: Vec<Difference>,
 }
 
 /// A new value, with where it goes.
@@ -159,7 +159,7 @@ impl Found<'_> {
             }
             loaded.push(name);
         }
-        Ok(Loaded { loaded, left: self.left })
+        Ok(Loaded { loaded, skipped: self.skipped })
     }
 }
 
@@ -217,18 +217,18 @@ impl Source {
         let names = self.header.offset_keys();
         let stored: Vec<(&str, String)> =
             names.iter().filter_map(|n| Some((n.as_str(), described(self.header.info(n)?)))).collect();
-        let mut left = state::differences(&stored, &entries)?;
+        let mut skipped = state::differences(&stored, &entries)?;
         let mut values = Vec::new();
         for (name, entry) in entries {
-            if left.iter().any(|difference| difference.name == name) {
+            if skipped.iter().any(|difference| difference.name == name) {
                 continue;
             }
             match self.value(&name, entry).context(|| name.as_str())? {
                 Ok(value) => values.push((name, value)),
-                Err(what) => left.push(Difference { name, what: what.to_string() }),
+                Err(what) => skipped.push(Difference { name, what: what.to_string() }),
             }
         }
-        Ok(Found { values, left })
+        Ok(Found { values, skipped })
     }
 
     /// The value of an entry that the header describes as the network has it; or why it cannot be used.

@@ -1,8 +1,8 @@
 //! Sigmoid against relu, through depth.
 
 use neocog_layers::{Conv2d, LayerSpec, ReLU, Sequential, Sigmoid, Tanh, state};
-use neocog_viz::{Chart, RgbImage, Scale};
 use neocog_tensor::{Device, Result, Tensor};
+use neocog_viz::{Chart, RgbImage, Scale};
 
 use crate::help::{Pass, build, noise, size_of};
 use crate::page::Page;

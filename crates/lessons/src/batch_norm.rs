@@ -16,7 +16,7 @@ const LIMIT: f64 = 1e-6;
 
 pub fn run(page: &mut Page<'_>) -> Result<()> {
     page.say(
-        "Training is easier when the numbers between layers keep mean 0 and deviation 1. Batch normalisation makes it so, for each\n\
+        "Trainer is easier when the numbers between layers keep mean 0 and deviation 1. Batch normalisation makes it so, for each\n\
          channel over all pictures of the batch and all their pixels, and lets the network scale and shift the result:\n\n\
          \u{20} y = gamma · (x - mean) / sqrt(variance + 1e-5) + beta\n\n\
          In training, mean and variance are the batch's, and running ones take in a tenth of them. In prediction there may be one\n\

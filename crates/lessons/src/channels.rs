@@ -2,7 +2,7 @@
 
 use neocog_layers::{Conv2d, Linear, state};
 use neocog_tensor::ops;
-use neocog_tensor::{Result, Tensor, run1};
+use neocog_tensor::{Result, Tensor, run_single};
 
 use crate::help::{Pass, build, correlate, counting, largest_difference, noise};
 use crate::page::Page;
@@ -21,14 +21,14 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     let [sum1, sum2] = [correlate(&first, &k1, false)?, correlate(&second, &k2, false)?];
     page.planes(&[("channel 1", &first), ("kernel 1", &k1), ("result 1", &sum1)])?;
     page.planes(&[("channel 2", &second), ("kernel 2", &k2), ("result 2", &sum2)])?;
-    let both = run1(&ops::Concat { dim: 1 }, &[&first, &second])?;
+    let both = run_single(&ops::Concat { dim: 1 }, &[&first, &second])?;
     let out = correlate(&both, &Tensor::from_f32([1, 2, 2, 2], &kernel, &device)?, false)?;
     page.planes(&[("sum", &out)])?;
     page.equal("the layer gives 56, 72, 104, 120", out.to_f32()?, vec![56.0, 72.0, 104.0, 120.0])?;
     page.equal(
         "which is the sum of both results",
         out.to_f32()?,
-        run1(&ops::Add, &[&sum1, &sum2])?.to_f32()?,
+        run_single(&ops::Add, &[&sum1, &sum2])?.to_f32()?,
     )?;
 
     page.part("Many channels out")?;

@@ -3,8 +3,8 @@
 use neocog_layers::{
     AvgPool2d, BatchNorm2d, Child, Concat, Conv2d, LayerSpec, ReLU, Sequential, builder::output_shape, state,
 };
-use neocog_viz::{Chart, RgbImage, Scale};
 use neocog_tensor::{Result, Shape, Tensor};
+use neocog_viz::{Chart, RgbImage, Scale};
 
 use crate::help::{Pass, build, noise};
 use crate::page::Page;

@@ -31,13 +31,13 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
         page.near(&format!("p = {p}: the share of zeros"), (dropped - p).abs(), five + 1e-12)?;
         page.near("         what is kept is 1 / (1 - p)", (kept - 1.0 / (1.0 - p)).abs(), 1e-6)?;
         let grads = tape.backward_from(&[(&output, ones.clone())])?;
-        let gradient = grads.of(&leaf).map(Tensor::to_f64).transpose()?.unwrap_or_default();
+        let gradient = grads.get(&leaf).map(Tensor::to_f64).transpose()?.unwrap_or_default();
         page.holds("         the gradient passes where the number did, times the same", gradient == numbers)?;
     }
     page.say("\nOf a layer of ones:\n")?;
     page.table(["p", "zeros", "others", "mean"], rows)?;
 
-    page.part("Training and prediction")?;
+    page.part("Trainer and prediction")?;
     let layer = build(Dropout { p: 0.5 }, ones.shape(), &device)?;
     let train = |seed| -> Result<Vec<f32>> {
         let tape = Tape::no_grad();

@@ -2,10 +2,10 @@
 
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{Context, Conv2d, Layer, state};
-use neocog_viz::{Cell, Picture, Sheet};
 use neocog_tensor::ops::{Mul, Sub, Sum};
 use neocog_tensor::{Device, Result, Tensor};
-use neocog_train::{Optimizer, OptimizerConfig, Rule};
+use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
+use neocog_viz::{Cell, Image, Sheet};
 
 use crate::help::{build, correlate, digits, largest_difference};
 use crate::page::Page;
@@ -46,14 +46,14 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
 fn learn(page: &mut Page<'_>, layer: Conv2d, picture: &Tensor, edges: &Tensor) -> Result<[f64; 2]> {
     const STEPS: usize = 40;
     let net = build(layer, picture.shape(), &page.device())?;
-    let config = OptimizerConfig { lr: 0.03, rule: Rule::named("sgd")? };
+    let config = OptimizerConfig { lr: 0.03, rule: OptimizerKind::named("sgd")? };
     let mut optimizer = Optimizer::new(config, &*net)?;
     let mut rows = Vec::new();
     for step in 0..=STEPS {
         let tape = Tape::new();
         let found = net.forward(&Context::train(&tape, 0), &Var::constant(picture.clone()))?;
-        let difference = tape.apply1(Sub, &[&found, &Var::constant(edges.clone())])?;
-        let loss = tape.apply1(Sum, &[&tape.apply1(Mul, &[&difference, &difference])?])?;
+        let difference = tape.apply_single(Sub, &[&found, &Var::constant(edges.clone())])?;
+        let loss = tape.apply_single(Sum, &[&tape.apply_single(Mul, &[&difference, &difference])?])?;
         if [0, 1, 2, 4, 8, 16, STEPS].contains(&step) {
             let [left, right] = kernel_of(&*net)?;
             let numbers = [left, right].map(|w| format!("{w:.4}"));
@@ -90,7 +90,7 @@ fn draw(device: &Device) -> Result<neocog_viz::RgbImage> {
         ("blurred\nmean of 5x5", [5, 5], &[0.04; 25]),
     ];
     let pixels = digits.to_f32()?;
-    let pictures = pixels.chunks_exact(784).map(|p| Picture::of_values(p, [1, 28, 28]).map(Cell::new));
+    let pictures = pixels.chunks_exact(784).map(|p| Image::of_values(p, [1, 28, 28]).map(Cell::new));
     let originals = pictures.collect::<Result<Vec<_>>>()?;
     let mut sheet =
         Sheet::new("What small kernels find").note("Red is above 0, blue below.").row("digits", originals);
@@ -101,7 +101,7 @@ fn draw(device: &Device) -> Result<neocog_viz::RgbImage> {
         let mut cells = Vec::new();
         for map in found.to_f32()?.chunks_exact(h * w) {
             let largest = map.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
-            cells.push(Cell::new(Picture::signed(map, [h, w], largest)?));
+            cells.push(Cell::new(Image::signed(map, [h, w], largest)?));
         }
         sheet = sheet.row(label, cells);
     }

@@ -7,9 +7,9 @@ use neocog_autograd::{Tape, Var};
 use neocog_data::{Loader, LoaderOptions};
 use neocog_layers::context::Seen;
 use neocog_layers::{Context, Layer, Observer, Predictor, state};
-use neocog_viz::{Cell, Picture, RgbImage, Sheet, Tone};
 use neocog_tensor::{Result, Tensor};
-use neocog_train::{Checkpoint, Plan, Silent, Training, predict};
+use neocog_train::{Checkpoint, NoProgress, TrainConfig, Trainer, predict};
+use neocog_viz::{Cell, Image, RgbImage, Sheet, Tone};
 
 use crate::page::Page;
 
@@ -70,11 +70,11 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
 
 /// Trains lenet with batch norm on the embedded digits for some seconds.
 fn train(page: &mut Page<'_>) -> Result<Checkpoint> {
-    let mut plan = Plan::for_network("lenet_bn", "digits")?;
+    let mut plan = TrainConfig::for_network("lenet_bn", "digits")?;
     plan.epochs = 8;
     let data = plan.load_data(&page.options().data_dir)?;
-    let mut training = Training::new(plan, &data.train, &page.device())?;
-    training.fit(&data, None, &mut Silent, &AtomicBool::new(false))?;
+    let mut training = Trainer::new(plan, &data.train, &page.device())?;
+    training.fit(&data, None, &mut NoProgress, &AtomicBool::new(false))?;
     let accuracy = training.history().last().map_or(0.0, |report| report.test_acc);
     page.holds(
         format!(
@@ -120,7 +120,7 @@ fn draw(network: &str, picture: &Tensor, maps: &[(String, String, Tensor)]) -> R
         .note(format!(
             "At most {SHOWN} maps of a layer; each from its smallest number (black) to its largest (white)."
         ))
-        .row("the picture", [Cell::new(Picture::stretched(&pixels[..h * w], [h, w])?)]);
+        .row("the picture", [Cell::new(Image::stretched(&pixels[..h * w], [h, w])?)]);
     let step = maps.len().div_ceil(LAYERS).max(1);
     for (path, label, map) in maps.iter().step_by(step) {
         let [_, channels, h, w] = *map.shape().extents() else { continue };
@@ -128,7 +128,7 @@ fn draw(network: &str, picture: &Tensor, maps: &[(String, String, Tensor)]) -> R
         let cells = numbers
             .chunks_exact(h * w)
             .take(SHOWN)
-            .map(|plane| Ok(Cell::new(Picture::stretched(plane, [h, w])?)));
+            .map(|plane| Ok(Cell::new(Image::stretched(plane, [h, w])?)));
         let cells = cells.collect::<Result<Vec<_>>>()?;
         let shown =
             if channels > SHOWN { format!("{SHOWN} of {channels} maps") } else { format!("{channels} maps") };
@@ -149,7 +149,7 @@ fn kernels(network: &str, net: &dyn Layer) -> Result<RgbImage> {
     let largest = numbers.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
     let mut cells = Vec::new();
     for (i, kernel) in numbers.chunks_exact(inputs * kh * kw).enumerate() {
-        let picture = Picture::signed(&kernel[..kh * kw], [kh, kw], largest)?;
+        let picture = Image::signed(&kernel[..kh * kw], [kh, kw], largest)?;
         cells.push(Cell::new(picture).caption(format!("map {}", i + 1), Tone::Plain));
     }
     for (i, row) in cells.chunks(SHOWN).enumerate() {

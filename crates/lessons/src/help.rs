@@ -1,11 +1,11 @@
 //! What several lessons need: numbers to try things with, and a pass through a layer and back.
 
 use neocog_autograd::Tape;
+use neocog_base::random::Random;
 use neocog_data::{Loader, LoaderOptions};
 use neocog_layers::{Builder, Context, Layer, LayerSpec, state};
 use neocog_tensor::ops::Conv2d;
-use neocog_base::random::Random;
-use neocog_tensor::{Device, Result, Shape, Tensor, run1};
+use neocog_tensor::{Device, Result, Shape, Tensor, run_single};
 
 /// The largest difference between two lists of numbers of the same length.
 pub(crate) fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
@@ -39,7 +39,7 @@ pub(crate) fn digits(count: usize, device: &Device) -> Result<Tensor> {
 /// Cross-correlation of pictures `[n, c, h, w]` with kernels `[out, c, kh, kw]`; true convolution if `flip`.
 pub(crate) fn correlate(picture: &Tensor, kernel: &Tensor, flip: bool) -> Result<Tensor> {
     let (stride, padding, dilation) = ([1, 1], [0, 0], [1, 1]);
-    run1(&Conv2d { stride, padding, dilation, groups: 1, flip, activation: None }, &[picture, kernel])
+    run_single(&Conv2d { stride, padding, dilation, groups: 1, flip, activation: None }, &[picture, kernel])
 }
 
 /// A layer for inputs like `input`, with the parameters that seed 0 gives.
@@ -70,7 +70,7 @@ impl Pass {
         };
         Ok(Pass {
             output: output.tensor().clone(),
-            input_grad: or_zeros(grads.of(&leaf), x)?,
+            input_grad: or_zeros(grads.get(&leaf), x)?,
             grads: state::params(layer)
                 .into_iter()
                 .map(|(name, param)| Ok((name, or_zeros(grads.param(param), &param.value())?)))

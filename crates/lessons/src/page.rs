@@ -4,8 +4,8 @@ use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
 use comfy_table::{CellAlignment, Table, presets};
-use neocog_viz::{RgbImage, save};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor};
+use neocog_viz::{RgbImage, save};
 
 /// How lessons are run.
 #[derive(Clone, Debug)]

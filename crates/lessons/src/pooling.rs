@@ -5,8 +5,8 @@ use neocog_layers::{
     AvgPool2d, Context, Conv2d, FlattenLayer, GlobalAvgPool2d, LayerSpec, Linear, MaxPool2d, Sequential,
     state,
 };
-use neocog_viz::{Cell, Picture, RgbImage, Sheet};
 use neocog_tensor::{Device, Result, Tensor};
+use neocog_viz::{Cell, Image, RgbImage, Sheet};
 
 use crate::help::{build, counting, digits, largest_difference, noise};
 use crate::page::Page;
@@ -117,7 +117,7 @@ fn draw(device: &Device) -> Result<RgbImage> {
         };
         let (h, w) = (pooled.shape()[2], pooled.shape()[3]);
         let numbers = pooled.to_f32()?;
-        let cells = numbers.chunks_exact(h * w).map(|p| Ok(Cell::new(Picture::of_values(p, [1, h, w])?)));
+        let cells = numbers.chunks_exact(h * w).map(|p| Ok(Cell::new(Image::of_values(p, [1, h, w])?)));
         sheet = sheet.row(label, cells.collect::<Result<Vec<_>>>()?);
     }
     Ok(sheet.draw())

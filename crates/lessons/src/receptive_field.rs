@@ -2,8 +2,8 @@
 
 use neocog_layers::summary::{Row, summarize};
 use neocog_layers::{Conv2d, Layer, LayerSpec, MaxPool2d, Sequential, Sigmoid, state};
-use neocog_viz::{Cell, Picture, RgbImage, Sheet, Tone};
 use neocog_tensor::{Device, Result, Tensor};
+use neocog_viz::{Cell, Image, RgbImage, Sheet, Tone};
 
 use crate::help::{Pass, build, noise};
 use crate::page::Page;
@@ -172,7 +172,7 @@ fn draw(layers: &[Windowed]) -> Result<RgbImage> {
         // What is seen at all is never white.
         let shade = |v: &f32| if *v > 0.0 { 0.1 + 0.9 * v / largest } else { 0.0 };
         let shades: Vec<f32> = seen.iter().map(shade).collect();
-        let picture = Picture::signed(&shades, [28, 28], 1.0)?;
+        let picture = Image::signed(&shades, [28, 28], 1.0)?;
         let name = layers[depth].name.split(',').next().unwrap_or_default();
         cells.push(
             Cell::new(picture)

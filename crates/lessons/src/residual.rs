@@ -1,9 +1,9 @@
 //! Residual connections.
 
 use neocog_layers::{Child, Conv2d, Layer, LayerSpec, ReLU, Residual, Sequential, state};
-use neocog_viz::{Chart, RgbImage, Scale};
 use neocog_tensor::ops::{Activation, Relu};
-use neocog_tensor::{Device, Result, Tensor, run1};
+use neocog_tensor::{Device, Result, Tensor, run_single};
+use neocog_viz::{Chart, RgbImage, Scale};
 
 use crate::help::{Pass, build, noise, size_of};
 use crate::page::Page;
@@ -21,7 +21,7 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     for (_, param) in state::params(&*block) {
         param.set(&Tensor::zeros(param.shape(), &device)?)?;
     }
-    let x = run1(&Relu, &[&noise("x", [2, CHANNELS, 6, 6], &device)?])?;
+    let x = run_single(&Relu, &[&noise("x", [2, CHANNELS, 6, 6], &device)?])?;
     let pass = Pass::new(&*block, &x, |shape| Tensor::full(*shape, 1.0, &device))?;
     page.holds(
         "with all weights 0, numbers that are not negative pass unchanged",

@@ -41,9 +41,9 @@ pub mod prelude {
     pub use neocog_autograd::{Grads, Param, Tape, Var};
     pub use neocog_base::{Context as _, Error, ErrorKind, Result};
     pub use neocog_layers::{
-        BatchNorm1d, BatchNorm2d, Builder, Concat, Context, Conv2d, Layer, LayerSpec, Linear, MaxPool2d, Predictor, ReLU,
-        Residual, Sequential, Sigmoid,
+        BatchNorm1d, BatchNorm2d, Builder, Concat, Context, Conv2d, Layer, LayerSpec, Linear, MaxPool2d,
+        Predictor, ReLU, Residual, Sequential, Sigmoid,
     };
     pub use neocog_tensor::{Device, Shape, Tensor, ops};
-    pub use neocog_train::{Checkpoint, Plan, Training};
+    pub use neocog_train::{Checkpoint, TrainConfig, Trainer};
 }

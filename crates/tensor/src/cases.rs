@@ -6,10 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use neocog_base::Result;
 use crate::op::Op;
-use neocog_base::random::philox;
 use crate::shape::Shape;
+use neocog_base::Result;
+use neocog_base::random::philox;
 
 /// An operation's entry in the list of all that were linked in; made by [`register_op!`](crate::register_op).
 pub struct OpEntry {

@@ -9,7 +9,6 @@ use std::fmt;
 
 use crate::cases::{Case, registered_ops};
 use crate::device::Device;
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::op::{Gradient, Tensors};
 use crate::opencl;
@@ -17,6 +16,7 @@ use crate::run::{run, update};
 use crate::shape::{Shape, Shapes};
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// What [`check_all`] has seen.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +113,7 @@ pub fn check_device(case: &Case, device: &Device) -> Result<()> {
     let got = match device {
         Device::Cpu => {
             let got = run_cpu(case, &inputs, &state, &output_shapes)?;
-            if case.op.takes_gaps() {
+            if case.op.supports_batch_stride() {
                 check_gaps(case, &inputs, &output_shapes[0], &got[0])?;
             }
             got
@@ -305,7 +305,7 @@ pub fn check_gradient(case: &Case) -> Result<()> {
         Ok(outputs[0].to_f64()?.iter().zip(&direction).map(|(y, &d)| y * f64::from(d)).sum())
     };
 
-    let keeps = op.keeps();
+    let keeps = op.saves();
     let needs: Vec<bool> = case.inputs.iter().map(|x| x.differentiable).collect();
     let mut output_grads = vec![None; outputs.len()];
     output_grads[0] = Some(dy);
@@ -316,12 +316,12 @@ pub fn check_gradient(case: &Case) -> Result<()> {
         inputs: &inputs
             .iter()
             .enumerate()
-            .map(|(i, t)| keeps.keeps_input(i).then(|| t.clone()))
+            .map(|(i, t)| keeps.saves_input(i).then(|| t.clone()))
             .collect::<Vec<_>>(),
         outputs: &outputs
             .iter()
             .enumerate()
-            .map(|(i, t)| keeps.keeps_output(i).then(|| t.clone()))
+            .map(|(i, t)| keeps.saves_output(i).then(|| t.clone()))
             .collect::<Vec<_>>(),
         output_grads: &output_grads,
         needs: &needs,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use neocog_base::{Error, Result};
 use crate::opencl::DeviceId;
+use neocog_base::{Error, Result};
 
 /// A place for tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

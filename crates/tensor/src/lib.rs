@@ -4,10 +4,10 @@
 //! and its gradient rule; [`run`] runs it on the device of its inputs. The operations are in [`ops`].
 //!
 //! ```
-//! use neocog_tensor::{Device, Tensor, ops::Relu, run1};
+//! use neocog_tensor::{Device, Tensor, ops::Relu, run_single};
 //!
 //! let x = Tensor::from_f32([2, 2], &[-1.0, 2.0, -3.0, 4.0], &Device::Cpu)?;
-//! let y = run1(&Relu, &[&x])?;
+//! let y = run_single(&Relu, &[&x])?;
 //! assert_eq!(y.to_f32()?, [0.0, 2.0, 0.0, 4.0]);
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
@@ -34,10 +34,10 @@ pub use inventory;
 
 pub use cpu::fma_peak_gflops;
 pub use device::Device;
-pub use neocog_base::{Context, Error, ErrorKind, Result};
 pub use memory::{MemoryReport, Scratch, memory_report, release_cached_memory};
-pub use op::{Gradient, InputGrads, Keeps, Op, Tensors, Window};
-pub use run::{run, run1, update};
+pub use neocog_base::{Context, Error, ErrorKind, Result};
+pub use op::{Gradient, InputGrads, Op, SavedTensors, Tensors, Window};
+pub use run::{run, run_single, update};
 pub use shape::{Shape, Shapes};
 pub use simd::instruction_set;
 pub use tensor::Tensor;

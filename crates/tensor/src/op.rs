@@ -6,12 +6,12 @@ use std::fmt::Debug;
 
 use smallvec::SmallVec;
 
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
 use crate::opencl::Call;
 use crate::shape::{Shape, Shapes};
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// A short list of tensors, inline for up to two.
 pub type Tensors = SmallVec<[Tensor; 2]>;
@@ -55,7 +55,7 @@ pub trait Op: Any + Debug + Send + Sync {
     fn opencl(&self, call: &Call<'_>) -> Result<()>;
 
     /// Which inputs and outputs the gradient wants to see again.
-    fn keeps(&self) -> Keeps;
+    fn saves(&self) -> SavedTensors;
 
     /// The gradients of the inputs, from those of the outputs. An operation that has none says so with
     /// [`no_gradient`].
@@ -78,7 +78,7 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Whether the kernel of the CPU takes a first input, and one output, with gaps between their rows along the first axis
     /// ([`View::step`]): parts of tensors that are joined along axis 1. The gaps are whole multiples of what lies at one position
     /// of the first two axes; nothing may be written to them.
-    fn takes_gaps(&self) -> bool {
+    fn supports_batch_stride(&self) -> bool {
         false
     }
 
@@ -129,21 +129,25 @@ pub fn no_gradient<T>(op: &dyn Op) -> Result<T> {
 /// When it is another.
 pub fn expect_inputs<const N: usize>(op: &dyn Op, inputs: &[Shape]) -> Result<[Shape; N]> {
     inputs.try_into().map_err(|_| {
-        Error::invalid_argument(format!("{} takes {N} inputs, {} were given: {inputs:?}", op.name(), inputs.len()))
+        Error::invalid_argument(format!(
+            "{} takes {N} inputs, {} were given: {inputs:?}",
+            op.name(),
+            inputs.len()
+        ))
     })
 }
 
 /// Which inputs and outputs an operation's gradient wants to see again. Memory is a feature: a relu keeps its
 /// output only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keeps {
+pub struct SavedTensors {
     inputs: u32,
     outputs: u32,
 }
 
-impl Keeps {
+impl SavedTensors {
     /// Nothing: the gradient is made of the outputs' gradients and the shapes.
-    pub const NOTHING: Keeps = Keeps { inputs: 0, outputs: 0 };
+    pub const NONE: SavedTensors = SavedTensors { inputs: 0, outputs: 0 };
 
     /// These inputs, by position.
     #[must_use]
@@ -168,12 +172,12 @@ impl Keeps {
     }
 
     /// Whether input `position` is kept.
-    pub const fn keeps_input(&self, position: usize) -> bool {
+    pub const fn saves_input(&self, position: usize) -> bool {
         self.inputs >> position & 1 == 1
     }
 
     /// Whether output `position` is kept.
-    pub const fn keeps_output(&self, position: usize) -> bool {
+    pub const fn saves_output(&self, position: usize) -> bool {
         self.outputs >> position & 1 == 1
     }
 }
@@ -185,9 +189,9 @@ pub struct Gradient<'a> {
     pub input_shapes: &'a [Shape],
     /// The shapes of all outputs.
     pub output_shapes: &'a [Shape],
-    /// The inputs; those that [`Op::keeps`] does not name are `None`.
+    /// The inputs; those that [`Op::saves`] does not name are `None`.
     pub inputs: &'a [Option<Tensor>],
-    /// The outputs; those that [`Op::keeps`] does not name are `None`.
+    /// The outputs; those that [`Op::saves`] does not name are `None`.
     pub outputs: &'a [Option<Tensor>],
     /// The gradients of the outputs; `None` where an output had no influence.
     pub output_grads: &'a [Option<Tensor>],
@@ -199,17 +203,17 @@ impl Gradient<'_> {
     /// A kept input.
     ///
     /// # Panics
-    /// When [`Op::keeps`] does not name it.
+    /// When [`Op::saves`] does not name it.
     pub fn input(&self, position: usize) -> &Tensor {
-        self.inputs[position].as_ref().expect("Op::keeps names the inputs that the gradient uses")
+        self.inputs[position].as_ref().expect("Op::saves names the inputs that the gradient uses")
     }
 
     /// A kept output.
     ///
     /// # Panics
-    /// When [`Op::keeps`] does not name it.
+    /// When [`Op::saves`] does not name it.
     pub fn output(&self, position: usize) -> &Tensor {
-        self.outputs[position].as_ref().expect("Op::keeps names the outputs that the gradient uses")
+        self.outputs[position].as_ref().expect("Op::saves names the outputs that the gradient uses")
     }
 
     /// The gradient of the first output.

@@ -166,20 +166,20 @@ pub(crate) fn end(
 mod tests {
     use super::*;
     use crate::ops::{Add, MatMul};
-    use crate::{Device, Tensor, run1};
+    use crate::{Device, Tensor, run_single};
 
     #[test]
     fn runs_are_counted_by_scope() {
         let x = Tensor::zeros([4, 4], &Device::Cpu).unwrap();
         let work = || {
             let _outer = scope("block");
-            run1(&Add, &[&x, &x]).unwrap();
+            run_single(&Add, &[&x, &x]).unwrap();
             let inner = scope("fc");
-            run1(&MatMul::default(), &[&x, &x]).unwrap();
+            run_single(&MatMul::default(), &[&x, &x]).unwrap();
             let again = Scope::current();
             drop(inner);
             let _back = again.enter();
-            run1(&MatMul::default(), &[&x, &x]).unwrap();
+            run_single(&MatMul::default(), &[&x, &x]).unwrap();
         };
         work();
         let ((), mut rows) = record(work);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use crate::device::Device;
-use neocog_base::{Context as _, Error, Result};
 use crate::memory::{Buffer, Scratch};
 use crate::op::{Op, Tensors};
 use crate::opencl;
@@ -13,6 +12,7 @@ use crate::profile;
 use crate::shape::{Shape, Shapes};
 use crate::tensor::{Storage, Tensor};
 use crate::view::{View, ViewMut};
+use neocog_base::{Context as _, Error, Result};
 
 /// Runs `op` on the device of its inputs and returns its outputs.
 ///
@@ -34,7 +34,7 @@ pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensors> {
 ///
 /// # Panics
 /// When the operation has another number of outputs.
-pub fn run1(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
+pub fn run_single(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let mut outputs = run(op, inputs)?;
     assert_eq!(outputs.len(), 1, "{} has {} outputs", op.name(), outputs.len());
     Ok(outputs.remove(0))

@@ -4,9 +4,9 @@ use ndarray::{ArrayView, ArrayView2, ArrayView4, ArrayViewMut, ArrayViewMut2, Ar
 
 use crate::shape::Shape;
 
-/// A tensor that a kernel reads: contiguous elements in row-major order, but for gaps where [`Op::takes_gaps`] allows them.
+/// A tensor that a kernel reads: contiguous elements in row-major order, but for gaps where [`Op::supports_batch_stride`] allows them.
 ///
-/// [`Op::takes_gaps`]: crate::Op::takes_gaps
+/// [`Op::supports_batch_stride`]: crate::Op::supports_batch_stride
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
     /// The extents.
@@ -17,9 +17,9 @@ pub struct View<'a, T> {
     pub step: usize,
 }
 
-/// A tensor that a kernel writes: contiguous elements in row-major order, but for gaps where [`Op::takes_gaps`] allows them.
+/// A tensor that a kernel writes: contiguous elements in row-major order, but for gaps where [`Op::supports_batch_stride`] allows them.
 ///
-/// [`Op::takes_gaps`]: crate::Op::takes_gaps
+/// [`Op::supports_batch_stride`]: crate::Op::supports_batch_stride
 #[derive(Debug)]
 pub struct ViewMut<'a, T> {
     /// The extents.

@@ -11,7 +11,7 @@ use neocog_tensor::conformance::{check_device, check_gradient};
 use neocog_tensor::ops::{
     AdamStep, Add, Concat, Expand, Flatten, Mean, Mul, Narrow, NarrowGrad, Reshape, SgdStep, Sub, Sum, SumTo,
 };
-use neocog_tensor::{Device, Op, Shape, Tensor, run1, update};
+use neocog_tensor::{Device, Op, Shape, Tensor, run_single, update};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -45,7 +45,7 @@ fn array(shape: &[usize], stream: u64) -> ArrayD<f32> {
 fn apply(op: &dyn Op, inputs: &[&ArrayD<f32>], device: &Device) -> ArrayD<f32> {
     let inputs: Vec<Tensor> =
         inputs.iter().map(|a| Tensor::from_ndarray(a.view(), device).unwrap()).collect();
-    run1(op, &inputs.iter().collect::<Vec<_>>()).unwrap().to_ndarray().unwrap()
+    run_single(op, &inputs.iter().collect::<Vec<_>>()).unwrap().to_ndarray().unwrap()
 }
 
 /// The sum over the axes that broadcasting from `shape` repeats, in double precision.

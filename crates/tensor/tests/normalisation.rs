@@ -11,13 +11,13 @@ use neocog_tensor::ops::{
     Activation, BatchNormEval, BatchNormTrain, BatchNormTrainGrad, CountCorrect, CrossEntropy,
     CrossEntropyGrad, LogSoftmax, Reduction, Softmax, SoftmaxGrad, UpdateRunningStats,
 };
-use neocog_tensor::{Device, Gradient, InputGrads, Op, Shape, Tensor, run, run1, update};
+use neocog_tensor::{Device, Gradient, InputGrads, Op, Shape, Tensor, run, run_single, update};
 use proptest::prelude::*;
 
 /// Runs an operation, and its gradient for the first output's gradient `dy`.
 fn with_grads(op: &dyn Op, inputs: &[Tensor], needs: &[bool], dy: Tensor) -> (Vec<Tensor>, InputGrads) {
     let outputs = run(op, &inputs.iter().collect::<Vec<_>>()).unwrap();
-    let keeps = op.keeps();
+    let keeps = op.saves();
     let mut output_grads = vec![None; outputs.len()];
     output_grads[0] = Some(dy);
     let shapes = |tensors: &[Tensor]| tensors.iter().map(|t| *t.shape()).collect::<Vec<_>>();
@@ -28,8 +28,8 @@ fn with_grads(op: &dyn Op, inputs: &[Tensor], needs: &[bool], dy: Tensor) -> (Ve
         .grad(&Gradient {
             input_shapes: &shapes(inputs),
             output_shapes: &shapes(&outputs),
-            inputs: &kept(inputs, &|i| keeps.keeps_input(i)),
-            outputs: &kept(&outputs, &|i| keeps.keeps_output(i)),
+            inputs: &kept(inputs, &|i| keeps.saves_input(i)),
+            outputs: &kept(&outputs, &|i| keeps.saves_output(i)),
             output_grads: &output_grads,
             needs,
         })
@@ -265,7 +265,7 @@ proptest! {
         check(&Case::new("", LogSoftmax { dim }, [x.clone()]))?;
         check(&Case::new("", SoftmaxGrad { dim }, [CaseInput::between(shape, 0.0, 1.0), CaseInput::uniform(shape)]))?;
         let x = tensor(shape, &x.make(1), &Device::Cpu);
-        let y = run1(&Softmax { dim }, &[&x]).unwrap().to_f64().unwrap();
+        let y = run_single(&Softmax { dim }, &[&x]).unwrap().to_f64().unwrap();
         let axis = dim.rem_euclid(shape.rank() as isize) as usize;
         let inner: usize = shape[axis + 1..].iter().product();
         for line in 0..shape.elements() / shape[axis] {
@@ -293,7 +293,7 @@ proptest! {
         let [logits, target] = [tensor([n, classes], &x, &Device::Cpu), tensor([n], &t, &Device::Cpu)];
         let plain = CrossEntropy { reduction: Reduction::None, label_smoothing: 0.0 };
         let losses = run(&plain, &[&logits, &target]).unwrap()[0].to_f64().unwrap();
-        let logs = run1(&LogSoftmax { dim: 1 }, &[&logits]).unwrap().to_f64().unwrap();
+        let logs = run_single(&LogSoftmax { dim: 1 }, &[&logits]).unwrap().to_f64().unwrap();
         for (i, loss) in losses.iter().enumerate() {
             let expected = -logs[i * classes + t[i] as usize];
             prop_assert!((loss - expected).abs() < 1e-5, "row {i}: {loss}, but -log_softmax is {expected}");

@@ -4,7 +4,7 @@
 
 use neocog_tensor::opencl::{DeviceId, devices};
 use neocog_tensor::ops::{Accumulate, Add, MatMul, Relu, Scale, Sigmoid, Sum};
-use neocog_tensor::{Device, Result, Tensor, run1, update};
+use neocog_tensor::{Device, Result, Tensor, run_single, update};
 
 fn device() -> (Device, DeviceId) {
     let device: Device = "opencl".parse().unwrap();
@@ -63,7 +63,7 @@ fn slices_are_read_and_never_changed_by_others() {
             let slice = t.narrow(start, len).unwrap();
             let expected: Vec<f32> = values[start * row..(start + len) * row].to_vec();
             assert_eq!(slice.to_f32().unwrap(), expected);
-            let doubled = run1(&Scale { factor: 2.0 }, &[&slice]).unwrap();
+            let doubled = run_single(&Scale { factor: 2.0 }, &[&slice]).unwrap();
             assert_eq!(doubled.to_f32().unwrap(), expected.iter().map(|v| v * 2.0).collect::<Vec<_>>());
 
             let mut own = slice.clone();
@@ -83,13 +83,13 @@ fn kernels_run_and_are_counted() {
     let x = Tensor::full([5, 7], -1.0, &device).unwrap();
     let before = count("sigmoid_elements");
     for _ in 0..3 {
-        run1(&Sigmoid, &[&x]).unwrap();
+        run_single(&Sigmoid, &[&x]).unwrap();
     }
     assert_eq!(count("sigmoid_elements"), before + 3);
     let empty = Tensor::zeros([0, 7], &device).unwrap();
-    assert!(run1(&Sigmoid, &[&empty]).unwrap().to_f32().unwrap().is_empty());
+    assert!(run_single(&Sigmoid, &[&empty]).unwrap().to_f32().unwrap().is_empty());
     assert_eq!(count("sigmoid_elements"), before + 3);
-    assert_eq!(run1(&Sum, &[&empty]).unwrap().item().unwrap(), 0.0);
+    assert_eq!(run_single(&Sum, &[&empty]).unwrap().item().unwrap(), 0.0);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn sums_are_the_same_bits_every_time() {
     let (device, _) = device();
     let values: Vec<f32> = (0..300_000).map(|i| (i as f32 * 0.37).sin()).collect();
     let x = Tensor::from_f32([300_000], &values, &device).unwrap();
-    let sum = || run1(&Sum, &[&x]).unwrap().to_f32().unwrap()[0].to_bits();
+    let sum = || run_single(&Sum, &[&x]).unwrap().to_f32().unwrap()[0].to_bits();
     let first = sum();
     assert!((0..20).all(|_| sum() == first));
 }
@@ -108,13 +108,13 @@ fn sums_keep_what_is_not_a_number() {
     let sum_with = |special: f32| -> Result<f64> {
         let mut values = vec![1.0; 100_000];
         values[5] = special;
-        run1(&Sum, &[&Tensor::from_f32([100_000], &values, &device)?])?.item()
+        run_single(&Sum, &[&Tensor::from_f32([100_000], &values, &device)?])?.item()
     };
     assert_eq!(sum_with(f32::INFINITY).unwrap(), f64::INFINITY);
     assert_eq!(sum_with(f32::NEG_INFINITY).unwrap(), f64::NEG_INFINITY);
     assert!(sum_with(f32::NAN).unwrap().is_nan());
     assert_eq!(
-        run1(&Relu, &[&Tensor::full([9], f64::NAN, &device).unwrap()]).unwrap().to_f32().unwrap().len(),
+        run_single(&Relu, &[&Tensor::full([9], f64::NAN, &device).unwrap()]).unwrap().to_f32().unwrap().len(),
         9
     );
 }
@@ -123,9 +123,11 @@ fn sums_keep_what_is_not_a_number() {
 fn errors_name_the_operation_and_the_sizes() {
     let (device, id) = device();
     let x = Tensor::zeros([2, 3], &device).unwrap();
-    let error = run1(&MatMul { transpose_a: false, transpose_b: false }, &[&x, &x]).unwrap_err().to_string();
+    let error =
+        run_single(&MatMul { transpose_a: false, transpose_b: false }, &[&x, &x]).unwrap_err().to_string();
     assert!(error.contains("matmul"), "{error}");
-    let error = run1(&Add, &[&x, &Tensor::zeros([2, 3], &Device::Cpu).unwrap()]).unwrap_err().to_string();
+    let error =
+        run_single(&Add, &[&x, &Tensor::zeros([2, 3], &Device::Cpu).unwrap()]).unwrap_err().to_string();
     assert!(error.contains(&device.to_string()) && error.contains("cpu"), "{error}");
 
     // Far more than there is, where nothing can be: not even the driver is asked.
@@ -133,9 +135,9 @@ fn errors_name_the_operation_and_the_sizes() {
     assert!(error.contains("MiB") && error.contains(&id.to_string()), "{error}");
     let tall = Tensor::zeros([1 << 20, 1], &device).unwrap();
     let wide = Tensor::zeros([1, 1 << 20], &device).unwrap();
-    let error = run1(&Add, &[&tall, &wide]).unwrap_err().to_string();
+    let error = run_single(&Add, &[&tall, &wide]).unwrap_err().to_string();
     assert!(error.contains("add of [[1048576, 1], [1, 1048576]] to [[1048576, 1048576]]"), "{error}");
-    assert_eq!(run1(&Add, &[&x, &x]).unwrap().to_f32().unwrap(), [0.0; 6]);
+    assert_eq!(run_single(&Add, &[&x, &x]).unwrap().to_f32().unwrap(), [0.0; 6]);
 
     let missing = Device::OpenCl(DeviceId { platform: 99, device: 0 });
     let error = Tensor::zeros([1], &missing).unwrap_err().to_string();

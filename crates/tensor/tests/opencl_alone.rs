@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_tensor::ops::{Relu, Scale, SgdStep};
-use neocog_tensor::{Device, Tensor, run1, update};
+use neocog_tensor::{Device, Tensor, run_single, update};
 
 #[test]
 fn the_device_as_a_whole() {
@@ -17,12 +17,12 @@ fn a_profile_times_every_kernel() {
     let Device::OpenCl(id) = device else { panic!("{device}") };
     assert!(id.take_profile().unwrap().kernels.is_empty());
     let x = Tensor::full([1 << 20], 3.0, &device).unwrap();
-    run1(&Relu, &[&x]).unwrap();
+    run_single(&Relu, &[&x]).unwrap();
     id.start_profile().unwrap();
     for _ in 0..1500 {
-        run1(&Relu, &[&x]).unwrap();
+        run_single(&Relu, &[&x]).unwrap();
     }
-    let y = run1(&Scale { factor: 2.0 }, &[&x]).unwrap();
+    let y = run_single(&Scale { factor: 2.0 }, &[&x]).unwrap();
     let profile = id.take_profile().unwrap();
     let [relu, scale] = profile.kernels.as_slice() else { panic!("{profile:?}") };
     assert_eq!((relu.op, relu.kernel, relu.launches), ("relu", "relu_elements", 1500));
@@ -42,7 +42,7 @@ fn a_loop_that_reads_nothing_does_not_grow() {
     let mut x = Tensor::full([1000], 1.0, &device).unwrap();
     let mut steps = |count: usize| {
         for _ in 0..count {
-            x = run1(&Relu, &[&x]).unwrap();
+            x = run_single(&Relu, &[&x]).unwrap();
         }
     };
     steps(10);

@@ -5,7 +5,7 @@
 use std::process::Command;
 
 use neocog_tensor::ops::Relu;
-use neocog_tensor::{Device, ErrorKind, Tensor, run1};
+use neocog_tensor::{Device, ErrorKind, Tensor, run_single};
 
 /// Names the library to open; see the loader.
 const LIBRARY: &str = "NEOCOG_OPENCL_LIBRARY";
@@ -25,5 +25,5 @@ fn a_missing_library_is_an_error_that_says_what_to_install() {
     assert!(text.contains("no-such-library.so") && text.contains("pocl-opencl-icd"), "{text}");
     assert!(start.elapsed().as_secs() < 5, "no retries");
     let x = Tensor::full([3], -1.0, &Device::Cpu).unwrap();
-    assert_eq!(run1(&Relu, &[&x]).unwrap().to_f32().unwrap(), [0.0; 3]);
+    assert_eq!(run_single(&Relu, &[&x]).unwrap().to_f32().unwrap(), [0.0; 3]);
 }

@@ -6,7 +6,7 @@
 use neocog_tensor::cases::CaseInput;
 use neocog_tensor::opencl::{DeviceId, Kind};
 use neocog_tensor::ops::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
-use neocog_tensor::{Device, Op, Shape, Tensor, run1};
+use neocog_tensor::{Device, Op, Shape, Tensor, run_single};
 
 /// The largest deviation, as a share of the largest value.
 fn deviation(got: &[f32], exact: &[f64]) -> f64 {
@@ -22,7 +22,7 @@ fn error(op: &dyn Op, shapes: [[usize; 4]; 2], id: DeviceId, kernel: &str) -> f6
             Tensor::from_f32(*shape, &CaseInput::uniform(*shape).make(i as u64), device).unwrap()
         });
         let inputs: Vec<Tensor> = inputs.collect();
-        run1(op, &inputs.iter().collect::<Vec<_>>()).unwrap()
+        run_single(op, &inputs.iter().collect::<Vec<_>>()).unwrap()
     };
     let launches = || id.launches().unwrap().get(kernel).copied().unwrap_or(0);
     let before = launches();

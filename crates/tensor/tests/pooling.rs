@@ -10,7 +10,7 @@ use neocog_tensor::conformance::{check_device, check_gradient};
 use neocog_tensor::ops::{
     AvgPool2d, AvgPool2dGrad, Dropout, GlobalAvgPool2d, GlobalAvgPool2dGrad, MaxPool2d, MaxPool2dGrad,
 };
-use neocog_tensor::{Device, Op, Shape, Tensor, Tensors, run, run1};
+use neocog_tensor::{Device, Op, Shape, Tensor, Tensors, run, run_single};
 use proptest::prelude::*;
 
 const OURS: [&str; 7] = [
@@ -185,14 +185,14 @@ fn averages_count_what_pytorch_counts() {
         divisor_override: None,
     };
     let x = picture(&[&[4.0, 8.0], &[12.0, 16.0]]);
-    let y = |pool: AvgPool2d| run1(&pool, &[&x]).unwrap().to_f32().unwrap();
+    let y = |pool: AvgPool2d| run_single(&pool, &[&x]).unwrap().to_f32().unwrap();
     assert_eq!(y(pool), [1.0, 2.0, 3.0, 4.0]);
     assert_eq!(y(AvgPool2d { count_include_pad: false, ..pool }), [4.0, 8.0, 12.0, 16.0]);
     assert_eq!(y(AvgPool2d { divisor_override: Some(2), ..pool }), [2.0, 4.0, 6.0, 8.0]);
     // What lies beyond the padding does not count: 3 of the last window's columns, not 4.
     let wide = AvgPool2d { kernel_size: [1, 4], stride: [1, 3], padding: [0, 1], ..pool };
     let row = picture(&[&[3.0, 6.0, 9.0, 12.0]]);
-    assert_eq!(run1(&wide, &[&row]).unwrap().to_f32().unwrap(), [4.5, 7.0]);
+    assert_eq!(run_single(&wide, &[&row]).unwrap().to_f32().unwrap(), [4.5, 7.0]);
 }
 
 #[test]

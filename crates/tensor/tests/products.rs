@@ -10,7 +10,7 @@ use neocog_tensor::conformance::{check_device, is_too_large};
 use neocog_tensor::ops::{
     Activation, ChannelSum, Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad, Linear, MatMul,
 };
-use neocog_tensor::{Device, Op, Shape, Tensor, run1};
+use neocog_tensor::{Device, Op, Shape, Tensor, run_single};
 use proptest::prelude::*;
 
 fn activations() -> impl Strategy<Value = Option<Activation>> {
@@ -37,7 +37,7 @@ fn check_threads(case: &Case) -> Result<(), TestCaseError> {
         .collect();
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| run1(&*case.op, &inputs.iter().collect::<Vec<_>>()).unwrap().to_f32().unwrap())
+        pool.install(|| run_single(&*case.op, &inputs.iter().collect::<Vec<_>>()).unwrap().to_f32().unwrap())
     };
     let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect::<Vec<_>>();
     prop_assert_eq!(bits(with_threads(1)), bits(with_threads(2)), "{} differs", case.op.name());
@@ -115,7 +115,7 @@ fn check_samples(case: &Case) {
     let inputs: Vec<Tensor> = (case.inputs.iter().zip(&values))
         .map(|(x, v)| Tensor::from_f32(x.shape, v, &Device::Cpu).unwrap())
         .collect();
-    let output = run1(&*case.op, &inputs.iter().collect::<Vec<_>>()).unwrap();
+    let output = run_single(&*case.op, &inputs.iter().collect::<Vec<_>>()).unwrap();
     let shape = *output.shape();
     let output = output.to_f32().unwrap();
     let mut worst = 0.0f64;

@@ -17,18 +17,18 @@ use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tenso
 use serde::{Deserialize, Serialize};
 
 use crate::fit::{EpochReport, Position};
-use crate::meter::Sums;
-use crate::optimizer::{Memory, Optimizer};
-use crate::plan::Plan;
+use crate::meter::Totals;
+use crate::optimizer::{Optimizer, OptimizerState};
+use crate::plan::TrainConfig;
 
-pub use file::{Folder, MAGIC, VERSION};
+pub use file::{CheckpointDir, MAGIC, VERSION};
 
 /// A run at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// What is trained, on what, and how; with the seed of all randomness. Written as JSON.
     #[serde(with = "json")]
-    pub plan: Plan,
+    pub plan: TrainConfig,
     /// The network as JSON.
     pub spec: String,
     /// The network's input, `[c, h, w]`.
@@ -44,7 +44,7 @@ pub struct Checkpoint {
     /// Where the run stands.
     pub position: Position,
     /// The sums over the batches of the unfinished epoch.
-    pub sums: Sums,
+    pub sums: Totals,
     /// The reports of the finished epochs.
     pub history: Vec<EpochReport>,
 }
@@ -190,7 +190,7 @@ impl Checkpoint {
             .collect()
     }
 
-    pub(crate) fn memory_of(optimizer: &Optimizer) -> Result<Vec<SavedMemory>> {
+    pub(crate) fn optimizer_state_of(optimizer: &Optimizer) -> Result<Vec<SavedMemory>> {
         let slots = optimizer.config().rule.slots();
         optimizer
             .memory()
@@ -206,7 +206,7 @@ impl Checkpoint {
             .collect()
     }
 
-    pub(crate) fn optimizer_memory(&self, device: &Device) -> Result<Vec<Memory>> {
+    pub(crate) fn optimizer_state(&self, device: &Device) -> Result<Vec<OptimizerState>> {
         let slots = self.plan.optimizer.rule.slots();
         self.optimizer
             .iter()
@@ -219,7 +219,7 @@ impl Checkpoint {
                         self.plan.optimizer.rule.name()
                     )));
                 }
-                Ok(Memory {
+                Ok(OptimizerState {
                     name: saved.param.clone(),
                     steps: saved.steps,
                     slots: saved.slots.iter().map(|t| t.tensor(device)).collect::<Result<_>>()?,

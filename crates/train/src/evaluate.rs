@@ -7,7 +7,7 @@ use neocog_data::{Dataset, Loader};
 use neocog_layers::builder::output_shape;
 use neocog_layers::{Layer, Predictor};
 use neocog_tensor::ops::Softmax;
-use neocog_tensor::{Device, Error, Result, Tensor, run1};
+use neocog_tensor::{Device, Error, Result, Tensor, run_single};
 use serde::Serialize;
 
 use crate::meter::{Meter, measure, to_device};
@@ -95,7 +95,7 @@ pub struct Prediction {
 pub fn predict(predictor: &Predictor<'_>, images: &Tensor) -> Result<Vec<Prediction>> {
     let logits = predictor.run(images)?;
     let classes = logits.shape().last().copied().unwrap_or(1).max(1);
-    let probabilities = run1(&Softmax { dim: 1 }, &[&logits])?.to_f64()?;
+    let probabilities = run_single(&Softmax { dim: 1 }, &[&logits])?.to_f64()?;
     Ok(probabilities
         .chunks_exact(classes)
         .map(|row| {

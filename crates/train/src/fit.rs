@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::random::philox;
 use neocog_data::{Dataset, Loader, LoaderOptions, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
-use neocog_base::random::philox;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Checkpoint, Folder};
+use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::evaluate::{Evaluation, check_fits, evaluate};
-use crate::meter::{Measured, Meter, Sums, measure, to_device};
+use crate::meter::{Measured, Meter, Totals, measure, to_device};
 use crate::optimizer::Optimizer;
-use crate::plan::Plan;
-use crate::schedule::Moment;
+use crate::plan::TrainConfig;
+use crate::schedule::ScheduleStep;
 
-/// A run of a [`Plan`]: the network, its optimizer, and where the run stands.
+/// A run of a [`TrainConfig`]: the network, its optimizer, and where the run stands.
 #[derive(Debug)]
-pub struct Training {
-    plan: Plan,
+pub struct Trainer {
+    plan: TrainConfig,
     device: Device,
     spec: LayerSpec,
     /// `[c, h, w]`.
@@ -61,7 +61,7 @@ pub struct EpochReport {
     pub test_loss: f64,
     /// The share of test images that are classified rightly, after the epoch.
     pub test_acc: f64,
-    /// Training images in a second.
+    /// Training images per second.
     pub images_per_s: f64,
     /// How long the training part of the epoch took.
     pub seconds: f64,
@@ -77,7 +77,7 @@ pub struct BatchReport {
     /// Batches in an epoch.
     pub batches: usize,
     /// Over the epoch so far; the newest batch may not be in them yet.
-    pub sums: Sums,
+    pub sums: Totals,
 }
 
 /// Is told how a run goes.
@@ -90,9 +90,9 @@ pub trait Progress {
 
 /// Tells nobody.
 #[derive(Clone, Copy, Debug)]
-pub struct Silent;
+pub struct NoProgress;
 
-impl Progress for Silent {
+impl Progress for NoProgress {
     fn batch(&mut self, _report: &BatchReport) {}
     fn epoch(&mut self, _report: &EpochReport) {}
 }
@@ -103,31 +103,31 @@ enum Part {
     Test,
 }
 
-/// How [`Training::fit`] ended.
+/// How [`Trainer::fit`] ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum FitOutcome {
     /// All epochs are done.
     Finished,
     /// It was told to stop; where the checkpoint was written, if there is a folder for it.
     Stopped(Option<PathBuf>),
 }
 
-impl Training {
+impl Trainer {
     /// A run from the start: the plan's network with initial parameters.
     ///
     /// # Errors
     /// When the plan is not allowed, or network and data do not fit.
-    pub fn new(plan: Plan, data: &Dataset, device: &Device) -> Result<Self> {
+    pub fn new(plan: TrainConfig, data: &Dataset, device: &Device) -> Result<Self> {
         let model = neocog_models::find(&plan.network)?;
         Self::with_spec(plan, model.spec()?, model.recipe.input, data, device)
     }
 
-    /// As [`Training::new`], for a network that is not registered; `input` is `[c, h, w]`.
+    /// As [`Trainer::new`], for a network that is not registered; `input` is `[c, h, w]`.
     ///
     /// # Errors
-    /// As [`Training::new`].
+    /// As [`Trainer::new`].
     pub fn with_spec(
-        plan: Plan,
+        plan: TrainConfig,
         spec: LayerSpec,
         input: [usize; 3],
         data: &Dataset,
@@ -136,12 +136,12 @@ impl Training {
         Self::with_classes(plan, spec, input, data.class_names().to_vec(), device)
     }
 
-    /// As [`Training::with_spec`], with the names of the classes in place of the data.
+    /// As [`Trainer::with_spec`], with the names of the classes in place of the data.
     ///
     /// # Errors
-    /// As [`Training::new`].
+    /// As [`Trainer::new`].
     pub fn with_classes(
-        plan: Plan,
+        plan: TrainConfig,
         spec: LayerSpec,
         input: [usize; 3],
         class_names: Vec<String>,
@@ -157,7 +157,7 @@ impl Training {
         let [c, h, w] = input;
         let network = Builder::new(device, plan.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?;
         let optimizer = Optimizer::new(plan.optimizer, &*network)?;
-        Ok(Training {
+        Ok(Trainer {
             plan,
             device: device.clone(),
             spec,
@@ -180,8 +180,8 @@ impl Training {
         checkpoint.plan.check()?;
         let network = checkpoint.network(device)?;
         let mut optimizer = Optimizer::new(checkpoint.plan.optimizer, &*network)?;
-        optimizer.set_memory(checkpoint.optimizer_memory(device)?)?;
-        Ok(Training {
+        optimizer.set_state(checkpoint.optimizer_state(device)?)?;
+        Ok(Trainer {
             device: device.clone(),
             spec: checkpoint.spec()?,
             input: checkpoint.input,
@@ -208,7 +208,7 @@ impl Training {
             class_names: self.class_names.clone(),
             state: Checkpoint::state_of(&*self.network)?,
             counters: Checkpoint::counters_of(&*self.network),
-            optimizer: Checkpoint::memory_of(&self.optimizer)?,
+            optimizer: Checkpoint::optimizer_state_of(&self.optimizer)?,
             position: self.position,
             sums: self.meter.settle()?,
             history: self.history.clone(),
@@ -227,20 +227,20 @@ impl Training {
     pub fn fit(
         &mut self,
         data: &Split,
-        folder: Option<&Folder>,
+        folder: Option<&CheckpointDir>,
         progress: &mut dyn Progress,
         stop: &AtomicBool,
-    ) -> Result<End> {
+    ) -> Result<FitOutcome> {
         self.fit_unexplained(data, folder, progress, stop).map_err(|e| self.explain(e, folder))
     }
 
     fn fit_unexplained(
         &mut self,
         data: &Split,
-        folder: Option<&Folder>,
+        folder: Option<&CheckpointDir>,
         progress: &mut dyn Progress,
         stop: &AtomicBool,
-    ) -> Result<End> {
+    ) -> Result<FitOutcome> {
         check_fits(&*self.network, self.input, &data.train).context(|| self.plan.network.as_str())?;
         let train = self.loader(&data.train, Part::Train)?;
         let test = self.loader(&data.test, Part::Test)?;
@@ -248,14 +248,14 @@ impl Training {
         while self.position.epoch < self.plan.epochs {
             let sums = self.train_epoch(&train, progress, stop)?;
             if stop.load(Ordering::Relaxed) {
-                return Ok(End::Stopped(self.save(folder)?));
+                return Ok(FitOutcome::Stopped(self.save(folder)?));
             }
             let test = evaluate(&*self.network, &test, &self.device).context(|| "test images")?;
             let report = self.finish_epoch(sums, test);
             self.save(folder)?;
             progress.epoch(&report);
         }
-        Ok(End::Finished)
+        Ok(FitOutcome::Finished)
     }
 
     /// Trains on the batches of the current epoch that are left, or until `stop`.
@@ -264,7 +264,7 @@ impl Training {
         loader: &Loader,
         progress: &mut dyn Progress,
         stop: &AtomicBool,
-    ) -> Result<Sums> {
+    ) -> Result<Totals> {
         let start = Instant::now();
         let before = self.meter.sums().seconds;
         for batch in loader.epoch_from(self.position.epoch, self.position.batch)? {
@@ -296,12 +296,12 @@ impl Training {
         let logits = context.run(&*self.network, &Var::constant(images))?;
         let (loss, measured) = measure(&tape, &logits, labels)?;
         let grads = tape.backward(&loss)?;
-        let lr = self.plan.optimizer.lr * self.plan.schedule.share(self.moment(steps_per_epoch));
+        let lr = self.plan.optimizer.lr * self.plan.schedule.lr_factor(self.moment(steps_per_epoch));
         self.optimizer.step(&*self.network, &grads, lr)?;
         Ok(measured)
     }
 
-    fn finish_epoch(&mut self, sums: Sums, test: Evaluation) -> EpochReport {
+    fn finish_epoch(&mut self, sums: Totals, test: Evaluation) -> EpochReport {
         let report = EpochReport {
             epoch: self.position.epoch + 1,
             train_loss: sums.mean_loss(),
@@ -319,13 +319,13 @@ impl Training {
     }
 
     /// Writes the last checkpoint, and the best one when the epoch that was just finished is the best so far.
-    fn save(&mut self, folder: Option<&Folder>) -> Result<Option<PathBuf>> {
+    fn save(&mut self, folder: Option<&CheckpointDir>) -> Result<Option<PathBuf>> {
         let Some(folder) = folder else { return Ok(None) };
         let checkpoint = self.checkpoint()?;
-        let path = folder.write(Folder::LAST, &checkpoint)?;
+        let path = folder.write(CheckpointDir::LAST, &checkpoint)?;
         let newest = self.history.last().filter(|_| self.position.batch == 0);
         if newest.is_some() && self.best() == newest {
-            folder.write(Folder::BEST, &checkpoint)?;
+            folder.write(CheckpointDir::BEST, &checkpoint)?;
         }
         Ok(Some(path))
     }
@@ -334,7 +334,7 @@ impl Training {
     /// those that are not random.
     fn loader(&self, dataset: &Arc<Dataset>, part: Part) -> Result<Loader> {
         let [_, h, w] = self.input;
-        let Plan { batch, seed, ref transforms, .. } = self.plan;
+        let TrainConfig { batch, seed, ref transforms, .. } = self.plan;
         let (shuffle, transforms) = match part {
             Part::Train => (Some(seed), transforms.clone()),
             Part::Test => (None, transforms.fixed()),
@@ -352,16 +352,20 @@ impl Training {
         u64::from(a) << 32 | u64::from(b)
     }
 
-    fn moment(&self, steps_per_epoch: usize) -> Moment {
-        Moment { step: self.position.step, steps_per_epoch: steps_per_epoch as u64, epochs: self.plan.epochs }
+    fn moment(&self, steps_per_epoch: usize) -> ScheduleStep {
+        ScheduleStep {
+            step: self.position.step,
+            steps_per_epoch: steps_per_epoch as u64,
+            epochs: self.plan.epochs,
+        }
     }
 
     /// Adds to the error of a run that diverged when it did, and what can be done.
-    fn explain(&self, e: Error, folder: Option<&Folder>) -> Error {
+    fn explain(&self, e: Error, folder: Option<&CheckpointDir>) -> Error {
         if e.kind() != ErrorKind::Diverged {
             return e;
         }
-        let kept = match folder.and_then(Folder::last_written) {
+        let kept = match folder.and_then(CheckpointDir::last_written) {
             Some(path) => format!("the last good checkpoint is kept: {}", path.display()),
             None => "no checkpoint was written by this run".to_string(),
         };
@@ -377,7 +381,7 @@ impl Training {
     }
 
     /// The plan.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &TrainConfig {
         &self.plan
     }
 

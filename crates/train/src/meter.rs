@@ -1,16 +1,16 @@
-//! Adds up loss and hits over batches.
+//! Adds up loss and correct over batches.
 
 use std::time::{Duration, Instant};
 
 use neocog_autograd::{Tape, Var};
 use neocog_data::Batch;
 use neocog_tensor::ops::{Concat, CountCorrect, CrossEntropy, Reduction};
-use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run1};
+use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
 use serde::{Deserialize, Serialize};
 
-/// Sums over the images seen so far.
+/// Totals over the images seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sums {
+pub struct Totals {
     /// Images.
     pub images: u64,
     /// The sum of their losses.
@@ -21,7 +21,7 @@ pub struct Sums {
     pub seconds: f64,
 }
 
-impl Sums {
+impl Totals {
     /// The mean loss of an image.
     pub fn mean_loss(&self) -> f64 {
         self.loss / self.images as f64
@@ -60,7 +60,7 @@ const MOST_UNREAD: usize = 64;
 /// has done all. So its numbers are read together, a few times in a second, in one read.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    sums: Sums,
+    sums: Totals,
     unread: Vec<Measured>,
     read: u64,
     last_read: Instant,
@@ -68,13 +68,13 @@ pub(crate) struct Meter {
 
 impl Default for Meter {
     fn default() -> Self {
-        Meter::resume(Sums::default(), 0)
+        Meter::resume(Totals::default(), 0)
     }
 }
 
 impl Meter {
     /// Goes on from sums over `batches` batches.
-    pub(crate) fn resume(sums: Sums, batches: u64) -> Self {
+    pub(crate) fn resume(sums: Totals, batches: u64) -> Self {
         Meter { sums, unread: Vec::new(), read: batches, last_read: Instant::now() }
     }
 
@@ -95,13 +95,13 @@ impl Meter {
     ///
     /// # Errors
     /// As [`Meter::add`].
-    pub(crate) fn settle(&mut self) -> Result<Sums> {
+    pub(crate) fn settle(&mut self) -> Result<Totals> {
         self.read()?;
         Ok(self.sums)
     }
 
     /// The sums over what was read so far; a device may be some batches ahead.
-    pub(crate) fn sums(&self) -> Sums {
+    pub(crate) fn sums(&self) -> Totals {
         self.sums
     }
 
@@ -120,7 +120,7 @@ impl Meter {
         }
         let scalars = self.unread.iter().flat_map(|m| [&m.loss, &m.correct]);
         let scalars = scalars.map(|scalar| scalar.reshape([1])).collect::<Result<Vec<_>>>()?;
-        let numbers = run1(&Concat { dim: 0 }, &scalars.iter().collect::<Vec<_>>())?.to_f64()?;
+        let numbers = run_single(&Concat { dim: 0 }, &scalars.iter().collect::<Vec<_>>())?.to_f64()?;
         for (measured, numbers) in self.unread.drain(..).zip(numbers.chunks_exact(2)) {
             self.read += 1;
             let (loss, correct) = (numbers[0], numbers[1]);
@@ -152,7 +152,7 @@ pub(crate) fn to_device(batch: &Batch, device: &Device) -> Result<(Tensor, Tenso
 pub(crate) fn measure(tape: &Tape, logits: &Var, labels: &Tensor) -> Result<(Var, Measured)> {
     let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
     let loss = tape.apply(op, &[logits, &Var::constant(labels.clone())])?.swap_remove(0);
-    let correct = run1(&CountCorrect, &[logits.tensor(), labels])?;
+    let correct = run_single(&CountCorrect, &[logits.tensor(), labels])?;
     let measured = Measured { images: labels.shape().elements(), loss: loss.tensor().clone(), correct };
     Ok((loss, measured))
 }

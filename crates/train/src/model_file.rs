@@ -23,7 +23,7 @@ use neocog_tensor::{Context as _, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::optimizer::{OptimizerConfig, Rule};
+use crate::optimizer::{OptimizerConfig, OptimizerKind};
 
 /// Images in a batch, where a file does not say it.
 pub const BATCH: usize = 128;
@@ -60,7 +60,7 @@ pub struct FileRecipe {
     /// The step size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
-    /// The rule for the steps, one of [`Rule::NAMES`].
+    /// The rule for the steps, one of [`OptimizerKind::NAMES`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<String>,
 }
@@ -80,7 +80,7 @@ impl ModelFile {
                 batch: Some(recipe.batch),
                 epochs: Some(recipe.epochs as u64),
                 learning_rate: Some(recipe.learning_rate),
-                optimizer: Some(Rule::from(recipe.optimizer).name().to_string()),
+                optimizer: Some(OptimizerKind::from(recipe.optimizer).name().to_string()),
             },
             network: model.spec_for(input, classes)?,
         })
@@ -117,7 +117,8 @@ impl ModelFile {
         let stored = if value.get("kind").is_some() {
             Stored { name: None, about: String::new(), recipe: FileRecipe::default(), network: value }
         } else {
-            spec::read(value).context(|| "a network is an object with a \"kind\", or one with a \"network\"")?
+            spec::read(value)
+                .context(|| "a network is an object with a \"kind\", or one with a \"network\"")?
         };
         let file = ModelFile {
             name: stored.name.unwrap_or_else(|| name.to_string()),
@@ -161,7 +162,7 @@ impl ModelFile {
     /// # Errors
     /// When there is none of that name.
     pub fn optimizer(&self) -> Result<OptimizerConfig> {
-        let rule = Rule::named(self.recipe.optimizer.as_deref().unwrap_or("adam"))?;
+        let rule = OptimizerKind::named(self.recipe.optimizer.as_deref().unwrap_or("adam"))?;
         Ok(OptimizerConfig { lr: self.recipe.learning_rate.unwrap_or(rule.default_lr()), rule })
     }
 }
@@ -174,7 +175,9 @@ pub fn check_input([c, h, w]: [usize; 3]) -> Result<()> {
     const MOST: usize = 1 << 30;
     match c.checked_mul(h).and_then(|n| n.checked_mul(w)) {
         Some(1..=MOST) => Ok(()),
-        _ => Err(Error::invalid_argument(format!("{c} x {h} x {w} is no picture: from 1 to {MOST} numbers are"))),
+        _ => Err(Error::invalid_argument(format!(
+            "{c} x {h} x {w} is no picture: from 1 to {MOST} numbers are"
+        ))),
     }
 }
 

@@ -15,13 +15,13 @@ pub struct OptimizerConfig {
     /// The learning rate, before a schedule changes it.
     pub lr: f64,
     /// The rule.
-    pub rule: Rule,
+    pub rule: OptimizerKind,
 }
 
 /// How a gradient becomes a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Rule {
+pub enum OptimizerKind {
     /// Stochastic gradient descent.
     Sgd {
         /// The share of the last step in the next one.
@@ -70,23 +70,29 @@ pub enum Rule {
     },
 }
 
-impl Rule {
-    /// The rules' names, as [`Rule::named`] takes them.
+impl OptimizerKind {
+    /// The rules' names, as [`OptimizerKind::named`] takes them.
     pub const NAMES: [&'static str; 4] = ["adam", "adamw", "rmsprop", "sgd"];
 
     /// The rule of this name, with PyTorch's defaults.
     ///
     /// # Errors
-    /// For a name that is not in [`Rule::NAMES`].
+    /// For a name that is not in [`OptimizerKind::NAMES`].
     pub fn named(name: &str) -> Result<Self> {
         let (betas, eps, amsgrad) = ([0.9, 0.999], 1e-8, false);
         match name {
-            "sgd" => Ok(Rule::Sgd { momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0 }),
-            "adam" => Ok(Rule::Adam { betas, eps, weight_decay: 0.0, amsgrad }),
-            "adamw" => Ok(Rule::AdamW { betas, eps, weight_decay: 0.01, amsgrad }),
-            "rmsprop" => {
-                Ok(Rule::RmsProp { alpha: 0.99, eps, weight_decay: 0.0, momentum: 0.0, centered: false })
+            "sgd" => {
+                Ok(OptimizerKind::Sgd { momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0 })
             }
+            "adam" => Ok(OptimizerKind::Adam { betas, eps, weight_decay: 0.0, amsgrad }),
+            "adamw" => Ok(OptimizerKind::AdamW { betas, eps, weight_decay: 0.01, amsgrad }),
+            "rmsprop" => Ok(OptimizerKind::RmsProp {
+                alpha: 0.99,
+                eps,
+                weight_decay: 0.0,
+                momentum: 0.0,
+                centered: false,
+            }),
             _ => Err(Error::not_found("optimizer", name, Self::NAMES)),
         }
     }
@@ -94,10 +100,10 @@ impl Rule {
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
-            Rule::Sgd { .. } => "sgd",
-            Rule::Adam { .. } => "adam",
-            Rule::AdamW { .. } => "adamw",
-            Rule::RmsProp { .. } => "rmsprop",
+            OptimizerKind::Sgd { .. } => "sgd",
+            OptimizerKind::Adam { .. } => "adam",
+            OptimizerKind::AdamW { .. } => "adamw",
+            OptimizerKind::RmsProp { .. } => "rmsprop",
         }
     }
 
@@ -105,10 +111,10 @@ impl Rule {
     #[must_use]
     pub fn with_weight_decay(mut self, value: f64) -> Self {
         match &mut self {
-            Rule::Sgd { weight_decay, .. }
-            | Rule::Adam { weight_decay, .. }
-            | Rule::AdamW { weight_decay, .. }
-            | Rule::RmsProp { weight_decay, .. } => *weight_decay = value,
+            OptimizerKind::Sgd { weight_decay, .. }
+            | OptimizerKind::Adam { weight_decay, .. }
+            | OptimizerKind::AdamW { weight_decay, .. }
+            | OptimizerKind::RmsProp { weight_decay, .. } => *weight_decay = value,
         }
         self
     }
@@ -119,8 +125,10 @@ impl Rule {
     /// For a rule that has none.
     pub fn with_momentum(mut self, value: f64) -> Result<Self> {
         match &mut self {
-            Rule::Sgd { momentum, .. } | Rule::RmsProp { momentum, .. } => *momentum = value,
-            Rule::Adam { .. } | Rule::AdamW { .. } => {
+            OptimizerKind::Sgd { momentum, .. } | OptimizerKind::RmsProp { momentum, .. } => {
+                *momentum = value
+            }
+            OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => {
                 return Err(Error::invalid_argument(format!(
                     "{} has betas instead of a momentum; sgd and rmsprop have one",
                     self.name()
@@ -132,22 +140,24 @@ impl Rule {
 
     /// PyTorch's default learning rate for it.
     pub fn default_lr(&self) -> f64 {
-        if matches!(self, Rule::RmsProp { .. }) { 0.01 } else { 0.001 }
+        if matches!(self, OptimizerKind::RmsProp { .. }) { 0.01 } else { 0.001 }
     }
 
     /// The names of what it remembers of each parameter between steps, as in PyTorch; all start at 0.
     pub fn slots(&self) -> &'static [&'static str] {
         match *self {
-            Rule::Sgd { momentum: 0.0, .. } => &[],
-            Rule::Sgd { .. } => &["momentum_buffer"],
-            Rule::Adam { amsgrad: false, .. } | Rule::AdamW { amsgrad: false, .. } => {
+            OptimizerKind::Sgd { momentum: 0.0, .. } => &[],
+            OptimizerKind::Sgd { .. } => &["momentum_buffer"],
+            OptimizerKind::Adam { amsgrad: false, .. } | OptimizerKind::AdamW { amsgrad: false, .. } => {
                 &["exp_avg", "exp_avg_sq"]
             }
-            Rule::Adam { .. } | Rule::AdamW { .. } => &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
-            Rule::RmsProp { momentum: 0.0, centered: false, .. } => &["square_avg"],
-            Rule::RmsProp { momentum: 0.0, .. } => &["square_avg", "grad_avg"],
-            Rule::RmsProp { centered: false, .. } => &["square_avg", "momentum_buffer"],
-            Rule::RmsProp { .. } => &["square_avg", "momentum_buffer", "grad_avg"],
+            OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => {
+                &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"]
+            }
+            OptimizerKind::RmsProp { momentum: 0.0, centered: false, .. } => &["square_avg"],
+            OptimizerKind::RmsProp { momentum: 0.0, .. } => &["square_avg", "grad_avg"],
+            OptimizerKind::RmsProp { centered: false, .. } => &["square_avg", "momentum_buffer"],
+            OptimizerKind::RmsProp { .. } => &["square_avg", "momentum_buffer", "grad_avg"],
         }
     }
 
@@ -160,7 +170,7 @@ impl Rule {
             Err(Error::invalid_argument(format!("{name} must be at least 0 and below 1, not {value}")))
         };
         match *self {
-            Rule::Sgd { momentum, dampening, nesterov, weight_decay } => {
+            OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay } => {
                 not_negative("momentum", momentum)?;
                 not_negative("dampening", dampening)?;
                 if nesterov && (momentum == 0.0 || dampening != 0.0) {
@@ -168,13 +178,14 @@ impl Rule {
                 }
                 not_negative("weight_decay", weight_decay)
             }
-            Rule::Adam { betas, eps, weight_decay, .. } | Rule::AdamW { betas, eps, weight_decay, .. } => {
+            OptimizerKind::Adam { betas, eps, weight_decay, .. }
+            | OptimizerKind::AdamW { betas, eps, weight_decay, .. } => {
                 share("the first beta", betas[0])?;
                 share("the second beta", betas[1])?;
                 not_negative("eps", eps)?;
                 not_negative("weight_decay", weight_decay)
             }
-            Rule::RmsProp { alpha, eps, weight_decay, momentum, .. } => {
+            OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, .. } => {
                 not_negative("alpha", alpha)?;
                 not_negative("eps", eps)?;
                 not_negative("momentum", momentum)?;
@@ -184,7 +195,7 @@ impl Rule {
     }
 }
 
-impl From<neocog_models::Optimizer> for Rule {
+impl From<neocog_models::Optimizer> for OptimizerKind {
     fn from(optimizer: neocog_models::Optimizer) -> Self {
         use neocog_models::Optimizer;
         let name = match optimizer {
@@ -193,7 +204,7 @@ impl From<neocog_models::Optimizer> for Rule {
             Optimizer::AdamW => "adamw",
             Optimizer::RmsProp => "rmsprop",
         };
-        Rule::named(name).expect("these are the names")
+        OptimizerKind::named(name).expect("these are the names")
     }
 }
 
@@ -220,17 +231,17 @@ fn not_negative(name: &str, value: f64) -> Result<()> {
 pub struct Optimizer {
     config: OptimizerConfig,
     /// One for each parameter, in the network's order.
-    memory: Vec<Memory>,
+    memory: Vec<OptimizerState>,
 }
 
 /// What is remembered of one parameter.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct OptimizerState {
     /// The parameter's dotted name.
     pub name: String,
     /// How many steps it has made.
     pub steps: u64,
-    /// A tensor of the parameter's shape for each of [`Rule::slots`].
+    /// A tensor of the parameter's shape for each of [`OptimizerKind::slots`].
     pub slots: Vec<Tensor>,
 }
 
@@ -251,7 +262,7 @@ impl Optimizer {
                     .iter()
                     .map(|_| Tensor::zeros(*value.shape(), &value.device()))
                     .collect::<Result<_>>()?;
-                Ok(Memory { name, steps: 0, slots })
+                Ok(OptimizerState { name, steps: 0, slots })
             })
             .collect::<Result<_>>()?;
         Ok(Optimizer { config, memory })
@@ -263,7 +274,7 @@ impl Optimizer {
     }
 
     /// What is remembered, for each parameter in the network's order: all that a checkpoint needs.
-    pub fn memory(&self) -> &[Memory] {
+    pub fn memory(&self) -> &[OptimizerState] {
         &self.memory
     }
 
@@ -271,7 +282,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// When it is not the memory of the same parameters and the same rule.
-    pub fn set_memory(&mut self, memory: Vec<Memory>) -> Result<()> {
+    pub fn set_state(&mut self, memory: Vec<OptimizerState>) -> Result<()> {
         if memory.len() != self.memory.len() {
             return Err(Error::format(format!(
                 "the optimizer's memory is of {} parameters, the network has {}",
@@ -280,7 +291,7 @@ impl Optimizer {
             )));
         }
         for (old, new) in self.memory.iter().zip(&memory) {
-            let shapes = |m: &Memory| m.slots.iter().map(|t| *t.shape()).collect::<Vec<_>>();
+            let shapes = |m: &OptimizerState| m.slots.iter().map(|t| *t.shape()).collect::<Vec<_>>();
             if old.name != new.name || shapes(old) != shapes(new) {
                 return Err(Error::format(format!(
                     "the optimizer's memory of {} has the shapes {:?}; {} remembers {:?} of {}",
@@ -328,19 +339,19 @@ impl Optimizer {
     }
 }
 
-fn step_op(rule: &Rule, lr: f64, step: u64) -> Box<dyn Op> {
+fn step_op(rule: &OptimizerKind, lr: f64, step: u64) -> Box<dyn Op> {
     let maximize = false;
     match *rule {
-        Rule::Sgd { momentum, dampening, nesterov, weight_decay } => {
+        OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay } => {
             Box::new(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: step == 1 })
         }
-        Rule::Adam { betas, eps, weight_decay, amsgrad } => {
+        OptimizerKind::Adam { betas, eps, weight_decay, amsgrad } => {
             Box::new(AdamStep { lr, betas, eps, weight_decay, amsgrad, maximize, step })
         }
-        Rule::AdamW { betas, eps, weight_decay, amsgrad } => {
+        OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad } => {
             Box::new(AdamWStep { lr, betas, eps, weight_decay, amsgrad, maximize, step })
         }
-        Rule::RmsProp { alpha, eps, weight_decay, momentum, centered } => {
+        OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered } => {
             Box::new(RmsPropStep { lr, alpha, eps, weight_decay, momentum, centered, maximize })
         }
     }

@@ -9,7 +9,7 @@ use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::model_file::{BATCH, EPOCHS, ModelFile};
-use crate::optimizer::{OptimizerConfig, Rule};
+use crate::optimizer::{OptimizerConfig, OptimizerKind};
 use crate::schedule::{Decay, Schedule};
 
 /// What is trained, on what, and how: with it a run can be repeated.
@@ -17,7 +17,7 @@ use crate::schedule::{Decay, Schedule};
 /// Checkpoints hold it as JSON. A field that is added must have a default, so that older ones can be read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Plan {
+pub struct TrainConfig {
     /// The network's name: in the registry of models, or that of its file.
     pub network: String,
     /// The data set's name.
@@ -40,7 +40,7 @@ pub struct Plan {
     pub transforms: Pipeline,
 }
 
-impl Plan {
+impl TrainConfig {
     /// The network's recipe, with the changes that a small data set asks for.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Plan {
         optimizer: OptimizerConfig,
     ) -> Result<Self> {
         neocog_data::Known::find(data)?;
-        let mut plan = Plan {
+        let mut plan = TrainConfig {
             network: network.to_string(),
             data: data.to_string(),
             limit: None,
@@ -92,7 +92,7 @@ impl Plan {
         self.epochs = self.epochs.max(60);
         self.transforms = Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]);
         self.schedule.decay = Decay::Cosine { floor: 0.0 };
-        if self.network.starts_with("lenet") && matches!(self.optimizer.rule, Rule::Adam { .. }) {
+        if self.network.starts_with("lenet") && matches!(self.optimizer.rule, OptimizerKind::Adam { .. }) {
             self.optimizer.lr = 0.002;
         }
     }

@@ -42,7 +42,7 @@ pub enum Decay {
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct ScheduleStep {
     /// Steps that were made.
     pub step: u64,
     /// Steps in an epoch.
@@ -74,7 +74,7 @@ impl Schedule {
     }
 
     /// The share of the learning rate for the step that comes next.
-    pub fn share(&self, now: Moment) -> f64 {
+    pub fn lr_factor(&self, now: ScheduleStep) -> f64 {
         if now.step < self.warm_up {
             return (now.step + 1) as f64 / self.warm_up as f64;
         }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn shares(schedule: Schedule) -> Vec<f64> {
-        (0..8).map(|step| schedule.share(Moment { step, steps_per_epoch: 2, epochs: 4 })).collect()
+        (0..8).map(|step| schedule.lr_factor(ScheduleStep { step, steps_per_epoch: 2, epochs: 4 })).collect()
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
         let cosine = shares(Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.2 } });
         assert_eq!(cosine[0], 1.0);
         assert!((cosine[4] - 0.6).abs() < 1e-12);
-        let last = Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.2 } }.share(Moment {
+        let last = Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.2 } }.lr_factor(ScheduleStep {
             step: 8,
             steps_per_epoch: 2,
             epochs: 4,

@@ -10,7 +10,8 @@ use neocog_layers::Builder;
 use neocog_tensor::{Device, ErrorKind};
 use neocog_train::checkpoint::{MAGIC, NamedTensor, SavedMemory, VERSION, Values};
 use neocog_train::{
-    Checkpoint, Decay, EpochReport, Folder, OptimizerConfig, Plan, Rule, Schedule, Silent, Training,
+    Checkpoint, CheckpointDir, Decay, EpochReport, NoProgress, OptimizerConfig, OptimizerKind, Schedule,
+    TrainConfig, Trainer,
 };
 use proptest::prelude::*;
 
@@ -18,11 +19,11 @@ const HEADER: usize = 52;
 
 /// A run of a small plan after one epoch.
 fn trained(network: &str) -> Checkpoint {
-    let mut plan = Plan::for_network(network, "digits").unwrap();
+    let mut plan = TrainConfig::for_network(network, "digits").unwrap();
     (plan.epochs, plan.limit, plan.batch) = (1, Some(24), 8);
     let data = plan.load_data(Path::new("data")).unwrap();
-    let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();
-    training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    let mut training = Trainer::new(plan, &data.train, &Device::Cpu).unwrap();
+    training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     training.checkpoint().unwrap()
 }
 
@@ -79,8 +80,8 @@ fn tensors() -> impl Strategy<Value = Vec<NamedTensor>> {
     prop::collection::vec(tensor(), 0..4)
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
-    prop::sample::select(Rule::NAMES.to_vec()).prop_map(|name| Rule::named(name).unwrap())
+fn rule() -> impl Strategy<Value = OptimizerKind> {
+    prop::sample::select(OptimizerKind::NAMES.to_vec()).prop_map(|name| OptimizerKind::named(name).unwrap())
 }
 
 fn schedule() -> impl Strategy<Value = Schedule> {
@@ -107,7 +108,7 @@ fn history() -> impl Strategy<Value = Vec<EpochReport>> {
 
 fn checkpoint() -> impl Strategy<Value = Checkpoint> {
     let plan = (any::<String>(), any::<Option<usize>>(), any::<u64>(), rule(), schedule(), 0.0..1.0)
-        .prop_map(|(network, limit, seed, rule, schedule, lr)| Plan {
+        .prop_map(|(network, limit, seed, rule, schedule, lr)| TrainConfig {
             network,
             data: "digits".into(),
             limit,
@@ -185,7 +186,7 @@ fn version_1_is_still_read() {
     assert_eq!(plan.transforms, Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]));
     assert_eq!((checkpoint.position.epoch, checkpoint.position.step), (1, 2));
     assert_eq!(checkpoint.history.len(), 1);
-    let resumed = Training::resume(checkpoint.clone(), &Device::Cpu).unwrap().checkpoint().unwrap();
+    let resumed = Trainer::resume(checkpoint.clone(), &Device::Cpu).unwrap().checkpoint().unwrap();
     // The network is the same; the fields of its JSON may be in another order.
     assert_eq!(resumed.spec().unwrap(), checkpoint.spec().unwrap());
     assert_eq!(Checkpoint { spec: checkpoint.spec.clone(), ..resumed }, checkpoint);
@@ -295,10 +296,10 @@ fn a_checkpoint_of_another_network_lists_all_that_differs() {
 
 #[test]
 fn numbers_that_are_not_finite_are_not_saved() {
-    let mut plan = Plan::for_network("lenet", "digits").unwrap();
+    let mut plan = TrainConfig::for_network("lenet", "digits").unwrap();
     plan.limit = Some(8);
     let data = plan.load_data(Path::new("data")).unwrap();
-    let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();
+    let mut training = Trainer::new(plan, &data.train, &Device::Cpu).unwrap();
     let (_, bias) = neocog_layers::state::params(training.network())[1];
     bias.set(&neocog_tensor::Tensor::full([6], f64::NAN, &Device::Cpu).unwrap()).unwrap();
     let e = training.checkpoint().unwrap_err();
@@ -321,6 +322,6 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
     assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint);
 
     fs::write(folder.path().join("file"), "").unwrap();
-    let e = Folder::create(folder.path().join("file/below")).unwrap_err();
+    let e = CheckpointDir::create(folder.path().join("file/below")).unwrap_err();
     assert!(e.to_string().contains("cannot write checkpoints to the folder"), "{e}");
 }

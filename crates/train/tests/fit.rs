@@ -10,18 +10,18 @@ use neocog_data::{Loader, LoaderOptions, Split};
 use neocog_layers::{Dropout, Linear, Sequential, Sigmoid};
 use neocog_tensor::{Device, ErrorKind};
 use neocog_train::{
-    BatchReport, Checkpoint, Decay, End, EpochReport, Folder, Plan, Progress, Rule, Schedule, Silent,
-    Training, evaluate,
+    BatchReport, Checkpoint, CheckpointDir, Decay, EpochReport, FitOutcome, NoProgress, OptimizerKind,
+    Progress, Schedule, TrainConfig, Trainer, evaluate,
 };
 
-fn plan(network: &str) -> Plan {
-    let mut plan = Plan::for_network(network, "digits").unwrap();
+fn plan(network: &str) -> TrainConfig {
+    let mut plan = TrainConfig::for_network(network, "digits").unwrap();
     (plan.epochs, plan.limit, plan.batch) = (3, Some(70), 16);
     plan.schedule = Schedule { warm_up: 3, decay: Decay::Cosine { floor: 0.1 } };
     plan
 }
 
-fn data(plan: &Plan) -> Split {
+fn data(plan: &TrainConfig) -> Split {
     plan.load_data(Path::new("data")).unwrap()
 }
 
@@ -50,29 +50,32 @@ fn timeless(mut checkpoint: Checkpoint) -> Checkpoint {
     checkpoint
 }
 
-fn unbroken(plan: &Plan, device: &Device) -> Checkpoint {
+fn unbroken(plan: &TrainConfig, device: &Device) -> Checkpoint {
     let data = data(plan);
-    let mut training = Training::new(plan.clone(), &data.train, device).unwrap();
-    assert_eq!(training.fit(&data, None, &mut Silent, &false.into()).unwrap(), End::Finished);
+    let mut training = Trainer::new(plan.clone(), &data.train, device).unwrap();
+    assert_eq!(training.fit(&data, None, &mut NoProgress, &false.into()).unwrap(), FitOutcome::Finished);
     assert_eq!(training.history().len(), plan.epochs as usize);
     timeless(training.checkpoint().unwrap())
 }
 
 /// The same run, stopped and resumed from its file after each of these numbers of batches.
-fn broken(plan: &Plan, device: &Device, pieces: &[usize]) -> Checkpoint {
+fn broken(plan: &TrainConfig, device: &Device, pieces: &[usize]) -> Checkpoint {
     let data = data(plan);
     let place = tempfile::tempdir().unwrap();
-    let folder = Folder::create(place.path()).unwrap();
-    let mut training = Training::new(plan.clone(), &data.train, device).unwrap();
+    let folder = CheckpointDir::create(place.path()).unwrap();
+    let mut training = Trainer::new(plan.clone(), &data.train, device).unwrap();
     for &batches in pieces {
         let stop = AtomicBool::new(false);
         let end = training.fit(&data, Some(&folder), &mut StopAfter { batches, stop: &stop }, &stop).unwrap();
-        let End::Stopped(Some(file)) = end else { panic!("{end:?}") };
-        training = Training::resume(Checkpoint::read(&file).unwrap(), device).unwrap();
+        let FitOutcome::Stopped(Some(file)) = end else { panic!("{end:?}") };
+        training = Trainer::resume(Checkpoint::read(&file).unwrap(), device).unwrap();
     }
-    assert_eq!(training.fit(&data, Some(&folder), &mut Silent, &false.into()).unwrap(), End::Finished);
+    assert_eq!(
+        training.fit(&data, Some(&folder), &mut NoProgress, &false.into()).unwrap(),
+        FitOutcome::Finished
+    );
     let last = training.checkpoint().unwrap();
-    assert_eq!(Checkpoint::read(&place.path().join(Folder::LAST)).unwrap(), last);
+    assert_eq!(Checkpoint::read(&place.path().join(CheckpointDir::LAST)).unwrap(), last);
     timeless(last)
 }
 
@@ -87,9 +90,9 @@ fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
 
 #[test]
 fn every_optimizer_resumes() {
-    for name in Rule::NAMES {
+    for name in OptimizerKind::NAMES {
         let mut plan = plan("lenet");
-        plan.optimizer.rule = Rule::named(name).unwrap();
+        plan.optimizer.rule = OptimizerKind::named(name).unwrap();
         if let Ok(rule) = plan.optimizer.rule.with_momentum(0.9) {
             plan.optimizer.rule = rule;
         }
@@ -118,17 +121,17 @@ fn dropout_resumes() {
         .then(Dropout { p: 0.5 })
         .then(Linear::new(20, 10));
     let new = |seed| {
-        let plan = Plan { seed, ..plan.clone() };
-        Training::with_spec(plan, spec.clone().into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap()
+        let plan = TrainConfig { seed, ..plan.clone() };
+        Trainer::with_spec(plan, spec.clone().into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap()
     };
-    let run = |mut training: Training| {
-        training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    let run = |mut training: Trainer| {
+        training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
         timeless(training.checkpoint().unwrap())
     };
     let mut stopped = new(0);
     let stop = AtomicBool::new(false);
     stopped.fit(&data, None, &mut StopAfter { batches: 7, stop: &stop }, &stop).unwrap();
-    let resumed = Training::resume(stopped.checkpoint().unwrap(), &Device::Cpu).unwrap();
+    let resumed = Trainer::resume(stopped.checkpoint().unwrap(), &Device::Cpu).unwrap();
     let whole = run(new(0));
     assert_eq!(run(resumed), whole);
     assert_ne!(run(new(1)).state, whole.state);
@@ -154,9 +157,9 @@ fn changed_images_resume_and_do_not_depend_on_who_makes_them() {
     let whole = unbroken(&plan, &Device::Cpu);
     assert_eq!(broken(&plan, &Device::Cpu, &[2, 3, 1, 6]), whole);
     let data = data(&plan);
-    let mut training = Training::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
+    let mut training = Trainer::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
     training.set_workers(4);
-    training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     assert_eq!(timeless(training.checkpoint().unwrap()), whole);
     // They are changed indeed.
     plan.transforms = plan.transforms.fixed();
@@ -170,8 +173,8 @@ fn normalising_belongs_to_evaluation() {
     plan.epochs = 1;
     plan.transforms = transforms();
     let data = data(&plan);
-    let mut training = Training::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
-    training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    let mut training = Trainer::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
+    training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let loss = |transforms: Pipeline| {
         let augment = transforms.into_augment(9);
         let options = LoaderOptions { batch: plan.batch, augment, ..LoaderOptions::default() };
@@ -202,8 +205,8 @@ fn it_learns() {
     (plan.epochs, plan.limit, plan.transforms) = (8, Some(400), Default::default());
     (plan.optimizer.lr, plan.schedule) = (0.01, Schedule::default());
     let data = data(&plan);
-    let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();
-    training.fit(&data, None, &mut Silent, &false.into()).unwrap();
+    let mut training = Trainer::new(plan, &data.train, &Device::Cpu).unwrap();
+    training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let (first, last) = (training.history()[0], training.history()[7]);
     assert!(last.train_loss < 0.5 * first.train_loss && last.train_acc > 0.9, "{first:?} {last:?}");
     assert!(training.best().unwrap().test_acc > 0.8, "{:?}", training.best());
@@ -215,17 +218,17 @@ fn a_loss_that_runs_away_stops_and_keeps_the_last_checkpoint() {
     plan.epochs = 1;
     let data = data(&plan);
     let place = tempfile::tempdir().unwrap();
-    let folder = Folder::create(place.path()).unwrap();
-    let mut training = Training::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
-    training.fit(&data, Some(&folder), &mut Silent, &false.into()).unwrap();
-    let file = place.path().join(Folder::LAST);
+    let folder = CheckpointDir::create(place.path()).unwrap();
+    let mut training = Trainer::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
+    training.fit(&data, Some(&folder), &mut NoProgress, &false.into()).unwrap();
+    let file = place.path().join(CheckpointDir::LAST);
     let before = std::fs::read(&file).unwrap();
 
     // The next epoch starts with a parameter that is no number.
     training.set_epochs(2).unwrap();
     let bias = neocog_layers::state::params(training.network()).pop().unwrap().1;
     bias.set(&neocog_tensor::Tensor::full([10], f64::NAN, &Device::Cpu).unwrap()).unwrap();
-    let e = training.fit(&data, Some(&folder), &mut Silent, &false.into()).unwrap_err();
+    let e = training.fit(&data, Some(&folder), &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Diverged);
     let text = e.to_string();
     assert!(text.starts_with("epoch 2, step 6: the loss became NaN"), "{text}");
@@ -233,17 +236,17 @@ fn a_loss_that_runs_away_stops_and_keeps_the_last_checkpoint() {
     assert_eq!(std::fs::read(&file).unwrap(), before);
 
     plan.optimizer.lr = 1e38;
-    plan.optimizer.rule = Rule::named("sgd").unwrap();
+    plan.optimizer.rule = OptimizerKind::named("sgd").unwrap();
     plan.schedule = Schedule::default();
-    let mut training = Training::new(plan, &data.train, &Device::Cpu).unwrap();
-    let e = training.fit(&data, None, &mut Silent, &false.into()).unwrap_err();
+    let mut training = Trainer::new(plan, &data.train, &Device::Cpu).unwrap();
+    let e = training.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Diverged);
     assert!(e.to_string().contains("no checkpoint was written by this run"), "{e}");
 }
 
 #[test]
 fn numbers_that_are_not_allowed() {
-    let check = |change: fn(&mut Plan), says: &str| {
+    let check = |change: fn(&mut TrainConfig), says: &str| {
         let mut plan = plan("lenet");
         change(&mut plan);
         let e = plan.check().unwrap_err();
@@ -260,7 +263,7 @@ fn numbers_that_are_not_allowed() {
     check(|plan| plan.optimizer.lr = -1.0, "not -1");
     check(|plan| plan.optimizer.lr = f64::INFINITY, "not inf");
     check(|plan| plan.optimizer.rule = plan.optimizer.rule.with_weight_decay(f64::NAN), "weight_decay");
-    let e = Plan::for_network("lenett", "digits").unwrap_err();
+    let e = TrainConfig::for_network("lenett", "digits").unwrap_err();
     assert!(e.to_string().contains("did you mean `lenet`"), "{e}");
 }
 
@@ -269,9 +272,8 @@ fn images_that_do_not_fit_the_network() {
     let plan = plan("lenet");
     let data = data(&plan);
     let spec = Sequential::new().then(neocog_layers::FlattenLayer {}).then(Linear::new(784, 7));
-    let mut training =
-        Training::with_spec(plan, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
-    let e = training.fit(&data, None, &mut Silent, &false.into()).unwrap_err();
+    let mut training = Trainer::with_spec(plan, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
+    let e = training.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Shape);
     assert!(e.to_string().contains("the 10 classes of digits"), "{e}");
 }

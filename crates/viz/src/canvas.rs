@@ -7,7 +7,7 @@ use image::{Rgb, RgbImage};
 use plotters_backend::text_anchor::{HPos, Pos, VPos};
 use plotters_backend::{BackendColor, BackendCoord, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 
-use crate::picture::Picture;
+use crate::raster::Image;
 
 /// How many times too large everything is drawn.
 pub(crate) const TIMES: u32 = 3;
@@ -107,7 +107,7 @@ impl Canvas {
     }
 
     /// A small picture, each of its pixels a rectangle.
-    pub fn picture(&mut self, (x, y): (f32, f32), (width, height): (f32, f32), picture: &Picture) {
+    pub fn picture(&mut self, (x, y): (f32, f32), (width, height): (f32, f32), picture: &Image) {
         let large = |v: f32| (v * TIMES as f32).round() as u32;
         let (columns, rows) = (large(width), large(height));
         for row in 0..rows {

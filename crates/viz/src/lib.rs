@@ -4,10 +4,10 @@
 //! compiled in, so a picture has the same bytes everywhere.
 //!
 //! ```
-//! use neocog_viz::{Cell, Picture, Sheet};
+//! use neocog_viz::{Cell, Image, Sheet};
 //!
 //! let ramp: Vec<f32> = (0..64).map(|i| i as f32 / 63.0).collect();
-//! let sheet = Sheet::new("A ramp").row("8x8", [Cell::new(Picture::of_values(&ramp, [1, 8, 8])?)]);
+//! let sheet = Sheet::new("A ramp").row("8x8", [Cell::new(Image::of_values(&ramp, [1, 8, 8])?)]);
 //! let image = sheet.draw();
 //! assert!(image.width() > 84 && image.height() > 84);
 //! # Ok::<(), neocog_base::Error>(())
@@ -16,11 +16,11 @@
 mod canvas;
 mod chart;
 mod file;
-mod picture;
+mod raster;
 mod sheet;
 
 pub use chart::{Chart, Scale};
 pub use file::save;
 pub use image::RgbImage;
-pub use picture::Picture;
+pub use raster::Image;
 pub use sheet::{Cell, Sheet, Tone};

@@ -3,7 +3,7 @@
 use image::RgbImage;
 
 use crate::canvas::{Canvas, Colour, Held, INK, LINE, Type};
-use crate::picture::Picture;
+use crate::raster::Image;
 
 /// Small pictures in rows.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ struct Row {
 /// A picture with its caption.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    picture: Picture,
+    picture: Image,
     captions: Vec<(String, Tone)>,
 }
 
@@ -44,7 +44,7 @@ pub enum Tone {
 
 impl Cell {
     /// A picture without a caption.
-    pub fn new(picture: Picture) -> Self {
+    pub fn new(picture: Image) -> Self {
         Cell { picture, captions: Vec::new() }
     }
 
@@ -190,7 +190,7 @@ impl Sheet {
         lines.map(width).fold(0.0, f32::max).ceil()
     }
 
-    fn height_of(&self, picture: &Picture) -> f32 {
+    fn height_of(&self, picture: &Image) -> f32 {
         (self.cell * picture.height as f32 / picture.width as f32).round()
     }
 
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     fn black() -> Cell {
-        Cell::new(Picture::of_values(&[0.0; 16], [1, 4, 4]).unwrap())
+        Cell::new(Image::of_values(&[0.0; 16], [1, 4, 4]).unwrap())
     }
 
     fn dark(image: &RgbImage) -> usize {

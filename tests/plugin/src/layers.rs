@@ -45,7 +45,7 @@ impl Layer for PixelUnshuffle {
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
         let op = ops::PixelUnshuffle { downscale_factor: self.downscale_factor };
-        context.tape().apply1(op, &[input])
+        context.tape().apply_single(op, &[input])
     }
 
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
@@ -112,12 +112,12 @@ impl Layer for Built {
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
         let tape = context.tape();
         let [n, c, _, _] = input.shape().nchw()?;
-        let mean = tape.apply1(GlobalAvgPool2d, &[input])?;
-        let mean = tape.apply1(Flatten { start_dim: 1, end_dim: -1 }, &[&mean])?;
-        let few = tape.apply1(Relu, &[&context.child(Some("fc1"), &*self.fc1, &mean)?])?;
-        let share = tape.apply1(Sigmoid, &[&context.child(Some("fc2"), &*self.fc2, &few)?])?;
-        let share = tape.apply1(Reshape { shape: [n, c, 1, 1].into() }, &[&share])?;
-        tape.apply1(Mul, &[input, &share])
+        let mean = tape.apply_single(GlobalAvgPool2d, &[input])?;
+        let mean = tape.apply_single(Flatten { start_dim: 1, end_dim: -1 }, &[&mean])?;
+        let few = tape.apply_single(Relu, &[&context.child(Some("fc1"), &*self.fc1, &mean)?])?;
+        let share = tape.apply_single(Sigmoid, &[&context.child(Some("fc2"), &*self.fc2, &few)?])?;
+        let share = tape.apply_single(Reshape { shape: [n, c, 1, 1].into() }, &[&share])?;
+        tape.apply_single(Mul, &[input, &share])
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {

@@ -4,8 +4,8 @@ use neocog_tensor::cases::{Case, CaseInput};
 use neocog_tensor::op::expect_inputs;
 use neocog_tensor::opencl::{Call, Grid, Source};
 use neocog_tensor::{
-    Error, Gradient, InputGrads, Keeps, Op, Result, Scratch, Shape, Shapes, View, ViewMut, Window,
-    register_op, run1,
+    Error, Gradient, InputGrads, SavedTensors, Op, Result, Scratch, Shape, Shapes, View, ViewMut, Window,
+    register_op, run_single,
 };
 use rayon::prelude::*;
 
@@ -72,8 +72,8 @@ impl Op for PixelUnshuffle {
         launch(call, self.downscale_factor, call.output(0).shape, true)
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     /// The channels of a pixel of the output see a block.
@@ -84,7 +84,7 @@ impl Op for PixelUnshuffle {
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let back = PixelShuffle { upscale_factor: self.downscale_factor };
-        Ok([node.if_needed(0, || run1(&back, &[node.output_grad()]))?].into_iter().collect())
+        Ok([node.if_needed(0, || run_single(&back, &[node.output_grad()]))?].into_iter().collect())
     }
 }
 
@@ -130,13 +130,13 @@ impl Op for PixelShuffle {
         launch(call, self.upscale_factor, call.input(0).shape, false)
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let back = PixelUnshuffle { downscale_factor: self.upscale_factor };
-        Ok([node.if_needed(0, || run1(&back, &[node.output_grad()]))?].into_iter().collect())
+        Ok([node.if_needed(0, || run_single(&back, &[node.output_grad()]))?].into_iter().collect())
     }
 }
 

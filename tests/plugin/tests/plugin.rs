@@ -12,7 +12,7 @@ use neocog_layers::{Builder, LayerSpec, Predictor, registry, state, weights};
 use neocog_plugin_example as _;
 use neocog_tensor::cases::registered_ops;
 use neocog_tensor::{Device, conformance};
-use neocog_train::{BatchReport, Checkpoint, End, EpochReport, ModelFile, Plan, Progress, Training, predict};
+use neocog_train::{BatchReport, Checkpoint, FitOutcome, EpochReport, ModelFile, TrainConfig, Progress, Trainer, predict};
 use proptest::prelude::*;
 
 const CRATE: &str = "neocog-plugin-example";
@@ -91,7 +91,7 @@ impl Progress for StopAfter<'_> {
 }
 
 /// A checkpoint without the times, which differ from run to run.
-fn timeless(training: &mut Training) -> Checkpoint {
+fn timeless(training: &mut Trainer) -> Checkpoint {
     let mut checkpoint = training.checkpoint().unwrap();
     checkpoint.sums.seconds = 0.0;
     for report in &mut checkpoint.history {
@@ -103,31 +103,31 @@ fn timeless(training: &mut Training) -> Checkpoint {
 #[test]
 fn a_network_of_a_file_is_trained_stopped_and_goes_on_with_the_same_bits() {
     let file = ModelFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/small_net.json")).unwrap();
-    let mut plan = Plan::for_file(&file, "digits").unwrap();
+    let mut plan = TrainConfig::for_file(&file, "digits").unwrap();
     (plan.epochs, plan.limit) = (6, Some(200));
     let data = plan.load_data(Path::new("data")).unwrap();
     let start = || {
         let (spec, input) = (file.network.clone(), file.recipe.input.unwrap());
-        Training::with_spec(plan.clone(), spec, input, &data.train, &Device::Cpu).unwrap()
+        Trainer::with_spec(plan.clone(), spec, input, &data.train, &Device::Cpu).unwrap()
     };
     let stop = AtomicBool::new(false);
 
     let mut unbroken = start();
     let end = unbroken.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
-    assert_eq!(end, End::Finished);
+    assert_eq!(end, FitOutcome::Finished);
     let losses: Vec<f64> = unbroken.history().iter().map(|epoch| epoch.train_loss).collect();
     assert!(losses[5] < 0.8 * losses[0], "it learns: {losses:?}");
 
     let mut broken = start();
     let end = broken.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();
-    assert_eq!(end, End::Stopped(None));
+    assert_eq!(end, FitOutcome::Stopped(None));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.ckpt");
     broken.checkpoint().unwrap().write(&path).unwrap();
     drop(broken);
 
     let stop = AtomicBool::new(false);
-    let mut resumed = Training::resume(Checkpoint::read(&path).unwrap(), &Device::Cpu).unwrap();
+    let mut resumed = Trainer::resume(Checkpoint::read(&path).unwrap(), &Device::Cpu).unwrap();
     resumed.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
     assert_eq!(timeless(&mut resumed), timeless(&mut unbroken), "the same bits");
 

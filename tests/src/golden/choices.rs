@@ -111,15 +111,15 @@ impl Passed {
     fn new(tape: &Tape) -> Self {
         let mut passed = Passed { steps: Vec::new(), values: HashMap::new() };
         tape.for_each_step(|step| {
-            let kept = step.inputs.iter().zip(step.kept_inputs);
+            let kept = step.inputs.iter().zip(step.saved_inputs);
             passed.values.extend(kept.filter_map(|(slot, tensor)| Some(((*slot)?, tensor.clone()?))));
-            let kept = step.kept_outputs.iter().enumerate();
+            let kept = step.saved_outputs.iter().enumerate();
             passed.values.extend(kept.filter_map(|(i, t)| Some((step.first_output + i, t.clone()?))));
-            let indices = step.kept_outputs.get(1).filter(|_| step.op.name() == "max_pool2d");
+            let indices = step.saved_outputs.get(1).filter(|_| step.op.name() == "max_pool2d");
             passed.steps.push(Taken {
                 input: step.inputs[0],
                 planes: (step.output_shapes[0], step.input_shapes[0]),
-                output: step.kept_outputs[0].clone().filter(|_| step.op.keeps().keeps_output(0)),
+                output: step.saved_outputs[0].clone().filter(|_| step.op.saves().saves_output(0)),
                 indices: indices.cloned().flatten(),
             });
         });
@@ -140,7 +140,7 @@ mod tests {
     fn pass(values: &[f64], device: &Device) -> Tape {
         let tape = Tape::new().keeping_all();
         let x = tape.leaf(Tensor::from_f64([1, 1, 1, 4], values, device).unwrap());
-        let y = tape.apply1(Relu, &[&x]).unwrap();
+        let y = tape.apply_single(Relu, &[&x]).unwrap();
         let pool = MaxPool2d {
             kernel_size: [1, 2],
             stride: [1, 2],

@@ -62,7 +62,7 @@ fn check(name: &str, expected: &Expected, device: &Device) -> Result<Checked> {
     checked.require(strange.is_none(), || format!("a one became {strange:?}, expected 0 or {kept:?}"));
 
     let grads = tape.backward_from(&[(&y, Tensor::full(shape, 1.0, device)?)])?;
-    let grad = match grads.of(&ones) {
+    let grad = match grads.get(&ones) {
         Some(grad) => grad.to_f64()?,
         None => vec![0.0; n],
     };

@@ -233,7 +233,7 @@ impl<'a> Run<'a> {
         let params: BTreeMap<String, &Param> = state::params(&*network).into_iter().collect();
         let got = self.stats_of(&self.file.params, |name| params.get(name).map(|p| grad_of(p)))?;
         self.compare_gradients(&got, tally)?;
-        let input_grad = grads.of(&x).ok_or_else(|| Error::format("the input has no gradient"))?;
+        let input_grad = grads.get(&x).ok_or_else(|| Error::format("the input has no gradient"))?;
         let input = Stats::of(&input_grad.to_f64()?, self.dot(self.file.input.fine_stream));
         self.compare_rows("train/input_grad", &["input".to_string()], &[Some(input)], tally)?;
         self.compare_buffers("train", &*network, 1, tally)

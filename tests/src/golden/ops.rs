@@ -228,7 +228,7 @@ fn run_operation(case: &Case, attrs: &Attrs<'_>, values: &Values, device: &Devic
             .get(name)
             .ok_or_else(|| Error::format(format!("there is no input {name} to take a gradient of")))?;
         let shape = values.get(name).map_or(*leaf.shape(), |(shape, _)| *shape);
-        let grad = match grads.of(leaf) {
+        let grad = match grads.get(leaf) {
             Some(grad) => grad.reshape(shape)?,
             None => Tensor::zeros(shape, device)?,
         };
@@ -430,14 +430,14 @@ fn run_optimizer(
     for _ in 0..count {
         let tape = Tape::new();
         let leaf = tape.leaf(w.clone());
-        let away = tape.apply1(ops::Sub, &[&leaf, &Var::constant(t.clone())])?;
-        let square = tape.apply1(ops::Mul, &[&away, &away])?;
-        let weighted = tape.apply1(ops::Mul, &[&square, &Var::constant(a.clone())])?;
-        let sum = tape.apply1(ops::Sum, &[&weighted])?;
-        let loss = tape.apply1(ops::Scale { factor: 0.5 }, &[&sum])?;
+        let away = tape.apply_single(ops::Sub, &[&leaf, &Var::constant(t.clone())])?;
+        let square = tape.apply_single(ops::Mul, &[&away, &away])?;
+        let weighted = tape.apply_single(ops::Mul, &[&square, &Var::constant(a.clone())])?;
+        let sum = tape.apply_single(ops::Sum, &[&weighted])?;
+        let loss = tape.apply_single(ops::Scale { factor: 0.5 }, &[&sum])?;
         losses.push(loss.tensor().item()?);
         let grads = tape.backward(&loss)?;
-        let grad = grads.of(&leaf).ok_or_else(|| Error::format("the loss has no gradient"))?.clone();
+        let grad = grads.get(&leaf).ok_or_else(|| Error::format("the loss has no gradient"))?.clone();
         drop(leaf);
         steps.step(&mut w, &grad)?;
         all.extend(w.to_f64()?);

@@ -111,18 +111,22 @@ impl Rule {
     /// The same for the optimizer that trains networks.
     fn config(self) -> Result<OptimizerConfig> {
         let (lr, maximize, rule) = match self {
-            Rule::Sgd(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: _ }) => {
-                (lr, maximize, neocog_train::Rule::Sgd { momentum, dampening, nesterov, weight_decay })
-            }
+            Rule::Sgd(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: _ }) => (
+                lr,
+                maximize,
+                neocog_train::OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay },
+            ),
             Rule::Adam(AdamStep { lr, betas, eps, weight_decay, amsgrad, maximize, step: _ }) => {
-                (lr, maximize, neocog_train::Rule::Adam { betas, eps, weight_decay, amsgrad })
+                (lr, maximize, neocog_train::OptimizerKind::Adam { betas, eps, weight_decay, amsgrad })
             }
             Rule::AdamW(AdamWStep { lr, betas, eps, weight_decay, amsgrad, maximize, step: _ }) => {
-                (lr, maximize, neocog_train::Rule::AdamW { betas, eps, weight_decay, amsgrad })
+                (lr, maximize, neocog_train::OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad })
             }
-            Rule::RmsProp(RmsPropStep { lr, alpha, eps, weight_decay, momentum, centered, maximize }) => {
-                (lr, maximize, neocog_train::Rule::RmsProp { alpha, eps, weight_decay, momentum, centered })
-            }
+            Rule::RmsProp(RmsPropStep { lr, alpha, eps, weight_decay, momentum, centered, maximize }) => (
+                lr,
+                maximize,
+                neocog_train::OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered },
+            ),
         };
         if maximize {
             return Err(Error::invalid_argument("networks are trained downhill: there is no maximize"));

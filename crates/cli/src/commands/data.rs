@@ -8,8 +8,8 @@ use neocog_tensor::{ErrorKind, Result};
 use serde::Serialize;
 
 use crate::help::examples;
-use crate::register_command;
 use crate::output::{self, thousands};
+use crate::register_command;
 
 mod export;
 mod show;
@@ -42,16 +42,16 @@ struct Args {
     /// How many pictures. If absent: 8 for --show, 20 for --export.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
-    /// Which pictures. If absent: train for --show, test for --export.
+    /// NetworkArgs pictures. If absent: train for --show, test for --export.
     #[arg(long, value_enum)]
-    part: Option<Part>,
+    part: Option<SplitArg>,
     /// One line of JSON for each data set instead of the list.
     #[arg(long, conflicts_with_all = ["show", "export"])]
     json: bool,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Part {
+enum SplitArg {
     Test,
     Train,
 }
@@ -62,12 +62,12 @@ register_command!("data", 20, Args, run);
 fn run(args: &Args) -> Result<()> {
     let name = args.data.as_deref().unwrap_or(DEFAULT);
     if args.show {
-        let data = part_of(args, name, Part::Train)?;
+        let data = part_of(args, name, SplitArg::Train)?;
         let count = args.count.unwrap_or(8) as usize;
         return show::show(&data, name, count, args.seed, &args.out);
     }
     if let Some(folder) = &args.export {
-        let data = part_of(args, name, Part::Test)?;
+        let data = part_of(args, name, SplitArg::Test)?;
         let count = args.count.unwrap_or(20) as usize;
         return export::export(&data, count, folder);
     }
@@ -77,16 +77,16 @@ fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn part_of(args: &Args, name: &str, usual: Part) -> Result<std::sync::Arc<Dataset>> {
+fn part_of(args: &Args, name: &str, usual: SplitArg) -> Result<std::sync::Arc<Dataset>> {
     let Split { train, test } = neocog_data::load(name, &args.data_dir)?;
     Ok(match args.part.unwrap_or(usual) {
-        Part::Train => train,
-        Part::Test => test,
+        SplitArg::Train => train,
+        SplitArg::Test => test,
     })
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonRow<'a> {
     name: &'a str,
     about: &'a str,
     place: String,
@@ -125,7 +125,7 @@ fn list<'a>(args: &Args, sets: impl IntoIterator<Item = &'a Known>) -> Result<()
         };
         if args.json {
             let Known { name, about, class_names, .. } = *known;
-            output::json(&Line { name, about, place, content, class_names })?;
+            output::json(&JsonRow { name, about, place, content, class_names })?;
             continue;
         }
         let [images, tests, size, mean, std] = match &content {

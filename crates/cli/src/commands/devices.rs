@@ -5,8 +5,8 @@ use neocog_tensor::{Device, Error, ErrorKind, Result, conformance, instruction_s
 use serde::Serialize;
 
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 /// Lists the devices that networks can run on: the processor, and those of OpenCL with their limits and extensions.
 ///
@@ -32,7 +32,7 @@ struct Args {
 
 /// What is shown of a device.
 #[derive(Serialize)]
-struct Line {
+struct JsonRow {
     device: String,
     name: String,
     /// Names and values, in the order in which they are shown.
@@ -49,7 +49,10 @@ fn run(args: &Args) -> Result<()> {
     let (vectors, lanes) = instruction_set();
     let threads = rayon::current_num_threads();
     let facts = vec![("threads", threads.to_string()), ("vectors", format!("{vectors}, {lanes} floats"))];
-    show(args, &Line { device: Device::Cpu.to_string(), name: "this processor".into(), facts, wrong: None })?;
+    show(
+        args,
+        &JsonRow { device: Device::Cpu.to_string(), name: "this processor".into(), facts, wrong: None },
+    )?;
 
     let found = match opencl::devices() {
         Ok(found) => found,
@@ -76,7 +79,7 @@ fn run(args: &Args) -> Result<()> {
             ));
             wrong = Some(summary.failures);
         }
-        let line = Line { device: info.id.to_string(), name: info.name.clone(), facts, wrong };
+        let line = JsonRow { device: info.id.to_string(), name: info.name.clone(), facts, wrong };
         show(args, &line)?;
     }
     if failed > 0 {
@@ -104,7 +107,7 @@ fn facts_of(info: &DeviceInfo) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn show(args: &Args, line: &Line) -> Result<()> {
+fn show(args: &Args, line: &JsonRow) -> Result<()> {
     if args.json {
         return output::json(line);
     }

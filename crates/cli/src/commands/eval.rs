@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::network::Weights;
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 /// Runs a trained network over a data set and tells its loss and accuracy.
 #[derive(Debug, clap::Args)]
@@ -31,9 +31,9 @@ struct Args {
     /// The folder that holds a folder for each data set.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     data_dir: PathBuf,
-    /// Which images.
+    /// NetworkArgs images.
     #[arg(long, value_enum, default_value = "test")]
-    part: Part,
+    part: SplitArg,
     /// Images in a batch: changes the speed only.
     #[arg(long, default_value_t = 256)]
     batch: usize,
@@ -47,13 +47,13 @@ struct Args {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Part {
+enum SplitArg {
     Test,
     Train,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonRow<'a> {
     network: &'a str,
     data: &'a str,
     part: &'a str,
@@ -76,8 +76,8 @@ fn run(args: &Args) -> Result<()> {
     };
     let split = load_data(data, limit, &args.data_dir)?;
     let (part, dataset) = match args.part {
-        Part::Test => ("test", split.test),
-        Part::Train => ("train", split.train),
+        SplitArg::Test => ("test", split.test),
+        SplitArg::Train => ("train", split.train),
     };
     let [_, h, w] = trained.input;
     check_fits(&*trained.network, trained.input, &dataset).context(|| trained.name.as_str())?;
@@ -85,7 +85,7 @@ fn run(args: &Args) -> Result<()> {
     let options = LoaderOptions { batch: args.batch, size: (h, w), augment, ..LoaderOptions::default() };
     let result = evaluate(&*trained.network, &Loader::new(dataset, options)?, &args.device)?;
     if args.json {
-        return output::json(&Line {
+        return output::json(&JsonRow {
             network: &trained.name,
             data,
             part,

@@ -9,8 +9,8 @@ use neocog_train::Checkpoint;
 use serde::Serialize;
 
 use crate::help::examples;
-use crate::register_command;
 use crate::output::{self, thousands};
+use crate::register_command;
 
 /// Writes the weights of a checkpoint as a safetensors file that PyTorch loads.
 ///
@@ -31,7 +31,7 @@ struct Args {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonRow<'a> {
     network: &'a str,
     to: String,
     tensors: usize,
@@ -56,7 +56,7 @@ fn run(args: &Args) -> Result<()> {
             left.join(", ")
         ));
     }
-    let line = Line {
+    let line = JsonRow {
         network: &checkpoint.plan.network,
         to: args.to.display().to_string(),
         tensors: state::state_dict(&*network).len(),

@@ -9,8 +9,8 @@ use neocog_data::known::{DEFAULT_ROOT, Known};
 use neocog_tensor::{Error, Result};
 
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 /// Fetches data sets, checks their SHA-256, and puts them into a folder.
 ///

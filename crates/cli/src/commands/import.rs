@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use neocog_data::Known;
 use neocog_tensor::{Context as _, Device, Result};
-use neocog_train::{Training, check_classes};
+use neocog_train::{Trainer, check_classes};
 use serde::Serialize;
 
-use super::network::{Which, load_weights};
+use super::network::{NetworkArgs, load_weights};
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 /// Makes a checkpoint of the weights in a safetensors file, as PyTorch saves them.
 ///
@@ -28,7 +28,7 @@ struct Args {
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     #[command(flatten)]
-    which: Which,
+    which: NetworkArgs,
     /// The data set: it names the classes, and `eval` and `train --resume` use it.
     #[arg(long, value_name = "NAME")]
     data: String,
@@ -44,7 +44,7 @@ struct Args {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonRow<'a> {
     network: &'a str,
     to: String,
     loaded: usize,
@@ -59,16 +59,16 @@ fn run(args: &Args) -> Result<()> {
     let names: Vec<String> = Known::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
     let (plan, classes) = (chosen.plan(&args.data)?, names.len());
     let input = chosen.input()?;
-    let mut training =
-        Training::with_classes(plan, chosen.spec.clone(), input, names, &Device::Cpu).context(|| chosen.name())?;
+    let mut training = Trainer::with_classes(plan, chosen.spec.clone(), input, names, &Device::Cpu)
+        .context(|| chosen.name())?;
     check_classes(training.network(), input, classes, &args.data).context(|| chosen.name())?;
     let done = load_weights(training.network(), &args.weights, args.partial)?;
     training.checkpoint()?.write(&args.to)?;
-    let line = Line {
+    let line = JsonRow {
         network: chosen.name(),
         to: args.to.display().to_string(),
         loaded: done.loaded.len(),
-        left: done.left.iter().map(ToString::to_string).collect(),
+        left: done.skipped.iter().map(ToString::to_string).collect(),
     };
     if args.json {
         return output::json(&line);

@@ -5,8 +5,8 @@ use neocog_tensor::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 /// Lists all kinds of layers that are linked in, sorted, with their fields and the crate that they come from.
 ///
@@ -19,7 +19,7 @@ struct Args {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonRow<'a> {
     kind: &'a str,
     #[serde(rename = "crate")]
     crate_name: &'a str,
@@ -34,7 +34,7 @@ fn run(args: &Args) -> Result<()> {
     if args.json {
         for entry in registry.iter() {
             let fields = entry.fields().into_iter().collect();
-            output::json(&Line { kind: entry.kind, crate_name: entry.crate_name, fields })?;
+            output::json(&JsonRow { kind: entry.kind, crate_name: entry.crate_name, fields })?;
         }
         return Ok(());
     }

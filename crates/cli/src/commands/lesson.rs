@@ -7,8 +7,8 @@ use neocog_lessons::{LESSONS, Options, Page, find};
 use neocog_tensor::{Context as _, Device, Result};
 
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 /// Shows one thing about convolutional networks: explains it, computes it, and checks that it is so. Lists the lessons if none is
 /// named; each is a short program in lessons/src.

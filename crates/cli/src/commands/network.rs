@@ -1,4 +1,4 @@
-//! Which network a command is about: a registered one, one in a file, or a trained one.
+//! NetworkArgs network a command is about: a registered one, one in a file, or a trained one.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,14 @@ use neocog_data::transform::Pipeline;
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
-use neocog_train::{Checkpoint, ModelFile, Plan};
+use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 
 use crate::input_size::InputSize;
 use crate::output;
 
 /// For what input, and how many classes.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Size {
+pub struct InputArgs {
     /// Channels, height and width of the picture, like 1x28x28; the network's own if absent.
     #[arg(long, value_name = "CxHxW")]
     input: Option<InputSize>,
@@ -25,12 +25,12 @@ pub struct Size {
 
 /// A network in a file, and its size.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Which {
+pub struct NetworkArgs {
     /// A network in a file of JSON, as `spec` writes it, in place of a registered one.
     #[arg(long, value_name = "FILE", conflicts_with = "network")]
     pub spec: Option<PathBuf>,
     #[command(flatten)]
-    size: Size,
+    size: InputArgs,
 }
 
 /// Where a network comes from.
@@ -40,7 +40,7 @@ enum Source {
 }
 
 /// A network that is not trained yet.
-pub struct Chosen {
+pub struct SelectedNetwork {
     source: Source,
     /// The network as a value.
     pub spec: LayerSpec,
@@ -48,7 +48,7 @@ pub struct Chosen {
     input: Option<[usize; 3]>,
 }
 
-impl Size {
+impl InputArgs {
     /// A registered network of this size, as a file.
     ///
     /// # Errors
@@ -66,12 +66,12 @@ impl Size {
     }
 }
 
-impl Which {
+impl NetworkArgs {
     /// The network of the file, or the registered one that is called `name`.
     ///
     /// # Errors
     /// When there is neither, the file is no network, or the input is too small.
-    pub fn choose(&self, name: Option<&str>) -> Result<Chosen> {
+    pub fn choose(&self, name: Option<&str>) -> Result<SelectedNetwork> {
         if let Some(path) = &self.spec {
             if self.size.classes.is_some() {
                 return Err(Error::invalid_argument(
@@ -81,7 +81,7 @@ impl Which {
             let file = ModelFile::read(path)?;
             let (spec, input) =
                 (file.network.clone(), self.size.input.map(|input| input.0).or(file.recipe.input));
-            return Ok(Chosen { source: Source::File(file), spec, input });
+            return Ok(SelectedNetwork { source: Source::File(file), spec, input });
         }
         let Some(name) = name else {
             return Err(Error::invalid_argument("say which network: by its name, or with --spec and a file"));
@@ -89,7 +89,7 @@ impl Which {
         let model = neocog_models::find(name)?;
         let input = self.size.input_or(model.recipe.input);
         let spec = model.spec_for(input, self.size.classes_of(&model))?;
-        Ok(Chosen { source: Source::Model(model), spec, input: Some(input) })
+        Ok(SelectedNetwork { source: Source::Model(model), spec, input: Some(input) })
     }
 
     /// Whether another input or number of classes is asked for.
@@ -98,7 +98,7 @@ impl Which {
     }
 }
 
-impl Chosen {
+impl SelectedNetwork {
     /// What it is called.
     pub fn name(&self) -> &str {
         match &self.source {
@@ -119,10 +119,10 @@ impl Chosen {
     ///
     /// # Errors
     /// When the data set is not known.
-    pub fn plan(&self, data: &str) -> Result<Plan> {
+    pub fn plan(&self, data: &str) -> Result<TrainConfig> {
         match &self.source {
-            Source::Model(model) => Plan::for_network(model.name, data),
-            Source::File(file) => Plan::for_file(file, data),
+            Source::Model(model) => TrainConfig::for_network(model.name, data),
+            Source::File(file) => TrainConfig::for_file(file, data),
         }
     }
 
@@ -148,7 +148,7 @@ impl Chosen {
     ///
     /// # Errors
     /// When the network does not take such an input.
-    pub fn build(&self, which: &Which, device: &Device) -> Result<Box<dyn Layer>> {
+    pub fn build(&self, which: &NetworkArgs, device: &Device) -> Result<Box<dyn Layer>> {
         let [c, h, w] = self.input()?;
         let built = Builder::new(device, 0).build(&self.spec, &Shape::new(&[1, c, h, w])?);
         match &which.spec {
@@ -168,7 +168,7 @@ pub struct Weights {
     #[arg(long, value_name = "NAME", requires = "weights")]
     network: Option<String>,
     #[command(flatten)]
-    which: Which,
+    which: NetworkArgs,
 }
 
 /// A network that can be used.
@@ -245,9 +245,9 @@ impl Weights {
                 "--weights takes the place of the checkpoint, but {} was given too",
                 file.display()
             ))),
-            (None, None) => {
-                Err(Error::invalid_argument("say which network: a checkpoint, or --weights with --network or --spec"))
-            }
+            (None, None) => Err(Error::invalid_argument(
+                "say which network: a checkpoint, or --weights with --network or --spec",
+            )),
         }
     }
 }
@@ -259,7 +259,7 @@ impl Weights {
 /// Those of [`weights::load`] and [`weights::load_partial`].
 pub fn load_weights(network: &dyn Layer, path: &Path, partial: bool) -> Result<weights::Loaded> {
     let done = if partial { weights::load_partial(network, path) } else { weights::load(network, path) }?;
-    let (loaded, left) = (done.loaded.len(), &done.left);
+    let (loaded, left) = (done.loaded.len(), &done.skipped);
     output::note(format_args!("{loaded} tensors from {}", path.display()));
     if !left.is_empty() {
         let lines: String = left.iter().map(|difference| format!("\n  {difference}")).collect();

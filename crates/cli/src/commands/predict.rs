@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use image::ImageReader;
 use neocog_data::{SampleId, Transform, resize};
 use neocog_layers::Predictor;
-use neocog_viz::{Cell, Picture, Sheet, Tone, save};
 use neocog_tensor::{Context as _, Device, Error, Result, Tensor};
 use neocog_train::{Prediction, predict};
+use neocog_viz::{Cell, Image, Sheet, Tone, save};
 use serde::Serialize;
 
 use super::network::{Trained, Weights};
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
 use crate::pictures::class_in_name;
+use crate::register_command;
 
 /// Tells what a trained network takes pictures for: the likeliest classes with their probabilities.
 ///
@@ -65,7 +65,7 @@ enum Invert {
 }
 
 #[derive(Serialize)]
-struct Line {
+struct JsonRow {
     file: String,
     class: String,
     probability: f64,
@@ -89,7 +89,9 @@ fn run(args: &Args) -> Result<()> {
     let trained = args.weights.open(file, args.data.as_deref(), &args.device)?;
     let [c, h, w] = trained.input;
     if c != 1 {
-        return Err(Error::invalid_argument(format!("pictures are made grey, but this network takes {c} channels")));
+        return Err(Error::invalid_argument(format!(
+            "pictures are made grey, but this network takes {c} channels"
+        )));
     }
     let transforms = trained.transforms();
     let predictor = Predictor::new(&*trained.network);
@@ -116,7 +118,7 @@ fn run(args: &Args) -> Result<()> {
         if args.json {
             let (class, probability) = top[0].clone();
             let truth = truth.map(|class| trained.class_name(class));
-            output::json(&Line { file: place(), class, probability, inverted, truth, top })?;
+            output::json(&JsonRow { file: place(), class, probability, inverted, truth, top })?;
         } else {
             let classes: Vec<String> =
                 top.iter().map(|(class, p)| format!("{class} {:.1} %", p * 100.0)).collect();
@@ -166,7 +168,7 @@ fn sheet(trained: &Trained, seen: &[Seen]) -> Result<Sheet> {
                 Some(_) => Tone::Bad,
             };
             let cell =
-                Cell::new(Picture::of_values(pixels, [1, h, w])?).caption(trained.class_name(class), tone);
+                Cell::new(Image::of_values(pixels, [1, h, w])?).caption(trained.class_name(class), tone);
             let cell = cell.caption(format!("{:.1} %", probability * 100.0), Tone::Plain);
             Ok(match truth {
                 Some(truth) if *truth != class => {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use neocog_base::file::replace;
 use neocog_tensor::{Error, Result};
 
-use super::network::Size;
+use super::network::InputArgs;
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 /// Writes a registered network as JSON, with its recipe: to be read, edited, and trained with `train --spec`.
 ///
@@ -24,7 +24,7 @@ struct Args {
     /// The network; `summary` lists them.
     network: String,
     #[command(flatten)]
-    size: Size,
+    size: InputArgs,
     /// The file to write, in place of standard output.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,

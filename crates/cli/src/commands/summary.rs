@@ -5,10 +5,10 @@ use neocog_layers::summary::{Row, Summary, summarize};
 use neocog_tensor::{Device, Result, Shape};
 use serde::Serialize;
 
-use super::network::{Chosen, Which};
+use super::network::{NetworkArgs, SelectedNetwork};
 use crate::help::examples;
-use crate::register_command;
 use crate::output::{self, thousands};
+use crate::register_command;
 
 /// Shows a network: its layers, the shapes of their outputs, parameters, multiply-adds, receptive fields and the memory of
 /// its activations, for one image.
@@ -28,7 +28,7 @@ struct Args {
     /// The network; all that are registered, in one table, if absent.
     network: Option<String>,
     #[command(flatten)]
-    which: Which,
+    which: NetworkArgs,
     /// A table, or the structure as PyTorch prints it.
     #[arg(long, value_enum, default_value = "table")]
     style: Style,
@@ -44,7 +44,7 @@ enum Style {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonRow<'a> {
     name: &'a str,
     input: &'a [usize],
     parameters: u64,
@@ -109,7 +109,7 @@ fn run(args: &Args) -> Result<()> {
 }
 
 /// A network's row in the table of all.
-fn overview(chosen: &Chosen, input: &Shape, summary: &Summary) -> [String; 7] {
+fn overview(chosen: &SelectedNetwork, input: &Shape, summary: &Summary) -> [String; 7] {
     [
         chosen.name().to_string(),
         input.to_string(),
@@ -122,7 +122,7 @@ fn overview(chosen: &Chosen, input: &Shape, summary: &Summary) -> [String; 7] {
 }
 
 /// The table of one network.
-fn show(chosen: &Chosen, input: &Shape, summary: &Summary) -> Result<()> {
+fn show(chosen: &SelectedNetwork, input: &Shape, summary: &Summary) -> Result<()> {
     let mut rows: Vec<[String; 10]> = summary.rows.iter().map(row).collect();
     let mut total = [const { String::new() }; 10];
     total[0] = "total".into();
@@ -177,7 +177,7 @@ fn kib(bytes: usize) -> String {
     format!("{} KiB", thousands(bytes.div_ceil(1024) as u64))
 }
 
-fn line<'a>(name: &'a str, input: &'a Shape, summary: &'a Summary) -> Line<'a> {
+fn line<'a>(name: &'a str, input: &'a Shape, summary: &'a Summary) -> JsonRow<'a> {
     let layers = summary.rows.iter().map(|row| LayerLine {
         name: &row.path,
         kind: &row.label,
@@ -192,7 +192,7 @@ fn line<'a>(name: &'a str, input: &'a Shape, summary: &'a Summary) -> Line<'a> {
         training_bytes: row.training_bytes,
         prediction_bytes: row.prediction_bytes,
     });
-    Line {
+    JsonRow {
         name,
         input: input.extents(),
         parameters: summary.parameters as u64,

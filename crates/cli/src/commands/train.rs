@@ -9,12 +9,14 @@ use std::time::Instant;
 use neocog_base::program;
 use neocog_data::known::{DEFAULT, DEFAULT_ROOT};
 use neocog_tensor::{Context as _, Device, Error, Result};
-use neocog_train::{Checkpoint, Decay, End, Folder, Plan, Rule, Training, check_fits};
+use neocog_train::{
+    Checkpoint, CheckpointDir, Decay, FitOutcome, OptimizerKind, TrainConfig, Trainer, check_fits,
+};
 
-use super::network::{Chosen, Which, load_weights};
+use super::network::{NetworkArgs, SelectedNetwork, load_weights};
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 mod progress;
 mod transforms;
@@ -45,7 +47,7 @@ struct Args {
     /// The network; `summary` lists them. lenet if absent.
     network: Option<String>,
     #[command(flatten)]
-    which: Which,
+    which: NetworkArgs,
     /// Starts with the weights in a safetensors file, as PyTorch saves them, in place of drawn ones.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -129,7 +131,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         None => start(args)?,
     };
     training.set_workers(args.workers);
-    let folder = Folder::create(out_folder(args, training.plan()))?;
+    let folder = CheckpointDir::create(out_folder(args, training.plan()))?;
     let stop = stop_on_ctrl_c()?;
 
     announce(&training, &data, args);
@@ -138,7 +140,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let end = training.fit(&data, Some(&folder), &mut report, &stop);
     report.finish()?;
     match end? {
-        End::Finished => {
+        FitOutcome::Finished => {
             let text = finished(&training, &folder, start);
             if args.json {
                 output::note(format_args!("{text}"))
@@ -147,7 +149,7 @@ fn run(args: &Args) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        End::Stopped(file) => {
+        FitOutcome::Stopped(file) => {
             let file = file.map_or(String::new(), |file| file.display().to_string());
             let position = training.position();
             output::note(format_args!(
@@ -162,7 +164,7 @@ fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// A run from its start.
-fn start(args: &Args) -> Result<(Training, neocog_data::Split)> {
+fn start(args: &Args) -> Result<(Trainer, neocog_data::Split)> {
     let chosen = args.which.choose(args.network.as_deref().or(Some("lenet")))?;
     let mut plan = plan(args, &chosen)?;
     let data = plan.load_data(&args.data_dir)?;
@@ -170,7 +172,7 @@ fn start(args: &Args) -> Result<(Training, neocog_data::Split)> {
     let input = chosen.input_for(data.train.shape());
     let place =
         args.which.spec.as_ref().map_or_else(|| chosen.name().into(), |file| file.display().to_string());
-    let training = Training::with_spec(plan, chosen.spec, input, &data.train, &args.device)
+    let training = Trainer::with_spec(plan, chosen.spec, input, &data.train, &args.device)
         .and_then(|training| {
             check_fits(training.network(), input, &data.train)?;
             Ok(training)
@@ -183,14 +185,14 @@ fn start(args: &Args) -> Result<(Training, neocog_data::Split)> {
 }
 
 /// The recipe, changed as the options say.
-fn plan(args: &Args, chosen: &Chosen) -> Result<Plan> {
+fn plan(args: &Args, chosen: &SelectedNetwork) -> Result<TrainConfig> {
     let mut plan = chosen.plan(args.data.as_deref().unwrap_or(DEFAULT))?;
     plan.epochs = args.epochs.unwrap_or(plan.epochs);
     plan.batch = args.batch.unwrap_or(plan.batch);
     plan.seed = args.seed.unwrap_or(plan.seed);
     plan.limit = args.limit;
     if let Some(name) = &args.optimizer {
-        let rule = Rule::named(name)?;
+        let rule = OptimizerKind::named(name)?;
         if rule.name() != plan.optimizer.rule.name() {
             plan.optimizer.lr = rule.default_lr();
         }
@@ -214,7 +216,7 @@ fn plan(args: &Args, chosen: &Chosen) -> Result<Plan> {
     Ok(plan)
 }
 
-fn resume(args: &Args, file: &Path) -> Result<(Training, neocog_data::Split)> {
+fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split)> {
     let checkpoint = Checkpoint::read(file)?;
     let place = || file.display().to_string();
     if let Some(name) = &args.network {
@@ -230,7 +232,7 @@ fn resume(args: &Args, file: &Path) -> Result<(Training, neocog_data::Split)> {
             .context(place);
         }
     }
-    let mut training = Training::resume(checkpoint, &args.device).context(place)?;
+    let mut training = Trainer::resume(checkpoint, &args.device).context(place)?;
     if let Some(epochs) = args.epochs {
         training.set_epochs(epochs).context(place)?;
     }
@@ -238,7 +240,7 @@ fn resume(args: &Args, file: &Path) -> Result<(Training, neocog_data::Split)> {
     Ok((training, data))
 }
 
-fn out_folder(args: &Args, plan: &Plan) -> PathBuf {
+fn out_folder(args: &Args, plan: &TrainConfig) -> PathBuf {
     match (&args.out, args.resume.as_deref().and_then(Path::parent)) {
         (Some(out), _) => out.clone(),
         (None, Some(parent)) => {
@@ -266,7 +268,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
+fn announce(training: &Trainer, data: &neocog_data::Split, args: &Args) {
     let plan = training.plan();
     output::note(format_args!(
         "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {:?}{}{}, seed {}, {} with {} \
@@ -297,7 +299,7 @@ fn announce(training: &Training, data: &neocog_data::Split, args: &Args) {
     }
 }
 
-fn finished(training: &Training, folder: &Folder, start: Instant) -> String {
+fn finished(training: &Trainer, folder: &CheckpointDir, start: Instant) -> String {
     let Some((last, best)) = training.history().last().zip(training.best()) else {
         return "nothing was trained".to_string();
     };

@@ -3,8 +3,8 @@
 use neocog_tensor::{Device, Error, Result};
 
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 
 /// Tries sizes of blocks for matrix products and convolutions on an OpenCL device, and keeps the best for all later
 /// commands. Takes a minute or two; the device should have nothing else to do.
@@ -29,13 +29,13 @@ fn run(args: &Args) -> Result<()> {
         return Err(Error::invalid_argument(format!("tune is for OpenCL devices, not for {}", args.device)));
     };
     output::note(format_args!("{id}: {}", id.info()?.name));
-    let best = id.tune(|trial| match (trial.gflops, &trial.fault) {
-        (Some(gflops), _) => output::note(format_args!("{gflops:8.1} GFLOP/s  {}", trial.blocks)),
-        (None, fault) => output::note(format_args!(
+    let best = id.autotune(|trial| match (trial.gflops, &trial.error) {
+        (Some(gflops), _) => output::note(format_args!("{gflops:8.1} GFLOP/s  {}", trial.config)),
+        (None, error) => output::note(format_args!(
             "   wrong          {}: {}",
-            trial.blocks,
-            fault.as_deref().unwrap_or("no result")
+            trial.config,
+            error.as_deref().unwrap_or("no result")
         )),
     })?;
-    output::line(format_args!("{id}: {} ({:.1} GFLOP/s)", best.blocks, best.gflops.unwrap_or_default()))
+    output::line(format_args!("{id}: {} ({:.1} GFLOP/s)", best.config, best.gflops.unwrap_or_default()))
 }

@@ -87,7 +87,7 @@ impl Part {
         Ok(())
     }
 
-    /// Keeps it for another time and says where it is, or removes it if it is empty.
+    /// SavedTensors it for another time and says where it is, or removes it if it is empty.
     pub(super) fn leave(self) -> Result<Option<PathBuf>> {
         if self.len == 0 {
             fs::remove_file(&self.path).map_err(|e| self.cannot("remove", e))?;

@@ -95,7 +95,7 @@ macro_rules! softmaxes {
             }
 
             fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-                context.tape().apply1(ops::$name { dim: self.dim }, &[input])
+                context.tape().apply_single(ops::$name { dim: self.dim }, &[input])
             }
 
             fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}

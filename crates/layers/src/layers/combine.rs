@@ -217,9 +217,9 @@ impl Layer for BuiltResidual {
         let long = self.body.forward(context, input)?;
         let short = self.shortcut.forward(context, input)?;
         match self.activation {
-            Some(Activation::Relu) => context.tape().apply1(ops::AddRelu, &[&long, &short]),
+            Some(Activation::Relu) => context.tape().apply_single(ops::AddRelu, &[&long, &short]),
             other => {
-                let sum = context.tape().apply1(ops::Add, &[&long, &short])?;
+                let sum = context.tape().apply_single(ops::Add, &[&long, &short])?;
                 other.map_or(Ok(sum.clone()), |activation| activate(context, &sum, activation))
             }
         }
@@ -309,7 +309,9 @@ impl Layer for BuiltConcat {
             .iter()
             .map(|b| b.forward(context, input))
             .collect::<Result<SmallVec<[Var; 4]>>>()?;
-        context.tape().apply1(ops::Concat { dim: self.dim }, &outputs.iter().collect::<SmallVec<[&Var; 4]>>())
+        context
+            .tape()
+            .apply_single(ops::Concat { dim: self.dim }, &outputs.iter().collect::<SmallVec<[&Var; 4]>>())
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {

@@ -96,7 +96,9 @@ impl Spec for Conv2d {
     fn build(&self, builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
         let Conv2d { in_channels, out_channels, groups, kernel_size: [kh, kw], .. } = *self;
         if in_channels == 0 || out_channels == 0 || kh == 0 || kw == 0 {
-            return Err(Error::invalid_argument("in_channels, out_channels and kernel_size must be at least 1"));
+            return Err(Error::invalid_argument(
+                "in_channels, out_channels and kernel_size must be at least 1",
+            ));
         }
         if groups == 0 || !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) {
             return Err(Error::invalid_argument(format!(
@@ -147,8 +149,8 @@ impl Built {
         let tape = context.tape();
         let weight = tape.param(&self.weight);
         match &self.bias {
-            Some(bias) => tape.apply1(op, &[input, &weight, &tape.param(bias)]),
-            None => tape.apply1(op, &[input, &weight]),
+            Some(bias) => tape.apply_single(op, &[input, &weight, &tape.param(bias)]),
+            None => tape.apply_single(op, &[input, &weight]),
         }
     }
 }

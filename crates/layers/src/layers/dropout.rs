@@ -50,7 +50,7 @@ impl Layer for Dropout {
             return Ok(input.clone());
         }
         let (seed, offset) = context.draw();
-        context.tape().apply1(ops::Dropout { p: self.p, seed, offset }, &[input])
+        context.tape().apply_single(ops::Dropout { p: self.p, seed, offset }, &[input])
     }
 
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}

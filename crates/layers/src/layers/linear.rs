@@ -76,8 +76,8 @@ impl Built {
         let tape = context.tape();
         let weight = tape.param(&self.weight);
         match &self.bias {
-            Some(bias) => tape.apply1(op, &[input, &weight, &tape.param(bias)]),
-            None => tape.apply1(op, &[input, &weight]),
+            Some(bias) => tape.apply_single(op, &[input, &weight, &tape.param(bias)]),
+            None => tape.apply_single(op, &[input, &weight]),
         }
     }
 }

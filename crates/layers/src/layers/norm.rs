@@ -264,7 +264,10 @@ impl Spec for BatchNorm {
     fn build(&self, builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
         check(self.num_features, self.eps)?;
         if !(0.0..=1.0).contains(&self.momentum) {
-            return Err(Error::invalid_argument(format!("momentum is a share from 0 to 1, not {}", self.momentum)));
+            return Err(Error::invalid_argument(format!(
+                "momentum is a share from 0 to 1, not {}",
+                self.momentum
+            )));
         }
         let shape: &[usize] = match self.num_dims {
             2 => &[1, self.num_features],
@@ -308,7 +311,7 @@ impl BuiltByHand {
         check_channels(num_features, input.shape())?;
         let tape = context.tape();
         let flat = |param: &Param| {
-            tape.apply1(ops::Reshape { shape: Shape::from([num_features]) }, &[&tape.param(param)])
+            tape.apply_single(ops::Reshape { shape: Shape::from([num_features]) }, &[&tape.param(param)])
         };
         let (gamma, beta) = (flat(&self.gamma)?, flat(&self.beta)?);
         if !context.is_training() {
@@ -378,8 +381,8 @@ fn eval(
 ) -> Result<Var> {
     let op = ops::BatchNormEval { eps, activation };
     match affine {
-        Some((weight, bias)) => context.tape().apply1(op, &[input, mean, var, weight, bias]),
-        None => context.tape().apply1(op, &[input, mean, var]),
+        Some((weight, bias)) => context.tape().apply_single(op, &[input, mean, var, weight, bias]),
+        None => context.tape().apply_single(op, &[input, mean, var]),
     }
 }
 

@@ -204,7 +204,7 @@ impl Layer for AvgPool2d {
             count_include_pad: self.count_include_pad,
             divisor_override: self.divisor_override,
         };
-        context.tape().apply1(op, &[input])
+        context.tape().apply_single(op, &[input])
     }
 
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
@@ -216,7 +216,7 @@ impl Layer for GlobalAvgPool2d {
     }
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-        context.tape().apply1(ops::GlobalAvgPool2d, &[input])
+        context.tape().apply_single(ops::GlobalAvgPool2d, &[input])
     }
 
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}

@@ -93,7 +93,7 @@ impl Layer for Flatten {
         let mut extents = old[..start].to_vec();
         extents.push(old[start..=end].iter().product());
         extents.extend(&old[end + 1..]);
-        context.tape().apply1(ops::Reshape { shape: Shape::new(&extents)? }, &[input])
+        context.tape().apply_single(ops::Reshape { shape: Shape::new(&extents)? }, &[input])
     }
 
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}

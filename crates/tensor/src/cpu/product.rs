@@ -191,7 +191,7 @@ impl Kernel for PackRows<'_> {
         let in_order = a.taps.iter().enumerate().all(|(i, t)| i == *t) && a.channel_stride == taps;
         let mut block = [S::splat(0.0); 16];
         let mut vector = [0.0; 16];
-        // Blocks of LANES by LANES are transposed: along all of the depth where it lies in memory in order, else along
+        // TileConfig of LANES by LANES are transposed: along all of the depth where it lies in memory in order, else along
         // the taps of one channel.
         let (runs, length) = if in_order {
             (1, channels * taps)

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use super::Profile;
 use super::call::{Arg, Grid, Source};
 use super::device::{DeviceId, DeviceInfo};
-use super::product::Blocks;
-use neocog_base::{Error, Result};
+use super::product::TileConfig;
 use crate::memory::MemoryReport;
+use neocog_base::{Error, Result};
 
 /// Memory on an OpenCL device.
 #[derive(Debug)]
@@ -37,10 +37,10 @@ impl Runtime {
     pub(crate) fn info(&self) -> &'static DeviceInfo {
         match *self {}
     }
-    pub(crate) fn blocks(&self) -> Blocks {
+    pub(crate) fn tile_config(&self) -> TileConfig {
         match *self {}
     }
-    pub(crate) fn set_blocks(&self, _blocks: Blocks) {
+    pub(crate) fn set_tile_config(&self, _blocks: TileConfig) {
         match *self {}
     }
     pub(crate) fn keep_blocks(&self) -> Result<()> {

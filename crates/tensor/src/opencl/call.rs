@@ -3,11 +3,11 @@
 use std::fmt::{self, Display, Write};
 
 use super::device::{DeviceInfo, Kind};
-use super::product::Blocks;
+use super::product::TileConfig;
 use super::runtime::{Buffer, Runtime};
-use neocog_base::{Context as _, Result};
 use crate::op::Op;
 use crate::shape::Shape;
+use neocog_base::{Context as _, Result};
 
 /// A tensor as a kernel sees it: a shape and a buffer with exactly its elements, in row-major order.
 ///
@@ -82,8 +82,8 @@ impl<'a> Call<'a> {
     }
 
     /// How products are cut into blocks.
-    pub(crate) fn blocks(&self) -> Blocks {
-        self.runtime.blocks()
+    pub(crate) fn tile_config(&self) -> TileConfig {
+        self.runtime.tile_config()
     }
 
     /// How many floats `real` holds in kernels that do not define `WIDTH` themselves.

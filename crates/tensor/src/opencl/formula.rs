@@ -6,8 +6,8 @@ use std::fmt::{self, Write};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{Arg, Call, Grid, Source};
-use neocog_base::Result;
 use crate::simd::Real;
+use neocog_base::Result;
 
 /// A number that is known only when the kernel runs.
 #[derive(Clone, Copy, Debug)]

@@ -31,8 +31,8 @@ pub(crate) use runtime::open;
 
 use std::collections::BTreeMap;
 
-use neocog_base::Result;
 use crate::memory::MemoryReport;
+use neocog_base::Result;
 
 /// What the kernels of a device took since [`DeviceId::start_profile`].
 #[derive(Clone, Debug, Default)]

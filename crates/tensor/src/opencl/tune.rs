@@ -4,14 +4,14 @@
 use std::time::Instant;
 
 use super::DeviceId;
-use super::product::Blocks;
+use super::product::TileConfig;
 use super::runtime::open;
 use crate::cases::{Case, registered_ops};
 use crate::conformance::{check_device, is_too_large};
 use crate::device::Device;
-use neocog_base::{Error, Result};
 use crate::run::run;
 use crate::tensor::Tensor;
+use neocog_base::{Error, Result};
 
 /// The operations that are made of products.
 const OPS: [&str; 5] = ["matmul", "linear", "conv2d", "conv2d_input_grad", "conv2d_weight_grad"];
@@ -28,11 +28,11 @@ const MEASURED: [&str; 4] = [
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// The sizes.
-    pub blocks: String,
+    pub config: String,
     /// The GFLOP/s of the measured cases, their geometric mean; nothing if a result was wrong.
     pub gflops: Option<f64>,
     /// What was wrong.
-    pub fault: Option<String>,
+    pub error: Option<String>,
 }
 
 impl DeviceId {
@@ -41,25 +41,26 @@ impl DeviceId {
     ///
     /// # Errors
     /// When there is no such device, it fails, no choice gives right results, or the best cannot be kept.
-    pub fn tune(self, mut report: impl FnMut(&Trial)) -> Result<Trial> {
+    pub fn autotune(self, mut report: impl FnMut(&Trial)) -> Result<Trial> {
         let runtime = open(self)?;
         let device = Device::OpenCl(self);
-        let before = runtime.blocks();
+        let before = runtime.tile_config();
         let (checked, measured) = cases();
-        let mut try_one = |blocks: Blocks| {
-            runtime.set_blocks(blocks);
+        let mut try_one = |blocks: TileConfig| {
+            runtime.set_tile_config(blocks);
             let wrong = checked.iter().find_map(|case| check_device(case, &device).err());
             let trial = match wrong.map_or_else(|| measure(&measured, self), Err) {
-                Ok(gflops) => Trial { blocks: blocks.to_string(), gflops: Some(gflops), fault: None },
-                Err(e) => Trial { blocks: blocks.to_string(), gflops: None, fault: Some(e.to_string()) },
+                Ok(gflops) => Trial { config: blocks.to_string(), gflops: Some(gflops), error: None },
+                Err(e) => Trial { config: blocks.to_string(), gflops: None, error: Some(e.to_string()) },
             };
             report(&trial);
             trial
         };
-        let mut best: Option<(Blocks, Trial)> = None;
+        let mut best: Option<(TileConfig, Trial)> = None;
         // One size after the other, each with the best of those before.
-        for step in 0..Blocks::TUNED_SIZES {
-            let start = best.as_ref().map_or_else(|| Blocks::untuned(runtime.info()), |(blocks, _)| *blocks);
+        for step in 0..TileConfig::TUNED_SIZES {
+            let start =
+                best.as_ref().map_or_else(|| TileConfig::untuned(runtime.info()), |(blocks, _)| *blocks);
             for blocks in start.variants(step, runtime.info()) {
                 let known = best.as_ref().and_then(|(_, trial)| trial.gflops).unwrap_or(0.0);
                 if best.as_ref().is_some_and(|(tried, _)| *tried == blocks) {
@@ -72,10 +73,10 @@ impl DeviceId {
             }
         }
         let Some((blocks, trial)) = best else {
-            runtime.set_blocks(before);
+            runtime.set_tile_config(before);
             return Err(Error::device(format!("no choice of blocks gives right results on {self}")));
         };
-        runtime.set_blocks(blocks);
+        runtime.set_tile_config(blocks);
         runtime.keep_blocks()?;
         Ok(trial)
     }

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::elementwise::{Expression, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
-use neocog_base::Result;
 use crate::op::Op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::simd::Real;
 use crate::tensor::Tensor;
+use neocog_base::Result;
 
 /// An activation that a convolution, a linear layer or a batch norm applies to its result at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl Activation {
     /// # Errors
     /// When the shapes differ or the device fails.
     pub fn grad(self, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        run1(self.grad_op(), &[y, dy])
+        run_single(self.grad_op(), &[y, dy])
     }
 
     /// The operation of [`Activation::grad`].

@@ -7,18 +7,18 @@ use super::elementwise::{Expression, apply, expression};
 use super::pointwise::{self, Pointwise};
 use super::reduce::SumTo;
 use crate::cases::{Case, CaseInput};
-use neocog_base::Result;
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::opencl::formula::{self, Symbol};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
+use neocog_base::Result;
 
 /// `a + b`; shapes broadcast as in NumPy.
 #[derive(Clone, Copy, Debug)]
@@ -34,32 +34,32 @@ pub struct Mul;
 
 /// The gradients of a binary operation, each still in the shape of the result.
 trait BinaryGrad {
-    const KEEPS: Keeps;
+    const KEEPS: SavedTensors;
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor>;
 }
 
 impl BinaryGrad for Add {
-    const KEEPS: Keeps = Keeps::NOTHING;
+    const KEEPS: SavedTensors = SavedTensors::NONE;
     fn grads(node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
         Ok(node.output_grad().clone())
     }
 }
 
 impl BinaryGrad for Sub {
-    const KEEPS: Keeps = Keeps::NOTHING;
+    const KEEPS: SavedTensors = SavedTensors::NONE;
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
         if position == 0 {
             Ok(node.output_grad().clone())
         } else {
-            run1(&Scale { factor: -1.0 }, &[node.output_grad()])
+            run_single(&Scale { factor: -1.0 }, &[node.output_grad()])
         }
     }
 }
 
 impl BinaryGrad for Mul {
-    const KEEPS: Keeps = Keeps::NOTHING.inputs(&[0, 1]);
+    const KEEPS: SavedTensors = SavedTensors::NONE.inputs(&[0, 1]);
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
-        run1(&Mul, &[node.output_grad(), node.input(1 - position)])
+        run_single(&Mul, &[node.output_grad(), node.input(1 - position)])
     }
 }
 
@@ -98,7 +98,7 @@ macro_rules! binary {
                     broadcast::opencl::<2>(call, concat!($name, "_broadcast"), &formula)
                 }
             }
-            fn keeps(&self) -> Keeps {
+            fn saves(&self) -> SavedTensors {
                 <Self as BinaryGrad>::KEEPS
             }
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
@@ -120,7 +120,7 @@ fn binary_grad<B: BinaryGrad>(node: &Gradient<'_>) -> Result<InputGrads> {
             node.if_needed(k, || {
                 let grad = B::grads(node, k)?;
                 let shape = node.input_shapes[k];
-                if *grad.shape() == shape { Ok(grad) } else { run1(&SumTo { shape }, &[&grad]) }
+                if *grad.shape() == shape { Ok(grad) } else { run_single(&SumTo { shape }, &[&grad]) }
             })
         })
         .collect()
@@ -244,11 +244,11 @@ impl Op for Scale {
         // The old value of the output has no meaning.
         formula::apply::<1, 0, 1>(call, self.name(), |x, []| self.eval(x, x))
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        Ok(smallvec![node.if_needed(0, || run1(self, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(self, &[node.output_grad()]))?])
     }
 }
 
@@ -289,8 +289,8 @@ impl Op for Accumulate {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         pointwise::opencl::<Self, 1, 1>(*self, self.name(), call)
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
         no_gradient(self)

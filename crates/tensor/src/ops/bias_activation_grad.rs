@@ -6,17 +6,17 @@ use smallvec::smallvec;
 use super::Activation;
 use super::channel_sum::{ChannelSum, SHAPES, channels_and_plane};
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::parallel::CHUNK;
 use crate::register_op;
-use crate::run::{run, run1};
+use crate::run::{run, run_single};
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// The gradients of `z` and of `b` in `y = activation(z + b)`, where `b` has a number for each channel. Inputs: the output
 /// `y [n, c, ..]` and its gradient `dy`; outputs: `dz [n, c, ..]` and `db [c]`, the sum of `dz` over all other axes.
@@ -51,7 +51,7 @@ impl Fused {
                     Some(activation) => activation.grad(&y()?, &dy)?,
                     None => dy,
                 };
-                let bias = if needed { Some(run1(&ChannelSum, &[&dy])?) } else { None };
+                let bias = if needed { Some(run_single(&ChannelSum, &[&dy])?) } else { None };
                 Fused { dy, bias }
             }
         })
@@ -119,8 +119,8 @@ impl Op for BiasActivationGrad {
         ChannelSum.opencl(&call.part(&ChannelSum, dz, &call.outputs()[1..]))
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {

@@ -5,9 +5,9 @@
 
 use smallvec::SmallVec;
 
-use neocog_base::{Error, Result};
 use crate::opencl::{Arg, Call, Grid, Source, int};
 use crate::shape::Shape;
+use neocog_base::{Error, Result};
 
 /// The shape to which all of `shapes` broadcast.
 ///

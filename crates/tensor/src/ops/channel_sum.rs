@@ -4,15 +4,15 @@ use rayon::prelude::*;
 use smallvec::smallvec;
 
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::{self, Call};
 use crate::parallel::CHUNK;
 use crate::register_op;
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// `y[c] = sum over all other axes of x[n, c, ..]`: the gradient of a bias. Input: `[n, c, ..]`; output: `[c]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,8 +64,8 @@ impl Op for ChannelSum {
         )
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {

@@ -4,15 +4,15 @@ use smallvec::smallvec;
 
 use super::axis_of;
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::opencl::{self, Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// Joins its inputs, one or more, along axis `dim`; all other extents are the same.
 #[derive(Clone, Copy, Debug)]
@@ -111,11 +111,11 @@ impl Op for Concat {
         }
         Ok(())
     }
-    fn takes_gaps(&self) -> bool {
+    fn supports_batch_stride(&self) -> bool {
         self.dim == 1
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let axis = axis_of(self.dim, &node.input_shapes[0])?;
@@ -123,7 +123,7 @@ impl Op for Concat {
         let mut grads = InputGrads::new();
         for (k, shape) in node.input_shapes.iter().enumerate() {
             let part = Narrow { dim: axis as isize, start, len: shape[axis] };
-            grads.push(node.if_needed(k, || run1(&part, &[node.output_grad()]))?);
+            grads.push(node.if_needed(k, || run_single(&part, &[node.output_grad()]))?);
             start += shape[axis];
         }
         Ok(grads)
@@ -178,14 +178,14 @@ impl Op for Narrow {
         let from = Rows { start: self.start * inner, step: from_row };
         copy_rows(call, from, Rows { start: 0, step: len }, x, outer, len)
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let axis = axis_of(self.dim, &node.input_shapes[0])?;
         let extent = node.input_shapes[0][axis];
         let grad = NarrowGrad { dim: axis as isize, start: self.start, extent };
-        Ok(smallvec![node.if_needed(0, || run1(&grad, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&grad, &[node.output_grad()]))?])
     }
 }
 
@@ -249,13 +249,13 @@ impl Op for NarrowGrad {
             len,
         )
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let axis = axis_of(self.dim, &node.input_shapes[0])?;
         let part = Narrow { dim: axis as isize, start: self.start, len: node.input_shapes[0][axis] };
-        Ok(smallvec![node.if_needed(0, || run1(&part, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&part, &[node.output_grad()]))?])
     }
 }
 

@@ -13,16 +13,16 @@ use smallvec::smallvec;
 
 use super::softmax::{exps, largest, row_program, scale};
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::{self, Arg, Call, Grid};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// What becomes of the losses of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,8 +151,8 @@ impl Op for CrossEntropy {
         }
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING.inputs(&[1]).outputs(&[1])
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE.inputs(&[1]).outputs(&[1])
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
@@ -163,7 +163,7 @@ impl Op for CrossEntropy {
         }
         let grad = CrossEntropyGrad { of: *self };
         let inputs = [node.output(1), node.input(1), node.output_grad()];
-        Ok(smallvec![node.if_needed(0, || run1(&grad, &inputs))?, None])
+        Ok(smallvec![node.if_needed(0, || run_single(&grad, &inputs))?, None])
     }
 }
 
@@ -309,8 +309,8 @@ impl Op for CrossEntropyGrad {
         call.launch(&source, "cross_entropy_grad", &args, Grid::line(n * classes.div_ceil(piece)))
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
@@ -353,8 +353,8 @@ impl Op for CountCorrect {
         sum(call, &right, 1.0)
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {

@@ -3,17 +3,17 @@
 use smallvec::smallvec;
 
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::opencl::{Arg, Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
-use neocog_base::random::{philox, philox_block};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::view::{View, ViewMut};
+use neocog_base::random::{philox, philox_block};
+use neocog_base::{Error, Result};
 
 /// `y[i] = 0` with probability `p`, else `x[i] / (1 - p)`; in the shape of `x`. N. Srivastava et al., "Dropout", JMLR 15
 /// (2014).
@@ -97,12 +97,12 @@ impl Op for Dropout {
         call.launch(&source, "dropout", &args, Grid::line(n.div_ceil(4 * call.width())))
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        Ok(smallvec![node.if_needed(0, || run1(self, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(self, &[node.output_grad()]))?])
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
 
     fn on_ones(op: Dropout, count: usize) -> Vec<f32> {
         let ones = Tensor::from_f32([count], &vec![1.0; count], &Device::Cpu).unwrap();
-        run1(&op, &[&ones]).unwrap().to_f32().unwrap()
+        run_single(&op, &[&ones]).unwrap().to_f32().unwrap()
     }
 
     #[test]

@@ -6,17 +6,17 @@
 use smallvec::smallvec;
 
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::opencl::formula;
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// A function of `N` numbers, applied element by element.
 pub(crate) trait Expression<const N: usize> {
@@ -45,17 +45,17 @@ macro_rules! activations {
         elementwise!($grad $grad_name ($gc; $y, $dy) = $grad_value);
 
         impl ElementwiseGrad for $op {
-            fn keeps() -> Keeps {
-                Keeps::NOTHING.outputs(&[0])
+            fn saves() -> SavedTensors {
+                SavedTensors::NONE.outputs(&[0])
             }
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-                Ok(smallvec![node.if_needed(0, || run1(&$grad, &[node.output(0), node.output_grad()]))?])
+                Ok(smallvec![node.if_needed(0, || run_single(&$grad, &[node.output(0), node.output_grad()]))?])
             }
         }
 
         impl ElementwiseGrad for $grad {
-            fn keeps() -> Keeps {
-                Keeps::NOTHING
+            fn saves() -> SavedTensors {
+                SavedTensors::NONE
             }
             fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
                 no_gradient(self)
@@ -121,8 +121,8 @@ macro_rules! elementwise {
                 const N: usize = [$(stringify!($x)),+].len();
                 formula::apply::<N, 0, 1>(call, concat!($name, "_elements"), |args, []| [Self::eval(args)])
             }
-            fn keeps(&self) -> Keeps {
-                <Self as ElementwiseGrad>::keeps()
+            fn saves(&self) -> SavedTensors {
+                <Self as ElementwiseGrad>::saves()
             }
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 ElementwiseGrad::grad(self, node)
@@ -133,7 +133,7 @@ macro_rules! elementwise {
 
 /// The gradient rule of an elementwise operation.
 trait ElementwiseGrad {
-    fn keeps() -> Keeps;
+    fn saves() -> SavedTensors;
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads>;
 }
 
@@ -158,11 +158,11 @@ pub struct AddRelu;
 elementwise!(AddRelu "add_relu" (c; a, b) = max(c(0.0), a + b));
 
 impl ElementwiseGrad for AddRelu {
-    fn keeps() -> Keeps {
-        Keeps::NOTHING.outputs(&[0])
+    fn saves() -> SavedTensors {
+        SavedTensors::NONE.outputs(&[0])
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        let sum = run1(&ReluGrad, &[node.output(0), node.output_grad()])?;
+        let sum = run_single(&ReluGrad, &[node.output(0), node.output_grad()])?;
         Ok(node.needs.iter().map(|&needed| needed.then(|| sum.clone())).collect())
     }
 }

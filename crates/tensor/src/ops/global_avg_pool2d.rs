@@ -4,16 +4,16 @@ use smallvec::smallvec;
 
 use super::channel_sum::sum;
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::opencl::{Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// `y[n, c, 0, 0] = mean of x[n, c]`. Input: `[n, c, h, w]`; output: `[n, c, 1, 1]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,14 +67,14 @@ impl Op for GlobalAvgPool2d {
         Window::whole(&inputs[0])
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let x = &node.input_shapes[0];
         let back = GlobalAvgPool2dGrad { input_size: [x[2], x[3]] };
-        Ok(smallvec![node.if_needed(0, || run1(&back, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&back, &[node.output_grad()]))?])
     }
 }
 
@@ -138,12 +138,12 @@ impl Op for GlobalAvgPool2dGrad {
         call.launch(&program(), "spread", &args, Grid::line(planes * pixels.div_ceil(piece)))
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        Ok(smallvec![node.if_needed(0, || run1(&GlobalAvgPool2d, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&GlobalAvgPool2d, &[node.output_grad()]))?])
     }
 }
 

@@ -7,15 +7,15 @@ use super::bias_activation_grad::Fused;
 use super::{Activation, MatMul};
 use crate::cases::{Case, CaseInput};
 use crate::cpu::{Matrix, product};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors};
 use crate::opencl::Call;
 use crate::opencl::product::{Gather, Product, Rows, Target, transposed};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// `y = activation(x weight^T + bias)`. Inputs: `x [.., in]` with any leading axes, `weight [out, in]` and, if there
 /// is one, `bias [out]`; output: `[.., out]`.
@@ -103,8 +103,8 @@ impl Op for Linear {
         product.run(call)
     }
 
-    fn keeps(&self) -> Keeps {
-        let keeps = Keeps::NOTHING.inputs(&[0, 1]);
+    fn saves(&self) -> SavedTensors {
+        let keeps = SavedTensors::NONE.inputs(&[0, 1]);
         if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
     }
 
@@ -115,8 +115,8 @@ impl Op for Linear {
         let Fused { dy, bias } = Fused::grad(self.activation, node, [rows, out].into())?;
         let to_weight = MatMul { transpose_a: true, transpose_b: false };
         let mut grads: InputGrads = smallvec![
-            node.if_needed(0, || run1(&MatMul::default(), &[&dy, node.input(1)])?.reshape(shape))?,
-            node.if_needed(1, || run1(&to_weight, &[&dy, &node.input(0).reshape([rows, features])?]))?,
+            node.if_needed(0, || run_single(&MatMul::default(), &[&dy, node.input(1)])?.reshape(shape))?,
+            node.if_needed(1, || run_single(&to_weight, &[&dy, &node.input(0).reshape([rows, features])?]))?,
         ];
         if node.needs.len() == 3 {
             grads.push(bias);

@@ -46,8 +46,8 @@ pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use reshape::{Flatten, Reshape};
 pub use softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
 
-use neocog_base::{Error, Result};
 use crate::shape::Shape;
+use neocog_base::{Error, Result};
 
 /// The axis that `dim` means in `shape`, where negative numbers count from the last, as in PyTorch.
 fn axis_of(dim: isize, shape: &Shape) -> Result<usize> {

@@ -1,11 +1,11 @@
 //! The machinery of operations with parameters that work element by element: several inputs, several outputs, state
 //! updated in place. Written once in terms of [`Real`], for the reference, for vectors and for OpenCL.
 
-use neocog_base::Result;
 use crate::opencl::{Call, formula};
 use crate::parallel::CHUNK;
 use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::view::{View, ViewMut};
+use neocog_base::Result;
 
 /// A function of `I` inputs and the old values of `O` outputs, which gives the new ones.
 pub(super) trait Pointwise<const I: usize, const O: usize>: Copy + Send + Sync {

@@ -7,17 +7,17 @@ use smallvec::smallvec;
 use super::Scale;
 use super::broadcast::{self, Strided, expect_broadcasts};
 use crate::cases::{Case, CaseInput};
-use neocog_base::Result;
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::opencl::Call;
 use crate::opencl::formula::{self, Symbol};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::view::{View, ViewMut};
+use neocog_base::Result;
 
 /// The sum of all elements, a scalar.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +59,12 @@ impl Op for Sum {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         opencl::sum(call, call.input(0), call.output(0), 1.0)
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let expand = Expand { shape: node.input_shapes[0] };
-        Ok(smallvec![node.if_needed(0, || run1(&expand, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&expand, &[node.output_grad()]))?])
     }
 }
 
@@ -89,14 +89,14 @@ impl Op for Mean {
         }
         opencl::sum(call, call.input(0), call.output(0), 1.0 / n as f32)
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let shape = node.input_shapes[0];
         Ok(smallvec![node.if_needed(0, || {
-            let part = run1(&Scale { factor: 1.0 / shape.elements() as f64 }, &[node.output_grad()])?;
-            run1(&Expand { shape }, &[&part])
+            let part = run_single(&Scale { factor: 1.0 / shape.elements() as f64 }, &[node.output_grad()])?;
+            run_single(&Expand { shape }, &[&part])
         })?])
     }
 }
@@ -123,12 +123,12 @@ impl Op for SumTo {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         opencl::sum(call, call.input(0), call.output(0), 1.0)
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let expand = Expand { shape: node.input_shapes[0] };
-        Ok(smallvec![node.if_needed(0, || run1(&expand, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&expand, &[node.output_grad()]))?])
     }
 }
 
@@ -167,12 +167,12 @@ impl Op for Expand {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         broadcast::opencl::<1>(call, "expand", &formula::function("formula", |[x]: [Symbol; 1]| x))
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let sum_to = SumTo { shape: node.input_shapes[0] };
-        Ok(smallvec![node.if_needed(0, || run1(&sum_to, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&sum_to, &[node.output_grad()]))?])
     }
 }
 

@@ -5,14 +5,14 @@ use smallvec::smallvec;
 use super::axis_of;
 use super::concat::copy;
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::opencl::Call;
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// The same elements in another shape. As [`Tensor::reshape`](crate::Tensor::reshape), in a form that can be recorded.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +87,8 @@ impl Op for Reshape {
         Window::whole(&inputs[0])
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         back(node)
@@ -119,8 +119,8 @@ impl Op for Flatten {
         Window::whole(&inputs[0])
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         back(node)
@@ -132,7 +132,7 @@ impl Op for Flatten {
 
 fn back(node: &Gradient<'_>) -> Result<InputGrads> {
     let shape = node.input_shapes[0];
-    Ok(smallvec![node.if_needed(0, || run1(&Reshape { shape }, &[node.output_grad()]))?])
+    Ok(smallvec![node.if_needed(0, || run_single(&Reshape { shape }, &[node.output_grad()]))?])
 }
 
 register_op!("reshape", || {

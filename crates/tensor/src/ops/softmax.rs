@@ -13,16 +13,16 @@ use smallvec::smallvec;
 
 use super::axis_of;
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::{Call, Grid, Source};
 use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// Makes the operations of a rule and its gradient.
 macro_rules! softmaxes {
@@ -59,12 +59,12 @@ macro_rules! softmaxes {
             fn opencl(&self, call: &Call<'_>) -> Result<()> {
                 opencl(Rule::$op, self.dim, call)
             }
-            fn keeps(&self) -> Keeps {
-                Keeps::NOTHING.outputs(&[0])
+            fn saves(&self) -> SavedTensors {
+                SavedTensors::NONE.outputs(&[0])
             }
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 let grad = $grad { dim: self.dim };
-                Ok(smallvec![node.if_needed(0, || run1(&grad, &[node.output(0), node.output_grad()]))?])
+                Ok(smallvec![node.if_needed(0, || run_single(&grad, &[node.output(0), node.output_grad()]))?])
             }
         }
 
@@ -89,8 +89,8 @@ macro_rules! softmaxes {
             fn opencl(&self, call: &Call<'_>) -> Result<()> {
                 opencl(Rule::$grad, self.dim, call)
             }
-            fn keeps(&self) -> Keeps {
-                Keeps::NOTHING
+            fn saves(&self) -> SavedTensors {
+                SavedTensors::NONE
             }
             fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
                 no_gradient(self)

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use neocog_base::{Error, Result};
 use crate::opencl::{Arg, Call, Grid, Source, int};
+use neocog_base::{Error, Result};
 
 /// The settings of a pooling; each pair is `[rows, columns]`.
 #[derive(Clone, Copy, Debug)]

@@ -21,7 +21,6 @@ mod tests;
 use smallvec::SmallVec;
 
 use crate::device::Device;
-use neocog_base::{Context as _, Error, Result};
 use crate::memory::ShortLived;
 use crate::op::Op;
 use crate::profile::Scope;
@@ -29,6 +28,7 @@ use crate::run::run;
 use crate::shape::{Shape, Shapes};
 use crate::tensor::Tensor;
 use memory::Layout;
+use neocog_base::{Context as _, Error, Result};
 
 /// Where an operation's input comes from.
 #[derive(Clone, Debug)]
@@ -113,7 +113,10 @@ impl Graph {
         match source {
             Source::Constant(tensor) => Ok(*tensor.shape()),
             Source::Value(value) => self.shapes.get(*value).copied().ok_or_else(|| {
-                Error::invalid_argument(format!("there is no value {value}, the graph has {}", self.shapes.len()))
+                Error::invalid_argument(format!(
+                    "there is no value {value}, the graph has {}",
+                    self.shapes.len()
+                ))
             }),
         }
     }

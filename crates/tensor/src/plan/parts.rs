@@ -5,7 +5,7 @@
 //!   part b:                  [ image 0 ]   gap         [ image 1 ]
 //! ```
 //!
-//! A value can lie in such a part if the operations that make and use it take gaps ([`Op::takes_gaps`](crate::Op::takes_gaps)). A
+//! A value can lie in such a part if the operations that make and use it take gaps ([`Op::supports_batch_stride`](crate::Op::supports_batch_stride)). A
 //! joined value can be a part itself: then the features of a dense block lie in one place from the first to the last.
 
 use std::any::Any;
@@ -113,7 +113,7 @@ fn parts<'a>(graph: &'a Graph, concat: &'a Step) -> impl Iterator<Item = (&'a So
 fn can_lie_apart(graph: &Graph, output: usize) -> Vec<bool> {
     let mut free = vec![false; graph.shapes.len()];
     for step in graph.steps.iter().filter(|step| step.outputs == 1) {
-        free[step.first_output] = step.op.takes_gaps();
+        free[step.first_output] = step.op.supports_batch_stride();
     }
     let mut joined = vec![0; graph.shapes.len()];
     for step in &graph.steps {
@@ -122,7 +122,7 @@ fn can_lie_apart(graph: &Graph, output: usize) -> Vec<bool> {
             if joins(step) {
                 joined[*value] += 1;
             } else {
-                free[*value] &= i == 0 && step.op.takes_gaps();
+                free[*value] &= i == 0 && step.op.supports_batch_stride();
             }
         }
     }

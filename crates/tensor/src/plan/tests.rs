@@ -1,10 +1,10 @@
 use super::*;
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::ops::{Add, BatchNormEval, Concat, Conv2d, Flatten, Linear, MaxPool2d, Mul, Relu, Scale, Sigmoid};
-use neocog_base::random::Random;
 use crate::view::{View, ViewMut};
+use neocog_base::random::Random;
 
 fn tensor(shape: impl Into<Shape>, seed: u64) -> Tensor {
     let (shape, mut random) = (shape.into(), Random::new(seed));
@@ -195,8 +195,8 @@ impl Op for Reverse {
     fn opencl(&self, _call: &Call<'_>) -> Result<()> {
         no_gradient(self)
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
         no_gradient(self)

@@ -36,12 +36,12 @@ fn encoding() -> Configuration<LittleEndian, Fixint> {
 
 /// The folder of a run's checkpoints.
 #[derive(Debug)]
-pub struct Folder {
+pub struct CheckpointDir {
     path: PathBuf,
     last_written: Mutex<Option<PathBuf>>,
 }
 
-impl Folder {
+impl CheckpointDir {
     /// The newest checkpoint.
     pub const LAST: &'static str = "last.ckpt";
     /// The checkpoint of the epoch with the best test accuracy.
@@ -60,7 +60,7 @@ impl Folder {
         let written = File::create(&probe).and_then(|mut file| file.write_all(&MAGIC));
         let removed = fs::remove_file(&probe);
         written.and(removed).map_err(cannot)?;
-        Ok(Folder { path, last_written: Mutex::default() })
+        Ok(CheckpointDir { path, last_written: Mutex::default() })
     }
 
     /// Where it is.
@@ -68,7 +68,7 @@ impl Folder {
         &self.path
     }
 
-    /// The checkpoint [`Folder::LAST`], if it was written through this value.
+    /// The checkpoint [`CheckpointDir::LAST`], if it was written through this value.
     pub fn last_written(&self) -> Option<PathBuf> {
         self.last_written.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -151,7 +151,8 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint> {
     let place = || path.display().to_string();
     let mut header = [0; HEADER];
     if size < HEADER as u64 {
-        return Err(no_checkpoint(&format!("it has {size} bytes, the header alone has {HEADER}"))).context(place);
+        return Err(no_checkpoint(&format!("it has {size} bytes, the header alone has {HEADER}")))
+            .context(place);
     }
     file.read_exact(&mut header).map_err(cannot)?;
     let header = Header::parse(&header, size).context(place)?;

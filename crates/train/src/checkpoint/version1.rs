@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::{Checkpoint, NamedTensor, SavedMemory};
 use crate::fit::{EpochReport, Position};
-use crate::meter::Sums;
+use crate::meter::Totals;
 use crate::optimizer::OptimizerConfig;
-use crate::plan::Plan;
+use crate::plan::TrainConfig;
 use crate::schedule::Schedule;
 
 /// What they hold, in their order.
@@ -21,7 +21,7 @@ pub(super) struct Version1 {
     counters: Vec<(String, u64)>,
     optimizer: Vec<SavedMemory>,
     position: Position,
-    sums: Sums,
+    sums: Totals,
     history: Vec<EpochReport>,
 }
 
@@ -43,7 +43,7 @@ impl From<Version1> for Checkpoint {
         let Plan1 { network, data, limit, epochs, batch, seed, optimizer, schedule, augment } = old.plan;
         let transforms = Pipeline { steps: augment.into_iter().map(Step::RandomAffine).collect() };
         Checkpoint {
-            plan: Plan { network, data, limit, epochs, batch, seed, optimizer, schedule, transforms },
+            plan: TrainConfig { network, data, limit, epochs, batch, seed, optimizer, schedule, transforms },
             spec: old.spec,
             input: old.input,
             class_names: old.class_names,

@@ -16,7 +16,11 @@ pub fn run(args: &Args, chosen: &[Model]) -> Result<()> {
     let python = match args.against[..] {
         [] => None,
         [Other::Torch] => Some(Python { command: args.python.clone() }),
-        _ => return Err(Error::invalid_argument("convolutions are compared with PyTorch only: --against torch")),
+        _ => {
+            return Err(Error::invalid_argument(
+                "convolutions are compared with PyTorch only: --against torch",
+            ));
+        }
     };
     if args.device != Device::Cpu {
         return Err(Error::invalid_argument(format!(

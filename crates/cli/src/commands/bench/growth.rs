@@ -4,8 +4,8 @@ use neocog_autograd::{Tape, Var};
 use neocog_bench::Record;
 use neocog_layers::{Builder, Context};
 use neocog_models::Model;
-use neocog_viz::{Chart, Scale};
 use neocog_tensor::{Device, Error, Result, Shape, Tensor};
+use neocog_viz::{Chart, Scale};
 
 use super::{Args, Job, number, peak, percent, say_peak, time};
 use crate::output;

@@ -14,8 +14,8 @@ use neocog_models::{Model, find, models};
 use neocog_tensor::{Device, Error, Result, fma_peak_gflops, instruction_set};
 
 use crate::help::examples;
-use crate::register_command;
 use crate::output;
+use crate::register_command;
 use compare::Other;
 
 /// Measures operations and networks: training step and prediction, speed, share of the machine's peak, peak memory.
@@ -161,7 +161,9 @@ fn bench_ops(args: &Args) -> Result<()> {
     written?;
     if records.is_empty() {
         let filter = args.filter.as_deref().unwrap_or_default();
-        return Err(Error::invalid_argument(format!("no operation has a timed case with `{filter}` in its name")));
+        return Err(Error::invalid_argument(format!(
+            "no operation has a timed case with `{filter}` in its name"
+        )));
     }
     if args.json {
         return Ok(());

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use image::RgbImage;
 use neocog_data::Dataset;
-use neocog_viz::save;
 use neocog_tensor::Result;
+use neocog_viz::save;
 
 use crate::output;
 use crate::pictures::{file_name, rgb};

@@ -7,8 +7,8 @@ use neocog_data::resize::{Resizer, unit};
 use neocog_data::shuffle::permutation;
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_data::{Dataset, SampleId, Transform};
-use neocog_viz::{Cell, Picture, RgbImage, Sheet, save};
 use neocog_tensor::Result;
+use neocog_viz::{Cell, Image, RgbImage, Sheet, save};
 
 use crate::output;
 
@@ -115,7 +115,7 @@ fn normalized(sheet: Sheet, data: &Dataset, chosen: &[usize]) -> Result<Sheet> {
     for &i in chosen {
         let mut pixels = enlarged(data, i)?;
         pipeline.apply(&mut pixels, [data.shape()[0], SIZE, SIZE], SampleId::default())?;
-        cells.push(Cell::new(Picture::signed(&pixels[..SIZE * SIZE], [SIZE, SIZE], 2.0)?));
+        cells.push(Cell::new(Image::signed(&pixels[..SIZE * SIZE], [SIZE, SIZE], 2.0)?));
     }
     Ok(sheet.row(&label, cells))
 }
@@ -159,7 +159,7 @@ fn painted(grey: &[f32]) -> Vec<f32> {
 }
 
 fn cells(pictures: &[Vec<f32>], shape: [usize; 3]) -> Result<Vec<Cell>> {
-    pictures.iter().map(|pixels| Ok(Cell::new(Picture::of_values(pixels, shape)?))).collect()
+    pictures.iter().map(|pixels| Ok(Cell::new(Image::of_values(pixels, shape)?))).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use neocog_tensor::Result;
-use neocog_train::{BatchReport, EpochReport, Plan, Progress};
+use neocog_train::{BatchReport, EpochReport, Progress, TrainConfig};
 
 use crate::output;
 
@@ -25,7 +25,7 @@ pub struct Report {
 
 impl Report {
     /// Nothing yet.
-    pub fn new(json: bool, plan: &Plan) -> Self {
+    pub fn new(json: bool, plan: &TrainConfig) -> Self {
         Report {
             json,
             epochs: plan.epochs,

@@ -162,14 +162,14 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct JsonRow {
         network: Option<String>,
         #[command(flatten)]
         transforms: Transforms,
     }
 
     fn asked(options: &str) -> Result<String> {
-        let line = Line::try_parse_from(["train"].into_iter().chain(options.split_whitespace()));
+        let line = JsonRow::try_parse_from(["train"].into_iter().chain(options.split_whitespace()));
         let line = line.map_err(|e| Error::invalid_argument(e.to_string()))?;
         assert!(line.network.is_none_or(|name| name == "lenet"));
         let digits = neocog_data::load("digits", "data".as_ref())?.train;

@@ -15,7 +15,7 @@ const IN_FIRST_CACHE: usize = 6 << 10;
 
 /// The sizes that decide how fast products are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Blocks {
+pub(crate) enum TileConfig {
     Cpu(CpuBlocks),
     Gpu(GpuBlocks),
 }
@@ -42,26 +42,26 @@ pub(crate) struct GpuBlocks {
     pub item: usize,
 }
 
-impl Blocks {
+impl TileConfig {
     /// How many sizes are tuned, one after the other.
     pub const TUNED_SIZES: usize = 4;
 
     /// Those of a device that was not tuned.
     pub fn untuned(info: &DeviceInfo) -> Self {
         match info.kind {
-            Kind::Cpu => Blocks::Cpu(CpuBlocks::of(info)),
-            Kind::Gpu | Kind::Other => Blocks::Gpu(GpuBlocks { item: 4 }),
+            Kind::Cpu => TileConfig::Cpu(CpuBlocks::of(info)),
+            Kind::Gpu | Kind::Other => TileConfig::Gpu(GpuBlocks { item: 4 }),
         }
     }
 
     /// Choices for size `step`, this one among them.
     pub fn variants(self, step: usize, info: &DeviceInfo) -> Vec<Self> {
         let blocks = match self {
-            Blocks::Gpu(_) if step == 0 => {
-                return [4, 8, 2].map(|item| Blocks::Gpu(GpuBlocks { item })).to_vec();
+            TileConfig::Gpu(_) if step == 0 => {
+                return [4, 8, 2].map(|item| TileConfig::Gpu(GpuBlocks { item })).to_vec();
             }
-            Blocks::Gpu(_) => return vec![self],
-            Blocks::Cpu(blocks) => blocks,
+            TileConfig::Gpu(_) => return vec![self],
+            TileConfig::Cpu(blocks) => blocks,
         };
         let choices = match step {
             0 => {
@@ -79,14 +79,14 @@ impl Blocks {
             2 => [2, 1, 4].map(|panels| CpuBlocks { panels, ..blocks }).to_vec(),
             _ => [256, 128, 512].map(|rows| CpuBlocks { rows, ..blocks }).to_vec(),
         };
-        choices.into_iter().map(Blocks::Cpu).collect()
+        choices.into_iter().map(TileConfig::Cpu).collect()
     }
 
     /// Whether these can be those of a device of this kind: what was read from a file may be anything.
     #[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "only devices are asked"))]
     pub fn is_sound(&self, info: &DeviceInfo) -> bool {
         match self {
-            Blocks::Cpu(b) => {
+            TileConfig::Cpu(b) => {
                 let most = 1 << 14;
                 info.kind == Kind::Cpu
                     && [4, 8, 16].contains(&b.width)
@@ -94,14 +94,14 @@ impl Blocks {
                     && (2..=3).contains(&b.vectors)
                     && [b.rows, b.panels, b.depth].iter().all(|n| (1..=most).contains(n))
             }
-            Blocks::Gpu(b) => info.kind != Kind::Cpu && [2, 4, 8].contains(&b.item),
+            TileConfig::Gpu(b) => info.kind != Kind::Cpu && [2, 4, 8].contains(&b.item),
         }
     }
 
     /// The program.
     pub fn source(&self) -> Source {
         match self {
-            Blocks::Cpu(CpuBlocks { width, tile_rows, vectors, .. }) => {
+            TileConfig::Cpu(CpuBlocks { width, tile_rows, vectors, .. }) => {
                 let lanes: Vec<String> = (0..*width).map(|i| i.to_string()).collect();
                 Source::new("product", include_str!("cpu.cl"))
                     .define("WIDTH", width)
@@ -110,7 +110,7 @@ impl Blocks {
                     .define("VECTORS", vectors)
                     .insert(shared())
             }
-            Blocks::Gpu(GpuBlocks { item }) => Source::new("product", include_str!("gpu.cl"))
+            TileConfig::Gpu(GpuBlocks { item }) => Source::new("product", include_str!("gpu.cl"))
                 .define("WIDTH", 1)
                 .define("ITEM", item)
                 .insert(shared()),
@@ -118,14 +118,14 @@ impl Blocks {
     }
 }
 
-impl fmt::Display for Blocks {
+impl fmt::Display for TileConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Blocks::Cpu(CpuBlocks { width, tile_rows, vectors, rows, panels, depth }) => write!(
+            TileConfig::Cpu(CpuBlocks { width, tile_rows, vectors, rows, panels, depth }) => write!(
                 f,
                 "tiles of {tile_rows} rows and {vectors} vectors of {width}, blocks of {rows} rows, {panels} panels, depth {depth}"
             ),
-            Blocks::Gpu(GpuBlocks { item }) => write!(f, "{item} x {item} results for each work-item"),
+            TileConfig::Gpu(GpuBlocks { item }) => write!(f, "{item} x {item} results for each work-item"),
         }
     }
 }

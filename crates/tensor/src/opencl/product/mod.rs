@@ -11,12 +11,12 @@ mod blocks;
 
 use std::sync::OnceLock;
 
-pub(crate) use blocks::Blocks;
+pub(crate) use blocks::TileConfig;
 
 use super::formula::function;
 use super::{Arg, Buffer, Call, Grid, int};
-use neocog_base::Result;
 use crate::ops::Activation;
+use neocog_base::Result;
 
 /// The left matrix, `a[group, row, number]`: steps of each.
 #[derive(Clone, Copy)]
@@ -151,10 +151,10 @@ impl Product<'_> {
             Arg::Int(activation_number(self.activation)),
         ];
         let columns = self.b.columns();
-        let blocks = call.blocks();
+        let blocks = call.tile_config();
         let source = blocks.source();
         match blocks {
-            Blocks::Cpu(blocks) => {
+            TileConfig::Cpu(blocks) => {
                 let blocks = blocks.for_product(call.device(), count, columns, self.b.depth(), self.groups);
                 args.extend([
                     blocks.rows.into(),
@@ -166,7 +166,7 @@ impl Product<'_> {
                 let grid = Grid::new([across, count.div_ceil(blocks.rows), self.groups], [1, 1, 1]);
                 call.launch(&source, "product", &args, grid)
             }
-            Blocks::Gpu(blocks) => {
+            TileConfig::Gpu(blocks) => {
                 let groups = [columns, count].map(|n| n.div_ceil(blocks.tile()) * blocks::SIDE);
                 let grid = Grid::new([groups[0], groups[1], self.groups], [blocks::SIDE, blocks::SIDE, 1]);
                 call.launch(&source, "product", &args, grid)
@@ -186,11 +186,11 @@ pub(crate) fn weight_grad_sums(
     dy: &Buffer,
 ) -> Result<(Buffer, usize)> {
     let (pixels, depth) = (b.columns(), b.depth());
-    let blocks = call.blocks();
+    let blocks = call.tile_config();
     let source = blocks.source();
     let [sizes, steps, start] = b.args();
     match blocks {
-        Blocks::Cpu(blocks) => {
+        TileConfig::Cpu(blocks) => {
             let blocks = blocks.for_weight_grad(call.device(), depth, outputs, pixels);
             let tasks = depth.div_ceil(blocks.rows) * outputs.div_ceil(blocks.panels * blocks.panel());
             let (parts, part) = parts_of(pixels, tasks * groups, 16, blocks.depth);
@@ -213,7 +213,7 @@ pub(crate) fn weight_grad_sums(
             call.launch(&source, "weight_grad", &args, Grid::new([tasks, parts, groups], [1, 1, 1]))?;
             Ok((sums, parts))
         }
-        Blocks::Gpu(blocks) => {
+        TileConfig::Gpu(blocks) => {
             let squares = [outputs, depth].map(|n| n.div_ceil(blocks.tile()));
             let (parts, part) = parts_of(pixels, squares[0] * squares[1] * groups, 512, 256);
             let sums = call.scratch(parts * groups * depth * outputs)?;
@@ -279,7 +279,7 @@ impl Spread {
         let ways = [self.step[0], self.step[1], self.padding[0], self.padding[1], 0, 0, 0, 0].map(int);
         let args = [x.into(), (&out).into(), Arg::Int8(sizes), Arg::Int8(ways)];
         let items = if call.on_cpu() { self.planes * self.phases * rows } else { out.len() };
-        call.launch(&call.blocks().source(), "spread", &args, Grid::line(items))?;
+        call.launch(&call.tile_config().source(), "spread", &args, Grid::line(items))?;
         Ok(out)
     }
 }
@@ -296,12 +296,12 @@ pub(crate) fn transposed(
     }
     let to = call.scratch(from.len())?;
     let args = [from.into(), (&to).into(), batches.into(), rows.into(), columns.into()];
-    let blocks = call.blocks();
+    let blocks = call.tile_config();
     let grid = match blocks {
-        Blocks::Cpu(blocks) => {
+        TileConfig::Cpu(blocks) => {
             Grid::line(batches * rows.div_ceil(blocks.width) * columns.div_ceil(blocks.width))
         }
-        Blocks::Gpu(_) => Grid::new([columns, rows, batches], [blocks::SIDE, blocks::SIDE, 1]),
+        TileConfig::Gpu(_) => Grid::new([columns, rows, batches], [blocks::SIDE, blocks::SIDE, 1]),
     };
     call.launch(&blocks.source(), "transpose", &args, grid)?;
     Ok(Some(to))

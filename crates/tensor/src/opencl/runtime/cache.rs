@@ -71,7 +71,7 @@ impl Cache {
         (Sha256::digest(program)[..] == *hash).then(|| program.to_vec())
     }
 
-    /// Keeps the program that `make` makes, if there is a folder for it.
+    /// SavedTensors the program that `make` makes, if there is a folder for it.
     pub(super) fn write(&self, key: &Key, make: impl FnOnce() -> Option<Vec<u8>>) -> Option<()> {
         let path = self.path(key)?;
         let folder = path.parent()?;

@@ -5,9 +5,9 @@ use std::ops::Range;
 use ocl::core::{self, BufferRegion, Event, Mem, MemFlags};
 
 use super::{Runtime, UPLOADS_IN_QUEUE, fault, is_out_of_memory};
-use neocog_base::{Error, Result};
 use crate::memory::{is_short_lived, size_class};
 use crate::opencl::DeviceId;
+use neocog_base::{Error, Result};
 
 /// Bytes: buffers start at multiples of it, and their sizes are multiples of it. No device asks for a larger alignment
 /// of a part of a buffer than 128 bytes.

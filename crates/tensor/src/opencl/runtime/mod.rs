@@ -26,9 +26,9 @@ use self::program::Programs;
 use super::Profile;
 use super::call::{Arg, Grid, Source};
 use super::device::{DeviceId, DeviceInfo};
-use super::product::Blocks;
-use neocog_base::{Error, Result};
+use super::product::TileConfig;
 use crate::memory::{MemoryReport, Pool};
+use neocog_base::{Error, Result};
 
 /// After so many launches the host waits until the device has done those before: the queue stays short.
 const LAUNCHES_IN_QUEUE: usize = 512;
@@ -43,7 +43,7 @@ pub(crate) struct Runtime {
     context: Context,
     pool: Mutex<Pool<Mem>>,
     state: Mutex<State>,
-    blocks: Mutex<Blocks>,
+    blocks: Mutex<TileConfig>,
 }
 
 struct State {
@@ -87,7 +87,9 @@ impl Runtime {
             device,
             context,
             pool: Mutex::new(Pool::new(memory::LINE)),
-            blocks: Mutex::new(tuned::read(&Cache::of_user(), info).unwrap_or_else(|| Blocks::untuned(info))),
+            blocks: Mutex::new(
+                tuned::read(&Cache::of_user(), info).unwrap_or_else(|| TileConfig::untuned(info)),
+            ),
             state: Mutex::new(State {
                 queue,
                 programs: Programs::default(),
@@ -104,18 +106,18 @@ impl Runtime {
     }
 
     /// How products are cut into blocks.
-    pub(crate) fn blocks(&self) -> Blocks {
+    pub(crate) fn tile_config(&self) -> TileConfig {
         *self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cuts products otherwise from now on.
-    pub(crate) fn set_blocks(&self, blocks: Blocks) {
+    pub(crate) fn set_tile_config(&self, blocks: TileConfig) {
         *self.blocks.lock().unwrap_or_else(PoisonError::into_inner) = blocks;
     }
 
-    /// Keeps the blocks for the next programs.
+    /// SavedTensors the blocks for the next programs.
     pub(crate) fn keep_blocks(&self) -> Result<()> {
-        tuned::write(&Cache::of_user(), self.info, self.blocks())
+        tuned::write(&Cache::of_user(), self.info, self.tile_config())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

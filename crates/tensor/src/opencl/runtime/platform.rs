@@ -7,8 +7,8 @@ use ocl::core::{
 };
 
 use super::fault;
-use neocog_base::{Error, Result};
 use crate::opencl::{DeviceId, DeviceInfo, Kind};
+use neocog_base::{Error, Result};
 
 /// Set to 1, it makes processors pass for graphics cards, so that the kernels of those can be tested anywhere.
 const AS_GPU_VARIABLE: &str = "NEOCOG_OPENCL_AS_GPU";

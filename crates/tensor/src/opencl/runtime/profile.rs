@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ocl::core::{self, Event, ProfilingInfo};
 
 use super::fault;
-use neocog_base::Result;
 use crate::opencl::{Arg, KernelTime, OpWork, Profile};
+use neocog_base::Result;
 
 /// Events are asked for their times when there are so many.
 const EVENTS: usize = 1024;

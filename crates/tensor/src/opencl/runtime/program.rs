@@ -11,8 +11,8 @@ use ocl::core::{
 
 use super::cache::{Cache, Key};
 use super::{Runtime, fault};
-use neocog_base::{Error, Result};
 use crate::opencl::{Arg, DeviceInfo, Grid, Kind, Source};
+use neocog_base::{Error, Result};
 
 /// What every program can use.
 const COMMON: &str = include_str!("../common.cl");

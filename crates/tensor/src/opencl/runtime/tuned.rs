@@ -1,9 +1,9 @@
 //! What the tuner found best for a device, kept beside the compiled programs.
 
 use super::cache::{Cache, Key};
-use neocog_base::{Error, Result};
 use crate::opencl::DeviceInfo;
-use crate::opencl::product::Blocks;
+use crate::opencl::product::TileConfig;
+use neocog_base::{Error, Result};
 
 /// A device is known by its names and versions: another driver is tuned anew.
 fn key(info: &DeviceInfo) -> Key {
@@ -12,16 +12,16 @@ fn key(info: &DeviceInfo) -> Key {
 }
 
 /// The sizes that were kept for this device, if they can be its.
-pub(super) fn read(cache: &Cache, info: &DeviceInfo) -> Option<Blocks> {
+pub(super) fn read(cache: &Cache, info: &DeviceInfo) -> Option<TileConfig> {
     let kept = cache.read(&key(info))?;
-    serde_json::from_slice::<Blocks>(&kept).ok().filter(|blocks| blocks.is_sound(info))
+    serde_json::from_slice::<TileConfig>(&kept).ok().filter(|blocks| blocks.is_sound(info))
 }
 
-/// Keeps sizes for the next programs.
+/// SavedTensors sizes for the next programs.
 ///
 /// # Errors
 /// When there is nowhere to keep them.
-pub(super) fn write(cache: &Cache, info: &DeviceInfo, blocks: Blocks) -> Result<()> {
+pub(super) fn write(cache: &Cache, info: &DeviceInfo, blocks: TileConfig) -> Result<()> {
     let kept = cache.write(&key(info), || serde_json::to_vec(&blocks).ok());
     kept.ok_or_else(|| {
         Error::device(
@@ -61,7 +61,7 @@ mod tests {
         let cache = Cache::in_folder(folder.path());
         let ours = info(Kind::Cpu, "1");
         assert_eq!(read(&cache, &ours), None);
-        let untuned = Blocks::untuned(&ours);
+        let untuned = TileConfig::untuned(&ours);
         let tuned = untuned.variants(1, &ours).into_iter().find(|b| *b != untuned).unwrap();
         write(&cache, &ours, tuned).unwrap();
         assert_eq!(read(&Cache::in_folder(folder.path()), &ours), Some(tuned));
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(read(&cache, &info(Kind::Cpu, "2")), None);
         assert_eq!(read(&cache, &info(Kind::Gpu, "1")), None);
         // What another program wrote there, and cannot be this device's, is not taken.
-        let gpu = Blocks::untuned(&info(Kind::Gpu, "1"));
+        let gpu = TileConfig::untuned(&info(Kind::Gpu, "1"));
         write(&cache, &ours, gpu).unwrap();
         assert_eq!(read(&cache, &ours), None);
         cache.write(&key(&ours), || Some(b"{}".to_vec())).unwrap();
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn without_a_folder_the_user_is_told() {
         let ours = info(Kind::Cpu, "1");
-        let error = write(&Cache::nowhere(), &ours, Blocks::untuned(&ours)).unwrap_err().to_string();
+        let error = write(&Cache::nowhere(), &ours, TileConfig::untuned(&ours)).unwrap_err().to_string();
         assert!(error.contains("NEOCOG_CACHE_DIR"), "{error}");
     }
 }

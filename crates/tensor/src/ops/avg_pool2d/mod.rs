@@ -9,13 +9,13 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::window::{self, Axis, Window};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::opencl::{Arg, Call};
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// The mean of each window. Input: `[n, c, h, w]`; output: `[n, c, oh, ow]`. Each pair is `[rows, columns]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,14 +130,14 @@ impl Op for AvgPool2d {
         Some(op::Window { kernel_size, stride, padding, dilation: [1, 1] })
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let x = &node.input_shapes[0];
         let back = AvgPool2dGrad { pool: *self, input_size: [x[2], x[3]] };
-        Ok(smallvec![node.if_needed(0, || run1(&back, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&back, &[node.output_grad()]))?])
     }
 }
 
@@ -214,11 +214,11 @@ impl Op for AvgPool2dGrad {
         self.pool.launch(call, "avg_pool2d_grad", self.pool.window().axes(dx.shape, dy.shape))
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        Ok(smallvec![node.if_needed(0, || run1(&self.pool, &[node.output_grad()]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&self.pool, &[node.output_grad()]))?])
     }
 }

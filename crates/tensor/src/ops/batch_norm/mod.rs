@@ -13,15 +13,15 @@ use smallvec::smallvec;
 
 use super::Activation;
 use super::ChannelSum;
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::opencl::formula::{self, Symbol};
-use crate::run::{run, run1};
+use crate::run::{run, run_single};
 use crate::shape::{Shape, Shapes};
 use crate::simd::Real;
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// Normalises by the batch. Inputs: `x`, or `x`, `weight [c]`, `bias [c]`. Outputs: `y` like `x`; `mean [c]`;
 /// `var [c]`, the biased variance.
@@ -115,7 +115,11 @@ fn check_eps(eps: f64) -> Result<()> {
 }
 
 fn wrong_number(op: &dyn Op, inputs: &[Shape], expected: &str) -> Error {
-    Error::invalid_argument(format!("{} takes {expected} inputs, {} were given: {inputs:?}", op.name(), inputs.len()))
+    Error::invalid_argument(format!(
+        "{} takes {expected} inputs, {} were given: {inputs:?}",
+        op.name(),
+        inputs.len()
+    ))
 }
 
 impl Op for BatchNormTrain {
@@ -151,8 +155,8 @@ impl Op for BatchNormTrain {
         opencl::train(self, call)
     }
 
-    fn keeps(&self) -> Keeps {
-        let keeps = Keeps::NOTHING.inputs(&[0, 1]).outputs(&[1, 2]);
+    fn saves(&self) -> SavedTensors {
+        let keeps = SavedTensors::NONE.inputs(&[0, 1]).outputs(&[1, 2]);
         if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
     }
 
@@ -204,8 +208,8 @@ impl Op for BatchNormTrainGrad {
         opencl::train_grad(self, call)
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
@@ -239,18 +243,20 @@ impl Op for BatchNormEval {
         opencl::eval(self, call)
     }
 
-    fn takes_gaps(&self) -> bool {
+    fn supports_batch_stride(&self) -> bool {
         true
     }
 
-    fn keeps(&self) -> Keeps {
-        let keeps = Keeps::NOTHING.inputs(&[0, 1, 2, 3]);
+    fn saves(&self) -> SavedTensors {
+        let keeps = SavedTensors::NONE.inputs(&[0, 1, 2, 3]);
         if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         if node.needs[1] || node.needs[2] {
-            return Err(Error::invalid_argument("the statistics of batch_norm_eval have no gradient: detach them"));
+            return Err(Error::invalid_argument(
+                "the statistics of batch_norm_eval have no gradient: detach them",
+            ));
         }
         let dz = match self.activation {
             Some(activation) => activation.grad(node.output(0), node.output_grad())?,
@@ -266,7 +272,7 @@ impl Op for BatchNormEval {
         all[0] = node.needs[0].then(|| grads[0].clone());
         if affine {
             all[3] = node.needs[3].then(|| grads[1].clone());
-            all[4] = node.if_needed(4, || run1(&ChannelSum, &[&dz]))?;
+            all[4] = node.if_needed(4, || run_single(&ChannelSum, &[&dz]))?;
         }
         Ok(all)
     }
@@ -302,8 +308,8 @@ impl Op for BatchNormEvalGrad {
         opencl::eval_grad(self, call)
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
@@ -330,7 +336,10 @@ impl Op for UpdateRunningStats {
             )));
         }
         if !(0.0..=1.0).contains(&self.factor) {
-            return Err(Error::invalid_argument(format!("factor is a share from 0 to 1, not {}", self.factor)));
+            return Err(Error::invalid_argument(format!(
+                "factor is a share from 0 to 1, not {}",
+                self.factor
+            )));
         }
         if self.unbiased && self.count == 1 {
             return Err(Error::invalid_argument("an unbiased variance needs more than 1 value per channel"));
@@ -363,8 +372,8 @@ impl Op for UpdateRunningStats {
         })
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {

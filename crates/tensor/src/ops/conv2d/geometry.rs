@@ -1,7 +1,7 @@
 //! How the window of a convolution moves, and the sizes that follow.
 
-use neocog_base::{Error, Result};
 use crate::shape::Shape;
+use neocog_base::{Error, Result};
 
 /// How the window moves over the picture; each pair is `[rows, columns]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +68,9 @@ impl Conv2dGeometry {
     fn check(&self) -> Result<()> {
         for (name, value) in [("stride", self.stride), ("dilation", self.dilation)] {
             if value.contains(&0) {
-                return Err(Error::invalid_argument(format!("the {name} is {value:?}, it must be at least 1")));
+                return Err(Error::invalid_argument(format!(
+                    "the {name} is {value:?}, it must be at least 1"
+                )));
             }
         }
         if self.groups == 0 {

@@ -20,14 +20,14 @@ pub(crate) use packed::PackedConv2d;
 
 use super::Activation;
 use super::bias_activation_grad::Fused;
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, Window, expect_inputs};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::opencl::Call;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
 use geometry::weight_shape;
+use neocog_base::{Error, Result};
 
 /// A convolution. Inputs: `x [n, c, h, w]`, `weight [out, c / groups, kh, kw]` and, if there is one, `bias [out]`;
 /// output: `[n, out, oh, ow]` as of [`Conv2dGeometry::output_size`].
@@ -154,7 +154,7 @@ impl Op for Conv2d {
         self.opencl_packed(call, None)
     }
 
-    fn takes_gaps(&self) -> bool {
+    fn supports_batch_stride(&self) -> bool {
         true
     }
 
@@ -164,8 +164,8 @@ impl Op for Conv2d {
         Some(Window { kernel_size, stride, padding, dilation })
     }
 
-    fn keeps(&self) -> Keeps {
-        let keeps = Keeps::NOTHING.inputs(&[0, 1]);
+    fn saves(&self) -> SavedTensors {
+        let keeps = SavedTensors::NONE.inputs(&[0, 1]);
         if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
     }
 
@@ -176,8 +176,8 @@ impl Op for Conv2d {
         let to_input = Conv2dInputGrad { geometry, input_size: [x[2], x[3]] };
         let to_weight = Conv2dWeightGrad { geometry, kernel_size: [weight[2], weight[3]] };
         let mut grads: InputGrads = smallvec![
-            node.if_needed(0, || run1(&to_input, &[&dy, node.input(1)]))?,
-            node.if_needed(1, || run1(&to_weight, &[node.input(0), &dy]))?,
+            node.if_needed(0, || run_single(&to_input, &[&dy, node.input(1)]))?,
+            node.if_needed(1, || run_single(&to_weight, &[node.input(0), &dy]))?,
         ];
         if node.needs.len() == 3 {
             grads.push(bias);
@@ -236,8 +236,8 @@ impl Op for Conv2dInputGrad {
         opencl::input_grad(call, &p, dy.buffer, weight.buffer, dx.buffer)
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING.inputs(&[0, 1])
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE.inputs(&[0, 1])
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
@@ -245,8 +245,8 @@ impl Op for Conv2dInputGrad {
         let to_weight = Conv2dWeightGrad { geometry: self.geometry, kernel_size: [weight[2], weight[3]] };
         let d = node.output_grad();
         Ok(smallvec![
-            node.if_needed(0, || run1(&Conv2d::new(self.geometry, None), &[d, node.input(1)]))?,
-            node.if_needed(1, || run1(&to_weight, &[d, node.input(0)]))?,
+            node.if_needed(0, || run_single(&Conv2d::new(self.geometry, None), &[d, node.input(1)]))?,
+            node.if_needed(1, || run_single(&to_weight, &[d, node.input(0)]))?,
         ])
     }
 
@@ -301,8 +301,8 @@ impl Op for Conv2dWeightGrad {
         opencl::weight_grad(call, &p, x.buffer, dy.buffer, dw.buffer)
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING.inputs(&[0, 1])
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE.inputs(&[0, 1])
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
@@ -310,8 +310,8 @@ impl Op for Conv2dWeightGrad {
         let to_input = Conv2dInputGrad { geometry: self.geometry, input_size: [x[2], x[3]] };
         let d = node.output_grad();
         Ok(smallvec![
-            node.if_needed(0, || run1(&to_input, &[node.input(1), d]))?,
-            node.if_needed(1, || run1(&Conv2d::new(self.geometry, None), &[node.input(0), d]))?,
+            node.if_needed(0, || run_single(&to_input, &[node.input(1), d]))?,
+            node.if_needed(1, || run_single(&Conv2d::new(self.geometry, None), &[node.input(0), d]))?,
         ])
     }
 

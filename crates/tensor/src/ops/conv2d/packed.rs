@@ -2,13 +2,13 @@
 
 use super::{Conv2d, cpu, opencl as kernels};
 use crate::device::Device;
-use neocog_base::Result;
 use crate::memory::{Buffer, Scratch};
-use crate::op::{Gradient, InputGrads, Keeps, Op, Window};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, Window};
 use crate::opencl::{self, Call};
 use crate::shape::{Shape, Shapes};
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
+use neocog_base::Result;
 
 /// [`Conv2d`] for pictures of one shape and one weight, which is kept in the order in which the device's kernel uses it: packed,
 /// or taken to the points of Winograd's way. Its inputs are those of the convolution.
@@ -85,16 +85,16 @@ impl Op for PackedConv2d {
         self.op.opencl_packed(call, Some(packed))
     }
 
-    fn takes_gaps(&self) -> bool {
-        self.op.takes_gaps()
+    fn supports_batch_stride(&self) -> bool {
+        self.op.supports_batch_stride()
     }
 
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
         self.op.window(inputs)
     }
 
-    fn keeps(&self) -> Keeps {
-        self.op.keeps()
+    fn saves(&self) -> SavedTensors {
+        self.op.saves()
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {

@@ -5,16 +5,16 @@ use smallvec::smallvec;
 
 use crate::cases::{Case, CaseInput};
 use crate::cpu::{Matrix, product};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::opencl::product::{Gather, Product, Rows, Target, transposed};
 use crate::opencl::{Call, int};
 use crate::register_op;
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::simd::vectorized;
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// `y = a b`, each transposed first where told. Inputs: `a [m, k]` (or `[k, m]`), `b [k, n]` (or `[n, k]`);
 /// output: `[m, n]`.
@@ -97,20 +97,20 @@ impl Op for MatMul {
         product.run(call)
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING.inputs(&[0, 1])
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE.inputs(&[0, 1])
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let (a, b, dy) = (node.input(0), node.input(1), node.output_grad());
         let matmul = |transpose_a, transpose_b| MatMul { transpose_a, transpose_b };
         let da = node.if_needed(0, || match self.transpose_a {
-            false => run1(&matmul(false, !self.transpose_b), &[dy, b]),
-            true => run1(&matmul(self.transpose_b, true), &[b, dy]),
+            false => run_single(&matmul(false, !self.transpose_b), &[dy, b]),
+            true => run_single(&matmul(self.transpose_b, true), &[b, dy]),
         })?;
         let db = node.if_needed(1, || match self.transpose_b {
-            false => run1(&matmul(!self.transpose_a, false), &[a, dy]),
-            true => run1(&matmul(true, self.transpose_a), &[dy, a]),
+            false => run_single(&matmul(!self.transpose_a, false), &[a, dy]),
+            true => run_single(&matmul(true, self.transpose_a), &[dy, a]),
         })?;
         Ok(smallvec![da, db])
     }

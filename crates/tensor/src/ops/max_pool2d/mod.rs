@@ -9,13 +9,13 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::window::{self, Window};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{self, Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::{Arg, Call, Grid, Source};
-use crate::run::run1;
+use crate::run::run_single;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// The largest number of each window. Input: `[n, c, h, w]`; output: `[n, c, oh, ow]`, and the indices in the same
 /// shape if they are asked for. Each pair is `[rows, columns]`.
@@ -124,8 +124,8 @@ impl Op for MaxPool2d {
         Some(op::Window { kernel_size, stride, padding, dilation })
     }
 
-    fn keeps(&self) -> Keeps {
-        if self.return_indices { Keeps::NOTHING.outputs(&[1]) } else { Keeps::NOTHING }
+    fn saves(&self) -> SavedTensors {
+        if self.return_indices { SavedTensors::NONE.outputs(&[1]) } else { SavedTensors::NONE }
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
@@ -136,7 +136,7 @@ impl Op for MaxPool2d {
         }
         let x = &node.input_shapes[0];
         let back = MaxPool2dGrad { input_size: [x[2], x[3]] };
-        Ok(smallvec![node.if_needed(0, || run1(&back, &[node.output_grad(), node.output(1)]))?])
+        Ok(smallvec![node.if_needed(0, || run_single(&back, &[node.output_grad(), node.output(1)]))?])
     }
 }
 
@@ -193,8 +193,8 @@ impl Op for MaxPool2dGrad {
         call.launch(&source, "max_pool2d_grad", &args, Grid::new([n * c * team], [team]))
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {

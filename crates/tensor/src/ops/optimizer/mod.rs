@@ -13,12 +13,12 @@ pub use rms_prop::RmsPropStep;
 pub use sgd::SgdStep;
 pub use steps::OptimizerSteps;
 
-use neocog_base::{Error, Result};
 use crate::opencl::Call;
 use crate::ops::pointwise::{self, Pointwise};
 use crate::shape::{Shape, Shapes};
 use crate::simd::Real;
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// A step's formula for one element, with room for the largest state; what is not used is 0.
 trait Rule: Copy + Send + Sync {
@@ -91,8 +91,8 @@ macro_rules! step {
             fn opencl(&self, call: &crate::opencl::Call<'_>) -> Result<()> {
                 super::opencl(*self, self.name(), call)
             }
-            fn keeps(&self) -> Keeps {
-                Keeps::NOTHING
+            fn saves(&self) -> SavedTensors {
+                SavedTensors::NONE
             }
             fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
                 no_gradient(self)

@@ -2,13 +2,13 @@
 
 use super::{Rule, not_negative, step};
 use crate::cases::{Case, CaseInput};
-use neocog_base::Result;
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::register_op;
 use crate::shape::{Shape, Shapes};
 use crate::simd::Real;
 use crate::view::{View, ViewMut};
+use neocog_base::Result;
 
 /// One step of RMSprop, as `torch.optim.RMSprop`:
 ///

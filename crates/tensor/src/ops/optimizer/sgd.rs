@@ -2,13 +2,13 @@
 
 use super::{Rule, not_negative, step};
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, expect_inputs, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::register_op;
 use crate::shape::{Shape, Shapes};
 use crate::simd::Real;
 use crate::view::{View, ViewMut};
+use neocog_base::{Error, Result};
 
 /// One step of gradient descent, as `torch.optim.SGD`:
 ///
@@ -57,7 +57,10 @@ impl SgdStep {
         not_negative("momentum", self.momentum)?;
         not_negative("weight_decay", self.weight_decay)?;
         if !self.dampening.is_finite() {
-            return Err(Error::invalid_argument(format!("dampening must be a number, it is {}", self.dampening)));
+            return Err(Error::invalid_argument(format!(
+                "dampening must be a number, it is {}",
+                self.dampening
+            )));
         }
         if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
             return Err(Error::invalid_argument("nesterov needs a momentum above 0 and a dampening of 0"));

@@ -4,13 +4,13 @@ use rayon::prelude::*;
 
 use super::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
 use crate::cases::{Case, CaseInput};
-use neocog_base::{Context as _, Error, Result};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Keeps, Op, no_gradient};
+use crate::op::{Gradient, InputGrads, Op, SavedTensors, no_gradient};
 use crate::opencl::Call;
 use crate::register_op;
 use crate::shape::{Shape, Shapes};
 use crate::view::{View, ViewMut};
+use neocog_base::{Context as _, Error, Result};
 
 /// The steps of several parameters, such as [`SgdStep`], as one operation: threads share out all their elements at once.
 ///
@@ -77,8 +77,8 @@ impl Op for OptimizerSteps {
         Ok(())
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
     }
 
     fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {

@@ -1,8 +1,8 @@
 //! Sums along axes on OpenCL devices.
 
-use neocog_base::Result;
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, View};
 use crate::ops::broadcast::{Strided, axes};
+use neocog_base::Result;
 
 /// The floats of a piece of a row, as in the kernels.
 const PIECE: usize = 2048;

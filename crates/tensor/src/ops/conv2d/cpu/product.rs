@@ -36,7 +36,7 @@ macro_rules! by_size {
 
 pub(super) use by_size;
 
-/// `rows` rows by `wide` blocks of outputs, over `depth` channels; added to `m` if `add`. Blocks of `v` are `v.1` apart, those
+/// `rows` rows by `wide` blocks of outputs, over `depth` channels; added to `m` if `add`. TileConfig of `v` are `v.1` apart, those
 /// of `m` are `m.1` apart.
 ///
 /// Compiled once, not into each caller: there is a loop for each number of rows.

@@ -3,12 +3,12 @@
 //!
 //! A group turns a band of rows of a vector of pictures round, and does all that there is to do with it.
 
-use neocog_base::Result;
-use crate::opencl::product::{Blocks, activation_number, shared};
+use crate::opencl::product::{TileConfig, activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::Problem;
 use crate::ops::conv2d::winograd::Pass;
+use neocog_base::Result;
 
 /// The most channels of the side that has fewer.
 const FEW: usize = 8;
@@ -42,7 +42,7 @@ pub(super) struct Way {
 
 /// This way, if it is the faster one: a rule on shapes and on the device's memory.
 pub(super) fn choose(call: &Call<'_>, p: &Problem, pass: Pass) -> Option<Way> {
-    let Blocks::Cpu(blocks) = call.blocks() else { return None };
+    let TileConfig::Cpu(blocks) = call.tile_config() else { return None };
     let width = blocks.width;
     let fits = p.groups == 1
         && p.n > 0

@@ -6,10 +6,10 @@ mod winograd;
 
 use super::Problem;
 use super::winograd::Pass;
-use neocog_base::Result;
 use crate::opencl::product::{Gather, Product, Rows, Spread, Target, transposed, weight_grad_sums};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
+use neocog_base::Result;
 
 /// A work-item of `weights.cl` sees to so many rows.
 const BLOCK: usize = 8;

@@ -6,14 +6,14 @@
 
 use std::fmt::Write;
 
-use neocog_base::Result;
 use crate::opencl::formula::map;
-use crate::opencl::product::{Blocks, activation_number, shared};
+use crate::opencl::product::{TileConfig, activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, DeviceInfo, Grid, Source, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::Problem;
 use crate::ops::conv2d::winograd::transform::{MOST, evaluate, fold, input, weight};
 use crate::ops::conv2d::winograd::{self, Pass, Sizes, Tiling};
+use neocog_base::Result;
 
 /// What the direct way costs more than its multiplications alone, and steps for which it packs a vector of the picture.
 const DIRECT: f64 = 1.3;
@@ -50,7 +50,7 @@ struct Side {
 
 /// This way, if it is faster and the device has the memory for it.
 pub(super) fn choose(call: &Call<'_>, p: &Problem, pass: Pass) -> Option<Way> {
-    let Blocks::Cpu(blocks) = call.blocks() else { return None };
+    let TileConfig::Cpu(blocks) = call.tile_config() else { return None };
     let width = blocks.width;
     let vectors = |numbers: usize| numbers.div_ceil(width) as f64;
     let rows = |numbers: usize| numbers.next_multiple_of(blocks.tile_rows) as f64;

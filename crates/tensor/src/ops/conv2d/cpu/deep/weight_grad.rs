@@ -13,7 +13,7 @@ use crate::memory::Scratch;
 use crate::parallel::Shared;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 
-/// Blocks of outputs of a task: fewer would turn the picture round too often.
+/// TileConfig of outputs of a task: fewer would turn the picture round too often.
 const BLOCKS: usize = 4;
 /// The least pixels of all pictures of a part: writing and reading its sums should be little beside making them.
 const PART_ROWS: usize = 128;

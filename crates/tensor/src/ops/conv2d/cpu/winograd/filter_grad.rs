@@ -26,7 +26,7 @@ use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 
 /// Tasks to aim at.
 const TASKS: usize = 16;
-/// Blocks of outputs of a task: fewer would take the picture to the points too often.
+/// TileConfig of outputs of a task: fewer would take the picture to the points too often.
 const BLOCKS: usize = 4;
 /// The most floats of all sums, unless one part alone has more: between other layers they come from memory, not from a cache.
 const SUMS: usize = 1 << 20;

@@ -4,14 +4,14 @@ use neocog_base::{Error, Result};
 
 /// A small picture: what a cell of a [`Sheet`](crate::Sheet) shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     pub(crate) width: usize,
     pub(crate) height: usize,
     /// `[height, width]`, red, green and blue.
     pub(crate) pixels: Vec<[u8; 3]>,
 }
 
-impl Picture {
+impl Image {
     /// An image `[c, h, w]` of `shape` with values 0 to 1: grey for one channel, coloured for three. Values beyond are
     /// cut off.
     ///
@@ -33,7 +33,7 @@ impl Picture {
                 )));
             }
         };
-        Ok(Picture { width, height, pixels })
+        Ok(Image { width, height, pixels })
     }
 
     /// Numbers `[h, w]` of any size in greys, the smallest black and the largest white.
@@ -77,16 +77,16 @@ mod tests {
 
     #[test]
     fn numbers_become_colours() {
-        let grey = Picture::of_values(&[0.0, 0.5, 1.0, 7.0], [1, 2, 2]).unwrap();
+        let grey = Image::of_values(&[0.0, 0.5, 1.0, 7.0], [1, 2, 2]).unwrap();
         assert_eq!(grey.pixels, [[0; 3], [128; 3], [255; 3], [255; 3]]);
-        let colour = Picture::of_values(&[1.0, 0.0, 0.0, 0.2, 0.0, 0.4], [3, 1, 2]).unwrap();
+        let colour = Image::of_values(&[1.0, 0.0, 0.0, 0.2, 0.0, 0.4], [3, 1, 2]).unwrap();
         assert_eq!(colour.pixels, [[255, 0, 0], [0, 51, 102]]);
-        let stretched = Picture::stretched(&[-4.0, 0.0, 4.0], [1, 3]).unwrap();
+        let stretched = Image::stretched(&[-4.0, 0.0, 4.0], [1, 3]).unwrap();
         assert_eq!(stretched.pixels, [[0; 3], [128; 3], [255; 3]]);
-        assert_eq!(Picture::stretched(&[3.0], [1, 1]).unwrap().pixels, [[0; 3]]);
-        let signed = Picture::signed(&[-9.0, 0.0, 2.0], [1, 3], 2.0).unwrap();
+        assert_eq!(Image::stretched(&[3.0], [1, 1]).unwrap().pixels, [[0; 3]]);
+        let signed = Image::signed(&[-9.0, 0.0, 2.0], [1, 3], 2.0).unwrap();
         assert_eq!(signed.pixels, [[33, 102, 172], [255; 3], [178, 24, 43]]);
-        assert!(Picture::of_values(&[0.0; 8], [2, 2, 2]).is_err());
-        assert!(Picture::of_values(&[0.0; 7], [1, 2, 2]).is_err());
+        assert!(Image::of_values(&[0.0; 8], [2, 2, 2]).is_err());
+        assert!(Image::of_values(&[0.0; 7], [1, 2, 2]).is_err());
     }
 }
