@@ -12,33 +12,27 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
-pub mod cases;
-pub mod conformance;
+pub mod core;
 pub(crate) mod cpu;
-pub mod device;
 pub mod memory;
-pub mod op;
 pub mod opencl;
 pub mod ops;
-mod parallel;
 pub mod plan;
-pub mod profile;
-mod run;
-pub mod shape;
-pub(crate) mod simd;
-pub mod tensor;
-pub mod view;
+pub mod testing;
 
 #[doc(hidden)]
 pub use inventory;
 
-pub use cpu::fma_peak_gflops;
-pub use device::Device;
-pub use memory::{MemoryReport, Scratch, memory_report, release_cached_memory};
 pub use neocog_base::{Context, Error, ErrorKind, Result};
-pub use op::{Gradient, InputGrads, Op, SavedTensors, Tensors, Window};
-pub use run::{run, run_single, update};
-pub use shape::{Shape, Shapes};
-pub use simd::instruction_set;
-pub use tensor::Tensor;
-pub use view::{View, ViewMut};
+
+pub use core::device::{self, Device};
+pub use core::op::{self, Gradient, InputGrads, Op, SavedTensors, Tensors, Window};
+pub use core::profile;
+pub use core::run::{run, run_single, update};
+pub use core::shape::{self, Shape, Shapes};
+pub use core::tensor::{self, Tensor};
+pub use core::view::{self, View, ViewMut};
+pub use cpu::fma_peak_gflops;
+pub use cpu::simd::instruction_set;
+pub use memory::{MemoryReport, Scratch, memory_report, release_cached_memory};
+pub use testing::{cases, conformance};

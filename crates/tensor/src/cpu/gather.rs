@@ -7,8 +7,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::cpu::simd::{Simd, instruction_set};
 use crate::memory::{Buffer, Scratch};
-use crate::simd::{Simd, instruction_set};
 
 /// Lanes of a vector and where they lie.
 #[repr(C)]

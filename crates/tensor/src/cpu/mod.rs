@@ -1,8 +1,10 @@
 //! Matrix products on the CPU.
 
 mod gather;
+pub(crate) mod parallel;
 mod peak;
 mod product;
+pub(crate) mod simd;
 mod tile;
 
 pub(crate) use gather::{Grid, Table, Tap};

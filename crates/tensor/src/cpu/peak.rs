@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// Independent chains of multiply-adds: more than latency times throughput of any CPU that we know, and few enough to
 /// stay in registers.

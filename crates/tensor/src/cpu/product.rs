@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use super::gather::Table;
 use super::tile::{tile, tile_rows};
+use crate::cpu::parallel::Shared;
+use crate::cpu::simd::{Kernel, Simd, dispatch, tile_rows_at_most};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::parallel::Shared;
-use crate::simd::{Kernel, Simd, dispatch, tile_rows_at_most};
 
 /// The most steps of the inner loop: panels of this depth stay in the first and second level caches.
 const DEPTH: usize = 512;
@@ -94,7 +94,7 @@ impl Product<'_> {
         }
         let per_unit = out.table.pixels;
         let units = self.columns.div_ceil(per_unit);
-        let lanes = crate::simd::instruction_set().1;
+        let lanes = crate::cpu::simd::instruction_set().1;
         let panels = per_unit.div_ceil(2 * lanes);
         let chunks = panels.div_ceil(PANELS);
         let tiles = self.rows.div_ceil(tile_rows_at_most());

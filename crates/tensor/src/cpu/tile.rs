@@ -9,7 +9,7 @@
 //!             +--------+--------+
 //! ```
 
-use crate::simd::Simd;
+use crate::cpu::simd::Simd;
 
 /// The rows of tile `i` when `rows` rows are split as evenly as possible into tiles of at most `most`.
 pub(crate) fn tile_rows(rows: usize, most: usize, i: usize) -> std::ops::Range<usize> {

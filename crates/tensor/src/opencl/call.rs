@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Write};
 use super::device::{DeviceInfo, Kind};
 use super::product::TileConfig;
 use super::runtime::{Buffer, Runtime};
-use crate::op::Op;
-use crate::shape::Shape;
+use crate::core::op::Op;
+use crate::core::shape::Shape;
 use neocog_base::{Context as _, Result};
 
 /// A tensor as a kernel sees it: a shape and a buffer with exactly its elements, in row-major order.
@@ -137,7 +137,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Runs an operation's kernels: what [`crate::run`] and the conformance tests do on an OpenCL device.
+/// Runs an operation's kernels: what [`crate::core::run`] and the conformance tests do on an OpenCL device.
 pub(crate) fn run_op(
     op: &dyn Op,
     runtime: &'static Runtime,

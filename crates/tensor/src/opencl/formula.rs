@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{Arg, Call, Grid, Source};
-use crate::simd::Real;
+use crate::cpu::simd::Real;
 use neocog_base::Result;
 
 /// A number that is known only when the kernel runs.

@@ -129,4 +129,4 @@ impl DeviceId {
 }
 
 #[cfg(doc)]
-use crate::op::Op;
+use crate::core::op::Op;

@@ -6,11 +6,11 @@ use std::time::Instant;
 use super::DeviceId;
 use super::product::TileConfig;
 use super::runtime::open;
-use crate::cases::{Case, registered_ops};
-use crate::conformance::{check_device, is_too_large};
-use crate::device::Device;
-use crate::run::run;
-use crate::tensor::Tensor;
+use crate::core::device::Device;
+use crate::core::run::run;
+use crate::core::tensor::Tensor;
+use crate::testing::cases::{Case, registered_ops};
+use crate::testing::conformance::{check_device, is_too_large};
 use neocog_base::{Error, Result};
 
 /// The operations that are made of products.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::elementwise::{Expression, Relu, ReluGrad, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
-use crate::op::Op;
-use crate::run::run_single;
-use crate::simd::Real;
-use crate::tensor::Tensor;
+use crate::core::op::Op;
+use crate::core::run::run_single;
+use crate::core::tensor::Tensor;
+use crate::cpu::simd::Real;
 use neocog_base::Result;
 
 /// An activation that a convolution, a linear layer or a batch norm applies to its result at once.

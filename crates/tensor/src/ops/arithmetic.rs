@@ -6,18 +6,18 @@ use super::broadcast::{self, Strided, broadcast_shape};
 use super::elementwise::{Expression, apply, expression};
 use super::pointwise::{self, Pointwise};
 use super::reduce::SumTo;
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::simd::{Kernel, Real, Simd, dispatch};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::opencl::formula::{self, Symbol};
-use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::simd::{Kernel, Real, Simd, dispatch};
-use crate::tensor::Tensor;
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::Result;
 
 /// `a + b`; shapes broadcast as in NumPy.

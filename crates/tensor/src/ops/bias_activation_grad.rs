@@ -5,17 +5,17 @@ use smallvec::smallvec;
 
 use super::Activation;
 use super::channel_sum::{ChannelSum, SHAPES, channels_and_plane};
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::run::{run, run_single};
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::CHUNK;
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
-use crate::parallel::CHUNK;
 use crate::register_op;
-use crate::run::{run, run_single};
-use crate::shape::{Shape, Shapes};
-use crate::simd::{Kernel, Simd, dispatch};
-use crate::tensor::Tensor;
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 /// The gradients of `z` and of `b` in `y = activation(z + b)`, where `b` has a number for each channel. Inputs: the output

@@ -5,8 +5,8 @@
 
 use smallvec::SmallVec;
 
+use crate::core::shape::Shape;
 use crate::opencl::{Arg, Call, Grid, Source, int};
-use crate::shape::Shape;
 use neocog_base::{Error, Result};
 
 /// The shape to which all of `shapes` broadcast.

@@ -3,15 +3,15 @@
 use rayon::prelude::*;
 use smallvec::smallvec;
 
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::CHUNK;
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::{self, Call};
-use crate::parallel::CHUNK;
 use crate::register_op;
-use crate::shape::{Shape, Shapes};
-use crate::simd::{Kernel, Simd, dispatch};
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 /// `y[c] = sum over all other axes of x[n, c, ..]`: the gradient of a bias. Input: `[n, c, ..]`; output: `[c]`.

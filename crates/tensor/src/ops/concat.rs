@@ -3,15 +3,15 @@
 use smallvec::smallvec;
 
 use super::axis_of;
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::opencl::{self, Call, Grid, Source};
-use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 /// Joins its inputs, one or more, along axis `dim`; all other extents are the same.

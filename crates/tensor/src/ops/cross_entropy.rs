@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
 use super::softmax::{exps, largest, row_program, scale};
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::{self, Arg, Call, Grid};
-use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::simd::{Kernel, Simd, dispatch};
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 /// What becomes of the losses of a batch.

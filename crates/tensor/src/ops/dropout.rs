@@ -2,16 +2,16 @@
 
 use smallvec::smallvec;
 
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::opencl::{Arg, Call, Grid, Source};
-use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::simd::{Kernel, Simd, dispatch};
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::random::{philox, philox_block};
 use neocog_base::{Error, Result};
 

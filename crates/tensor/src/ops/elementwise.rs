@@ -5,17 +5,17 @@
 
 use smallvec::smallvec;
 
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::simd::{Kernel, Real, Simd, dispatch};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::opencl::formula;
-use crate::parallel::{CHUNK, for_each_chunk};
 use crate::register_op;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::simd::{Kernel, Real, Simd, dispatch};
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 /// A function of `N` numbers, applied element by element.

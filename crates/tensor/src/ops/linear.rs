@@ -5,16 +5,16 @@ use smallvec::smallvec;
 
 use super::bias_activation_grad::Fused;
 use super::{Activation, MatMul};
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
 use crate::cpu::{Matrix, product};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors};
 use crate::opencl::Call;
 use crate::opencl::product::{Gather, Product, Rows, Target, transposed};
 use crate::register_op;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 /// `y = activation(x weight^T + bias)`. Inputs: `x [.., in]` with any leading axes, `weight [out, in]` and, if there

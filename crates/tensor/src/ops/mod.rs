@@ -46,7 +46,7 @@ pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use reshape::{Flatten, Reshape};
 pub use softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
 
-use crate::shape::Shape;
+use crate::core::shape::Shape;
 use neocog_base::{Error, Result};
 
 /// The axis that `dim` means in `shape`, where negative numbers count from the last, as in PyTorch.

@@ -1,10 +1,10 @@
 //! The machinery of operations with parameters that work element by element: several inputs, several outputs, state
 //! updated in place. Written once in terms of [`Real`], for the reference, for vectors and for OpenCL.
 
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::CHUNK;
+use crate::cpu::simd::{Kernel, Real, Simd, dispatch};
 use crate::opencl::{Call, formula};
-use crate::parallel::CHUNK;
-use crate::simd::{Kernel, Real, Simd, dispatch};
-use crate::view::{View, ViewMut};
 use neocog_base::Result;
 
 /// A function of `I` inputs and the old values of `O` outputs, which gives the new ones.

@@ -4,14 +4,14 @@ use smallvec::smallvec;
 
 use super::axis_of;
 use super::concat::copy;
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::opencl::Call;
 use crate::register_op;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 /// The same elements in another shape. As [`Tensor::reshape`](crate::Tensor::reshape), in a form that can be recorded.

@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 
 use super::parts::{self, Spot};
 use super::{Graph, Source, last_uses};
+use crate::core::profile;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::{Storage, Tensor};
+use crate::core::view::{View, ViewMut};
 use crate::memory::{Buffer, Scratch};
-use crate::profile;
-use crate::shape::{Shape, Shapes};
-use crate::tensor::{Storage, Tensor};
-use crate::view::{View, ViewMut};
 use neocog_base::Result;
 
 /// Values start at multiples of this many floats: of a line of the cache.

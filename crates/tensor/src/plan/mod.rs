@@ -20,13 +20,13 @@ mod tests;
 
 use smallvec::SmallVec;
 
-use crate::device::Device;
+use crate::core::device::Device;
+use crate::core::op::Op;
+use crate::core::profile::Scope;
+use crate::core::run::run;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
 use crate::memory::ShortLived;
-use crate::op::Op;
-use crate::profile::Scope;
-use crate::run::run;
-use crate::shape::{Shape, Shapes};
-use crate::tensor::Tensor;
 use memory::Layout;
 use neocog_base::{Context as _, Error, Result};
 

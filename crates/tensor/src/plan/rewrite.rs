@@ -5,10 +5,10 @@ use std::any::Any;
 use smallvec::smallvec;
 
 use super::{Graph, Source, Step};
-use crate::op::Op;
+use crate::core::op::Op;
+use crate::core::shape::Shape;
+use crate::core::tensor::Tensor;
 use crate::ops::{Activation, BatchNormEval, Conv2d, Linear, PackedConv2d, Relu, Sigmoid, Tanh};
-use crate::shape::Shape;
-use crate::tensor::Tensor;
 use neocog_base::Result;
 
 /// Leaves out what `output` does not depend on, and folds batch norms and activations into the operations before them.

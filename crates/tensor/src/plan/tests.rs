@@ -1,9 +1,9 @@
 use super::*;
+use crate::core::op::{Gradient, InputGrads, SavedTensors, expect_inputs, no_gradient};
+use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::ops::{Add, BatchNormEval, Concat, Conv2d, Flatten, Linear, MaxPool2d, Mul, Relu, Scale, Sigmoid};
-use crate::view::{View, ViewMut};
 use neocog_base::random::Random;
 
 fn tensor(shape: impl Into<Shape>, seed: u64) -> Tensor {

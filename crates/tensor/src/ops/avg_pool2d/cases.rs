@@ -1,10 +1,10 @@
 //! The examples of average pooling.
 
 use super::{AvgPool2d, AvgPool2dGrad};
-use crate::cases::{Case, CaseInput};
-use crate::op::Op;
+use crate::core::op::Op;
+use crate::core::shape::Shape;
 use crate::register_op;
-use crate::shape::Shape;
+use crate::testing::cases::{Case, CaseInput};
 
 /// A square window.
 fn pool(kernel: usize, stride: usize, padding: usize) -> AvgPool2d {

@@ -12,8 +12,8 @@
 
 use super::super::window::Axis;
 use super::Divisor;
-use crate::parallel::{CHUNK, for_each_chunk};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// `y` from `x`.
 pub(super) fn forward(axes: [Axis; 2], divisor: Divisor, x: &[f32], y: &mut [f32]) {

@@ -1,10 +1,10 @@
 //! The cases of all forms.
 
 use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats};
-use crate::cases::{Case, CaseInput};
+use crate::core::shape::Shape;
 use crate::ops::Activation;
 use crate::register_op;
-use crate::shape::Shape;
+use crate::testing::cases::{Case, CaseInput};
 
 fn shapes() -> Vec<Shape> {
     vec![

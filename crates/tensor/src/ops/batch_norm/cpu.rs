@@ -15,11 +15,11 @@ mod sums;
 use rayon::prelude::*;
 
 use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, Sizes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::{CHUNK, Shared, for_each_chunk};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::parallel::{CHUNK, Shared, for_each_chunk};
-use crate::simd::{Kernel, Simd, dispatch};
-use crate::view::{View, ViewMut};
 use sums::{GradSums, Grads, Moments, grad_sums};
 
 /// Planes from this many pixels on are walked one by one.

@@ -13,14 +13,14 @@ use smallvec::smallvec;
 
 use super::Activation;
 use super::ChannelSum;
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::run::{run, run_single};
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::simd::Real;
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::Call;
 use crate::opencl::formula::{self, Symbol};
-use crate::run::{run, run_single};
-use crate::shape::{Shape, Shapes};
-use crate::simd::Real;
-use crate::view::{View, ViewMut};
 use neocog_base::{Error, Result};
 
 /// Normalises by the batch. Inputs: `x`, or `x`, `weight [c]`, `bias [c]`. Outputs: `y` like `x`; `mean [c]`;

@@ -4,10 +4,10 @@
 use smallvec::SmallVec;
 
 use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, Sizes};
+use crate::core::shape::Shape;
 use crate::opencl::formula::{self, Symbol};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, View};
 use crate::ops::{Activation, reduce};
-use crate::shape::Shape;
 use neocog_base::Result;
 
 /// On processors, planes from this many pixels on are walked one by one.

@@ -1,8 +1,8 @@
 //! The definition.
 
 use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, Sizes};
+use crate::core::view::{View, ViewMut};
 use crate::ops::Activation;
-use crate::view::{View, ViewMut};
 
 /// The positions of a channel's numbers.
 fn positions(sizes: Sizes, channel: usize) -> impl Iterator<Item = usize> + Clone {

@@ -1,9 +1,9 @@
 //! Examples: odd geometries for the tests, the layers of real networks for the benchmarks.
 
 use super::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
-use crate::cases::{Case, CaseInput};
 use crate::ops::Activation;
 use crate::register_op;
+use crate::testing::cases::{Case, CaseInput};
 
 /// A convolution to make cases of.
 #[derive(Clone)]

@@ -13,11 +13,11 @@ mod winograd;
 use rayon::prelude::*;
 
 use super::Problem;
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{Bias, Columns, Grid, Product, Rows, Table, Tap, Target};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::parallel::{CHUNK, for_each_chunk};
-use crate::simd::{Kernel, Simd, dispatch};
 use winograd::Pass;
 
 /// How a convolution is computed: chosen by the shapes alone.

@@ -1,6 +1,6 @@
 //! How the window of a convolution moves, and the sizes that follow.
 
-use crate::shape::Shape;
+use crate::core::shape::Shape;
 use neocog_base::{Error, Result};
 
 /// How the window moves over the picture; each pair is `[rows, columns]`.

@@ -20,12 +20,12 @@ pub(crate) use packed::PackedConv2d;
 
 use super::Activation;
 use super::bias_activation_grad::Fused;
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::opencl::Call;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::view::{View, ViewMut};
 use geometry::weight_shape;
 use neocog_base::{Error, Result};
 

@@ -1,13 +1,13 @@
 //! A convolution whose weight stays the same from run to run.
 
 use super::{Conv2d, cpu, opencl as kernels};
-use crate::device::Device;
+use crate::core::device::Device;
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window};
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
+use crate::core::view::{View, ViewMut};
 use crate::memory::{Buffer, Scratch};
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, Window};
 use crate::opencl::{self, Call};
-use crate::shape::{Shape, Shapes};
-use crate::tensor::Tensor;
-use crate::view::{View, ViewMut};
 use neocog_base::Result;
 
 /// [`Conv2d`] for pictures of one shape and one weight, which is kept in the order in which the device's kernel uses it: packed,

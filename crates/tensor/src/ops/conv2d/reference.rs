@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::Problem;
-use crate::simd::vectorized;
+use crate::cpu::simd::vectorized;
 
 /// A run of outputs in a row whose sources, `step` apart, lie in a row of the picture.
 struct Run {

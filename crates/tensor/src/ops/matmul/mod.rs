@@ -3,17 +3,17 @@
 use rayon::prelude::*;
 use smallvec::smallvec;
 
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::simd::vectorized;
 use crate::cpu::{Matrix, product};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::opencl::product::{Gather, Product, Rows, Target, transposed};
 use crate::opencl::{Call, int};
 use crate::register_op;
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::simd::vectorized;
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 /// `y = a b`, each transposed first where told. Inputs: `a [m, k]` (or `[k, m]`), `b [k, n]` (or `[n, k]`);

@@ -1,9 +1,9 @@
 //! The examples of max pooling.
 
 use super::{MaxPool2d, MaxPool2dGrad};
-use crate::cases::{Case, CaseInput};
+use crate::core::shape::Shape;
 use crate::register_op;
-use crate::shape::Shape;
+use crate::testing::cases::{Case, CaseInput};
 
 /// A square window without padding or dilation, with indices.
 fn pool(kernel: usize, stride: usize) -> MaxPool2d {

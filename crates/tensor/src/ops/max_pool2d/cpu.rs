@@ -20,9 +20,9 @@ use rayon::prelude::*;
 
 use super::super::window::Axis;
 use super::LARGEST_PLANE;
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
-use crate::parallel::{CHUNK, for_each_chunk};
-use crate::simd::{Kernel, Simd, dispatch};
 
 /// `y` and, if wanted, the indices.
 pub(super) fn forward(

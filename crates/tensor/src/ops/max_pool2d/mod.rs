@@ -9,12 +9,12 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::window::{self, Window};
+use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
-use crate::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::opencl::{Arg, Call, Grid, Source};
-use crate::run::run_single;
-use crate::shape::{Shape, Shapes};
-use crate::view::{View, ViewMut};
 use neocog_base::{Error, Result};
 
 /// The largest number of each window. Input: `[n, c, h, w]`; output: `[n, c, oh, ow]`, and the indices in the same

@@ -1,13 +1,13 @@
 //! Adam and AdamW.
 
 use super::{Rule, below_one, not_negative, step};
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::simd::Real;
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::register_op;
-use crate::shape::{Shape, Shapes};
-use crate::simd::Real;
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Error, Result};
 
 macro_rules! adam {

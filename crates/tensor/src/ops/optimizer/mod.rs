@@ -13,11 +13,11 @@ pub use rms_prop::RmsPropStep;
 pub use sgd::SgdStep;
 pub use steps::OptimizerSteps;
 
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::simd::Real;
 use crate::opencl::Call;
 use crate::ops::pointwise::{self, Pointwise};
-use crate::shape::{Shape, Shapes};
-use crate::simd::Real;
-use crate::view::{View, ViewMut};
 use neocog_base::{Error, Result};
 
 /// A step's formula for one element, with room for the largest state; what is not used is 0.
@@ -126,7 +126,7 @@ fn below_one(name: &str, value: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Op;
+    use crate::core::op::Op;
 
     #[test]
     fn bad_hyperparameters_are_errors() {

@@ -3,13 +3,13 @@
 use rayon::prelude::*;
 
 use super::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
-use crate::cases::{Case, CaseInput};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, no_gradient};
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
-use crate::op::{Gradient, InputGrads, Op, SavedTensors, no_gradient};
 use crate::opencl::Call;
 use crate::register_op;
-use crate::shape::{Shape, Shapes};
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Context as _, Error, Result};
 
 /// The steps of several parameters, such as [`SgdStep`], as one operation: threads share out all their elements at once.

@@ -5,8 +5,8 @@
 
 use super::super::Sizes;
 use super::{COLUMNS, NONE, PLANE, RELU, SIGMOID, TERMS, each_block};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::Activation;
-use crate::simd::{Kernel, Simd, dispatch};
 
 /// `K` terms to add up for each number.
 trait Terms<const K: usize> {

@@ -17,10 +17,10 @@ use rayon::prelude::*;
 
 use super::strip::Strip;
 use super::{Filters, Problem, Side};
+use crate::cpu::parallel::Shared;
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::parallel::Shared;
-use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 
 /// The most channels of the side that has fewer.
 const FEW: usize = 8;

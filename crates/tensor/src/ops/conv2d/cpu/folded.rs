@@ -11,9 +11,9 @@
 
 use super::super::Problem;
 use super::{Grid, Rows, Table, Target, whole_rows};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{Bias, Columns, Product};
 use crate::memory::Scratch;
-use crate::simd::{Kernel, Simd, dispatch};
 use rayon::prelude::*;
 
 /// Pictures whose columns share panels.

@@ -17,11 +17,11 @@ use rayon::prelude::*;
 
 use super::Problem;
 use super::product::by_size;
+use crate::cpu::parallel::Shared;
+use crate::cpu::simd::turn::{from_lanes, to_lanes};
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::cpu::tile_rows;
 use crate::memory::Scratch;
-use crate::parallel::Shared;
-use crate::simd::turn::{from_lanes, to_lanes};
-use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 
 /// The most pixels of a piece: no longer chain of additions, and few enough for the nearest cache.
 const STEPS: usize = 128;

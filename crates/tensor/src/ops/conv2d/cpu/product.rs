@@ -14,7 +14,7 @@
 //!              +--------+--------+
 //! ```
 
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// Calls a function that is generic over the number of rows and vectors of a tile.
 macro_rules! by_size {

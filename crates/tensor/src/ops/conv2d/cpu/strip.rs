@@ -6,7 +6,7 @@
 //!              plane 1:  p0 p1 p2 ..                  p1: plane 0, plane 1, ..
 //! ```
 
-use crate::simd::Simd;
+use crate::cpu::simd::Simd;
 
 /// A rectangle of a plane; parts of it may lie outside.
 #[derive(Clone, Copy)]

@@ -1,8 +1,8 @@
 //! Filters in memory, `[out, in, taps]`, as vectors for each tap whose lanes are channels.
 
 use super::Filters;
-use crate::simd::Simd;
-use crate::simd::turn::{from_lanes, to_lanes};
+use crate::cpu::simd::Simd;
+use crate::cpu::simd::turn::{from_lanes, to_lanes};
 
 /// The most taps of a filter: 5 by 5, rounded up to whole vectors.
 pub(super) const TAPS: usize = 32;

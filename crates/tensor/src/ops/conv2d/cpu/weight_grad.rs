@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use super::{Problem, split_phases, unit_pictures, whole_rows};
 use crate::cpu::Table;
+use crate::cpu::parallel::Shared;
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
-use crate::parallel::Shared;
-use crate::simd::{Kernel, Simd, dispatch};
 
 /// Parts of the batch that are summed apart, at most.
 const PARTS: usize = 16;

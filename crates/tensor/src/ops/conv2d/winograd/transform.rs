@@ -22,7 +22,7 @@
     reason = "indices of fixed arrays that are unrolled; closures would not be"
 )]
 
-use crate::simd::Real;
+use crate::cpu::simd::Real;
 
 /// The most points, and the most taps or outputs.
 pub const MOST: usize = 6;
@@ -135,7 +135,7 @@ pub fn fold<S: Real, const A: usize, const M: usize>(v: &[S; MOST]) -> [S; MOST]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::{Kernel, Simd, each_level};
+    use crate::cpu::simd::{Kernel, Simd, each_level};
 
     /// Outputs of one axis by the transforms, beside the definition.
     #[derive(Clone)]

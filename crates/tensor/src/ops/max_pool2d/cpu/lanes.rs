@@ -11,9 +11,9 @@
 
 use super::super::super::window::Axis;
 use super::Best;
+use crate::cpu::simd::turn::{from_lanes, to_lanes};
+use crate::cpu::simd::{Kernel, Simd};
 use crate::memory::Scratch;
-use crate::simd::turn::{from_lanes, to_lanes};
-use crate::simd::{Kernel, Simd};
 
 /// Rows from this length on fill vectors well enough on their own.
 const LONG: usize = 16;

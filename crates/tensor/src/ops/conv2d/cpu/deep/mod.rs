@@ -23,10 +23,10 @@ use super::product::product;
 use super::strip::Strip;
 use super::taps::{TAPS, read_filters};
 use super::{Filters, Problem, Side};
+use crate::cpu::parallel::Shared;
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::parallel::Shared;
-use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 
 /// The most pictures of a task, and the least that make it worth while.
 const PICTURES: usize = 32;

@@ -9,9 +9,9 @@ use super::super::Problem;
 use super::super::product::add_outer;
 use super::super::taps::{TAPS, write_taps};
 use super::{Cut, TASKS, Window, part, read_pictures};
+use crate::cpu::parallel::Shared;
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::Scratch;
-use crate::parallel::Shared;
-use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 
 /// TileConfig of outputs of a task: fewer would turn the picture round too often.
 const BLOCKS: usize = 4;

@@ -6,8 +6,8 @@
 )]
 
 use super::TAPS;
+use crate::cpu::simd::Simd;
 use crate::ops::conv2d::winograd::transform::{MOST, evaluate, fold, weighted};
-use crate::simd::Simd;
 
 /// The values of a filter of `R` by `R` taps at the points, weighted, each written to `to`, `step` apart.
 ///

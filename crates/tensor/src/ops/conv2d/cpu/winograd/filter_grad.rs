@@ -19,10 +19,10 @@ use super::super::Problem;
 use super::super::product::add_outer;
 use super::super::taps::write_taps;
 use super::{Sizes, Source, TAPS, Tiling, outputs, part, with_sizes};
+use crate::cpu::parallel::Shared;
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::Scratch;
 use crate::ops::conv2d::winograd::transform::{MOST, weighted};
-use crate::parallel::Shared;
-use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 
 /// Tasks to aim at.
 const TASKS: usize = 16;

@@ -28,13 +28,13 @@ use super::product::product;
 use super::strip::Strip;
 use super::taps::{TAPS, read_filters};
 use super::{Filters, Problem, Side};
+use crate::cpu::parallel::Shared;
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::ops::conv2d::winograd::transform::{MOST, evaluate, input};
 use crate::ops::conv2d::winograd::{self, Tiling, part};
 pub(super) use crate::ops::conv2d::winograd::{Pass, Sizes};
-use crate::parallel::Shared;
-use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 use filter::{outputs, values};
 
 /// Floats of `v` and `m` of a task: what the second level cache holds.

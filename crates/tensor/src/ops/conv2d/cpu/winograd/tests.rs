@@ -2,9 +2,9 @@
 //! it.
 
 use super::*;
-use crate::cases::CaseInput;
 use crate::ops::conv2d::Conv2dGeometry;
 use crate::ops::conv2d::reference;
+use crate::testing::cases::CaseInput;
 
 /// The largest deviation, as a share of the largest value.
 fn deviation(got: &[f32], exact: &[f64]) -> f64 {

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView, ArrayView2, ArrayView4, ArrayViewMut, ArrayViewMut2, ArrayViewMut4, Ix2, Ix4};
 
-use crate::shape::Shape;
+use crate::core::shape::Shape;
 
 /// A tensor that a kernel reads: contiguous elements in row-major order, but for gaps where [`Op::supports_batch_stride`] allows them.
 ///

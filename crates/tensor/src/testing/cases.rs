@@ -6,8 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::op::Op;
-use crate::shape::Shape;
+use crate::core::op::Op;
+use crate::core::shape::Shape;
 use neocog_base::Result;
 use neocog_base::random::philox;
 
@@ -28,7 +28,7 @@ inventory::collect!(OpEntry);
 macro_rules! register_op {
     ($name:expr, $cases:expr) => {
         $crate::inventory::submit! {
-            $crate::cases::OpEntry { name: $name, crate_name: env!("CARGO_PKG_NAME"), cases: $cases }
+            $crate::testing::cases::OpEntry { name: $name, crate_name: env!("CARGO_PKG_NAME"), cases: $cases }
         }
     };
 }

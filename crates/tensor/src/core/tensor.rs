@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
-use crate::device::Device;
+use crate::core::device::Device;
+use crate::core::shape::Shape;
 use crate::memory::Buffer;
 use crate::opencl;
-use crate::shape::Shape;
 use neocog_base::{Error, Result};
 
 /// A shape and a share in a device's memory; contiguous, in row-major order.

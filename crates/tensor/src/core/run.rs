@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::device::Device;
+use crate::core::device::Device;
+use crate::core::op::{Op, Tensors};
+use crate::core::profile;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::{Storage, Tensor};
+use crate::core::view::{View, ViewMut};
 use crate::memory::{Buffer, Scratch};
-use crate::op::{Op, Tensors};
 use crate::opencl;
-use crate::profile;
-use crate::shape::{Shape, Shapes};
-use crate::tensor::{Storage, Tensor};
-use crate::view::{View, ViewMut};
 use neocog_base::{Context as _, Error, Result};
 
 /// Runs `op` on the device of its inputs and returns its outputs.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::op::Op;
-use crate::shape::Shape;
+use crate::core::op::Op;
+use crate::core::shape::Shape;
 
 static ON: AtomicBool = AtomicBool::new(false);
 static RECORDING: Mutex<()> = Mutex::new(());

@@ -7,15 +7,15 @@
 
 use std::fmt;
 
-use crate::cases::{Case, registered_ops};
-use crate::device::Device;
+use crate::core::device::Device;
+use crate::core::op::{Gradient, Tensors};
+use crate::core::run::{run, update};
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
+use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
-use crate::op::{Gradient, Tensors};
 use crate::opencl;
-use crate::run::{run, update};
-use crate::shape::{Shape, Shapes};
-use crate::tensor::Tensor;
-use crate::view::{View, ViewMut};
+use crate::testing::cases::{Case, registered_ops};
 use neocog_base::{Error, Result};
 
 /// What [`check_all`] has seen.
@@ -269,9 +269,10 @@ fn run_through_tensors(
     state: &[Vec<f32>],
     device: &Device,
 ) -> Result<Vec<Vec<f64>>> {
-    let on_device = |specs: &[crate::cases::CaseInput], values: &[Vec<f32>]| -> Result<Vec<Tensor>> {
-        specs.iter().zip(values).map(|(x, v)| Tensor::from_f32(x.shape, v, device)).collect()
-    };
+    let on_device =
+        |specs: &[crate::testing::cases::CaseInput], values: &[Vec<f32>]| -> Result<Vec<Tensor>> {
+            specs.iter().zip(values).map(|(x, v)| Tensor::from_f32(x.shape, v, device)).collect()
+        };
     let inputs = on_device(&case.inputs, inputs)?;
     let mut state = on_device(&case.state, state)?;
     let refs: Vec<&Tensor> = inputs.iter().collect();
@@ -299,7 +300,7 @@ pub fn check_gradient(case: &Case) -> Result<()> {
     let outputs = run_all(&inputs)?;
 
     // The function to differentiate: the first output times fixed numbers.
-    let direction = crate::cases::CaseInput::uniform(*outputs[0].shape()).make(77);
+    let direction = crate::testing::cases::CaseInput::uniform(*outputs[0].shape()).make(77);
     let dy = Tensor::from_f32(*outputs[0].shape(), &direction, &device)?;
     let value = |outputs: &Tensors| -> Result<f64> {
         Ok(outputs[0].to_f64()?.iter().zip(&direction).map(|(y, &d)| y * f64::from(d)).sum())

@@ -1,0 +1,9 @@
+//! Shapes, devices, tensors, the operation contract and running.
+
+pub mod device;
+pub mod op;
+pub mod profile;
+pub(crate) mod run;
+pub mod shape;
+pub mod tensor;
+pub mod view;
