@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use neocog_data::known::DEFAULT_ROOT;
+use neocog_data::catalog::DEFAULT_ROOT;
 use neocog_lessons::{LESSONS, Options, Page, find};
 use neocog_tensor::{Context as _, Device, Result};
 
