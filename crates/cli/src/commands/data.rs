@@ -121,7 +121,7 @@ fn list<'a>(args: &Args, sets: impl IntoIterator<Item = &'a DatasetInfo>) -> Res
         let place = match (&content, known.manifest()) {
             (_, None) => "compiled in".to_string(),
             (Some(_), Some(_)) => known.folder(&args.data_dir).display().to_string(),
-            (None, Some(_)) => format!("not there: {}", known.command(&args.data_dir)),
+            (None, Some(_)) => format!("not there: {}", known.fetch_command(&args.data_dir)),
         };
         if args.json {
             let DatasetInfo { name, about, class_names, .. } = *known;

@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use neocog_data::fetch::{Event, FetchOptions, fetch, manifest};
 use neocog_data::catalog::{DEFAULT_ROOT, DatasetInfo};
+use neocog_data::fetch::{Event, FetchOptions, fetch, manifest};
 use neocog_tensor::{Error, Result};
 
 use crate::help::examples;

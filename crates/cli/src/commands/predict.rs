@@ -167,8 +167,8 @@ fn sheet(trained: &Trained, seen: &[Seen]) -> Result<ContactSheet> {
                 Some(truth) if *truth == class => CaptionStyle::Good,
                 Some(_) => CaptionStyle::Bad,
             };
-            let cell =
-                Thumbnail::new(Image::from_values(pixels, [1, h, w])?).caption(trained.class_name(class), tone);
+            let cell = Thumbnail::new(Image::from_values(pixels, [1, h, w])?)
+                .caption(trained.class_name(class), tone);
             let cell = cell.caption(format!("{:.1} %", probability * 100.0), CaptionStyle::Plain);
             Ok(match truth {
                 Some(truth) if *truth != class => {
