@@ -77,7 +77,7 @@ pub fn run(
         println!("{} benchmarks checked", records.len());
         return Ok(());
     }
-    let threads = rayon_threads();
+    let threads = rayon::current_num_threads();
     let peak = fma_peak_gflops(threads);
     let (instructions, lanes) = instruction_set();
     println!("{threads} threads, {instructions} ({lanes} floats), peak {peak:.0} GFLOP/s\n");
@@ -87,10 +87,6 @@ pub fn run(
     })?;
     println!("{}", table(&records));
     Ok(())
-}
-
-fn rayon_threads() -> usize {
-    neocog_bench::ops::Options::new(neocog_tensor::Device::Cpu).threads
 }
 
 fn table(records: &[Record]) -> String {

@@ -17,8 +17,8 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     page.print(format!(
         "By the chain rule, the gradient of an early layer is a product over all later layers. The derivative of the sigmoid is\n\
          s · (1 - s), at most 1/4, so the product vanishes with depth; the derivative of relu is 1 for all x > 0.\n\n\
-         The network here has {DEPTH} 3x3 convolutions of {CHANNELS} channels, each followed by an activation, with the same weights\n\
-         (He et al. 2015) for each activation. The table has the root mean square of the weight gradient of each layer.\n"
+         Our network has {DEPTH} 3x3 convolutions of {CHANNELS} channels, each followed by an activation, with the same weights\n\
+         (He et al. 2015) for each activation. The table shows the root mean square of the weight gradient of each layer.\n"
     ))?;
     let sigmoid = gradient_rms(&Sigmoid {}.into(), &page.device())?;
     let tanh = gradient_rms(&Tanh {}.into(), &page.device())?;

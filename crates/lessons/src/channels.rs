@@ -53,7 +53,7 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     page.print(
         "A 1x1 kernel processes each pixel separately: it maps the input channels of the pixel to the output channels, with the same\n\
          weights at every position. A linear layer does the same if every pixel is a sample, with [n, c, h, w] rearranged to\n\
-         [n·h·w, c]. Here both layers have the same weights and receive the same output gradient.\n",
+         [n·h·w, c]. We give both layers the same weights and the same output gradient, and compare.\n",
     )?;
     let (n, c, h, w, o) = (2, 3, 3, 2, 4);
     let x = random_tensor("x", [n, c, h, w], &device)?;

@@ -44,8 +44,8 @@ fn run(page: &mut Page<'_>) -> Result<()> {
         cross_correlate(&image, &flip(&kernel)?, false)?.to_f32()?,
     )?;
     page.print(
-        "\nFor a network the difference does not matter: its kernels are learned, and with true convolution it learns the flipped\n\
-         ones. The lesson \"edges\" shows this.",
+        "\nFor a network the difference does not matter: its kernels are learned, and with true convolution it simply learns the\n\
+         flipped ones. See for yourself in the lesson \"edges\".",
     )
 }
 

@@ -29,8 +29,8 @@ fn run(page: &mut Page<'_>) -> Result<()> {
 
     page.heading("Learning the kernel")?;
     page.print(
-        "A convolution with a 1x2 kernel and without bias starts with random weights. Gradient descent trains it to map the image to\n\
-         the edges above; the loss is the sum of squared differences.\n",
+        "A convolution with a 1x2 kernel and without bias starts with random weights. Can it learn the kernel from the\n\
+         image and its edges alone? We minimize the sum of squared differences with gradient descent.\n",
     )?;
     let layer = Conv2d { kernel_size: [1, 2], bias: false, ..Conv2d::new(1, 1, 1) };
     let learned = learn(page, layer.clone(), &image, &edges)?;

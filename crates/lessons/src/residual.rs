@@ -41,8 +41,8 @@ fn run(page: &mut Page<'_>) -> Result<()> {
 
     page.heading("Gradients in a deep network")?;
     page.print(format!(
-        "{BLOCKS} blocks of two convolutions with default initialization, with and without shortcuts. The table has the root mean\n\
-         square of the weight gradient of the first convolution in each block.\n"
+        "We stack {BLOCKS} blocks of two convolutions with default initialization, once with and once without shortcuts. The table shows\n\
+         the root mean square of the weight gradient of the first convolution in each block.\n"
     ))?;
     let with = gradient_rms(&residual_block(CHANNELS, 1), &device)?;
     let without = gradient_rms(&plain_block(), &device)?;

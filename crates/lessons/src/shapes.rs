@@ -13,7 +13,7 @@ register_lesson!(30, "shapes", "output sizes from kernel size, padding and strid
 fn run(page: &mut Page<'_>) -> Result<()> {
     page.print(
         "A kernel of k pixels has n - k + 1 positions in a row of n pixels. Padding adds p zeros on each side, and stride s keeps\n\
-         every s-th position:  out = floor((n + 2p - k) / s) + 1.  Here layers are run and their outputs compared with the formula.\n",
+         every s-th position:  out = floor((n + 2p - k) / s) + 1.  Let us run some layers and compare.\n",
     )?;
     let conv = |kernel: [usize; 2], padding: [usize; 2], stride: [usize; 2]| Conv2d {
         kernel_size: kernel,
