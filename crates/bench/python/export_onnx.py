@@ -1,4 +1,4 @@
-"""Writes a network as an ONNX file for a fixed batch. Job: spec, input, batch, file."""
+"""Exports a network as an ONNX file with a fixed batch size. Job: spec, input, batch, file."""
 torch.manual_seed(0)
 model = build(JOB["spec"]).eval()
 x = torch.rand(JOB["batch"], *JOB["input"])

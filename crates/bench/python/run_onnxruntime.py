@@ -1,4 +1,4 @@
-"""Times prediction of an ONNX file in ONNX Runtime. Job: file, input, batch, threads, budget (seconds)."""
+"""Measures prediction of an ONNX file in ONNX Runtime. Job: file, input, batch, threads, budget (seconds)."""
 import numpy
 import onnxruntime
 
@@ -9,4 +9,4 @@ options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE
 options.log_severity_level = 3
 session = onnxruntime.InferenceSession(JOB["file"], options, providers=["CPUExecutionProvider"])
 x = numpy.random.default_rng(0).random([JOB["batch"], *JOB["input"]], dtype=numpy.float32)
-answer("predict", measure(lambda: session.run(None, {"x": x}), JOB["budget"] / 3))
+report("predict", measure(lambda: session.run(None, {"x": x}), JOB["budget"] / 3))

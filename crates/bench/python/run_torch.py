@@ -1,6 +1,6 @@
-"""Times prediction (eval mode, no_grad) and training of one network in PyTorch.
+"""Measures prediction (eval mode, no_grad) and training of a network in PyTorch.
 
-A step of training: zero_grad, forward in training mode, mean cross-entropy, backward, SGD with lr 0.01.
+A training step is zero_grad, forward in training mode, mean cross-entropy, backward, SGD with lr 0.01.
 Job: spec, input [channels, height, width], classes, batch, threads, budget (seconds), channels_last (bool).
 """
 torch.set_num_threads(JOB["threads"])
@@ -28,6 +28,6 @@ def train():
 
 
 model.eval()
-answer("predict", measure(predict, JOB["budget"] / 3))
+report("predict", measure(predict, JOB["budget"] / 3))
 model.train()
-answer("train", measure(train, JOB["budget"] * 2 / 3))
+report("train", measure(train, JOB["budget"] * 2 / 3))

@@ -1,5 +1,6 @@
-"""The Python side of `cargo xtask bench --against`: reads one job as JSON from standard input, and writes one line of
-JSON for each measurement. The other scripts here follow this one in the same program.
+"""Timing for `neocog bench --against`: reads a job as JSON from standard input, and prints one line of JSON per measurement.
+
+The other scripts in this folder are appended to this one and run in the same process.
 """
 import contextlib
 import json
@@ -11,7 +12,7 @@ JOB = json.load(sys.stdin)
 
 
 def measure(step, budget):
-    """Times of single calls (s), after a warm-up of at most five calls or a quarter of the budget."""
+    """Returns the times of single calls in seconds, after a warm-up of at most five calls or a quarter of the budget."""
     start = time.perf_counter()
     for call in range(5):
         if call and time.perf_counter() - start > budget / 4:
@@ -26,9 +27,11 @@ def measure(step, budget):
 
 
 def peak_rss_mib():
+    """Returns the peak resident set size of this process in MiB."""
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 
 
-def answer(mode, times, **more):
+def report(mode, times, **more):
+    """Prints a measurement as one line of JSON."""
     print(json.dumps({"mode": mode, "median_s": statistics.median(times), "min_s": min(times), "calls": len(times),
                       "peak_rss_mib": peak_rss_mib(), **more}), flush=True)

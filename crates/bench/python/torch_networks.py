@@ -1,4 +1,4 @@
-"""The networks in PyTorch: `build` makes one of the spec that neocog writes (`cargo xtask spec NETWORK`)."""
+"""PyTorch modules for neocog specs: `build` creates a module from the JSON that `neocog spec NETWORK` prints."""
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -6,23 +6,23 @@ from torch import nn
 ACTIVATION = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
 
-class Chain(nn.Module):
-    """Layers one after the other, named or not."""
+class Sequence(nn.Module):
+    """A sequence of layers, like nn.Sequential."""
 
     def __init__(self, children):
         super().__init__()
-        self.parts = nn.ModuleList(build(c["layer"]) for c in children)
+        self.layers = nn.ModuleList(build(c["layer"]) for c in children)
 
     def forward(self, x):
-        for part in self.parts:
-            x = part(x)
+        for layer in self.layers:
+            x = layer(x)
         return x
 
 
 class Residual(nn.Module):
     def __init__(self, spec):
         super().__init__()
-        self.body, self.shortcut = Chain(spec["body"]), Chain(spec.get("shortcut", []))
+        self.body, self.shortcut = Sequence(spec["body"]), Sequence(spec.get("shortcut", []))
         self.activation = ACTIVATION.get(spec.get("activation"), lambda v: v)
 
     def forward(self, x):
@@ -32,7 +32,7 @@ class Residual(nn.Module):
 class Concat(nn.Module):
     def __init__(self, spec):
         super().__init__()
-        self.branches, self.dim = nn.ModuleList(Chain(b) for b in spec["branches"]), spec.get("dim", 1)
+        self.branches, self.dim = nn.ModuleList(Sequence(b) for b in spec["branches"]), spec.get("dim", 1)
 
     def forward(self, x):
         return torch.cat([b(x) for b in self.branches], self.dim)
@@ -43,14 +43,14 @@ class GlobalAvgPool2d(nn.Module):
         return F.avg_pool2d(x, kernel_size=x.size()[2:])
 
 
-class BatchNormByHand(nn.Module):
-    """The notes' batch norm: moving averages with the biased variance, parameters of the input's rank."""
+class MovingAverageBatchNorm(nn.Module):
+    """Batch norm of "Dive into Deep Learning": moving averages with the biased variance, parameters of the input's rank."""
 
     def __init__(self, s):
         super().__init__()
         shape = [1, s["num_features"]] + [1] * (s["num_dims"] - 2)
         self.gamma, self.beta = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
-        self.mean, self.var, self.eps, self.old = torch.zeros(shape), torch.zeros(shape), s["eps"], s["momentum"]
+        self.mean, self.var, self.eps, self.decay = torch.zeros(shape), torch.zeros(shape), s["eps"], s["momentum"]
 
     def forward(self, x):
         mean, var = self.mean, self.var
@@ -58,8 +58,8 @@ class BatchNormByHand(nn.Module):
             axes = [0] + list(range(2, x.dim()))
             mean = x.mean(axes, keepdim=True)
             var = ((x - mean) ** 2).mean(axes, keepdim=True)
-            self.mean = self.old * self.mean + (1 - self.old) * mean.detach()
-            self.var = self.old * self.var + (1 - self.old) * var.detach()
+            self.mean = self.decay * self.mean + (1 - self.decay) * mean.detach()
+            self.var = self.decay * self.var + (1 - self.decay) * var.detach()
         return self.gamma * (x - mean) / torch.sqrt(var + self.eps) + self.beta
 
 
@@ -70,13 +70,13 @@ def pair(v):
 def build(s):
     kind = s["kind"]
     if kind == "Sequential":
-        return Chain(s["layers"])
+        return Sequence(s["layers"])
     if kind == "Residual":
         return Residual(s)
     if kind == "Concat":
         return Concat(s)
     if kind == "Conv2d":
-        assert not s["flip"], "PyTorch has no true convolution"
+        assert not s["flip"], "PyTorch has no true convolution (flip)"
         return nn.Conv2d(s["in_channels"], s["out_channels"], pair(s["kernel_size"]), pair(s["stride"]),
                          pair(s["padding"]), pair(s["dilation"]), s["groups"], s["bias"])
     if kind == "Linear":
@@ -92,7 +92,7 @@ def build(s):
     if kind in ("BatchNorm1d", "BatchNorm2d"):
         return getattr(nn, kind)(s["num_features"], s["eps"], s["momentum"], s["affine"], s["track_running_stats"])
     if kind == "BatchNorm":
-        return BatchNormByHand(s)
+        return MovingAverageBatchNorm(s)
     if kind == "Dropout":
         return nn.Dropout(s["p"])
     if kind in ("Flatten", "FlattenLayer"):
@@ -101,4 +101,4 @@ def build(s):
         return getattr(nn, kind)(s["dim"])
     if kind in ("ReLU", "Sigmoid", "Tanh", "Identity"):
         return getattr(nn, kind)()
-    sys.exit(f"torch_networks.py does not know the layer {kind}")
+    sys.exit(f"torch_networks.py does not support the layer {kind}")

@@ -1,4 +1,4 @@
-//! Each distinct convolution of networks, forward and both gradients, here and in PyTorch (oneDNN) in turns.
+//! The distinct convolutions of networks, forward and both gradients, optionally interleaved with PyTorch (oneDNN).
 
 use std::any::Any;
 use std::time::Duration;
@@ -12,103 +12,157 @@ use neocog_tensor::{Device, Error, Op, Result, Shape, Tensor, run_single};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::measure::{measure, median};
 use crate::python::Python;
+use crate::timing::{measure, median};
 
-/// What to measure, and how long.
+/// Options of [`bench_convolutions`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
-    /// Threads on both sides; only noted for ours, the caller provides them.
+    /// Number of threads: the size of the caller's rayon pool, and the setting for PyTorch. Default: the size of the
+    /// current pool.
     pub threads: usize,
-    /// Images in a batch; each model's own number if `None`.
+    /// Batch size; `None` uses that of each model. Default: `None`.
     pub batch: Option<usize>,
-    /// Time for each pass of a convolution.
+    /// Measuring time per pass of a convolution. Default: 0.6 s.
     pub budget: Duration,
-    /// How often both sides take turns.
+    /// Number of interleaved rounds. Default: 5.
     pub rounds: usize,
 }
 
-/// One pass of one convolution.
+impl Default for Options {
+    fn default() -> Self {
+        let threads = rayon::current_num_threads();
+        Options { threads, batch: None, budget: Duration::from_millis(600), rounds: 5 }
+    }
+}
+
+impl Options {
+    /// Creates the default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the number of threads that is reported and used by PyTorch.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets the batch size; `None` uses that of each model.
+    #[must_use]
+    pub fn batch(mut self, batch: Option<usize>) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets the measuring time per pass of a convolution.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Sets the number of interleaved rounds.
+    #[must_use]
+    pub fn rounds(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self
+    }
+}
+
+/// The measurement of one pass of one convolution.
 #[derive(Clone, Debug, Serialize)]
-pub struct Pass {
-    /// The networks that have this convolution.
+#[non_exhaustive]
+pub struct ConvTiming {
+    /// The networks that contain this convolution.
     pub networks: Vec<String>,
-    /// `[n, c, h, w]` of the picture.
-    pub x: Vec<usize>,
-    /// `[out, c / groups, kh, kw]` of the weight.
+    /// Shape of the input, `[n, c, h, w]`.
+    #[serde(rename = "x")]
+    pub input: Vec<usize>,
+    /// Shape of the weight, `[out, c / groups, kh, kw]`.
     pub weight: Vec<usize>,
-    /// The stride of rows; all networks here have the same for columns.
+    /// Vertical stride, which equals the horizontal stride in all networks here.
     pub stride: usize,
     /// `forward`, `input_grad` or `weight_grad`.
     pub pass: String,
-    /// How often it occurs in the networks together.
-    pub times: usize,
-    /// Threads on both sides.
+    /// Number of occurrences in all networks together.
+    #[serde(rename = "times")]
+    pub count: usize,
+    /// Number of threads of both implementations.
     pub threads: usize,
-    /// Median time here, in seconds.
-    pub ours_s: f64,
-    /// Median time in PyTorch, in seconds; `None` if it was not asked.
-    pub theirs_s: Option<f64>,
-    /// 10^9 floating point operations per second here, counted as a direct convolution's.
+    /// Median time of neocog in seconds.
+    #[serde(rename = "ours_s")]
+    pub median_s: f64,
+    /// Median time of PyTorch in seconds; `None` without PyTorch.
+    #[serde(rename = "theirs_s")]
+    pub baseline_median_s: Option<f64>,
+    /// 10^9 floating point operations per second of neocog, with the operation count of a direct convolution.
     pub gflops: f64,
-    /// The same in PyTorch.
-    pub theirs_gflops: Option<f64>,
-    /// The median of the rounds' ratios of speed, ours to PyTorch's.
+    /// 10^9 floating point operations per second of PyTorch.
+    #[serde(rename = "theirs_gflops")]
+    pub baseline_gflops: Option<f64>,
+    /// Speed of neocog relative to PyTorch, the median of the rounds.
     pub ratio: Option<f64>,
 }
 
-/// A convolution of some networks.
-struct Found {
+/// A distinct convolution of the networks.
+struct ConvCase {
     networks: Vec<String>,
     x: Shape,
     weight: Shape,
     y: Shape,
     geometry: Conv2dGeometry,
-    /// Whether the gradient of the picture is wanted: in all but first layers.
+    /// Whether the input gradient is computed: in all layers but the first.
     input_grad: bool,
-    times: usize,
+    count: usize,
 }
 
-/// Measures all convolutions of `models`, with `python`'s PyTorch in turns if there is one; the work that takes the longest
-/// here comes first.
+/// Measures all convolutions of `models`, interleaved with PyTorch if `python` is given. The result is sorted by total time
+/// in neocog, longest first.
 ///
 /// # Errors
-/// When a network cannot be built, or Python or PyTorch is missing or fails.
-pub fn bench_convolutions(models: &[Model], options: &Options, python: Option<&Python>) -> Result<Vec<Pass>> {
-    let mut all = Vec::new();
+/// If a network cannot be built, or if Python or PyTorch is missing or fails.
+pub fn bench_convolutions(
+    models: &[Model],
+    options: &Options,
+    python: Option<&Python>,
+) -> Result<Vec<ConvTiming>> {
+    let mut cases = Vec::new();
     for model in models {
-        find(model, options.batch.unwrap_or(model.recipe.bench_batch), &mut all)?;
+        collect_cases(model, options.batch.unwrap_or(model.recipe.bench_batch), &mut cases)?;
     }
-    let wanted: Vec<Value> = all.iter().map(Found::json).collect();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let requests: Vec<Value> = cases.iter().map(ConvCase::to_json).collect();
+    let (mut rounds, mut baseline_rounds) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        let round: Result<Vec<Vec<f64>>> = all.iter().map(|c| c.measure(options.budget)).collect();
-        ours.push(round?.concat());
+        let round: Result<Vec<Vec<f64>>> = cases.iter().map(|c| c.measure(options.budget)).collect();
+        rounds.push(round?.concat());
         if let Some(python) = python {
-            let answers = python.convolutions(&wanted, options.threads, options.budget)?;
-            theirs.push(answers.into_iter().map(|a| a.median_s).collect::<Vec<f64>>());
+            let measurements = python.convolutions(&requests, options.threads, options.budget)?;
+            baseline_rounds.push(measurements.into_iter().map(|m| m.median_s).collect::<Vec<f64>>());
         }
     }
-    let passes: Vec<(&Found, &str)> =
-        all.iter().flat_map(|c| c.passes().iter().map(move |&pass| (c, pass))).collect();
-    if theirs.iter().any(|round| round.len() != passes.len()) {
-        return Err(Error::device("PyTorch answered for another number of convolutions than it was asked"));
+    let passes: Vec<(&ConvCase, &str)> =
+        cases.iter().flat_map(|c| c.passes().iter().map(move |&pass| (c, pass))).collect();
+    if baseline_rounds.iter().any(|round| round.len() != passes.len()) {
+        return Err(Error::device("PyTorch returned an unexpected number of measurements"));
     }
-    let mut rows: Vec<Pass> = passes
+    let mut timings: Vec<ConvTiming> = passes
         .iter()
         .enumerate()
-        .map(|(i, (convolution, pass))| {
-            let ours: Vec<f64> = ours.iter().map(|round| round[i]).collect();
-            let theirs: Vec<f64> = theirs.iter().map(|round| round[i]).collect();
-            convolution.row(pass, options.threads, &ours, &theirs)
+        .map(|(i, (case, pass))| {
+            let times: Vec<f64> = rounds.iter().map(|round| round[i]).collect();
+            let baseline_times: Vec<f64> = baseline_rounds.iter().map(|round| round[i]).collect();
+            case.timing(pass, options.threads, &times, &baseline_times)
         })
         .collect();
-    rows.sort_by(|a, b| (b.ours_s * b.times as f64).total_cmp(&(a.ours_s * a.times as f64)));
-    Ok(rows)
+    timings.sort_by(|a, b| (b.median_s * b.count as f64).total_cmp(&(a.median_s * a.count as f64)));
+    Ok(timings)
 }
 
-/// Adds the convolutions of a network to those found.
-fn find(model: &Model, batch: usize, all: &mut Vec<Found>) -> Result<()> {
+/// Adds the convolutions of a network to `cases`.
+fn collect_cases(model: &Model, batch: usize, cases: &mut Vec<ConvCase>) -> Result<()> {
     let input = model.input_shape(batch);
     let network = Builder::new(&Device::Meta, 0).build(&model.spec()?, &input)?;
     let tape = Tape::new();
@@ -118,41 +172,41 @@ fn find(model: &Model, batch: usize, all: &mut Vec<Found>) -> Result<()> {
         let Some(conv) = (step.op as &dyn Any).downcast_ref::<Conv2d>() else { return };
         let (x, weight, y) = (step.input_shapes[0], step.input_shapes[1], step.output_shapes[0]);
         let geometry = conv.geometry();
-        let same = |f: &&mut Found| f.x == x && f.weight == weight && f.geometry == geometry;
-        match all.iter_mut().find(same) {
-            Some(found) => {
-                found.times += 1;
-                found.input_grad |= step.inputs[0].is_some();
-                if found.networks.last().is_none_or(|last| last != model.name) {
-                    found.networks.push(model.name.to_string());
+        let same = |c: &&mut ConvCase| c.x == x && c.weight == weight && c.geometry == geometry;
+        match cases.iter_mut().find(same) {
+            Some(case) => {
+                case.count += 1;
+                case.input_grad |= step.inputs[0].is_some();
+                if case.networks.last().is_none_or(|last| last != model.name) {
+                    case.networks.push(model.name.to_string());
                 }
             }
-            None => all.push(Found {
+            None => cases.push(ConvCase {
                 networks: vec![model.name.to_string()],
                 x,
                 weight,
                 y,
                 geometry,
                 input_grad: step.inputs[0].is_some(),
-                times: 1,
+                count: 1,
             }),
         }
     });
     Ok(())
 }
 
-impl Found {
+impl ConvCase {
     fn passes(&self) -> &'static [&'static str] {
         if self.input_grad { &["forward", "input_grad", "weight_grad"] } else { &["forward", "weight_grad"] }
     }
 
-    /// Median times of the passes, in their order.
+    /// Returns the median time of each pass in seconds.
     fn measure(&self, budget: Duration) -> Result<Vec<f64>> {
-        let Found { x, weight, y, geometry, .. } = *self;
+        let ConvCase { x, weight, y, geometry, .. } = *self;
         let tensor = |name: &str, shape: Shape| {
             let mut random = Random::stream(0, name);
-            let numbers: Vec<f32> = (0..shape.elements()).map(|_| random.next_unit() - 0.5).collect();
-            Tensor::from_f32(shape, &numbers, &Device::Cpu)
+            let values: Vec<f32> = (0..shape.elements()).map(|_| random.next_unit() - 0.5).collect();
+            Tensor::from_f32(shape, &values, &Device::Cpu)
         };
         let bias = tensor("bias", Shape::new(&[weight[0]])?)?;
         let (x, dy, kernel) = (tensor("x", x)?, tensor("dy", y)?, tensor("weight", weight)?);
@@ -172,7 +226,8 @@ impl Found {
             .collect()
     }
 
-    fn json(&self) -> Value {
+    /// Describes the case for `run_torch_convolutions.py`.
+    fn to_json(&self) -> Value {
         json!({
             "x": &self.x[..],
             "weight": &self.weight[..],
@@ -184,24 +239,26 @@ impl Found {
         })
     }
 
-    fn row(&self, pass: &str, threads: usize, ours: &[f64], theirs: &[f64]) -> Pass {
-        let direct = Conv2d::new(self.geometry, None).multiply_adds(&[self.x, self.weight], &[self.y]);
-        let gflops = |seconds: f64| 2.0 * direct as f64 / seconds / 1e9;
-        let (ours_s, theirs_s) =
-            (median(ours.iter().copied()), (!theirs.is_empty()).then(|| median(theirs.iter().copied())));
-        Pass {
+    /// Summarizes the times of all rounds.
+    fn timing(&self, pass: &str, threads: usize, times: &[f64], baseline_times: &[f64]) -> ConvTiming {
+        let multiply_adds = Conv2d::new(self.geometry, None).multiply_adds(&[self.x, self.weight], &[self.y]);
+        let gflops = |seconds: f64| 2.0 * multiply_adds as f64 / seconds / 1e9;
+        let median_s = median(times.iter().copied());
+        let baseline_median_s = (!baseline_times.is_empty()).then(|| median(baseline_times.iter().copied()));
+        ConvTiming {
             networks: self.networks.clone(),
-            x: self.x.to_vec(),
+            input: self.x.to_vec(),
             weight: self.weight.to_vec(),
             stride: self.geometry.stride[0],
             pass: pass.to_string(),
-            times: self.times,
+            count: self.count,
             threads,
-            ours_s,
-            theirs_s,
-            gflops: gflops(ours_s),
-            theirs_gflops: theirs_s.map(gflops),
-            ratio: theirs_s.map(|_| median(ours.iter().zip(theirs).map(|(o, t)| t / o))),
+            median_s,
+            baseline_median_s,
+            gflops: gflops(median_s),
+            baseline_gflops: baseline_median_s.map(gflops),
+            ratio: baseline_median_s
+                .map(|_| median(times.iter().zip(baseline_times).map(|(time, baseline)| baseline / time))),
         }
     }
 }
@@ -211,12 +268,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_convolutions_of_lenet_are_found_once_each_and_measured() {
+    fn each_distinct_convolution_of_lenet_is_measured() {
         let model = neocog_models::find("lenet").unwrap();
-        let options = Options { threads: 1, batch: Some(2), budget: Duration::from_millis(1), rounds: 1 };
+        let options = Options::new().threads(1).batch(Some(2)).budget(Duration::from_millis(1)).rounds(1);
         let passes = bench_convolutions(&[model, model], &options, None).unwrap();
         let mut found: Vec<(Vec<usize>, &str, usize)> =
-            passes.iter().map(|p| (p.x.clone(), p.pass.as_str(), p.times)).collect();
+            passes.iter().map(|p| (p.input.clone(), p.pass.as_str(), p.count)).collect();
         found.sort();
         let (first, second) = (vec![2, 1, 28, 28], vec![2, 6, 12, 12]);
         let expected = [
@@ -228,8 +285,8 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert!(passes.iter().all(|p| p.gflops > 0.0 && p.ratio.is_none()));
-        // 6 maps of 24 x 24 pixels of 25 taps, for two images.
-        let first = passes.iter().find(|p| p.x[1] == 1 && p.pass == "forward").unwrap();
-        assert!((first.gflops * first.ours_s * 1e9 - 2.0 * 2.0 * 6.0 * 576.0 * 25.0).abs() < 1.0);
+        // Two images, 6 feature maps of 24x24 pixels, 25 taps.
+        let first = passes.iter().find(|p| p.input[1] == 1 && p.pass == "forward").unwrap();
+        assert!((first.gflops * first.median_s * 1e9 - 2.0 * 2.0 * 6.0 * 576.0 * 25.0).abs() < 1.0);
     }
 }

@@ -1,44 +1,43 @@
-//! Measurements: operations, whole networks, and the same in PyTorch, ONNX Runtime or on another device beside them.
+//! Benchmarks of neocog: whole networks, single operations and single convolutions, also compared with PyTorch and ONNX
+//! Runtime.
 //!
-//! A figure is the median of single calls after a warm-up; the peak of memory is that of a process of its own.
+//! | module | measures |
+//! |---|---|
+//! | [`networks`] | prediction and training steps of a network, and the time of each of its operations |
+//! | [`ops`] | the timed cases of every registered operation |
+//! | [`convolutions`] | the distinct convolutions of networks: forward, input gradient and weight gradient |
+//! | [`compare`] | two or more implementations, in interleaved rounds |
+//! | [`python`] | the same networks and convolutions in PyTorch and ONNX Runtime; the Python scripts are embedded |
+//! | [`timing`] | single calls: warm-up, median, peak memory |
+//!
+//! A time is the median of single calls after a warm-up. A training step is forward, mean cross-entropy, backward and one
+//! SGD step. Peak memory is that of the whole process, so `neocog bench` measures each network in a process of its own.
+//!
+//! The functions use the current rayon pool: the caller decides on the number of threads. Results are plain values that
+//! serialize to one line of JSON each.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use neocog_bench::networks::{Options, bench_network};
+//! use neocog_tensor::Device;
+//!
+//! let model = neocog_models::find("lenet")?;
+//! let options = Options::new(Device::Cpu).batch(Some(4)).budget(Duration::from_millis(20));
+//! for record in bench_network(&model, &options, None)? {
+//!     println!("{} {}: {:.1} us", record.name, record.mode, record.median_s * 1e6);
+//! }
+//! # Ok::<(), neocog_tensor::Error>(())
+//! ```
 
-pub mod against;
+pub mod compare;
 pub mod convolutions;
-pub mod measure;
 pub mod networks;
 pub mod ops;
 pub mod python;
+mod record;
+pub mod timing;
 
-use serde::Serialize;
-
-/// One line of a benchmark's result.
-#[derive(Clone, Debug, Serialize, serde::Deserialize)]
-pub struct Record {
-    /// The network, or the operation and its case.
-    pub name: String,
-    /// The device, or the other library.
-    pub device: String,
-    /// `train`, `predict`, or the kind of operation.
-    pub mode: String,
-    /// Images in a batch; 0 where there are none.
-    pub batch: usize,
-    /// Threads.
-    pub threads: usize,
-    /// Median time of a call, in seconds.
-    pub median_s: f64,
-    /// The shortest call, in seconds.
-    pub min_s: f64,
-    /// How many calls were timed.
-    pub calls: usize,
-    /// Images per second, at the median.
-    pub images_per_s: Option<f64>,
-    /// 10^9 floating point operations per second, at the median: two for each multiply-add of the forward pass, and
-    /// three times that for a training step.
-    pub gflops: Option<f64>,
-    /// `gflops` as a share of the machine's measured peak on as many threads.
-    pub share_of_peak: Option<f64>,
-    /// The most memory that the process has held, in MiB.
-    pub peak_rss_mib: Option<f64>,
-    /// The most that tensors and scratch have held of the device's memory at once, in MiB.
-    pub peak_tensors_mib: Option<f64>,
-}
+pub use record::Record;

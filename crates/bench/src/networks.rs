@@ -1,6 +1,6 @@
-//! Measures whole networks: a step of training, and prediction.
+//! Prediction and training steps of whole networks.
 //!
-//! A step is what it is in PyTorch: forward in training mode, mean cross-entropy, backward, one step of SGD.
+//! A training step is forward in training mode, mean cross-entropy, backward, and one SGD step, as in PyTorch.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,27 +15,71 @@ use neocog_tensor::{Device, Result, Shape, Tensor, memory_report, profile};
 use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
 
 use crate::Record;
-use crate::measure::{Times, measure, peak_rss_mib};
+use crate::timing::{Times, measure, peak_rss_mib};
 
-/// What to measure, and how long.
+/// Options of [`bench_network`] and [`profile_network`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
-    /// The device.
+    /// Device to run on.
     pub device: Device,
-    /// Threads; only noted, the caller provides them.
+    /// Number of threads to report: the size of the caller's rayon pool. Default: the size of the current pool.
     pub threads: usize,
-    /// Images in a batch; the model's own number if `None`.
+    /// Batch size; `None` uses that of the model. Default: `None`.
     pub batch: Option<usize>,
-    /// Height and width of the images; the model's own if `None`.
+    /// Height and width of the images; `None` uses those of the model. Default: `None`.
     pub size: Option<usize>,
-    /// Whether training is measured too.
+    /// Whether training is measured in addition to prediction. Default: true.
     pub train: bool,
-    /// Time for both measurements of a network.
+    /// Measuring time for prediction and training together. Default: 6 s.
     pub budget: Duration,
 }
 
-/// A network with something to do.
-struct Bench {
+impl Options {
+    /// Creates the default options for a device.
+    pub fn new(device: Device) -> Self {
+        let threads = rayon::current_num_threads();
+        Options { device, threads, batch: None, size: None, train: true, budget: Duration::from_secs(6) }
+    }
+
+    /// Sets the number of threads to report.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets the batch size; `None` uses that of the model.
+    #[must_use]
+    pub fn batch(mut self, batch: Option<usize>) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets height and width of the images; `None` uses those of the model.
+    #[must_use]
+    pub fn size(mut self, size: Option<usize>) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// Sets whether training is measured in addition to prediction.
+    #[must_use]
+    pub fn train(mut self, train: bool) -> Self {
+        self.train = train;
+        self
+    }
+
+    /// Sets the measuring time for prediction and training together.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+}
+
+/// A network with random input and labels.
+struct NetworkBench {
     network: Box<dyn Layer>,
     optimizer: Optimizer,
     x: Var,
@@ -45,7 +89,7 @@ struct Bench {
     step: u64,
 }
 
-impl Bench {
+impl NetworkBench {
     fn new(model: &Model, options: &Options) -> Result<Self> {
         let batch = options.batch.unwrap_or(model.recipe.bench_batch);
         let [c, h, w] = match options.size {
@@ -60,7 +104,7 @@ impl Bench {
         let labels: Vec<f32> =
             (0..batch).map(|_| (random.next_u32() as usize % model.recipe.classes) as f32).collect();
         let config = OptimizerConfig { lr: 0.01, rule: OptimizerKind::named("sgd")? };
-        Ok(Bench {
+        Ok(NetworkBench {
             x: Var::constant(Tensor::from_f32(input, &pixels, &options.device)?),
             y: Var::constant(Tensor::from_f32([batch], &labels, &options.device)?),
             multiply_adds: neocog_layers::summary::summarize(&*network, &input)?.multiply_adds,
@@ -72,7 +116,7 @@ impl Bench {
     }
 
     fn predict(&self, predictor: &Predictor<'_>) -> Result<()> {
-        // Reading one number waits for the device.
+        // Reading one value waits for the device to finish.
         predictor.run(self.x.tensor())?.narrow(0, 1)?.to_f32().map(drop)
     }
 
@@ -89,13 +133,14 @@ impl Bench {
     }
 }
 
-/// Measures prediction, then training unless that is not wanted, in this process.
+/// Measures prediction and, if requested, training steps in this process. `peak_gflops` is the peak of the device, used for
+/// [`Record::share_of_peak`].
 ///
 /// # Errors
-/// When the network cannot be built or run.
+/// If the network cannot be built or run.
 pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<Vec<Record>> {
-    let mut bench = Bench::new(model, options)?;
-    let record = |bench: &Bench, mode: &str, times: &Times, passes: f64| {
+    let mut bench = NetworkBench::new(model, options)?;
+    let record = |bench: &NetworkBench, mode: &str, times: &Times, passes: f64| {
         let gflops = 2.0 * passes * bench.multiply_adds as f64 / times.median() / 1e9;
         Record {
             name: model.name.to_string(),
@@ -124,7 +169,7 @@ pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>)
     Ok(records)
 }
 
-/// The most that a device's pool of memory has lent out at once, in MiB; devices without a pool have none.
+/// Returns the peak memory in use of a device's memory pool in MiB, or `None` for devices without a pool.
 fn peak_tensors_mib(device: &Device) -> Option<f64> {
     let report = match device {
         Device::Cpu => memory_report(),
@@ -134,40 +179,41 @@ fn peak_tensors_mib(device: &Device) -> Option<f64> {
     Some(report.peak_in_use as f64 / f64::from(1 << 20))
 }
 
-/// Where the time of one call goes: the operations of one layer.
+/// Time of one operation in one layer, per call of the network.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Share {
-    /// The network.
+pub struct OpProfile {
+    /// Name of the network.
     pub name: String,
     /// `train` or `predict`.
     pub mode: String,
-    /// The layer; empty outside of all.
+    /// Path of the layer; empty outside of all layers.
     pub layer: String,
-    /// The operation; empty for the time that was spent outside of all operations.
+    /// Name of the operation; empty for the time outside of all operations.
     pub op: String,
-    /// The extents of its first output.
+    /// Shape of the first output.
     pub output: Vec<usize>,
-    /// Runs in each call.
+    /// Number of runs per call.
     pub calls: f64,
-    /// Time in each call, in seconds.
+    /// Time per call in seconds.
     pub seconds: f64,
-    /// Of the whole call.
+    /// Fraction of the total time of a call.
     pub share: f64,
-    /// 10^9 floating point operations per second, two for each multiply-add.
+    /// 10^9 floating point operations per second, two per multiply-add.
     pub gflops: Option<f64>,
-    /// `gflops` as a share of the machine's measured peak.
+    /// `gflops` as a fraction of the machine's measured peak.
     pub share_of_peak: Option<f64>,
     /// 10^9 bytes of inputs and outputs per second.
     pub gb_per_s: f64,
 }
 
-/// Records the operations of prediction, then of training, in this process; the longest first. On an OpenCL device these
-/// are its kernels, by the device's own clock, without layers; an operation's multiply-adds count for its longest kernel.
+/// Profiles the operations of prediction and training in this process, sorted by time, longest first. On an OpenCL device,
+/// profiles its kernels with device timestamps and without layers; the multiply-adds of an operation are attributed to its
+/// longest kernel.
 ///
 /// # Errors
-/// When the network cannot be built or run.
-pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<Vec<Share>> {
-    let mut bench = Bench::new(model, options)?;
+/// If the network cannot be built or run.
+pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<Vec<OpProfile>> {
+    let mut bench = NetworkBench::new(model, options)?;
     let mut all = Vec::new();
     for mode in ["predict", "train"] {
         let predictor;
@@ -175,11 +221,11 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
             Box::new(|| bench.train())
         } else {
             predictor = Predictor::new(&*bench.network);
-            // A plan notes the layers of its operations if it is made while someone records.
+            // A plan records the layers of its operations only if it is created while profiling is on.
             profile::record(|| predictor.plan(bench.x.shape(), &options.device)).0?;
             Box::new(|| bench.predict(&predictor))
         };
-        // Warm before the recording starts.
+        // Warm-up before profiling.
         call()?;
         call()?;
         let (times, rows) = match options.device {
@@ -191,15 +237,15 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
             }
             _ => {
                 let (times, rows) = profile::record(|| measure(options.budget / 2, &mut call));
-                (times?, rows.into_iter().map(Recorded::from).collect())
+                (times?, rows.into_iter().map(ProfileRow::from).collect())
             }
         };
-        // All recorded calls count, those that `measure` makes before it measures too.
+        // Profiling includes the warm-up calls of `measure`.
         let total = times.total_with_warm_up();
-        let share = |row: Recorded| {
-            let Recorded { layer, op, output, runs, seconds, multiply_adds, bytes } = row;
+        let profile_of = |row: ProfileRow| {
+            let ProfileRow { layer, op, output, runs, seconds, multiply_adds, bytes } = row;
             let gflops = (multiply_adds > 0).then(|| 2.0 * multiply_adds as f64 / seconds / 1e9);
-            Share {
+            OpProfile {
                 name: model.name.to_string(),
                 mode: mode.to_string(),
                 layer,
@@ -213,20 +259,20 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
                 gb_per_s: bytes as f64 / seconds / 1e9,
             }
         };
-        let inside: f64 = rows.iter().map(|r| r.seconds).sum();
-        let between = Recorded {
+        let in_operations: f64 = rows.iter().map(|r| r.seconds).sum();
+        let between_operations = ProfileRow {
             runs: times.calls_with_warm_up() as u64,
-            seconds: (total - inside).max(0.0),
-            ..Recorded::default()
+            seconds: (total - in_operations).max(0.0),
+            ..ProfileRow::default()
         };
-        all.extend(std::iter::once(between).chain(rows).map(share));
+        all.extend(std::iter::once(between_operations).chain(rows).map(profile_of));
     }
     Ok(all)
 }
 
-/// What was recorded of an operation in a layer, or of a kernel.
+/// Total of an operation in a layer, or of a kernel, over all calls.
 #[derive(Default)]
-struct Recorded {
+struct ProfileRow {
     layer: String,
     op: String,
     output: Vec<usize>,
@@ -236,9 +282,9 @@ struct Recorded {
     bytes: u64,
 }
 
-impl From<profile::Row> for Recorded {
+impl From<profile::Row> for ProfileRow {
     fn from(row: profile::Row) -> Self {
-        Recorded {
+        ProfileRow {
             layer: row.layer,
             op: row.op.to_string(),
             output: row.output.to_vec(),
@@ -250,18 +296,19 @@ impl From<profile::Row> for Recorded {
     }
 }
 
-/// The kernels of a device, the longest first.
-fn kernel_rows(mut profile: Profile) -> Vec<Recorded> {
+/// Returns the kernels of a device, longest first.
+fn kernel_rows(mut profile: Profile) -> Vec<ProfileRow> {
     profile.kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    let mut work: HashMap<&str, u64> = profile.ops.iter().map(|work| (work.op, work.multiply_adds)).collect();
-    let row = |kernel: KernelTime| Recorded {
+    let mut multiply_adds: HashMap<&str, u64> =
+        profile.ops.iter().map(|work| (work.op, work.multiply_adds)).collect();
+    let row = |kernel: KernelTime| ProfileRow {
         op: format!("{}: {}", kernel.op, kernel.kernel),
         runs: kernel.launches,
         seconds: kernel.seconds,
-        // Taken by the longest kernel, which comes first.
-        multiply_adds: work.remove(kernel.op).unwrap_or(0),
+        // Attributed to the longest kernel, which comes first.
+        multiply_adds: multiply_adds.remove(kernel.op).unwrap_or(0),
         bytes: kernel.bytes,
-        ..Recorded::default()
+        ..ProfileRow::default()
     };
     profile.kernels.into_iter().map(row).collect()
 }

@@ -1,44 +1,84 @@
-//! Measures operations: the timed cases that they submit themselves.
+//! The timed cases of all registered operations.
 
 use std::time::Duration;
 
-use neocog_tensor::cases::{Case, registered_ops};
+use neocog_tensor::cases::{Case, CaseInput, registered_ops};
 use neocog_tensor::{Context as _, Device, Result, Shape, Tensor, update};
 
 use crate::Record;
-use crate::measure::{measure, peak_rss_mib};
+use crate::timing::{measure, peak_rss_mib};
 
-/// What to measure, and how long.
+/// Options of [`bench_ops`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
-    /// The device.
+    /// Device to run on.
     pub device: Device,
-    /// Threads; only noted, the caller provides them.
+    /// Number of threads to report: the size of the caller's rayon pool. Default: the size of the current pool.
     pub threads: usize,
-    /// Time for each case.
+    /// Measuring time per case. Default: 0.6 s.
     pub budget: Duration,
-    /// Only operations and cases whose name contains this.
+    /// Measure only operations and cases whose name contains this text; `None` measures all. Default: `None`.
     pub filter: Option<String>,
 }
 
-/// Measures all timed cases, and shows each record as it is made.
+impl Options {
+    /// Creates the default options for a device.
+    pub fn new(device: Device) -> Self {
+        let threads = rayon::current_num_threads();
+        Options { device, threads, budget: Duration::from_millis(600), filter: None }
+    }
+
+    /// Sets the number of threads to report.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets the measuring time per case.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Sets the text that names of operations and cases must contain; `None` measures all.
+    #[must_use]
+    pub fn filter(mut self, filter: Option<String>) -> Self {
+        self.filter = filter;
+        self
+    }
+}
+
+/// Measures all timed cases, and passes each record to `report`. `peak_gflops` is the peak of the device, used for
+/// [`Record::share_of_peak`].
 ///
 /// # Errors
-/// When an operation cannot be run.
-pub fn bench_ops(options: &Options, peak_gflops: Option<f64>, mut show: impl FnMut(Record)) -> Result<()> {
-    for entry in registered_ops() {
-        for case in (entry.cases)().into_iter().filter(|c| c.bench) {
-            let name = format!("{} {}", entry.name, case.name);
-            if options.filter.as_ref().is_none_or(|f| name.contains(f.as_str())) {
-                show(bench_case(&name, &case, options, peak_gflops).context(|| name.clone())?);
-            }
-        }
+/// If an operation fails.
+pub fn bench_ops(options: &Options, peak_gflops: Option<f64>, mut report: impl FnMut(Record)) -> Result<()> {
+    for (name, case) in selected_cases(options) {
+        report(bench_case(&name, &case, options, peak_gflops).context(|| name.clone())?);
     }
     Ok(())
 }
 
+/// Returns the names of the cases that [`bench_ops`] measures: the operation, a space, and the case.
+pub fn names(options: &Options) -> Vec<String> {
+    selected_cases(options).map(|(name, _)| name).collect()
+}
+
+/// Returns name and case of all timed cases that the filter selects.
+fn selected_cases(options: &Options) -> impl Iterator<Item = (String, Case)> {
+    let cases = registered_ops().into_iter().flat_map(|entry| {
+        let timed = (entry.cases)().into_iter().filter(|case| case.bench);
+        timed.map(move |case| (format!("{} {}", entry.name, case.name), case))
+    });
+    cases.filter(|(name, _)| options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str())))
+}
+
 fn bench_case(name: &str, case: &Case, options: &Options, peak_gflops: Option<f64>) -> Result<Record> {
-    let tensors = |inputs: &[neocog_tensor::cases::CaseInput]| -> Result<Vec<Tensor>> {
+    let tensors = |inputs: &[CaseInput]| -> Result<Vec<Tensor>> {
         inputs
             .iter()
             .enumerate()
@@ -50,7 +90,7 @@ fn bench_case(name: &str, case: &Case, options: &Options, peak_gflops: Option<f6
     let references: Vec<&Tensor> = inputs.iter().collect();
     let times = measure(options.budget, || {
         update(&*case.op, &references, &mut state.iter_mut().collect::<Vec<_>>())?;
-        // Kernels there are only queued.
+        // OpenCL kernels are only enqueued.
         if let Device::OpenCl(id) = options.device { id.finish() } else { Ok(()) }
     })?;
     let shapes: Vec<Shape> = case.inputs.iter().map(|x| x.shape).collect();

@@ -1,4 +1,4 @@
-//! The same work in Python: PyTorch and ONNX Runtime, each run in a process of its own.
+//! Measurements in Python: PyTorch and ONNX Runtime, each in a separate process.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,29 +19,52 @@ const EXPORT_ONNX: &str = include_str!("../python/export_onnx.py");
 const RUN_ONNXRUNTIME: &str = include_str!("../python/run_onnxruntime.py");
 const RUN_TORCH_CONVOLUTIONS: &str = include_str!("../python/run_torch_convolutions.py");
 
-/// A Python with PyTorch, and with ONNX Runtime if that is asked for.
-#[derive(Clone, Debug)]
+/// A Python interpreter with PyTorch, and with ONNX Runtime for [`Python::onnxruntime`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Python {
-    /// The command that starts it.
+    /// Command that starts the interpreter.
     pub command: String,
 }
 
-/// What to measure of a network.
+/// A network to measure.
 #[derive(Clone, Debug)]
-pub struct Job {
-    /// The network.
+#[non_exhaustive]
+pub struct NetworkJob {
+    /// Model to measure.
     pub model: Model,
-    /// Images in a batch.
+    /// Batch size.
     pub batch: usize,
-    /// Threads.
+    /// Number of threads. Default: the size of the current rayon pool.
     pub threads: usize,
-    /// Time for both measurements of a network.
+    /// Measuring time for prediction and training together. Default: 6 s.
     pub budget: Duration,
 }
 
-/// A measurement, as the scripts write it.
+impl NetworkJob {
+    /// Creates a job with the default number of threads and measuring time.
+    pub fn new(model: Model, batch: usize) -> Self {
+        NetworkJob { model, batch, threads: rayon::current_num_threads(), budget: Duration::from_secs(6) }
+    }
+
+    /// Sets the number of threads.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets the measuring time for prediction and training together.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+}
+
+/// A measurement in the output of a script.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Answer {
+pub(crate) struct Measurement {
     pub mode: String,
     pub median_s: f64,
     min_s: f64,
@@ -50,58 +73,63 @@ pub(crate) struct Answer {
 }
 
 impl Python {
-    /// Prediction and training in PyTorch, eager, in its usual memory format or in `channels_last`.
-    ///
-    /// # Errors
-    /// When Python or PyTorch is missing or fails.
-    pub fn torch(&self, job: &Job, channels_last: bool) -> Result<Vec<Record>> {
-        let mut text = job.json()?;
-        text["channels_last"] = channels_last.into();
-        let engine = if channels_last { "PyTorch, channels last" } else { "PyTorch" };
-        let answers = self.run(&[TIMING, TORCH_NETWORKS, RUN_TORCH], &text, job.threads)?;
-        Ok(answers.into_iter().map(|a| job.record(engine, a)).collect())
+    /// Uses the interpreter that `command` starts, such as `python3`.
+    pub fn new(command: impl Into<String>) -> Self {
+        Python { command: command.into() }
     }
 
-    /// Writes a network as an ONNX file for batches of the job's size into `folder`.
+    /// Measures prediction and training in eager PyTorch, in the contiguous or the `channels_last` memory format.
     ///
     /// # Errors
-    /// When Python, PyTorch or its exporter (the package `onnxscript`) is missing or fails.
-    pub fn export_onnx(&self, job: &Job, folder: &Path) -> Result<PathBuf> {
+    /// `Device` if Python or PyTorch is missing or fails.
+    pub fn torch(&self, job: &NetworkJob, channels_last: bool) -> Result<Vec<Record>> {
+        let mut request = job.to_json()?;
+        request["channels_last"] = channels_last.into();
+        let library = if channels_last { "PyTorch, channels last" } else { "PyTorch" };
+        let measurements = self.run(&[TIMING, TORCH_NETWORKS, RUN_TORCH], &request, job.threads)?;
+        Ok(measurements.into_iter().map(|m| job.record(library, m)).collect())
+    }
+
+    /// Exports the network with PyTorch as an ONNX file in `folder`, for batches of the job's size, and returns its path.
+    ///
+    /// # Errors
+    /// `Device` if Python, PyTorch or its exporter (package `onnxscript`) is missing or fails.
+    pub fn export_onnx(&self, job: &NetworkJob, folder: &Path) -> Result<PathBuf> {
         let file = folder.join(format!("{}-{}.onnx", job.model.name, job.batch));
-        let mut text = job.json()?;
-        text["file"] = file.to_string_lossy().into();
-        self.run(&[TIMING, TORCH_NETWORKS, EXPORT_ONNX], &text, job.threads)?;
+        let mut request = job.to_json()?;
+        request["file"] = file.to_string_lossy().into();
+        self.run(&[TIMING, TORCH_NETWORKS, EXPORT_ONNX], &request, job.threads)?;
         Ok(file)
     }
 
-    /// Prediction in ONNX Runtime, with the file of [`Python::export_onnx`].
+    /// Measures prediction in ONNX Runtime, with a file written by [`Python::export_onnx`].
     ///
     /// # Errors
-    /// When Python or ONNX Runtime is missing or fails.
-    pub fn onnxruntime(&self, job: &Job, file: &Path) -> Result<Vec<Record>> {
-        let mut text = job.json()?;
-        text["file"] = file.to_string_lossy().into();
-        let answers = self.run(&[TIMING, RUN_ONNXRUNTIME], &text, job.threads)?;
-        Ok(answers.into_iter().map(|a| job.record("ONNX Runtime", a)).collect())
+    /// `Device` if Python or ONNX Runtime is missing or fails.
+    pub fn onnxruntime(&self, job: &NetworkJob, file: &Path) -> Result<Vec<Record>> {
+        let mut request = job.to_json()?;
+        request["file"] = file.to_string_lossy().into();
+        let measurements = self.run(&[TIMING, RUN_ONNXRUNTIME], &request, job.threads)?;
+        Ok(measurements.into_iter().map(|m| job.record("ONNX Runtime", m)).collect())
     }
 
-    /// Times of convolutions in PyTorch: those of `convolutions` as `run_torch_convolutions.py` wants them.
+    /// Measures convolutions in PyTorch, described as `run_torch_convolutions.py` expects them.
     pub(crate) fn convolutions(
         &self,
         convolutions: &[Value],
         threads: usize,
         budget: Duration,
-    ) -> Result<Vec<Answer>> {
+    ) -> Result<Vec<Measurement>> {
         let job = json!({ "convolutions": convolutions, "threads": threads, "budget": budget.as_secs_f64() });
         self.run(&[TIMING, RUN_TORCH_CONVOLUTIONS], &job, threads)
     }
 
-    /// Runs scripts, one behind the other in one program, and reads their answers.
-    fn run(&self, scripts: &[&str], job: &Value, threads: usize) -> Result<Vec<Answer>> {
-        let failed = |what: String| {
+    /// Runs the concatenated scripts in one process and parses the measurements that they print.
+    fn run(&self, scripts: &[&str], job: &Value, threads: usize) -> Result<Vec<Measurement>> {
+        let failed = |reason: String| {
             Error::device(format!(
-                "cannot measure with `{}`: {what}; install what is missing (`pip install torch`, and for ONNX Runtime \
-                 `pip install onnx onnxscript onnxruntime`), or name another Python with --python",
+                "cannot measure with `{}`: {reason}; install the missing packages (`pip install torch`, and for ONNX Runtime \
+                 `pip install onnx onnxscript onnxruntime`), or select another interpreter with --python",
                 self.command
             ))
         };
@@ -114,23 +142,28 @@ impl Python {
             .spawn()
             .map_err(|e| failed(e.to_string()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A program that ended at once says why on its standard error.
+            // If the process has already exited, its standard error has the reason.
             let _ = stdin.write_all(job.to_string().as_bytes());
         }
         let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr);
-            return Err(failed(stderr.lines().last().unwrap_or("it failed without a word").to_string()));
+            return Err(failed(
+                stderr.lines().last().unwrap_or("it failed without an error message").to_string(),
+            ));
         }
         String::from_utf8_lossy(&output.stdout)
             .lines()
-            .map(|line| serde_json::from_str(line).map_err(|e| failed(format!("it answered `{line}`: {e}"))))
+            .map(|line| {
+                serde_json::from_str(line).map_err(|e| failed(format!("unexpected output `{line}`: {e}")))
+            })
             .collect()
     }
 }
 
-impl Job {
-    fn json(&self) -> Result<Value> {
+impl NetworkJob {
+    /// Describes the job for the scripts.
+    fn to_json(&self) -> Result<Value> {
         Ok(json!({
             "spec": self.model.spec()?,
             "input": self.model.recipe.input,
@@ -141,20 +174,20 @@ impl Job {
         }))
     }
 
-    fn record(&self, engine: &str, answer: Answer) -> Record {
+    fn record(&self, library: &str, measurement: Measurement) -> Record {
         Record {
             name: self.model.name.to_string(),
-            device: engine.to_string(),
-            mode: answer.mode,
+            device: library.to_string(),
+            mode: measurement.mode,
             batch: self.batch,
             threads: self.threads,
-            median_s: answer.median_s,
-            min_s: answer.min_s,
-            calls: answer.calls,
-            images_per_s: Some(self.batch as f64 / answer.median_s),
+            median_s: measurement.median_s,
+            min_s: measurement.min_s,
+            calls: measurement.calls,
+            images_per_s: Some(self.batch as f64 / measurement.median_s),
             gflops: None,
             share_of_peak: None,
-            peak_rss_mib: Some(answer.peak_rss_mib),
+            peak_rss_mib: Some(measurement.peak_rss_mib),
             peak_tensors_mib: None,
         }
     }
@@ -165,15 +198,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_python_that_is_missing_or_fails_is_told() {
-        let text = |command: &str, script: &str| {
-            let python = Python { command: command.into() };
+    fn errors_name_the_interpreter_and_its_output() {
+        let error_message = |command: &str, script: &str| {
+            let python = Python::new(command);
             python.run(&[script], &json!({}), 1).unwrap_err().to_string()
         };
-        let missing = text("no-python-of-this-name", "");
+        let missing = error_message("no-python-of-this-name", "");
         assert!(missing.contains("no-python-of-this-name") && missing.contains("--python"), "{missing}");
-        // `false` takes any arguments and fails without a word, `echo` answers with what is no JSON.
-        assert!(text("false", "").contains("without a word"));
-        assert!(text("echo", "word").contains("it answered `-c word`"));
+        // `false` fails without output, and the output of `echo` is not JSON.
+        assert!(error_message("false", "").contains("without an error message"));
+        assert!(error_message("echo", "word").contains("unexpected output `-c word`"));
     }
 }

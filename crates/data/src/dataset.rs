@@ -1,108 +1,140 @@
-//! [`Dataset`]: 8-bit images in memory with their labels; [`load`]: one of the known ones, in two parts.
+//! [`Dataset`]: 8-bit images in memory with their labels. [`load`] reads one of the catalog as training and test set.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neocog_base::{Error, ErrorKind, Result};
 
+use crate::catalog::{DatasetInfo, DatasetSource};
 use crate::idx::{self, IdxImages};
-use crate::known::{Known, Origin};
 
-/// The two parts of a data set.
+/// A data set, split into training and test set.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Split {
-    /// To learn from.
+    /// Training set.
     pub train: Arc<Dataset>,
-    /// To judge what was learnt.
+    /// Test set.
     pub test: Arc<Dataset>,
 }
 
-/// Images `[n, c, h, w]` of one size, a byte a value, and a label for each.
+impl Split {
+    /// Creates a split of a training and a test set.
+    pub fn new(train: impl Into<Arc<Dataset>>, test: impl Into<Arc<Dataset>>) -> Self {
+        Split { train: train.into(), test: test.into() }
+    }
+}
+
+/// 8-bit images `[n, c, h, w]` of one size, each with a label.
 ///
-/// What it holds is consistent: there is at least one image, each has a label, each label a class, and no
-/// value is above the maximum.
+/// Invariants: there is at least one image, each image has one label, each label is below the number of classes, and
+/// no value exceeds [`max_value`](Self::max_value).
 #[derive(Clone, Debug)]
 pub struct Dataset {
     parts: DatasetParts,
 }
 
-/// What a [`Dataset`] is made of; [`Dataset::new`] checks it.
-#[derive(Clone, Debug)]
+/// The unchecked content of a [`Dataset`], the argument of [`Dataset::new`].
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct DatasetParts {
-    /// What it is called in errors.
+    /// Name, used in error messages.
     pub name: String,
-    /// The shape of one image, `[c, h, w]`.
+    /// Shape of one image, `[c, h, w]`.
     pub shape: [usize; 3],
-    /// `[n, c, h, w]`, row-major; 0 is black and `max_value` is white.
+    /// Pixels `[n, c, h, w]`, row-major, from 0 (black) to `max_value` (white).
     pub pixels: Vec<u8>,
-    /// `[n]`, the class of each image.
+    /// Class of each image, `[n]`.
     pub labels: Vec<u8>,
-    /// What the classes are called, by label.
+    /// Class names, indexed by label.
     pub class_names: Vec<String>,
-    /// The value that means white, usually 255.
+    /// Pixel value of white.
     pub max_value: u8,
 }
 
-/// Loads the known data set `name`, where it is not compiled in from the folder `root/name`.
-///
-/// The files there may be compressed, as they were fetched, or plain and without `.gz` in their names.
-/// [`DEFAULT_ROOT`](crate::known::DEFAULT_ROOT) is the usual `root`.
-///
-/// # Errors
-/// `Unknown` for a name that is not in the table, `Io` with the command to type where a file is missing, `Format`
-/// where one is damaged.
-pub fn load(name: &str, root: &Path) -> Result<Split> {
-    Known::find(name)?.load(root)
+impl DatasetParts {
+    /// Describes images of shape `[c, h, w]` with pixels from 0 to 255.
+    pub fn new(
+        name: impl Into<String>,
+        shape: [usize; 3],
+        pixels: Vec<u8>,
+        labels: Vec<u8>,
+        class_names: Vec<String>,
+    ) -> Self {
+        DatasetParts { name: name.into(), shape, pixels, labels, class_names, max_value: 255 }
+    }
+
+    /// Sets the pixel value of white.
+    #[must_use]
+    pub fn max_value(mut self, max_value: u8) -> Self {
+        self.max_value = max_value;
+        self
+    }
 }
 
-impl Known {
-    /// As [`load`].
+/// Images and labels as read from a pair of IDX files.
+type IdxPair = (IdxImages, Vec<u8>);
+
+/// Loads the data set `name` of the catalog, from the folder `root/name` unless it is compiled in.
+///
+/// The files in the folder may be gzip-compressed, as downloaded, or uncompressed without the extension `.gz`. The
+/// usual `root` is [`DEFAULT_ROOT`](crate::catalog::DEFAULT_ROOT).
+///
+/// # Errors
+/// `NotFound` for a name that is not in the catalog; `Io`, with the command that downloads the data set, if a file is
+/// missing; `Format` if a file is damaged.
+pub fn load(name: &str, root: &Path) -> Result<Split> {
+    DatasetInfo::find(name)?.load(root)
+}
+
+impl DatasetInfo {
+    /// Loads this data set; see [`load`].
     ///
     /// # Errors
     /// As [`load`].
     pub fn load(&self, root: &Path) -> Result<Split> {
-        let ((train, test), place) = match &self.origin {
-            Origin::Embedded { images, labels, train } => {
+        let ((train, test), folder) = match &self.source {
+            DatasetSource::Embedded { images, labels, train } => {
                 let images = idx::parse_images(self.name, images)?;
                 let labels = idx::parse_labels(self.name, labels)?;
                 if *train > images.count || images.count != labels.len() {
                     return Err(Error::format(format!(
-                        "{}: {} images, {} labels, the first {train} to train",
+                        "{}: {} images, {} labels, {train} training images",
                         self.name,
                         images.count,
                         labels.len()
                     )));
                 }
-                (cut(images, labels, *train), None)
+                (split_at(images, labels, *train), None)
             }
-            Origin::Folder(manifest) => {
+            DatasetSource::Files(manifest) => {
                 let [train_images, train_labels, test_images, test_labels] = manifest.files else {
                     return Err(Error::invalid_argument(format!(
-                        "data set {}: expected images and labels to train and to test, 4 files, not {}",
+                        "data set {}: expected 4 files (images and labels for training and test), found {}",
                         self.name,
                         manifest.files.len()
                     )));
                 };
                 let folder = self.folder(root);
                 let read = |images: &str, labels: &str| -> Result<_> {
-                    let advice = format!("fetch it again: {}", self.command(root));
-                    let images = self.present(&folder, images, root)?;
-                    let labels = self.present(&folder, labels, root)?;
+                    let advice = format!("download it again: {}", self.fetch_command(root));
+                    let images = self.existing_file(&folder, images, root)?;
+                    let labels = self.existing_file(&folder, labels, root)?;
                     Ok((idx::read_images_or(&images, &advice)?, idx::read_labels_or(&labels, &advice)?))
                 };
                 let train = read(train_images.name, train_labels.name)?;
                 ((train, read(test_images.name, test_labels.name)?), Some(folder))
             }
         };
-        let part = |name, data| match (self.part(name, data), &place) {
+        let build = |name, data| match (self.build(name, data), &folder) {
             (Err(e), Some(folder)) => Err(e.context(folder.display().to_string())),
-            (part, _) => part.map(Arc::new),
+            (dataset, _) => dataset,
         };
-        Ok(Split { train: part("train", train)?, test: part("test", test)? })
+        Ok(Split::new(build("train", train)?, build("test", test)?))
     }
 
-    /// The path of `file` in `folder`, compressed or plain.
-    fn present(&self, folder: &Path, file: &str, root: &Path) -> Result<std::path::PathBuf> {
+    /// Returns the path of `file` in `folder`, compressed or not.
+    fn existing_file(&self, folder: &Path, file: &str, root: &Path) -> Result<PathBuf> {
         let compressed = folder.join(file);
         if compressed.exists() {
             return Ok(compressed);
@@ -114,15 +146,15 @@ impl Known {
         Err(Error::new(
             ErrorKind::Io,
             format!(
-                "the data set {} is not there: {} is missing; fetch it: {}",
+                "the data set {} is not downloaded: {} is missing; download it: {}",
                 self.name,
                 compressed.display(),
-                self.command(root)
+                self.fetch_command(root)
             ),
         ))
     }
 
-    fn part(&self, part: &str, (images, labels): (IdxImages, Vec<u8>)) -> Result<Dataset> {
+    fn build(&self, part: &str, (images, labels): IdxPair) -> Result<Dataset> {
         Dataset::new(DatasetParts {
             name: format!("{} ({part})", self.name),
             shape: [1, images.height, images.width],
@@ -135,43 +167,43 @@ impl Known {
 }
 
 impl Dataset {
-    /// Checks `parts` and makes a data set of them.
+    /// Creates a data set from `parts` after checking the invariants of the type.
     ///
     /// # Errors
-    /// `Format` where the parts contradict each other; the message names the data set and what was expected.
+    /// `Format` if the parts are inconsistent; the message names the data set and what was expected.
     pub fn new(parts: DatasetParts) -> Result<Self> {
-        let bad = |what: String| Err(Error::format(what).context(&parts.name));
+        let invalid = |what: String| Err(Error::format(what).context(&parts.name));
         let image = parts.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(0);
         if image == 0 {
-            return bad(format!("images of shape {:?} (channels, height, width) hold nothing", parts.shape));
+            return invalid(format!("images of shape {:?} (channels, height, width) are empty", parts.shape));
         }
         if parts.max_value == 0 {
-            return bad("the largest pixel value is 0, expected 1 to 255".into());
+            return invalid("the maximum pixel value is 0, expected 1 to 255".into());
         }
         if !parts.pixels.len().is_multiple_of(image) {
-            return bad(format!(
-                "{} pixels are no whole number of images of shape {:?}",
+            return invalid(format!(
+                "{} pixels are not a whole number of images of shape {:?}",
                 parts.pixels.len(),
                 parts.shape
             ));
         }
         let count = parts.pixels.len() / image;
         if count != parts.labels.len() {
-            return bad(format!(
-                "{count} images but {} labels, expected one for each; images and labels are not of the same set",
+            return invalid(format!(
+                "{count} images but {} labels, expected one label per image; are they from the same data set?",
                 parts.labels.len()
             ));
         }
         if count == 0 {
-            return bad("it has no images".into());
+            return invalid("the data set has no images".into());
         }
         if u32::try_from(count).is_err() {
-            return bad(format!("{count} images are too many, expected fewer than 2^32"));
+            return invalid(format!("{count} images, expected fewer than 2^32"));
         }
         let classes = parts.class_names.len();
         if let Some(i) = parts.labels.iter().position(|&label| usize::from(label) >= classes) {
-            return bad(format!(
-                "the label of image {i} is {}, but there are {classes} classes: 0 to {} are expected",
+            return invalid(format!(
+                "the label of image {i} is {}, but there are {classes} classes: expected 0 to {}",
                 parts.labels[i],
                 classes.saturating_sub(1)
             ));
@@ -179,8 +211,8 @@ impl Dataset {
         if parts.max_value < 255
             && let Some(i) = parts.pixels.iter().position(|&p| p > parts.max_value)
         {
-            return bad(format!(
-                "image {} has a pixel of {}, expected 0 to {}",
+            return invalid(format!(
+                "image {} has a pixel value of {}, expected 0 to {}",
                 i / image,
                 parts.pixels[i],
                 parts.max_value
@@ -189,58 +221,58 @@ impl Dataset {
         Ok(Dataset { parts })
     }
 
-    /// What it is called.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.parts.name
     }
 
-    /// The number of images, at least 1.
+    /// Returns the number of images, at least 1.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.parts.labels.len()
     }
 
-    /// The shape of one image, `[c, h, w]`.
+    /// Returns the shape of one image, `[c, h, w]`.
     pub fn shape(&self) -> [usize; 3] {
         self.parts.shape
     }
 
-    /// Image `i`, `[c, h, w]` row-major, 0 to [`max_value`](Self::max_value).
+    /// Returns image `i`, `[c, h, w]` row-major, with values from 0 to [`max_value`](Self::max_value).
     ///
     /// # Panics
-    /// Where there is no image `i`.
+    /// If `i` is not below [`len`](Self::len).
     pub fn image(&self, i: usize) -> &[u8] {
         let size = self.parts.shape.iter().product::<usize>();
         &self.parts.pixels[i * size..][..size]
     }
 
-    /// All pixels, `[n, c, h, w]` row-major.
+    /// Returns all pixels, `[n, c, h, w]` row-major.
     pub fn pixels(&self) -> &[u8] {
         &self.parts.pixels
     }
 
-    /// The class of each image, `[n]`; all are below the number of classes.
+    /// Returns the class of each image, `[n]`; all are below [`classes`](Self::classes).
     pub fn labels(&self) -> &[u8] {
         &self.parts.labels
     }
 
-    /// The number of classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.parts.class_names.len()
     }
 
-    /// What the classes are called, by label.
+    /// Returns the class names, indexed by label.
     pub fn class_names(&self) -> &[String] {
         &self.parts.class_names
     }
 
-    /// The value that means white.
+    /// Returns the pixel value of white.
     pub fn max_value(&self) -> u8 {
         self.parts.max_value
     }
 
-    /// The mean and the standard deviation of the values of each channel, where white is 1: what
-    /// [`Normalize`](crate::transform::Normalize) takes away and divides by. An even channel has deviation 0.
+    /// Computes mean and standard deviation of each channel, `[c]`, of pixels scaled to 0 to 1: the arguments of
+    /// [`Normalize`](crate::transform::Normalize). A constant channel has standard deviation 0.
     pub fn mean_and_std(&self) -> (Vec<f64>, Vec<f64>) {
         let [channels, h, w] = self.shape();
         let mut counts = vec![[0u64; 256]; channels];
@@ -262,8 +294,8 @@ impl Dataset {
             .unzip()
     }
 
-    /// For each value up to [`max_value`](Self::max_value) its value when white is 255:
-    /// `v * 255 / max_value`, halves rounded up.
+    /// Returns the lookup table from pixel values to 0 to 255: `v * 255 / max_value`, halves rounded up, and 255 for
+    /// values above [`max_value`](Self::max_value).
     pub fn levels(&self) -> [u8; 256] {
         let max = u32::from(self.parts.max_value);
         let mut levels = [255; 256];
@@ -274,12 +306,8 @@ impl Dataset {
     }
 }
 
-/// The first `train` and the rest.
-fn cut(
-    mut images: IdxImages,
-    mut labels: Vec<u8>,
-    train: usize,
-) -> ((IdxImages, Vec<u8>), (IdxImages, Vec<u8>)) {
+/// Splits images and labels into the first `train` and the rest.
+fn split_at(mut images: IdxImages, mut labels: Vec<u8>, train: usize) -> (IdxPair, IdxPair) {
     let pixels = images.pixels.split_off(train * images.height * images.width);
     let test = IdxImages { count: images.count - train, pixels, ..images };
     images.count = train;
@@ -304,7 +332,7 @@ mod tests {
         }
     }
 
-    fn complaint(parts: DatasetParts) -> String {
+    fn error_message(parts: DatasetParts) -> String {
         let e = Dataset::new(parts).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Format);
         assert!(e.to_string().starts_with("tiny: "), "{e}");
@@ -312,38 +340,41 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_contradict_each_other() {
+    fn inconsistent_parts_are_rejected() {
         assert!(Dataset::new(parts()).is_ok());
-        let text = complaint(DatasetParts { labels: vec![1, 0, 1], ..parts() });
+        let text = error_message(DatasetParts { labels: vec![1, 0, 1], ..parts() });
         assert!(text.contains("2 images but 3 labels"), "{text}");
-        let text = complaint(DatasetParts { labels: vec![1, 2], ..parts() });
-        assert!(text.contains("the label of image 1 is 2, but there are 2 classes: 0 to 1"), "{text}");
-        let text = complaint(DatasetParts { max_value: 6, ..parts() });
-        assert!(text.contains("image 1 has a pixel of 7, expected 0 to 6"), "{text}");
-        let text = complaint(DatasetParts { pixels: vec![0; 7], ..parts() });
-        assert!(text.contains("7 pixels are no whole number of images"), "{text}");
-        let text = complaint(DatasetParts { pixels: vec![], labels: vec![], ..parts() });
-        assert!(text.contains("no images"), "{text}");
-        complaint(DatasetParts { max_value: 0, ..parts() });
-        complaint(DatasetParts { shape: [1, 0, 2], ..parts() });
-        complaint(DatasetParts { shape: [1, usize::MAX, 3], ..parts() });
-        complaint(DatasetParts { class_names: vec![], ..parts() });
+        let text = error_message(DatasetParts { labels: vec![1, 2], ..parts() });
+        assert!(
+            text.contains("the label of image 1 is 2, but there are 2 classes: expected 0 to 1"),
+            "{text}"
+        );
+        let text = error_message(DatasetParts { max_value: 6, ..parts() });
+        assert!(text.contains("image 1 has a pixel value of 7, expected 0 to 6"), "{text}");
+        let text = error_message(DatasetParts { pixels: vec![0; 7], ..parts() });
+        assert!(text.contains("7 pixels are not a whole number of images"), "{text}");
+        let text = error_message(DatasetParts { pixels: vec![], labels: vec![], ..parts() });
+        assert!(text.contains("has no images"), "{text}");
+        error_message(DatasetParts { max_value: 0, ..parts() });
+        error_message(DatasetParts { shape: [1, 0, 2], ..parts() });
+        error_message(DatasetParts { shape: [1, usize::MAX, 3], ..parts() });
+        error_message(DatasetParts { class_names: vec![], ..parts() });
     }
 
     #[test]
-    fn mean_and_deviation_of_each_channel() {
+    fn mean_and_std_of_each_channel() {
         let pixels = vec![0, 200, 100, 100, 0, 200, 100, 100];
         let data = Dataset::new(DatasetParts { shape: [2, 1, 2], pixels, max_value: 200, ..parts() });
         let (mean, std) = data.unwrap().mean_and_std();
         assert_eq!((mean, std), (vec![0.5, 0.5], vec![0.5, 0.0]));
-        // As numpy finds them.
+        // Computed with numpy.
         let (mean, std) = load("digits", Path::new("data")).unwrap().train.mean_and_std();
         assert!((mean[0] - 0.305_386_112_560_890_77).abs() < 1e-12, "{mean:?}");
         assert!((std[0] - 0.375_507_108_830_509_1).abs() < 1e-12, "{std:?}");
     }
 
     #[test]
-    fn levels_are_rounded_halves_up() {
+    fn levels_round_halves_up() {
         assert!(
             Dataset::new(parts()).unwrap().levels().iter().enumerate().all(|(v, &l)| v == usize::from(l))
         );
@@ -353,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digits_are_all_there() {
+    fn digits_are_complete() {
         let Split { train, test } = load("digits", Path::new("nowhere")).unwrap();
         assert_eq!((train.len(), test.len()), (1437, 360));
         assert_eq!((train.shape(), train.max_value(), train.classes()), ([1, 8, 8], 16, 10));
@@ -365,10 +396,9 @@ mod tests {
         assert_eq!(train.image(0)[..8], [0, 0, 5, 13, 9, 1, 0, 0]);
     }
 
-    /// The share of the test images whose nearest class mean is that of their class is a known number: it is
-    /// right only if pixels, labels, order and split all are.
+    /// The accuracy of a nearest-centroid classifier: it depends on pixels, labels, order and split.
     #[test]
-    fn nearest_class_mean_of_the_digits() {
+    fn nearest_centroid_accuracy_on_digits() {
         let Split { train, test } = load("digits", Path::new("data")).unwrap();
         let mut means = vec![[0f64; 64]; 10];
         for (i, &label) in train.labels().iter().enumerate() {
@@ -380,14 +410,14 @@ mod tests {
         let distance = |mean: &[f64; 64], image: &[u8]| -> f64 {
             mean.iter().zip(image).map(|(m, &p)| (m - f64::from(p)).powi(2)).sum()
         };
-        let right = (0..test.len())
+        let correct = (0..test.len())
             .filter(|&i| {
-                let near = |c: &usize| distance(&means[*c], test.image(i));
-                let best = (0..10).min_by(|a, b| near(a).total_cmp(&near(b))).unwrap();
-                best == usize::from(test.labels()[i])
+                let to_class = |c: &usize| distance(&means[*c], test.image(i));
+                let nearest = (0..10).min_by(|a, b| to_class(a).total_cmp(&to_class(b))).unwrap();
+                nearest == usize::from(test.labels()[i])
             })
             .count();
-        assert_eq!(right, 306); // 85.00 % of 360
+        assert_eq!(correct, 306); // 85.00 % of 360
     }
 
     fn write(root: &Path, file: &str, sizes: &[usize], data: Vec<u8>) {
@@ -398,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_plain_files() {
+    fn uncompressed_files_are_loaded() {
         let root = tempfile::tempdir().unwrap();
         let e = load("mnist", root.path()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Io);
@@ -422,11 +452,14 @@ mod tests {
         fs::write(root.path().join("mnist/train-labels-idx1-ubyte"), b"<html>").unwrap();
         let e = load("mnist", root.path()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Format);
-        assert!(e.to_string().ends_with(&format!("fetch it again: {command}")), "{e}");
+        assert!(e.to_string().ends_with(&format!("download it again: {command}")), "{e}");
     }
 
     #[test]
-    fn the_default_folder_needs_no_option() {
-        assert_eq!(Known::find("mnist").unwrap().command(Path::new("data")), "neocog fetch-data mnist");
+    fn the_default_root_needs_no_option() {
+        assert_eq!(
+            DatasetInfo::find("mnist").unwrap().fetch_command(Path::new("data")),
+            "neocog fetch-data mnist"
+        );
     }
 }

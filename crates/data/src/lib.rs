@@ -1,20 +1,25 @@
-//! Image data sets for neocog: reading, fetching, resizing, and batches ready for a network.
+//! Image data sets: reading, downloading, augmentation, and batches that are ready for a network.
 //!
-//! - [`idx`] reads IDX files, gzip or plain, and trusts nothing in them.
-//! - [`known`] is the table of data sets with a name: `digits` is compiled in, `mnist` and
-//!   `fashion-mnist` lie in a folder.
-//! - [`Dataset`] holds 8-bit images and their labels; [`load`] gives the train and test part of a known one.
-//! - [`resize`] enlarges and reduces 8-bit images with Pillow's bilinear filter, bit for bit.
-//! - [`transform`] changes images at random and normalises them: a [`Pipeline`](transform::Pipeline) of steps.
-//! - [`Loader`] shuffles, resizes, transforms and packs batches in threads of its own.
-//! - `fetch` (feature `fetch`, on by default) downloads data sets, resumes, and checks them.
+//! This crate does not depend on tensors: a [`Batch`] holds plain vectors of `f32` pixels `[n, c, h, w]` and `u32` labels.
 //!
-//! Pixels are bytes until a batch is made: memory does not grow with the size of the network's input
-//! times the number of images.
+//! | module | content |
+//! |---|---|
+//! | [`catalog`] | the data sets that can be loaded by name: `digits` (compiled in), `fashion-mnist`, `mnist` |
+//! | [`dataset`] | [`Dataset`], 8-bit images with labels; [`load`] returns the training and the test set |
+//! | [`loader`] | [`Loader`], batches that are shuffled, resized, transformed and prefetched by worker threads |
+//! | [`transform`] | preprocessing and augmentation with the transforms of torchvision: [`Pipeline`](transform::Pipeline) |
+//! | [`resize`] | bilinear resizing of 8-bit images, bit-identical to Pillow |
+//! | [`shuffle`] | the order of the samples in an epoch, and the random numbers of the transforms |
+//! | [`idx`] | the IDX file format of MNIST, plain or gzip-compressed |
+//! | `fetch` | downloads that are resumed and verified (feature `fetch`, on by default) |
+//!
+//! Images are stored as bytes and converted to `f32` when a batch is built, so memory usage does not depend on the input
+//! size of the network. Everything random is a function of seed, epoch and sample index: batches are bit-identical for any
+//! number of worker threads, and an interrupted epoch can be resumed at any batch.
 //!
 //! # Example
 //!
-//! The embedded digits, 8x8, enlarged to 28x28, in batches of 64, shuffled:
+//! Load the embedded 8x8 digits, resized to 28x28, in shuffled batches of 64:
 //!
 //! ```
 //! use neocog_data::{Loader, LoaderOptions, load};
@@ -22,31 +27,46 @@
 //! let digits = load("digits", "data".as_ref())?;
 //! assert_eq!(digits.train.len(), 1437);
 //!
-//! let options = LoaderOptions { batch: 64, size: (28, 28), shuffle: Some(1), ..Default::default() };
+//! let options = LoaderOptions::new().batch_size(64).image_size((28, 28)).shuffle(Some(1));
 //! let loader = Loader::new(digits.train, options)?;
 //! for batch in loader.epoch(0)? {
 //!     let batch = batch?;
 //!     assert_eq!(batch.shape(), [64, 1, 28, 28]);
 //!     assert_eq!(batch.labels.len(), 64);
 //!     assert!(batch.pixels.iter().all(|p| (0.0..=1.0).contains(p)));
-//!     break; // the thread ends with the iterator
+//!     break; // dropping the iterator stops its worker thread
 //! }
 //! # Ok::<(), neocog_base::Error>(())
 //! ```
+//!
+//! # Other data sets
+//!
+//! Build a [`Dataset`] from your own pixels with [`DatasetParts`], or fetch your own files with a
+//! [`Manifest`](catalog::Manifest):
+//!
+//! ```
+//! use neocog_data::{Dataset, DatasetParts};
+//!
+//! let names = vec!["cat".to_string(), "dog".to_string()];
+//! let parts = DatasetParts::new("pets", [3, 2, 2], vec![128; 2 * 12], vec![0, 1], names);
+//! let pets = Dataset::new(parts)?;
+//! assert_eq!((pets.len(), pets.shape()), (2, [3, 2, 2]));
+//! # Ok::<(), neocog_base::Error>(())
+//! ```
 
+pub mod catalog;
 pub mod dataset;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 pub mod idx;
-pub mod known;
 pub mod loader;
 pub mod resize;
 pub mod shuffle;
 pub mod transform;
 
+pub use catalog::DatasetInfo;
 pub use dataset::{Dataset, DatasetParts, Split, load};
 #[cfg(feature = "fetch")]
 pub use fetch::{FetchOptions, fetch};
-pub use known::Known;
 pub use loader::{Augment, Batch, Epoch, Loader, LoaderOptions, SampleId, Transform};
 pub use resize::Resizer;

@@ -1,17 +1,16 @@
-//! [`Loader`]: batches of a [`Dataset`], shuffled, resized, and prepared ahead in a thread.
+//! [`Loader`]: shuffled, resized and transformed batches of a [`Dataset`], prefetched by worker threads.
 //!
 //! ```text
 //! worker:   order of the epoch -> per sample: bytes -> 0..255 -> resize -> /255 -> transform -> batch
 //!                                                                                                 |
-//! caller:   Epoch::next  <------------------------ one batch waits here <-------------------------+
-//!           Batch dropped: its buffers go back and are used again
+//! caller:   Epoch::next  <------------------- queue of one batch per worker <---------------------+
+//!           Batch dropped: its buffers return to the pool
 //! ```
 //!
-//! While the caller works on a batch at most two more exist for each worker, which is a thread: one that waits and one in the
-//! making. Workers take turns: of three, the first makes batches 0, 3, 6, and the caller asks them in that order. The
-//! order of the samples is [`permutation`]`(n, seed, epoch)` and a transform knows only its sample, so any number of
-//! workers gives the same bits, and a run that is resumed in the middle of an epoch sees what an unbroken one would
-//! have seen.
+//! Each worker prefetches at most two batches: one in the queue and one being built. Batches are assigned round-robin: the
+//! first of three workers builds batches 0, 3, 6, and the caller receives from the workers in the same order. The order
+//! of the samples is [`permutation`]`(n, seed, epoch)`, and a transform depends on its sample only. Batches are therefore
+//! bit-identical for any number of workers, and an epoch that is resumed in the middle continues with the same batches.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,40 +25,95 @@ use crate::dataset::Dataset;
 use crate::resize::{Resizer, unit};
 use crate::shuffle::{SplitMix64, permutation};
 
-/// Batches of a worker that wait for the caller; it makes the one after.
-const WAITING: usize = 1;
-/// More workers would have no core to work on.
-const MOST_WORKERS: usize = 256;
+/// Capacity of the queue between a worker and the caller, in batches.
+const QUEUE_CAPACITY: usize = 1;
+const MAX_WORKERS: usize = 256;
 
-/// What a [`Loader`] is to do.
+/// Options of a [`Loader`].
+///
+/// ```
+/// use neocog_data::LoaderOptions;
+///
+/// let options = LoaderOptions::new().batch_size(64).image_size((32, 32)).shuffle(Some(1)).workers(2);
+/// assert_eq!(options.batch_size, 64);
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LoaderOptions {
-    /// Samples in a batch; the last batch of an epoch may be shorter.
-    pub batch: usize,
-    /// The size `(h, w)` of the images that are handed out.
-    pub size: (usize, usize),
-    /// The seed of the order of the samples; `None` keeps the data set's order.
+    /// Number of samples per batch. The last batch of an epoch may be smaller. Default: 256.
+    pub batch_size: usize,
+    /// Size `(h, w)` to which images are resized. Default: `(28, 28)`.
+    pub image_size: (usize, usize),
+    /// Seed of the sample order, or `None` for the order of the data set. Default: `None`.
     pub shuffle: Option<u64>,
-    /// What to do with each sample before it goes into a batch.
+    /// Transform applied to each sample. Default: `None`.
     pub augment: Option<Augment>,
-    /// Threads that make batches. They change the speed only.
+    /// Number of worker threads, which does not affect the batches. Default: 1.
     pub workers: usize,
 }
 
 impl Default for LoaderOptions {
-    /// Batches of 256, images of 28x28, not shuffled, nothing done to the samples, one worker.
     fn default() -> Self {
-        LoaderOptions { batch: 256, size: (28, 28), shuffle: None, augment: None, workers: 1 }
+        LoaderOptions { batch_size: 256, image_size: (28, 28), shuffle: None, augment: None, workers: 1 }
+    }
+}
+
+impl LoaderOptions {
+    /// Creates the default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the number of samples per batch.
+    #[must_use]
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets the size `(h, w)` to which images are resized.
+    #[must_use]
+    pub fn image_size(mut self, image_size: (usize, usize)) -> Self {
+        self.image_size = image_size;
+        self
+    }
+
+    /// Sets the seed of the sample order; `None` keeps the order of the data set.
+    #[must_use]
+    pub fn shuffle(mut self, seed: Option<u64>) -> Self {
+        self.shuffle = seed;
+        self
+    }
+
+    /// Sets the transform that is applied to each sample.
+    #[must_use]
+    pub fn augment(mut self, augment: Option<Augment>) -> Self {
+        self.augment = augment;
+        self
+    }
+
+    /// Sets the number of worker threads.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
     }
 }
 
 /// A [`Transform`] and its seed.
 #[derive(Clone)]
 pub struct Augment {
-    /// Handed to the transform.
+    /// Seed, passed to the transform in [`SampleId::seed`].
     pub seed: u64,
-    /// What to do with each sample.
+    /// Transform applied to each sample.
     pub transform: Arc<dyn Transform>,
+}
+
+impl Augment {
+    /// Creates an augmentation that applies `transform` with `seed`.
+    pub fn new(seed: u64, transform: Arc<dyn Transform>) -> Self {
+        Augment { seed, transform }
+    }
 }
 
 impl fmt::Debug for Augment {
@@ -68,166 +122,164 @@ impl fmt::Debug for Augment {
     }
 }
 
-/// Changes a sample in the loader's thread, as augmentation does.
+/// A transformation of one sample, run in the worker threads of a [`Loader`].
 ///
-/// What it does must depend on its arguments only: then a resumed run sees the same samples.
+/// The result must depend on the arguments only, so that resumed runs are reproducible.
 pub trait Transform: Send + Sync {
-    /// Changes `pixels`, `[c, h, w]` of `shape`, values 0 to 1, in place.
+    /// Transforms `pixels` in place: `[c, h, w]` with the extents `shape`, values from 0 to 1.
     ///
     /// # Errors
-    /// Whatever it returns ends the epoch, and the caller gets it.
+    /// An error ends the epoch and is returned to the caller of [`Epoch::next`].
     fn apply(&self, pixels: &mut [f32], shape: [usize; 3], sample: SampleId) -> Result<()>;
 }
 
-/// Which sample, when: all that random choices about it may depend on.
+/// Identifies one use of a sample: everything that the random choices of a transform may depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SampleId {
-    /// The seed of [`Augment`].
+    /// Seed of the [`Augment`].
     pub seed: u64,
-    /// The epoch.
+    /// Epoch, counted from 0.
     pub epoch: u64,
-    /// The sample's place in the data set, whatever the order.
+    /// Index of the sample in the data set, independent of the order.
     pub index: usize,
 }
 
 impl SampleId {
-    /// A stream of random numbers of this sample alone. Checkpoints rely on it: it must never change.
+    /// Returns the random number generator of this sample. Checkpoints depend on its numbers: they must never change.
     pub fn random(self) -> SplitMix64 {
         let mut of_epoch = SplitMix64::new(self.seed, self.epoch);
         SplitMix64::new(of_epoch.next_u64(), self.index as u64)
     }
 }
 
-/// Makes batches of a data set, an epoch at a time.
+/// Loads a data set in batches, one epoch at a time.
 #[derive(Debug)]
 pub struct Loader {
     dataset: Arc<Dataset>,
     options: LoaderOptions,
     resizer: Resizer,
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
 }
 
 impl Loader {
-    /// A loader of `dataset`.
+    /// Creates a loader of `dataset`.
     ///
     /// # Errors
-    /// `Argument` for a batch of 0, for a size that cannot be, and for no workers or more than 256.
+    /// `InvalidArgument` for a batch size of 0, an invalid image size, and a number of workers other than 1 to 256.
     pub fn new(dataset: impl Into<Arc<Dataset>>, options: LoaderOptions) -> Result<Self> {
         let dataset = dataset.into();
-        if options.batch == 0 {
-            return Err(Error::invalid_argument("a batch of 0 samples: expected at least 1"));
+        if options.batch_size == 0 {
+            return Err(Error::invalid_argument("batch size 0: expected at least 1"));
         }
-        if !(1..=MOST_WORKERS).contains(&options.workers) {
+        if !(1..=MAX_WORKERS).contains(&options.workers) {
             return Err(Error::invalid_argument(format!(
-                "{} workers cannot make batches: expected 1 to {MOST_WORKERS}",
+                "{} loader workers: expected 1 to {MAX_WORKERS}",
                 options.workers
             )));
         }
         let [channels, h, w] = dataset.shape();
-        let resizer = Resizer::new((h, w), options.size)?;
-        let batch = options.batch.min(dataset.len());
-        let values = [batch, channels, options.size.0, options.size.1];
-        if values
-            .iter()
-            .try_fold(4usize, |n, &d| n.checked_mul(d))
-            .is_none_or(|n| isize::try_from(n).is_err())
+        let resizer = Resizer::new((h, w), options.image_size)?;
+        let count = options.batch_size.min(dataset.len());
+        let shape = [count, channels, options.image_size.0, options.image_size.1];
+        if shape.iter().try_fold(4usize, |n, &d| n.checked_mul(d)).is_none_or(|n| isize::try_from(n).is_err())
         {
             return Err(Error::invalid_argument(format!(
-                "a batch of shape {values:?} is more than memory can hold"
+                "a batch of shape {shape:?} exceeds the address space"
             )));
         }
-        // Of each worker the waiting ones and the one in the making, and the caller's.
-        let pool = Arc::new(Pool { kept: (WAITING + 1) * options.workers + 1, buffers: Mutex::default() });
+        // Per worker, the queue and the batch being built; and the batch of the caller.
+        let capacity = (QUEUE_CAPACITY + 1) * options.workers + 1;
+        let pool = Arc::new(BufferPool { capacity, buffers: Mutex::default() });
         Ok(Loader { dataset, options, resizer, pool })
     }
 
-    /// The data set.
+    /// Returns the data set.
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.dataset
     }
 
-    /// What the loader was told to do.
+    /// Returns the options.
     pub fn options(&self) -> &LoaderOptions {
         &self.options
     }
 
-    /// The number of batches in an epoch.
+    /// Returns the number of batches per epoch.
     pub fn batches(&self) -> usize {
-        self.dataset.len().div_ceil(self.options.batch)
+        self.dataset.len().div_ceil(self.options.batch_size)
     }
 
-    /// The shape of a sample that is handed out, `[c, h, w]`.
+    /// Returns the shape of a sample after resizing, `[c, h, w]`.
     pub fn sample_shape(&self) -> [usize; 3] {
-        [self.dataset.shape()[0], self.options.size.0, self.options.size.1]
+        [self.dataset.shape()[0], self.options.image_size.0, self.options.image_size.1]
     }
 
-    /// The batches of `epoch`.
+    /// Starts loading the batches of `epoch`.
     ///
     /// # Errors
-    /// `Io` where no thread can be started.
+    /// `Io` if a worker thread cannot be started.
     pub fn epoch(&self, epoch: u64) -> Result<Epoch> {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of `epoch` from number `first` on: what [`epoch`](Self::epoch) gives after `first` batches.
+    /// Starts loading the batches of `epoch` from batch `first` on, to resume an epoch.
     ///
     /// # Errors
-    /// `Argument` where `first` is more than the number of batches, `Io` where no thread can be started.
+    /// `InvalidArgument` if `first` exceeds the number of batches; `Io` if a worker thread cannot be started.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Result<Epoch> {
         if first > self.batches() {
             return Err(Error::invalid_argument(format!(
-                "cannot start at batch {first}: an epoch of {} has {} batches of {}",
+                "cannot start at batch {first}: an epoch of {} has {} batches of size {}",
                 self.dataset.name(),
                 self.batches(),
-                self.options.batch
+                self.options.batch_size
             )));
         }
-        let left = self.batches() - first;
+        let remaining = self.batches() - first;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut epoch_of = Epoch { workers: Vec::new(), stop: Arc::clone(&stop), next: 0, left };
-        let workers = self.options.workers.min(left);
+        let mut batches = Epoch { workers: Vec::new(), stop: Arc::clone(&stop), next_worker: 0, remaining };
+        let workers = self.options.workers.min(remaining);
         for worker in 0..workers {
-            let (sender, receiver) = sync_channel(WAITING);
-            let mut maker = Maker {
+            let (sender, receiver) = sync_channel(QUEUE_CAPACITY);
+            let mut builder = BatchBuilder {
                 dataset: Arc::clone(&self.dataset),
                 options: self.options.clone(),
                 resizer: self.resizer.clone(),
                 pool: Arc::clone(&self.pool),
                 levels: self.dataset.levels(),
-                bytes: Vec::new(),
+                full_range: Vec::new(),
                 resized: Vec::new(),
                 stop: Arc::clone(&stop),
                 epoch,
             };
             let thread = std::thread::Builder::new()
                 .name(format!("neocog-loader-{worker}"))
-                .spawn(move || maker.run(first + worker, workers, &sender))
-                .map_err(|e| Error::io("cannot start a thread that loads batches", e))?;
-            epoch_of.workers.push(Worker { receiver, thread });
+                .spawn(move || builder.run(first + worker, workers, &sender))
+                .map_err(|e| Error::io("cannot start a loader thread", e))?;
+            batches.workers.push(Worker { receiver, thread });
         }
-        Ok(epoch_of)
+        Ok(batches)
     }
 }
 
-/// Some samples, ready for a network.
+/// A batch of samples. Its buffers are reused after it is dropped.
 pub struct Batch {
-    /// `[n, c, h, w]`, row-major, 0 to 1 if no transform makes them something else.
+    /// Pixels `[n, c, h, w]`, row-major, from 0 to 1 unless a transform changes the range.
     pub pixels: Vec<f32>,
-    /// `[n]`, the class of each sample.
+    /// Class of each sample, `[n]`.
     pub labels: Vec<u32>,
-    /// `[n]`, the place of each sample in the data set.
+    /// Index of each sample in the data set, `[n]`.
     pub indices: Vec<u32>,
     shape: [usize; 4],
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
 }
 
 impl Batch {
-    /// The shape of the pixels, `[n, c, h, w]`.
+    /// Returns the shape of the pixels, `[n, c, h, w]`.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
     }
 
-    /// The number of samples.
+    /// Returns the number of samples, at least 1.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.shape[0]
@@ -236,7 +288,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.pool.give(Buffers {
+        self.pool.put(Buffers {
             pixels: std::mem::take(&mut self.pixels),
             labels: std::mem::take(&mut self.labels),
             indices: std::mem::take(&mut self.indices),
@@ -253,15 +305,15 @@ impl fmt::Debug for Batch {
     }
 }
 
-/// The batches of an epoch, in order. Its threads end with it.
+/// Iterator over the batches of an epoch. Dropping it stops its worker threads.
 #[derive(Debug)]
 pub struct Epoch {
-    /// Empty once the threads were told to end.
+    /// Empty after the threads were stopped.
     workers: Vec<Worker>,
     stop: Arc<AtomicBool>,
-    /// Whose turn it is.
-    next: usize,
-    left: usize,
+    next_worker: usize,
+    /// Number of batches not yet returned.
+    remaining: usize,
 }
 
 #[derive(Debug)]
@@ -273,33 +325,33 @@ struct Worker {
 impl Iterator for Epoch {
     type Item = Result<Batch>;
 
-    /// The next batch; after an error there are no more.
+    /// Returns the next batch. An error ends the iteration.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
+        if self.remaining == 0 {
             return None;
         }
-        // A worker sends a batch or an error for each that is left to it, whatever happens in it.
-        let item = self.workers.get(self.next)?.receiver.recv();
-        let item = item.unwrap_or_else(|_| Err(lost("it ended without a word")));
-        self.next = (self.next + 1) % self.workers.len();
-        self.left = if item.is_ok() { self.left - 1 } else { 0 };
-        if self.left == 0 {
-            self.end();
+        // A worker sends a batch or an error for each of its batches, even if it panics.
+        let item = self.workers.get(self.next_worker)?.receiver.recv();
+        let item = item.unwrap_or_else(|_| Err(worker_failed("it ended unexpectedly")));
+        self.next_worker = (self.next_worker + 1) % self.workers.len();
+        self.remaining = if item.is_ok() { self.remaining - 1 } else { 0 };
+        if self.remaining == 0 {
+            self.stop_workers();
         }
         Some(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left.min(1), Some(self.left))
+        (self.remaining.min(1), Some(self.remaining))
     }
 }
 
 impl Epoch {
-    fn end(&mut self) {
+    fn stop_workers(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for Worker { receiver, thread } in self.workers.drain(..) {
             drop(receiver);
-            // Its panics were caught and sent.
+            // Panics were caught and sent as errors.
             let _ = thread.join();
         }
     }
@@ -307,49 +359,53 @@ impl Epoch {
 
 impl Drop for Epoch {
     fn drop(&mut self) {
-        self.end();
+        self.stop_workers();
     }
 }
 
-/// What a worker owns.
-struct Maker {
+/// State of a worker thread.
+struct BatchBuilder {
     dataset: Arc<Dataset>,
     options: LoaderOptions,
     resizer: Resizer,
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
     levels: [u8; 256],
-    /// A channel whose values go to 255, and that channel in the size that is handed out.
-    bytes: Vec<u8>,
+    /// A channel scaled to 0 to 255.
+    full_range: Vec<u8>,
+    /// A resized channel.
     resized: Vec<u8>,
     stop: Arc<AtomicBool>,
     epoch: u64,
 }
 
-impl Maker {
-    /// Makes every `step`-th batch from number `first` on.
+impl BatchBuilder {
+    /// Builds and sends every `step`-th batch from batch `first` on.
     fn run(&mut self, first: usize, step: usize, sender: &SyncSender<Result<Batch>>) {
         let order = self.options.shuffle.map(|seed| permutation(self.dataset.len() as u32, seed, self.epoch));
-        let batches = self.dataset.len().div_ceil(self.options.batch);
+        let batches = self.dataset.len().div_ceil(self.options.batch_size);
         for number in (first..batches).step_by(step) {
-            let made = catch_unwind(AssertUnwindSafe(|| self.batch(number, order.as_deref())));
-            let item = match made {
+            let result = catch_unwind(AssertUnwindSafe(|| self.batch(number, order.as_deref())));
+            let item = match result {
                 Ok(Ok(None)) => return,
                 Ok(Ok(Some(batch))) => Ok(batch),
                 Ok(Err(e)) => Err(e.context(format!("batch {number} of epoch {}", self.epoch))),
-                Err(panic) => Err(lost(&format!("it panicked in batch {number}: {}", said(panic.as_ref())))),
+                Err(panic) => Err(worker_failed(&format!(
+                    "it panicked in batch {number}: {}",
+                    panic_message(panic.as_ref())
+                ))),
             };
             let failed = item.is_err();
-            // Sending fails where the caller has gone.
+            // Sending fails if the epoch was dropped.
             if sender.send(item).is_err() || failed {
                 return;
             }
         }
     }
 
-    /// Batch `number`, or `None` if it is not wanted any more.
+    /// Builds batch `number`; returns `None` if the epoch was dropped.
     fn batch(&mut self, number: usize, order: Option<&[u32]>) -> Result<Option<Batch>> {
-        let start = number * self.options.batch;
-        let count = self.options.batch.min(self.dataset.len() - start);
+        let start = number * self.options.batch_size;
+        let count = self.options.batch_size.min(self.dataset.len() - start);
         let [channels, ..] = self.dataset.shape();
         let (h, w) = self.resizer.to();
         let shape = [count, channels, h, w];
@@ -359,8 +415,7 @@ impl Maker {
         labels.clear();
         indices.clear();
         pixels.try_reserve_exact(shape.iter().product()).map_err(|e| {
-            Error::invalid_argument(format!("there is no memory for a batch of shape {shape:?}"))
-                .with_source(e)
+            Error::invalid_argument(format!("cannot allocate a batch of shape {shape:?}")).with_source(e)
         })?;
         for position in start..start + count {
             if self.stop.load(Ordering::Relaxed) {
@@ -382,9 +437,9 @@ impl Maker {
             let channel = if self.dataset.max_value() == 255 {
                 channel
             } else {
-                self.bytes.clear();
-                self.bytes.extend(channel.iter().map(|&p| self.levels[usize::from(p)]));
-                &self.bytes
+                self.full_range.clear();
+                self.full_range.extend(channel.iter().map(|&p| self.levels[usize::from(p)]));
+                &self.full_range
             };
             let channel = if self.resizer.is_identity() {
                 channel
@@ -404,11 +459,11 @@ impl Maker {
     }
 }
 
-/// Buffers that are not in use.
+/// Buffers of dropped batches, for reuse.
 #[derive(Debug)]
-struct Pool {
-    /// How many are kept.
-    kept: usize,
+struct BufferPool {
+    /// Maximum number of kept buffers.
+    capacity: usize,
     buffers: Mutex<Vec<Buffers>>,
 }
 
@@ -419,25 +474,25 @@ struct Buffers {
     indices: Vec<u32>,
 }
 
-impl Pool {
+impl BufferPool {
     fn take(&self) -> Buffers {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give(&self, used: Buffers) {
+    fn put(&self, used: Buffers) {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Pixels that the caller has taken out leave nothing to keep.
-        if buffers.len() < self.kept && used.pixels.capacity() > 0 {
+        // The caller may have moved the pixels out of the batch.
+        if buffers.len() < self.capacity && used.pixels.capacity() > 0 {
             buffers.push(used);
         }
     }
 }
 
-fn lost(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidArgument, format!("the thread that loads batches failed: {what}"))
+fn worker_failed(reason: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("the loader thread failed: {reason}"))
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

@@ -1,65 +1,65 @@
 //! Bilinear resizing of 8-bit images, the same bytes as Pillow's `Image.resize(size, Image.BILINEAR)`.
 //!
-//! Each axis is resampled by itself, first the rows, then the columns, and rounded to 8 bits after each. With
-//! `scale = from / to` and `filter = max(scale, 1)`, output `x` looks at the inputs around its centre
-//! `c = (x + 1/2) * scale`, those from `c - filter` to `c + filter`, weighted by the triangle
-//! `1 - |i + 1/2 - c| / filter`, normalised to a sum of 1 and rounded to 22 bits behind the point. So an image
-//! that is enlarged is interpolated between two neighbours, and one that is reduced is averaged over all
-//! that fall into a pixel. An axis that keeps its size is copied.
+//! The filter is separable: rows are resampled first, then columns, with rounding to 8 bits after each pass. With
+//! `scale = from / to` and `support = max(scale, 1)`, output `x` is the weighted mean of the inputs within `support` of
+//! its center `c = (x + 1/2) * scale`, with the triangle weights `1 - |i + 1/2 - c| / support`, normalized to a sum of 1
+//! and rounded to 22 fractional bits. Upsampling therefore interpolates between two neighbors, and downsampling averages
+//! over all inputs of a pixel (antialiasing). An axis whose size does not change is copied.
 //!
-//! The rows always come first here, as in Pillow 11. Newer versions begin with the columns for some shapes, which
-//! rounds a few pixels otherwise: 12.3 for images many times taller than wide, 13 also where the height shrinks
-//! clearly more than the width. Where an image keeps its proportions all agree.
+//! Rows always come first, as in Pillow 11. Newer versions resample columns first for some shapes, which changes the
+//! rounding of a few pixels: 12.3 for images many times taller than wide, 13 also if the height shrinks much more than
+//! the width. All versions agree if the aspect ratio does not change.
 
 use neocog_base::{Error, Result};
 
-/// Bits behind the point of a weight: 32 less 8 for a pixel and 2 for sign and overshoot.
-const PRECISION: u32 = 22;
-const HALF: i32 = 1 << (PRECISION - 1);
-/// Pixels that an image may have, on either side of a resize.
-const LARGEST: usize = 1 << 28;
-/// Length of a side; with more taps the rounding of the weights could overflow a sum.
-const LONGEST: usize = 1 << 16;
+/// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for sign and overshoot.
+const FRACTION_BITS: u32 = 22;
+/// One half in fixed point, for rounding.
+const HALF: i32 = 1 << (FRACTION_BITS - 1);
+/// Maximum number of pixels of source, target and intermediate image.
+const MAX_PIXELS: usize = 1 << 28;
+/// Maximum side length. With more taps, the rounding errors of the weights could overflow a sum.
+const MAX_SIDE: usize = 1 << 16;
 
-/// Resizes images from one size to another; made once, used for many.
+/// Resizes single-channel images from one size to another, with precomputed filter weights.
 #[derive(Clone, Debug)]
 pub struct Resizer {
     from: (usize, usize),
     to: (usize, usize),
     horizontal: Option<Axis>,
     vertical: Option<Axis>,
-    /// `[from h, to w]`: what the horizontal pass hands to the vertical one.
-    between: Vec<u8>,
-    /// `[to w]`: a row of sums, for more than two taps.
+    /// Output of the horizontal pass, `[from h, to w]`.
+    intermediate: Vec<u8>,
+    /// Accumulators of one row, `[to w]`, for more than two taps.
     sums: Vec<i32>,
 }
 
-/// The weights along one axis.
+/// Filter weights along one axis.
 #[derive(Clone, Debug)]
 struct Axis {
-    /// For each output its first input and its number of taps.
+    /// First input and number of taps of each output.
     bounds: Vec<(usize, usize)>,
-    /// `[outputs, stride]`; unused ones are 0.
+    /// Weights `[outputs, stride]`; unused ones are 0.
     weights: Vec<i32>,
     stride: usize,
 }
 
 impl Resizer {
-    /// A resizer of one-channel images from `(h, w)` to `(h, w)`.
+    /// Creates a resizer of images `[h, w]` from size `(h, w)` to size `(h, w)`.
     ///
     /// # Errors
-    /// `Argument` for a side of 0 or of more than 2^16, and for an image of more than 2^28 pixels.
+    /// `InvalidArgument` for a side of 0 or more than 2^16, or an image of more than 2^28 pixels.
     pub fn new(from: (usize, usize), to: (usize, usize)) -> Result<Self> {
         for (h, w) in [from, to] {
-            if h == 0 || w == 0 || h.max(w) > LONGEST || h * w > LARGEST {
+            if h == 0 || w == 0 || h.max(w) > MAX_SIDE || h * w > MAX_PIXELS {
                 return Err(Error::invalid_argument(format!(
-                    "cannot resize an image of {h}x{w}: expected sides of 1 to {LONGEST} and at most {LARGEST} pixels"
+                    "cannot resize an image of {h}x{w}: expected sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels"
                 )));
             }
         }
-        if from.0 * to.1 > LARGEST {
+        if from.0 * to.1 > MAX_PIXELS {
             return Err(Error::invalid_argument(format!(
-                "cannot resize from {}x{} to {}x{}: {}x{} pixels between the passes, at most {LARGEST} are expected",
+                "cannot resize from {}x{} to {}x{}: the intermediate image of {}x{} exceeds {MAX_PIXELS} pixels",
                 from.0, from.1, to.0, to.1, from.0, to.1
             )));
         }
@@ -70,19 +70,19 @@ impl Resizer {
         Ok(Resizer {
             from,
             to,
-            between: vec![0; if both { from.0 * to.1 } else { 0 }],
+            intermediate: vec![0; if both { from.0 * to.1 } else { 0 }],
             sums: vec![0; if many { to.1 } else { 0 }],
             horizontal,
             vertical,
         })
     }
 
-    /// The size `(h, w)` that it makes.
+    /// Returns the target size `(h, w)`.
     pub fn to(&self) -> (usize, usize) {
         self.to
     }
 
-    /// Whether it only copies.
+    /// Returns whether source and target size are equal.
     pub fn is_identity(&self) -> bool {
         self.from == self.to
     }
@@ -90,31 +90,31 @@ impl Resizer {
     /// Resizes `source`, `[from h, from w]`, into `target`, `[to h, to w]`.
     ///
     /// # Panics
-    /// Where a slice is not of its size.
+    /// If a slice has the wrong length.
     pub fn resize(&mut self, source: &[u8], target: &mut [u8]) {
         assert_eq!(source.len(), self.from.0 * self.from.1, "source of {:?}", self.from);
         assert_eq!(target.len(), self.to.0 * self.to.1, "target of {:?}", self.to);
         match (&self.horizontal, &self.vertical) {
             (None, None) => target.copy_from_slice(source),
-            (Some(h), None) => h.along_rows(source, self.from.1, target),
-            (None, Some(v)) => v.across_rows(source, self.to.1, target, &mut self.sums),
+            (Some(h), None) => h.resample_rows(source, self.from.1, target),
+            (None, Some(v)) => v.resample_columns(source, self.to.1, target, &mut self.sums),
             (Some(h), Some(v)) => {
-                h.along_rows(source, self.from.1, &mut self.between);
-                v.across_rows(&self.between, self.to.1, target, &mut self.sums);
+                h.resample_rows(source, self.from.1, &mut self.intermediate);
+                v.resample_columns(&self.intermediate, self.to.1, target, &mut self.sums);
             }
         }
     }
 }
 
-/// Resizes one image; [`Resizer`] is faster for many.
+/// Resizes one image from size `(h, w)` to size `(h, w)`. For many images, [`Resizer`] is faster.
 ///
 /// # Errors
-/// `Argument` as [`Resizer::new`], and where `source` is not `[from h, from w]`.
+/// As [`Resizer::new`], and `InvalidArgument` if `source` is not `[from h, from w]`.
 pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>> {
     let mut resizer = Resizer::new(from, to)?;
     if source.len() != from.0 * from.1 {
         return Err(Error::invalid_argument(format!(
-            "{} pixels are no image of {}x{}",
+            "{} pixels are not an image of {}x{}",
             source.len(),
             from.0,
             from.1
@@ -125,7 +125,7 @@ pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result
     Ok(target)
 }
 
-/// What a network sees of the byte `pixel`: `pixel / 255`, correctly rounded.
+/// Converts a pixel value to the network's input range: `pixel / 255`, correctly rounded.
 #[inline]
 pub fn unit(pixel: u8) -> f32 {
     f32::from(pixel) / 255.0
@@ -134,64 +134,64 @@ pub fn unit(pixel: u8) -> f32 {
 impl Axis {
     fn new(from: usize, to: usize) -> Self {
         let scale = from as f64 / to as f64;
-        let filter = scale.max(1.0);
+        let support = scale.max(1.0);
         let mut bounds = Vec::with_capacity(to);
-        let mut exact = Vec::with_capacity(to);
+        let mut exact_weights = Vec::with_capacity(to);
         for x in 0..to {
-            let centre = (x as f64 + 0.5) * scale;
-            // A cast cuts towards zero and saturates at it.
-            let first = (centre - filter + 0.5) as usize;
-            let last = ((centre + filter + 0.5) as usize).min(from);
+            let center = (x as f64 + 0.5) * scale;
+            // The cast truncates towards zero and saturates negative values to 0.
+            let first = (center - support + 0.5) as usize;
+            let last = ((center + support + 0.5) as usize).min(from);
             let mut taps: Vec<f64> = (first..last)
-                .map(|i| (1.0 - ((i as f64 - centre + 0.5) * (1.0 / filter)).abs()).max(0.0))
+                .map(|i| (1.0 - ((i as f64 - center + 0.5) * (1.0 / support)).abs()).max(0.0))
                 .collect();
             let sum: f64 = taps.iter().sum();
             taps.iter_mut().for_each(|w| *w /= sum);
             bounds.push((first, taps.len()));
-            exact.push(taps);
+            exact_weights.push(taps);
         }
-        let stride = exact.iter().map(Vec::len).max().unwrap_or(0).max(2);
+        let stride = exact_weights.iter().map(Vec::len).max().unwrap_or(0).max(2);
         let mut weights = vec![0; to * stride];
-        for (row, taps) in weights.chunks_exact_mut(stride).zip(&exact) {
+        for (row, taps) in weights.chunks_exact_mut(stride).zip(&exact_weights) {
             for (weight, tap) in row.iter_mut().zip(taps) {
-                *weight = (0.5 + tap * f64::from(1 << PRECISION)) as i32;
+                *weight = (0.5 + tap * f64::from(1 << FRACTION_BITS)) as i32;
             }
         }
         Axis { bounds, weights, stride }
     }
 
-    /// For each output its first input and the weights from there on.
+    /// Returns the first input and the weights of each output.
     fn taps(&self) -> impl Iterator<Item = (usize, &[i32])> {
         let weights = self.weights.chunks_exact(self.stride);
         self.bounds.iter().zip(weights).map(|(&(first, count), weights)| (first, &weights[..count]))
     }
 
-    /// Resamples each row of `source` (of `width`) to a row of `target`.
-    fn along_rows(&self, source: &[u8], width: usize, target: &mut [u8]) {
+    /// Resamples each row of `source`, `[rows, width]`, to a row of `target`.
+    fn resample_rows(&self, source: &[u8], width: usize, target: &mut [u8]) {
         for (row, out) in source.chunks_exact(width).zip(target.chunks_exact_mut(self.bounds.len())) {
             for ((first, weights), out) in self.taps().zip(out) {
                 let mut sum = HALF;
                 for (&pixel, weight) in row[first..first + weights.len()].iter().zip(weights) {
                     sum += i32::from(pixel) * weight;
                 }
-                *out = round(sum);
+                *out = to_pixel(sum);
             }
         }
     }
 
-    /// Resamples the rows of `source` (of `width`) to the rows of `target`: each a weighted sum of rows.
-    fn across_rows(&self, source: &[u8], width: usize, target: &mut [u8], sums: &mut [i32]) {
+    /// Computes each row of `target` as a weighted sum of rows of `source`, `[rows, width]`.
+    fn resample_columns(&self, source: &[u8], width: usize, target: &mut [u8], sums: &mut [i32]) {
         let row = |y: usize| &source[y * width..][..width];
         for ((first, weights), out) in self.taps().zip(target.chunks_exact_mut(width)) {
             match *weights {
                 [a] => {
                     for (out, &p) in out.iter_mut().zip(row(first)) {
-                        *out = round(HALF + i32::from(p) * a);
+                        *out = to_pixel(HALF + i32::from(p) * a);
                     }
                 }
                 [a, b] => {
                     for ((out, &p), &q) in out.iter_mut().zip(row(first)).zip(row(first + 1)) {
-                        *out = round(HALF + i32::from(p) * a + i32::from(q) * b);
+                        *out = to_pixel(HALF + i32::from(p) * a + i32::from(q) * b);
                     }
                 }
                 _ => {
@@ -202,7 +202,7 @@ impl Axis {
                         }
                     }
                     for (out, &sum) in out.iter_mut().zip(&*sums) {
-                        *out = round(sum);
+                        *out = to_pixel(sum);
                     }
                 }
             }
@@ -210,10 +210,10 @@ impl Axis {
     }
 }
 
-/// Weights are not negative, so only the upper bound can be passed, by their rounding.
+/// Converts a fixed-point sum to a pixel. Weights are not negative, so only the upper bound can be exceeded.
 #[inline]
-fn round(sum: i32) -> u8 {
-    (sum >> PRECISION).min(255) as u8
+fn to_pixel(sum: i32) -> u8 {
+    (sum >> FRACTION_BITS).min(255) as u8
 }
 
 #[cfg(test)]
@@ -227,8 +227,8 @@ mod tests {
         (value[0].as_u64().unwrap() as usize, value[1].as_u64().unwrap() as usize)
     }
 
-    /// The same picture as `tests/golden/resize.py` makes.
-    fn picture(seed: u32, (h, w): (usize, usize)) -> Vec<u8> {
+    /// The image that `tests/golden/resize.py` generates for the same seed.
+    fn random_image(seed: u32, (h, w): (usize, usize)) -> Vec<u8> {
         let mut x = seed;
         let mut next = || {
             x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -238,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_pillow() {
+    fn bytes_match_pillow() {
         let golden: Value = serde_json::from_str(include_str!("../tests/golden/resize.json")).unwrap();
         let cases = golden["cases"].as_array().unwrap();
         assert!(cases.len() >= 20);
         let mut listed = 0;
         for case in cases {
             let (from, to) = (size(&case["from"]), size(&case["to"]));
-            let source = picture(case["seed"].as_u64().unwrap() as u32, from);
+            let source = random_image(case["seed"].as_u64().unwrap() as u32, from);
             let found = resize(&source, from, to).unwrap();
             if let Some(bytes) = case["bytes"].as_array() {
                 let expected: Vec<u8> = bytes.iter().map(|b| b.as_u64().unwrap() as u8).collect();
@@ -260,37 +260,37 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_same_size_is_the_identity(h in 1usize..9, w in 1usize..9, seed in any::<u32>()) {
-            let source = picture(seed, (h, w));
+        fn the_same_size_is_copied(h in 1usize..9, w in 1usize..9, seed in any::<u32>()) {
+            let source = random_image(seed, (h, w));
             prop_assert!(Resizer::new((h, w), (h, w)).unwrap().is_identity());
             prop_assert_eq!(resize(&source, (h, w), (h, w)).unwrap(), source);
         }
 
         #[test]
-        fn a_grey_stays_that_grey(
-            from in (1usize..40, 1usize..40), to in (1usize..40, 1usize..40), grey in any::<u8>()
+        fn a_constant_image_stays_constant(
+            from in (1usize..40, 1usize..40), to in (1usize..40, 1usize..40), value in any::<u8>()
         ) {
-            let source = vec![grey; from.0 * from.1];
-            prop_assert!(resize(&source, from, to).unwrap().iter().all(|&p| p == grey));
+            let source = vec![value; from.0 * from.1];
+            prop_assert!(resize(&source, from, to).unwrap().iter().all(|&p| p == value));
         }
 
         #[test]
-        fn rows_and_columns_are_alike(
+        fn resizing_commutes_with_transposition(
             from in (1usize..20, 1usize..20), to in (1usize..20, 1usize..20), seed in any::<u32>()
         ) {
-            // Turned before or after only differs by the rounding between the passes.
-            let turn = |image: &[u8], (h, w): (usize, usize)| -> Vec<u8> {
+            // Up to the rounding between the passes.
+            let transpose = |image: &[u8], (h, w): (usize, usize)| -> Vec<u8> {
                 (0..w).flat_map(|x| (0..h).map(move |y| image[y * w + x])).collect()
             };
-            let source = picture(seed, from);
-            let straight = turn(&resize(&source, from, to).unwrap(), to);
-            let turned = resize(&turn(&source, from), (from.1, from.0), (to.1, to.0)).unwrap();
-            prop_assert!(straight.iter().zip(&turned).all(|(a, b)| a.abs_diff(*b) <= 1));
+            let source = random_image(seed, from);
+            let after = transpose(&resize(&source, from, to).unwrap(), to);
+            let before = resize(&transpose(&source, from), (from.1, from.0), (to.1, to.0)).unwrap();
+            prop_assert!(after.iter().zip(&before).all(|(a, b)| a.abs_diff(*b) <= 1));
         }
     }
 
     #[test]
-    fn sizes_that_cannot_be() {
+    fn invalid_sizes_are_errors() {
         for (from, to) in [
             ((0, 3), (3, 3)),
             ((3, 3), (3, 0)),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_is_a_division() {
+    fn unit_divides_by_255() {
         assert_eq!((unit(0), unit(255), unit(51)), (0.0, 1.0, 0.2));
     }
 }

@@ -1,13 +1,13 @@
-//! The order of the samples in an epoch: a pure function of seed and epoch, the same on every machine.
+//! The order of the samples in an epoch, a pure function of seed and epoch that is the same on every machine.
 //!
-//! The numbers are those of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-//! generators", 2014): number `i` is `mix(start + (i + 1) * GOLDEN)`, with `start = mix(mix(seed) + epoch)`. They
-//! drive a Fisher-Yates shuffle, from the last position down. A number below a bound is drawn without bias by
-//! Lemire's multiplication. Checkpoints rely on the order: it must never change.
+//! A Fisher-Yates shuffle, from the last position down, draws from the generator SplitMix64 (Steele, Lea and Flood,
+//! "Fast splittable pseudorandom number generators", 2014): number `i` is `mix(start + (i + 1) * GOLDEN)`, with
+//! `start = mix(mix(seed) + epoch)`. Bounded integers are drawn without bias (Lemire, "Fast random integer generation in
+//! an interval", 2019). Checkpoints depend on the order: it must never change.
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The samples `0..count` in the order in which `epoch` visits them.
+/// Returns the samples `0..count` in the order in which `epoch` visits them.
 pub fn permutation(count: u32, seed: u64, epoch: u64) -> Vec<u32> {
     let mut numbers = SplitMix64::new(seed, epoch);
     let mut order: Vec<u32> = (0..count).collect();
@@ -18,28 +18,28 @@ pub fn permutation(count: u32, seed: u64, epoch: u64) -> Vec<u32> {
     order
 }
 
-/// A stream of random numbers for `(seed, stream)`.
+/// SplitMix64 random number generator, seeded with `(seed, stream)`.
 #[derive(Clone, Debug)]
 pub struct SplitMix64(u64);
 
 impl SplitMix64 {
-    /// Stream `stream` of `seed`: an epoch, or a sample's number mixed with it.
+    /// Creates the generator of stream `stream` of `seed`.
     pub fn new(seed: u64, stream: u64) -> Self {
         SplitMix64(mix(mix(seed).wrapping_add(stream)))
     }
 
-    /// The next number.
+    /// Returns the next number, uniform over all 64-bit values.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
     }
 
-    /// A number below `bound`, each as likely.
+    /// Returns a uniform number below `bound`.
     ///
     /// # Panics
-    /// Where `bound` is 0.
+    /// If `bound` is 0.
     pub fn below(&mut self, bound: u32) -> u32 {
-        assert!(bound > 0, "there is no number below 0");
+        assert!(bound > 0, "the bound must be at least 1");
         let rejected = bound.wrapping_neg() % bound; // 2^32 modulo bound
         loop {
             let product = (self.next_u64() >> 32) * u64::from(bound);
@@ -50,25 +50,25 @@ impl SplitMix64 {
     }
 }
 
-/// What augmentation draws. Checkpoints rely on these numbers, too.
+/// The distributions of the transforms. Checkpoints depend on these numbers, too.
 impl SplitMix64 {
-    /// A number from `low` to `high`, in steps of a 2^24th of the way.
+    /// Returns a uniform number from `low` to below `high`, a multiple of `(high - low) / 2^24` above `low`.
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
-        low + self.share() * (high - low)
+        low + self.unit() * (high - low)
     }
 
-    /// True with probability `p`.
+    /// Returns true with probability `p`.
     pub fn chance(&mut self, p: f32) -> bool {
-        self.share() < p
+        self.unit() < p
     }
 
-    /// From 0 to below 1.
-    fn share(&mut self) -> f32 {
+    /// Returns a uniform number from 0 to below 1.
+    fn unit(&mut self) -> f32 {
         (self.next_u64() >> 40) as f32 / (1 << 24) as f32
     }
 }
 
-/// The finaliser of SplitMix64.
+/// The output function of SplitMix64.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -82,23 +82,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_sample_once(count in 0u32..300, seed in any::<u64>(), epoch in any::<u64>()) {
+        fn a_permutation_contains_every_sample_once(count in 0u32..300, seed in any::<u64>(), epoch in any::<u64>()) {
             let mut order = permutation(count, seed, epoch);
             order.sort_unstable();
             prop_assert!(order.into_iter().eq(0..count));
         }
     }
 
-    /// The first numbers of SplitMix64 with state 0, from its authors' reference code.
+    /// The first outputs of SplitMix64 with state 0, from the authors' reference code.
     #[test]
-    fn the_numbers_are_splitmix64() {
+    fn outputs_match_the_reference_code() {
         let mut numbers = SplitMix64(0);
         let first = [numbers.next_u64(), numbers.next_u64(), numbers.next_u64()];
         assert_eq!(first, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
     }
 
     #[test]
-    fn seeds_and_epochs_differ() {
+    fn seeds_and_epochs_give_different_orders() {
         let orders = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(seed, epoch)| permutation(50, seed, epoch));
         for (i, a) in orders.iter().enumerate() {
             assert!(orders[i + 1..].iter().all(|b| a != b));
@@ -107,26 +107,26 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_even() {
+    fn uniform_and_chance_have_the_right_distribution() {
         let mut numbers = SplitMix64::new(3, 4);
         let drawn: Vec<f32> = (0..10_000).map(|_| numbers.uniform(-1.0, 3.0)).collect();
         assert!(drawn.iter().all(|v| (-1.0..3.0).contains(v)));
         let mean: f32 = drawn.iter().sum::<f32>() / 10_000.0;
         // Five standard deviations are 0.058.
         assert!((mean - 1.0).abs() < 0.058, "{mean}");
-        let often = (0..10_000).filter(|_| numbers.chance(0.3)).count();
-        assert!(often.abs_diff(3000) < 230, "{often}");
+        let count = (0..10_000).filter(|_| numbers.chance(0.3)).count();
+        assert!(count.abs_diff(3000) < 230, "{count}");
         assert!((0..1000).all(|_| numbers.chance(1.0) && !numbers.chance(0.0)));
     }
 
     #[test]
-    fn all_orders_are_as_likely() {
+    fn permutations_are_uniform() {
         let mut counts = std::collections::HashMap::new();
         for epoch in 0..24_000 {
             *counts.entry(permutation(4, 7, epoch)).or_insert(0u32) += 1;
         }
         assert_eq!(counts.len(), 24);
-        // 1000 each; five standard deviations are 155.
+        // 1000 expected; five standard deviations are 155.
         assert!(counts.values().all(|n| n.abs_diff(1000) < 155), "{counts:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Feature maps of a trained network.
+//! Feature maps and kernels of a trained network.
 
 use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
@@ -9,19 +9,23 @@ use neocog_layers::context::Seen;
 use neocog_layers::{Context, Layer, Observer, Predictor, state};
 use neocog_tensor::{Result, Tensor};
 use neocog_train::{Checkpoint, NoProgress, TrainConfig, Trainer, predict};
-use neocog_viz::{Cell, Image, RgbImage, Sheet, Tone};
+use neocog_viz::{CaptionStyle, ContactSheet, Image, RgbImage, Thumbnail};
 
 use crate::page::Page;
+use crate::register_lesson;
 
-/// Maps of a layer that are shown.
-const SHOWN: usize = 8;
-/// Layers that are shown.
-const LAYERS: usize = 8;
+/// Maximum number of feature maps drawn per layer.
+const MAX_MAPS: usize = 8;
+/// Maximum number of layers drawn.
+const MAX_LAYERS: usize = 8;
 
-pub fn run(page: &mut Page<'_>) -> Result<()> {
-    page.say(
-        "What a layer makes of a picture is a stack of pictures, one for each channel: its feature maps. Early ones look like\n\
-         the picture with its edges drawn; later ones are smaller and say where something was found, not what it looked like.\n",
+register_lesson!(70, "feature_maps", "feature maps and kernels of a trained network", run);
+
+fn run(page: &mut Page<'_>) -> Result<()> {
+    page.print(
+        "The output of a convolutional layer is one image per channel: its feature maps. Those of early layers resemble the input\n\
+         with its edges highlighted; those of deeper layers are smaller and show where a feature was found rather than what it looks\n\
+         like.\n",
     )?;
     let trained = match page.options().checkpoint.clone() {
         Some(file) => Checkpoint::read(&file)?,
@@ -33,126 +37,129 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
 
     let data = trained.plan.load_data(&page.options().data_dir)?.test;
     let augment = trained.plan.transforms.fixed().into_augment(0);
-    let options = LoaderOptions { batch: 1, size: (h, w), augment, ..LoaderOptions::default() };
+    let options = LoaderOptions::new().batch_size(1).image_size((h, w)).augment(augment);
     let loader = Loader::new(data, options)?;
-    let batch = loader.epoch(0)?.next().expect("there are test images")?;
-    let picture = Tensor::from_f32([1, c, h, w], &batch.pixels, &device)?;
-    let (class, probability) = predict(&Predictor::new(&*network), &picture)?.swap_remove(0).classes[0];
+    let batch = loader.epoch(0)?.next().expect("the test set is not empty")?;
+    let image = Tensor::from_f32([1, c, h, w], &batch.pixels, &device)?;
+    let (class, probability) = predict(&Predictor::new(&*network), &image)?.swap_remove(0).classes[0];
     let names = &trained.class_names;
-    let name = |class: usize| names.get(class).map_or("(no name)", String::as_str);
-    page.say(format!(
-        "  The first test image is of the class {}; the network takes it for {} ({:.1} %).\n",
+    let name = |class: usize| names.get(class).map_or("(unnamed)", String::as_str);
+    page.print(format!(
+        "  The class of the first test image is {}; the network predicts {} ({:.1} %).\n",
         name(batch.labels[0] as usize),
         name(class),
         100.0 * probability
     ))?;
 
-    let maps = Maps::default();
+    let recorder = MapRecorder::default();
     let tape = Tape::no_grad();
-    Context::eval(&tape).observed(&maps).run(&*network, &Var::constant(picture.clone()))?;
-    let maps = maps.0.into_inner();
+    Context::eval(&tape).observed(&recorder).run(&*network, &Var::constant(image.clone()))?;
+    let maps = recorder.0.into_inner();
     let mut rows = Vec::new();
     for (path, label, map) in &maps {
-        let numbers = map.to_f64()?;
-        let silent = numbers.iter().filter(|v| **v == 0.0).count() as f64 / numbers.len() as f64;
-        let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+        let values = map.to_f64()?;
+        let zeros = values.iter().filter(|v| **v == 0.0).count() as f64 / values.len() as f64;
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
         let [_, channels, h, w] = *map.shape().extents() else { continue };
-        let numbers =
-            [channels.to_string(), format!("{h}x{w}"), format!("{mean:.3}"), format!("{silent:.2}")];
-        let [channels, size, mean, silent] = numbers;
-        rows.push([format!("{path} {label}"), channels, size, mean, silent]);
+        rows.push([
+            format!("{path} {label}"),
+            channels.to_string(),
+            format!("{h}x{w}"),
+            format!("{mean:.3}"),
+            format!("{zeros:.2}"),
+        ]);
     }
-    page.table(["layer", "maps", "size", "mean", "share of zeros"], rows)?;
-    page.holds("there are maps, and they are not all alike", differ(&maps)?)?;
-    page.picture("feature_maps", || draw(&trained.plan.network, &picture, &maps))?;
-    page.picture("kernels", || kernels(&trained.plan.network, &*network))
+    page.table(["layer", "channels", "size", "mean", "fraction of zeros"], rows)?;
+    page.check("each layer has feature maps that differ", maps_differ(&maps)?)?;
+    page.image("feature_maps", || draw_maps(&trained.plan.network, &image, &maps))?;
+    page.image("kernels", || draw_kernels(&trained.plan.network, &*network))
 }
 
-/// Trains lenet with batch norm on the embedded digits for some seconds.
+/// Trains lenet with batch normalization on the embedded digits, which takes a few seconds.
 fn train(page: &mut Page<'_>) -> Result<Checkpoint> {
-    let mut plan = TrainConfig::for_network("lenet_bn", "digits")?;
-    plan.epochs = 8;
-    let data = plan.load_data(&page.options().data_dir)?;
-    let mut training = Trainer::new(plan, &data.train, &page.device())?;
-    training.fit(&data, None, &mut NoProgress, &AtomicBool::new(false))?;
-    let accuracy = training.history().last().map_or(0.0, |report| report.test_acc);
-    page.holds(
-        format!(
-            "lenet_bn, trained on digits for 8 epochs, is right in {:.1} % of the test images",
-            accuracy * 100.0
-        ),
+    let mut config = TrainConfig::for_network("lenet_bn", "digits")?;
+    config.epochs = 8;
+    let data = config.load_data(&page.options().data_dir)?;
+    let mut trainer = Trainer::new(config, &data.train, &page.device())?;
+    trainer.fit(&data, None, &mut NoProgress, &AtomicBool::new(false))?;
+    let accuracy = trainer.history().last().map_or(0.0, |report| report.test_acc);
+    page.check(
+        format!("lenet_bn, trained on digits for 8 epochs, has a test accuracy of {:.1} %", accuracy * 100.0),
         accuracy > 0.8,
     )?;
-    training.checkpoint()
+    trainer.checkpoint()
 }
 
-/// Collects the outputs of layers that give pictures.
+/// Records the outputs of all layers without children that are feature maps: path, label, and output.
 #[derive(Default)]
-struct Maps(RefCell<Vec<(String, String, Tensor)>>);
+struct MapRecorder(RefCell<Vec<(String, String, Tensor)>>);
 
-impl Observer for Maps {
+impl Observer for MapRecorder {
     fn output(&self, seen: &Seen<'_>) {
         let Seen { path, layer, output, .. } = *seen;
-        let is_picture = matches!(*output.shape().extents(), [_, _, h, w] if h * w > 1);
-        if is_picture && !state::has_children(layer) {
+        let is_map = matches!(*output.shape().extents(), [_, _, h, w] if h * w > 1);
+        if is_map && !state::has_children(layer) {
             let entry = (path.to_string(), layer.label().to_string(), output.tensor().clone());
             self.0.borrow_mut().push(entry);
         }
     }
 }
 
-/// Whether each layer has maps that differ from each other.
-fn differ(maps: &[(String, String, Tensor)]) -> Result<bool> {
+/// Returns whether there are layers, and each layer with several channels has different feature maps.
+fn maps_differ(maps: &[(String, String, Tensor)]) -> Result<bool> {
     for (_, _, map) in maps {
         let [_, channels, h, w] = *map.shape().extents() else { return Ok(false) };
-        let numbers = map.to_f32()?;
-        if channels > 1 && numbers.chunks_exact(h * w).all(|plane| *plane == numbers[..h * w]) {
+        let values = map.to_f32()?;
+        if channels > 1 && values.chunks_exact(h * w).all(|channel| *channel == values[..h * w]) {
             return Ok(false);
         }
     }
     Ok(!maps.is_empty())
 }
 
-fn draw(network: &str, picture: &Tensor, maps: &[(String, String, Tensor)]) -> Result<RgbImage> {
-    let [.., h, w] = *picture.shape().extents() else { unreachable!("pictures have four axes") };
-    let pixels = picture.to_f32()?;
-    let mut sheet = Sheet::new(format!("Feature maps of {network}"))
+fn draw_maps(network: &str, image: &Tensor, maps: &[(String, String, Tensor)]) -> Result<RgbImage> {
+    let [.., h, w] = *image.shape().extents() else { unreachable!("images have four dimensions") };
+    let pixels = image.to_f32()?;
+    let mut sheet = ContactSheet::new(format!("Feature maps of {network}"))
         .note(format!(
-            "At most {SHOWN} maps of a layer; each from its smallest number (black) to its largest (white)."
+            "Up to {MAX_MAPS} feature maps per layer, each normalized from its minimum (black) to its maximum (white)."
         ))
-        .row("the picture", [Cell::new(Image::stretched(&pixels[..h * w], [h, w])?)]);
-    let step = maps.len().div_ceil(LAYERS).max(1);
+        .row("input", [Thumbnail::new(Image::normalized(&pixels[..h * w], [h, w])?)]);
+    let step = maps.len().div_ceil(MAX_LAYERS).max(1);
     for (path, label, map) in maps.iter().step_by(step) {
         let [_, channels, h, w] = *map.shape().extents() else { continue };
-        let numbers = map.to_f32()?;
-        let cells = numbers
+        let values = map.to_f32()?;
+        let thumbnails = values
             .chunks_exact(h * w)
-            .take(SHOWN)
-            .map(|plane| Ok(Cell::new(Image::stretched(plane, [h, w])?)));
-        let cells = cells.collect::<Result<Vec<_>>>()?;
-        let shown =
-            if channels > SHOWN { format!("{SHOWN} of {channels} maps") } else { format!("{channels} maps") };
-        sheet = sheet.row(&format!("{path} {label}\n{h}x{w}\n{shown}"), cells);
+            .take(MAX_MAPS)
+            .map(|channel| Ok(Thumbnail::new(Image::normalized(channel, [h, w])?)));
+        let thumbnails = thumbnails.collect::<Result<Vec<_>>>()?;
+        let count = if channels > MAX_MAPS {
+            format!("{MAX_MAPS} of {channels} channels")
+        } else {
+            format!("{channels} channels")
+        };
+        sheet = sheet.row(&format!("{path} {label}\n{h}x{w}\n{count}"), thumbnails);
     }
     Ok(sheet.draw())
 }
 
-/// The kernels of the first convolution.
-fn kernels(network: &str, net: &dyn Layer) -> Result<RgbImage> {
-    let mut sheet = Sheet::new(format!("What {network} looks for"))
-        .note("The kernels of its first convolution: red above 0, blue below.");
+/// Draws the kernels of the first convolution.
+fn draw_kernels(network: &str, net: &dyn Layer) -> Result<RgbImage> {
+    let mut sheet = ContactSheet::new(format!("Kernels of {network}"))
+        .note("First convolution: positive weights are red, negative weights blue.");
     let params = state::params(net);
     let first = params.iter().find(|(_, param)| param.shape().rank() == 4);
     let Some((name, param)) = first else { return Ok(sheet.draw()) };
     let [out, inputs, kh, kw] = *param.shape().extents() else { return Ok(sheet.draw()) };
-    let numbers = param.value().to_f32()?;
-    let largest = numbers.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
-    let mut cells = Vec::new();
-    for (i, kernel) in numbers.chunks_exact(inputs * kh * kw).enumerate() {
-        let picture = Image::signed(&kernel[..kh * kw], [kh, kw], largest)?;
-        cells.push(Cell::new(picture).caption(format!("map {}", i + 1), Tone::Plain));
+    let weights = param.value().to_f32()?;
+    let limit = weights.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
+    let mut thumbnails = Vec::new();
+    for (i, kernel) in weights.chunks_exact(inputs * kh * kw).enumerate() {
+        let image = Image::diverging(&kernel[..kh * kw], [kh, kw], limit)?;
+        thumbnails.push(Thumbnail::new(image).caption(format!("channel {}", i + 1), CaptionStyle::Plain));
     }
-    for (i, row) in cells.chunks(SHOWN).enumerate() {
+    for (i, row) in thumbnails.chunks(MAX_MAPS).enumerate() {
         let label = if i == 0 { format!("{name}\n{out} kernels of {kh}x{kw}") } else { String::new() };
         sheet = sheet.row(&label, row.to_vec());
     }

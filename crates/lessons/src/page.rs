@@ -1,33 +1,63 @@
-//! The page that a lesson writes on.
+//! [`Page`]: the output of a lesson and its checks.
 
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
 use comfy_table::{CellAlignment, Table, presets};
+use neocog_data::catalog::DEFAULT_ROOT;
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor};
 use neocog_viz::{RgbImage, save};
 
-/// How lessons are run.
+/// Options of a lesson.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Where they compute.
+#[non_exhaustive]
+pub struct LessonOptions {
+    /// Device to compute on.
     pub device: Device,
-    /// The folder for pictures; none are drawn without.
+    /// Output folder of images; `None` draws no images. Default: `None`.
     pub out: Option<PathBuf>,
-    /// A trained network for the lessons that show one; without, they train a small one.
+    /// Checkpoint of a trained network for lessons that show one; `None` trains a small network. Default: `None`.
     pub checkpoint: Option<PathBuf>,
-    /// The folder that holds a folder for each data set; the digits are compiled in.
+    /// Root directory of the data sets; the digits are compiled in. Default: `data`.
     pub data_dir: PathBuf,
 }
 
-/// Takes a line of text.
+impl LessonOptions {
+    /// Creates the default options for a device.
+    pub fn new(device: Device) -> Self {
+        LessonOptions { device, out: None, checkpoint: None, data_dir: DEFAULT_ROOT.into() }
+    }
+
+    /// Sets the output folder of images; `None` draws no images.
+    #[must_use]
+    pub fn out(mut self, out: Option<PathBuf>) -> Self {
+        self.out = out;
+        self
+    }
+
+    /// Sets the checkpoint of a trained network; `None` trains a small network.
+    #[must_use]
+    pub fn checkpoint(mut self, checkpoint: Option<PathBuf>) -> Self {
+        self.checkpoint = checkpoint;
+        self
+    }
+
+    /// Sets the root directory of the data sets.
+    #[must_use]
+    pub fn data_dir(mut self, data_dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = data_dir.into();
+        self
+    }
+}
+
+/// A function that prints a line.
 type Print<'a> = Box<dyn FnMut(&str) -> Result<()> + 'a>;
 
-/// Where a lesson prints and draws, and what it checks.
+/// The output of a lesson: prints text, writes images, and counts checks.
 pub struct Page<'a> {
-    options: Options,
+    options: LessonOptions,
     print: Print<'a>,
-    pictures: Vec<PathBuf>,
+    images: Vec<PathBuf>,
     checks: usize,
 }
 
@@ -38,54 +68,54 @@ impl Debug for Page<'_> {
 }
 
 impl<'a> Page<'a> {
-    /// A page whose lines go to `print`.
-    pub fn new(options: Options, print: impl FnMut(&str) -> Result<()> + 'a) -> Self {
-        Page { options, print: Box::new(print), pictures: Vec::new(), checks: 0 }
+    /// Creates a page that prints with `print`.
+    pub fn new(options: LessonOptions, print: impl FnMut(&str) -> Result<()> + 'a) -> Self {
+        Page { options, print: Box::new(print), images: Vec::new(), checks: 0 }
     }
 
-    /// How this lesson is run.
-    pub fn options(&self) -> &Options {
+    /// Returns the options.
+    pub fn options(&self) -> &LessonOptions {
         &self.options
     }
 
-    /// Where to compute.
+    /// Returns the device to compute on.
     pub fn device(&self) -> Device {
         self.options.device.clone()
     }
 
-    /// The pictures that were drawn.
-    pub fn pictures(&self) -> &[PathBuf] {
-        &self.pictures
+    /// Returns the paths of the images written so far.
+    pub fn images(&self) -> &[PathBuf] {
+        &self.images
     }
 
-    /// How many things were checked.
+    /// Returns the number of successful checks so far.
     pub fn checks(&self) -> usize {
         self.checks
     }
 
-    /// Some lines of text.
+    /// Prints text, which may have several lines.
     ///
     /// # Errors
-    /// When it cannot be printed.
-    pub fn say(&mut self, text: impl Display) -> Result<()> {
+    /// If printing fails.
+    pub fn print(&mut self, text: impl Display) -> Result<()> {
         (self.print)(&text.to_string())
     }
 
-    /// The headline of a part.
+    /// Prints the heading of a section.
     ///
     /// # Errors
-    /// When it cannot be printed.
-    pub fn part(&mut self, text: &str) -> Result<()> {
+    /// If printing fails.
+    pub fn heading(&mut self, text: &str) -> Result<()> {
         (self.print)(&format!("\n{text}\n{}", "-".repeat(text.chars().count())))
     }
 
-    /// A table; all columns but the first are numbers.
+    /// Prints a table. The first column is left-aligned, the others are right-aligned.
     ///
     /// # Errors
-    /// When it cannot be printed.
-    pub fn table<const N: usize>(&mut self, head: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
+    /// If printing fails.
+    pub fn table<const N: usize>(&mut self, header: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(head).add_rows(rows);
+        table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
         for (i, column) in table.column_iter_mut().enumerate() {
             column.set_padding((2, 1));
             if i > 0 {
@@ -95,14 +125,14 @@ impl<'a> Page<'a> {
         (self.print)(&table.trim_fmt())
     }
 
-    /// Planes of numbers `[h, w]` side by side, each under its name; the tensors may have more axes of extent 1.
+    /// Prints matrices `[h, w]` side by side, each below its name. Leading dimensions of extent 1 are allowed.
     ///
     /// # Errors
-    /// When a tensor cannot be read or is no plane; when it cannot be printed.
-    pub fn planes(&mut self, planes: &[(&str, &Tensor)]) -> Result<()> {
+    /// If a tensor is not a matrix or cannot be read, or if printing fails.
+    pub fn matrices(&mut self, matrices: &[(&str, &Tensor)]) -> Result<()> {
         let mut columns = Vec::new();
-        for (name, plane) in planes {
-            columns.push(lines_of(name, plane)?);
+        for (name, matrix) in matrices {
+            columns.push(format_matrix(name, matrix)?);
         }
         let height = columns.iter().map(Vec::len).max().unwrap_or(0);
         let lines = (0..height).map(|y| {
@@ -116,66 +146,65 @@ impl<'a> Page<'a> {
         (self.print)(&text.join("\n"))
     }
 
-    /// Says that a difference is small enough.
+    /// Checks that a difference does not exceed a tolerance.
     ///
     /// # Errors
-    /// When it is not.
-    pub fn near(&mut self, what: &str, difference: f64, most: f64) -> Result<()> {
-        self.checked(
-            difference <= most,
-            format!("{what}: differs by at most {difference:.1e} (allowed {most:.0e})"),
+    /// If the difference is larger or not a number.
+    pub fn check_close(&mut self, what: &str, difference: f64, tolerance: f64) -> Result<()> {
+        self.check(
+            format!("{what}: maximum difference {difference:.1e} (tolerance {tolerance:.0e})"),
+            difference <= tolerance,
         )
     }
 
-    /// Says that numbers are what they should be, exactly.
+    /// Checks that two values are equal.
     ///
     /// # Errors
-    /// When they are not.
-    pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) -> Result<()> {
+    /// If they differ; the message has both values.
+    pub fn check_equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) -> Result<()> {
+        let equal = found == expected;
         let text =
-            if found == expected { what.to_string() } else { format!("{what}: {found:?}, not {expected:?}") };
-        self.checked(found == expected, text)
+            if equal { what.to_string() } else { format!("{what}: found {found:?}, expected {expected:?}") };
+        self.check(text, equal)
     }
 
-    /// Says that something is so.
+    /// Checks a statement, and prints it with a check mark.
     ///
     /// # Errors
-    /// When it is not.
-    pub fn holds(&mut self, what: impl Into<String>, so: bool) -> Result<()> {
-        self.checked(so, what.into())
-    }
-
-    fn checked(&mut self, so: bool, text: String) -> Result<()> {
-        self.checks += 1;
-        if !so {
-            return Err(Error::new(ErrorKind::InvalidArgument, format!("this does not hold: {text}")));
+    /// If `passed` is false.
+    pub fn check(&mut self, statement: impl Into<String>, passed: bool) -> Result<()> {
+        let statement = statement.into();
+        if !passed {
+            return Err(Error::new(ErrorKind::InvalidArgument, format!("check failed: {statement}")));
         }
-        (self.print)(&format!("  ✓ {text}"))
+        self.checks += 1;
+        (self.print)(&format!("  ✓ {statement}"))
     }
 
-    /// Writes a picture to the folder for pictures, if there is one; `draw` makes it.
+    /// Draws an image with `draw` and writes it as `NAME.png` to the output folder, if there is one.
     ///
     /// # Errors
-    /// When it cannot be made or written.
-    pub fn picture(&mut self, name: &str, draw: impl FnOnce() -> Result<RgbImage>) -> Result<()> {
+    /// If the image cannot be drawn or written.
+    pub fn image(&mut self, name: &str, draw: impl FnOnce() -> Result<RgbImage>) -> Result<()> {
         let Some(folder) = &self.options.out else { return Ok(()) };
         let path = folder.join(format!("{name}.png"));
         save(&draw()?, &path)?;
-        (self.print)(&format!("  picture: {}", path.display()))?;
-        self.pictures.push(path);
+        (self.print)(&format!("  image: {}", path.display()))?;
+        self.images.push(path);
         Ok(())
     }
 }
 
-fn lines_of(name: &str, plane: &Tensor) -> Result<Vec<String>> {
-    let shape = plane.shape();
+/// Formats a matrix: its name, then one line per row.
+fn format_matrix(name: &str, matrix: &Tensor) -> Result<Vec<String>> {
+    let shape = matrix.shape();
     let [.., h, w] = *shape.extents() else {
-        return Err(Error::shape(format!("{name} of shape {shape} is no plane of numbers")));
+        return Err(Error::shape(format!("{name} of shape {shape} is not a matrix")));
     };
     if h * w != shape.elements() {
-        return Err(Error::shape(format!("{name} of shape {shape} is more than one plane of numbers")));
+        return Err(Error::shape(format!("{name} of shape {shape} has more than one matrix")));
     }
-    let numbers: Vec<String> = plane.to_f32()?.into_iter().map(short).collect();
+    let numbers: Vec<String> = matrix.to_f32()?.into_iter().map(format_number).collect();
     let widest = numbers.iter().map(|n| n.chars().count()).max().unwrap_or(0);
     let rows = numbers.chunks(w).map(|row| {
         let cells: Vec<String> = row.iter().map(|n| format!("{n:>widest$}")).collect();
@@ -184,8 +213,8 @@ fn lines_of(name: &str, plane: &Tensor) -> Result<Vec<String>> {
     Ok([name.to_string()].into_iter().chain(rows).collect())
 }
 
-/// At most three digits behind the point, and none that are 0.
-fn short(value: f32) -> String {
+/// Formats a number with at most three decimals and without trailing zeros.
+fn format_number(value: f32) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".into() } else { text.into() }
@@ -194,12 +223,11 @@ fn short(value: f32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::help::counting;
+    use crate::helpers::arange;
 
-    fn written(act: impl FnOnce(&mut Page<'_>) -> Result<()>) -> (Result<()>, String) {
+    fn run(act: impl FnOnce(&mut Page<'_>) -> Result<()>) -> (Result<()>, String) {
         let mut text = String::new();
-        let options = Options { device: Device::Cpu, out: None, checkpoint: None, data_dir: "data".into() };
-        let mut page = Page::new(options, |line| {
+        let mut page = Page::new(LessonOptions::new(Device::Cpu), |line| {
             text += line;
             text += "\n";
             Ok(())
@@ -210,27 +238,27 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_hold_is_an_error() {
-        assert!(written(|page| page.near("x", 1e-7, 1e-6)).0.is_ok());
+    fn failed_checks_are_errors() {
+        assert!(run(|page| page.check_close("x", 1e-7, 1e-6)).0.is_ok());
         for wrong in [1e-5, f64::NAN, f64::INFINITY] {
-            let e = written(|page| page.near("x", wrong, 1e-6)).0.unwrap_err().to_string();
-            assert!(e.contains("does not hold: x: differs"), "{e}");
+            let e = run(|page| page.check_close("x", wrong, 1e-6)).0.unwrap_err().to_string();
+            assert!(e.contains("check failed: x: maximum difference"), "{e}");
         }
-        let e = written(|page| page.equal("sizes", 3, 4)).0.unwrap_err().to_string();
-        assert!(e.contains("sizes: 3, not 4"), "{e}");
-        assert!(written(|page| page.holds("never", false)).0.is_err());
-        assert!(written(|page| page.holds("always", true)).1.contains("✓ always"));
+        let e = run(|page| page.check_equal("sizes", 3, 4)).0.unwrap_err().to_string();
+        assert!(e.contains("sizes: found 3, expected 4"), "{e}");
+        assert!(run(|page| page.check("never", false)).0.is_err());
+        assert!(run(|page| page.check("always", true)).1.contains("✓ always"));
     }
 
     #[test]
-    fn planes_lie_side_by_side() {
-        let (result, text) = written(|page| {
-            let x = counting([1, 1, 2, 3], &Device::Cpu)?;
+    fn matrices_are_printed_side_by_side() {
+        let (result, text) = run(|page| {
+            let x = arange([1, 1, 2, 3], &Device::Cpu)?;
             let y = Tensor::from_f32([2, 1], &[-10.5, 0.0], &Device::Cpu)?;
-            page.planes(&[("x", &x), ("y", &y)])
+            page.matrices(&[("x", &x), ("y", &y)])
         });
         result.unwrap();
         assert_eq!(text, "  x      y\n  0 1 2  -10.5\n  3 4 5      0\n");
-        assert!(written(|page| page.planes(&[("x", &counting([2, 2, 2], &Device::Cpu)?)])).0.is_err());
+        assert!(run(|page| page.matrices(&[("x", &arange([2, 2, 2], &Device::Cpu)?)])).0.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Pooling.
+//! Max, average and global average pooling.
 
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{
@@ -6,74 +6,92 @@ use neocog_layers::{
     state,
 };
 use neocog_tensor::{Device, Result, Tensor};
-use neocog_viz::{Cell, Image, RgbImage, Sheet};
+use neocog_viz::{ContactSheet, Image, RgbImage, Thumbnail};
 
-use crate::help::{build, counting, digits, largest_difference, noise};
+use crate::helpers::{arange, build, load_digits, max_abs_diff, random_tensor};
 use crate::page::Page;
+use crate::register_lesson;
 
-pub fn run(page: &mut Page<'_>) -> Result<()> {
+register_lesson!(
+    50,
+    "pooling",
+    "max and average pooling, translation invariance, global average pooling",
+    run
+);
+
+fn run(page: &mut Page<'_>) -> Result<()> {
     let device = page.device();
-    page.say(
-        "A pooling layer takes one number for a window: the largest, or the mean. It has nothing to learn.\n",
+    page.print(
+        "A pooling layer reduces each window to one value, the maximum or the mean. It has no parameters.\n",
     )?;
-    let picture = counting([1, 1, 3, 3], &device)?;
-    let max = forward(MaxPool2d::new(2, 1), &picture)?;
-    let mean = forward(AvgPool2d::new(2, 1), &picture)?;
-    page.planes(&[("picture", &picture), ("max of 2x2", &max), ("mean of 2x2", &mean)])?;
-    page.equal("max: 4, 5, 7, 8", max.to_f32()?, vec![4.0, 5.0, 7.0, 8.0])?;
-    page.equal("mean: 2, 3, 5, 6", mean.to_f32()?, vec![2.0, 3.0, 5.0, 6.0])?;
+    let image = arange([1, 1, 3, 3], &device)?;
+    let max = forward(MaxPool2d::new(2, 1), &image)?;
+    let mean = forward(AvgPool2d::new(2, 1), &image)?;
+    page.matrices(&[("image", &image), ("max pooling 2x2", &max), ("average pooling 2x2", &mean)])?;
+    page.check_equal("max pooling: 4, 5, 7, 8", max.to_f32()?, vec![4.0, 5.0, 7.0, 8.0])?;
+    page.check_equal("average pooling: 2, 3, 5, 6", mean.to_f32()?, vec![2.0, 3.0, 5.0, 6.0])?;
 
-    page.part("Stride and padding, and channels one by one")?;
-    page.say("With a stride of its own width each number is used once. Padding never wins a max.\n")?;
-    let picture = counting([1, 1, 4, 4], &device)?;
-    let halved = forward(MaxPool2d::new(2, 2), &picture)?;
-    let padded = forward(MaxPool2d { padding: [1, 1], ..MaxPool2d::new(3, 2) }, &picture)?;
-    page.planes(&[("picture", &picture), ("2x2, stride 2", &halved), ("3x3, stride 2, padding 1", &padded)])?;
-    page.equal("5, 7, 13, 15 both times", (halved.to_f32()?, padded.to_f32()?), {
-        let numbers = vec![5.0, 7.0, 13.0, 15.0];
-        (numbers.clone(), numbers)
+    page.heading("Stride, padding and channels")?;
+    page.print(
+        "With a stride equal to the window size, the windows do not overlap. Padding is never the maximum.\n",
+    )?;
+    let image = arange([1, 1, 4, 4], &device)?;
+    let halved = forward(MaxPool2d::new(2, 2), &image)?;
+    let padded = forward(MaxPool2d { padding: [1, 1], ..MaxPool2d::new(3, 2) }, &image)?;
+    page.matrices(&[("image", &image), ("2x2, stride 2", &halved), ("3x3, stride 2, padding 1", &padded)])?;
+    page.check_equal("both give 5, 7, 13, 15", (halved.to_f32()?, padded.to_f32()?), {
+        let values = vec![5.0, 7.0, 13.0, 15.0];
+        (values.clone(), values)
     })?;
-    let channels = noise("channels", [1, 3, 6, 6], &device)?;
+    let channels = random_tensor("channels", [1, 3, 6, 6], &device)?;
     let together = forward(MaxPool2d::new(2, 2), &channels)?.to_f32()?;
-    let mut one_by_one = Vec::new();
+    let mut separate = Vec::new();
     for channel in 0..3 {
-        let alone = channels.reshape([3, 1, 6, 6])?.narrow(channel, 1)?;
-        one_by_one.extend(forward(MaxPool2d::new(2, 2), &alone)?.to_f32()?);
+        let single = channels.reshape([3, 1, 6, 6])?.narrow(channel, 1)?;
+        separate.extend(forward(MaxPool2d::new(2, 2), &single)?.to_f32()?);
     }
-    page.equal("three channels give three channels, each as if it were alone", together, one_by_one)?;
+    page.check_equal("channels are pooled independently", together, separate)?;
 
-    page.part("What pooling forgives")?;
-    page.say("A bright dot moves to the right, pixel by pixel. How many of the numbers change?\n")?;
+    page.heading("Invariance to small translations")?;
+    page.print("A bright pixel moves to the right, one pixel at a time. How many values change?\n")?;
     let dot = |x: usize| {
         let mut pixels = vec![0.0; 64];
         pixels[3 * 8 + x] = 1.0;
         Tensor::from_f32([1, 1, 8, 8], &pixels, &device)
     };
-    let changed = |a: &Tensor, b: &Tensor| -> Result<usize> {
+    let count_changes = |a: &Tensor, b: &Tensor| -> Result<usize> {
         Ok(a.to_f32()?.iter().zip(b.to_f32()?).filter(|(a, b)| **a != *b).count())
     };
     let mut rows = Vec::new();
-    let mut forgiven = 0;
+    let mut unchanged = 0;
     for by in 1..4 {
         let (before, after) = (dot(0)?, dot(by)?);
         let pooled =
-            changed(&forward(MaxPool2d::new(4, 4), &before)?, &forward(MaxPool2d::new(4, 4), &after)?)?;
-        forgiven += usize::from(pooled == 0);
-        rows.push([format!("{by}"), changed(&before, &after)?.to_string(), pooled.to_string()]);
+            count_changes(&forward(MaxPool2d::new(4, 4), &before)?, &forward(MaxPool2d::new(4, 4), &after)?)?;
+        unchanged += usize::from(pooled == 0);
+        rows.push([format!("{by}"), count_changes(&before, &after)?.to_string(), pooled.to_string()]);
     }
-    page.table(["moved by", "pixels", "after max pooling 4x4"], rows)?;
-    page.equal("a dot that stays in its window changes nothing", forgiven, 3)?;
+    page.table(["moved by", "changed pixels", "changed after max pooling 4x4"], rows)?;
+    page.check_equal("a pixel that moves within its window changes nothing", unchanged, 3)?;
 
-    page.part("Global average pooling")?;
-    page.say(
-        "A window as large as the picture leaves one number for each channel, whatever the picture's size.\n",
+    page.heading("Global average pooling")?;
+    page.print(
+        "A window as large as the feature map gives one value per channel, independent of the input size.\n",
     )?;
-    let maps = noise("maps", [2, 10, 5, 5], &device)?;
+    let maps = random_tensor("maps", [2, 10, 5, 5], &device)?;
     let global = forward(GlobalAvgPool2d {}, &maps)?;
     let window = forward(AvgPool2d::new(5, 5), &maps)?;
-    page.equal("[2, 10, 5, 5] becomes [2, 10, 1, 1]", global.shape().extents().to_vec(), vec![2, 10, 1, 1])?;
-    page.near("average pooling of 5x5", largest_difference(&global.to_f64()?, &window.to_f64()?), 1e-6)?;
-    page.say("\nNiN ends with it instead of linear layers: its last block gives a channel for each class. For 384 maps of 5x5:\n")?;
+    page.check_equal(
+        "[2, 10, 5, 5] becomes [2, 10, 1, 1]",
+        global.shape().extents().to_vec(),
+        vec![2, 10, 1, 1],
+    )?;
+    page.check_close(
+        "same as average pooling 5x5",
+        max_abs_diff(&global.to_f64()?, &window.to_f64()?),
+        1e-6,
+    )?;
+    page.print("\nNiN uses it in place of linear layers: its last block has one channel per class. For 384 feature maps of 5x5:\n")?;
     let input = [1, 384, 5, 5].into();
     let linear: LayerSpec = Sequential::new()
         .then(FlattenLayer {})
@@ -87,10 +105,13 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     let row = |name: &str, count: usize| [name.to_string(), count.to_string()];
     page.table(
         ["head", "parameters"],
-        vec![row("flatten, linear 4096, linear 10", linear), row("3x3 to 10 channels, global average", nin)],
+        vec![
+            row("flatten, linear 4096, linear 10", linear),
+            row("3x3 convolution to 10 channels, global average pooling", nin),
+        ],
     )?;
-    page.holds("the second has a thousandth of the parameters", nin * 1000 < linear)?;
-    page.picture("pooling", || draw(&device))
+    page.check("the second head has less than 1/1000 of the parameters", nin * 1000 < linear)?;
+    page.image("pooling", || draw_sheet(&device))
 }
 
 fn forward(spec: impl Into<LayerSpec>, x: &Tensor) -> Result<Tensor> {
@@ -99,26 +120,27 @@ fn forward(spec: impl Into<LayerSpec>, x: &Tensor) -> Result<Tensor> {
     Ok(layer.forward(&Context::eval(&tape), &Var::constant(x.clone()))?.tensor().clone())
 }
 
-/// Digits and what is left of them.
-fn draw(device: &Device) -> Result<RgbImage> {
-    let pictures = digits(6, device)?;
-    let mut sheet = Sheet::new("What pooling leaves of a picture");
+/// Draws digits and their pooled versions.
+fn draw_sheet(device: &Device) -> Result<RgbImage> {
+    let images = load_digits(6, device)?;
+    let mut sheet = ContactSheet::new("Pooled images");
     let layers: [(&str, Option<LayerSpec>); 5] = [
         ("28x28", None),
-        ("max of 2x2\n14x14", Some(MaxPool2d::new(2, 2).into())),
-        ("mean of 2x2\n14x14", Some(AvgPool2d::new(2, 2).into())),
-        ("max of 4x4\n7x7", Some(MaxPool2d::new(4, 4).into())),
-        ("mean of 4x4\n7x7", Some(AvgPool2d::new(4, 4).into())),
+        ("max 2x2\n14x14", Some(MaxPool2d::new(2, 2).into())),
+        ("average 2x2\n14x14", Some(AvgPool2d::new(2, 2).into())),
+        ("max 4x4\n7x7", Some(MaxPool2d::new(4, 4).into())),
+        ("average 4x4\n7x7", Some(AvgPool2d::new(4, 4).into())),
     ];
     for (label, layer) in layers {
         let pooled = match layer {
-            None => pictures.clone(),
-            Some(layer) => forward(layer, &pictures)?,
+            None => images.clone(),
+            Some(layer) => forward(layer, &images)?,
         };
         let (h, w) = (pooled.shape()[2], pooled.shape()[3]);
-        let numbers = pooled.to_f32()?;
-        let cells = numbers.chunks_exact(h * w).map(|p| Ok(Cell::new(Image::of_values(p, [1, h, w])?)));
-        sheet = sheet.row(label, cells.collect::<Result<Vec<_>>>()?);
+        let values = pooled.to_f32()?;
+        let thumbnails =
+            values.chunks_exact(h * w).map(|p| Ok(Thumbnail::new(Image::from_values(p, [1, h, w])?)));
+        sheet = sheet.row(label, thumbnails.collect::<Result<Vec<_>>>()?);
     }
     Ok(sheet.draw())
 }

@@ -3,80 +3,88 @@
 use neocog_layers::{Child, Conv2d, Layer, LayerSpec, ReLU, Residual, Sequential, state};
 use neocog_tensor::ops::{Activation, Relu};
 use neocog_tensor::{Device, Result, Tensor, run_single};
-use neocog_viz::{Chart, RgbImage, Scale};
+use neocog_viz::{AxisScale, Chart, RgbImage};
 
-use crate::help::{Pass, build, noise, size_of};
+use crate::helpers::{ForwardBackward, build, random_tensor, rms};
 use crate::page::Page;
+use crate::register_lesson;
 
 const BLOCKS: usize = 16;
 const CHANNELS: usize = 8;
 
-pub fn run(page: &mut Page<'_>) -> Result<()> {
+register_lesson!(
+    110,
+    "residual",
+    "residual connections: why the first layers of a deep network still learn",
+    run
+);
+
+fn run(page: &mut Page<'_>) -> Result<()> {
     let device = page.device();
-    page.say(
-        "A residual block computes relu(f(x) + x): two convolutions f, and the input beside them by a shortcut. To do nothing, it\n\
-         needs only make f small; and going back, the shortcut hands the gradient on as it is.\n",
+    page.print(
+        "A residual block computes relu(f(x) + x): two convolutions f, and a shortcut connection that adds the input. The block can\n\
+         represent the identity with f = 0, and in the backward pass the shortcut passes the gradient on unchanged.\n",
     )?;
-    let block = build(residual(CHANNELS, 1), &[2, CHANNELS, 6, 6].into(), &device)?;
+    let block = build(residual_block(CHANNELS, 1), &[2, CHANNELS, 6, 6].into(), &device)?;
     for (_, param) in state::params(&*block) {
         param.set(&Tensor::zeros(param.shape(), &device)?)?;
     }
-    let x = run_single(&Relu, &[&noise("x", [2, CHANNELS, 6, 6], &device)?])?;
-    let pass = Pass::new(&*block, &x, |shape| Tensor::full(*shape, 1.0, &device))?;
-    page.holds(
-        "with all weights 0, numbers that are not negative pass unchanged",
+    let x = run_single(&Relu, &[&random_tensor("x", [2, CHANNELS, 6, 6], &device)?])?;
+    let pass = ForwardBackward::run(&*block, &x, |shape| Tensor::full(*shape, 1.0, &device))?;
+    page.check(
+        "with all weights 0, the block is the identity for inputs >= 0",
         pass.output.to_f32()? == x.to_f32()?,
     )?;
-    let passes =
+    let unchanged =
         pass.input_grad.to_f32()?.iter().zip(x.to_f32()?).all(|(g, x)| *g == if x > 0.0 { 1.0 } else { 0.0 });
-    page.holds("and the gradient comes back as it went in, where relu lets it", passes)?;
+    page.check("the input gradient equals the output gradient where relu is active", unchanged)?;
 
-    page.part("The gradient through many blocks")?;
-    page.say(format!(
-        "{BLOCKS} blocks of two convolutions, with the weights that layers get when they are built, with and without shortcuts; the\n\
-         size (root mean square) of the gradient of each block's first convolution.\n"
+    page.heading("Gradients in a deep network")?;
+    page.print(format!(
+        "We stack {BLOCKS} blocks of two convolutions with default initialization, once with and once without shortcuts. The table shows\n\
+         the root mean square of the weight gradient of the first convolution in each block.\n"
     ))?;
-    let with = gradients(&residual(CHANNELS, 1), &device)?;
-    let without = gradients(&plain(), &device)?;
+    let with = gradient_rms(&residual_block(CHANNELS, 1), &device)?;
+    let without = gradient_rms(&plain_block(), &device)?;
     let row = |block: usize| {
         let [with, without] = [&with, &without].map(|sizes| format!("{:.1e}", sizes[block]));
         [(block + 1).to_string(), with, without]
     };
-    page.table(["block", "with shortcuts", "without"], (0..BLOCKS).step_by(3).map(row).collect())?;
-    let left = |sizes: &[f64]| sizes[0] / sizes[BLOCKS - 1];
-    page.say(format!(
-        "\n  What reaches the first block, as a share of the last: with shortcuts {:.2}, without {:.0e}.\n",
-        left(&with),
-        left(&without)
+    page.table(["block", "with shortcuts", "without shortcuts"], (0..BLOCKS).step_by(3).map(row).collect())?;
+    let ratio = |sizes: &[f64]| sizes[0] / sizes[BLOCKS - 1];
+    page.print(format!(
+        "\n  Gradient of the first block relative to the last: with shortcuts {:.2}, without {:.0e}.\n",
+        ratio(&with),
+        ratio(&without)
     ))?;
-    page.holds(
-        "with shortcuts the first block learns about as fast as the last",
-        (0.05..20.0).contains(&left(&with)),
+    page.check(
+        "with shortcuts, the gradients of first and last block are within a factor of 20",
+        (0.05..20.0).contains(&ratio(&with)),
     )?;
-    page.holds("without, less than a millionth is left", left(&without) < 1e-6)?;
+    page.check("without shortcuts, the ratio is below 1e-6", ratio(&without) < 1e-6)?;
 
-    page.part("When the shape changes")?;
-    page.say("f(x) and x can be added only if they have the same shape. A block that changes channels and stride says so:\n")?;
+    page.heading("Blocks that change the shape")?;
+    page.print("f(x) and x can be added only if their shapes are equal. A block with more output channels and stride 2 is an error:\n")?;
     let input = [1, CHANNELS, 6, 6].into();
-    let Err(e) = build(residual(2 * CHANNELS, 2), &input, &device) else {
-        return page.holds("shapes that differ cannot be added", false);
+    let Err(e) = build(residual_block(2 * CHANNELS, 2), &input, &device) else {
+        return page.check("different shapes cannot be added", false);
     };
-    page.say(format!("  error: {e}\n"))?;
+    page.print(format!("  error: {e}\n"))?;
     let conv3 = Child::named("conv3", Conv2d::new(CHANNELS, 2 * CHANNELS, 1).stride(2));
-    let fitted = Residual { shortcut: vec![conv3], ..residual(2 * CHANNELS, 2) };
-    let block = build(fitted, &input, &device)?;
+    let projected = Residual { shortcut: vec![conv3], ..residual_block(2 * CHANNELS, 2) };
+    let block = build(projected, &input, &device)?;
     let shape = neocog_layers::builder::output_shape(&*block, &input)?;
-    page.equal(
+    page.check_equal(
         "with a 1x1 convolution of stride 2 as shortcut, [1, 8, 6, 6] becomes [1, 16, 3, 3]",
         shape.extents().to_vec(),
         vec![1, 2 * CHANNELS, 3, 3],
     )?;
-    page.say(format!("\n{}", neocog_layers::print::pytorch(&*block as &dyn Layer)))?;
-    page.picture("residual", || Ok(draw(&with, &without)))
+    page.print(format!("\n{}", neocog_layers::print::pytorch(&*block as &dyn Layer)))?;
+    page.image("residual", || Ok(draw_chart(&with, &without)))
 }
 
-/// A block with the input itself as shortcut.
-fn residual(out_channels: usize, stride: usize) -> Residual {
+/// Returns a residual block with an identity shortcut.
+fn residual_block(out_channels: usize, stride: usize) -> Residual {
     let body = vec![
         Child::named("conv1", Conv2d::new(CHANNELS, out_channels, 3).padding(1).stride(stride)),
         Child::unnamed(ReLU {}),
@@ -91,35 +99,35 @@ fn residual(out_channels: usize, stride: usize) -> Residual {
     }
 }
 
-/// The same without a shortcut.
-fn plain() -> Sequential {
-    let Residual { body, .. } = residual(CHANNELS, 1);
+/// Returns the same block without a shortcut.
+fn plain_block() -> Sequential {
+    let Residual { body, .. } = residual_block(CHANNELS, 1);
     Sequential { label: None, layers: body }.unnamed(ReLU {})
 }
 
-/// The size of the gradient of each block's first convolution.
-fn gradients(block: &(impl Into<LayerSpec> + Clone), device: &Device) -> Result<Vec<f64>> {
+/// Returns the root mean square of the weight gradient of the first convolution in each block.
+fn gradient_rms(block: &(impl Into<LayerSpec> + Clone), device: &Device) -> Result<Vec<f64>> {
     let spec = (0..BLOCKS).fold(Sequential::new(), |all, _| all.then(block.clone()));
-    let x = noise("pictures", [4, CHANNELS, 12, 12], device)?;
+    let x = random_tensor("pictures", [4, CHANNELS, 12, 12], device)?;
     let net = build(spec, x.shape(), device)?;
-    let pass = Pass::new(&*net, &x, |output| noise("above", *output, device))?;
-    let first = pass.grads.iter().filter(|(name, _)| name.ends_with("conv1.weight"));
-    first.map(|(_, gradient)| size_of(gradient)).collect()
+    let pass = ForwardBackward::run(&*net, &x, |output| random_tensor("above", *output, device))?;
+    let first = pass.param_grads.iter().filter(|(name, _)| name.ends_with("conv1.weight"));
+    first.map(|(_, gradient)| rms(gradient)).collect()
 }
 
-fn draw(with: &[f64], without: &[f64]) -> RgbImage {
+fn draw_chart(with: &[f64], without: &[f64]) -> RgbImage {
     let points = |sizes: &[f64]| {
         let last = sizes[BLOCKS - 1];
         sizes.iter().rev().enumerate().map(|(i, size)| (i as f64, size / last)).collect::<Vec<_>>()
     };
     Chart::new(
-        "What shortcuts do for the gradient",
-        "blocks that it has come back through",
-        "size of the first weights' gradient, as a share of the last block's",
-        Scale::Log,
+        "Gradients with and without shortcuts",
+        "blocks from the output",
+        "weight gradient (RMS) relative to the last block",
+        AxisScale::Log,
     )
-    .note(format!("{BLOCKS} blocks of two convolutions, weights as layers are built"))
+    .note(format!("{BLOCKS} blocks of two convolutions, default initialization"))
     .line("with shortcuts", points(with))
-    .line("without", points(without))
+    .line("without shortcuts", points(without))
     .draw()
 }

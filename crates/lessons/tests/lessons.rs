@@ -1,51 +1,50 @@
-//! Every lesson runs to its end: all that it says is so, and its pictures are there.
+//! Runs every lesson: all of its checks pass, and its images are written.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, reason = "test code")]
 
-use neocog_lessons::{LESSONS, Options, Page, find};
+use neocog_lessons::{LessonOptions, Page, find, lessons};
 use neocog_tensor::Device;
 
-/// What a lesson printed, how much it checked, and the pictures that it drew with their sizes.
-struct Told {
+/// Output of a lesson: text, number of checks, and name, width and height of each image.
+struct Output {
     text: String,
     checks: usize,
-    pictures: Vec<(String, u32, u32)>,
+    images: Vec<(String, u32, u32)>,
 }
 
-fn run(name: &str, device: Device) -> Told {
+fn run(name: &str, device: Device) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut text = String::new();
-    let out = Some(folder.path().to_path_buf());
-    let options = Options { device, out, checkpoint: None, data_dir: "data".into() };
+    let options = LessonOptions::new(device).out(Some(folder.path().to_path_buf()));
     let mut page = Page::new(options, |line| {
         text += line;
         text += "\n";
         Ok(())
     });
-    (find(name).unwrap().run)(&mut page).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let pictures = page.pictures().iter().map(|path| {
+    find(name).unwrap().run(&mut page).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let images = page.images().iter().map(|path| {
         let image = image::open(path).unwrap();
         (path.file_stem().unwrap().to_str().unwrap().to_string(), image.width(), image.height())
     });
-    let pictures: Vec<_> = pictures.collect();
-    assert_eq!(folder.path().read_dir().unwrap_or_else(|_| panic!()).count(), pictures.len());
+    let images: Vec<_> = images.collect();
+    assert_eq!(folder.path().read_dir().unwrap_or_else(|_| panic!()).count(), images.len());
     let checks = page.checks();
     drop(page);
-    Told { text, checks, pictures }
+    Output { text, checks, images }
 }
 
-/// A lesson with at least so many checks, these pictures, and these words in its text.
-fn expect(name: &str, checks: usize, pictures: &[&str], words: &[&str]) {
-    let told = run(name, Device::Cpu);
-    assert!(told.checks >= checks, "{name} checks {} things only", told.checks);
-    assert_eq!(told.text.matches('✓').count(), told.checks);
-    let names: Vec<&str> = told.pictures.iter().map(|(name, ..)| name.as_str()).collect();
-    assert_eq!(names, pictures, "{name}");
-    for (picture, width, height) in &told.pictures {
-        assert!((300..2000).contains(width) && (150..2500).contains(height), "{picture}: {width}x{height}");
+/// Runs a lesson and checks its minimum number of checks, its images, and phrases of its text.
+fn expect(name: &str, checks: usize, images: &[&str], phrases: &[&str]) {
+    let output = run(name, Device::Cpu);
+    assert!(output.checks >= checks, "{name} has {} checks only", output.checks);
+    assert_eq!(output.text.matches('✓').count(), output.checks);
+    let names: Vec<&str> = output.images.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, images, "{name}");
+    for (image, width, height) in &output.images {
+        assert!((300..2000).contains(width) && (150..2500).contains(height), "{image}: {width}x{height}");
     }
-    for word in words {
-        assert!(told.text.contains(word), "{name} does not say \"{word}\":\n{}", told.text);
+    for phrase in phrases {
+        assert!(output.text.contains(phrase), "{name} does not print \"{phrase}\":\n{}", output.text);
     }
 }
 
@@ -56,12 +55,12 @@ fn convolution() {
 
 #[test]
 fn edges() {
-    expect("edges", 4, &["edges"], &["it has learned [1, -1]", "it has learned [-1, 1]"]);
+    expect("edges", 4, &["edges"], &["the learned kernel is [1, -1]", "the learned kernel is [-1, 1]"]);
 }
 
 #[test]
 fn shapes() {
-    expect("shapes", 5, &[], &["54x54", "2x2", "does not fit is an error"]);
+    expect("shapes", 5, &[], &["54x54", "2x2", "larger than the input is an error"]);
 }
 
 #[test]
@@ -91,17 +90,17 @@ fn activations() {
 
 #[test]
 fn dropout() {
-    expect("dropout", 15, &[], &["in prediction nothing is dropped"]);
+    expect("dropout", 15, &[], &["in evaluation mode, dropout is the identity"]);
 }
 
 #[test]
 fn batch_norm() {
-    expect("batch_norm", 14, &[], &["BatchNorm2d", "output in prediction"]);
+    expect("batch_norm", 14, &[], &["BatchNorm2d", "output in evaluation mode"]);
 }
 
 #[test]
 fn residual() {
-    expect("residual", 5, &["residual"], &["a sum needs equal shapes", "(conv3)"]);
+    expect("residual", 5, &["residual"], &["  error: ", "(conv3)"]);
 }
 
 #[test]
@@ -109,19 +108,22 @@ fn dense() {
     expect("dense", 5, &["dense"], &["[2, 22, 8, 8]"]);
 }
 
-/// In double precision all differences are far smaller; what is learned and counted is the same.
+/// The checks also pass in double precision.
 #[test]
-fn the_reference_device_agrees() {
+fn lessons_run_on_the_reference_device() {
     for name in ["convolution", "edges", "channels", "pooling", "batch_norm", "residual", "dense"] {
         run(name, Device::Reference);
     }
 }
 
 #[test]
-fn names() {
-    let mut names: Vec<&str> = LESSONS.iter().map(|lesson| lesson.name).collect();
+fn names_and_positions_are_unique() {
+    let mut orders: Vec<u32> = lessons().iter().map(|lesson| lesson.order).collect();
+    orders.dedup();
+    assert_eq!(orders.len(), 12);
+    let mut names: Vec<&str> = lessons().iter().map(|lesson| lesson.name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), LESSONS.len());
+    assert_eq!(names.len(), 12);
     assert!(find("edgse").unwrap_err().to_string().contains("did you mean `edges`"));
 }

@@ -340,7 +340,12 @@ impl Trainer {
             Part::Test => (None, transforms.fixed()),
         };
         let augment = transforms.into_augment(seed);
-        let options = LoaderOptions { batch, size: (h, w), shuffle, augment, workers: self.workers };
+        let options = LoaderOptions::new()
+            .batch_size(batch)
+            .image_size((h, w))
+            .shuffle(shuffle)
+            .augment(augment)
+            .workers(self.workers);
         Loader::new(Arc::clone(dataset), options)
     }
 

@@ -66,7 +66,7 @@ impl TrainConfig {
         (epochs, batch): (u64, usize),
         optimizer: OptimizerConfig,
     ) -> Result<Self> {
-        neocog_data::Known::find(data)?;
+        neocog_data::DatasetInfo::find(data)?;
         let mut plan = TrainConfig {
             network: network.to_string(),
             data: data.to_string(),
@@ -78,7 +78,7 @@ impl TrainConfig {
             schedule: Schedule::default(),
             transforms: Pipeline::default(),
         };
-        if data == neocog_data::known::DEFAULT {
+        if data == neocog_data::catalog::DEFAULT_DATASET {
             plan.suit_digits();
         }
         Ok(plan)
@@ -133,10 +133,10 @@ impl TrainConfig {
 /// # Errors
 /// When it is not known, not there, or damaged.
 pub fn load_data(name: &str, limit: Option<usize>, root: &Path) -> Result<Split> {
-    let Split { train, test } = neocog_data::load(name, root)?;
+    let Split { train, test, .. } = neocog_data::load(name, root)?;
     match limit {
-        None => Ok(Split { train, test }),
-        Some(limit) => Ok(Split { train: first(&train, limit)?, test: first(&test, limit)? }),
+        None => Ok(Split::new(train, test)),
+        Some(limit) => Ok(Split::new(first(&train, limit)?, first(&test, limit)?)),
     }
 }
 
@@ -146,12 +146,8 @@ fn first(dataset: &Arc<Dataset>, count: usize) -> Result<Arc<Dataset>> {
         return Ok(Arc::clone(dataset));
     }
     let shape = dataset.shape();
-    Ok(Arc::new(Dataset::new(DatasetParts {
-        name: dataset.name().to_string(),
-        shape,
-        pixels: dataset.pixels()[..count * shape.iter().product::<usize>()].to_vec(),
-        labels: dataset.labels()[..count].to_vec(),
-        class_names: dataset.class_names().to_vec(),
-        max_value: dataset.max_value(),
-    })?))
+    let pixels = dataset.pixels()[..count * shape.iter().product::<usize>()].to_vec();
+    let labels = dataset.labels()[..count].to_vec();
+    let parts = DatasetParts::new(dataset.name(), shape, pixels, labels, dataset.class_names().to_vec());
+    Ok(Arc::new(Dataset::new(parts.max_value(dataset.max_value()))?))
 }

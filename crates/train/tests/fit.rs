@@ -177,7 +177,7 @@ fn normalising_belongs_to_evaluation() {
     training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let loss = |transforms: Pipeline| {
         let augment = transforms.into_augment(9);
-        let options = LoaderOptions { batch: plan.batch, augment, ..LoaderOptions::default() };
+        let options = LoaderOptions::new().batch_size(plan.batch).augment(augment);
         let loader = Loader::new(data.test.clone(), options).unwrap();
         evaluate(training.network(), &loader, &Device::Cpu).unwrap().loss
     };

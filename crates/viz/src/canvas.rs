@@ -1,4 +1,4 @@
-//! What is drawn on: a picture several times too large, and text with compiled-in fonts.
+//! A supersampled drawing surface, and text with embedded fonts.
 
 use std::convert::Infallible;
 
@@ -9,47 +9,52 @@ use plotters_backend::{BackendColor, BackendCoord, BackendTextStyle, DrawingBack
 
 use crate::raster::Image;
 
-/// How many times too large everything is drawn.
-pub(crate) const TIMES: u32 = 3;
+/// Supersampling factor: everything is drawn enlarged and averaged down at the end.
+pub(crate) const SUPERSAMPLING: u32 = 3;
 
-pub(crate) type Colour = [u8; 3];
-pub(crate) const INK: Colour = [34, 34, 34];
-pub(crate) const FAINT: Colour = [110, 110, 110];
-pub(crate) const LINE: Colour = [205, 205, 205];
-const PAPER: Colour = [255, 255, 255];
+/// Red, green and blue.
+pub(crate) type Color = [u8; 3];
+/// Color of titles and other prominent text.
+pub(crate) const TEXT: Color = [34, 34, 34];
+/// Color of secondary text.
+pub(crate) const MUTED: Color = [110, 110, 110];
+/// Color of axes and image borders.
+pub(crate) const BORDER: Color = [205, 205, 205];
+const BACKGROUND: Color = [255, 255, 255];
 
 static REGULAR: &[u8] = include_bytes!("../assets/DejaVuSans-subset.ttf");
 static BOLD: &[u8] = include_bytes!("../assets/DejaVuSans-Bold-subset.ttf");
 
-/// A text's look; sizes are in pixels of the finished picture.
+/// Font size in pixels of the final image, weight and color.
 #[derive(Clone, Copy)]
-pub(crate) struct Type {
+pub(crate) struct TextStyle {
     pub size: f32,
     pub bold: bool,
-    pub colour: Colour,
+    pub color: Color,
 }
 
-impl Type {
-    pub const TITLE: Type = Type { size: 19.0, bold: true, colour: INK };
-    pub const NOTE: Type = Type { size: 13.0, bold: false, colour: FAINT };
-    pub const LABEL: Type = Type { size: 13.5, bold: true, colour: INK };
-    pub const SMALL: Type = Type { size: 12.0, bold: false, colour: FAINT };
+impl TextStyle {
+    pub const TITLE: TextStyle = TextStyle { size: 19.0, bold: true, color: TEXT };
+    pub const NOTE: TextStyle = TextStyle { size: 13.0, bold: false, color: MUTED };
+    pub const LABEL: TextStyle = TextStyle { size: 13.5, bold: true, color: TEXT };
+    pub const SMALL: TextStyle = TextStyle { size: 12.0, bold: false, color: MUTED };
 
-    pub fn coloured(self, colour: Colour) -> Self {
-        Type { colour, ..self }
+    /// Returns the style with another color.
+    pub fn with_color(self, color: Color) -> Self {
+        TextStyle { color, ..self }
     }
 
     fn font(self) -> FontRef<'static> {
         let bytes = if self.bold { BOLD } else { REGULAR };
-        FontRef::try_from_slice(bytes).expect("the compiled-in fonts are whole")
+        FontRef::try_from_slice(bytes).expect("the embedded fonts are valid")
     }
 
-    /// From one line to the next.
-    pub fn line(self) -> f32 {
+    /// Returns the line height.
+    pub fn line_height(self) -> f32 {
         (self.size * 1.3).round()
     }
 
-    /// How wide a text is.
+    /// Returns the width of a line of text.
     pub fn width(self, text: &str) -> f32 {
         let font = self.font();
         let font = font.as_scaled(self.size);
@@ -64,76 +69,85 @@ impl Type {
     }
 }
 
-/// Where a text is held.
+/// Horizontal alignment of text relative to its position.
 #[derive(Clone, Copy)]
-pub(crate) enum Held {
+pub(crate) enum Align {
     Left,
-    Middle,
+    Center,
     Right,
 }
 
-/// A white picture to draw on; all places are in pixels of the finished picture.
+/// A white image to draw on. All coordinates are in pixels of the final image.
 pub(crate) struct Canvas {
-    large: RgbImage,
+    supersampled: RgbImage,
 }
 
 impl Canvas {
     pub fn new(width: u32, height: u32) -> Self {
-        Canvas { large: RgbImage::from_pixel(width * TIMES, height * TIMES, Rgb(PAPER)) }
+        Canvas {
+            supersampled: RgbImage::from_pixel(
+                width * SUPERSAMPLING,
+                height * SUPERSAMPLING,
+                Rgb(BACKGROUND),
+            ),
+        }
     }
 
-    /// The picture in its true size.
+    /// Averages the pixels down to the final size.
     pub fn finish(self) -> RgbImage {
-        let (width, height) = (self.large.width() / TIMES, self.large.height() / TIMES);
-        let count = TIMES * TIMES;
+        let (width, height) =
+            (self.supersampled.width() / SUPERSAMPLING, self.supersampled.height() / SUPERSAMPLING);
+        let count = SUPERSAMPLING * SUPERSAMPLING;
         RgbImage::from_fn(width, height, |x, y| {
             let mut sums = [count / 2; 3];
             for i in 0..count {
-                let pixel = self.large.get_pixel(x * TIMES + i % TIMES, y * TIMES + i / TIMES);
+                let pixel = self
+                    .supersampled
+                    .get_pixel(x * SUPERSAMPLING + i % SUPERSAMPLING, y * SUPERSAMPLING + i / SUPERSAMPLING);
                 sums.iter_mut().zip(pixel.0).for_each(|(sum, value)| *sum += u32::from(value));
             }
             Rgb(sums.map(|sum| (sum / count) as u8))
         })
     }
 
-    /// A rectangle.
-    pub fn fill(&mut self, (x, y): (f32, f32), (width, height): (f32, f32), colour: Colour) {
-        let large = |v: f32| (v.max(0.0) * TIMES as f32).round() as u32;
-        for row in large(y)..large(y + height).min(self.large.height()) {
-            for column in large(x)..large(x + width).min(self.large.width()) {
-                self.large.put_pixel(column, row, Rgb(colour));
+    /// Fills a rectangle.
+    pub fn fill_rect(&mut self, (x, y): (f32, f32), (width, height): (f32, f32), color: Color) {
+        let scale = |v: f32| (v.max(0.0) * SUPERSAMPLING as f32).round() as u32;
+        for row in scale(y)..scale(y + height).min(self.supersampled.height()) {
+            for column in scale(x)..scale(x + width).min(self.supersampled.width()) {
+                self.supersampled.put_pixel(column, row, Rgb(color));
             }
         }
     }
 
-    /// A small picture, each of its pixels a rectangle.
-    pub fn picture(&mut self, (x, y): (f32, f32), (width, height): (f32, f32), picture: &Image) {
-        let large = |v: f32| (v * TIMES as f32).round() as u32;
-        let (columns, rows) = (large(width), large(height));
+    /// Draws an image scaled to a rectangle, with nearest-neighbor interpolation.
+    pub fn draw_image(&mut self, (x, y): (f32, f32), (width, height): (f32, f32), image: &Image) {
+        let scale = |v: f32| (v * SUPERSAMPLING as f32).round() as u32;
+        let (columns, rows) = (scale(width), scale(height));
         for row in 0..rows {
             for column in 0..columns {
-                let colour =
-                    picture.at((row as f32 + 0.5) / rows as f32, (column as f32 + 0.5) / columns as f32);
-                let (column, row) = (large(x) + column, large(y) + row);
-                if column < self.large.width() && row < self.large.height() {
-                    self.large.put_pixel(column, row, Rgb(colour));
+                let color =
+                    image.at((row as f32 + 0.5) / rows as f32, (column as f32 + 0.5) / columns as f32);
+                let (column, row) = (scale(x) + column, scale(y) + row);
+                if column < self.supersampled.width() && row < self.supersampled.height() {
+                    self.supersampled.put_pixel(column, row, Rgb(color));
                 }
             }
         }
     }
 
-    /// A line of text whose capitals' middle is at height `y`.
-    pub fn text(&mut self, text: &str, (x, y): (f32, f32), held: Held, type_: Type) {
-        let font = type_.font();
-        let size = type_.size * TIMES as f32;
+    /// Draws a line of text, with its capital letters vertically centered at `y`.
+    pub fn draw_text_line(&mut self, text: &str, (x, y): (f32, f32), align: Align, style: TextStyle) {
+        let font = style.font();
+        let size = style.size * SUPERSAMPLING as f32;
         let scaled = font.as_scaled(size);
-        let width = type_.width(text);
-        let left = match held {
-            Held::Left => x,
-            Held::Middle => x - width / 2.0,
-            Held::Right => x - width,
+        let width = style.width(text);
+        let left = match align {
+            Align::Left => x,
+            Align::Center => x - width / 2.0,
+            Align::Right => x - width,
         };
-        let mut at = point(left * TIMES as f32, y * TIMES as f32 + 0.31 * size);
+        let mut at = point(left * SUPERSAMPLING as f32, y * SUPERSAMPLING as f32 + 0.31 * size);
         let mut last = None;
         for letter in text.chars() {
             let mut glyph = scaled.scaled_glyph(letter);
@@ -143,30 +157,31 @@ impl Canvas {
             at.x += advance;
             let Some(outline) = font.outline_glyph(glyph) else { continue };
             let corner = outline.px_bounds().min;
-            outline.draw(|dx, dy, share| {
+            outline.draw(|dx, dy, coverage| {
                 let (x, y) = (corner.x as i32 + dx as i32, corner.y as i32 + dy as i32);
-                self.blend(x, y, type_.colour, share.min(1.0));
+                self.blend(x, y, style.color, coverage.min(1.0));
             });
         }
     }
 
-    fn blend(&mut self, x: i32, y: i32, colour: Colour, share: f32) {
+    /// Blends a color into a supersampled pixel, if it is inside the canvas.
+    fn blend(&mut self, x: i32, y: i32, color: Color, opacity: f32) {
         let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y)) else { return };
-        if x < self.large.width() && y < self.large.height() {
-            let pixel = self.large.get_pixel_mut(x, y);
-            for (old, new) in pixel.0.iter_mut().zip(colour) {
-                *old = (f32::from(*old) + (f32::from(new) - f32::from(*old)) * share).round() as u8;
+        if x < self.supersampled.width() && y < self.supersampled.height() {
+            let pixel = self.supersampled.get_pixel_mut(x, y);
+            for (old, new) in pixel.0.iter_mut().zip(color) {
+                *old = (f32::from(*old) + (f32::from(new) - f32::from(*old)) * opacity).round() as u8;
             }
         }
     }
 }
 
-/// Charts are drawn by plotters, in the large picture's pixels.
+/// plotters draws charts in supersampled pixels.
 impl DrawingBackend for Canvas {
     type ErrorType = Infallible;
 
     fn get_size(&self) -> (u32, u32) {
-        self.large.dimensions()
+        self.supersampled.dimensions()
     }
 
     fn ensure_prepared(&mut self) -> Result<(), DrawingErrorKind<Infallible>> {
@@ -180,10 +195,10 @@ impl DrawingBackend for Canvas {
     fn draw_pixel(
         &mut self,
         (x, y): BackendCoord,
-        colour: BackendColor,
+        color: BackendColor,
     ) -> Result<(), DrawingErrorKind<Infallible>> {
-        let (red, green, blue) = colour.rgb;
-        self.blend(x, y, [red, green, blue], colour.alpha as f32);
+        let (red, green, blue) = color.rgb;
+        self.blend(x, y, [red, green, blue], color.alpha as f32);
         Ok(())
     }
 
@@ -194,21 +209,21 @@ impl DrawingBackend for Canvas {
         (x, y): BackendCoord,
     ) -> Result<(), DrawingErrorKind<Infallible>> {
         let (red, green, blue) = style.color().rgb;
-        let size = style.size() as f32 / TIMES as f32;
-        let type_ = Type { size, bold: false, colour: [red, green, blue] };
+        let size = style.size() as f32 / SUPERSAMPLING as f32;
+        let text_style = TextStyle { size, bold: false, color: [red, green, blue] };
         let Pos { h_pos, v_pos } = style.anchor();
-        let held = match h_pos {
-            HPos::Left => Held::Left,
-            HPos::Center => Held::Middle,
-            HPos::Right => Held::Right,
+        let align = match h_pos {
+            HPos::Left => Align::Left,
+            HPos::Center => Align::Center,
+            HPos::Right => Align::Right,
         };
-        let (x, y) = (x as f32 / TIMES as f32, y as f32 / TIMES as f32);
+        let (x, y) = (x as f32 / SUPERSAMPLING as f32, y as f32 / SUPERSAMPLING as f32);
         let y = match v_pos {
             VPos::Top => y + size / 2.0,
             VPos::Center => y,
             VPos::Bottom => y - size / 2.0,
         };
-        self.text(text, (x, y), held, type_);
+        self.draw_text_line(text, (x, y), align, text_style);
         Ok(())
     }
 
@@ -217,7 +232,7 @@ impl DrawingBackend for Canvas {
         text: &str,
         style: &S,
     ) -> Result<(u32, u32), DrawingErrorKind<Infallible>> {
-        let type_ = Type { size: style.size() as f32, bold: false, colour: INK };
-        Ok((type_.width(text).ceil() as u32, style.size().ceil() as u32))
+        let text_style = TextStyle { size: style.size() as f32, bold: false, color: TEXT };
+        Ok((text_style.width(text).ceil() as u32, style.size().ceil() as u32))
     }
 }

@@ -1,26 +1,40 @@
-//! Pictures of what a network sees and makes: sheets of small pictures with captions, and line charts, as PNG.
+//! Images of what a network sees and computes, as PNG files: contact sheets of feature maps, kernels or predictions, and
+//! line charts.
 //!
-//! Everything is drawn several times too large and averaged down, so edges and letters are smooth; the fonts are
-//! compiled in, so a picture has the same bytes everywhere.
+//! - [`Image`] converts pixels, feature maps and signed values to RGB.
+//! - [`ContactSheet`] arranges images as [`Thumbnail`]s in labeled rows and columns, with captions.
+//! - [`Chart`] draws lines over a linear or logarithmic y axis.
+//! - [`save`] writes the result as PNG file.
+//!
+//! Drawings are supersampled, so edges and text are smooth. The fonts are embedded and nothing depends on the system: the
+//! same input gives the same bytes everywhere. The crate does not depend on tensors; it takes slices of `f32`.
+//!
+//! # Example
 //!
 //! ```
-//! use neocog_viz::{Cell, Image, Sheet};
+//! use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail};
 //!
 //! let ramp: Vec<f32> = (0..64).map(|i| i as f32 / 63.0).collect();
-//! let sheet = Sheet::new("A ramp").row("8x8", [Cell::new(Image::of_values(&ramp, [1, 8, 8])?)]);
+//! let gray = Image::from_values(&ramp, [1, 8, 8])?;
+//! let signed = Image::diverging(&ramp, [8, 8], 1.0)?;
+//! let sheet = ContactSheet::new("A ramp").headings(["grayscale", "diverging"]).row(
+//!     "8x8",
+//!     [Thumbnail::new(gray), Thumbnail::new(signed).caption("0 to 1", CaptionStyle::Plain)],
+//! );
 //! let image = sheet.draw();
-//! assert!(image.width() > 84 && image.height() > 84);
+//! assert!(image.width() > 2 * 84 && image.height() > 84);
+//! // neocog_viz::save(&image, "ramp.png".as_ref())?;
 //! # Ok::<(), neocog_base::Error>(())
 //! ```
 
 mod canvas;
 mod chart;
-mod file;
+mod contact_sheet;
+mod png;
 mod raster;
-mod sheet;
 
-pub use chart::{Chart, Scale};
-pub use file::save;
+pub use chart::{AxisScale, Chart};
+pub use contact_sheet::{CaptionStyle, ContactSheet, Thumbnail};
 pub use image::RgbImage;
+pub use png::save;
 pub use raster::Image;
-pub use sheet::{Cell, Sheet, Tone};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use neocog_data::known::{DEFAULT, DEFAULT_ROOT, KNOWN};
-use neocog_data::{Dataset, Known, Split};
+use neocog_data::catalog::{DATASETS, DEFAULT_DATASET, DEFAULT_ROOT};
+use neocog_data::{Dataset, DatasetInfo, Split};
 use neocog_tensor::{ErrorKind, Result};
 use serde::Serialize;
 
@@ -60,7 +60,7 @@ register_command!("data", 20, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let name = args.data.as_deref().unwrap_or(DEFAULT);
+    let name = args.data.as_deref().unwrap_or(DEFAULT_DATASET);
     if args.show {
         let data = part_of(args, name, SplitArg::Train)?;
         let count = args.count.unwrap_or(8) as usize;
@@ -72,13 +72,13 @@ fn run(args: &Args) -> Result<()> {
         return export::export(&data, count, folder);
     }
     match &args.data {
-        Some(name) => list(args, [Known::find(name)?]),
-        None => list(args, &KNOWN),
+        Some(name) => list(args, [DatasetInfo::find(name)?]),
+        None => list(args, &DATASETS),
     }
 }
 
 fn part_of(args: &Args, name: &str, usual: SplitArg) -> Result<std::sync::Arc<Dataset>> {
-    let Split { train, test } = neocog_data::load(name, &args.data_dir)?;
+    let Split { train, test, .. } = neocog_data::load(name, &args.data_dir)?;
     Ok(match args.part.unwrap_or(usual) {
         SplitArg::Train => train,
         SplitArg::Test => test,
@@ -105,12 +105,12 @@ struct Content {
     std: Vec<f64>,
 }
 
-fn list<'a>(args: &Args, sets: impl IntoIterator<Item = &'a Known>) -> Result<()> {
+fn list<'a>(args: &Args, sets: impl IntoIterator<Item = &'a DatasetInfo>) -> Result<()> {
     let mut rows = Vec::new();
     let mut names = Vec::new();
     for known in sets {
         let content = match known.load(&args.data_dir) {
-            Ok(Split { train, test }) => {
+            Ok(Split { train, test, .. }) => {
                 let (mean, std) = train.mean_and_std();
                 Some(Content { shape: train.shape(), train: train.len(), test: test.len(), mean, std })
             }
@@ -121,10 +121,10 @@ fn list<'a>(args: &Args, sets: impl IntoIterator<Item = &'a Known>) -> Result<()
         let place = match (&content, known.manifest()) {
             (_, None) => "compiled in".to_string(),
             (Some(_), Some(_)) => known.folder(&args.data_dir).display().to_string(),
-            (None, Some(_)) => format!("not there: {}", known.command(&args.data_dir)),
+            (None, Some(_)) => format!("not there: {}", known.fetch_command(&args.data_dir)),
         };
         if args.json {
-            let Known { name, about, class_names, .. } = *known;
+            let DatasetInfo { name, about, class_names, .. } = *known;
             output::json(&JsonRow { name, about, place, content, class_names })?;
             continue;
         }

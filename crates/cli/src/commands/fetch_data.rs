@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use neocog_data::fetch::{Event, FetchOptions, TIMEOUT, fetch, manifest};
-use neocog_data::known::{DEFAULT_ROOT, Known};
+use neocog_data::catalog::{DEFAULT_ROOT, DatasetInfo};
+use neocog_data::fetch::{Event, FetchOptions, fetch, manifest};
 use neocog_tensor::{Error, Result};
 
 use crate::help::examples;
@@ -38,23 +38,20 @@ register_command!("fetch-data", 10, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let names: Vec<&str> = Known::fetchable().map(|known| known.name).collect();
+    let names: Vec<&str> = DatasetInfo::fetchable().map(|known| known.name).collect();
     let chosen = match args.name.as_str() {
         "all" => names,
-        name if names.contains(&name) || Known::find(name).is_ok() => vec![name],
+        name if names.contains(&name) || DatasetInfo::find(name).is_ok() => vec![name],
         name => {
             return Err(Error::not_found("data set to fetch", name, names.into_iter().chain(["all"])));
         }
     };
     for name in chosen {
         let mut show = Show { bar: None };
-        let fetched = fetch(FetchOptions {
-            manifest: manifest(name)?,
-            root: &args.dir,
-            from: args.from.as_deref(),
-            timeout: TIMEOUT,
-            progress: &mut |event| show.event(event),
-        })?;
+        let mut progress = |event: Event<'_>| show.event(event);
+        let options =
+            FetchOptions::new(manifest(name)?, &args.dir).from(args.from.as_deref()).progress(&mut progress);
+        let fetched = fetch(options)?;
         output::line(format_args!(
             "{name}: {} files fetched, {} were there already, in {}",
             fetched.fetched,

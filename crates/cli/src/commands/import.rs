@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use neocog_data::Known;
+use neocog_data::DatasetInfo;
 use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
 use serde::Serialize;
@@ -56,7 +56,8 @@ register_command!("import", 70, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let chosen = args.which.choose(args.network.as_deref())?;
-    let names: Vec<String> = Known::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
+    let names: Vec<String> =
+        DatasetInfo::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
     let (plan, classes) = (chosen.plan(&args.data)?, names.len());
     let input = chosen.input()?;
     let mut training = Trainer::with_classes(plan, chosen.spec.clone(), input, names, &Device::Cpu)

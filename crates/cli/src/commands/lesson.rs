@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use neocog_data::known::DEFAULT_ROOT;
-use neocog_lessons::{LESSONS, Options, Page, find};
+use neocog_data::catalog::DEFAULT_ROOT;
+use neocog_lessons::{LessonOptions, Page, find, lessons};
 use neocog_tensor::{Context as _, Device, Result};
 
 use crate::help::examples;
@@ -40,26 +40,25 @@ register_command!("lesson", 110, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let lessons = match args.name.as_deref() {
+    let chosen = match args.name.as_deref() {
         None => {
-            let rows = LESSONS.iter().map(|lesson| [lesson.name.to_string(), lesson.about.to_string()]);
+            let rows =
+                lessons().into_iter().map(|lesson| [lesson.name.to_string(), lesson.about.to_string()]);
             return output::line(output::table(["lesson", "what it shows"], [false, false], rows.collect()));
         }
-        Some("all") => LESSONS.iter().collect(),
+        Some("all") => lessons(),
         Some(name) => vec![find(name)?],
     };
-    for (i, lesson) in lessons.iter().enumerate() {
+    for (i, lesson) in chosen.iter().enumerate() {
         if i > 0 {
             output::line("\n")?;
         }
         output::line(format_args!("{}: {}\n{}\n", lesson.name, lesson.about, "=".repeat(72)))?;
-        let options = Options {
-            device: args.device.clone(),
-            out: args.out.clone(),
-            checkpoint: args.checkpoint.clone(),
-            data_dir: args.data_dir.clone(),
-        };
-        (lesson.run)(&mut Page::new(options, |text| output::line(text))).context(|| lesson.name)?;
+        let options = LessonOptions::new(args.device.clone())
+            .out(args.out.clone())
+            .checkpoint(args.checkpoint.clone())
+            .data_dir(&args.data_dir);
+        lesson.run(&mut Page::new(options, |text| output::line(text))).context(|| lesson.name)?;
     }
     Ok(())
 }

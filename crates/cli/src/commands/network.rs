@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use neocog_data::Known;
+use neocog_data::DatasetInfo;
 use neocog_data::transform::Pipeline;
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
@@ -211,7 +211,7 @@ impl Weights {
     /// When neither or both are given, or the file is not right.
     pub fn open(&self, file: Option<&Path>, data: Option<&str>, device: &Device) -> Result<Trained> {
         let class_names = |data: &str| -> Result<Vec<String>> {
-            Ok(Known::find(data)?.class_names.iter().map(ToString::to_string).collect())
+            Ok(DatasetInfo::find(data)?.class_names.iter().map(ToString::to_string).collect())
         };
         match (&self.weights, file) {
             (Some(weights), None) => {

@@ -7,7 +7,7 @@ use neocog_data::{SampleId, Transform, resize};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Device, Error, Result, Tensor};
 use neocog_train::{Prediction, predict};
-use neocog_viz::{Cell, Image, Sheet, Tone, save};
+use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
 use serde::Serialize;
 
 use super::network::{Trained, Weights};
@@ -145,15 +145,15 @@ struct Seen {
     truth: Option<usize>,
 }
 
-fn sheet(trained: &Trained, seen: &[Seen]) -> Result<Sheet> {
+fn sheet(trained: &Trained, seen: &[Seen]) -> Result<ContactSheet> {
     const COLUMNS: usize = 5;
     let [_, h, w] = trained.input;
     let history = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
         format!("{} after {} epochs; ", checkpoint.plan.data, checkpoint.position.epoch)
     });
-    let mut sheet = Sheet::new(format!("What {} takes pictures for", trained.name))
+    let mut sheet = ContactSheet::new(format!("What {} takes pictures for", trained.name))
         .note(format!("{history}the likeliest class and its probability"))
-        .cell(if w.max(h) > 84 { 96 } else { 84 });
+        .thumbnail_width(if w.max(h) > 84 { 96 } else { 84 });
     let known: Vec<&Seen> = seen.iter().filter(|one| one.truth.is_some()).collect();
     if !known.is_empty() {
         let right = known.iter().filter(|one| one.truth == Some(one.prediction.classes[0].0)).count();
@@ -163,16 +163,16 @@ fn sheet(trained: &Trained, seen: &[Seen]) -> Result<Sheet> {
         let cells = row.iter().map(|Seen { pixels, prediction, truth }| {
             let (class, probability) = prediction.classes[0];
             let tone = match truth {
-                None => Tone::Strong,
-                Some(truth) if *truth == class => Tone::Good,
-                Some(_) => Tone::Bad,
+                None => CaptionStyle::Strong,
+                Some(truth) if *truth == class => CaptionStyle::Good,
+                Some(_) => CaptionStyle::Bad,
             };
-            let cell =
-                Cell::new(Image::of_values(pixels, [1, h, w])?).caption(trained.class_name(class), tone);
-            let cell = cell.caption(format!("{:.1} %", probability * 100.0), Tone::Plain);
+            let cell = Thumbnail::new(Image::from_values(pixels, [1, h, w])?)
+                .caption(trained.class_name(class), tone);
+            let cell = cell.caption(format!("{:.1} %", probability * 100.0), CaptionStyle::Plain);
             Ok(match truth {
                 Some(truth) if *truth != class => {
-                    cell.caption(format!("is: {}", trained.class_name(*truth)), Tone::Strong)
+                    cell.caption(format!("is: {}", trained.class_name(*truth)), CaptionStyle::Strong)
                 }
                 _ => cell,
             })

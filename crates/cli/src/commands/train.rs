@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_base::program;
-use neocog_data::known::{DEFAULT, DEFAULT_ROOT};
+use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
     Checkpoint, CheckpointDir, Decay, FitOutcome, OptimizerKind, TrainConfig, Trainer, check_fits,
@@ -186,7 +186,7 @@ fn start(args: &Args) -> Result<(Trainer, neocog_data::Split)> {
 
 /// The recipe, changed as the options say.
 fn plan(args: &Args, chosen: &SelectedNetwork) -> Result<TrainConfig> {
-    let mut plan = chosen.plan(args.data.as_deref().unwrap_or(DEFAULT))?;
+    let mut plan = chosen.plan(args.data.as_deref().unwrap_or(DEFAULT_DATASET))?;
     plan.epochs = args.epochs.unwrap_or(plan.epochs);
     plan.batch = args.batch.unwrap_or(plan.batch);
     plan.seed = args.seed.unwrap_or(plan.seed);

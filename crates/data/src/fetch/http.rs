@@ -1,4 +1,4 @@
-//! One HTTP request, with a `Range` where something is there already.
+//! HTTP GET requests with an optional byte range.
 
 use std::io::Read;
 use std::time::Duration;
@@ -7,48 +7,48 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use ureq::http::{HeaderMap, HeaderName, Uri};
 use ureq::{Agent, Proxy};
 
-/// Asks servers for files.
-pub(super) struct Client {
+/// Sends HTTP requests.
+pub(super) struct HttpClient {
     timeout: Duration,
 }
 
-/// What a server says to a request.
-pub(super) enum Answer {
-    /// The file from byte `start` on; `total` is the whole file's size where the server tells.
+/// Response to a request.
+pub(super) enum Response {
+    /// The file from byte `start` on. `total` is the size of the whole file, if the server reports it.
     Body { start: u64, total: Option<u64>, reader: Box<dyn Read> },
-    /// It cannot send the part that was asked for.
-    NoRange,
+    /// The requested range is not available.
+    RangeNotSatisfiable,
 }
 
-impl Client {
+impl HttpClient {
     pub(super) fn new(timeout: Duration) -> Self {
-        Client { timeout }
+        HttpClient { timeout }
     }
 
-    /// Asks for the file at `url` from byte `start` on. An error is a sentence about the server.
-    pub(super) fn get(&self, url: &str, start: u64) -> Result<Answer, String> {
+    /// Requests the file at `url` from byte `start` on. The error describes what the server did.
+    pub(super) fn get(&self, url: &str, start: u64) -> Result<Response, String> {
         let agent = self.agent(url)?;
-        // Files are compressed already and are checked as they are: no encoding on the way.
+        // The checksum is that of the file as stored, so no transfer encoding may be applied.
         let mut request = agent.get(url).header("Accept-Encoding", "identity");
         if start > 0 {
             request = request.header(RANGE, format!("bytes={start}-"));
         }
-        let response = request.call().map_err(|e| format!("no answer: {e}"))?;
+        let response = request.call().map_err(|e| format!("no response: {e}"))?;
         let status = response.status();
-        let length = number(response.headers(), &CONTENT_LENGTH);
+        let length = parse_number(response.headers(), &CONTENT_LENGTH);
         let range =
-            response.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).and_then(content_range);
+            response.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).and_then(parse_content_range);
         let (start, total) = match (status.as_u16(), range) {
             (200, _) => (0, length),
             (206, Some((first, total))) if first == start => (start, total.or(length.map(|l| first + l))),
-            (206 | 416, _) if start > 0 => return Ok(Answer::NoRange),
-            _ => return Err(format!("the server answers {status}")),
+            (206 | 416, _) if start > 0 => return Ok(Response::RangeNotSatisfiable),
+            _ => return Err(format!("the server returned {status}")),
         };
-        Ok(Answer::Body { start, total, reader: Box::new(response.into_body().into_reader()) })
+        Ok(Response::Body { start, total, reader: Box::new(response.into_body().into_reader()) })
     }
 
     fn agent(&self, url: &str) -> Result<Agent, String> {
-        let uri: Uri = url.parse().map_err(|e| format!("it is not a URL: {e}"))?;
+        let uri: Uri = url.parse().map_err(|e| format!("not a valid URL: {e}"))?;
         let timeout = Some(self.timeout);
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -63,19 +63,19 @@ impl Client {
     }
 }
 
-/// This machine is never reached through a proxy.
+/// Loopback addresses are never reached through a proxy.
 fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+fn parse_number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// First byte and, if told, total of `bytes 100-299/300`.
-fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+/// Parses `bytes 100-299/300` into the first byte and the total size, if given.
+fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes")?.trim().split_once('/')?;
     let (first, _) = range.split_once('-')?;
     Some((first.trim().parse().ok()?, total.trim().parse().ok()))
@@ -86,15 +86,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_ranges() {
-        assert_eq!(content_range("bytes 100-299/300"), Some((100, Some(300))));
-        assert_eq!(content_range("bytes 100-299/*"), Some((100, None)));
-        assert_eq!(content_range("bytes */300"), None);
-        assert_eq!(content_range("lines 1-2/3"), None);
+    fn content_range_is_parsed() {
+        assert_eq!(parse_content_range("bytes 100-299/300"), Some((100, Some(300))));
+        assert_eq!(parse_content_range("bytes 100-299/*"), Some((100, None)));
+        assert_eq!(parse_content_range("bytes */300"), None);
+        assert_eq!(parse_content_range("lines 1-2/3"), None);
     }
 
     #[test]
-    fn loopback() {
+    fn loopback_addresses() {
         for (url, expected) in [
             ("http://localhost:8000/x", true),
             ("http://127.0.0.1/x", true),

@@ -1,25 +1,25 @@
-//! Images that are turned, shifted and scaled.
+//! Random rotation, translation and scaling.
 
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::shuffle::SplitMix64;
 
-/// Turns, scales and shifts an image at random, about its centre; black comes in from outside. torchvision's
-/// `RandomAffine` with bilinear interpolation; with `degrees` alone it is `RandomRotation`.
+/// Rotates, scales and translates an image at random about its center, with bilinear interpolation and a fill value of 0;
+/// torchvision's `RandomAffine`. With `degrees` alone it is `RandomRotation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RandomAffine {
-    /// The largest turn, either way.
+    /// Maximum rotation in degrees, in either direction.
     pub degrees: f32,
-    /// The largest shift, either way and in each direction, as a share of the image's size.
+    /// Maximum translation in each direction, as a fraction of height and width.
     pub translate: f32,
-    /// The largest change of the size, either way: 0.1 for 0.9 to 1.1 times.
+    /// Maximum relative change of scale: 0.1 for factors from 0.9 to 1.1.
     pub scale: f32,
 }
 
 impl RandomAffine {
-    /// What suits handwriting.
+    /// Parameters for handwritten digits.
     pub const HANDWRITING: RandomAffine = RandomAffine { degrees: 10.0, translate: 0.1, scale: 0.1 };
 
     pub(super) fn check(&self) -> Result<()> {
@@ -33,45 +33,45 @@ impl RandomAffine {
             return Ok(());
         }
         Err(Error::invalid_argument(format!(
-            "degrees, translate and scale of an augmentation must not be negative, and scale below 1: {self:?}"
+            "degrees, translate and scale must not be negative, and scale must be below 1: {self:?}"
         )))
     }
 
     pub(super) fn apply(&self, pixels: &mut [f32], [_, h, w]: [usize; 3], random: &mut SplitMix64) {
-        let mut up_to = |most: f32| random.uniform(-most, most);
-        let degrees = up_to(self.degrees);
-        let zoom = 1.0 + up_to(self.scale);
-        let shift = [up_to(self.translate) * h as f32, up_to(self.translate) * w as f32];
-        Affine { degrees, zoom, shift }.apply(pixels, [h, w]);
+        let mut symmetric = |limit: f32| random.uniform(-limit, limit);
+        let degrees = symmetric(self.degrees);
+        let scale = 1.0 + symmetric(self.scale);
+        let translation = [symmetric(self.translate) * h as f32, symmetric(self.translate) * w as f32];
+        Affine { degrees, scale, translation }.apply(pixels, [h, w]);
     }
 }
 
-/// A turn, clockwise, a scaling, and a shift `[down, to the right]`.
+/// Clockwise rotation by `degrees`, scaling, and translation by `[dy, dx]` pixels (down, right).
 pub(super) struct Affine {
     pub degrees: f32,
-    pub zoom: f32,
-    pub shift: [f32; 2],
+    pub scale: f32,
+    pub translation: [f32; 2],
 }
 
 impl Affine {
-    /// Changes channels `[h, w]`.
+    /// Transforms each channel `[h, w]` of `pixels`.
     pub(super) fn apply(&self, pixels: &mut [f32], [h, w]: [usize; 2]) {
         let (sin, cos) = sin_cos(self.degrees);
-        let [dy, dx] = self.shift;
-        let (middle_y, middle_x) = ((h as f32 - 1.0) / 2.0, (w as f32 - 1.0) / 2.0);
+        let [dy, dx] = self.translation;
+        let (center_y, center_x) = ((h as f32 - 1.0) / 2.0, (w as f32 - 1.0) / 2.0);
         for channel in pixels.chunks_exact_mut(h * w) {
-            let source = Plane { pixels: channel.to_vec(), h, w };
+            let source = Channel { pixels: channel.to_vec(), h, w };
             for (i, pixel) in channel.iter_mut().enumerate() {
-                // Where this pixel came from: shifted, turned and scaled back.
-                let y = ((i / w) as f32 - middle_y - dy) / self.zoom;
-                let x = ((i % w) as f32 - middle_x - dx) / self.zoom;
-                *pixel = source.at(cos * y - sin * x + middle_y, sin * y + cos * x + middle_x);
+                // Inverse mapping: the position in the source.
+                let y = ((i / w) as f32 - center_y - dy) / self.scale;
+                let x = ((i % w) as f32 - center_x - dx) / self.scale;
+                *pixel = source.sample(cos * y - sin * x + center_y, sin * y + cos * x + center_x);
             }
         }
     }
 }
 
-/// Quarter turns are exact.
+/// Returns sine and cosine, exact for multiples of 90 degrees.
 fn sin_cos(degrees: f32) -> (f32, f32) {
     match degrees.rem_euclid(360.0) {
         0.0 => (0.0, 1.0),
@@ -83,15 +83,15 @@ fn sin_cos(degrees: f32) -> (f32, f32) {
 }
 
 /// One channel of an image, `[h, w]`.
-struct Plane {
+struct Channel {
     pixels: Vec<f32>,
     h: usize,
     w: usize,
 }
 
-impl Plane {
-    /// The value between four pixels; 0 outside.
-    fn at(&self, y: f32, x: f32) -> f32 {
+impl Channel {
+    /// Interpolates bilinearly; pixels outside the channel are 0.
+    fn sample(&self, y: f32, x: f32) -> f32 {
         let (top, left) = (y.floor(), x.floor());
         let (below, right) = (y - top, x - left);
         let pixel = |y: f32, x: f32| {

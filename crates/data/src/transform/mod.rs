@@ -1,12 +1,11 @@
-//! [`Pipeline`]: what is done to each image before a network sees it, as a value that is stored with a run.
+//! [`Pipeline`]: the preprocessing and augmentation of images, a serializable value that is stored in checkpoints.
 //!
-//! The steps have the names and parameters of `torchvision.transforms`. Those that are random are augmentation: a small
-//! data set becomes a large one when each image is seen a little differently every time. Those that are not,
-//! [`Normalize`], are part of the network's input and are done when it is evaluated and predicts, too:
-//! [`Pipeline::fixed`].
+//! The steps have the names and parameters of `torchvision.transforms`. Random steps are data augmentation and run during
+//! training only. Deterministic steps ([`Normalize`]) define the input of the network and also run during evaluation and
+//! prediction: [`Pipeline::fixed`].
 //!
-//! All chances are drawn from one stream of numbers for each sample and epoch ([`SampleId::random`]), in the order of the
-//! steps. So what happens to a sample depends on nothing else: not on the threads, not on the samples before.
+//! All random choices for a sample come from one generator ([`SampleId::random`]), in the order of the steps. They depend
+//! on seed, epoch and sample index only, not on threads or other samples.
 //!
 //! ```
 //! use neocog_data::transform::{Normalize, Pipeline, Step};
@@ -25,66 +24,61 @@
 //! ```
 
 mod affine;
-mod colour;
+mod color;
 mod erase;
-mod place;
+mod normalize;
+mod probability;
+mod spatial;
 
 use std::fmt;
 use std::sync::Arc;
 
-use neocog_base::{Context as _, Error, Result};
+use neocog_base::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::loader::{Augment, SampleId, Transform};
 use crate::shuffle::SplitMix64;
+use probability::check_probability;
 
 pub use affine::RandomAffine;
-pub use colour::{ColorJitter, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation};
+pub use color::{ColorJitter, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation};
 pub use erase::RandomErasing;
+pub use normalize::Normalize;
 
-/// Steps that are done one after the other.
+/// A sequence of transforms; torchvision's `Compose`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pipeline {
-    /// The steps, the first one first.
+    /// The transforms, in the order of their application.
     pub steps: Vec<Step>,
 }
 
-/// One thing that is done to an image of values 0 to 1.
+/// A transform of an image with values from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Step {
-    /// Left and right change places, with probability `p`.
+    /// Flips the image horizontally with probability `p`.
     RandomHorizontalFlip {
-        /// How often, 0 to 1.
+        /// Probability, 0 to 1.
         p: f32,
     },
-    /// Top and bottom change places, with probability `p`.
+    /// Flips the image vertically with probability `p`.
     RandomVerticalFlip {
-        /// How often, 0 to 1.
+        /// Probability, 0 to 1.
         p: f32,
     },
-    /// A piece of the image's own size is cut out of the image with a black border.
+    /// Pads the image with zeros and crops it to its original size at a random position.
     RandomCrop {
-        /// The width of the border on each side.
+        /// Padding on each side, in pixels.
         padding: usize,
     },
-    /// Turned, shifted and scaled.
+    /// Rotates, translates and scales the image.
     RandomAffine(RandomAffine),
-    /// Brightness, contrast, saturation and hue.
+    /// Changes brightness, contrast, saturation and hue.
     ColorJitter(ColorJitter),
-    /// The mean is taken away and the rest divided by the standard deviation, channel by channel. Not random.
+    /// Subtracts the mean of each channel and divides by its standard deviation. Not random.
     Normalize(Normalize),
-    /// A rectangle is painted over.
+    /// Erases a random rectangle.
     RandomErasing(RandomErasing),
-}
-
-/// `(value - mean) / std`, for each channel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Normalize {
-    /// The mean of each channel, or one for all.
-    pub mean: Vec<f32>,
-    /// The standard deviation of each channel, or one for all.
-    pub std: Vec<f32>,
 }
 
 impl<const N: usize> From<[Step; N]> for Pipeline {
@@ -94,26 +88,27 @@ impl<const N: usize> From<[Step; N]> for Pipeline {
 }
 
 impl Pipeline {
-    /// Whether nothing is done.
+    /// Returns whether there are no transforms.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// The steps that are not random: what is done to an image when a network is evaluated or predicts.
+    /// Returns the deterministic transforms, which also apply to evaluation and prediction.
     #[must_use]
     pub fn fixed(&self) -> Pipeline {
         Pipeline { steps: self.steps.iter().filter(|step| !step.is_random()).cloned().collect() }
     }
 
-    /// As [`LoaderOptions`](crate::LoaderOptions) take it; nothing if nothing is done.
+    /// Returns the pipeline in the form of [`LoaderOptions::augment`](crate::LoaderOptions::augment), or `None` if it is
+    /// empty.
     pub fn into_augment(self, seed: u64) -> Option<Augment> {
-        (!self.is_empty()).then(|| Augment { seed, transform: Arc::new(self) })
+        (!self.is_empty()).then(|| Augment::new(seed, Arc::new(self)))
     }
 
-    /// Checks all numbers.
+    /// Checks the parameters of all transforms.
     ///
     /// # Errors
-    /// Names the step and what it expects.
+    /// `InvalidArgument`; the message names the transform and the allowed values.
     pub fn check(&self) -> Result<()> {
         self.steps.iter().try_for_each(|step| step.check().context(|| step.name()))
     }
@@ -127,7 +122,7 @@ impl Transform for Pipeline {
 }
 
 impl Step {
-    /// What it is called, as in torchvision.
+    /// Returns the name of the transform, as in torchvision.
     pub fn name(&self) -> &'static str {
         match self {
             Step::RandomHorizontalFlip { .. } => "RandomHorizontalFlip",
@@ -140,7 +135,7 @@ impl Step {
         }
     }
 
-    /// Whether it does something else each time.
+    /// Returns whether the transform makes random choices.
     pub fn is_random(&self) -> bool {
         !matches!(self, Step::Normalize(_))
     }
@@ -148,7 +143,7 @@ impl Step {
     fn check(&self) -> Result<()> {
         match self {
             Step::RandomHorizontalFlip { p } | Step::RandomVerticalFlip { p } => check_probability(*p),
-            Step::RandomCrop { padding } => place::check_padding(*padding),
+            Step::RandomCrop { padding } => spatial::check_padding(*padding),
             Step::RandomAffine(affine) => affine.check(),
             Step::ColorJitter(jitter) => jitter.check(),
             Step::Normalize(normalize) => normalize.check(),
@@ -156,24 +151,24 @@ impl Step {
         }
     }
 
-    /// Changes `pixels`, `[c, h, w]` of `shape`.
+    /// Transforms `pixels`, `[c, h, w]` with the extents `shape`.
     fn apply(&self, pixels: &mut [f32], shape: [usize; 3], random: &mut SplitMix64) -> Result<()> {
         let [_, h, w] = shape;
         match self {
             Step::RandomHorizontalFlip { p } => {
                 if random.chance(*p) {
-                    place::flip_horizontally(pixels, w);
+                    spatial::flip_horizontally(pixels, w);
                 }
             }
             Step::RandomVerticalFlip { p } => {
                 if random.chance(*p) {
-                    place::flip_vertically(pixels, h, w);
+                    spatial::flip_vertically(pixels, h, w);
                 }
             }
             Step::RandomCrop { padding } => {
-                let mut shift = || random.below(2 * *padding as u32 + 1) as isize - *padding as isize;
-                let (dy, dx) = (shift(), shift());
-                place::shift(pixels, h, w, dy, dx);
+                let mut offset = || random.below(2 * *padding as u32 + 1) as isize - *padding as isize;
+                let (dy, dx) = (offset(), offset());
+                spatial::translate(pixels, h, w, dy, dx);
             }
             Step::RandomAffine(affine) => affine.apply(pixels, shape, random),
             Step::ColorJitter(jitter) => return jitter.apply(pixels, shape, random),
@@ -184,53 +179,8 @@ impl Step {
     }
 }
 
-impl Normalize {
-    fn check(&self) -> Result<()> {
-        let Normalize { mean, std } = self;
-        if mean.is_empty() || mean.len() != std.len() {
-            return Err(Error::invalid_argument(format!(
-                "it needs a mean and a standard deviation for each channel: there are {} and {}",
-                mean.len(),
-                std.len()
-            )));
-        }
-        if mean.iter().any(|m| !m.is_finite()) || std.iter().any(|s| !(*s > 0.0 && s.is_finite())) {
-            return Err(Error::invalid_argument(format!(
-                "means must be numbers and standard deviations above 0, not {mean:?} and {std:?}"
-            )));
-        }
-        Ok(())
-    }
-
-    fn apply(&self, pixels: &mut [f32], [c, h, w]: [usize; 3]) -> Result<()> {
-        let each = self.mean.iter().zip(&self.std).map(|(m, s)| (*m, *s));
-        if self.mean.len() == 1 {
-            each.for_each(|one| normalize(pixels, one));
-        } else if self.mean.len() == c {
-            pixels.chunks_exact_mut(h * w).zip(each).for_each(|(channel, one)| normalize(channel, one));
-        } else {
-            return Err(Error::shape(format!(
-                "there are means of {} channels, the image has {c}",
-                self.mean.len()
-            )));
-        }
-        Ok(())
-    }
-}
-
-fn normalize(values: &mut [f32], (mean, std): (f32, f32)) {
-    values.iter_mut().for_each(|v| *v = (*v - mean) / std);
-}
-
-fn check_probability(p: f32) -> Result<()> {
-    if (0.0..=1.0).contains(&p) {
-        return Ok(());
-    }
-    Err(Error::invalid_argument(format!("p is a probability from 0 to 1, not {p}")))
-}
-
 impl fmt::Display for Pipeline {
-    /// As torchvision prints its transforms, one after the other.
+    /// Formats the transforms as torchvision does, separated by commas.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.steps.iter().enumerate() {
             if i > 0 {

@@ -4,13 +4,13 @@ use super::affine::Affine;
 use super::*;
 use crate::resize::unit;
 
-/// Numbers that look like an image: 0 to 1, exact bytes.
-fn picture(count: usize, seed: u64) -> Vec<f32> {
+/// Random pixels, multiples of 1/255.
+fn random_image(count: usize, seed: u64) -> Vec<f32> {
     let mut random = SplitMix64::new(seed, 0);
     (0..count).map(|_| unit(random.below(256) as u8)).collect()
 }
 
-fn of(step: Step, pixels: &[f32], shape: [usize; 3], sample: SampleId) -> Vec<f32> {
+fn apply(step: Step, pixels: &[f32], shape: [usize; 3], sample: SampleId) -> Vec<f32> {
     let mut pixels = pixels.to_vec();
     Pipeline::from([step]).apply(&mut pixels, shape, sample).unwrap();
     pixels
@@ -24,7 +24,7 @@ fn shapes() -> impl Strategy<Value = [usize; 3]> {
     (prop::sample::select(vec![1usize, 3]), 1usize..9, 1usize..9).prop_map(|(c, h, w)| [c, h, w])
 }
 
-/// Every step, with numbers within what is allowed, but `Normalize`.
+/// Random transforms with valid parameters, without `Normalize`.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (0f32..=1.0).prop_map(|p| Step::RandomHorizontalFlip { p }),
@@ -45,18 +45,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn values_stay_from_0_to_1(
+    fn values_stay_within_0_and_1(
         steps in steps(), shape in shapes(), seed in any::<u64>(), epoch in any::<u64>(), index in 0usize..1000
     ) {
         let pipeline = Pipeline { steps };
         pipeline.check().unwrap();
-        let mut pixels = picture(shape.iter().product(), seed);
+        let mut pixels = random_image(shape.iter().product(), seed);
         let sample = SampleId { seed, epoch, index };
         pipeline.apply(&mut pixels, shape, sample).unwrap();
         prop_assert!(pixels.iter().all(|p| (-1e-6..=1.0 + 1e-6).contains(p)), "{pixels:?}");
 
-        // Only the arguments decide.
-        let mut again = picture(shape.iter().product(), seed);
+        // The result depends on the arguments only.
+        let mut again = random_image(shape.iter().product(), seed);
         pipeline.apply(&mut again, shape, sample).unwrap();
         prop_assert_eq!(pixels, again);
         let text = serde_json::to_string(&pipeline).unwrap();
@@ -64,75 +64,75 @@ proptest! {
     }
 
     #[test]
-    fn a_flip_twice_is_the_identity(shape in shapes(), seed in any::<u64>()) {
+    fn flipping_twice_is_the_identity(shape in shapes(), seed in any::<u64>()) {
         let [_, h, w] = shape;
-        let before = picture(shape.iter().product(), seed);
+        let before = random_image(shape.iter().product(), seed);
         for step in [Step::RandomHorizontalFlip { p: 1.0 }, Step::RandomVerticalFlip { p: 1.0 }] {
-            let once = of(step.clone(), &before, shape, sample(0));
-            prop_assert_eq!(&of(step, &once, shape, sample(1)), &before);
+            let once = apply(step.clone(), &before, shape, sample(0));
+            prop_assert_eq!(&apply(step, &once, shape, sample(1)), &before);
             prop_assert!(once.iter().map(|p| p.to_bits()).max() == before.iter().map(|p| p.to_bits()).max());
         }
-        // Both are half a turn.
-        let both = of(Step::RandomVerticalFlip { p: 1.0 }, &before, shape, sample(0));
-        let both = of(Step::RandomHorizontalFlip { p: 1.0 }, &both, shape, sample(0));
-        let mut turned = before.clone();
-        Affine { degrees: 180.0, zoom: 1.0, shift: [0.0, 0.0] }.apply(&mut turned, [h, w]);
-        prop_assert_eq!(both, turned);
+        // Both flips together are a rotation by 180 degrees.
+        let both = apply(Step::RandomVerticalFlip { p: 1.0 }, &before, shape, sample(0));
+        let both = apply(Step::RandomHorizontalFlip { p: 1.0 }, &both, shape, sample(0));
+        let mut rotated = before.clone();
+        Affine { degrees: 180.0, scale: 1.0, translation: [0.0, 0.0] }.apply(&mut rotated, [h, w]);
+        prop_assert_eq!(both, rotated);
     }
 
     #[test]
-    fn a_quarter_turn_is_exact(n in 1usize..9, seed in any::<u64>()) {
-        let before = picture(n * n, seed);
+    fn rotation_by_90_degrees_is_exact(n in 1usize..9, seed in any::<u64>()) {
+        let before = random_image(n * n, seed);
         let mut pixels = before.clone();
         for quarter in 1..=4 {
             let last = pixels.clone();
-            Affine { degrees: 90.0, zoom: 1.0, shift: [0.0, 0.0] }.apply(&mut pixels, [n, n]);
+            Affine { degrees: 90.0, scale: 1.0, translation: [0.0, 0.0] }.apply(&mut pixels, [n, n]);
             // Clockwise: the first row becomes the last column.
-            let turned = (0..n * n).all(|i| pixels[i] == last[(n - 1 - i % n) * n + i / n]);
-            prop_assert!(turned, "quarter {quarter}");
+            let matches = (0..n * n).all(|i| pixels[i] == last[(n - 1 - i % n) * n + i / n]);
+            prop_assert!(matches, "{quarter} quarter turns");
             let mut at_once = before.clone();
-            Affine { degrees: 90.0 * quarter as f32, zoom: 1.0, shift: [0.0, 0.0] }.apply(&mut at_once, [n, n]);
+            Affine { degrees: 90.0 * quarter as f32, scale: 1.0, translation: [0.0, 0.0] }.apply(&mut at_once, [n, n]);
             prop_assert_eq!(&pixels, &at_once);
         }
         prop_assert_eq!(pixels, before);
     }
 
-    /// A whole number of pixels is a shift without interpolation, and the crop does the same.
+    /// Translations by whole pixels need no interpolation; `RandomCrop` and `RandomAffine` agree.
     #[test]
-    fn shifts_are_exact(shape in shapes(), dy in -9isize..10, dx in -9isize..10, seed in any::<u64>()) {
+    fn integer_translations_are_exact(shape in shapes(), dy in -9isize..10, dx in -9isize..10, seed in any::<u64>()) {
         let [_, h, w] = shape;
-        let before = picture(shape.iter().product(), seed);
+        let before = random_image(shape.iter().product(), seed);
         let mut shifted = before.clone();
-        place::shift(&mut shifted, h, w, dy, dx);
+        spatial::translate(&mut shifted, h, w, dy, dx);
         let mut moved = before;
-        Affine { degrees: 0.0, zoom: 1.0, shift: [-dy as f32, -dx as f32] }.apply(&mut moved, [h, w]);
+        Affine { degrees: 0.0, scale: 1.0, translation: [-dy as f32, -dx as f32] }.apply(&mut moved, [h, w]);
         prop_assert_eq!(shifted, moved);
     }
 
     #[test]
-    fn grey_pictures_have_no_saturation_and_no_hue(seed in any::<u64>(), index in 0usize..99) {
+    fn saturation_and_hue_do_not_change_grayscale_images(seed in any::<u64>(), index in 0usize..99) {
         let strong = ColorJitter { saturation: 5.0, hue: 0.5, ..ColorJitter::default() };
-        let before = picture(12, seed);
-        prop_assert_eq!(&of(Step::ColorJitter(strong), &before, [1, 3, 4], sample(index)), &before);
-        // A colour picture that is grey stays grey.
-        let grey: Vec<f32> = before.iter().chain(&before).chain(&before).copied().collect();
-        let after = of(Step::ColorJitter(strong), &grey, [3, 3, 4], sample(index));
-        prop_assert!(after.iter().zip(&grey).all(|(a, b)| (a - b).abs() < 2e-3), "{after:?}");
+        let before = random_image(12, seed);
+        prop_assert_eq!(&apply(Step::ColorJitter(strong), &before, [1, 3, 4], sample(index)), &before);
+        // Three equal channels.
+        let gray: Vec<f32> = before.iter().chain(&before).chain(&before).copied().collect();
+        let after = apply(Step::ColorJitter(strong), &gray, [3, 3, 4], sample(index));
+        prop_assert!(after.iter().zip(&gray).all(|(a, b)| (a - b).abs() < 2e-3), "{after:?}");
     }
 
     #[test]
-    fn an_erased_rectangle_is_as_large_as_asked(index in 0usize..10_000, value in -1f32..0.0) {
-        let before = picture(3 * 24 * 32, 5);
+    fn the_erased_rectangle_has_the_requested_size(index in 0usize..10_000, value in -1f32..0.0) {
+        let before = random_image(3 * 24 * 32, 5);
         let erasing = RandomErasing { p: 1.0, scale: [0.1, 0.2], ratio: [0.5, 2.0], value };
-        let after = of(Step::RandomErasing(erasing), &before, [3, 24, 32], sample(index));
+        let after = apply(Step::RandomErasing(erasing), &before, [3, 24, 32], sample(index));
         let erased: Vec<usize> = (0..before.len()).filter(|&i| after[i] != before[i]).collect();
         prop_assert!(erased.iter().all(|&i| after[i] == value));
         let (rows, columns): (Vec<_>, Vec<_>) = erased.iter().map(|i| (i / 32 % 24, i % 32)).unzip();
         let (height, width) = (rows.iter().max().unwrap() - rows.iter().min().unwrap() + 1,
             columns.iter().max().unwrap() - columns.iter().min().unwrap() + 1);
-        // All of the rectangle, in each channel.
+        // The whole rectangle, in each channel.
         prop_assert_eq!(erased.len(), 3 * height * width);
-        // Sides are rounded to whole pixels: half a pixel of each.
+        // Sides are rounded to whole pixels: a tolerance of half a pixel each.
         let (height, width) = (height as f32, width as f32);
         prop_assert!((height + 0.5) * (width + 0.5) >= 76.8 && (height - 0.5) * (width - 0.5) <= 153.6);
         prop_assert!((height + 0.5) / (width - 0.5) >= 0.5 && (height - 0.5) / (width + 0.5) <= 2.0);
@@ -140,70 +140,70 @@ proptest! {
 }
 
 #[test]
-fn flips_of_a_small_picture() {
+fn flips_of_a_small_image() {
     let before = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-    let once = of(Step::RandomHorizontalFlip { p: 1.0 }, &before, [1, 2, 3], sample(0));
+    let once = apply(Step::RandomHorizontalFlip { p: 1.0 }, &before, [1, 2, 3], sample(0));
     assert_eq!(once, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
-    let once = of(Step::RandomVerticalFlip { p: 1.0 }, &before, [1, 2, 3], sample(0));
+    let once = apply(Step::RandomVerticalFlip { p: 1.0 }, &before, [1, 2, 3], sample(0));
     assert_eq!(once, [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
-    let once = of(Step::RandomVerticalFlip { p: 1.0 }, &before, [2, 3, 1], sample(0));
+    let once = apply(Step::RandomVerticalFlip { p: 1.0 }, &before, [2, 3, 1], sample(0));
     assert_eq!(once, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
-    assert_eq!(of(Step::RandomHorizontalFlip { p: 0.0 }, &before, [1, 2, 3], sample(0)), before);
+    assert_eq!(apply(Step::RandomHorizontalFlip { p: 0.0 }, &before, [1, 2, 3], sample(0)), before);
 }
 
 #[test]
-fn half_of_all_pictures_are_flipped() {
+fn half_of_all_images_are_flipped() {
     let flipped = (0..10_000)
         .filter(|&i| {
-            of(Step::RandomHorizontalFlip { p: 0.5 }, &[0.0, 1.0], [1, 1, 2], sample(i)) == [1.0, 0.0]
+            apply(Step::RandomHorizontalFlip { p: 0.5 }, &[0.0, 1.0], [1, 1, 2], sample(i)) == [1.0, 0.0]
         })
         .count();
     // Five standard deviations are 250.
     assert!(flipped.abs_diff(5000) < 250, "{flipped}");
 }
 
-/// Padding 2 has 25 places, each as likely.
+/// Padding 2 gives 25 crop positions.
 #[test]
-fn a_crop_takes_all_places() {
+fn crop_positions_are_uniform() {
     let mut before = vec![0.0; 49];
     before[24] = 1.0;
     let mut seen = std::collections::BTreeMap::new();
     for i in 0..25_000 {
-        let after = of(Step::RandomCrop { padding: 2 }, &before, [1, 7, 7], sample(i));
+        let after = apply(Step::RandomCrop { padding: 2 }, &before, [1, 7, 7], sample(i));
         assert_eq!(after.iter().sum::<f32>(), 1.0);
         *seen.entry(after.iter().position(|&p| p == 1.0).unwrap()).or_insert(0u32) += 1;
     }
     let expected = (1..6).flat_map(|y| (1..6).map(move |x| 7 * y + x));
     assert!(seen.keys().copied().eq(expected), "{seen:?}");
-    // 1000 each; five standard deviations are 155.
+    // 1000 expected; five standard deviations are 155.
     assert!(seen.values().all(|n| n.abs_diff(1000) < 155), "{seen:?}");
 }
 
 #[test]
-fn seed_epoch_and_image_decide() {
-    let before = picture(72, 1);
-    let change = |seed, epoch, index| {
+fn results_depend_on_seed_epoch_and_index() {
+    let before = random_image(72, 1);
+    let transform = |seed, epoch, index| {
         let sample = SampleId { seed, epoch, index };
-        of(Step::RandomAffine(RandomAffine::HANDWRITING), &before, [2, 6, 6], sample)
+        apply(Step::RandomAffine(RandomAffine::HANDWRITING), &before, [2, 6, 6], sample)
     };
-    assert_eq!(change(1, 2, 3), change(1, 2, 3));
-    let others = [change(1, 2, 4), change(1, 3, 3), change(2, 2, 3)];
-    assert!(others.iter().all(|other| *other != change(1, 2, 3)));
-    assert_eq!(of(Step::RandomAffine(RandomAffine::default()), &before, [2, 6, 6], sample(3)), before);
+    assert_eq!(transform(1, 2, 3), transform(1, 2, 3));
+    let others = [transform(1, 2, 4), transform(1, 3, 3), transform(2, 2, 3)];
+    assert!(others.iter().all(|other| *other != transform(1, 2, 3)));
+    assert_eq!(apply(Step::RandomAffine(RandomAffine::default()), &before, [2, 6, 6], sample(3)), before);
 }
 
-/// Checkpoints rely on what is drawn: a run goes on with the same images for ever.
+/// Checkpoints depend on the random numbers of transforms, so resumed runs must see the same images in all versions.
 #[test]
-fn what_is_drawn_is_for_ever() {
+fn random_choices_never_change() {
     let before: Vec<f32> = (0..36).map(|i| ((i * 37) % 64) as f32 / 64.0).collect();
-    let after = of(Step::RandomAffine(RandomAffine::HANDWRITING), &before, [1, 6, 6], sample(3));
+    let after = apply(Step::RandomAffine(RandomAffine::HANDWRITING), &before, [1, 6, 6], sample(3));
     let expected = [0.38261324, 0.20317294, 0.46895772, 0.4453197, 0.5491921, 0.60662425];
     assert_near(&after[6..12], &expected);
 }
 
-/// Red, green, blue and what they become when their hue is turned by 0.1, 0.25 and -0.4: computed with Python's
-/// `colorsys`, whose formulas are torchvision's.
-const TURNED: [[[f32; 3]; 4]; 5] = [
+/// RGB colors and the same with their hue shifted by 0.1, 0.25 and -0.4: computed with Python's `colorsys`, which uses
+/// the formulas of torchvision.
+const HUE_SHIFTED: [[[f32; 3]; 4]; 5] = [
     [[0.9, 0.2, 0.4], [0.9, 0.42, 0.2], [0.75, 0.9, 0.2], [0.2, 0.68, 0.9]],
     [[0.1, 0.6, 0.3], [0.1, 0.6, 0.6], [0.1, 0.15, 0.6], [0.6, 0.1, 0.1]],
     [[0.2, 0.3, 0.8], [0.46, 0.2, 0.8], [0.8, 0.2, 0.6], [0.54, 0.8, 0.2]],
@@ -217,127 +217,130 @@ fn assert_near(found: &[f32], expected: &[f32]) {
 }
 
 #[test]
-fn hues_are_those_of_the_definition() {
-    for [before, turned @ ..] in TURNED {
-        for (turn, expected) in [0.1, 0.25, -0.4].into_iter().zip(turned) {
-            let mut colour = before;
-            adjust_hue(&mut colour, [3, 1, 1], turn).unwrap();
-            assert_near(&colour, &expected);
+fn hue_shifts_match_the_definition() {
+    for [before, shifted @ ..] in HUE_SHIFTED {
+        for (shift, expected) in [0.1, 0.25, -0.4].into_iter().zip(shifted) {
+            let mut color = before;
+            adjust_hue(&mut color, [3, 1, 1], shift).unwrap();
+            assert_near(&color, &expected);
         }
     }
-    // Red, green and blue are a third of the circle apart.
-    let mut colour = [1.0, 0.0, 0.0];
+    // Red, green and blue are a third of a turn apart.
+    let mut color = [1.0, 0.0, 0.0];
     for expected in [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]] {
-        adjust_hue(&mut colour, [3, 1, 1], 1.0 / 3.0).unwrap();
-        assert_near(&colour, &expected);
+        adjust_hue(&mut color, [3, 1, 1], 1.0 / 3.0).unwrap();
+        assert_near(&color, &expected);
     }
 }
 
 #[test]
-fn brightness_contrast_and_saturation_by_hand() {
+fn brightness_contrast_and_saturation_match_the_definition() {
     let mut pixels = [0.2, 0.4, 0.8];
     adjust_brightness(&mut pixels, 1.5);
     assert_near(&pixels, &[0.3, 0.6, 1.0]);
 
-    // Grey: the mean is 0.5.
+    // Grayscale: the mean is 0.5.
     let mut pixels = [0.1, 0.5, 0.5, 0.9];
     adjust_contrast(&mut pixels, [1, 2, 2], 0.5).unwrap();
     assert_near(&pixels, &[0.3, 0.5, 0.5, 0.7]);
 
-    // Two colours of greys 0.43201 and 0; half of their mean, 0.108, is added to half of each value.
+    // Two colors with luma 0.43201 and 0; half of their mean, 0.108, is added to half of each value.
     let mut pixels = [0.9, 0.0, 0.2, 0.0, 0.4, 0.0];
     adjust_contrast(&mut pixels, [3, 1, 2], 0.5).unwrap();
     assert_near(&pixels, &[0.558_002_5, 0.108_002_5, 0.208_002_5, 0.108_002_5, 0.308_002_5, 0.108_002_5]);
 
-    let mut colour = [0.9, 0.2, 0.4];
-    adjust_saturation(&mut colour, [3, 1, 1], 0.5).unwrap();
-    assert_near(&colour, &[0.666_005, 0.316_005, 0.416_005]);
-    let mut colour = [0.9, 0.2, 0.4];
-    adjust_saturation(&mut colour, [3, 1, 1], 1.5).unwrap();
-    assert_near(&colour, &[1.0, 0.083_995, 0.383_995]);
-    adjust_saturation(&mut colour, [3, 1, 1], 0.0).unwrap();
-    assert!(colour.iter().all(|c| *c == colour[0]));
-    let mut colour = [0.9, 0.2, 0.4];
-    adjust_saturation(&mut colour, [3, 1, 1], 1.0).unwrap();
-    assert_eq!(colour, [0.9, 0.2, 0.4]);
+    let mut color = [0.9, 0.2, 0.4];
+    adjust_saturation(&mut color, [3, 1, 1], 0.5).unwrap();
+    assert_near(&color, &[0.666_005, 0.316_005, 0.416_005]);
+    let mut color = [0.9, 0.2, 0.4];
+    adjust_saturation(&mut color, [3, 1, 1], 1.5).unwrap();
+    assert_near(&color, &[1.0, 0.083_995, 0.383_995]);
+    adjust_saturation(&mut color, [3, 1, 1], 0.0).unwrap();
+    assert!(color.iter().all(|c| *c == color[0]));
+    let mut color = [0.9, 0.2, 0.4];
+    adjust_saturation(&mut color, [3, 1, 1], 1.0).unwrap();
+    assert_eq!(color, [0.9, 0.2, 0.4]);
 }
 
-/// A jitter draws its factors from the whole range and nothing else.
+/// Factors cover the whole range.
 #[test]
-fn brightness_is_drawn_from_its_range() {
+fn brightness_factors_cover_their_range() {
     let jitter = Step::ColorJitter(ColorJitter { brightness: 0.4, ..ColorJitter::default() });
     let factors: Vec<f32> =
-        (0..5000).map(|i| of(jitter.clone(), &[0.5], [1, 1, 1], sample(i))[0] / 0.5).collect();
+        (0..5000).map(|i| apply(jitter.clone(), &[0.5], [1, 1, 1], sample(i))[0] / 0.5).collect();
     assert!(factors.iter().all(|f| (0.6..=1.4 + 1e-6).contains(f)));
     assert!(factors.iter().any(|f| *f < 0.61) && factors.iter().any(|f| *f > 1.39));
 }
 
 #[test]
-fn normalising() {
-    let of_channels = Normalize { mean: vec![0.5, 0.25], std: vec![0.5, 0.25] };
+fn normalize_per_channel_and_for_all_channels() {
+    let per_channel = Normalize { mean: vec![0.5, 0.25], std: vec![0.5, 0.25] };
     let mut pixels = [0.0, 1.0, 0.25, 0.5];
-    Pipeline::from([Step::Normalize(of_channels.clone())]).apply(&mut pixels, [2, 1, 2], sample(0)).unwrap();
+    Pipeline::from([Step::Normalize(per_channel.clone())]).apply(&mut pixels, [2, 1, 2], sample(0)).unwrap();
     assert_eq!(pixels, [-1.0, 1.0, 0.0, 1.0]);
     let all = Normalize { mean: vec![0.5], std: vec![0.25] };
-    let after = of(Step::Normalize(all), &[0.0, 0.5, 1.0], [3, 1, 1], sample(0));
+    let after = apply(Step::Normalize(all), &[0.0, 0.5, 1.0], [3, 1, 1], sample(0));
     assert_eq!(after, [-2.0, 0.0, 2.0]);
 
-    let e = Pipeline::from([Step::Normalize(of_channels)]).apply(&mut [0.0; 3], [3, 1, 1], sample(0));
-    assert_eq!(e.unwrap_err().to_string(), "Normalize: there are means of 2 channels, the image has 3");
+    let e = Pipeline::from([Step::Normalize(per_channel)]).apply(&mut [0.0; 3], [3, 1, 1], sample(0));
+    assert_eq!(e.unwrap_err().to_string(), "Normalize: means for 2 channels, but the image has 3");
 }
 
 #[test]
-fn what_is_fixed_is_done_without_chance() {
+fn fixed_keeps_the_deterministic_steps() {
     let normalize = Step::Normalize(Normalize { mean: vec![0.1], std: vec![0.3] });
     let pipeline = Pipeline::from([Step::RandomHorizontalFlip { p: 1.0 }, normalize.clone()]);
     assert_eq!(pipeline.fixed(), Pipeline::from([normalize]));
     let [first, second] =
-        [1, 2].map(|index| of(pipeline.fixed().steps[0].clone(), &[0.4, 0.7], [1, 1, 2], sample(index)));
+        [1, 2].map(|index| apply(pipeline.fixed().steps[0].clone(), &[0.4, 0.7], [1, 1, 2], sample(index)));
     assert_eq!(first, second);
     assert!(Pipeline::from([Step::RandomCrop { padding: 1 }]).fixed().into_augment(0).is_none());
 }
 
 #[test]
-fn numbers_that_are_not_allowed() {
+fn invalid_parameters_are_errors() {
     let affine = RandomAffine::HANDWRITING;
     let erasing = RandomErasing::default();
     let jitter = ColorJitter::default();
     let normalize =
         |mean: &[f32], std: &[f32]| Step::Normalize(Normalize { mean: mean.to_vec(), std: std.to_vec() });
-    for (step, says) in [
+    for (step, expected) in [
         (
             Step::RandomHorizontalFlip { p: 1.1 },
-            "RandomHorizontalFlip: p is a probability from 0 to 1, not 1.1",
+            "RandomHorizontalFlip: p must be a probability from 0 to 1, not 1.1",
         ),
-        (Step::RandomVerticalFlip { p: f32::NAN }, "RandomVerticalFlip: p is a probability"),
+        (Step::RandomVerticalFlip { p: f32::NAN }, "RandomVerticalFlip: p must be a probability"),
         (Step::RandomCrop { padding: usize::MAX }, "RandomCrop: padding must be at most"),
         (Step::RandomAffine(RandomAffine { degrees: f32::NAN, ..affine }), "must not be negative"),
         (Step::RandomAffine(RandomAffine { translate: -0.1, ..affine }), "must not be negative"),
-        (Step::RandomAffine(RandomAffine { scale: 1.0, ..affine }), "scale below 1"),
-        (Step::ColorJitter(ColorJitter { contrast: -1.0, ..jitter }), "contrast must not be negative: -1"),
+        (Step::RandomAffine(RandomAffine { scale: 1.0, ..affine }), "scale must be below 1"),
+        (
+            Step::ColorJitter(ColorJitter { contrast: -1.0, ..jitter }),
+            "contrast must be finite and not negative, not -1",
+        ),
         (Step::ColorJitter(ColorJitter { hue: 0.6, ..jitter }), "from 0 to 0.5, not 0.6"),
-        (Step::RandomErasing(RandomErasing { p: 2.0, ..erasing }), "p is a probability"),
-        (Step::RandomErasing(RandomErasing { scale: [0.5, 0.2], ..erasing }), "scale is the least"),
-        (Step::RandomErasing(RandomErasing { ratio: [0.0, 0.2], ..erasing }), "ratio is the least"),
-        (Step::RandomErasing(RandomErasing { value: f32::INFINITY, ..erasing }), "value must be a number"),
-        (normalize(&[], &[]), "for each channel: there are 0 and 0"),
+        (Step::RandomErasing(RandomErasing { p: 2.0, ..erasing }), "p must be a probability"),
+        (Step::RandomErasing(RandomErasing { scale: [0.5, 0.2], ..erasing }), "scale must be the minimum"),
+        (Step::RandomErasing(RandomErasing { ratio: [0.0, 0.2], ..erasing }), "ratio must be the minimum"),
+        (Step::RandomErasing(RandomErasing { value: f32::INFINITY, ..erasing }), "value must be finite"),
+        (normalize(&[], &[]), "per channel, found 0 and 0"),
         (normalize(&[0.5], &[0.0]), "standard deviations above 0"),
-        (normalize(&[0.5, 0.5], &[0.5]), "there are 2 and 1"),
+        (normalize(&[0.5, 0.5], &[0.5]), "found 2 and 1"),
     ] {
         let e = Pipeline::from([step.clone()]).check().unwrap_err().to_string();
-        assert!(e.starts_with(step.name()) && e.contains(says), "{step:?}: {e}");
+        assert!(e.starts_with(step.name()) && e.contains(expected), "{step:?}: {e}");
     }
-    let e = of_two_channels(ColorJitter { contrast: 0.5, ..jitter }).unwrap_err().to_string();
+    let e = apply_to_two_channels(ColorJitter { contrast: 0.5, ..jitter }).unwrap_err().to_string();
     assert_eq!(e, "ColorJitter: contrast, saturation and hue need an image of 1 or 3 channels, not 2");
-    of_two_channels(ColorJitter { brightness: 0.5, ..jitter }).unwrap();
+    apply_to_two_channels(ColorJitter { brightness: 0.5, ..jitter }).unwrap();
 }
 
-fn of_two_channels(jitter: ColorJitter) -> Result<()> {
+fn apply_to_two_channels(jitter: ColorJitter) -> Result<()> {
     Pipeline::from([Step::ColorJitter(jitter)]).apply(&mut [0.5, 0.5], [2, 1, 1], sample(0))
 }
 
 #[test]
-fn it_prints_as_torchvision_does() {
+fn pipelines_are_displayed_as_in_torchvision() {
     let pipeline = Pipeline::from([
         Step::RandomHorizontalFlip { p: 0.5 },
         Step::RandomCrop { padding: 2 },

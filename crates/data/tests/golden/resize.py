@@ -1,4 +1,4 @@
-"""Writes resize.json beside itself: what Pillow makes of small pictures (pip install pillow==11.3.0; python resize.py)."""
+"""Writes resize.json next to this file: small images resized with Pillow (pip install pillow==11.3.0; python resize.py)."""
 import hashlib
 import json
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 import PIL
 from PIL import Image
 
-# (from, to, whether to list the bytes), sizes as (h, w)
+# (from, to, whether to store the bytes), sizes as (h, w)
 SIZES = [
     ((8, 8), (28, 28), False), ((8, 8), (32, 32), False), ((8, 8), (96, 96), False),
     ((28, 28), (28, 28), False), ((28, 28), (96, 96), False), ((28, 28), (224, 224), False),
@@ -19,7 +19,7 @@ SIZES = [
 ]
 
 
-def picture(seed, size):
+def random_image(seed, size):
     x, pixels = seed, bytearray()
     for _ in range(size[0] * size[1]):
         x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
@@ -29,7 +29,7 @@ def picture(seed, size):
 
 cases = []
 for seed, (old, new, listed) in enumerate(SIZES, 1):
-    found = picture(seed, old).resize((new[1], new[0]), Image.BILINEAR).tobytes()
+    found = random_image(seed, old).resize((new[1], new[0]), Image.BILINEAR).tobytes()
     case = {"seed": seed, "from": old, "to": new, "sha256": hashlib.sha256(found).hexdigest()}
     if listed:
         case["bytes"] = list(found)

@@ -1,4 +1,4 @@
-//! A small HTTP server on this machine that can misbehave.
+//! A minimal local HTTP server that can also send invalid responses.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,37 +7,37 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What it was asked for.
+/// A received request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The path, with its leading `/`.
     pub path: String,
-    /// The first byte of a `Range: bytes=N-`.
+    /// `N` of a header `Range: bytes=N-`.
     pub range: Option<usize>,
 }
 
-/// What it does.
+/// A response.
 pub enum Reply {
-    /// Sends these bytes, headers included, and closes the connection.
+    /// Sends these bytes, including headers, and closes the connection.
     Raw(Vec<u8>),
-    /// Sends these bytes and is silent, with the connection open, for as long as this.
-    Silence(Vec<u8>, Duration),
+    /// Sends these bytes and keeps the connection open without data for this time.
+    Stall(Vec<u8>, Duration),
 }
 
 impl Reply {
-    /// An answer with a true `Content-Length`.
+    /// A response with the correct `Content-Length`.
     pub fn new(status: &str, headers: &str, body: &[u8]) -> Reply {
         Reply::with_length(status, headers, body.len(), body)
     }
 
-    /// An answer that claims to be `length` bytes long.
+    /// A response that declares a `Content-Length` of `length`.
     pub fn with_length(status: &str, headers: &str, length: usize, body: &[u8]) -> Reply {
         let head =
             format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
         Reply::Raw([head.as_bytes(), body].concat())
     }
 
-    /// What a good server answers about a file.
+    /// The correct response to a request for a file, with range support.
     pub fn file(request: &Request, body: &[u8]) -> Reply {
         match request.range {
             None => Reply::new("200 OK", "", body),
@@ -52,20 +52,20 @@ impl Reply {
         }
     }
 
-    /// Only the first `count` bytes of it are sent.
-    pub fn cut_to(self, count: usize) -> Reply {
+    /// Truncates the body to `count` bytes.
+    pub fn truncate_body(self, count: usize) -> Reply {
         match self {
             Reply::Raw(mut bytes) => {
                 let body = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
                 bytes.truncate(body + count);
                 Reply::Raw(bytes)
             }
-            silent => silent,
+            stalled => stalled,
         }
     }
 }
 
-/// Listens until it is dropped.
+/// A server that runs until it is dropped.
 pub struct Server {
     address: std::net::SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -74,7 +74,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that answers with `handler`.
+    /// Starts a server that responds with `handler`.
     pub fn new(handler: impl Fn(&Request) -> Reply + Send + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -86,19 +86,19 @@ impl Server {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                // A client may go away in the middle of an answer.
-                let _ = stream.and_then(|stream| answer(stream, &handler, &seen));
+                // A client may close the connection during a response.
+                let _ = stream.and_then(|stream| respond(stream, &handler, &seen));
             }
         });
         Server { address, requests, stop, thread: Some(thread) }
     }
 
-    /// Its base URL.
+    /// Base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What it was asked for so far.
+    /// Requests received so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -115,7 +115,7 @@ impl Drop for Server {
     }
 }
 
-fn answer(
+fn respond(
     mut stream: TcpStream,
     handler: &dyn Fn(&Request) -> Reply,
     seen: &Mutex<Vec<Request>>,
@@ -135,7 +135,7 @@ fn answer(
     seen.lock().unwrap().push(request.clone());
     match handler(&request) {
         Reply::Raw(bytes) => stream.write_all(&bytes),
-        Reply::Silence(bytes, time) => {
+        Reply::Stall(bytes, time) => {
             stream.write_all(&bytes)?;
             std::thread::sleep(time);
             Ok(())

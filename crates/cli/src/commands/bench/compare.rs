@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use neocog_bench::against::{self, Comparison, Side, geometric_mean};
-use neocog_bench::python::{self, Python};
+use neocog_bench::compare::{self, Comparison, Runner, geometric_mean};
+use neocog_bench::python::{NetworkJob, Python};
 use neocog_models::Model;
 use neocog_tensor::{Device, Error, Result};
 
@@ -37,11 +37,11 @@ pub fn run(args: &Args, chosen: &[Model], others: &[Other]) -> Result<()> {
     for model in chosen {
         output::note(format_args!("{}", model.name));
         let job = Job::new(args, model);
-        let theirs: Result<Vec<Vec<Side>>> =
+        let theirs: Result<Vec<Vec<Runner>>> =
             others.iter().map(|other| sides(*other, args, &job, folder.path())).collect();
         let theirs = theirs?.into_iter().flatten().collect();
         let ours = Box::new(|| job.measure());
-        for comparison in against::compare(args.rounds, ours, theirs)? {
+        for comparison in compare::compare(args.rounds, ours, theirs)? {
             if args.json {
                 output::json(&comparison)?;
             }
@@ -62,20 +62,22 @@ pub fn run(args: &Args, chosen: &[Model], others: &[Other]) -> Result<()> {
 }
 
 /// Those who measure for one of the others.
-fn sides<'a>(other: Other, args: &'a Args, job: &Job<'a>, folder: &std::path::Path) -> Result<Vec<Side<'a>>> {
-    let python = Python { command: args.python.clone() };
-    let theirs = python::Job {
-        model: *job.model,
-        batch: job.batch,
-        threads: job.threads,
-        budget: Duration::from_secs_f64(job.budget),
-    };
+fn sides<'a>(
+    other: Other,
+    args: &'a Args,
+    job: &Job<'a>,
+    folder: &std::path::Path,
+) -> Result<Vec<Runner<'a>>> {
+    let python = Python::new(&args.python);
+    let theirs = NetworkJob::new(*job.model, job.batch)
+        .threads(job.threads)
+        .budget(Duration::from_secs_f64(job.budget));
     Ok(match other {
         Other::Torch => [false, true]
             .into_iter()
             .map(|channels_last| {
                 let (python, theirs) = (python.clone(), theirs.clone());
-                Box::new(move || python.torch(&theirs, channels_last)) as Side<'a>
+                Box::new(move || python.torch(&theirs, channels_last)) as Runner<'a>
             })
             .collect(),
         Other::Onnxruntime => {
@@ -95,14 +97,14 @@ fn row(c: &Comparison) -> [String; 12] {
         c.mode.clone(),
         c.batch.to_string(),
         c.threads.to_string(),
-        number(Some(c.ours), 0),
-        number(Some(c.theirs), 0),
+        number(Some(c.images_per_s), 0),
+        number(Some(c.baseline_images_per_s), 0),
         number(Some(c.ratio), 2),
         number(Some(c.ratio_min), 2),
         number(Some(c.ratio_max), 2),
-        number(c.ours_rss_mib, 0),
-        number(c.theirs_rss_mib, 0),
-        c.against.clone(),
+        number(c.peak_rss_mib, 0),
+        number(c.baseline_peak_rss_mib, 0),
+        c.baseline.clone(),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use neocog_bench::convolutions::{Options, Pass, bench_convolutions};
+use neocog_bench::convolutions::{ConvTiming, Options, bench_convolutions};
 use neocog_bench::python::Python;
 use neocog_models::Model;
 use neocog_tensor::{Device, Error, Result};
@@ -15,7 +15,7 @@ use crate::output;
 pub fn run(args: &Args, chosen: &[Model]) -> Result<()> {
     let python = match args.against[..] {
         [] => None,
-        [Other::Torch] => Some(Python { command: args.python.clone() }),
+        [Other::Torch] => Some(Python::new(&args.python)),
         _ => {
             return Err(Error::invalid_argument(
                 "convolutions are compared with PyTorch only: --against torch",
@@ -30,17 +30,16 @@ pub fn run(args: &Args, chosen: &[Model]) -> Result<()> {
     }
     let peak = peak(&args.device);
     say_peak(args, peak);
-    let options = Options {
-        threads: threads(),
-        batch: args.batch,
-        budget: Duration::from_secs_f64(args.budget / 10.0),
-        rounds: args.rounds,
-    };
+    let options = Options::new()
+        .threads(threads())
+        .batch(args.batch)
+        .budget(Duration::from_secs_f64(args.budget / 10.0))
+        .rounds(args.rounds);
     let passes = bench_convolutions(chosen, &options, python.as_ref())?;
     if args.json {
         return passes.iter().try_for_each(output::json);
     }
-    let whole: f64 = passes.iter().map(|p| p.ours_s * p.times as f64).sum();
+    let whole: f64 = passes.iter().map(|p| p.median_s * p.count as f64).sum();
     let rows = passes
         .iter()
         .map(|p| {
@@ -48,12 +47,12 @@ pub fn run(args: &Args, chosen: &[Model]) -> Result<()> {
                 p.networks.join(", "),
                 format!("{}, stride {}", shape(p), p.stride),
                 p.pass.clone(),
-                p.times.to_string(),
-                percent(Some(p.ours_s * p.times as f64 / whole)),
-                time(p.ours_s),
+                p.count.to_string(),
+                percent(Some(p.median_s * p.count as f64 / whole)),
+                time(p.median_s),
                 number(Some(p.gflops), 0),
                 percent(peak.map(|peak| p.gflops / peak)),
-                number(p.theirs_gflops, 0),
+                number(p.baseline_gflops, 0),
                 number(p.ratio, 2),
             ]
         })
@@ -76,7 +75,7 @@ pub fn run(args: &Args, chosen: &[Model]) -> Result<()> {
 }
 
 /// `32x64x24x24 -> 64, 3x3`.
-fn shape(pass: &Pass) -> String {
+fn shape(pass: &ConvTiming) -> String {
     let by = |extents: &[usize]| extents.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-    format!("{} -> {}, {}", by(&pass.x), pass.weight[0], by(&pass.weight[2..]))
+    format!("{} -> {}, {}", by(&pass.input), pass.weight[0], by(&pass.weight[2..]))
 }

@@ -5,7 +5,7 @@ use neocog_bench::Record;
 use neocog_layers::{Builder, Context};
 use neocog_models::Model;
 use neocog_tensor::{Device, Error, Result, Shape, Tensor};
-use neocog_viz::{Chart, Scale};
+use neocog_viz::{AxisScale, Chart};
 
 use super::{Args, Job, number, peak, percent, say_peak, time};
 use crate::output;
@@ -85,7 +85,7 @@ fn chart(model: &Model, sizes: &[usize], found: &[(usize, Record)]) -> Chart {
         format!("{}: images per second", model.name),
         "batch, as a power of two",
         "images per second",
-        Scale::Log,
+        AxisScale::Log,
     );
     for mode in ["predict", "train"] {
         for &size in sizes {

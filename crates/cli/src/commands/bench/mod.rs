@@ -142,12 +142,10 @@ fn peak(device: &Device) -> Option<f64> {
 fn bench_ops(args: &Args) -> Result<()> {
     let peak = peak(&args.device);
     say_peak(args, peak);
-    let options = ops::Options {
-        device: args.device.clone(),
-        threads: threads(),
-        budget: Duration::from_secs_f64(args.budget / 10.0),
-        filter: args.filter.clone(),
-    };
+    let options = ops::Options::new(args.device.clone())
+        .threads(threads())
+        .budget(Duration::from_secs_f64(args.budget / 10.0))
+        .filter(args.filter.clone());
     let mut records = Vec::new();
     let mut written = Ok(());
     ops::bench_ops(&options, peak, |record| {
@@ -239,14 +237,12 @@ fn bench_in_process(args: &Args, chosen: &[Model]) -> Result<()> {
 }
 
 fn network_options(args: &Args) -> networks::Options {
-    networks::Options {
-        device: args.device.clone(),
-        threads: threads(),
-        batch: args.batch,
-        size: args.size,
-        train: !args.predict_only,
-        budget: Duration::from_secs_f64(args.budget),
-    }
+    networks::Options::new(args.device.clone())
+        .threads(threads())
+        .batch(args.batch)
+        .size(args.size)
+        .train(!args.predict_only)
+        .budget(Duration::from_secs_f64(args.budget))
 }
 
 /// A network to measure in a process of its own.

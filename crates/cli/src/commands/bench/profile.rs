@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use neocog_bench::networks::{self, Share};
+use neocog_bench::networks::{self, OpProfile};
 use neocog_models::Model;
 use neocog_tensor::{Device, Result};
 
@@ -17,7 +17,7 @@ pub fn profile(args: &Args, model: &Model) -> Result<()> {
     if args.json {
         return shares.iter().try_for_each(output::json);
     }
-    let columns = |s: &Share| {
+    let columns = |s: &OpProfile| {
         [
             time(s.seconds),
             percent(Some(s.share)),
@@ -27,7 +27,7 @@ pub fn profile(args: &Args, model: &Model) -> Result<()> {
         ]
     };
     for mode in ["predict", "train"] {
-        let of_mode: Vec<&Share> = shares.iter().filter(|s| s.mode == mode).collect();
+        let of_mode: Vec<&OpProfile> = shares.iter().filter(|s| s.mode == mode).collect();
         let whole: f64 = of_mode.iter().map(|s| s.seconds).sum();
         output::line(format_args!("{}, {mode}: {} a call", model.name, time(whole)))?;
         let rows = by_operation(&of_mode, peak).into_iter().map(|s| {
@@ -56,12 +56,12 @@ pub fn profile(args: &Args, model: &Model) -> Result<()> {
 }
 
 /// One row for each kind of operation, the longest first.
-fn by_operation(shares: &[&Share], peak: Option<f64>) -> Vec<Share> {
-    let mut all: BTreeMap<&str, Share> = BTreeMap::new();
+fn by_operation(shares: &[&OpProfile], peak: Option<f64>) -> Vec<OpProfile> {
+    let mut all: BTreeMap<&str, OpProfile> = BTreeMap::new();
     for s in shares {
         // Back to amounts of work, which can be added.
         let (flops, bytes) = (s.gflops.unwrap_or(0.0) * s.seconds, s.gb_per_s * s.seconds);
-        let sum = all.entry(&s.op).or_insert_with(|| Share {
+        let sum = all.entry(&s.op).or_insert_with(|| OpProfile {
             seconds: 0.0,
             calls: 0.0,
             share: 0.0,
@@ -77,13 +77,13 @@ fn by_operation(shares: &[&Share], peak: Option<f64>) -> Vec<Share> {
             sum.gflops = Some(sum.gflops.unwrap_or(0.0) + flops);
         }
     }
-    let mut rows: Vec<Share> = all
+    let mut rows: Vec<OpProfile> = all
         .into_values()
         .map(|s| {
             let gflops = s.gflops.map(|work| work / s.seconds);
             let share_of_peak = gflops.zip(peak).map(|(g, p)| g / p);
             let gb_per_s = if s.seconds > 0.0 { s.gb_per_s / s.seconds } else { 0.0 };
-            Share { gflops, share_of_peak, gb_per_s, ..s }
+            OpProfile { gflops, share_of_peak, gb_per_s, ..s }
         })
         .collect();
     rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));

@@ -8,7 +8,7 @@ use neocog_data::shuffle::permutation;
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_data::{Dataset, SampleId, Transform};
 use neocog_tensor::Result;
-use neocog_viz::{Cell, Image, RgbImage, Sheet, save};
+use neocog_viz::{ContactSheet, Image, RgbImage, Thumbnail, save};
 
 use crate::output;
 
@@ -30,7 +30,7 @@ fn sheet(data: &Dataset, name: &str, count: usize, seed: u64) -> Result<RgbImage
     let [channels, ..] = data.shape();
     let shape = [channels, SIZE, SIZE];
     let class = |i: usize| data.class_names()[usize::from(data.labels()[i])].clone();
-    let sheet = Sheet::new(format!("What augmentation does to {name}"))
+    let sheet = ContactSheet::new(format!("What augmentation does to {name}"))
         .note("Each row is one option of train; what happens to a picture is decided by the seed, the epoch and the picture's number.")
         .headings(chosen.iter().map(|&i| class(i)))
         .row("original", cells(&originals, shape)?);
@@ -84,13 +84,13 @@ fn of_colours() -> Vec<(&'static str, Vec<Step>)> {
 
 /// A row for each of the options.
 fn rows(
-    mut sheet: Sheet,
+    mut sheet: ContactSheet,
     options: &[(&'static str, Vec<Step>)],
     originals: &[Vec<f32>],
     shape: [usize; 3],
     chosen: &[usize],
     seed: u64,
-) -> Result<Sheet> {
+) -> Result<ContactSheet> {
     for (label, steps) in options {
         let pipeline = Pipeline { steps: steps.clone() };
         let mut changed = originals.to_vec();
@@ -103,7 +103,7 @@ fn rows(
 }
 
 /// A row of normalised pictures, of which each channel has its mean at 0: the first channel in red above and blue below it.
-fn normalized(sheet: Sheet, data: &Dataset, chosen: &[usize]) -> Result<Sheet> {
+fn normalized(sheet: ContactSheet, data: &Dataset, chosen: &[usize]) -> Result<ContactSheet> {
     let (mean, std) = data.mean_and_std();
     let label = format!(
         "--normalize\nmean {:.3}, deviation {:.3}:\nred is above the mean, blue below",
@@ -115,7 +115,7 @@ fn normalized(sheet: Sheet, data: &Dataset, chosen: &[usize]) -> Result<Sheet> {
     for &i in chosen {
         let mut pixels = enlarged(data, i)?;
         pipeline.apply(&mut pixels, [data.shape()[0], SIZE, SIZE], SampleId::default())?;
-        cells.push(Cell::new(Image::signed(&pixels[..SIZE * SIZE], [SIZE, SIZE], 2.0)?));
+        cells.push(Thumbnail::new(Image::diverging(&pixels[..SIZE * SIZE], [SIZE, SIZE], 2.0)?));
     }
     Ok(sheet.row(&label, cells))
 }
@@ -158,8 +158,8 @@ fn painted(grey: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-fn cells(pictures: &[Vec<f32>], shape: [usize; 3]) -> Result<Vec<Cell>> {
-    pictures.iter().map(|pixels| Ok(Cell::new(Image::of_values(pixels, shape)?))).collect()
+fn cells(pictures: &[Vec<f32>], shape: [usize; 3]) -> Result<Vec<Thumbnail>> {
+    pictures.iter().map(|pixels| Ok(Thumbnail::new(Image::from_values(pixels, shape)?))).collect()
 }
 
 #[cfg(test)]

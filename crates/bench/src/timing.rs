@@ -1,45 +1,45 @@
-//! Timing of single calls.
+//! Timing of single calls, and peak memory.
 
 use std::time::{Duration, Instant};
 
-/// The times of repeated calls.
+/// Times of repeated calls, in seconds.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// Sorted.
+    /// Timed calls, in ascending order.
     measured: Vec<f64>,
-    /// Of the calls before, which are not measured.
+    /// Warm-up calls, which do not count for the median.
     warm_up: Vec<f64>,
 }
 
 impl Times {
-    /// The median, in seconds.
+    /// Returns the median in seconds.
     pub fn median(&self) -> f64 {
         median(self.measured.iter().copied())
     }
 
-    /// The shortest, in seconds.
+    /// Returns the minimum in seconds.
     pub fn min(&self) -> f64 {
         self.measured[0]
     }
 
-    /// How many.
+    /// Returns the number of timed calls.
     pub fn calls(&self) -> usize {
         self.measured.len()
     }
 
-    /// How many there were, with those to warm up.
+    /// Returns the number of calls including the warm-up.
     pub fn calls_with_warm_up(&self) -> usize {
         self.measured.len() + self.warm_up.len()
     }
 
-    /// The time of all calls together, with those to warm up, in seconds.
+    /// Returns the total time of all calls including the warm-up, in seconds.
     pub fn total_with_warm_up(&self) -> f64 {
         self.measured.iter().chain(&self.warm_up).sum()
     }
 }
 
-/// Calls `step` for a quarter of `budget` unmeasured (at least once, at most five times), then measured until `budget`
-/// is spent, at least three times.
+/// Times `step`: after a warm-up of one to five calls within a quarter of `budget`, calls it at least three times and until
+/// `budget` has passed.
 ///
 /// # Errors
 /// The first error of `step`.
@@ -65,7 +65,7 @@ pub fn measure<E>(budget: Duration, mut step: impl FnMut() -> Result<(), E>) -> 
     Ok(Times { measured, warm_up })
 }
 
-/// The median; NaN of nothing.
+/// Returns the median, or NaN if there are no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
@@ -76,7 +76,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// The most memory that this process has held, in MiB; `None` where the system does not tell.
+/// Returns the peak resident set size of this process in MiB, or `None` if the system does not report it.
 pub fn peak_rss_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians() {
+    fn median_and_totals() {
         let times = |measured| Times { measured, warm_up: vec![7.0] };
         assert_eq!(times(vec![1.0, 2.0, 9.0]).median(), 2.0);
         assert_eq!(times(vec![1.0, 2.0, 4.0, 9.0]).median(), 3.0);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_counted_and_errors_end_the_measurement() {
+    fn calls_are_counted_and_errors_are_returned() {
         let times = measure(Duration::from_millis(5), || Ok::<(), ()>(())).unwrap();
         assert!(times.calls() >= 3 && times.min() <= times.median());
         assert_eq!(measure(Duration::ZERO, || Err::<(), _>("broken")).unwrap_err(), "broken");

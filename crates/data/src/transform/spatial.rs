@@ -1,23 +1,22 @@
-//! Pixels that only change their places: flips and shifts, exact.
+//! Flips and translations by whole pixels, which do not change any value.
 
 use neocog_base::{Error, Result};
 
-/// Larger borders are no border of a picture.
-const WIDEST: usize = 1 << 16;
+const MAX_PADDING: usize = 1 << 16;
 
 pub(super) fn check_padding(padding: usize) -> Result<()> {
-    if padding <= WIDEST {
+    if padding <= MAX_PADDING {
         return Ok(());
     }
-    Err(Error::invalid_argument(format!("padding must be at most {WIDEST}, not {padding}")))
+    Err(Error::invalid_argument(format!("padding must be at most {MAX_PADDING}, not {padding}")))
 }
 
-/// Left and right of rows of `w` pixels change places.
+/// Reverses each row of `w` pixels.
 pub(super) fn flip_horizontally(pixels: &mut [f32], w: usize) {
     pixels.chunks_exact_mut(w).for_each(<[f32]>::reverse);
 }
 
-/// Top and bottom of channels `[h, w]` change places.
+/// Reverses the order of the rows in each channel `[h, w]`.
 pub(super) fn flip_vertically(pixels: &mut [f32], h: usize, w: usize) {
     for channel in pixels.chunks_exact_mut(h * w) {
         for y in 0..h / 2 {
@@ -27,9 +26,8 @@ pub(super) fn flip_vertically(pixels: &mut [f32], h: usize, w: usize) {
     }
 }
 
-/// Each pixel of the channels `[h, w]` takes the value of the one `dy` below and `dx` to the right of it; 0 comes in from
-/// outside.
-pub(super) fn shift(pixels: &mut [f32], h: usize, w: usize, dy: isize, dx: isize) {
+/// Moves the content of each channel `[h, w]` up by `dy` and left by `dx` pixels; fills with 0.
+pub(super) fn translate(pixels: &mut [f32], h: usize, w: usize, dy: isize, dx: isize) {
     if (dy, dx) == (0, 0) {
         return;
     }

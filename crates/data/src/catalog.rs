@@ -1,29 +1,29 @@
-//! The data sets that have a name: one table, for loading, for fetching, and for the lists that users see.
+//! The catalog of data sets: the table that loading, downloading and listings share.
 
 use std::path::{Path, PathBuf};
 
 use neocog_base::{Error, Result};
 
-/// The folder that holds a folder for each data set, unless another is given.
+/// Default root directory of the data sets.
 pub const DEFAULT_ROOT: &str = "data";
 
-/// The data set that is used unless another is given; it is compiled in.
-pub const DEFAULT: &str = "digits";
+/// Name of the default data set, which is compiled in.
+pub const DEFAULT_DATASET: &str = "digits";
 
-/// The data sets, sorted by name.
-pub static KNOWN: [Known; 3] = [
-    Known {
+/// All data sets, sorted by name.
+pub static DATASETS: [DatasetInfo; 3] = [
+    DatasetInfo {
         name: "digits",
         about: "1,797 handwritten digits, 8x8, compiled in (Alpaydin & Kaynak, CC BY 4.0)",
-        class_names: &DIGITS,
+        class_names: &DIGIT_NAMES,
         max_value: 16,
-        origin: Origin::Embedded {
+        source: DatasetSource::Embedded {
             images: include_bytes!("../assets/digits8x8-images-idx3-ubyte.gz"),
             labels: include_bytes!("../assets/digits8x8-labels-idx1-ubyte.gz"),
             train: 1437,
         },
     },
-    Known {
+    DatasetInfo {
         name: "fashion-mnist",
         about: "70,000 articles of clothing, 28x28 (Zalando, MIT)",
         class_names: &[
@@ -39,7 +39,7 @@ pub static KNOWN: [Known; 3] = [
             "Ankle boot",
         ],
         max_value: 255,
-        origin: Origin::Folder(Manifest {
+        source: DatasetSource::Files(Manifest {
             name: "fashion-mnist",
             sources: &[
                 "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -69,12 +69,12 @@ pub static KNOWN: [Known; 3] = [
             ],
         }),
     },
-    Known {
+    DatasetInfo {
         name: "mnist",
         about: "70,000 handwritten digits, 28x28 (LeCun & Cortes, CC BY-SA 3.0)",
-        class_names: &DIGITS,
+        class_names: &DIGIT_NAMES,
         max_value: 255,
-        origin: Origin::Folder(Manifest {
+        source: DatasetSource::Files(Manifest {
             name: "mnist",
             sources: &[
                 "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -106,93 +106,111 @@ pub static KNOWN: [Known; 3] = [
     },
 ];
 
-const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+const DIGIT_NAMES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-/// A data set that has a name.
+/// Entry of the catalog: name, description, classes and source of a data set.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
-    /// The name that users type.
+#[non_exhaustive]
+pub struct DatasetInfo {
+    /// Name, as used on the command line.
     pub name: &'static str,
-    /// One line: what it is, whose, and its licence.
+    /// One-line description with authors and license.
     pub about: &'static str,
-    /// What the classes are called, by label.
+    /// Class names, indexed by label.
     pub class_names: &'static [&'static str],
-    /// The pixel value that means white: 255, or 16 for the digits.
+    /// Pixel value of white: 255, or 16 for the digits.
     pub max_value: u8,
-    /// Where it comes from.
-    pub origin: Origin,
+    /// Where the data are stored.
+    pub source: DatasetSource,
 }
 
-/// Where a data set comes from.
+/// Where the data of a data set are stored.
 #[derive(Clone, Copy, Debug)]
-pub enum Origin {
-    /// It is compiled in.
+#[non_exhaustive]
+pub enum DatasetSource {
+    /// Compiled into the program.
     Embedded {
-        /// The images of both parts, an IDX file.
+        /// IDX file with the images of the training set, followed by those of the test set.
         images: &'static [u8],
-        /// Their labels, an IDX file.
+        /// IDX file with the labels of these images.
         labels: &'static [u8],
-        /// How many of the first are for training; the rest are for the test.
+        /// Number of training images.
         train: usize,
     },
-    /// Four files in a folder, in the order train images, train labels, test images, test labels.
-    Folder(Manifest<'static>),
+    /// Four IDX files in a folder, in the order training images, training labels, test images, test labels.
+    Files(Manifest<'static>),
 }
 
-/// What to fetch and from where.
+/// The files of a data set and the servers that provide them.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Manifest<'a> {
-    /// The data set's name, also that of its folder.
+    /// Name of the data set and of its folder.
     pub name: &'a str,
-    /// Base URLs, tried in this order.
+    /// Base URLs with a trailing slash, in the order in which they are tried.
     pub sources: &'a [&'a str],
-    /// The files; each is at base URL + name.
+    /// The files, each at base URL + file name.
     pub files: &'a [RemoteFile<'a>],
 }
 
-/// A file to fetch and what it must be.
+/// A file to download, with its expected size and checksum.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RemoteFile<'a> {
-    /// Its name, without folder.
+    /// File name without folder.
     pub name: &'a str,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// The SHA-256 of its bytes: 64 hexadecimal digits.
+    /// SHA-256 of the content, 64 hexadecimal digits.
     pub sha256: &'a str,
 }
 
-impl Known {
-    /// The data set called `name`.
+impl<'a> Manifest<'a> {
+    /// Creates a manifest of the data set `name`: `files` are downloaded from the base URLs `sources`.
+    pub const fn new(name: &'a str, sources: &'a [&'a str], files: &'a [RemoteFile<'a>]) -> Self {
+        Manifest { name, sources, files }
+    }
+}
+
+impl<'a> RemoteFile<'a> {
+    /// Creates the description of a file of `size` bytes whose SHA-256 is `sha256` (64 hexadecimal digits).
+    pub const fn new(name: &'a str, size: u64, sha256: &'a str) -> Self {
+        RemoteFile { name, size, sha256 }
+    }
+}
+
+impl DatasetInfo {
+    /// Returns the data set `name`.
     ///
     /// # Errors
-    /// `Unknown`, with the names that there are.
-    pub fn find(name: &str) -> Result<&'static Known> {
-        KNOWN
+    /// `NotFound`, with the available names.
+    pub fn find(name: &str) -> Result<&'static DatasetInfo> {
+        DATASETS
             .iter()
-            .find(|known| known.name == name)
-            .ok_or_else(|| Error::not_found("data set", name, KNOWN.iter().map(|known| known.name)))
+            .find(|info| info.name == name)
+            .ok_or_else(|| Error::not_found("data set", name, DATASETS.iter().map(|info| info.name)))
     }
 
-    /// The data sets that must be fetched before they can be loaded.
-    pub fn fetchable() -> impl Iterator<Item = &'static Known> {
-        KNOWN.iter().filter(|known| known.manifest().is_some())
+    /// Returns the data sets that must be downloaded before they can be loaded.
+    pub fn fetchable() -> impl Iterator<Item = &'static DatasetInfo> {
+        DATASETS.iter().filter(|info| info.manifest().is_some())
     }
 
-    /// What to fetch; `None` if the data set is compiled in.
+    /// Returns the files to download, or `None` if the data set is compiled in.
     pub fn manifest(&self) -> Option<&Manifest<'static>> {
-        match &self.origin {
-            Origin::Embedded { .. } => None,
-            Origin::Folder(manifest) => Some(manifest),
+        match &self.source {
+            DatasetSource::Embedded { .. } => None,
+            DatasetSource::Files(manifest) => Some(manifest),
         }
     }
 
-    /// The folder of this data set under `root`, whether it is there or not.
+    /// Returns the folder of this data set below `root`, whether or not it exists.
     pub fn folder(&self, root: &Path) -> PathBuf {
         root.join(self.name)
     }
 
-    /// The command that fetches it into `root`.
-    pub fn command(&self, root: &Path) -> String {
+    /// Returns the command line that downloads this data set into `root`.
+    pub fn fetch_command(&self, root: &Path) -> String {
         let mut command = neocog_base::program::command(format_args!("fetch-data {}", self.name));
         if root != Path::new(DEFAULT_ROOT) {
             command += &format!(" --dir {}", root.display());
@@ -207,25 +225,25 @@ mod tests {
     use neocog_base::ErrorKind;
 
     #[test]
-    fn the_table_is_sorted_and_each_is_found() {
-        assert!(KNOWN.is_sorted_by_key(|known| known.name));
-        for known in &KNOWN {
-            assert_eq!(Known::find(known.name).unwrap().name, known.name);
-            assert_eq!(known.class_names.len(), 10);
-            if let Some(manifest) = known.manifest() {
-                assert_eq!(manifest.name, known.name);
+    fn the_catalog_is_sorted_and_complete() {
+        assert!(DATASETS.is_sorted_by_key(|info| info.name));
+        for info in &DATASETS {
+            assert_eq!(DatasetInfo::find(info.name).unwrap().name, info.name);
+            assert_eq!(info.class_names.len(), 10);
+            if let Some(manifest) = info.manifest() {
+                assert_eq!(manifest.name, info.name);
                 assert_eq!(manifest.files.len(), 4);
                 assert!(manifest.sources.len() > 1 && manifest.sources.iter().all(|s| s.ends_with('/')));
                 assert!(manifest.files.iter().all(|f| f.sha256.len() == 64));
             }
         }
-        assert!(Known::find(DEFAULT).unwrap().manifest().is_none());
-        assert_eq!(Known::fetchable().count(), 2);
+        assert!(DatasetInfo::find(DEFAULT_DATASET).unwrap().manifest().is_none());
+        assert_eq!(DatasetInfo::fetchable().count(), 2);
     }
 
     #[test]
-    fn an_unknown_name_offers_near_ones() {
-        let e = Known::find("fashion_mnist").unwrap_err();
+    fn an_unknown_name_suggests_similar_names() {
+        let e = DatasetInfo::find("fashion_mnist").unwrap_err();
         assert_eq!(e.kind(), ErrorKind::NotFound);
         assert!(e.to_string().contains("there is no data set named `fashion_mnist`"), "{e}");
         assert!(e.to_string().contains("did you mean `fashion-mnist`"), "{e}");

@@ -1,0 +1,257 @@
+//! The transfer of one data set's files: sources, retries and verification.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use neocog_base::{Error, ErrorKind, Result};
+use sha2::{Digest, Sha256};
+
+use super::checksum;
+use super::event::Event;
+use super::http::{HttpClient, Response};
+use super::partial_file::PartialFile;
+use crate::catalog::{Manifest, RemoteFile};
+
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// Where the files are read from.
+pub(super) enum Sources {
+    Folder(PathBuf),
+    /// Base URLs with a trailing slash, in the order in which they are tried.
+    Urls(Vec<String>),
+}
+
+impl Sources {
+    /// Interprets `from` as a URL or folder; without it, uses the sources of the manifest.
+    pub(super) fn new(manifest: &Manifest<'_>, from: Option<&str>) -> Result<Self> {
+        let Some(from) = from else {
+            return Ok(Sources::Urls(manifest.sources.iter().map(ToString::to_string).collect()));
+        };
+        let lower = from.to_ascii_lowercase();
+        if lower.starts_with("http://") || lower.starts_with("https://") {
+            return Ok(Sources::Urls(vec![format!("{}/", from.trim_end_matches('/'))]));
+        }
+        if lower.contains("://") {
+            return Err(Error::invalid_argument(format!(
+                "cannot fetch from {from}: expected a folder or a URL that starts with http:// or https://"
+            )));
+        }
+        let folder = Path::new(from);
+        if !folder.is_dir() {
+            return Err(Error::invalid_argument(format!("cannot fetch from {from}: no such folder")));
+        }
+        let subfolder = folder.join(manifest.name);
+        Ok(Sources::Folder(if subfolder.is_dir() { subfolder } else { folder.into() }))
+    }
+}
+
+/// Why a transfer failed.
+enum Failure {
+    /// An error of this machine, such as a full disk: other sources cannot help.
+    Local(Error),
+    /// An error of the source: the next source is tried.
+    Source(ErrorKind, String),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Failure::Local(e)
+    }
+}
+
+/// Transfers files from `sources` into `folder`.
+pub(super) struct FetchJob<'a> {
+    client: HttpClient,
+    sources: Sources,
+    folder: &'a Path,
+    progress: &'a mut dyn FnMut(Event<'_>),
+}
+
+impl<'a> FetchJob<'a> {
+    pub(super) fn new(
+        folder: &'a Path,
+        sources: Sources,
+        timeout: Duration,
+        progress: &'a mut dyn FnMut(Event<'_>),
+    ) -> Self {
+        FetchJob { client: HttpClient::new(timeout), sources, folder, progress }
+    }
+
+    /// Returns whether the file exists with the expected size and checksum.
+    pub(super) fn is_present(&mut self, file: &RemoteFile<'_>) -> Result<bool> {
+        let path = self.folder.join(file.name);
+        let read_error = |e| Error::io(format!("cannot read {}", path.display()), e);
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(read_error(e)),
+        };
+        let why = if metadata.len() != file.size {
+            size_mismatch(file, metadata.len())
+        } else {
+            let mut hash = Sha256::new();
+            io::copy(&mut File::open(&path).map_err(read_error)?, &mut hash).map_err(read_error)?;
+            let found = checksum::to_hex(hash);
+            if found.eq_ignore_ascii_case(file.sha256) {
+                (self.progress)(Event::Present { file: file.name });
+                return Ok(true);
+            }
+            checksum_mismatch(file, &found)
+        };
+        (self.progress)(Event::Damaged { file: file.name, why: &why });
+        Ok(false)
+    }
+
+    /// Transfers `file` from the first source that provides it.
+    pub(super) fn fetch_file(&mut self, file: &RemoteFile<'_>) -> Result<()> {
+        let mut part = PartialFile::open(self.folder.join(format!("{}.part", file.name)), file.size)?;
+        let sources: Vec<String> = match &self.sources {
+            Sources::Folder(folder) => vec![folder.join(file.name).display().to_string()],
+            Sources::Urls(bases) => bases.iter().map(|base| format!("{base}{}", file.name)).collect(),
+        };
+        let mut kind = ErrorKind::Format;
+        let mut reasons = Vec::new();
+        for source in &sources {
+            let result = match &self.sources {
+                Sources::Folder(folder) => self.copy(&folder.join(file.name), file, &mut part),
+                Sources::Urls(_) => self.download(source, file, &mut part),
+            };
+            match result {
+                Ok(()) => {
+                    part.rename_to(&self.folder.join(file.name))?;
+                    (self.progress)(Event::Done { file: file.name });
+                    return Ok(());
+                }
+                Err(Failure::Local(e)) => return Err(e),
+                Err(Failure::Source(source_kind, why)) => {
+                    (self.progress)(Event::Failed { file: file.name, from: source, why: &why });
+                    if source_kind != ErrorKind::Format {
+                        kind = source_kind;
+                    }
+                    reasons.push(format!("{source}: {why}"));
+                }
+            }
+        }
+        let mut message = format!("cannot fetch {}: {}", file.name, reasons.join("; "));
+        if let Some(kept) = part.keep_or_remove()? {
+            message += &format!(
+                "; the partial download is kept in {}: run the same command again to resume it",
+                kept.display()
+            );
+        } else if matches!(self.sources, Sources::Urls(_)) && kind == ErrorKind::Io {
+            message += "; if this machine cannot reach the servers, copy the files to it and fetch from their folder";
+        }
+        Err(Error::new(kind, message))
+    }
+
+    fn copy(&mut self, source: &Path, file: &RemoteFile<'_>, part: &mut PartialFile) -> Result<(), Failure> {
+        let source_error = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => Failure::Source(ErrorKind::Io, "no such file".into()),
+            _ => Failure::Source(ErrorKind::Io, format!("cannot read the file: {e}")),
+        };
+        let mut reader = File::open(source).map_err(source_error)?;
+        let found = reader.metadata().map_err(source_error)?.len();
+        if found != file.size {
+            return Err(Failure::Source(ErrorKind::Format, size_mismatch(file, found)));
+        }
+        part.clear()?;
+        self.receive(&mut reader, &source.display().to_string(), file, part)?;
+        verify(file, part)
+    }
+
+    /// Downloads the missing bytes of `part`. If it was resumed and the checksum does not match, downloads the whole
+    /// file once more.
+    fn download(&mut self, url: &str, file: &RemoteFile<'_>, part: &mut PartialFile) -> Result<(), Failure> {
+        let resumed = part.len() > 0;
+        self.download_rest(url, file, part)?;
+        match verify(file, part) {
+            Err(Failure::Source(..)) if resumed => {
+                self.download_rest(url, file, part)?;
+                verify(file, part)
+            }
+            result => result,
+        }
+    }
+
+    /// Downloads until `part` has the size of `file`.
+    fn download_rest(
+        &mut self,
+        url: &str,
+        file: &RemoteFile<'_>,
+        part: &mut PartialFile,
+    ) -> Result<(), Failure> {
+        if part.len() == file.size {
+            return Ok(());
+        }
+        let server_error = |why| Failure::Source(ErrorKind::Io, why);
+        let mut response = self.client.get(url, part.len()).map_err(server_error)?;
+        if let Response::RangeNotSatisfiable = response {
+            part.clear()?;
+            response = self.client.get(url, 0).map_err(server_error)?;
+        }
+        let Response::Body { start, total, mut reader } = response else {
+            return Err(server_error("the server rejected the request (416)".into()));
+        };
+        if let Some(total) = total.filter(|&total| total != file.size) {
+            return Err(Failure::Source(ErrorKind::Format, size_mismatch(file, total)));
+        }
+        if start != part.len() {
+            part.clear()?; // the server ignored the range and sends the whole file
+        }
+        self.receive(&mut reader, url, file, part)
+    }
+
+    /// Appends the data of `reader` to `part`, up to exactly the size of `file`.
+    fn receive(
+        &mut self,
+        reader: &mut dyn Read,
+        from: &str,
+        file: &RemoteFile<'_>,
+        part: &mut PartialFile,
+    ) -> Result<(), Failure> {
+        let size = file.size;
+        (self.progress)(Event::Start { file: file.name, from, done: part.len(), size });
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let count = match reader.read(&mut buffer) {
+                Ok(0) if part.len() == size => return Ok(()),
+                Ok(0) => return Err(interrupted(part.len(), size, "the connection was closed")),
+                Ok(count) => count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) if part.len() == size => return Ok(()),
+                Err(e) => return Err(interrupted(part.len(), size, &e.to_string())),
+            };
+            if part.len() + count as u64 > size {
+                part.clear()?;
+                let why = format!("received more than the expected {size} bytes");
+                return Err(Failure::Source(ErrorKind::Format, why));
+            }
+            part.append(&buffer[..count])?;
+            (self.progress)(Event::Bytes { done: part.len(), size });
+        }
+    }
+}
+
+/// Compares the checksum of a complete `part` with that of `file`; clears `part` if they differ.
+fn verify(file: &RemoteFile<'_>, part: &mut PartialFile) -> Result<(), Failure> {
+    let found = part.sha256();
+    if found.eq_ignore_ascii_case(file.sha256) {
+        return Ok(());
+    }
+    part.clear()?;
+    Err(Failure::Source(ErrorKind::Format, checksum_mismatch(file, &found)))
+}
+
+fn interrupted(done: u64, size: u64, why: &str) -> Failure {
+    Failure::Source(ErrorKind::Io, format!("interrupted after {done} of {size} bytes ({why})"))
+}
+
+fn size_mismatch(file: &RemoteFile<'_>, found: u64) -> String {
+    format!("wrong size: expected {} bytes, found {found}", file.size)
+}
+
+fn checksum_mismatch(file: &RemoteFile<'_>, found: &str) -> String {
+    format!("wrong SHA-256: expected {}, found {found}", file.sha256)
+}
