@@ -21,7 +21,7 @@ use crate::output;
   neocog bench convolutions
   neocog bench convolutions resnet --against torch
   neocog bench convolutions vgg --batch 8 --threads 1"))]
-pub struct Args {
+pub struct ConvolutionsArgs {
     /// Networks; `summary` lists them [default: resnet vgg googlenet].
     #[arg(value_name = "NETWORK")]
     networks: Vec<String>,
@@ -56,7 +56,7 @@ enum Peer {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &ConvolutionsArgs) -> Result<()> {
     if args.device != Device::Cpu {
         return Err(Error::invalid_argument(format!(
             "`bench convolutions` runs on the CPU; on {} use `bench ops --filter conv2d`",

@@ -38,20 +38,20 @@ struct Args {
     #[command(subcommand)]
     benchmark: Option<Benchmark>,
     #[command(flatten)]
-    networks: networks::Args,
+    networks: networks::NetworksArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
 #[command(subcommand_help_heading = "Benchmarks")]
 enum Benchmark {
-    Networks(networks::Args),
-    Ops(ops::Args),
-    Convolutions(convolutions::Args),
-    Sizes(sizes::Args),
-    Threads(threads::Args),
+    Networks(networks::NetworksArgs),
+    Ops(ops::OpsArgs),
+    Convolutions(convolutions::ConvolutionsArgs),
+    Sizes(sizes::SizesArgs),
+    Threads(threads::ThreadsArgs),
 }
 
-register_command!("bench", 310, Args, run);
+register_command!("bench", 140, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {

@@ -27,7 +27,7 @@ use crate::output;
   neocog bench networks lenet --profile
   neocog bench networks --against torch,onnxruntime --rounds 5
   neocog bench networks --device opencl         all networks, interleaved with the CPU"))]
-pub struct Args {
+pub struct NetworksArgs {
     /// Networks; `summary` lists them [default: all].
     #[arg(value_name = "NETWORK")]
     networks: Vec<String>,
@@ -53,7 +53,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &NetworksArgs) -> Result<()> {
     let selected: Vec<Model> = match args.networks.as_slice() {
         [] => models()?,
         names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
@@ -80,11 +80,11 @@ pub fn run(args: &Args) -> Result<()> {
     compare::run(&jobs, &comparing)
 }
 
-fn job<'a>(args: &Args, model: &'a Model) -> Job<'a> {
+fn job<'a>(args: &NetworksArgs, model: &'a Model) -> Job<'a> {
     Job::new(&args.run, model).shape(&args.shape)
 }
 
-fn measure(args: &Args, selected: &[Model]) -> Result<()> {
+fn measure(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
     let device = &args.run.device.device;
     print_peak(device, peak(device));
     let mut rows = Vec::new();
@@ -116,7 +116,7 @@ fn measure(args: &Args, selected: &[Model]) -> Result<()> {
 }
 
 /// The child process of [`Job::measure`].
-fn measure_in_process(args: &Args, selected: &[Model]) -> Result<()> {
+fn measure_in_process(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
     let (options, peak) = (options(args), peak(&args.run.device.device));
     for model in selected {
         for record in networks::bench_network(model, &options, peak)? {
@@ -126,7 +126,7 @@ fn measure_in_process(args: &Args, selected: &[Model]) -> Result<()> {
     Ok(())
 }
 
-fn options(args: &Args) -> networks::Options {
+fn options(args: &NetworksArgs) -> networks::Options {
     networks::Options {
         device: args.run.device.device.clone(),
         threads: rayon::current_num_threads(),

@@ -20,7 +20,7 @@ use crate::output;
   neocog bench ops
   neocog bench ops --filter conv2d
   neocog bench ops --device opencl --json"))]
-pub struct Args {
+pub struct OpsArgs {
     /// Rejected, with the option to use instead.
     #[arg(hide = true, value_name = "OPERATION", value_parser = reject_operation)]
     operation: Option<String>,
@@ -42,7 +42,7 @@ fn reject_operation(name: &str) -> Result<String, String> {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &OpsArgs) -> Result<()> {
     let device = &args.device.device;
     let peak = peak(device);
     print_peak(device, peak);

@@ -24,7 +24,7 @@ use crate::output;
   neocog bench sizes resnet
   neocog bench sizes resnet --batches 1,16 --sizes 96,224 --predict-only
   neocog bench sizes lenet resnet --plot charts"))]
-pub struct Args {
+pub struct SizesArgs {
     /// Networks; `summary` lists them [default: lenet resnet].
     #[arg(value_name = "NETWORK")]
     networks: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &SizesArgs) -> Result<()> {
     let device = &args.run.device.device;
     print_peak(device, peak(device));
     let mut rows = Vec::new();
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Benchmarks a network at each size and batch size; returns the records with their sizes.
-fn measure(args: &Args, model: &Model) -> Result<Vec<(usize, Record)>> {
+fn measure(args: &SizesArgs, model: &Model) -> Result<Vec<(usize, Record)>> {
     let mut found = Vec::new();
     for &size in &args.sizes {
         for &batch in &args.batches {

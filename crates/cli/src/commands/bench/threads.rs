@@ -16,7 +16,7 @@ use crate::output;
 #[command(after_help = examples("Examples:
   neocog bench threads resnet
   neocog bench threads lenet resnet --threads 8 --json"))]
-pub struct Args {
+pub struct ThreadsArgs {
     /// Networks; `summary` lists them [default: lenet resnet].
     #[arg(value_name = "NETWORK")]
     networks: Vec<String>,
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &ThreadsArgs) -> Result<()> {
     let counts = thread_counts(rayon::current_num_threads());
     let mut rows = Vec::new();
     for model in &networks_or(&args.networks, &["lenet", "resnet"])? {
