@@ -110,6 +110,7 @@ impl Program {
         let threads = Arg::new("threads")
             .long("threads")
             .global(true)
+            .display_order(900)
             .value_name("N")
             .value_parser(value_parser!(u32).range(1..=1024))
             .help("Number of compute threads [default: all cores]");

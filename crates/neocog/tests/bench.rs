@@ -59,7 +59,7 @@ fn sizes_are_benchmarked_and_plotted() {
 }
 
 #[test]
-fn threads_and_convolutions_are_results() {
+fn threads_and_convolutions_are_benchmarked() {
     let rows = results("threads lenet --batch 2 --threads 3");
     let threads: Vec<u64> = rows.iter().map(|r| r["threads"].as_u64().unwrap()).collect();
     assert_eq!(threads, [1, 1, 2, 2, 3, 3]);

@@ -17,7 +17,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub device: DeviceArg,
     /// Print one JSON object per result instead of a table.
-    #[arg(long)]
+    #[arg(long, display_order = 800)]
     pub json: bool,
 }
 
