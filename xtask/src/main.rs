@@ -1,4 +1,4 @@
-//! `cargo xtask`: every command of `neocog`, and those of the project's maintainers.
+//! `cargo xtask`: all commands of `neocog`, and those of the project's maintainers.
 
 mod commands;
 
@@ -6,6 +6,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     neocog_cli::Program::new("cargo xtask")
-        .about("Trains, evaluates and inspects convolutional networks, and checks the project.")
+        .about("Train, evaluate and inspect convolutional networks, and test this project")
         .main()
 }

@@ -7,16 +7,16 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use neocog_base::{Error, Result};
 
-/// A command, made known by [`register_command!`](crate::register_command).
+/// A command, registered with [`register_command!`](crate::register_command).
 #[derive(Clone, Copy)]
 pub struct CommandEntry {
-    /// The word on the command line.
+    /// Name on the command line.
     pub name: &'static str,
-    /// The crate that registered it.
+    /// Crate that registered it.
     pub crate_name: &'static str,
-    /// The position in the list of commands: the smallest first, those of one position by name.
+    /// Position in the list of commands: smallest first, then by name.
     pub order: usize,
-    /// The clap command with its arguments.
+    /// Builds the clap command with its arguments.
     pub build: fn() -> clap::Command,
     /// Parses the arguments and runs the command.
     pub run: fn(&ArgMatches) -> Result<ExitCode>,
@@ -26,23 +26,33 @@ inventory::collect!(CommandEntry);
 
 impl fmt::Debug for CommandEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.name, self.crate_name)
+        f.debug_struct("CommandEntry")
+            .field("name", &self.name)
+            .field("crate_name", &self.crate_name)
+            .field("order", &self.order)
+            .finish_non_exhaustive()
     }
 }
 
-/// Registers a command: its word, its position in the list of commands, its arguments (a [`clap::Args`] whose doc comment
-/// is the help text), and the function that runs it (`fn(&Args) -> Result<()>`, or `Result<ExitCode>`).
+/// Registers a command: its name, its position in the list of commands, its arguments (a type that implements
+/// [`clap::Args`], whose doc comment is the help text), and the function that runs it (`fn(&Args) -> Result<()>`, or
+/// `Result<ExitCode>` for other exit codes).
+///
+/// The crate needs no dependency on clap: [`neocog_cli::clap`](crate::clap) is the version that neocog uses. The program must
+/// link the crate: `use my_crate as _;`.
 ///
 /// ```
-/// /// Prints a greeting.
+/// use neocog_cli::{clap, output};
+///
+/// /// Print a greeting.
 /// #[derive(clap::Args)]
 /// struct Greet {
-///     /// Whom to greet.
+///     /// Name of the person.
 ///     name: String,
 /// }
 ///
 /// fn greet(args: &Greet) -> neocog_base::Result<()> {
-///     neocog_cli::output::line(format_args!("Hello, {}!", args.name))
+///     output::line(format_args!("Hello, {}!", args.name))
 /// }
 ///
 /// neocog_cli::register_command!("greet", 1000, Greet, greet);
@@ -68,9 +78,9 @@ macro_rules! register_command {
     };
 }
 
-/// What a command's function returns: nothing, which is success, or an exit code.
+/// Return value of a command's function: `()` for success, or an exit code.
 pub trait IntoExitCode {
-    /// The process's exit code.
+    /// The exit code of the process.
     fn into_exit_code(self) -> ExitCode;
 }
 
@@ -86,10 +96,10 @@ impl IntoExitCode for ExitCode {
     }
 }
 
-/// All commands that are linked in, in the order in which help lists them.
+/// Returns all commands that are linked in, in the order in which help lists them.
 ///
 /// # Errors
-/// When two crates register the same word; both are named.
+/// When two commands have the same name; the message names their crates.
 pub fn commands() -> Result<Vec<CommandEntry>> {
     let mut by_name = BTreeMap::<&'static str, CommandEntry>::new();
     for command in inventory::iter::<CommandEntry> {
@@ -97,7 +107,7 @@ pub fn commands() -> Result<Vec<CommandEntry>> {
             let mut crates = [other.crate_name, command.crate_name];
             crates.sort_unstable();
             return Err(Error::invalid_argument(format!(
-                "the command {} is registered twice, by the crates {} and {}; one of them must be renamed",
+                "the command {} is registered twice, by the crates {} and {}; rename one of them",
                 command.name, crates[0], crates[1]
             )));
         }

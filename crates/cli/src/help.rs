@@ -1,11 +1,16 @@
-//! Help texts that name the program as it was called.
+//! Help texts that name the program.
 
 use neocog_base::program;
 
-/// `text` with the program's name in place of `neocog` at the start of each example, a line indented by two spaces.
+/// Replaces `neocog` at the start of each example, a line indented by two spaces, by the name of the program.
+///
+/// ```
+/// let text = neocog_cli::examples("Examples:\n  neocog train");
+/// assert!(text.ends_with(" train"));
+/// ```
 pub fn examples(text: &str) -> String {
     let example = |line: &str| match line.strip_prefix("  neocog ") {
-        Some(rest) => format!("  {}", program::command(rest)),
+        Some(rest) => format!("  {} {rest}", program::name()),
         None => line.to_string(),
     };
     text.lines().map(example).collect::<Vec<_>>().join("\n")

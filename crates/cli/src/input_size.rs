@@ -1,4 +1,4 @@
-//! The size of a picture as it is written on the command line.
+//! The input shape of a network as an argument: `1x28x28`.
 
 use std::str::FromStr;
 
@@ -13,15 +13,13 @@ impl FromStr for InputSize {
     type Err = Error;
 
     /// # Errors
-    /// When the text is not three numbers above 0 with an `x` between them.
+    /// When the text is not three positive numbers separated by `x`, or the input is too large.
     fn from_str(text: &str) -> Result<Self> {
         let numbers: Option<Vec<usize>> =
             text.split('x').map(|n| n.parse().ok().filter(|n| *n > 0)).collect();
         let size = numbers.and_then(|n| <[usize; 3]>::try_from(n).ok());
         let Some(size) = size else {
-            return Err(Error::invalid_argument(format!(
-                "an input is written as channels, height and width, like 1x28x28; \"{text}\" is not"
-            )));
+            return Err(Error::invalid_argument("expected CHANNELSxHEIGHTxWIDTH, such as 1x28x28"));
         };
         check_input(size)?;
         Ok(InputSize(size))
@@ -33,13 +31,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read() {
+    fn input_sizes_are_parsed() {
         assert_eq!("3x32x40".parse::<InputSize>().unwrap().0, [3, 32, 40]);
         for wrong in ["", "28", "28x28", "1x28x28x1", "1x-2x3", "ax2x3", "1x0x3"] {
-            assert!(wrong.parse::<InputSize>().unwrap_err().to_string().contains("like 1x28x28"));
+            assert!(wrong.parse::<InputSize>().unwrap_err().to_string().contains("such as 1x28x28"));
         }
         for wrong in ["1x1099511627776x1099511627776", "1x65536x65536"] {
-            assert!(wrong.parse::<InputSize>().unwrap_err().to_string().contains("is no picture"));
+            assert!(wrong.parse::<InputSize>().is_err(), "{wrong}");
         }
     }
 }

@@ -1,19 +1,21 @@
-//! The commands of neocog as a library.
+//! The commands of neocog, as a library.
 //!
-//! [`main`] is a whole program: a crate with layers, networks or commands of its own has a program that knows them by
-//! calling it. Commands register themselves with [`register_command!`].
+//! [`main`] is a complete program. A crate with its own layers, networks or commands calls it to get a program that includes
+//! them; [`register_command!`] adds a command.
 
+mod arguments;
 mod command;
 mod commands;
 mod help;
+mod image_file;
 mod input_size;
 pub mod output;
-mod pictures;
 mod program;
 
 #[doc(hidden)]
-pub use {clap, inventory};
+pub use inventory;
 
+pub use clap;
 pub use command::{CommandEntry, IntoExitCode, commands};
 pub use help::examples;
 pub use program::{Program, main};

@@ -1,15 +1,15 @@
-//! Writes to standard output and standard error.
+//! Output on standard output and standard error.
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
 
-use neocog_tensor::{Error, Result};
+use neocog_base::{Error, Result};
 use serde::Serialize;
 
-/// Writes a line to standard output. When nobody reads it any more, as behind `| head`, the program ends quietly.
+/// Writes a line to standard output. When the reader has closed the pipe, as in `| head`, exits with code 0.
 ///
 /// # Errors
-/// When it cannot be written for another reason.
+/// When writing fails for another reason.
 pub fn line(text: impl Display) -> Result<()> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -19,26 +19,26 @@ pub fn line(text: impl Display) -> Result<()> {
     }
 }
 
-/// Writes a value as one line of JSON to standard output.
+/// Writes a value as a line of JSON to standard output.
 ///
 /// # Errors
-/// As [`line()`].
+/// As [`line()`], and when the value cannot be serialized.
 pub fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value);
-    line(text.map_err(|e| Error::format("cannot write the result as JSON").with_source(e))?)
+    line(text.map_err(|e| Error::format("cannot serialize the result as JSON").with_source(e))?)
 }
 
-/// Writes a line to standard error, if anybody reads it.
+/// Writes a line to standard error; errors are ignored.
 pub fn note(text: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// A table for people, with right-aligned columns where `right` says so.
+/// Lays out a table without borders; `right` selects the right-aligned columns.
 pub fn table<const N: usize>(
     head: [&str; N],
     right: [bool; N],
     rows: Vec<[String; N]>,
-) -> comfy_table::Table {
+) -> impl Display + use<N> {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING).set_header(head);
     table.add_rows(rows);
@@ -51,7 +51,7 @@ pub fn table<const N: usize>(
     table
 }
 
-/// A number with a comma between thousands: `44,426`.
+/// A number with commas between thousands: `44,426`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -66,11 +66,19 @@ pub fn thousands(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::thousands;
+    use super::{table, thousands};
 
     #[test]
-    fn commas_between_thousands() {
+    fn thousands_are_separated_by_commas() {
         let texts = [0, 999, 1000, 44_426, 1_234_567].map(thousands);
         assert_eq!(texts, ["0", "999", "1,000", "44,426", "1,234,567"]);
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = vec![["lenet".to_string(), "7".to_string()]];
+        let text = table(["network", "images"], [false, true], rows).to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(lines, ["network  images", "lenet         7"]);
     }
 }

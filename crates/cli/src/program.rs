@@ -2,38 +2,63 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Arg, ArgMatches, value_parser};
-use neocog_base::{Error, Result, program};
+use neocog_base::program::{quoted, set_invocation, set_name};
+use neocog_base::{Error, Result};
 
 use crate::command::{CommandEntry, commands};
-use crate::commands::bench::old_spelling;
+use crate::commands::bench::old_spelling::benchmark_first;
 use crate::help::examples;
 use crate::output;
 
 /// A program with all commands that are linked into it.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     neocog_cli::Program::new("vision").version("1.0.0").about("Train our networks").main()
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Program {
     name: String,
+    invocation: Option<String>,
     version: &'static str,
     about: &'static str,
 }
 
-/// Runs the command line of this process, under the name by which it was called.
+/// Runs the command line of this process; help and messages use the name by which the program was called.
+///
+/// # Exit codes
+/// 0 after success, 1 after an error, 2 for an invalid command line, 130 when Ctrl-C stopped a training.
 pub fn main() -> ExitCode {
-    let called = std::env::args().next().unwrap_or_default();
-    let name = Path::new(&called).file_name().map_or("neocog".into(), |name| name.to_string_lossy());
-    Program::new(name.trim_end_matches(".exe")).main()
+    Program::from_args().main()
 }
 
 impl Program {
-    /// A program that hints and examples call `name`.
+    /// Creates a program that help and messages call `name`.
     pub fn new(name: impl Into<String>) -> Self {
         Program {
             name: name.into(),
+            invocation: None,
             version: env!("CARGO_PKG_VERSION"),
-            about: "Trains, evaluates and inspects convolutional networks.",
+            about: "Train, evaluate and inspect convolutional networks",
         }
+    }
+
+    /// Creates a program with the name by which this process was called. Help uses the file name; commands to copy from
+    /// messages start with the path, if it was called by one.
+    pub fn from_args() -> Self {
+        let called = std::env::args_os().next().unwrap_or_default();
+        let called = called.to_string_lossy();
+        let name = Path::new(&*called).file_name().map_or("neocog".into(), |name| name.to_string_lossy());
+        let name = name.strip_suffix(".exe").unwrap_or(&name);
+        let mut program = Program::new(name);
+        if called.contains(std::path::MAIN_SEPARATOR) {
+            program.invocation = Some(quoted(&called));
+        }
+        program
     }
 
     /// Sets the version that `--version` prints, in place of neocog's.
@@ -43,16 +68,19 @@ impl Program {
         self
     }
 
-    /// Sets the one line that `--help` starts with.
+    /// Sets the first line of `--help`.
     #[must_use]
     pub fn about(mut self, about: &'static str) -> Self {
         self.about = about;
         self
     }
 
-    /// Runs the command line of this process.
+    /// Runs the command line of this process; see [`main`](fn@main) for the exit codes.
     pub fn main(&self) -> ExitCode {
-        program::set_name(&self.name);
+        set_name(&self.name);
+        if let Some(invocation) = &self.invocation {
+            set_invocation(invocation);
+        }
         match self.run() {
             Ok(code) => code,
             Err(e) => {
@@ -64,26 +92,27 @@ impl Program {
 
     fn run(&self) -> Result<ExitCode> {
         let commands = commands()?;
-        let matches = self.clap(&commands).get_matches_from(old_spelling(std::env::args_os()));
-        let Some((name, arguments)) = matches.subcommand() else {
-            unreachable!("clap asks for a command");
+        let program = PROGRAM.get_or_init(|| self.clap(&commands));
+        let matches = program.clone().get_matches_from(benchmark_first(program, std::env::args_os()));
+        let selected = matches.subcommand().and_then(|(name, arguments)| {
+            Some((commands.iter().find(|command| command.name == name)?, arguments))
+        });
+        let Some((command, arguments)) = selected else {
+            return Err(Error::invalid_argument("no command given; --help lists them"));
         };
-        let Some(command) = commands.iter().find(|command| command.name == name) else {
-            unreachable!("clap knows the registered commands only");
-        };
-        // Everything runs on a thread of the pool: work that is too small to share then starts at once.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)?).build();
+        // The command runs on a thread of the pool, so that work too small to share starts without waking another thread.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)).build();
         let pool = pool.map_err(|e| Error::invalid_argument("cannot start the threads").with_source(e))?;
         pool.install(|| (command.run)(arguments))
     }
 
-    /// The program as clap describes it.
     fn clap(&self, commands: &[CommandEntry]) -> clap::Command {
         let threads = Arg::new("threads")
             .long("threads")
             .global(true)
+            .display_order(900)
             .value_name("N")
-            .value_parser(value_parser!(usize))
+            .value_parser(value_parser!(u32).range(1..=1024))
             .help("Number of compute threads [default: all cores]");
         clap::Command::new(self.name.clone())
             .bin_name(self.name.clone())
@@ -98,23 +127,38 @@ impl Program {
     }
 }
 
-const CONVENTIONS: &str = "Results go to standard output, progress to standard error. The exit code is 0 after success, \
-    1 after an error (`error: …` on standard error), 2 for a command line that is not understood, and 130 when Ctrl-C \
-    stopped a training.";
+static PROGRAM: OnceLock<clap::Command> = OnceLock::new();
+
+/// The running program with all its commands, as clap describes it, and a name that is a single word.
+///
+/// # Errors
+/// As [`commands`].
+pub fn description() -> Result<clap::Command> {
+    let program = match PROGRAM.get() {
+        Some(program) => program.clone(),
+        None => Program::new("neocog").clap(&commands()?),
+    };
+    // `cargo xtask` runs the binary `xtask`.
+    let name = program.get_name();
+    let name = name.rsplit(' ').next().unwrap_or(name).to_string();
+    Ok(program.name(name.clone()).bin_name(name))
+}
+
+const CONVENTIONS: &str = "Results are written to standard output, progress and messages to standard error. \
+    Exit codes: 0 success; 1 error, with a message `error: …` on standard error; 2 invalid command line; 130 training \
+    stopped by Ctrl-C.";
 
 const EXAMPLES: &str = "Examples:
-  neocog train                                  lenet on the digits that are compiled in
+  neocog train                                  train lenet on the embedded digits
   neocog fetch-data fashion-mnist
   neocog train lenet_bn --data fashion-mnist
   neocog train lenet_bn --data fashion-mnist --device opencl
   neocog predict runs/lenet_bn-fashion-mnist/best.ckpt shoe.png";
 
-fn threads(matches: &ArgMatches) -> Result<usize> {
-    const MOST: usize = 1024;
-    match matches.get_one::<usize>("threads") {
-        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
-        Some(&n) if (1..=MOST).contains(&n) => Ok(n),
-        Some(n) => Err(Error::invalid_argument(format!("--threads must be from 1 to {MOST}, not {n}"))),
+fn threads(matches: &ArgMatches) -> usize {
+    match matches.get_one::<u32>("threads") {
+        Some(&n) => n as usize,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
 
@@ -125,5 +169,12 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Program::new("neocog").clap(&commands().unwrap()).debug_assert();
+    }
+
+    #[test]
+    fn the_description_has_a_name_of_one_word() {
+        let commands = commands().unwrap();
+        let _ = PROGRAM.set(Program::new("cargo xtask").clap(&commands));
+        assert_eq!(description().unwrap().get_bin_name(), Some("xtask"));
     }
 }

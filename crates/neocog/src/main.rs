@@ -1,4 +1,4 @@
-//! The program `neocog`. All of it is in `neocog-cli`; the commands of that crate register themselves.
+//! The program `neocog`; the commands are in `neocog-cli`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `bench` as its users run it: what it measures, and what it refuses.
+//! `bench`: its results as JSON, and its errors.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,16 +18,16 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The lines of JSON of a run that went well.
-fn measured(arguments: &str) -> Vec<Value> {
+/// The results of a successful run.
+fn results(arguments: &str) -> Vec<Value> {
     let output = bench(&format!("{arguments} --json --budget 0.02"));
     assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
-fn a_network_is_measured_beside_the_cpu() {
-    let rows = measured("lenet --batch 4 --against cpu --rounds 2");
+fn a_network_is_compared_with_the_cpu() {
+    let rows = results("lenet --batch 4 --against cpu --rounds 2");
     assert_eq!(rows.len(), 2);
     for (row, mode) in rows.iter().zip(["train", "predict"]) {
         assert_eq!((&row["mode"], &row["batch"], &row["against"]), (&mode.into(), &4.into(), &"cpu".into()));
@@ -38,11 +38,11 @@ fn a_network_is_measured_beside_the_cpu() {
 }
 
 #[test]
-fn sizes_are_measured_and_drawn() {
+fn sizes_are_benchmarked_and_plotted() {
     let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().display();
-    let rows = measured(&format!("sizes lenet --batches 1,3 --sizes 8,28 --plot {place}"));
-    // 8 pixels are too few for lenet: said, and left out.
+    let path = folder.path().display();
+    let rows = results(&format!("sizes lenet --batches 1,3 --sizes 8,28 --plot {path}"));
+    // Images of 8x8 are too small for lenet and are skipped.
     let found: Vec<(&Value, &Value, &Value)> =
         rows.iter().map(|r| (&r["size"], &r["record"]["batch"], &r["record"]["mode"])).collect();
     let (predict, train) = ("predict".into(), "train".into());
@@ -50,40 +50,62 @@ fn sizes_are_measured_and_drawn() {
     let expected =
         [(&size, &one, &predict), (&size, &one, &train), (&size, &three, &predict), (&size, &three, &train)];
     assert_eq!(found, expected);
-    // A batch norm of single pixels has nothing to normalise over in a batch of one: prediction only.
-    let rows = measured("sizes resnet --batches 1,2 --sizes 28");
+    // Training a batch norm needs more than one value per channel: a batch of one is for prediction only.
+    let rows = results("sizes resnet --batches 1,2 --sizes 28");
     let modes: Vec<&str> = rows.iter().map(|r| r["record"]["mode"].as_str().unwrap()).collect();
     assert_eq!(modes, ["predict", "predict", "train"]);
-    let picture = image::open(folder.path().join("sizes-lenet.png")).unwrap();
-    assert!(picture.width() > 400);
+    let chart = image::open(folder.path().join("sizes-lenet.png")).unwrap();
+    assert!(chart.width() > 400);
 }
 
 #[test]
-fn threads_and_convolutions_are_measured() {
-    let rows = measured("threads lenet --batch 2 --threads 3");
+fn threads_and_convolutions_are_benchmarked() {
+    let rows = results("threads lenet --batch 2 --threads 3");
     let threads: Vec<u64> = rows.iter().map(|r| r["threads"].as_u64().unwrap()).collect();
     assert_eq!(threads, [1, 1, 2, 2, 3, 3]);
-    let rows = measured("convolutions lenet --batch 2 --rounds 1");
+    let rows = results("convolutions lenet --batch 2 --rounds 1");
     assert_eq!(rows.len(), 5);
     assert!(rows.iter().all(|r| r["gflops"].as_f64().unwrap() > 0.0 && r["theirs_s"].is_null()));
 }
 
 #[test]
-fn what_cannot_be_measured_is_told() {
-    for (arguments, word) in [
-        ("lenet --batch 0", "at least 1"),
-        ("sizes lenet --batches 1,0", "at least 1"),
-        ("sizes lenet --batch 3", "--batches"),
-        ("ops lenet", "--filter lenet"),
-        ("convolutions lenet --against cpu", "--against torch"),
-        ("convolutions lenet --device reference", "on the CPU"),
-        ("lenet --against torch --python no-such-python", "no-such-python"),
-        ("lenet --size 4", "smaller than the kernel"),
-        ("leenet", "lenet"),
+fn old_command_lines_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    for (arguments, count) in [
+        ("--batch 2 --predict-only networks lenet".to_string(), 1),
+        ("--filter relu ops".into(), 0),
+        ("--threads 1 --batch 2 --rounds 1 convolutions lenet".into(), 5),
+        (format!("--batches 2 --sizes 28 --plot {path} --predict-only sizes lenet"), 1),
+        ("--batch 2 --threads 1 threads lenet".into(), 2),
     ] {
-        let output = bench(&format!("{arguments} --budget 0.02"));
+        let rows = results(&arguments);
+        assert!(if count == 0 { !rows.is_empty() } else { rows.len() == count }, "{arguments}: {rows:?}");
+    }
+}
+
+#[test]
+fn errors_say_what_to_change() {
+    const USAGE: i32 = 2;
+    for (arguments, code, expected) in [
+        ("lenet --batch 0", USAGE, "at least 1"),
+        ("lenet --budget 0", USAGE, "above 0"),
+        ("sizes lenet --batches 1,0", USAGE, "at least 1"),
+        ("sizes lenet --batch 3", USAGE, "--batches"),
+        ("ops lenet", USAGE, "--filter lenet"),
+        ("--json ops lenet", USAGE, "--filter lenet"),
+        ("ops --profile", USAGE, "--profile"),
+        ("ops --filter no-such-operation", 1, "no-such-operation"),
+        ("convolutions lenet --against cpu", USAGE, "torch"),
+        ("convolutions lenet --device reference", 1, "on the CPU"),
+        ("lenet --against torch --python no-such-python", 1, "no-such-python"),
+        ("lenet --size 4", 1, "smaller than the kernel"),
+        ("leenet", 1, "lenet"),
+    ] {
+        let output = bench(arguments);
         let error = text(&output.stderr);
-        assert!(!output.status.success() && error.contains(word), "{arguments}: {error}");
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {error}");
+        assert!(error.contains(expected), "{arguments}: {error}");
         assert!(!error.contains("panicked"), "{arguments}: {error}");
     }
 }

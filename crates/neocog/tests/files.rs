@@ -1,4 +1,4 @@
-//! The command line with files: networks as JSON, weights as safetensors, and what is wrong with either.
+//! Commands with files: networks as JSON, weights as safetensors, and errors in either.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,12 +9,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder to run in.
-struct Place(TempDir);
+/// A temporary directory in which commands run.
+struct Folder(TempDir);
 
-impl Place {
+impl Folder {
     fn new() -> Self {
-        Place(tempfile::tempdir().unwrap())
+        Folder(tempfile::tempdir().unwrap())
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -34,7 +34,7 @@ impl Place {
             .unwrap()
     }
 
-    /// What a command that succeeds says on standard output.
+    /// The standard output of a successful command.
     fn output(&self, command: &str) -> String {
         let output = self.run(command);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -42,12 +42,12 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The only line of JSON that a command says on standard output.
+    /// The JSON object that a successful command prints.
     fn json(&self, command: &str) -> Value {
         serde_json::from_str(&self.output(command)).unwrap()
     }
 
-    /// The error of a command: on standard error with exit code 1, and nothing on standard output.
+    /// The error message of a failing command: exit code 1, and no standard output.
     fn error(&self, command: &str) -> String {
         let output = self.run(command);
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -58,7 +58,7 @@ impl Place {
     }
 }
 
-/// One hidden layer for the digits as they are, 8x8.
+/// A multilayer perceptron for inputs of 1x8x8.
 const SMALL: &str = "{'kind': 'Sequential', 'layers': [
     {'name': 'flatten', 'layer': {'kind': 'Flatten'}},
     {'name': 'fc1', 'layer': {'kind': 'Linear', 'in_features': 64, 'out_features': 20}},
@@ -66,191 +66,193 @@ const SMALL: &str = "{'kind': 'Sequential', 'layers': [
     {'name': 'fc2', 'layer': {'kind': 'Linear', 'in_features': 20, 'out_features': 10}}]}";
 
 #[test]
-fn a_network_of_a_file_is_trained_and_then_stands_alone() {
-    let place = Place::new();
-    place.write("my_net.json", SMALL);
-    let epoch = place.json("train --spec my_net.json --limit 320 --epochs 1 --json");
+fn checkpoints_do_not_need_the_network_file() {
+    let folder = Folder::new();
+    folder.write("my_net.json", SMALL);
+    let epoch = folder.json("train --spec my_net.json --limit 320 --epochs 1 --json");
     assert_eq!(epoch["epoch"], 1);
-    fs::remove_file(place.path("my_net.json")).unwrap();
+    fs::remove_file(folder.path("my_net.json")).unwrap();
 
-    // The checkpoint holds the network; the folder has its name and that of the data.
+    // The checkpoint contains the network; its directory is named after the network and the data set.
     let last = "runs/my_net-digits/last.ckpt";
-    let stdout = place.output(&format!("train --resume {last} --epochs 30"));
+    let stdout = folder.output(&format!("train --resume {last} --epochs 30"));
     assert!(stdout.contains("epoch 30/30"), "{stdout}");
-    let line = place.json(&format!("eval {last} --json"));
+    let line = folder.json(&format!("eval {last} --json"));
     assert_eq!((&line["network"], &line["data"]), (&"my_net".into(), &"digits".into()));
     assert!(line["acc"].as_f64().unwrap() > 0.6, "{line}");
 }
 
 #[test]
-fn a_recipe_and_flags_say_how_a_network_of_a_file_is_trained() {
-    let place = Place::new();
+fn options_override_the_recipe_of_a_network_file() {
+    let folder = Folder::new();
     let network = SMALL.replace("64", "16");
-    place.write("a.json", &format!("{{'name': 'tiny', 'recipe': {{'input': [1, 4, 4], 'batch': 8, 'learning_rate': 0.05, 'optimizer': 'sgd'}}, 'network': {network}}}"));
-    let run = |command: &str| String::from_utf8(place.run(command).stderr).unwrap();
-    let said = run("train --spec a.json --limit 16 --epochs 1");
+    folder.write("a.json", &format!("{{'name': 'tiny', 'recipe': {{'input': [1, 4, 4], 'batch': 8, 'learning_rate': 0.05, 'optimizer': 'sgd'}}, 'network': {network}}}"));
+    let run = |command: &str| String::from_utf8(folder.run(command).stderr).unwrap();
+    let stderr = run("train --spec a.json --limit 16 --epochs 1");
     assert!(
-        said.contains(
+        stderr.contains(
             "tiny on digits: 16 training and 16 test images, 1 epochs, batch 8, sgd with learning rate 0.05"
         ),
-        "{said}"
+        "{stderr}"
     );
-    let said = run("train --spec a.json --limit 16 --epochs 1 --batch 4 --lr 0.5 --optimizer adam");
-    assert!(said.contains("batch 4, adam with learning rate 0.5"), "{said}");
-    // A bare network needs its input's size where it is not that of the data.
-    place.write("bare.json", &network);
-    assert!(place.error("train --spec bare.json --limit 16").contains("fc1 (Linear)"));
-    place.output("train --spec bare.json --limit 16 --epochs 1 --input 1x4x4 --out bare");
-    assert!(place.path("bare/best.ckpt").exists());
-    let summary = place.output("summary --spec bare.json --input 1x4x4");
+    let stderr = run("train --spec a.json --limit 16 --epochs 1 --batch 4 --lr 0.5 --optimizer adam");
+    assert!(stderr.contains("batch 4, adam with learning rate 0.5"), "{stderr}");
+    // A file without a recipe needs --input, unless the input has the shape of the images.
+    folder.write("bare.json", &network);
+    assert!(folder.error("train --spec bare.json --limit 16").contains("fc1 (Linear)"));
+    folder.output("train --spec bare.json --limit 16 --epochs 1 --input 1x4x4 --out bare");
+    assert!(folder.path("bare/best.ckpt").exists());
+    let summary = folder.output("summary --spec bare.json --input 1x4x4");
     assert!(summary.starts_with("bare; input [1, 1, 4, 4]\n"), "{summary}");
-    assert!(place.error("summary --spec bare.json").contains("say it: --input 1x28x28"));
-    assert_eq!(place.json("summary --spec a.json --json")["name"], "tiny");
+    assert!(folder.error("summary --spec bare.json").contains("such as --input 1x28x28"));
+    assert_eq!(folder.json("summary --spec a.json --json")["name"], "tiny");
 }
 
 #[test]
-fn a_registered_network_is_written_as_a_file_and_is_the_same() {
-    let place = Place::new();
-    let text = place.output("spec lenet");
+fn a_registered_network_equals_its_file() {
+    let folder = Folder::new();
+    let text = folder.output("spec lenet");
     assert!(text.starts_with("{\n  \"name\": \"lenet\",\n  \"about\": "), "{text}");
-    assert_eq!(place.output("spec lenet --to a.json"), "wrote lenet to a.json\n");
-    assert_eq!(fs::read_to_string(place.path("a.json")).unwrap(), text);
-    assert_eq!(place.output("summary --spec a.json"), place.output("summary lenet"));
+    assert_eq!(folder.output("spec lenet --to a.json"), "wrote lenet to a.json\n");
+    assert_eq!(fs::read_to_string(folder.path("a.json")).unwrap(), text);
+    assert_eq!(folder.output("summary --spec a.json"), folder.output("summary lenet"));
     let pytorch = "--style pytorch";
     assert_eq!(
-        place.output(&format!("summary --spec a.json {pytorch}")),
-        place.output(&format!("summary lenet {pytorch}"))
+        folder.output(&format!("summary --spec a.json {pytorch}")),
+        folder.output(&format!("summary lenet {pytorch}"))
     );
     let epoch = |network: &str| {
-        let mut line = place.json(&format!("train {network} --limit 32 --epochs 1 --json --out out"));
+        let mut line = folder.json(&format!("train {network} --limit 32 --epochs 1 --json --out out"));
         line["seconds"] = 0.into();
         line["images_per_s"] = 0.into();
         line
     };
     assert_eq!(epoch("--spec a.json"), epoch("lenet"), "the same recipe and the same bits");
-    place.output("spec vgg_small --input 3x64x64 --classes 7 --to vgg.json");
-    let line = place.json("summary --spec vgg.json --json");
+    folder.output("spec vgg_small --input 3x64x64 --classes 7 --to vgg.json");
+    let line = folder.json("summary --spec vgg.json --json");
     assert_eq!(line, {
-        let mut same = place.json("summary vgg_small --input 3x64x64 --classes 7 --json");
+        let mut same = folder.json("summary vgg_small --input 3x64x64 --classes 7 --json");
         same["name"] = "vgg_small".into();
         same
     });
 }
 
 /// A trained LeNet.
-fn trained(place: &Place) {
-    place.output("train lenet_bn --limit 64 --epochs 1 --out run");
+fn trained(folder: &Folder) {
+    folder.output("train lenet_bn --limit 64 --epochs 1 --out run");
 }
 
 #[test]
-fn weights_go_out_and_come_back() {
-    let place = Place::new();
-    trained(&place);
-    let line = place.json("export run/last.ckpt --to w.safetensors --json");
+fn weights_are_exported_and_imported() {
+    let folder = Folder::new();
+    trained(&folder);
+    let line = folder.json("export run/last.ckpt --to w.safetensors --json");
     assert_eq!((&line["tensors"], &line["parameters"]), (&30.into(), &44_878.into()));
-    let said = place.output("export run/last.ckpt --to w.safetensors");
-    assert_eq!(said, "wrote 30 tensors of lenet_bn with 44,878 parameters to w.safetensors\n");
+    let stdout = folder.output("export run/last.ckpt --to w.safetensors");
+    assert_eq!(stdout, "wrote 30 tensors of lenet_bn with 44,878 parameters to w.safetensors\n");
 
     let eval = |what: &str| {
-        let mut line = place.json(&format!("eval {what} --json"));
+        let mut line = folder.json(&format!("eval {what} --json"));
         line["images_per_s"] = 0.into();
         line
     };
     let from_checkpoint = eval("run/last.ckpt");
     let mut from_weights = eval("--network lenet_bn --weights w.safetensors --data digits");
-    // The run was limited to the first 64 test images; weights know nothing of it.
+    // The checkpoint limits evaluation to 64 images; weights do not.
     assert_eq!(from_weights["images"], 360);
-    place.output("import w.safetensors --network lenet_bn --data digits --to imported.ckpt");
+    folder.output("import w.safetensors --network lenet_bn --data digits --to imported.ckpt");
     let imported = eval("imported.ckpt");
     assert_eq!(imported, from_weights);
     from_weights["images"] = 64.into();
     assert_eq!(from_checkpoint["images"], 64);
 
-    // With the spec in place of the name.
-    place.output("spec lenet_bn --to spec.json");
+    // With a network file in place of a name.
+    folder.output("spec lenet_bn --to spec.json");
     assert_eq!(eval("--spec spec.json --weights w.safetensors --data digits"), imported);
 
-    // Trained on, from a checkpoint and from the weights.
-    place.output("train --resume imported.ckpt --epochs 1 --out on");
-    let line = place.json("train lenet_bn --weights w.safetensors --limit 64 --epochs 1 --out on --json");
-    let fresh = place.json("train lenet_bn --limit 64 --epochs 1 --out on --json");
+    // Training continues from the checkpoint and from the weights.
+    folder.output("train --resume imported.ckpt --epochs 1 --out on");
+    let line = folder.json("train lenet_bn --weights w.safetensors --limit 64 --epochs 1 --out on --json");
+    let fresh = folder.json("train lenet_bn --limit 64 --epochs 1 --out on --json");
     assert!(line["train_loss"].as_f64() < fresh["train_loss"].as_f64(), "{line} {fresh}");
 }
 
 #[test]
-fn what_the_hand_made_batch_norm_keeps_is_not_exported_and_that_is_said() {
-    let place = Place::new();
-    place.output("train lenet_bn_scratch --limit 16 --epochs 1 --out run");
-    let output = place.run("export run/last.ckpt --to w.safetensors");
+fn export_lists_skipped_buffers() {
+    let folder = Folder::new();
+    folder.output("train lenet_bn_scratch --limit 16 --epochs 1 --out run");
+    let output = folder.run("export run/last.ckpt --to w.safetensors");
     assert!(output.status.success());
-    let said = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.starts_with("not written, because PyTorch's state_dict has no place for it: 1.moving_mean, "),
-        "{said}"
+        stderr.starts_with(
+            "skipped non-persistent buffers, which PyTorch's state_dict does not contain: 1.moving_mean, "
+        ),
+        "{stderr}"
     );
 }
 
 #[test]
-fn pictures_are_predicted_from_weights() {
-    let place = Place::new();
-    trained(&place);
-    place.output("export run/last.ckpt --to w.safetensors");
+fn images_are_classified_with_weights() {
+    let folder = Folder::new();
+    trained(&folder);
+    folder.output("export run/last.ckpt --to w.safetensors");
     image::GrayImage::from_fn(28, 28, |x, _| image::Luma([if x.abs_diff(14) < 3 { 255 } else { 0 }]))
-        .save(place.path("one.png"))
+        .save(folder.path("one.png"))
         .unwrap();
-    let from_checkpoint = place.json("predict run/last.ckpt one.png --json");
+    let from_checkpoint = folder.json("predict run/last.ckpt one.png --json");
     let weights = "predict --network lenet_bn --weights w.safetensors one.png --json";
-    assert_eq!(place.json(&format!("{weights} --data digits")), from_checkpoint);
-    // Without a data set, the classes have numbers.
-    let line = place.json(weights);
+    assert_eq!(folder.json(&format!("{weights} --data digits")), from_checkpoint);
+    // Without a data set, classes have numbers.
+    let line = folder.json(weights);
     let class = format!("class {}", from_checkpoint["class"].as_str().unwrap());
     assert_eq!(line["class"], class.as_str());
     assert_eq!(line["probability"], from_checkpoint["probability"]);
-    assert!(place.error("predict run/last.ckpt").contains("say which pictures"));
+    assert!(folder.error("predict run/last.ckpt").contains("no images given"));
 }
 
 #[test]
-fn weights_of_another_network_fit_in_part() {
-    let place = Place::new();
-    trained(&place);
-    place.output("export run/last.ckpt --to w.safetensors");
-    let error = place.error("train lenet --weights w.safetensors --limit 16 --epochs 1");
+fn matching_weights_of_another_network_are_loaded() {
+    let folder = Folder::new();
+    trained(&folder);
+    folder.output("export run/last.ckpt --to w.safetensors");
+    let error = folder.error("train lenet --weights w.safetensors --limit 16 --epochs 1");
     assert!(error.starts_with("error: w.safetensors: the weights do not fit the network:\n  conv.0.weight [6, 1, 5, 5] is missing\n"), "{error}");
     assert!(
         error.contains("\n  9.running_mean")
             || error.contains("\n  10.running_mean [120] is not in the network"),
         "{error}"
     );
-    let error = place.error("train lenet --weights w.safetensors --partial --limit 16 --epochs 1");
+    let error = folder.error("train lenet --weights w.safetensors --partial --limit 16 --epochs 1");
     assert!(error.contains("nothing of it fits the network"), "{error}");
 
-    // The same network with another number of classes: all but the last layer fits.
+    // The same network with another number of classes: all but the last layer match.
     let other = "--network lenet_bn --classes 12";
-    let error = place.error(&format!("import w.safetensors {other} --data digits --to x.ckpt"));
+    let error = folder.error(&format!("import w.safetensors {other} --data digits --to x.ckpt"));
     assert_eq!(
         error,
         "error: w.safetensors: the weights do not fit the network:\n  \
          15.weight is [10, 84], the network has [12, 84]\n  15.bias is [10], the network has [12]"
     );
-    assert!(!place.path("x.ckpt").exists());
+    assert!(!folder.path("x.ckpt").exists());
     let line =
-        place.json(&format!("import w.safetensors {other} --data digits --to x.ckpt --partial --json"));
+        folder.json(&format!("import w.safetensors {other} --data digits --to x.ckpt --partial --json"));
     assert_eq!(line["loaded"], 28);
     assert_eq!(line["left"].as_array().unwrap().len(), 2);
-    place.output("eval x.ckpt");
-    let output = place
+    folder.output("eval x.ckpt");
+    let output = folder
         .run("train lenet_bn --classes 12 --weights w.safetensors --partial --limit 16 --epochs 1 --out y");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
     assert!(
-        said.starts_with("28 tensors from w.safetensors\nnot loaded:\n  15.weight is [10, 84]"),
-        "{said}"
+        stderr.starts_with("loaded 28 tensors from w.safetensors\nnot loaded:\n  15.weight is [10, 84]"),
+        "{stderr}"
     );
 }
 
 #[test]
-fn networks_that_are_wrong_are_refused_with_the_way_to_the_place() {
-    let place = Place::new();
+fn errors_in_network_files_have_a_path() {
+    let folder = Folder::new();
     let within = |layer: &str| {
         format!(
             "{{'kind': 'Sequential', 'layers': [{{'name': 'resnet_block2', 'layer': {{'kind': 'Sequential', 'layers': [
@@ -259,28 +261,28 @@ fn networks_that_are_wrong_are_refused_with_the_way_to_the_place() {
     };
     let conv =
         |fields: &str| within(&format!("{{'kind': 'Conv2d', 'in_channels': 1, 'kernel_size': 3{fields}}}"));
-    let way = "error: a.json / resnet_block2 (Sequential) / 0 (Residual) / conv1 ";
+    let path = "error: a.json / resnet_block2 (Sequential) / 0 (Residual) / conv1 ";
     for (text, expected) in [
-        (within("{'kind': 'Conv2D'}"), format!("{way}(Conv2D): there is no layer named `Conv2D`; did you mean `Conv2d`")),
-        (conv(""), format!("{way}(Conv2d): missing field `out_channels`")),
-        (conv(", 'out_chanels': 1"), format!("{way}(Conv2d): out_chanels: unknown field `out_chanels`, expected one of")),
-        (conv(", 'out_channels': 1, 'padding': -1"), format!("{way}(Conv2d): padding: expected a whole number that is not negative")),
+        (within("{'kind': 'Conv2D'}"), format!("{path}(Conv2D): there is no layer named `Conv2D`; did you mean `Conv2d`")),
+        (conv(""), format!("{path}(Conv2d): missing field `out_channels`")),
+        (conv(", 'out_chanels': 1"), format!("{path}(Conv2d): out_chanels: unknown field `out_chanels`, expected one of")),
+        (conv(", 'out_channels': 1, 'padding': -1"), format!("{path}(Conv2d): padding: expected a whole number that is not negative")),
         (conv(", 'out_channels': 1"), "error: a.json / resnet_block2 (Sequential) / 0 (Residual): the body gives [1, 1, 26, 26], but the shortcut gives [1, 1, 28, 28]".into()),
-        (conv(", 'out_channels': 1, 'groups': 2"), format!("{way}(Conv2d): groups = 2 must divide in_channels = 1")),
-        (within("{'kind': 'Linear', 'in_features': 3, 'out_features': 3}"), format!("{way}(Linear)")),
+        (conv(", 'out_channels': 1, 'groups': 2"), format!("{path}(Conv2d): groups = 2 must divide in_channels = 1")),
+        (within("{'kind': 'Linear', 'in_features': 3, 'out_features': 3}"), format!("{path}(Linear)")),
         ("{'kind': 'ReLU'".into(), "error: a.json: this is not the JSON of a network: EOF while parsing an object at line 1 column 15".into()),
         (format!("{}{}", "{'kind': 'Sequential', 'layers': [{'layer': ".repeat(50_000), "}]}".repeat(50_000)), "error: a.json: this is not the JSON of a network: recursion limit exceeded at line 1".into()),
         ("{'recipe': {'bach': 3}, 'network': {'kind': 'ReLU'}}".into(), "recipe.bach: unknown field `bach`".into()),
         (SMALL.replace("20", "21").replacen("21", "20", 1), "error: a.json / fc2 (Linear)".into()),
     ] {
-        place.write("a.json", &text);
+        folder.write("a.json", &text);
         for command in ["train --spec a.json --input 1x28x28 --limit 16 --epochs 1", "summary --spec a.json --input 1x28x28"] {
             let input = if text.contains("fc2") { command.replace("1x28x28", "1x8x8") } else { command.into() };
-            let error = place.error(&input);
+            let error = folder.error(&input);
             assert!(error.contains(&expected), "{expected} is not in: {error}");
         }
     }
-    // Numbers beyond all measure.
+    // Numbers that are too large.
     let huge = "1099511627776";
     for (text, expected) in [
         (
@@ -312,42 +314,42 @@ fn networks_that_are_wrong_are_refused_with_the_way_to_the_place() {
             "the picture is smaller than the window",
         ),
     ] {
-        place.write("a.json", &text);
-        let error = place.error("train --spec a.json --limit 16");
+        folder.write("a.json", &text);
+        let error = folder.error("train --spec a.json --limit 16");
         assert!(
             error.starts_with("error: a.json") && error.contains(expected),
             "{expected} is not in: {error}"
         );
     }
-    // It fits no class of the digits.
-    place.write("a.json", "{'kind': 'Flatten'}");
+    // The output does not have a number per class.
+    folder.write("a.json", "{'kind': 'Flatten'}");
     assert!(
-        place
+        folder
             .error("train --spec a.json --input 1x3x3 --limit 16")
             .contains("error: a.json: the network gives [1, 9] for one image, but the 10 classes of digits (train) need [1, 10]")
     );
     assert!(
-        place
+        folder
             .error("train --spec none.json")
             .starts_with("error: cannot read the network none.json: No such file")
     );
-    assert!(place.error("train --spec .").contains("this is not the JSON of a network"));
-    assert!(place.error("train --spec a.json --classes 3").contains("--classes is for registered networks"));
-    assert!(place.error("spec lenett").contains("did you mean `lenet`"));
+    assert!(folder.error("train --spec .").contains("this is not the JSON of a network"));
+    assert!(folder.error("train --spec a.json --classes 3").contains("--classes is for registered networks"));
+    assert!(folder.error("spec lenett").contains("did you mean `lenet`"));
     assert!(
-        place
+        folder
             .error("spec lenet --to none/a.json")
             .starts_with("error: cannot write the network to none/a.json")
     );
-    assert!(place.error("spec alexnet --input 1x28x28").contains("alexnet / conv (Sequential) / "));
+    assert!(folder.error("spec alexnet --input 1x28x28").contains("alexnet / conv (Sequential) / "));
 }
 
 #[test]
-fn weights_that_are_none_are_refused() {
-    let place = Place::new();
-    trained(&place);
-    place.output("export run/last.ckpt --to w.safetensors");
-    let whole = fs::read(place.path("w.safetensors")).unwrap();
+fn invalid_weight_files_are_rejected() {
+    let folder = Folder::new();
+    trained(&folder);
+    folder.output("export run/last.ckpt --to w.safetensors");
+    let whole = fs::read(folder.path("w.safetensors")).unwrap();
     let header = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &[0; 8]].concat();
     let lie = |shape: &str, offsets: &str| {
         header(&format!(
@@ -370,39 +372,41 @@ fn weights_that_are_none_are_refused() {
         ),
         (header("{\"a\": \u{e9}"), "its header is not right"),
         (whole[..whole.len() - 1].to_vec(), "it is truncated or damaged"),
-        (fs::read(place.path("run/last.ckpt")).unwrap(), "it is a checkpoint of neocog"),
+        (fs::read(folder.path("run/last.ckpt")).unwrap(), "it is a checkpoint of neocog"),
         (b"no weights, but a text".to_vec(), "it is something else, or truncated"),
         (Vec::new(), "it has 0 bytes"),
     ] {
-        fs::write(place.path("bad.safetensors"), bytes).unwrap();
+        fs::write(folder.path("bad.safetensors"), bytes).unwrap();
         for command in [
             "eval --network lenet_bn --weights bad.safetensors --data digits",
             "train lenet_bn --weights bad.safetensors --partial --out z",
             "import bad.safetensors --network lenet_bn --data digits --to z.ckpt",
         ] {
-            let error = place.error(command);
+            let error = folder.error(command);
             assert!(
                 error.starts_with("error: bad.safetensors: ") && error.contains(expected),
                 "{expected}: {error}"
             );
         }
     }
-    assert!(!place.path("z").exists() && !place.path("z.ckpt").exists());
+    assert!(!folder.path("z").exists() && !folder.path("z.ckpt").exists());
     let eval = "eval --network lenet_bn --data digits --weights";
     assert!(
-        place.error(&format!("{eval} none")).starts_with("error: cannot read the weights none: No such file")
+        folder
+            .error(&format!("{eval} none"))
+            .starts_with("error: cannot read the weights none: No such file")
     );
-    assert!(place.error(&format!("{eval} .")).contains("it is no file with contents"));
-    assert!(place.error("eval run/last.ckpt --spec x.json").contains("a checkpoint holds its network"));
+    assert!(folder.error(&format!("{eval} .")).contains("it is no file with contents"));
+    assert!(folder.error("eval run/last.ckpt --spec x.json").contains("a checkpoint contains its network"));
     assert!(
-        place
+        folder
             .error("eval run/last.ckpt --weights w.safetensors --network lenet_bn")
-            .contains("takes the place of the checkpoint")
+            .contains("--weights replaces the checkpoint")
     );
-    assert!(place.error("eval --weights w.safetensors --data digits").contains("say which network"));
-    assert!(place.error("export w.safetensors --to x").contains("this is no checkpoint of neocog"));
+    assert!(folder.error("eval --weights w.safetensors --data digits").contains("no network given"));
+    assert!(folder.error("export w.safetensors --to x").contains("this is no checkpoint of neocog"));
     assert!(
-        place
+        folder
             .error("export run/last.ckpt --to none/x")
             .starts_with("error: cannot write the weights to none/x")
     );
@@ -410,8 +414,8 @@ fn weights_that_are_none_are_refused() {
 }
 
 #[test]
-fn options_that_do_not_go_together_are_told_by_the_parser() {
-    let place = Place::new();
+fn conflicting_options_are_usage_errors() {
+    let folder = Folder::new();
     for command in [
         "train lenet --spec a.json",
         "train --resume a.ckpt --weights w.safetensors",
@@ -424,6 +428,6 @@ fn options_that_do_not_go_together_are_told_by_the_parser() {
         "summary lenet --classes 0",
         "summary lenet --input 28x28",
     ] {
-        assert_eq!(place.run(command).status.code(), Some(2), "{command}");
+        assert_eq!(folder.run(command).status.code(), Some(2), "{command}");
     }
 }

@@ -1,4 +1,4 @@
-//! The command line with OpenCL devices, and on a machine without OpenCL.
+//! Commands on OpenCL devices, and without an OpenCL library.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -6,19 +6,19 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Names the library to open; one that is not there makes this a machine without OpenCL.
+/// The environment variable with the OpenCL library to load; a missing file simulates a machine without OpenCL.
 const LIBRARY: &str = "NEOCOG_OPENCL_LIBRARY";
 
 const TRAIN: &str = "train lenet --data digits --epochs 1 --limit 64 --batch 16";
 
-fn run(command: &str, library: Option<&str>) -> Output {
+fn run(arguments: &str, library: Option<&str>) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    let mut xtask = Command::new(env!("CARGO_BIN_EXE_neocog"));
-    xtask.args(command.split(' ')).current_dir(folder.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_neocog"));
+    command.args(arguments.split(' ')).current_dir(folder.path());
     if let Some(library) = library {
-        xtask.env(LIBRARY, library);
+        command.env(LIBRARY, library);
     }
-    xtask.output().unwrap()
+    command.output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn devices_are_listed_with_their_limits() {
+fn devices_are_listed() {
     let output = run("devices --json", None);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let lines: Vec<Value> =
@@ -38,17 +38,17 @@ fn devices_are_listed_with_their_limits() {
 }
 
 #[test]
-fn a_network_is_trained_on_opencl() {
+fn training_runs_on_opencl() {
     let output = run(&format!("{TRAIN} --device opencl"), None);
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]
-fn without_opencl_all_else_works_and_the_error_says_what_to_install() {
+fn without_opencl_other_commands_work_and_errors_name_the_package() {
     for command in [
         &format!("{TRAIN} --device opencl"),
         "bench lenet --device opencl",
-        "golden --device opencl",
+        "tune",
         "predict no.ckpt no.png --device opencl:0:0",
     ] {
         let output = run(command, Some("no-such-library.so"));

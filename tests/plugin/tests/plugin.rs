@@ -47,8 +47,8 @@ fn everything_is_registered() {
 }
 
 #[test]
-fn the_command_line_knows_the_layers_and_the_network() {
-    // Examples are built beside the tests.
+fn the_command_line_includes_the_layers_the_network_and_the_command() {
+    // Cargo builds examples next to the tests.
     let tests = std::env::current_exe().unwrap();
     let cli = tests
         .parent()
@@ -68,6 +68,12 @@ fn the_command_line_knows_the_layers_and_the_network() {
     let summary = run(&["summary", "unshuffle_net"]);
     assert!(summary.contains("PixelUnshuffle") && summary.contains("block2.se"), "{summary}");
     println!("{summary}");
+    assert!(run(&["count-networks", "--json"]).starts_with(r#"{"networks":"#));
+    let help = run(&["--help"]);
+    assert!(help.contains("count-networks  Count the registered networks"), "{help}");
+    let help = run(&["count-networks", "--help"]);
+    assert!(help.contains("  cli count-networks --json"), "{help}");
+    assert!(run(&["completions", "bash"]).contains("count-networks"));
 }
 
 #[test]

@@ -1,26 +1,24 @@
-//! `golden`: golden files.
+//! `golden`: tests against PyTorch's results.
 
 use std::path::PathBuf;
 
+use neocog_cli::{output, register_command};
 use neocog_tensor::{Device, Error, ErrorKind, Result};
 use neocog_tests::golden;
 
-use neocog_cli::{output, register_command};
-
-/// Compares operations and networks with golden values that PyTorch computed.
+/// Test operations and networks against golden files from PyTorch.
 ///
-/// Prints a table: of each file and device the number of cases, how many passed, and the worst deviation as a share of
-/// what is allowed; below it, every case that is wrong. It is an error if one is, or if there is no golden file.
+/// Prints a table: for each file and device, the number of cases, how many passed, and the largest deviation relative to the
+/// tolerance; below it, the failed cases. Exits with code 1 if a case fails or there is no golden file.
 #[derive(Debug, clap::Args)]
 struct Args {
-    /// The folder with golden files, or one of them; those of the project if absent.
+    /// Golden file, or a directory of them [default: tests/golden].
     dir: Option<PathBuf>,
-    /// Where to run: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference; cpu and
-    /// reference if absent.
+    /// Device: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference [default: cpu and
+    /// reference].
     #[arg(long)]
     device: Option<Device>,
-    /// One line of JSON for each file and device instead, with file, device, cases, passed, kind, worst, worst_at and
-    /// failures.
+    /// Print one JSON object per file and device: file, device, cases, passed, kind, worst, worst_at and failures.
     #[arg(long)]
     json: bool,
 }
@@ -46,9 +44,9 @@ fn run(args: &Args) -> Result<()> {
     }
     match reports.iter().filter(|r| !r.is_right()).count() {
         0 => Ok(()),
-        wrong => Err(Error::new(
+        failed => Err(Error::new(
             ErrorKind::Diverged,
-            format!("{wrong} of {} runs of golden files are wrong", reports.len()),
+            format!("{failed} of {} runs of golden files failed", reports.len()),
         )),
     }
 }

@@ -1,12 +1,14 @@
-//! `data`: the data sets, what augmentation does to their pictures, and pictures as files.
+//! `data`: the data sets, a contact sheet of augmentations, and export of images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use neocog_data::catalog::{DATASETS, DEFAULT_DATASET, DEFAULT_ROOT};
-use neocog_data::{Dataset, DatasetInfo, Split};
+use neocog_data::known::{DEFAULT, KNOWN};
+use neocog_data::{Dataset, Known, Split};
 use neocog_tensor::{ErrorKind, Result};
 use serde::Serialize;
 
+use crate::arguments::DataDirArg;
 use crate::help::examples;
 use crate::output::{self, thousands};
 use crate::register_command;
@@ -14,38 +16,39 @@ use crate::register_command;
 mod export;
 mod show;
 
-/// Lists the data sets; with --show draws what augmentation does to pictures, with --export writes pictures as files.
+/// List data sets, draw augmentations, or export images.
+///
+/// Without --show and --export, lists the data sets with their sizes, classes, and mean and standard deviation per channel.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog data
   neocog data --show --data fashion-mnist --out augmentation.png
-  neocog data --export pictures --count 20 --data fashion-mnist"))]
+  neocog data --export images --count 20 --data fashion-mnist"))]
 struct Args {
-    /// Only this data set. If absent: all in the list, digits for --show and --export.
+    /// Data set [default: all; digits for --show and --export].
     #[arg(long, value_name = "NAME")]
     data: Option<String>,
-    /// The folder that holds a folder for each data set.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
-    data_dir: PathBuf,
-    /// Draws a sheet: pictures of different classes, as they are and after each step that `train` has an option for.
+    #[command(flatten)]
+    data_dir: DataDirArg,
+    /// Draw a contact sheet: images of different classes, original and after each augmentation of `train`.
     #[arg(long, conflicts_with = "export")]
     show: bool,
-    /// The file of the sheet, PNG.
+    /// Output file of --show.
     #[arg(long, value_name = "FILE.png", default_value = "augmentation.png")]
     out: PathBuf,
-    /// Decides which pictures are shown, and all chances.
-    #[arg(long, default_value_t = 0)]
+    /// Random seed of --show: selects the images and the random transforms.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Writes the first pictures to this folder as NUMBER-CLASS.png; `predict` tells from these names what is right.
+    /// Write the first images to DIR as NUMBER-CLASS.png; `predict` reads the class from the name.
     #[arg(long, value_name = "DIR")]
     export: Option<PathBuf>,
-    /// How many pictures. If absent: 8 for --show, 20 for --export.
+    /// Number of images [default: 8 for --show, 20 for --export].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
-    /// NetworkArgs pictures. If absent: train for --show, test for --export.
-    #[arg(long, value_enum)]
+    /// Split of the data set [default: train for --show, test for --export].
+    #[arg(long, value_enum, value_name = "SPLIT")]
     part: Option<SplitArg>,
-    /// One line of JSON for each data set instead of the list.
+    /// Print one JSON object per data set.
     #[arg(long, conflicts_with_all = ["show", "export"])]
     json: bool,
 }
@@ -62,26 +65,28 @@ register_command!("data", 20, Args, run);
 fn run(args: &Args) -> Result<()> {
     let name = args.data.as_deref().unwrap_or(DEFAULT_DATASET);
     if args.show {
-        let data = part_of(args, name, SplitArg::Train)?;
+        let data = split(args, name, SplitArg::Train)?;
         let count = args.count.unwrap_or(8) as usize;
         return show::show(&data, name, count, args.seed, &args.out);
     }
     if let Some(folder) = &args.export {
-        let data = part_of(args, name, SplitArg::Test)?;
+        let data = split(args, name, SplitArg::Test)?;
         let count = args.count.unwrap_or(20) as usize;
         return export::export(&data, count, folder);
     }
-    match &args.data {
-        Some(name) => list(args, [DatasetInfo::find(name)?]),
-        None => list(args, &DATASETS),
-    }
+    let root = &args.data_dir.data_dir;
+    let sets = match &args.data {
+        Some(name) => std::slice::from_ref(Known::find(name)?),
+        None => KNOWN.as_slice(),
+    };
+    if args.json { print_json(sets, root) } else { print_table(sets, root) }
 }
 
-fn part_of(args: &Args, name: &str, usual: SplitArg) -> Result<std::sync::Arc<Dataset>> {
-    let Split { train, test, .. } = neocog_data::load(name, &args.data_dir)?;
-    Ok(match args.part.unwrap_or(usual) {
-        SplitArg::Train => train,
-        SplitArg::Test => test,
+fn split(args: &Args, name: &str, default: SplitArg) -> Result<Arc<Dataset>> {
+    let loaded = neocog_data::load(name, &args.data_dir.data_dir)?;
+    Ok(match args.part.unwrap_or(default) {
+        SplitArg::Train => loaded.train,
+        SplitArg::Test => loaded.test,
     })
 }
 
@@ -89,15 +94,16 @@ fn part_of(args: &Args, name: &str, usual: SplitArg) -> Result<std::sync::Arc<Da
 struct JsonRow<'a> {
     name: &'a str,
     about: &'a str,
-    place: String,
+    #[serde(rename = "place")]
+    location: String,
     #[serde(flatten)]
-    content: Option<Content>,
+    properties: Option<Properties>,
     class_names: &'a [&'a str],
 }
 
-/// What is known of a data set that is there.
+/// Properties of a data set that is available.
 #[derive(Serialize)]
-struct Content {
+struct Properties {
     shape: [usize; 3],
     train: usize,
     test: usize,
@@ -105,45 +111,56 @@ struct Content {
     std: Vec<f64>,
 }
 
-fn list<'a>(args: &Args, sets: impl IntoIterator<Item = &'a DatasetInfo>) -> Result<()> {
-    let mut rows = Vec::new();
-    let mut names = Vec::new();
-    for known in sets {
-        let content = match known.load(&args.data_dir) {
-            Ok(Split { train, test, .. }) => {
-                let (mean, std) = train.mean_and_std();
-                Some(Content { shape: train.shape(), train: train.len(), test: test.len(), mean, std })
-            }
-            // One that was not fetched is no mistake; one that is damaged is.
-            Err(e) if e.kind() == ErrorKind::Io && !known.folder(&args.data_dir).exists() => None,
-            Err(e) => return Err(e),
-        };
-        let place = match (&content, known.manifest()) {
-            (_, None) => "compiled in".to_string(),
-            (Some(_), Some(_)) => known.folder(&args.data_dir).display().to_string(),
-            (None, Some(_)) => format!("not there: {}", known.fetch_command(&args.data_dir)),
-        };
-        if args.json {
-            let DatasetInfo { name, about, class_names, .. } = *known;
-            output::json(&JsonRow { name, about, place, content, class_names })?;
-            continue;
+/// Loads a data set for its properties; `None` if it is not fetched yet.
+fn properties(known: &Known, root: &Path) -> Result<Option<Properties>> {
+    match known.load(root) {
+        Ok(Split { train, test }) => {
+            let (mean, std) = train.mean_and_std();
+            let (shape, train, test) = (train.shape(), train.len(), test.len());
+            Ok(Some(Properties { shape, train, test, mean, std }))
         }
-        let [images, tests, size, mean, std] = match &content {
-            None => [const { String::new() }; 5],
-            Some(Content { shape: [c, h, w], train, test, mean, std }) => {
-                let each =
-                    |values: &[f64]| values.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(", ");
-                let [train, test] = [*train as u64, *test as u64].map(thousands);
-                [train, test, format!("{c}x{h}x{w}"), each(mean), each(std)]
-            }
+        Err(e) if e.kind() == ErrorKind::Io && !known.folder(root).exists() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn print_json(sets: &[Known], root: &Path) -> Result<()> {
+    for known in sets {
+        let properties = properties(known, root)?;
+        let location = match (&properties, known.manifest()) {
+            (_, None) => "compiled in".to_string(),
+            (Some(_), Some(_)) => known.folder(root).display().to_string(),
+            (None, Some(_)) => format!("not there: {}", known.command(root)),
         };
-        rows.push([known.name.to_string(), images, tests, size, mean, std, place]);
-        names.push(format!("{}: {}\n  {}", known.name, known.about, known.class_names.join(", ")));
+        let Known { name, about, class_names, .. } = *known;
+        output::json(&JsonRow { name, about, location, properties, class_names })?;
     }
-    if args.json {
-        return Ok(());
+    Ok(())
+}
+
+fn print_table(sets: &[Known], root: &Path) -> Result<()> {
+    let mut rows = Vec::new();
+    for known in sets {
+        let properties = properties(known, root)?;
+        let location = match (&properties, known.manifest()) {
+            (_, None) => "embedded".to_string(),
+            (Some(_), Some(_)) => known.folder(root).display().to_string(),
+            (None, Some(_)) => format!("not fetched; run: {}", known.command(root)),
+        };
+        let [train, test, size, mean, std] = properties.map_or([const { String::new() }; 5], |properties| {
+            let Properties { shape: [c, h, w], train, test, mean, std } = properties;
+            let list = |values: Vec<f64>| {
+                values.into_iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(", ")
+            };
+            let [train, test] = [train as u64, test as u64].map(thousands);
+            [train, test, format!("{c}x{h}x{w}"), list(mean), list(std)]
+        });
+        rows.push([known.name.to_string(), train, test, size, mean, std, location]);
     }
-    let head = ["data set", "train", "test", "size", "mean", "std", "where"];
+    let head = ["data set", "train", "test", "size", "mean", "std", "location"];
     output::line(output::table(head, [false, true, true, true, true, true, false], rows))?;
-    names.into_iter().try_for_each(|text| output::line(format_args!("\n{text}")))
+    sets.iter().try_for_each(|known| {
+        let classes = known.class_names.join(", ");
+        output::line(format_args!("\n{}: {}\n  {classes}", known.name, known.about))
+    })
 }

@@ -1,45 +1,44 @@
-//! `devices`: where networks can run.
+//! `devices`: the CPU and the OpenCL devices.
 
 use neocog_tensor::opencl::{self, DeviceInfo};
-use neocog_tensor::{Device, Error, ErrorKind, Result, conformance, instruction_set};
+use neocog_tensor::{Device, Error, Result, conformance, instruction_set};
 use serde::Serialize;
 
 use crate::help::examples;
 use crate::output;
 use crate::register_command;
 
-/// Lists the devices that networks can run on: the processor, and those of OpenCL with their limits and extensions.
+/// List devices.
 ///
-/// Where there is no OpenCL device, it says what is missing and what to install.
+/// Lists the CPU and the OpenCL devices with their limits and extensions. If there is no OpenCL device, prints what is
+/// missing and what to install.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog devices
-  neocog devices --kernels                    whether all kernels fit the devices
-  neocog train lenet --device opencl          on the first graphics card, else the first device
-  neocog train lenet --device opencl:0:1      on the second device of the first platform
-  neocog train lenet --device opencl:nvidia   on the first whose name, or whose platform's, has this in it
+  neocog devices --kernels                    test all kernels on the OpenCL devices
+  neocog train lenet --device opencl          the first GPU, or else the first device
+  neocog train lenet --device opencl:0:1      the second device of the first platform
+  neocog train lenet --device opencl:nvidia   the first device whose name or platform contains this
 
-NEOCOG_OPENCL_DEVICE, with 0:1 or a part of a name, says what `opencl` alone means."))]
+The environment variable NEOCOG_OPENCL_DEVICE, set to 0:1 or a part of a name, selects the device of `opencl`."))]
 struct Args {
-    /// Also compiles all kernels of all operations on each OpenCL device, and runs them on their examples: whether they
-    /// fit, and give what they should. It is an error if one does not.
+    /// Compile all kernels on each OpenCL device and test them on the cases of their operations.
     #[arg(long)]
     kernels: bool,
-    /// One line of JSON for each device instead.
+    /// Print one JSON object per device.
     #[arg(long)]
     json: bool,
 }
 
-/// What is shown of a device.
 #[derive(Serialize)]
 struct JsonRow {
     device: String,
     name: String,
-    /// Names and values, in the order in which they are shown.
+    /// Names and values, in order.
     facts: Vec<(&'static str, String)>,
-    /// What does not fit; absent if that was not looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wrong: Option<Vec<String>>,
+    /// Failed kernel cases, if kernels were tested.
+    #[serde(rename = "wrong", skip_serializing_if = "Option::is_none")]
+    failures: Option<Vec<String>>,
 }
 
 register_command!("devices", 120, Args, run);
@@ -51,7 +50,7 @@ fn run(args: &Args) -> Result<()> {
     let facts = vec![("threads", threads.to_string()), ("vectors", format!("{vectors}, {lanes} floats"))];
     show(
         args,
-        &JsonRow { device: Device::Cpu.to_string(), name: "this processor".into(), facts, wrong: None },
+        &JsonRow { device: Device::Cpu.to_string(), name: "this processor".into(), facts, failures: None },
     )?;
 
     let found = match opencl::devices() {
@@ -64,9 +63,9 @@ fn run(args: &Args) -> Result<()> {
     let mut failed = 0;
     for info in found {
         let mut facts = facts_of(info);
-        let mut wrong = None;
+        let mut failures = None;
         if args.kernels {
-            output::note(format_args!("{}: compiling and running all kernels", info.id));
+            output::note(format_args!("{}: compiling and testing all kernels", info.id));
             let summary = conformance::check_ops(&Device::OpenCl(info.id), |_| true);
             failed += summary.failures.len();
             let verdict = match summary.failures.len() {
@@ -77,13 +76,13 @@ fn run(args: &Args) -> Result<()> {
                 "kernels",
                 format!("{} operations, {} examples: {verdict}", summary.ops, summary.cases),
             ));
-            wrong = Some(summary.failures);
+            failures = Some(summary.failures);
         }
-        let line = JsonRow { device: info.id.to_string(), name: info.name.clone(), facts, wrong };
-        show(args, &line)?;
+        let row = JsonRow { device: info.id.to_string(), name: info.name.clone(), facts, failures };
+        show(args, &row)?;
     }
     if failed > 0 {
-        return Err(Error::new(ErrorKind::Device, format!("{failed} examples of kernels are wrong")));
+        return Err(Error::device(format!("{failed} kernel cases failed")));
     }
     Ok(())
 }
@@ -107,13 +106,13 @@ fn facts_of(info: &DeviceInfo) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn show(args: &Args, line: &JsonRow) -> Result<()> {
+fn show(args: &Args, row: &JsonRow) -> Result<()> {
     if args.json {
-        return output::json(line);
+        return output::json(row);
     }
-    output::line(format_args!("{}  {}", line.device, line.name))?;
-    for (name, value) in &line.facts {
+    output::line(format_args!("{}  {}", row.device, row.name))?;
+    for (name, value) in &row.facts {
         output::line(format_args!("  {name:<15}{value}"))?;
     }
-    line.wrong.iter().flatten().try_for_each(|text| output::line(format_args!("    {text}")))
+    row.failures.iter().flatten().try_for_each(|text| output::line(format_args!("    {text}")))
 }

@@ -1,47 +1,46 @@
-//! `eval`: what a trained network is worth.
+//! `eval`: loss and accuracy of a trained network.
 
 use std::path::PathBuf;
 
-use neocog_data::catalog::DEFAULT_ROOT;
 use neocog_data::{Loader, LoaderOptions};
-use neocog_tensor::{Context as _, Device, Error, Result};
+use neocog_tensor::{Context as _, Error, Result};
 use neocog_train::{check_fits, evaluate, load_data};
 use serde::Serialize;
 
-use super::network::Weights;
+use super::network::WeightsArgs;
+use crate::arguments::{DataDirArg, DeviceArg, count};
 use crate::help::examples;
 use crate::output;
 use crate::register_command;
 
-/// Runs a trained network over a data set and tells its loss and accuracy.
+/// Evaluate a trained network on a data set.
+///
+/// Prints the mean loss and the accuracy.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog eval runs/lenet-digits/best.ckpt
   neocog eval runs/lenet-fashion-mnist/last.ckpt --part train --json
   neocog eval --network resnet --weights resnet.safetensors --data fashion-mnist"))]
 struct Args {
-    /// The checkpoint.
-    #[arg(required_unless_present = "weights")]
+    /// Checkpoint.
+    #[arg(value_name = "CHECKPOINT", required_unless_present = "weights")]
     file: Option<PathBuf>,
     #[command(flatten)]
-    weights: Weights,
-    /// The data set; for a checkpoint, the one it was trained on if absent.
+    weights: WeightsArgs,
+    /// Data set [default: the one the checkpoint was trained on].
     #[arg(long, value_name = "NAME", required_unless_present = "file")]
     data: Option<String>,
-    /// The folder that holds a folder for each data set.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
-    data_dir: PathBuf,
-    /// NetworkArgs images.
-    #[arg(long, value_enum, default_value = "test")]
+    #[command(flatten)]
+    data_dir: DataDirArg,
+    /// Split of the data set.
+    #[arg(long, value_enum, value_name = "SPLIT", default_value = "test")]
     part: SplitArg,
-    /// Images in a batch: changes the speed only.
-    #[arg(long, default_value_t = 256)]
+    /// Batch size; affects speed only.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = count)]
     batch: usize,
-    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
-    /// precision, plain loops, slow).
-    #[arg(long, default_value_t = Device::Cpu)]
-    device: Device,
-    /// One line of JSON instead.
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Print the result as a JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -67,14 +66,15 @@ register_command!("eval", 40, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let trained = args.weights.open(args.file.as_deref(), args.data.as_deref(), &args.device)?;
-    let plan = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.plan);
-    let (data, limit) = match (&args.data, plan) {
-        (Some(data), plan) => (data.as_str(), plan.and_then(|plan| plan.limit)),
-        (None, Some(plan)) => (plan.data.as_str(), plan.limit),
-        (None, None) => return Err(Error::invalid_argument("say which data set: --data NAME")),
+    let device = &args.device.device;
+    let trained = args.weights.open(args.file.as_deref(), args.data.as_deref(), device)?;
+    let config = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.plan);
+    let (data, limit) = match (&args.data, config) {
+        (Some(data), config) => (data.as_str(), config.and_then(|config| config.limit)),
+        (None, Some(config)) => (config.data.as_str(), config.limit),
+        (None, None) => return Err(Error::invalid_argument("no data set given; use --data NAME")),
     };
-    let split = load_data(data, limit, &args.data_dir)?;
+    let split = load_data(data, limit, &args.data_dir.data_dir)?;
     let (part, dataset) = match args.part {
         SplitArg::Test => ("test", split.test),
         SplitArg::Train => ("train", split.train),
@@ -82,8 +82,8 @@ fn run(args: &Args) -> Result<()> {
     let [_, h, w] = trained.input;
     check_fits(&*trained.network, trained.input, &dataset).context(|| trained.name.as_str())?;
     let augment = trained.transforms().into_augment(0);
-    let options = LoaderOptions::new().batch_size(args.batch).image_size((h, w)).augment(augment);
-    let result = evaluate(&*trained.network, &Loader::new(dataset, options)?, &args.device)?;
+    let options = LoaderOptions { batch: args.batch, size: (h, w), augment, ..LoaderOptions::default() };
+    let result = evaluate(&*trained.network, &Loader::new(dataset, options)?, device)?;
     if args.json {
         return output::json(&JsonRow {
             network: &trained.name,

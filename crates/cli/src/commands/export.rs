@@ -12,20 +12,21 @@ use crate::help::examples;
 use crate::output::{self, thousands};
 use crate::register_command;
 
-/// Writes the weights of a checkpoint as a safetensors file that PyTorch loads.
+/// Export the weights of a checkpoint as safetensors, for PyTorch.
 ///
-/// The names are those of PyTorch's state_dict: net.load_state_dict(safetensors.torch.load_file(FILE)) takes it.
+/// Tensors have the names of PyTorch's state_dict: net.load_state_dict(safetensors.torch.load_file(FILE)) loads them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog export runs/lenet-digits/best.ckpt --to lenet.safetensors
   neocog eval --network lenet --weights lenet.safetensors --data digits"))]
 struct Args {
-    /// The checkpoint.
+    /// Checkpoint.
+    #[arg(value_name = "CHECKPOINT")]
     file: PathBuf,
-    /// The file to write.
+    /// Output file.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// One line of JSON instead.
+    /// Print the result as a JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -38,38 +39,38 @@ struct JsonRow<'a> {
     parameters: usize,
 }
 
-register_command!("export", 60, Args, run);
+register_command!("export", 90, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::read(&args.file)?;
     let network = checkpoint.network(&Device::Cpu).context(|| args.file.display().to_string())?;
     weights::save(&*network, &args.to)?;
-    let left: Vec<String> = state::entries(&*network)
+    let skipped: Vec<String> = state::entries(&*network)
         .into_iter()
         .filter(|(_, entry)| matches!(entry, Entry::Buffer(buffer) if !buffer.is_persistent()))
         .map(|(name, _)| name)
         .collect();
-    if !left.is_empty() {
+    if !skipped.is_empty() {
         output::note(format_args!(
-            "not written, because PyTorch's state_dict has no place for it: {}",
-            left.join(", ")
+            "skipped non-persistent buffers, which PyTorch's state_dict does not contain: {}",
+            skipped.join(", ")
         ));
     }
-    let line = JsonRow {
+    let row = JsonRow {
         network: &checkpoint.plan.network,
         to: args.to.display().to_string(),
         tensors: state::state_dict(&*network).len(),
         parameters: state::param_count(&*network),
     };
     if args.json {
-        return output::json(&line);
+        return output::json(&row);
     }
     output::line(format_args!(
         "wrote {} tensors of {} with {} parameters to {}",
-        line.tensors,
-        line.network,
-        thousands(line.parameters as u64),
-        line.to
+        row.tensors,
+        row.network,
+        thousands(row.parameters as u64),
+        row.to
     ))
 }

@@ -1,4 +1,4 @@
-//! `fetch-data`: brings the data sets that are not compiled in.
+//! `fetch-data`: downloads data sets.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -12,10 +12,9 @@ use crate::help::examples;
 use crate::output;
 use crate::register_command;
 
-/// Fetches data sets, checks their SHA-256, and puts them into a folder.
+/// Download data sets.
 ///
-/// A file takes its name only when it is whole. A download that broke goes on where it stopped; what is there and
-/// right is not fetched again.
+/// Verifies SHA-256 checksums, resumes interrupted downloads, and skips files that are already present.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog fetch-data fashion-mnist
@@ -23,13 +22,13 @@ use crate::register_command;
   neocog fetch-data mnist --from /mnt/usb
   neocog fetch-data mnist --from https://example.org/mnist"))]
 struct Args {
-    /// The data set: fashion-mnist, mnist, or all.
+    /// Data set: fashion-mnist, mnist, or all.
     #[arg(default_value = "all")]
     name: String,
-    /// The folder that gets a folder for each data set.
-    #[arg(long, default_value = DEFAULT_ROOT)]
+    /// Root directory of the data sets.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     dir: PathBuf,
-    /// Instead of the official sources: a folder that holds the files, or a base URL.
+    /// Directory or base URL to get the files from [default: the official sources].
     #[arg(long, value_name = "DIR|URL")]
     from: Option<String>,
 }
@@ -38,22 +37,25 @@ register_command!("fetch-data", 10, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let names: Vec<&str> = DatasetInfo::fetchable().map(|known| known.name).collect();
-    let chosen = match args.name.as_str() {
+    let names: Vec<&str> = Known::fetchable().map(|known| known.name).collect();
+    let selected = match args.name.as_str() {
         "all" => names,
         name if names.contains(&name) || DatasetInfo::find(name).is_ok() => vec![name],
         name => {
             return Err(Error::not_found("data set to fetch", name, names.into_iter().chain(["all"])));
         }
     };
-    for name in chosen {
-        let mut show = Show { bar: None };
-        let mut progress = |event: Event<'_>| show.event(event);
-        let options =
-            FetchOptions::new(manifest(name)?, &args.dir).from(args.from.as_deref()).progress(&mut progress);
-        let fetched = fetch(options)?;
+    for name in selected {
+        let mut progress = FetchProgress { bar: None };
+        let fetched = fetch(FetchOptions {
+            manifest: manifest(name)?,
+            root: &args.dir,
+            from: args.from.as_deref(),
+            timeout: TIMEOUT,
+            progress: &mut |event| progress.event(event),
+        })?;
         output::line(format_args!(
-            "{name}: {} files fetched, {} were there already, in {}",
+            "{name}: {} files fetched, {} already present, in {}",
             fetched.fetched,
             fetched.present,
             fetched.folder.display()
@@ -62,19 +64,19 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Shows what happens on standard error: a bar on a terminal, lines elsewhere.
-struct Show {
+/// Reports the progress on standard error: a progress bar on a terminal, lines elsewhere.
+struct FetchProgress {
     bar: Option<ProgressBar>,
 }
 
-impl Show {
+impl FetchProgress {
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Present { file } => self.say(format!("{file}: there already, checksum right")),
-            Event::Damaged { file, why } => self.say(format!("{file}: damaged ({why}), fetched again")),
+            Event::Present { file } => self.message(format!("{file}: already present, checksum verified")),
+            Event::Damaged { file, why } => self.message(format!("{file}: damaged ({why}), fetching again")),
             Event::Start { file, from, done, size } => {
-                let resumed = if done > 0 { format!(", going on at byte {done}") } else { String::new() };
-                self.say(format!("{file}: {size} bytes from {from}{resumed}"));
+                let resumed = if done > 0 { format!(", resuming at byte {done}") } else { String::new() };
+                self.message(format!("{file}: {size} bytes from {from}{resumed}"));
                 if std::io::stderr().is_terminal() {
                     let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
                     let style =
@@ -87,13 +89,13 @@ impl Show {
                     bar.set_position(done);
                 }
             }
-            Event::Failed { file, from, why } => self.say(format!("{file}: {from} failed: {why}")),
-            Event::Done { file } => self.say(format!("{file}: done, checksum right")),
+            Event::Failed { file, from, why } => self.message(format!("{file}: {from} failed: {why}")),
+            Event::Done { file } => self.message(format!("{file}: done, checksum verified")),
             _ => {}
         }
     }
 
-    fn say(&mut self, text: String) {
+    fn message(&mut self, text: String) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

@@ -1,4 +1,4 @@
-//! `import`: a checkpoint of the weights in a safetensors file.
+//! `import`: a checkpoint from the weights in a safetensors file.
 
 use std::path::PathBuf;
 
@@ -12,33 +12,33 @@ use crate::help::examples;
 use crate::output;
 use crate::register_command;
 
-/// Makes a checkpoint of the weights in a safetensors file, as PyTorch saves them.
+/// Import weights from a safetensors file, such as PyTorch's, as a checkpoint.
 ///
-/// The file is one of safetensors.torch.save_file(net.state_dict(), FILE), with numbers of the types F64, F32, F16 or BF16.
-/// The checkpoint is at the beginning of the network's recipe: `eval` and `predict` take it, and `train --resume`
-/// trains it further.
+/// The file is as written by safetensors.torch.save_file(net.state_dict(), FILE), with tensors of type F64, F32, F16 or
+/// BF16. The checkpoint has the network's training recipe at epoch 0: use it with `eval`, `predict` and `train --resume`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog import resnet.safetensors --network resnet --data fashion-mnist --to resnet.ckpt
   neocog import my.safetensors --spec my.json --data mnist --to my.ckpt --partial"))]
 struct Args {
-    /// The safetensors file.
+    /// Safetensors file.
+    #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
-    /// The registered network that the weights are for.
+    /// Network of the weights; `summary` lists them.
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     #[command(flatten)]
-    which: NetworkArgs,
-    /// The data set: it names the classes, and `eval` and `train --resume` use it.
+    network_args: NetworkArgs,
+    /// Data set, for the class names, `eval` and `train --resume`.
     #[arg(long, value_name = "NAME")]
     data: String,
-    /// The checkpoint to write.
+    /// Checkpoint to write.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// Loads what fits, and tells what did not.
+    /// Load the tensors that match and list the others (PyTorch's strict=False).
     #[arg(long)]
     partial: bool,
-    /// One line of JSON instead.
+    /// Print the result as a JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -48,31 +48,32 @@ struct JsonRow<'a> {
     network: &'a str,
     to: String,
     loaded: usize,
-    left: Vec<String>,
+    #[serde(rename = "left")]
+    skipped: Vec<String>,
 }
 
-register_command!("import", 70, Args, run);
+register_command!("import", 100, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let chosen = args.which.choose(args.network.as_deref())?;
-    let names: Vec<String> =
-        DatasetInfo::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
-    let (plan, classes) = (chosen.plan(&args.data)?, names.len());
-    let input = chosen.input()?;
-    let mut training = Trainer::with_classes(plan, chosen.spec.clone(), input, names, &Device::Cpu)
-        .context(|| chosen.name())?;
-    check_classes(training.network(), input, classes, &args.data).context(|| chosen.name())?;
-    let done = load_weights(training.network(), &args.weights, args.partial)?;
-    training.checkpoint()?.write(&args.to)?;
-    let line = JsonRow {
-        network: chosen.name(),
+    let selected = args.network_args.select(args.network.as_deref())?;
+    let class_names: Vec<String> =
+        Known::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
+    let (config, classes) = (selected.config(&args.data)?, class_names.len());
+    let input = selected.input()?;
+    let trainer = Trainer::with_classes(config, selected.spec.clone(), input, class_names, &Device::Cpu);
+    let mut trainer = trainer.context(|| selected.name())?;
+    check_classes(trainer.network(), input, classes, &args.data).context(|| selected.name())?;
+    let loaded = load_weights(trainer.network(), &args.weights, args.partial)?;
+    trainer.checkpoint()?.write(&args.to)?;
+    let row = JsonRow {
+        network: selected.name(),
         to: args.to.display().to_string(),
-        loaded: done.loaded.len(),
-        left: done.skipped.iter().map(ToString::to_string).collect(),
+        loaded: loaded.loaded.len(),
+        skipped: loaded.skipped.iter().map(ToString::to_string).collect(),
     };
     if args.json {
-        return output::json(&line);
+        return output::json(&row);
     }
-    output::line(format_args!("wrote a checkpoint of {} to {}", line.network, line.to))
+    output::line(format_args!("wrote a checkpoint of {} to {}", row.network, row.to))
 }

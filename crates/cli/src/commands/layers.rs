@@ -1,19 +1,25 @@
-//! `layers`: the registry.
+//! `layers`: the registered layers.
+
+use std::collections::BTreeMap;
 
 use neocog_layers::registry;
 use neocog_tensor::Result;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
+use crate::help::examples;
 use crate::output;
 use crate::register_command;
 
-/// Lists all kinds of layers that are linked in, sorted, with their fields and the crate that they come from.
+/// List layers.
 ///
-/// The fields have the values of the layer's first example; they are those of a network's JSON.
+/// Lists every registered layer with its fields in a network's JSON file, and the crate that registers it. Values are those
+/// of the layer's first example.
 #[derive(Debug, clap::Args)]
+#[command(after_help = examples("Examples:
+  neocog layers
+  neocog layers --json"))]
 struct Args {
-    /// One line of JSON for each kind instead, with kind, crate and fields.
+    /// Print one JSON object per layer: kind, crate, fields.
     #[arg(long)]
     json: bool,
 }
@@ -26,7 +32,7 @@ struct JsonRow<'a> {
     fields: BTreeMap<String, String>,
 }
 
-register_command!("layers", 100, Args, run);
+register_command!("layers", 70, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
@@ -42,14 +48,14 @@ fn run(args: &Args) -> Result<()> {
         .iter()
         .map(|entry| {
             let fields: Vec<String> =
-                entry.fields().into_iter().map(|(name, value)| shown(&name, &value)).collect();
+                entry.fields().into_iter().map(|(name, value)| assignment(&name, &value)).collect();
             [entry.kind.to_string(), entry.crate_name.to_string(), fields.join(", ")]
         })
         .collect();
     output::line(output::table(["layer", "crate", "fields"], [false; 3], rows))
 }
 
-/// `name=value`; of the layers within a combinator, only that there are some.
-fn shown(name: &str, value: &str) -> String {
+/// `name=value`, with nested layers abbreviated.
+fn assignment(name: &str, value: &str) -> String {
     if value.contains("\"kind\"") { format!("{name}=[…]") } else { format!("{name}={value}") }
 }

@@ -1,17 +1,19 @@
-//! The commands, a file for each: thin, over the crates.
+//! The commands, a file each.
 
 pub mod bench;
-pub mod data;
-pub mod devices;
-pub mod eval;
-pub mod export;
-pub mod fetch_data;
-pub mod import;
-pub mod layers;
-pub mod lesson;
+mod completions;
+mod data;
+mod devices;
+mod eval;
+mod export;
+mod fetch_data;
+mod import;
+mod layers;
+mod lesson;
+mod man;
 mod network;
-pub mod predict;
-pub mod spec;
-pub mod summary;
-pub mod train;
-pub mod tune;
+mod predict;
+mod spec;
+mod summary;
+mod train;
+mod tune;

@@ -1,4 +1,4 @@
-//! NetworkArgs network a command is about: a registered one, one in a file, or a trained one.
+//! Arguments that select a network: a registered one, one from a JSON file, or a trained one.
 
 use std::path::{Path, PathBuf};
 
@@ -12,146 +12,145 @@ use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 use crate::input_size::InputSize;
 use crate::output;
 
-/// For what input, and how many classes.
+/// Input and number of classes of a network.
 #[derive(Clone, Debug, clap::Args)]
 pub struct InputArgs {
-    /// Channels, height and width of the picture, like 1x28x28; the network's own if absent.
+    /// Input as channels, height and width, such as 1x28x28 [default: the network's].
     #[arg(long, value_name = "CxHxW")]
     input: Option<InputSize>,
-    /// How many classes a registered network tells apart; its own number if absent.
+    /// Number of classes of a registered network [default: the network's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     classes: Option<u32>,
 }
 
-/// A network in a file, and its size.
+/// A network from a JSON file, and its input.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NetworkArgs {
-    /// A network in a file of JSON, as `spec` writes it, in place of a registered one.
+    /// JSON file of a network, as written by `spec`, in place of a registered network.
     #[arg(long, value_name = "FILE", conflicts_with = "network")]
     pub spec: Option<PathBuf>,
     #[command(flatten)]
     size: InputArgs,
 }
 
-/// Where a network comes from.
-enum Source {
-    Model(Model),
+enum Origin {
+    Registered(Model),
     File(ModelFile),
 }
 
-/// A network that is not trained yet.
+/// A network that is not built yet.
 pub struct SelectedNetwork {
-    source: Source,
-    /// The network as a value.
+    origin: Origin,
+    /// The layers.
     pub spec: LayerSpec,
-    /// `[c, h, w]`; absent when nobody has said it.
+    /// `[c, h, w]`, if the arguments or the file give it.
     input: Option<[usize; 3]>,
 }
 
 impl InputArgs {
-    /// A registered network of this size, as a file.
+    /// Returns a registered network, with this input and number of classes, as a file.
     ///
     /// # Errors
     /// When the input is too small for the network.
     pub fn file_of(&self, model: &Model) -> Result<ModelFile> {
-        ModelFile::of(model, self.input_or(model.recipe.input), self.classes_of(model))
+        ModelFile::of(model, self.input_or(model.recipe.input), self.classes_or(model.recipe.classes))
     }
 
-    fn input_or(&self, own: [usize; 3]) -> [usize; 3] {
-        self.input.map_or(own, |input| input.0)
+    fn input_or(&self, default: [usize; 3]) -> [usize; 3] {
+        self.input.map_or(default, |input| input.0)
     }
 
-    fn classes_of(&self, model: &Model) -> usize {
-        self.classes.map_or(model.recipe.classes, |classes| classes as usize)
+    fn classes_or(&self, default: usize) -> usize {
+        self.classes.map_or(default, |classes| classes as usize)
     }
 }
 
 impl NetworkArgs {
-    /// The network of the file, or the registered one that is called `name`.
+    /// Returns the network of the file, or else the registered network called `name`.
     ///
     /// # Errors
-    /// When there is neither, the file is no network, or the input is too small.
-    pub fn choose(&self, name: Option<&str>) -> Result<SelectedNetwork> {
+    /// When neither is given, the file is not a network, the name is unknown, or the input is too small.
+    pub fn select(&self, name: Option<&str>) -> Result<SelectedNetwork> {
         if let Some(path) = &self.spec {
             if self.size.classes.is_some() {
                 return Err(Error::invalid_argument(
-                    "--classes is for registered networks: a network in a file has as many classes as its last layer has outputs",
+                    "--classes is for registered networks; in a file, the last layer determines the number of classes",
                 ));
             }
             let file = ModelFile::read(path)?;
             let (spec, input) =
                 (file.network.clone(), self.size.input.map(|input| input.0).or(file.recipe.input));
-            return Ok(SelectedNetwork { source: Source::File(file), spec, input });
+            return Ok(SelectedNetwork { origin: Origin::File(file), spec, input });
         }
         let Some(name) = name else {
-            return Err(Error::invalid_argument("say which network: by its name, or with --spec and a file"));
+            return Err(Error::invalid_argument("no network given; use its name, or --spec FILE"));
         };
         let model = neocog_models::find(name)?;
         let input = self.size.input_or(model.recipe.input);
-        let spec = model.spec_for(input, self.size.classes_of(&model))?;
-        Ok(SelectedNetwork { source: Source::Model(model), spec, input: Some(input) })
+        let spec = model.spec_for(input, self.size.classes_or(model.recipe.classes))?;
+        Ok(SelectedNetwork { origin: Origin::Registered(model), spec, input: Some(input) })
     }
 
-    /// Whether another input or number of classes is asked for.
+    /// Whether --input or --classes is given.
     pub fn changes_size(&self) -> bool {
         self.size.input.is_some() || self.size.classes.is_some()
     }
 }
 
 impl SelectedNetwork {
-    /// What it is called.
+    /// The name.
     pub fn name(&self) -> &str {
-        match &self.source {
-            Source::Model(model) => model.name,
-            Source::File(file) => &file.name,
+        match &self.origin {
+            Origin::Registered(model) => model.name,
+            Origin::File(file) => &file.name,
         }
     }
 
-    /// What it is, in a line.
+    /// The description, a line.
     pub fn about(&self) -> &str {
-        match &self.source {
-            Source::Model(model) => model.about,
-            Source::File(file) => &file.about,
+        match &self.origin {
+            Origin::Registered(model) => model.about,
+            Origin::File(file) => &file.about,
         }
     }
 
-    /// Its recipe for a data set.
+    /// Returns the training recipe for a data set.
     ///
     /// # Errors
-    /// When the data set is not known.
-    pub fn plan(&self, data: &str) -> Result<TrainConfig> {
-        match &self.source {
-            Source::Model(model) => TrainConfig::for_network(model.name, data),
-            Source::File(file) => TrainConfig::for_file(file, data),
+    /// When the data set is unknown.
+    pub fn config(&self, data: &str) -> Result<TrainConfig> {
+        match &self.origin {
+            Origin::Registered(model) => TrainConfig::for_network(model.name, data),
+            Origin::File(file) => TrainConfig::for_file(file, data),
         }
     }
 
-    /// `[c, h, w]`: as the options or the recipe say; else `images`, the size of the data's images.
+    /// The input, `[c, h, w]`, from the arguments or the recipe, or else the shape of the data set's images.
     pub fn input_for(&self, images: [usize; 3]) -> [usize; 3] {
         self.input.unwrap_or(images)
     }
 
-    /// `[c, h, w]`, where there is no data to tell it.
+    /// The input, `[c, h, w]`, from the arguments or the recipe.
     ///
     /// # Errors
-    /// When neither the options nor a recipe say it.
+    /// When neither gives it.
     pub fn input(&self) -> Result<[usize; 3]> {
         self.input.ok_or_else(|| {
             Error::invalid_argument(format!(
-                "the file of {} does not say how large the input is; say it: --input 1x28x28",
+                "the file of {} does not contain the input size; use --input, such as --input 1x28x28",
                 self.name()
             ))
         })
     }
 
-    /// Builds the network on `device`; errors name the file, if it is from one.
+    /// Builds the network on `device`.
     ///
     /// # Errors
-    /// When the network does not take such an input.
-    pub fn build(&self, which: &NetworkArgs, device: &Device) -> Result<Box<dyn Layer>> {
+    /// When the network does not accept the input; the error names the file, if the network is from one.
+    pub fn build(&self, args: &NetworkArgs, device: &Device) -> Result<Box<dyn Layer>> {
         let [c, h, w] = self.input()?;
         let built = Builder::new(device, 0).build(&self.spec, &Shape::new(&[1, c, h, w])?);
-        match &which.spec {
+        match &args.spec {
             Some(path) => built.context(|| path.display().to_string()),
             None => built,
         }
@@ -160,110 +159,113 @@ impl SelectedNetwork {
 
 /// Weights in place of a checkpoint.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Weights {
-    /// A safetensors file with the weights of --network or --spec, in place of a checkpoint.
+pub struct WeightsArgs {
+    /// Safetensors file with the weights of --network or --spec, in place of a checkpoint.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// The registered network that the weights are for.
+    /// Network of the weights; `summary` lists them.
     #[arg(long, value_name = "NAME", requires = "weights")]
     network: Option<String>,
     #[command(flatten)]
-    which: NetworkArgs,
+    network_args: NetworkArgs,
 }
 
-/// A network that can be used.
-pub struct Trained {
+/// A network with trained weights.
+pub struct TrainedNetwork {
     /// The network.
     pub network: Box<dyn Layer>,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// `[c, h, w]`.
+    /// Its input, `[c, h, w]`.
     pub input: [usize; 3],
-    /// What the classes are called, as far as it is known.
+    /// The names of the classes; empty if unknown.
     pub class_names: Vec<String>,
-    /// How it was trained, if it is from a checkpoint.
+    /// The checkpoint that the network is from.
     pub checkpoint: Option<Checkpoint>,
 }
 
-impl Trained {
-    /// What is done to every image that it sees.
+impl TrainedNetwork {
+    /// The transforms that apply to every image, in training and prediction.
     pub fn transforms(&self) -> Pipeline {
         self.checkpoint
             .as_ref()
             .map_or_else(Pipeline::default, |checkpoint| checkpoint.plan.transforms.fixed())
     }
 
-    /// What a class is called.
+    /// The name of a class, or `class N` if unknown.
     pub fn class_name(&self, class: usize) -> String {
         self.class_names.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
     }
 }
 
-impl Weights {
-    /// Whether there are weights in place of a checkpoint.
-    pub fn given(&self) -> bool {
+impl WeightsArgs {
+    /// Whether --weights is given.
+    pub fn is_given(&self) -> bool {
         self.weights.is_some()
     }
 
-    /// The network with these weights, or that of the checkpoint `file`. `data` is the data set that the classes are of.
+    /// Loads the network of --weights, or else of the checkpoint `file`. `data` is the data set that names the classes.
     ///
     /// # Errors
-    /// When neither or both are given, or the file is not right.
-    pub fn open(&self, file: Option<&Path>, data: Option<&str>, device: &Device) -> Result<Trained> {
-        let class_names = |data: &str| -> Result<Vec<String>> {
-            Ok(DatasetInfo::find(data)?.class_names.iter().map(ToString::to_string).collect())
-        };
+    /// When neither or both are given, or a file cannot be loaded.
+    pub fn open(&self, file: Option<&Path>, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
         match (&self.weights, file) {
-            (Some(weights), None) => {
-                let chosen = self.which.choose(self.network.as_deref())?;
-                let network = chosen.build(&self.which, device)?;
-                weights::load(&*network, weights)?;
-                Ok(Trained {
-                    network,
-                    name: chosen.name().to_string(),
-                    input: chosen.input()?,
-                    class_names: data.map_or(Ok(Vec::new()), class_names)?,
-                    checkpoint: None,
-                })
-            }
-            (None, Some(file)) => {
-                if self.which.spec.is_some() || self.which.changes_size() {
-                    return Err(Error::invalid_argument(
-                        "a checkpoint holds its network: --spec, --input and --classes are for --weights",
-                    ));
-                }
-                let checkpoint = Checkpoint::read(file)?;
-                Ok(Trained {
-                    network: checkpoint.network(device).context(|| file.display().to_string())?,
-                    name: checkpoint.plan.network.clone(),
-                    input: checkpoint.input,
-                    class_names: checkpoint.class_names.clone(),
-                    checkpoint: Some(checkpoint),
-                })
-            }
+            (Some(weights), None) => self.open_weights(weights, data, device),
+            (None, Some(file)) => self.open_checkpoint(file, device),
             (Some(_), Some(file)) => Err(Error::invalid_argument(format!(
-                "--weights takes the place of the checkpoint, but {} was given too",
+                "--weights replaces the checkpoint, but {} was given too",
                 file.display()
             ))),
             (None, None) => Err(Error::invalid_argument(
-                "say which network: a checkpoint, or --weights with --network or --spec",
+                "no network given; use a checkpoint, or --weights with --network or --spec",
             )),
         }
     }
+
+    fn open_weights(&self, weights: &Path, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
+        let class_names = |data: &str| -> Result<Vec<String>> {
+            Ok(Known::find(data)?.class_names.iter().map(ToString::to_string).collect())
+        };
+        let selected = self.network_args.select(self.network.as_deref())?;
+        let network = selected.build(&self.network_args, device)?;
+        weights::load(&*network, weights)?;
+        Ok(TrainedNetwork {
+            network,
+            name: selected.name().to_string(),
+            input: selected.input()?,
+            class_names: data.map_or(Ok(Vec::new()), class_names)?,
+            checkpoint: None,
+        })
+    }
+
+    fn open_checkpoint(&self, file: &Path, device: &Device) -> Result<TrainedNetwork> {
+        if self.network_args.spec.is_some() || self.network_args.changes_size() {
+            return Err(Error::invalid_argument(
+                "a checkpoint contains its network; --spec, --input and --classes are for --weights",
+            ));
+        }
+        let checkpoint = Checkpoint::read(file)?;
+        Ok(TrainedNetwork {
+            network: checkpoint.network(device).context(|| file.display().to_string())?,
+            name: checkpoint.plan.network.clone(),
+            input: checkpoint.input,
+            class_names: checkpoint.class_names.clone(),
+            checkpoint: Some(checkpoint),
+        })
+    }
 }
 
-/// Gives a network the weights of a file, all of them or those that fit, and says so on standard error. Returns what was
-/// loaded and what was not.
+/// Loads the weights of a file into a network, all or, if `partial`, those that match. Prints a summary to standard error and
+/// returns the names of loaded and skipped tensors.
 ///
 /// # Errors
 /// Those of [`weights::load`] and [`weights::load_partial`].
 pub fn load_weights(network: &dyn Layer, path: &Path, partial: bool) -> Result<weights::Loaded> {
-    let done = if partial { weights::load_partial(network, path) } else { weights::load(network, path) }?;
-    let (loaded, left) = (done.loaded.len(), &done.skipped);
-    output::note(format_args!("{loaded} tensors from {}", path.display()));
-    if !left.is_empty() {
-        let lines: String = left.iter().map(|difference| format!("\n  {difference}")).collect();
+    let loaded = if partial { weights::load_partial(network, path) } else { weights::load(network, path) }?;
+    output::note(format_args!("loaded {} tensors from {}", loaded.loaded.len(), path.display()));
+    if !loaded.skipped.is_empty() {
+        let lines: String = loaded.skipped.iter().map(|difference| format!("\n  {difference}")).collect();
         output::note(format_args!("not loaded:{lines}"));
     }
-    Ok(done)
+    Ok(loaded)
 }

@@ -1,4 +1,4 @@
-//! `spec`: a network as a file.
+//! `spec`: a network as JSON.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,21 +11,21 @@ use crate::help::examples;
 use crate::output;
 use crate::register_command;
 
-/// Writes a registered network as JSON, with its recipe: to be read, edited, and trained with `train --spec`.
+/// Write a network as JSON, to edit and train with `train --spec`.
 ///
-/// The file has the fields name, about, recipe (input, batch, epochs, learning_rate, optimizer) and network; all but the
-/// network may be left out. `layers` lists the layers with their fields.
+/// The object has the fields name, about, recipe (input, batch, epochs, learning_rate, optimizer) and network; all but
+/// network are optional. `layers` lists the layers and their fields.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog spec lenet
   neocog spec resnet --input 3x64x64 --classes 100 --to my.json
   neocog train --spec my.json"))]
 struct Args {
-    /// The network; `summary` lists them.
+    /// Network; `summary` lists them.
     network: String,
     #[command(flatten)]
     size: InputArgs,
-    /// The file to write, in place of standard output.
+    /// Output file [default: standard output].
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `summary`: what a network consists of.
+//! `summary`: the layers of a network, with shapes, parameters and memory.
 
 use neocog_layers::receptive_field::ReceptiveField;
 use neocog_layers::summary::{Row, Summary, summarize};
@@ -10,29 +10,32 @@ use crate::help::examples;
 use crate::output::{self, thousands};
 use crate::register_command;
 
-/// Shows a network: its layers, the shapes of their outputs, parameters, multiply-adds, receptive fields and the memory of
-/// its activations, for one image.
+/// List networks, or print the layers of a network.
 ///
-/// A receptive field is the part of the picture that a number of the output can depend on: its size, how far those of
-/// neighbours are apart, and where the middle of the first one is (0 is the first pixel; padding can move it outside).
-/// Memory in training is what a layer keeps for its gradient and no layer before it kept; in prediction it is what exists
-/// while the layer computes.
+/// For a batch of one image, prints each layer's output shape, parameters, multiply-adds, receptive field and activation
+/// memory.
+///
+/// The receptive field of an output element is the region of the image that it depends on: its size, its stride (the distance
+/// between those of neighbouring elements), and the centre of the first one (0 is the first pixel; with padding, it can be
+/// outside the image). Training memory is what a layer saves for its backward pass, without tensors that earlier layers
+/// save; prediction memory is what is allocated while the layer runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
+  neocog summary                                      all networks
   neocog summary resnet
   neocog summary vgg --input 3x64x64 --classes 100
   neocog summary lenet_bn --style pytorch
   neocog summary --spec my.json
   neocog summary lenet --json"))]
 struct Args {
-    /// The network; all that are registered, in one table, if absent.
+    /// Network [default: a table of all networks].
     network: Option<String>,
     #[command(flatten)]
-    which: NetworkArgs,
-    /// A table, or the structure as PyTorch prints it.
+    network_args: NetworkArgs,
+    /// Output style: a table, or the modules as printed by PyTorch.
     #[arg(long, value_enum, default_value = "table")]
     style: Style,
-    /// One line of JSON for each network instead: name, parameters, macs, bytes of activations, and its layers.
+    /// Print one JSON object per network: name, parameters, macs, activation memory in bytes, and layers.
     #[arg(long)]
     json: bool,
 }
@@ -51,95 +54,96 @@ struct JsonRow<'a> {
     macs: u64,
     training_bytes: usize,
     prediction_bytes: usize,
-    layers: Vec<LayerLine<'a>>,
+    layers: Vec<LayerRow<'a>>,
 }
 
 #[derive(Serialize)]
-struct LayerLine<'a> {
+struct LayerRow<'a> {
     name: &'a str,
     kind: &'a str,
     output: &'a [usize],
     parameters: usize,
     macs: u64,
-    receptive_field: Option<FieldLine>,
+    receptive_field: Option<ReceptiveFieldRow>,
     training_bytes: usize,
     prediction_bytes: usize,
 }
 
 #[derive(Serialize)]
-struct FieldLine {
+struct ReceptiveFieldRow {
     size: [usize; 2],
     stride: [usize; 2],
     centre: [f64; 2],
 }
 
-register_command!("summary", 90, Args, run);
+register_command!("summary", 60, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let one = args.network.is_some() || args.which.spec.is_some();
-    let networks = if one {
-        vec![args.which.choose(args.network.as_deref())?]
+    let single = args.network.is_some() || args.network_args.spec.is_some();
+    let networks = if single {
+        vec![args.network_args.select(args.network.as_deref())?]
     } else {
         let models = neocog_models::models()?;
-        models.iter().map(|model| args.which.choose(Some(model.name))).collect::<Result<_>>()?
+        models.iter().map(|model| args.network_args.select(Some(model.name))).collect::<Result<_>>()?
     };
-    let mut all = Vec::new();
-    for chosen in &networks {
-        let network = chosen.build(&args.which, &Device::Meta)?;
-        let [c, h, w] = chosen.input()?;
+    let mut rows = Vec::new();
+    for selected in &networks {
+        let network = selected.build(&args.network_args, &Device::Meta)?;
+        let [c, h, w] = selected.input()?;
         let input = Shape::from([1, c, h, w]);
-        match args.style {
-            Style::Pytorch => output::line(neocog_layers::print::pytorch(&*network))?,
-            Style::Table => {
-                let summary = summarize(&*network, &input)?;
-                match one {
-                    _ if args.json => output::json(&line(chosen.name(), &input, &summary))?,
-                    true => show(chosen, &input, &summary)?,
-                    false => all.push(overview(chosen, &input, &summary)),
-                }
-            }
+        if let Style::Pytorch = args.style {
+            output::line(neocog_layers::print::pytorch(&*network))?;
+            continue;
+        }
+        let summary = summarize(&*network, &input)?;
+        if args.json {
+            output::json(&json_row(selected.name(), &input, &summary))?;
+        } else if single {
+            print_layers(selected, &input, &summary)?;
+        } else {
+            rows.push(network_row(selected, &input, &summary));
         }
     }
-    if !all.is_empty() {
-        let head = ["network", "input", "parameters", "multiply-adds", "train", "predict", "what it is"];
-        output::line(output::table(head, [false, false, true, true, true, true, false], all))?;
+    if !rows.is_empty() {
+        let head = ["network", "input", "parameters", "multiply-adds", "train", "predict", "description"];
+        output::line(output::table(head, [false, false, true, true, true, true, false], rows))?;
     }
     Ok(())
 }
 
-/// A network's row in the table of all.
-fn overview(chosen: &SelectedNetwork, input: &Shape, summary: &Summary) -> [String; 7] {
+/// A row of the table of all networks.
+fn network_row(selected: &SelectedNetwork, input: &Shape, summary: &Summary) -> [String; 7] {
     [
-        chosen.name().to_string(),
+        selected.name().to_string(),
         input.to_string(),
         thousands(summary.parameters as u64),
         thousands(summary.multiply_adds),
         kib(summary.training_bytes),
         kib(summary.prediction_bytes),
-        chosen.about().to_string(),
+        selected.about().to_string(),
     ]
 }
 
-/// The table of one network.
-fn show(chosen: &SelectedNetwork, input: &Shape, summary: &Summary) -> Result<()> {
-    let mut rows: Vec<[String; 10]> = summary.rows.iter().map(row).collect();
+/// Prints the table of a network's layers.
+fn print_layers(selected: &SelectedNetwork, input: &Shape, summary: &Summary) -> Result<()> {
+    let mut rows: Vec<[String; 10]> = summary.rows.iter().map(layer_row).collect();
     let mut total = [const { String::new() }; 10];
     total[0] = "total".into();
     total[3] = thousands(summary.parameters as u64);
     total[4] = thousands(summary.multiply_adds);
     total[8] = kib(summary.training_bytes);
-    total[9] = format!("{} at most", kib(summary.prediction_bytes));
+    total[9] = format!("{} peak", kib(summary.prediction_bytes));
     rows.push(total);
-    let about = if chosen.about().is_empty() { String::new() } else { format!(": {}", chosen.about()) };
-    output::line(format_args!("{}{about}; input {input}", chosen.name()))?;
+    let about = if selected.about().is_empty() { String::new() } else { format!(": {}", selected.about()) };
+    output::line(format_args!("{}{about}; input {input}", selected.name()))?;
     let head = [
         "name",
         "layer",
         "output",
         "parameters",
         "multiply-adds",
-        "sees",
+        "receptive field",
         "stride",
         "centre",
         "train",
@@ -149,7 +153,8 @@ fn show(chosen: &SelectedNetwork, input: &Shape, summary: &Summary) -> Result<()
     output::line(output::table(head, right, rows))
 }
 
-fn row(row: &Row) -> [String; 10] {
+/// A row of the table of layers.
+fn layer_row(row: &Row) -> [String; 10] {
     let [size, stride, centre] = row.receptive_field.map_or([const { String::new() }; 3], |field| {
         let ReceptiveField { size, stride, centre } = field;
         [pair(size), pair(stride), pair(centre)]
@@ -168,7 +173,7 @@ fn row(row: &Row) -> [String; 10] {
     ]
 }
 
-/// One number for both axes where they agree.
+/// One number if both axes are equal, or `HxW`.
 fn pair<T: PartialEq + std::fmt::Display>([a, b]: [T; 2]) -> String {
     if a == b { a.to_string() } else { format!("{a}x{b}") }
 }
@@ -177,14 +182,14 @@ fn kib(bytes: usize) -> String {
     format!("{} KiB", thousands(bytes.div_ceil(1024) as u64))
 }
 
-fn line<'a>(name: &'a str, input: &'a Shape, summary: &'a Summary) -> JsonRow<'a> {
-    let layers = summary.rows.iter().map(|row| LayerLine {
+fn json_row<'a>(name: &'a str, input: &'a Shape, summary: &'a Summary) -> JsonRow<'a> {
+    let layers = summary.rows.iter().map(|row| LayerRow {
         name: &row.path,
         kind: &row.label,
         output: row.output.extents(),
         parameters: row.parameters,
         macs: row.multiply_adds,
-        receptive_field: row.receptive_field.map(|f| FieldLine {
+        receptive_field: row.receptive_field.map(|f| ReceptiveFieldRow {
             size: f.size,
             stride: f.stride,
             centre: f.centre,

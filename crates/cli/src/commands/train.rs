@@ -1,4 +1,4 @@
-//! `train`: trains a network, from the start or from a checkpoint.
+//! `train`: training, from the start or from a checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_base::program;
-use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
+use neocog_data::known::DEFAULT;
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
     Checkpoint, CheckpointDir, Decay, FitOutcome, OptimizerKind, TrainConfig, Trainer, check_fits,
 };
 
 use super::network::{NetworkArgs, SelectedNetwork, load_weights};
+use crate::arguments::{DataDirArg, DeviceArg};
 use crate::help::examples;
 use crate::output;
 use crate::register_command;
@@ -24,83 +25,82 @@ mod transforms;
 use progress::Report;
 use transforms::Transforms;
 
-/// The exit code after Ctrl-C, as shells have it.
+/// The exit code after Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Trains a network and writes checkpoints.
+/// Train a network and write checkpoints.
 ///
-/// Without options, the network's recipe is used (for digits, which are few: smaller batches, more epochs, augmentation); the
-/// values are printed at the start. After every epoch the checkpoint OUT/last.ckpt is replaced, and OUT/best.ckpt when
-/// the test accuracy is the best so far. Ctrl-C ends after the batch, saves, and exits with code 130; --resume goes on
-/// from there with the same bits as if it had not been stopped. A second Ctrl-C ends at once.
+/// Hyperparameters default to the network's recipe and are printed at the start; for the small data set digits, the recipe
+/// uses smaller batches, more epochs and augmentation. After each epoch, writes OUT/last.ckpt, and OUT/best.ckpt if the
+/// test accuracy is the best so far.
+///
+/// Ctrl-C stops after the current batch, writes OUT/last.ckpt and exits with code 130; --resume continues from it
+/// bit-for-bit. A second Ctrl-C exits at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog train
   neocog train lenet_bn --data fashion-mnist
   neocog train lenet_bn --data fashion-mnist --flip --crop-padding 2 --normalize
-  neocog train lenet --epochs 10 --batch 64 --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine
+  neocog train lenet --epochs 10 --batch 64 --optimizer sgd --lr 0.1 --schedule cosine
   neocog train --spec my.json --data mnist
   neocog train resnet --data fashion-mnist --weights resnet.safetensors
   neocog train --resume runs/lenet-digits/last.ckpt --epochs 60
   neocog train --json > epochs.jsonl"))]
 struct Args {
-    /// The network; `summary` lists them. lenet if absent.
+    /// Network; `summary` lists them [default: lenet].
     network: Option<String>,
     #[command(flatten)]
-    which: NetworkArgs,
-    /// Starts with the weights in a safetensors file, as PyTorch saves them, in place of drawn ones.
+    network_args: NetworkArgs,
+    /// Safetensors file with initial weights, such as PyTorch's.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Of the weights, loads what fits, and tells what did not.
+    /// Load the tensors of --weights that match and list the others (PyTorch's strict=False).
     #[arg(long, requires = "weights")]
     partial: bool,
-    /// The data set: digits (compiled in), or fashion-mnist or mnist (fetch them first). digits if absent.
+    /// Data set: digits (embedded), or fashion-mnist or mnist (fetched with `fetch-data`) [default: digits].
     #[arg(long, value_name = "NAME")]
     data: Option<String>,
-    /// The folder that holds a folder for each data set.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
-    data_dir: PathBuf,
-    /// How often all training images are seen; with --resume, in all.
+    #[command(flatten)]
+    data_dir: DataDirArg,
+    /// Number of epochs; with --resume, the total including finished ones [default: the recipe's].
     #[arg(long, value_name = "N")]
     epochs: Option<u64>,
-    /// Images in a batch.
+    /// Batch size [default: the recipe's].
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// The learning rate. If absent: the recipe's, or PyTorch's default for --optimizer.
-    #[arg(long, allow_negative_numbers = true)]
+    /// Learning rate [default: the recipe's; with --optimizer, PyTorch's default].
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// The optimizer: adam, adamw, rmsprop or sgd.
+    /// Optimizer: adam, adamw, rmsprop or sgd [default: the recipe's].
     #[arg(long, value_name = "NAME")]
     optimizer: Option<String>,
-    /// The momentum of sgd and rmsprop.
-    #[arg(long, allow_negative_numbers = true)]
+    /// Momentum of sgd and rmsprop.
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     momentum: Option<f64>,
-    /// The optimizer's weight decay.
-    #[arg(long, allow_negative_numbers = true)]
+    /// Weight decay of the optimizer.
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
-    /// How the learning rate falls: constant, step (a tenth after each third of the epochs) or cosine (to 0).
-    #[arg(long, value_enum)]
+    /// Learning rate schedule: constant, step (times 0.1 after each third of the epochs) or cosine (decay to 0).
+    #[arg(long, value_enum, value_name = "NAME")]
     schedule: Option<ScheduleName>,
-    /// Steps over which the learning rate rises at the start.
+    /// Number of linear warm-up steps.
     #[arg(long, value_name = "STEPS")]
     warm_up: Option<u64>,
-    /// Decides the initial parameters, the order of the images, and what dropout drops. 0 if absent.
-    #[arg(long)]
+    /// Random seed of initialization, shuffling, augmentation and dropout [default: 0].
+    #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
-    /// Only so many of the first training images, and of the first test images.
-    #[arg(long, value_name = "IMAGES")]
+    /// Use only the first N training and N test images.
+    #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Threads that prepare images; more than one where much is done to them. They change the speed only.
+    /// Number of data loader threads; affects speed only.
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
-    /// Where to compute: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double
-    /// precision, plain loops, slow).
-    #[arg(long, default_value_t = Device::Cpu)]
-    device: Device,
-    /// The folder for the checkpoints; runs/NETWORK-DATA if absent, with --resume the checkpoint's folder.
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Directory for checkpoints [default: runs/NETWORK-DATA; with --resume, that of the checkpoint].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Goes on from a checkpoint; only --epochs, --data-dir, --workers, --device and --out can be given with it.
+    /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --device, --out and --json.
     #[arg(
         long,
         value_name = "FILE",
@@ -108,7 +108,7 @@ struct Args {
             "Transforms", "seed", "limit", "spec", "input", "classes", "weights"]
     )]
     resume: Option<PathBuf>,
-    /// One line of JSON for each epoch on standard output.
+    /// Print one JSON object per epoch.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -126,34 +126,34 @@ register_command!("train", 30, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<ExitCode> {
-    let (mut training, data) = match &args.resume {
+    let (mut trainer, data) = match &args.resume {
         Some(file) => resume(args, file)?,
         None => start(args)?,
     };
-    training.set_workers(args.workers);
-    let folder = CheckpointDir::create(out_folder(args, training.plan()))?;
+    trainer.set_workers(args.workers);
+    let folder = CheckpointDir::create(out_folder(args, trainer.plan()))?;
     let stop = stop_on_ctrl_c()?;
 
-    announce(&training, &data, args);
+    print_configuration(&trainer, &data, &args.device.device);
     let start = Instant::now();
-    let mut report = Report::new(args.json, training.plan());
-    let end = training.fit(&data, Some(&folder), &mut report, &stop);
+    let mut report = Report::new(args.json, trainer.plan());
+    let outcome = trainer.fit(&data, Some(&folder), &mut report, &stop);
     report.finish()?;
-    match end? {
+    match outcome? {
         FitOutcome::Finished => {
-            let text = finished(&training, &folder, start);
+            let text = result(&trainer, &folder, start);
             if args.json {
-                output::note(format_args!("{text}"))
+                output::note(format_args!("{text}"));
             } else {
-                output::line(text)?
+                output::line(text)?;
             }
             Ok(ExitCode::SUCCESS)
         }
         FitOutcome::Stopped(file) => {
-            let file = file.map_or(String::new(), |file| file.display().to_string());
-            let position = training.position();
+            let file = file.map_or(String::new(), |file| program::quoted(&file.display().to_string()));
+            let position = trainer.position();
             output::note(format_args!(
-                "stopped in epoch {} after batch {}; go on with: {}",
+                "stopped in epoch {} after batch {}; resume with: {}",
                 position.epoch + 1,
                 position.batch,
                 program::command(format_args!("train --resume {file}"))
@@ -163,145 +163,147 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
-/// A run from its start.
+/// Creates a trainer at epoch 0, and loads the data set.
 fn start(args: &Args) -> Result<(Trainer, neocog_data::Split)> {
-    let chosen = args.which.choose(args.network.as_deref().or(Some("lenet")))?;
-    let mut plan = plan(args, &chosen)?;
-    let data = plan.load_data(&args.data_dir)?;
-    plan.transforms = args.transforms.pipeline(plan.transforms, &data.train)?;
-    let input = chosen.input_for(data.train.shape());
-    let place =
-        args.which.spec.as_ref().map_or_else(|| chosen.name().into(), |file| file.display().to_string());
-    let training = Trainer::with_spec(plan, chosen.spec, input, &data.train, &args.device)
-        .and_then(|training| {
-            check_fits(training.network(), input, &data.train)?;
-            Ok(training)
+    let selected = args.network_args.select(args.network.as_deref().or(Some("lenet")))?;
+    let mut config = config(args, &selected)?;
+    let data = config.load_data(&args.data_dir.data_dir)?;
+    config.transforms = args.transforms.pipeline(config.transforms, &data.train)?;
+    let input = selected.input_for(data.train.shape());
+    let location = match &args.network_args.spec {
+        Some(file) => file.display().to_string(),
+        None => selected.name().to_string(),
+    };
+    let trainer = Trainer::with_spec(config, selected.spec, input, &data.train, &args.device.device)
+        .and_then(|trainer| {
+            check_fits(trainer.network(), input, &data.train)?;
+            Ok(trainer)
         })
-        .context(|| place)?;
+        .context(|| location)?;
     if let Some(file) = &args.weights {
-        load_weights(training.network(), file, args.partial)?;
+        load_weights(trainer.network(), file, args.partial)?;
     }
-    Ok((training, data))
+    Ok((trainer, data))
 }
 
-/// The recipe, changed as the options say.
-fn plan(args: &Args, chosen: &SelectedNetwork) -> Result<TrainConfig> {
-    let mut plan = chosen.plan(args.data.as_deref().unwrap_or(DEFAULT_DATASET))?;
-    plan.epochs = args.epochs.unwrap_or(plan.epochs);
-    plan.batch = args.batch.unwrap_or(plan.batch);
-    plan.seed = args.seed.unwrap_or(plan.seed);
-    plan.limit = args.limit;
+/// Returns the network's recipe with the changes that the arguments ask for.
+fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
+    let mut config = selected.config(args.data.as_deref().unwrap_or(DEFAULT))?;
+    config.epochs = args.epochs.unwrap_or(config.epochs);
+    config.batch = args.batch.unwrap_or(config.batch);
+    config.seed = args.seed.unwrap_or(config.seed);
+    config.limit = args.limit;
     if let Some(name) = &args.optimizer {
         let rule = OptimizerKind::named(name)?;
-        if rule.name() != plan.optimizer.rule.name() {
-            plan.optimizer.lr = rule.default_lr();
+        if rule.name() != config.optimizer.rule.name() {
+            config.optimizer.lr = rule.default_lr();
         }
-        plan.optimizer.rule = rule;
+        config.optimizer.rule = rule;
     }
-    plan.optimizer.lr = args.lr.unwrap_or(plan.optimizer.lr);
+    config.optimizer.lr = args.lr.unwrap_or(config.optimizer.lr);
     if let Some(momentum) = args.momentum {
-        plan.optimizer.rule = plan.optimizer.rule.with_momentum(momentum)?;
+        config.optimizer.rule = config.optimizer.rule.with_momentum(momentum)?;
     }
     if let Some(weight_decay) = args.weight_decay {
-        plan.optimizer.rule = plan.optimizer.rule.with_weight_decay(weight_decay);
+        config.optimizer.rule = config.optimizer.rule.with_weight_decay(weight_decay);
     }
-    plan.schedule.warm_up = args.warm_up.unwrap_or(plan.schedule.warm_up);
-    plan.schedule.decay = match args.schedule {
-        None => plan.schedule.decay,
+    config.schedule.warm_up = args.warm_up.unwrap_or(config.schedule.warm_up);
+    config.schedule.decay = match args.schedule {
+        None => config.schedule.decay,
         Some(ScheduleName::Constant) => Decay::Constant,
-        Some(ScheduleName::Step) => Decay::Step { epochs: plan.epochs.div_ceil(3).max(1), factor: 0.1 },
+        Some(ScheduleName::Step) => Decay::Step { epochs: config.epochs.div_ceil(3).max(1), factor: 0.1 },
         Some(ScheduleName::Cosine) => Decay::Cosine { floor: 0.0 },
     };
-    plan.check()?;
-    Ok(plan)
+    config.check()?;
+    Ok(config)
 }
 
+/// Creates a trainer from a checkpoint, and loads the data set.
 fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split)> {
+    let device = &args.device.device;
     let checkpoint = Checkpoint::read(file)?;
-    let place = || file.display().to_string();
+    let location = || file.display().to_string();
     if let Some(name) = &args.network {
         let model = neocog_models::find(name)?;
-        let network =
-            neocog_layers::Builder::new(&args.device, 0).build(&model.spec()?, &model.input_shape(1))?;
-        checkpoint.load_into(&*network).context(place)?;
+        let network = neocog_layers::Builder::new(device, 0).build(&model.spec()?, &model.input_shape(1))?;
+        checkpoint.load_into(&*network).context(location)?;
         if checkpoint.plan.network != *name {
             return Err(Error::invalid_argument(format!(
-                "this is a run of {}, not of {name}",
+                "the checkpoint is of {}, not of {name}",
                 checkpoint.plan.network
             )))
-            .context(place);
+            .context(location);
         }
     }
-    let mut training = Trainer::resume(checkpoint, &args.device).context(place)?;
+    let mut trainer = Trainer::resume(checkpoint, device).context(location)?;
     if let Some(epochs) = args.epochs {
-        training.set_epochs(epochs).context(place)?;
+        trainer.set_epochs(epochs).context(location)?;
     }
-    let data = training.plan().load_data(&args.data_dir)?;
-    Ok((training, data))
+    let data = trainer.plan().load_data(&args.data_dir.data_dir)?;
+    Ok((trainer, data))
 }
 
-fn out_folder(args: &Args, plan: &TrainConfig) -> PathBuf {
+fn out_folder(args: &Args, config: &TrainConfig) -> PathBuf {
     match (&args.out, args.resume.as_deref().and_then(Path::parent)) {
         (Some(out), _) => out.clone(),
-        (None, Some(parent)) => {
-            if parent.as_os_str().is_empty() {
-                PathBuf::from(".")
-            } else {
-                parent.to_path_buf()
-            }
-        }
-        (None, None) => Path::new("runs").join(format!("{}-{}", plan.network, plan.data)),
+        (None, Some(parent)) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        (None, Some(parent)) => parent.to_path_buf(),
+        (None, None) => Path::new("runs").join(format!("{}-{}", config.network, config.data)),
     }
 }
 
-/// The first Ctrl-C asks for an end after the batch, the second one ends at once.
+/// Returns a flag that the first Ctrl-C sets; the second one exits.
 fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
+    let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
+        if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        output::note(format_args!("stopping after this batch; once more to end at once"));
+        output::note(format_args!("stopping after this batch; press Ctrl-C again to exit at once"));
     })
-    .map_err(|e| Error::invalid_argument("cannot listen for Ctrl-C").with_source(e))?;
+    .map_err(|e| Error::invalid_argument("cannot handle Ctrl-C").with_source(e))?;
     Ok(stop)
 }
 
-fn announce(training: &Trainer, data: &neocog_data::Split, args: &Args) {
-    let plan = training.plan();
+/// Prints the hyperparameters, and where a resumed training continues, to standard error.
+fn print_configuration(trainer: &Trainer, data: &neocog_data::Split, device: &Device) {
+    let config = trainer.plan();
     output::note(format_args!(
-        "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {:?}{}{}, seed {}, {} with {} \
-         threads",
-        plan.network,
-        plan.data,
+        "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with \
+         {} threads",
+        config.network,
+        config.data,
         data.train.len(),
         data.test.len(),
-        plan.epochs,
-        plan.batch,
-        plan.optimizer.rule.name(),
-        plan.optimizer.lr,
-        if plan.schedule == neocog_train::Schedule::default() {
+        config.epochs,
+        config.batch,
+        config.optimizer.rule.name(),
+        config.optimizer.lr,
+        if config.schedule == neocog_train::Schedule::default() {
             String::new()
         } else {
-            format!(" ({})", plan.schedule)
+            format!(" ({})", config.schedule)
         },
-        if plan.transforms.is_empty() { String::new() } else { format!(", {}", plan.transforms) },
-        plan.seed,
-        args.device,
+        if config.transforms.is_empty() { String::new() } else { format!(", {}", config.transforms) },
+        config.seed,
         rayon::current_num_threads(),
     ));
-    let position = training.position();
-    if position.epoch >= plan.epochs {
-        output::note(format_args!("all {} epochs are done already; --epochs can ask for more", plan.epochs));
+    let position = trainer.position();
+    if position.epoch >= config.epochs {
+        output::note(format_args!(
+            "all {} epochs are finished; use --epochs to train for more",
+            config.epochs
+        ));
     } else if position.step > 0 {
-        output::note(format_args!("going on in epoch {} after batch {}", position.epoch + 1, position.batch));
+        output::note(format_args!("resuming in epoch {} after batch {}", position.epoch + 1, position.batch));
     }
 }
 
-fn finished(training: &Trainer, folder: &CheckpointDir, start: Instant) -> String {
-    let Some((last, best)) = training.history().last().zip(training.best()) else {
-        return "nothing was trained".to_string();
+/// The result of a finished training, and what is expected of it.
+fn result(trainer: &Trainer, folder: &CheckpointDir, start: Instant) -> String {
+    let Some((last, best)) = trainer.history().last().zip(trainer.best()) else {
+        return "no epochs were trained".to_string();
     };
     let mut text = format!(
         "done in {:.1} s: test accuracy {:.4}, best {:.4} (epoch {}); checkpoints in {}",
@@ -311,13 +313,13 @@ fn finished(training: &Trainer, folder: &CheckpointDir, start: Instant) -> Strin
         best.epoch,
         folder.path().display()
     );
-    let plan = training.plan();
-    let model = neocog_models::find(&plan.network).ok();
-    let model = model.filter(|model| model.spec().is_ok_and(|spec| spec == *training.spec()));
+    let config = trainer.plan();
+    let model = neocog_models::find(&config.network).ok();
+    let model = model.filter(|model| model.spec().is_ok_and(|spec| spec == *trainer.spec()));
     let expected = model.and_then(|model| model.expected);
-    if let Some(expected) = expected.filter(|_| plan.data == "fashion-mnist" && plan.limit.is_none()) {
+    if let Some(expected) = expected.filter(|_| config.data == "fashion-mnist" && config.limit.is_none()) {
         text += &format!(
-            "\nwith the recipe, the book reports train accuracy {:.3}, test accuracy {:.3}{}",
+            "\nreported with the recipe of \"Dive into Deep Learning\": train accuracy {:.3}, test accuracy {:.3}{}",
             expected.train_accuracy,
             expected.test_accuracy,
             if expected.best_epoch { " (best epoch)" } else { "" }

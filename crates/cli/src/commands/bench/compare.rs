@@ -1,95 +1,109 @@
-//! `bench --against`: the same networks here and elsewhere, in turns.
+//! `bench --against`: networks interleaved with other implementations.
 
+use std::path::Path;
 use std::time::Duration;
 
-use neocog_bench::compare::{self, Comparison, Runner, geometric_mean};
-use neocog_bench::python::{NetworkJob, Python};
-use neocog_models::Model;
+use neocog_bench::against::{self, Comparison, Side, geometric_mean};
+use neocog_bench::python::{self, Python};
 use neocog_tensor::{Device, Error, Result};
 
-use super::{Args, Job, number};
+use super::display::number;
+use super::job::Job;
 use crate::output;
 
-/// Whom to compare with.
+/// An implementation to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Other {
-    /// PyTorch, eager, in its usual and in its channels-last format.
+pub enum Peer {
+    /// PyTorch, eager mode, in both memory formats.
     Torch,
-    /// ONNX Runtime, which only predicts.
+    /// ONNX Runtime, prediction only.
     Onnxruntime,
-    /// The CPU here.
+    /// This library on the CPU.
     Cpu,
 }
 
-/// Whom the arguments ask for: other devices are compared with the CPU.
-pub fn others(args: &Args) -> Vec<Other> {
-    match args.device {
-        Device::OpenCl(_) if args.against.is_empty() => vec![Other::Cpu],
-        _ => args.against.clone(),
-    }
+/// How to compare.
+#[derive(Clone, Debug)]
+pub struct Comparing {
+    pub peers: Vec<Peer>,
+    pub rounds: usize,
+    /// The Python interpreter with PyTorch and ONNX Runtime.
+    pub python: String,
+    pub json: bool,
 }
 
-/// Compares, and shows a row for each network and mode.
-pub fn run(args: &Args, chosen: &[Model], others: &[Other]) -> Result<()> {
-    // For the files of networks that others read; goes away with them at the end.
-    let folder = tempfile::tempdir().map_err(|e| Error::io("cannot make a folder for temporary files", e))?;
+/// Runs each job interleaved with its peers and prints a row per network and mode.
+///
+/// # Errors
+/// When a benchmark fails.
+pub fn run(jobs: &[Job<'_>], comparing: &Comparing) -> Result<()> {
+    // For exported ONNX files.
+    let folder = tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary directory", e))?;
     let mut all = Vec::new();
-    for model in chosen {
-        output::note(format_args!("{}", model.name));
-        let job = Job::new(args, model);
-        let theirs: Result<Vec<Vec<Runner>>> =
-            others.iter().map(|other| sides(*other, args, &job, folder.path())).collect();
-        let theirs = theirs?.into_iter().flatten().collect();
-        let ours = Box::new(|| job.measure());
-        for comparison in compare::compare(args.rounds, ours, theirs)? {
-            if args.json {
+    for job in jobs {
+        output::note(format_args!("{}", job.model.name));
+        let peers: Result<Vec<Vec<Side<'_>>>> =
+            comparing.peers.iter().map(|peer| sides(*peer, &comparing.python, job, folder.path())).collect();
+        let peers = peers?.into_iter().flatten().collect();
+        let own = Box::new(|| job.measure());
+        for comparison in against::compare(comparing.rounds, own, peers)? {
+            if comparing.json {
                 output::json(&comparison)?;
             }
             all.push(comparison);
         }
     }
-    if args.json {
+    if comparing.json {
         return Ok(());
     }
-    let head = [
-        "network", "mode", "batch", "threads", "images/s", "theirs", "ratio", "from", "to", "peak MiB",
-        "theirs", "they are",
-    ];
-    let mut right = [true; 12];
-    (right[0], right[1], right[11]) = (false, false, false);
-    output::line(output::table(head, right, all.iter().map(row).collect()))?;
+    output::line(output::table(HEAD, RIGHT, all.iter().map(row).collect()))?;
     ["train", "predict"].into_iter().try_for_each(|mode| summary(&all, mode))
 }
 
-/// Those who measure for one of the others.
-fn sides<'a>(
-    other: Other,
-    args: &'a Args,
-    job: &Job<'a>,
-    folder: &std::path::Path,
-) -> Result<Vec<Runner<'a>>> {
-    let python = Python::new(&args.python);
-    let theirs = NetworkJob::new(*job.model, job.batch)
-        .threads(job.threads)
-        .budget(Duration::from_secs_f64(job.budget));
-    Ok(match other {
-        Other::Torch => [false, true]
+/// The benchmarks of one peer: one per memory format.
+fn sides<'a>(peer: Peer, python: &str, job: &Job<'a>, folder: &Path) -> Result<Vec<Side<'a>>> {
+    let python = Python { command: python.to_string() };
+    let python_job = python::Job {
+        model: *job.model,
+        batch: job.batch,
+        threads: job.threads,
+        budget: Duration::from_secs_f64(job.budget),
+    };
+    Ok(match peer {
+        Peer::Torch => [false, true]
             .into_iter()
             .map(|channels_last| {
-                let (python, theirs) = (python.clone(), theirs.clone());
-                Box::new(move || python.torch(&theirs, channels_last)) as Runner<'a>
+                let (python, job) = (python.clone(), python_job.clone());
+                Box::new(move || python.torch(&job, channels_last)) as Side<'a>
             })
             .collect(),
-        Other::Onnxruntime => {
-            let file = python.export_onnx(&theirs, folder)?;
-            vec![Box::new(move || python.onnxruntime(&theirs, &file))]
+        Peer::Onnxruntime => {
+            let file = python.export_onnx(&python_job, folder)?;
+            vec![Box::new(move || python.onnxruntime(&python_job, &file))]
         }
-        Other::Cpu => {
+        Peer::Cpu => {
             let job = Job { device: Device::Cpu, ..job.clone() };
             vec![Box::new(move || job.measure())]
         }
     })
 }
+
+const HEAD: [&str; 12] = [
+    "network",
+    "mode",
+    "batch",
+    "threads",
+    "images/s",
+    "baseline",
+    "ratio",
+    "min",
+    "max",
+    "peak MiB",
+    "baseline",
+    "baseline is",
+];
+
+const RIGHT: [bool; 12] = [false, false, true, true, true, true, true, true, true, true, true, false];
 
 fn row(c: &Comparison) -> [String; 12] {
     [
@@ -108,16 +122,14 @@ fn row(c: &Comparison) -> [String; 12] {
     ]
 }
 
-/// The mean of a mode's ratios, and the smallest.
+/// Prints the geometric mean and the minimum of a mode's ratios.
 fn summary(all: &[Comparison], mode: &str) -> Result<()> {
     let of_mode = || all.iter().filter(|c| c.mode == mode);
-    let (Some(mean), Some(smallest)) =
-        (geometric_mean(of_mode().map(|c| c.ratio)), of_mode().min_by(|a, b| a.ratio.total_cmp(&b.ratio)))
-    else {
-        return Ok(());
-    };
+    let mean = geometric_mean(of_mode().map(|c| c.ratio));
+    let min = of_mode().min_by(|a, b| a.ratio.total_cmp(&b.ratio));
+    let Some((mean, min)) = mean.zip(min) else { return Ok(()) };
     output::line(format_args!(
-        "{mode}: geometric mean of the ratios {mean:.2}, the smallest {:.2} ({})",
-        smallest.ratio, smallest.name
+        "{mode}: geometric mean of the ratios {mean:.2}, minimum {:.2} ({})",
+        min.ratio, min.name
     ))
 }

@@ -1,4 +1,4 @@
-//! `bench --profile`: where the time goes.
+//! `bench --profile`: the time of each operation and layer.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,16 @@ use neocog_bench::networks::{self, OpProfile};
 use neocog_models::Model;
 use neocog_tensor::{Device, Result};
 
-use super::{Args, network_options, number, peak, percent, say_peak, time};
+use super::display::{number, percent, time};
 use crate::output;
 
-/// Shows where the time of a network goes: first by operation, then by layer and operation.
-pub fn profile(args: &Args, model: &Model) -> Result<()> {
-    let peak = peak(&args.device);
-    say_peak(args, peak);
-    let shares = networks::profile_network(model, &network_options(args), peak)?;
-    if args.json {
+/// Profiles a network and prints its time by operation, then by layer and operation. `peak` is in GFLOP/s.
+///
+/// # Errors
+/// When the network cannot be run or the result cannot be written.
+pub fn profile(model: &Model, options: &networks::Options, peak: Option<f64>, json: bool) -> Result<()> {
+    let shares = networks::profile_network(model, options, peak)?;
+    if json {
         return shares.iter().try_for_each(output::json);
     }
     let columns = |s: &OpProfile| {
@@ -27,25 +28,25 @@ pub fn profile(args: &Args, model: &Model) -> Result<()> {
         ]
     };
     for mode in ["predict", "train"] {
-        let of_mode: Vec<&OpProfile> = shares.iter().filter(|s| s.mode == mode).collect();
-        let whole: f64 = of_mode.iter().map(|s| s.seconds).sum();
-        output::line(format_args!("{}, {mode}: {} a call", model.name, time(whole)))?;
+        let of_mode: Vec<&Share> = shares.iter().filter(|s| s.mode == mode).collect();
+        let total: f64 = of_mode.iter().map(|s| s.seconds).sum();
+        output::line(format_args!("{}, {mode}: {} per call", model.name, time(total)))?;
         let rows = by_operation(&of_mode, peak).into_iter().map(|s| {
             let [time, share, gflops, peak, bandwidth] = columns(&s);
-            let op = if s.op.is_empty() { "(between operations)".to_string() } else { s.op.clone() };
+            let op = if s.op.is_empty() { "(outside operations)".to_string() } else { s.op.clone() };
             [op, format!("{:.0}", s.calls), time, share, gflops, peak, bandwidth]
         });
-        let head = ["operation", "runs", "time", "of all", "GFLOP/s", "of peak", "GB/s"];
+        let head = ["operation", "calls", "time", "of total", "GFLOP/s", "of peak", "GB/s"];
         output::line(output::table(head, [false, true, true, true, true, true, true], rows.collect()))?;
-        if matches!(args.device, Device::OpenCl(_)) {
-            // Kernels know no layers.
+        if matches!(options.device, Device::OpenCl(_)) {
+            // OpenCL kernels are not attributed to layers.
             continue;
         }
         let rows = of_mode.iter().filter(|s| !s.op.is_empty()).map(|s| {
             let [time, share, gflops, peak, bandwidth] = columns(s);
             [s.layer.clone(), s.op.clone(), format!("{:?}", s.output), time, share, gflops, peak, bandwidth]
         });
-        let head = ["layer", "operation", "output", "time", "of all", "GFLOP/s", "of peak", "GB/s"];
+        let head = ["layer", "operation", "output", "time", "of total", "GFLOP/s", "of peak", "GB/s"];
         output::line(output::table(
             head,
             [false, false, false, true, true, true, true, true],
@@ -55,13 +56,13 @@ pub fn profile(args: &Args, model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// One row for each kind of operation, the longest first.
-fn by_operation(shares: &[&OpProfile], peak: Option<f64>) -> Vec<OpProfile> {
-    let mut all: BTreeMap<&str, OpProfile> = BTreeMap::new();
+/// Sums over the layers: one row per operation, in order of decreasing time.
+fn by_operation(shares: &[&Share], peak: Option<f64>) -> Vec<Share> {
+    let mut sums: BTreeMap<&str, Share> = BTreeMap::new();
     for s in shares {
-        // Back to amounts of work, which can be added.
+        // Rates back to totals, which can be added.
         let (flops, bytes) = (s.gflops.unwrap_or(0.0) * s.seconds, s.gb_per_s * s.seconds);
-        let sum = all.entry(&s.op).or_insert_with(|| OpProfile {
+        let sum = sums.entry(&s.op).or_insert_with(|| Share {
             seconds: 0.0,
             calls: 0.0,
             share: 0.0,
@@ -77,10 +78,10 @@ fn by_operation(shares: &[&OpProfile], peak: Option<f64>) -> Vec<OpProfile> {
             sum.gflops = Some(sum.gflops.unwrap_or(0.0) + flops);
         }
     }
-    let mut rows: Vec<OpProfile> = all
+    let mut rows: Vec<Share> = sums
         .into_values()
         .map(|s| {
-            let gflops = s.gflops.map(|work| work / s.seconds);
+            let gflops = s.gflops.map(|total| total / s.seconds);
             let share_of_peak = gflops.zip(peak).map(|(g, p)| g / p);
             let gb_per_s = if s.seconds > 0.0 { s.gb_per_s / s.seconds } else { 0.0 };
             OpProfile { gflops, share_of_peak, gb_per_s, ..s }

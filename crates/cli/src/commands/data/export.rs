@@ -1,4 +1,4 @@
-//! Pictures of a data set as files.
+//! `data --export`: images of a data set as files.
 
 use std::path::Path;
 
@@ -7,30 +7,33 @@ use neocog_data::Dataset;
 use neocog_tensor::Result;
 use neocog_viz::save;
 
+use crate::image_file::{file_name, rgb_pixels};
 use crate::output;
-use crate::pictures::{file_name, rgb};
 
-/// Writes the first `count` pictures to `folder`.
+/// Writes the first `count` images to `folder`.
+///
+/// # Errors
+/// When a file cannot be written.
 pub fn export(data: &Dataset, count: usize, folder: &Path) -> Result<()> {
     let count = count.min(data.len());
     let [_, h, w] = data.shape();
     for i in 0..count {
         let class = &data.class_names()[usize::from(data.labels()[i])];
-        let colours = rgb(data, i)?;
+        let pixels = rgb_pixels(data, i)?;
         let image =
-            RgbImage::from_fn(w as u32, h as u32, |x, y| image::Rgb(colours[y as usize * w + x as usize]));
+            RgbImage::from_fn(w as u32, h as u32, |x, y| image::Rgb(pixels[y as usize * w + x as usize]));
         save(&image, &folder.join(file_name(i, class)))?;
     }
-    output::line(format_args!("{count} pictures of {} in {}", data.name(), folder.display()))
+    output::line(format_args!("wrote {count} images of {} to {}", data.name(), folder.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pictures::class_in_name;
+    use crate::image_file::class_in_name;
 
     #[test]
-    fn the_bytes_are_those_of_the_data_set() {
+    fn exported_files_have_the_pixels_of_the_data_set() {
         let folder = tempfile::tempdir().unwrap();
         let data = neocog_data::load("digits", "data".as_ref()).unwrap().test;
         export(&data, 3, folder.path()).unwrap();

@@ -1,4 +1,4 @@
-//! A contact sheet: pictures as they are, and after each step of augmentation.
+//! `data --show`: a contact sheet of images, original and after each augmentation.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,43 +12,46 @@ use neocog_viz::{ContactSheet, Image, RgbImage, Thumbnail, save};
 
 use crate::output;
 
-/// Pictures are enlarged to this, as for most networks here.
+/// Images are resized to this height and width, the input of most networks.
 const SIZE: usize = 28;
 
-/// Draws the sheet of `count` pictures and writes it to `out`.
+/// Draws the sheet of `count` images and writes it to `out`.
+///
+/// # Errors
+/// When a transform fails or the file cannot be written.
 pub fn show(data: &Dataset, name: &str, count: usize, seed: u64, out: &Path) -> Result<()> {
     save(&sheet(data, name, count, seed)?, out)?;
-    output::line(format_args!("what augmentation does to pictures of {name}: {}", out.display()))
+    output::line(format_args!("wrote a contact sheet of {name} to {}", out.display()))
 }
 
 fn sheet(data: &Dataset, name: &str, count: usize, seed: u64) -> Result<RgbImage> {
-    let chosen = chosen(data, count, seed);
+    let selected = select(data, count, seed);
     let mut originals = Vec::new();
-    for &i in &chosen {
-        originals.push(enlarged(data, i)?);
+    for &i in &selected {
+        originals.push(resized(data, i)?);
     }
     let [channels, ..] = data.shape();
     let shape = [channels, SIZE, SIZE];
     let class = |i: usize| data.class_names()[usize::from(data.labels()[i])].clone();
-    let sheet = ContactSheet::new(format!("What augmentation does to {name}"))
-        .note("Each row is one option of train; what happens to a picture is decided by the seed, the epoch and the picture's number.")
-        .headings(chosen.iter().map(|&i| class(i)))
+    let sheet = Sheet::new(format!("Augmentations of {name}"))
+        .note("A row per option of train. Random transforms depend on the seed, the epoch and the index of the image.")
+        .headings(selected.iter().map(|&i| class(i)))
         .row("original", cells(&originals, shape)?);
-    let mut sheet = rows(sheet, &of_any_picture(), &originals, shape, &chosen, seed)?;
-    let mut coloured = (originals, shape);
+    let mut sheet = rows(sheet, &geometric_and_intensity(), &originals, shape, &selected, seed)?;
+    let mut colour = (originals, shape);
     if channels == 1 {
-        coloured = (coloured.0.iter().map(|grey| painted(grey)).collect(), [3, SIZE, SIZE]);
+        colour = (colour.0.iter().map(|grey| colourized(grey)).collect(), [3, SIZE, SIZE]);
         sheet = sheet.row(
-            "painted\ngrey pictures have no colours to\nchange: here they get some",
-            cells(&coloured.0, coloured.1)?,
+            "colourized\ngrey images have no hue and\nsaturation to change",
+            cells(&colour.0, colour.1)?,
         );
     }
-    sheet = rows(sheet, &of_colours(), &coloured.0, coloured.1, &chosen, seed)?;
-    normalized(sheet, data, &chosen).map(|sheet| sheet.draw())
+    sheet = rows(sheet, &colour_steps(), &colour.0, colour.1, &selected, seed)?;
+    normalized(sheet, data, &selected).map(|sheet| sheet.draw())
 }
 
-/// Options of `train` with what they do.
-fn of_any_picture() -> Vec<(&'static str, Vec<Step>)> {
+/// Options of `train` for all images, with their transforms.
+fn geometric_and_intensity() -> Vec<(&'static str, Vec<Step>)> {
     let affine =
         |degrees, translate, scale| vec![Step::RandomAffine(RandomAffine { degrees, translate, scale })];
     let jitter = |brightness, contrast| {
@@ -65,7 +68,7 @@ fn of_any_picture() -> Vec<(&'static str, Vec<Step>)> {
         ("--contrast 0.8", vec![jitter(0.0, 0.8)]),
         ("--erasing=1", vec![Step::RandomErasing(RandomErasing { p: 1.0, ..RandomErasing::default() })]),
         (
-            "many at once\n--flip --crop-padding 2 --rotation 10\n--brightness 0.3 --contrast 0.3",
+            "combined\n--flip --crop-padding 2 --rotation 10\n--brightness 0.3 --contrast 0.3",
             vec![
                 Step::RandomHorizontalFlip { p: 0.5 },
                 Step::RandomCrop { padding: 2 },
@@ -76,52 +79,51 @@ fn of_any_picture() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
-fn of_colours() -> Vec<(&'static str, Vec<Step>)> {
+/// Options of `train` for colour images, with their transforms.
+fn colour_steps() -> Vec<(&'static str, Vec<Step>)> {
     let jitter =
         |saturation, hue| vec![Step::ColorJitter(ColorJitter { saturation, hue, ..ColorJitter::default() })];
     vec![("--saturation 1", jitter(1.0, 0.0)), ("--hue 0.5", jitter(0.0, 0.5))]
 }
 
-/// A row for each of the options.
+/// Adds a row per option.
 fn rows(
     mut sheet: ContactSheet,
     options: &[(&'static str, Vec<Step>)],
     originals: &[Vec<f32>],
     shape: [usize; 3],
-    chosen: &[usize],
+    selected: &[usize],
     seed: u64,
 ) -> Result<ContactSheet> {
     for (label, steps) in options {
         let pipeline = Pipeline { steps: steps.clone() };
-        let mut changed = originals.to_vec();
-        for (pixels, &index) in changed.iter_mut().zip(chosen) {
+        let mut transformed = originals.to_vec();
+        for (pixels, &index) in transformed.iter_mut().zip(selected) {
             pipeline.apply(pixels, shape, SampleId { seed, epoch: 0, index })?;
         }
-        sheet = sheet.row(label, cells(&changed, shape)?);
+        sheet = sheet.row(label, cells(&transformed, shape)?);
     }
     Ok(sheet)
 }
 
-/// A row of normalised pictures, of which each channel has its mean at 0: the first channel in red above and blue below it.
-fn normalized(sheet: ContactSheet, data: &Dataset, chosen: &[usize]) -> Result<ContactSheet> {
+/// Adds a row of normalised images: the first channel, positive values in red, negative ones in blue.
+fn normalized(sheet: Sheet, data: &Dataset, selected: &[usize]) -> Result<Sheet> {
     let (mean, std) = data.mean_and_std();
-    let label = format!(
-        "--normalize\nmean {:.3}, deviation {:.3}:\nred is above the mean, blue below",
-        mean[0], std[0]
-    );
+    let label =
+        format!("--normalize\nmean {:.3}, std {:.3};\nred above the mean, blue below", mean[0], std[0]);
     let rounded = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
     let pipeline = Pipeline::from([Step::Normalize(Normalize { mean: rounded(mean), std: rounded(std) })]);
     let mut cells = Vec::new();
-    for &i in chosen {
-        let mut pixels = enlarged(data, i)?;
+    for &i in selected {
+        let mut pixels = resized(data, i)?;
         pipeline.apply(&mut pixels, [data.shape()[0], SIZE, SIZE], SampleId::default())?;
         cells.push(Thumbnail::new(Image::diverging(&pixels[..SIZE * SIZE], [SIZE, SIZE], 2.0)?));
     }
     Ok(sheet.row(&label, cells))
 }
 
-/// Pictures of different classes, as long as there are more classes.
-fn chosen(data: &Dataset, count: usize, seed: u64) -> Vec<usize> {
+/// Selects `count` images at random, one of each class before the second of any.
+fn select(data: &Dataset, count: usize, seed: u64) -> Vec<usize> {
     let order: Vec<usize> = permutation(data.len() as u32, seed, 0).into_iter().map(|i| i as usize).collect();
     let mut seen = BTreeSet::new();
     let (first, others): (Vec<usize>, Vec<usize>) =
@@ -129,37 +131,37 @@ fn chosen(data: &Dataset, count: usize, seed: u64) -> Vec<usize> {
     first.into_iter().chain(others).take(count).collect()
 }
 
-/// Image `i`, `[c, SIZE, SIZE]`, as the loader hands it out.
-fn enlarged(data: &Dataset, i: usize) -> Result<Vec<f32>> {
+/// Image `i`, `[c, SIZE, SIZE]`, as the loader returns it.
+fn resized(data: &Dataset, i: usize) -> Result<Vec<f32>> {
     let [_, h, w] = data.shape();
     let levels = data.levels();
     let mut resizer = Resizer::new((h, w), (SIZE, SIZE))?;
     let mut pixels = Vec::new();
     for channel in data.image(i).chunks_exact(h * w) {
         let bytes: Vec<u8> = channel.iter().map(|&p| levels[usize::from(p)]).collect();
-        let mut resized = vec![0; SIZE * SIZE];
-        resizer.resize(&bytes, &mut resized);
-        pixels.extend(resized.into_iter().map(unit));
+        let mut plane = vec![0; SIZE * SIZE];
+        resizer.resize(&bytes, &mut plane);
+        pixels.extend(plane.into_iter().map(unit));
     }
     Ok(pixels)
 }
 
-/// Greys in colours that go from orange at the top to green at the bottom, on a dark blue ground.
-fn painted(grey: &[f32]) -> Vec<f32> {
-    let (top, bottom, ground) = ([1.0, 0.55, 0.2], [0.35, 0.8, 0.35], [0.1, 0.12, 0.3]);
+/// Colours a grey image, `[SIZE, SIZE]`: orange at the top to green at the bottom, on dark blue. Returns `[3, SIZE, SIZE]`.
+fn colourized(grey: &[f32]) -> Vec<f32> {
+    let (top, bottom, background) = ([1.0, 0.55, 0.2], [0.35, 0.8, 0.35], [0.1, 0.12, 0.3]);
     (0..3)
         .flat_map(|c: usize| {
             grey.iter().enumerate().map(move |(i, value)| {
-                let down = (i / SIZE) as f32 / (SIZE - 1) as f32;
-                let colour = top[c] + (bottom[c] - top[c]) * down;
-                ground[c] + (colour - ground[c]) * value
+                let position = (i / SIZE) as f32 / (SIZE - 1) as f32;
+                let colour = top[c] + (bottom[c] - top[c]) * position;
+                background[c] + (colour - background[c]) * value
             })
         })
         .collect()
 }
 
-fn cells(pictures: &[Vec<f32>], shape: [usize; 3]) -> Result<Vec<Thumbnail>> {
-    pictures.iter().map(|pixels| Ok(Thumbnail::new(Image::from_values(pixels, shape)?))).collect()
+fn cells(images: &[Vec<f32>], shape: [usize; 3]) -> Result<Vec<Cell>> {
+    images.iter().map(|pixels| Ok(Cell::new(Image::of_values(pixels, shape)?))).collect()
 }
 
 #[cfg(test)]
@@ -167,21 +169,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sheet_is_the_same_for_the_same_seed() {
+    fn equal_seeds_give_equal_sheets() {
         let data = neocog_data::load("digits", "data".as_ref()).unwrap().train;
         let sheet = |seed| sheet(&data, "digits", 3, seed).unwrap();
         let first = sheet(1);
-        // Three pictures beside the labels, and a row for the original and each option.
+        // Three columns next to the labels, and a row for the original and each option.
         assert!(first.width() > 3 * 84 && first.height() > 15 * 84, "{:?}", first.dimensions());
         assert_eq!(first, sheet(1));
         assert_ne!(first, sheet(2));
     }
 
     #[test]
-    fn classes_differ_as_long_as_they_can() {
+    fn one_image_of_each_class_is_selected_first() {
         let data = neocog_data::load("digits", "data".as_ref()).unwrap().train;
-        let labels: BTreeSet<u8> = chosen(&data, 10, 5).into_iter().map(|i| data.labels()[i]).collect();
+        let labels: BTreeSet<u8> = select(&data, 10, 5).into_iter().map(|i| data.labels()[i]).collect();
         assert_eq!(labels.len(), 10);
-        assert_eq!(chosen(&data, 25, 5).len(), 25);
+        assert_eq!(select(&data, 25, 5).len(), 25);
     }
 }

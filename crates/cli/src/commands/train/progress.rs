@@ -1,4 +1,4 @@
-//! Shows how a training goes: a bar on a terminal, a line for each epoch elsewhere, JSON where it is wanted.
+//! Progress of a training: a progress bar on a terminal, and a line or a JSON object per epoch.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -9,40 +9,40 @@ use neocog_train::{BatchReport, EpochReport, Progress, TrainConfig};
 
 use crate::output;
 
-/// How often a line tells about a long epoch where there is no bar.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The interval of progress lines where there is no progress bar.
+const INTERVAL: Duration = Duration::from_secs(30);
 
-/// The progress of a training.
+/// Reports the progress of a training.
 pub struct Report {
     json: bool,
     epochs: u64,
     bar: Option<ProgressBar>,
     on_terminal: bool,
-    last_word: Instant,
-    /// What went wrong with the output; training goes on, and it is told at the end.
-    failed: Result<()>,
+    last_line: Instant,
+    /// The first error of writing an epoch, which `finish` returns.
+    written: Result<()>,
 }
 
 impl Report {
-    /// Nothing yet.
-    pub fn new(json: bool, plan: &TrainConfig) -> Self {
+    /// Creates a report for a training with `config`.
+    pub fn new(json: bool, config: &TrainConfig) -> Self {
         Report {
             json,
-            epochs: plan.epochs,
+            epochs: config.epochs,
             bar: None,
             on_terminal: std::io::stderr().is_terminal(),
-            last_word: Instant::now(),
-            failed: Ok(()),
+            last_line: Instant::now(),
+            written: Ok(()),
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the progress bar.
     ///
     /// # Errors
-    /// When a line could not be written.
+    /// When an epoch could not be written.
     pub fn finish(mut self) -> Result<()> {
         self.clear();
-        self.failed
+        self.written
     }
 
     fn clear(&mut self) {
@@ -73,8 +73,8 @@ impl Progress for Report {
                     sums.images_per_second()
                 ));
             }
-        } else if self.last_word.elapsed() > PATIENCE {
-            self.last_word = Instant::now();
+        } else if self.last_line.elapsed() > INTERVAL {
+            self.last_line = Instant::now();
             output::note(format_args!(
                 "epoch {}/{} batch {}/{}: loss {:.4} acc {:.4} {:.0} images/s",
                 report.epoch,
@@ -90,7 +90,7 @@ impl Progress for Report {
 
     fn epoch(&mut self, report: &EpochReport) {
         self.clear();
-        self.last_word = Instant::now();
+        self.last_line = Instant::now();
         let text = format!(
             "epoch {}/{}: train loss {:.4} acc {:.4}, test loss {:.4} acc {:.4}, {:.0} images/s, {:.1} s",
             report.epoch,
@@ -108,8 +108,8 @@ impl Progress for Report {
         } else {
             output::line(text)
         };
-        if self.failed.is_ok() {
-            self.failed = written;
+        if self.written.is_ok() {
+            self.written = written;
         }
     }
 }

@@ -1,53 +1,53 @@
-//! The options that say what is done to the images.
+//! Augmentation and normalisation arguments of `train`.
 
 use neocog_data::Dataset;
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_tensor::{Error, Result};
 
-/// What is done to training images each time they are seen; names and meanings are torchvision's. All of it is off if it is not
-/// asked for, except for the digits, which are few: their images are turned, shifted and scaled.
+/// Transforms of training images, named as in torchvision. They are off by default, except for the data set digits.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Augmentation and normalisation")]
 pub struct Transforms {
-    /// What the other options start from: none, or affine (--rotation 10 --translate 0.1 --scale 0.1). If absent: affine for
-    /// the digits, else none.
-    #[arg(long, value_enum)]
+    /// Base augmentation: none, or affine (--rotation 10 --translate 0.1 --scale 0.1) [default: affine for digits, else none].
+    #[arg(long, value_enum, value_name = "NAME")]
     augment: Option<AugmentName>,
-    /// Left and right change places, with probability P.
+    /// Random horizontal flip with probability P [default P: 0.5].
     #[arg(long, value_name = "P", num_args = 0..=1, require_equals = true, default_missing_value = "0.5")]
     flip: Option<f32>,
-    /// Top and bottom change places, with probability P.
+    /// Random vertical flip with probability P [default P: 0.5].
     #[arg(long, value_name = "P", num_args = 0..=1, require_equals = true, default_missing_value = "0.5")]
     vertical_flip: Option<f32>,
-    /// A black border of so many pixels, and a piece of the old size cut out at random.
+    /// Pad with zeros and crop to the original size at a random position.
     #[arg(long, value_name = "PIXELS")]
     crop_padding: Option<usize>,
-    /// Turned by at most so much, either way.
+    /// Random rotation by up to DEGREES in either direction.
     #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
     rotation: Option<f32>,
-    /// Shifted by at most this share of the size, each way.
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    /// Random translation by up to FRACTION of the height and width.
+    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
     translate: Option<f32>,
-    /// Scaled by at most this: 0.1 for 0.9 to 1.1 times.
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    /// Random scaling by a factor from 1 - FRACTION to 1 + FRACTION.
+    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
     scale: Option<f32>,
-    /// Brightness times 1 - X to 1 + X.
+    /// Random brightness factor from 1 - X to 1 + X.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     brightness: Option<f32>,
-    /// Contrast times 1 - X to 1 + X.
+    /// Random contrast factor from 1 - X to 1 + X.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     contrast: Option<f32>,
-    /// Saturation times 1 - X to 1 + X; grey pictures have none.
+    /// Random saturation factor from 1 - X to 1 + X; no effect on greyscale images.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     saturation: Option<f32>,
-    /// Hue turned by at most this share of the colour circle, up to 0.5; grey pictures have none.
+    /// Random hue shift of up to X turns, at most 0.5; no effect on greyscale images.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     hue: Option<f32>,
-    /// A random rectangle is painted over, with probability P.
+    /// Random erasing of a rectangle with probability P [default P: 0.5].
     #[arg(long, value_name = "P", num_args = 0..=1, require_equals = true, default_missing_value = "0.5")]
     erasing: Option<f32>,
-    /// Takes the mean away and divides by the standard deviation: those of the training images, or MEAN/STD (with commas
-    /// between the channels). It belongs to the network from then on: eval and predict do it, too.
+    /// Subtract MEAN and divide by STD, per channel [default MEAN/STD: those of the training images].
+    ///
+    /// Examples: --normalize=0.286/0.353, or --normalize=0.5,0.5,0.4/0.2,0.2,0.3 for three channels. The values are stored in
+    /// the checkpoint, and `eval` and `predict` apply them.
     #[arg(
         long,
         value_name = "MEAN/STD",
@@ -83,10 +83,11 @@ fn normalization(text: &str) -> Result<Normalization, String> {
 }
 
 impl Transforms {
-    /// The steps, in torchvision's usual order, for a recipe's; `train` is what means are computed of.
+    /// Returns the pipeline, in torchvision's usual order. `recipe` is the pipeline without arguments, and `train` the data set
+    /// that mean and standard deviation are computed from.
     ///
     /// # Errors
-    /// For numbers that are not allowed.
+    /// When a parameter is out of range.
     pub fn pipeline(&self, recipe: Pipeline, train: &Dataset) -> Result<Pipeline> {
         let base = match self.augment {
             None => recipe,
@@ -125,9 +126,9 @@ impl Transforms {
     }
 
     fn jitter(&self) -> Option<ColorJitter> {
-        let asked = [self.brightness, self.contrast, self.saturation, self.hue];
-        asked.iter().any(Option::is_some).then(|| {
-            let [brightness, contrast, saturation, hue] = asked.map(|x| x.unwrap_or(0.0));
+        let factors = [self.brightness, self.contrast, self.saturation, self.hue];
+        factors.iter().any(Option::is_some).then(|| {
+            let [brightness, contrast, saturation, hue] = factors.map(|x| x.unwrap_or(0.0));
             ColorJitter { brightness, contrast, saturation, hue }
         })
     }
@@ -140,7 +141,7 @@ impl Transforms {
                 let (channels, given) = (train.shape()[0], normalize.mean.len());
                 if given != 1 && given != channels {
                     return Err(Error::invalid_argument(format!(
-                        "--normalize has means of {given} channels, the images of {} have {channels}",
+                        "--normalize has means of {given} channels, but the images of {} have {channels}",
                         train.name()
                     )));
                 }
@@ -162,14 +163,14 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct JsonRow {
+    struct Line {
         network: Option<String>,
         #[command(flatten)]
         transforms: Transforms,
     }
 
-    fn asked(options: &str) -> Result<String> {
-        let line = JsonRow::try_parse_from(["train"].into_iter().chain(options.split_whitespace()));
+    fn parsed(options: &str) -> Result<String> {
+        let line = Line::try_parse_from(["train"].into_iter().chain(options.split_whitespace()));
         let line = line.map_err(|e| Error::invalid_argument(e.to_string()))?;
         assert!(line.network.is_none_or(|name| name == "lenet"));
         let digits = neocog_data::load("digits", "data".as_ref())?.train;
@@ -178,42 +179,42 @@ mod tests {
     }
 
     #[test]
-    fn options_become_steps() {
+    fn options_become_pipeline_steps() {
         let handwriting = "RandomAffine(degrees=10, translate=0.1, scale=0.1)";
-        assert_eq!(asked("").unwrap(), handwriting);
-        assert_eq!(asked("--augment none").unwrap(), "");
-        assert_eq!(asked("--augment affine").unwrap(), handwriting);
-        assert_eq!(asked("--rotation 30").unwrap(), "RandomAffine(degrees=30, translate=0.1, scale=0.1)");
+        assert_eq!(parsed("").unwrap(), handwriting);
+        assert_eq!(parsed("--augment none").unwrap(), "");
+        assert_eq!(parsed("--augment affine").unwrap(), handwriting);
+        assert_eq!(parsed("--rotation 30").unwrap(), "RandomAffine(degrees=30, translate=0.1, scale=0.1)");
         assert_eq!(
-            asked("--augment none --flip lenet --crop-padding 2 --rotation 5 --erasing=0.25 --hue 0.1")
+            parsed("--augment none --flip lenet --crop-padding 2 --rotation 5 --erasing=0.25 --hue 0.1")
                 .unwrap(),
             "RandomHorizontalFlip(p=0.5), RandomCrop(padding=2), RandomAffine(degrees=5, translate=0, scale=0), \
              ColorJitter(brightness=0, contrast=0, saturation=0, hue=0.1), \
              RandomErasing(p=0.25, scale=[0.02, 0.33], ratio=[0.3, 3.3], value=0)"
         );
         assert_eq!(
-            asked("--augment none --normalize=0.286/0.353").unwrap(),
+            parsed("--augment none --normalize=0.286/0.353").unwrap(),
             "Normalize(mean=[0.286], std=[0.353])"
         );
         assert_eq!(
-            asked("--augment none --normalize lenet").unwrap(),
+            parsed("--augment none --normalize lenet").unwrap(),
             "Normalize(mean=[0.30538613], std=[0.37550712])"
         );
     }
 
     #[test]
-    fn numbers_that_are_not_allowed() {
-        for (options, says) in [
+    fn parameters_out_of_range_are_rejected() {
+        for (options, expected) in [
             ("--flip=2", "RandomHorizontalFlip: p is a probability from 0 to 1, not 2"),
             ("--rotation -3", "must not be negative"),
             ("--hue 0.7", "from 0 to 0.5"),
             ("--normalize=0.5", "expected MEAN/STD"),
             ("--normalize=0.5/0", "standard deviations above 0"),
             ("--normalize=0.5,0.4/0.1", "there are 2 and 1"),
-            ("--normalize=0.5,0.4/0.1,0.2", "means of 2 channels, the images of digits (train) have 1"),
+            ("--normalize=0.5,0.4/0.1,0.2", "means of 2 channels, but the images of digits (train) have 1"),
         ] {
-            let e = asked(options).unwrap_err().to_string();
-            assert!(e.contains(says), "{options}: {e}");
+            let e = parsed(options).unwrap_err().to_string();
+            assert!(e.contains(expected), "{options}: {e}");
         }
     }
 }

@@ -1,0 +1,46 @@
+//! Arguments that several commands share.
+
+use std::path::PathBuf;
+
+use neocog_data::known::DEFAULT_ROOT;
+use neocog_tensor::Device;
+
+/// The device to compute on.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeviceArg {
+    /// Device: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double precision, slow).
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
+}
+
+/// The directory that data sets are read from.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DataDirArg {
+    /// Root directory of the data sets.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
+    pub data_dir: PathBuf,
+}
+
+/// Parses a count of at least 1.
+///
+/// # Errors
+/// When the text is not a number, or 0.
+pub fn count(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn counts_start_at_1() {
+        assert_eq!(count("12"), Ok(12));
+        assert_eq!(count("0"), Err("must be at least 1".into()));
+        assert!(count("-1").is_err() && count("x").is_err() && count("").is_err());
+    }
+}

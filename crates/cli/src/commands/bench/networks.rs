@@ -1,0 +1,138 @@
+//! `bench networks`: training steps and prediction of whole networks.
+
+use std::time::Duration;
+
+use neocog_bench::networks;
+use neocog_models::{Model, find, models};
+use neocog_tensor::{Device, Result};
+
+use super::compare::{self, Comparing, Peer};
+use super::display::{number, peak, percent, print_peak, time};
+use super::job::Job;
+use super::options::{RunArgs, ShapeArgs};
+use super::profile::profile;
+use crate::arguments::count;
+use crate::help::examples;
+use crate::output;
+
+/// Benchmark training steps and prediction of networks [default].
+///
+/// Prints the median time, images per second, GFLOP/s, the fraction of the CPU's peak performance and memory. Each network
+/// runs in a process of its own: "peak MiB" is the peak memory of the process, "tensors" the part of it that tensors and
+/// scratch buffers occupy at the same time.
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples("Examples:
+  neocog bench networks                         all networks
+  neocog bench networks lenet lenet_bn
+  neocog bench networks lenet --profile
+  neocog bench networks --against torch,onnxruntime --rounds 5
+  neocog bench networks --device opencl         all networks, interleaved with the CPU"))]
+pub struct NetworksArgs {
+    /// Networks; `summary` lists them [default: all].
+    #[arg(value_name = "NETWORK")]
+    networks: Vec<String>,
+    #[command(flatten)]
+    shape: ShapeArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    /// Run interleaved with other implementations and compare with the fastest [default: cpu for OpenCL devices].
+    #[arg(long, value_name = "PEER", value_delimiter = ',', conflicts_with = "size")]
+    against: Vec<Peer>,
+    /// Number of interleaved runs with --against.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
+    rounds: usize,
+    /// Python interpreter with PyTorch.
+    #[arg(long, value_name = "COMMAND", default_value = "python3")]
+    python: String,
+    /// Print the time per operation and per layer, on OpenCL devices per kernel.
+    #[arg(long, conflicts_with_all = ["against", "predict_only"])]
+    profile: bool,
+    /// Benchmark in this process and print the records.
+    #[arg(long, hide = true)]
+    in_process: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &NetworksArgs) -> Result<()> {
+    let selected: Vec<Model> = match args.networks.as_slice() {
+        [] => models()?,
+        names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
+    };
+    let device = &args.run.device.device;
+    if args.profile {
+        let peak = peak(device);
+        print_peak(device, peak);
+        return selected.iter().try_for_each(|model| profile(model, &options(args), peak, args.run.json));
+    }
+    if args.in_process {
+        return measure_in_process(args, &selected);
+    }
+    let peers = match device {
+        Device::OpenCl(_) if args.against.is_empty() => vec![Peer::Cpu],
+        _ => args.against.clone(),
+    };
+    if peers.is_empty() {
+        return measure(args, &selected);
+    }
+    let jobs: Vec<Job<'_>> = selected.iter().map(|model| job(args, model)).collect();
+    let comparing =
+        Comparing { peers, rounds: args.rounds, python: args.python.clone(), json: args.run.json };
+    compare::run(&jobs, &comparing)
+}
+
+fn job<'a>(args: &NetworksArgs, model: &'a Model) -> Job<'a> {
+    Job::new(&args.run, model).shape(&args.shape)
+}
+
+fn measure(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
+    let device = &args.run.device.device;
+    print_peak(device, peak(device));
+    let mut rows = Vec::new();
+    for model in selected {
+        output::note(format_args!("{}", model.name));
+        for r in job(args, model).measure()? {
+            if args.run.json {
+                output::json(&r)?;
+            }
+            rows.push([
+                r.name,
+                r.mode,
+                r.batch.to_string(),
+                time(r.median_s),
+                number(r.images_per_s, 0),
+                number(r.gflops, 1),
+                percent(r.share_of_peak),
+                number(r.peak_rss_mib, 0),
+                number(r.peak_tensors_mib, 0),
+            ]);
+        }
+    }
+    if args.run.json {
+        return Ok(());
+    }
+    let head =
+        ["network", "mode", "batch", "median", "images/s", "GFLOP/s", "of peak", "peak MiB", "tensors"];
+    output::line(output::table(head, [false, false, true, true, true, true, true, true, true], rows))
+}
+
+/// The child process of [`Job::measure`].
+fn measure_in_process(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
+    let (options, peak) = (options(args), peak(&args.run.device.device));
+    for model in selected {
+        for record in networks::bench_network(model, &options, peak)? {
+            output::json(&record)?;
+        }
+    }
+    Ok(())
+}
+
+fn options(args: &NetworksArgs) -> networks::Options {
+    networks::Options {
+        device: args.run.device.device.clone(),
+        threads: rayon::current_num_threads(),
+        batch: args.shape.batch,
+        size: args.shape.size,
+        train: !args.run.predict_only,
+        budget: Duration::from_secs_f64(args.run.budget),
+    }
+}
