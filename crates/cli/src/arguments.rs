@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use neocog_data::known::DEFAULT_ROOT;
+use neocog_data::catalog::DEFAULT_ROOT;
 use neocog_tensor::Device;
 
 /// The device to compute on.

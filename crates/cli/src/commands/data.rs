@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use neocog_data::known::{DEFAULT, KNOWN};
-use neocog_data::{Dataset, Known, Split};
+use neocog_data::catalog::{DATASETS, DEFAULT_DATASET};
+use neocog_data::{Dataset, DatasetInfo, Split};
 use neocog_tensor::{ErrorKind, Result};
 use serde::Serialize;
 
@@ -76,8 +76,8 @@ fn run(args: &Args) -> Result<()> {
     }
     let root = &args.data_dir.data_dir;
     let sets = match &args.data {
-        Some(name) => std::slice::from_ref(Known::find(name)?),
-        None => KNOWN.as_slice(),
+        Some(name) => std::slice::from_ref(DatasetInfo::find(name)?),
+        None => DATASETS.as_slice(),
     };
     if args.json { print_json(sets, root) } else { print_table(sets, root) }
 }
@@ -112,9 +112,9 @@ struct Properties {
 }
 
 /// Loads a data set for its properties; `None` if it is not fetched yet.
-fn properties(known: &Known, root: &Path) -> Result<Option<Properties>> {
+fn properties(known: &DatasetInfo, root: &Path) -> Result<Option<Properties>> {
     match known.load(root) {
-        Ok(Split { train, test }) => {
+        Ok(Split { train, test, .. }) => {
             let (mean, std) = train.mean_and_std();
             let (shape, train, test) = (train.shape(), train.len(), test.len());
             Ok(Some(Properties { shape, train, test, mean, std }))
@@ -124,28 +124,28 @@ fn properties(known: &Known, root: &Path) -> Result<Option<Properties>> {
     }
 }
 
-fn print_json(sets: &[Known], root: &Path) -> Result<()> {
+fn print_json(sets: &[DatasetInfo], root: &Path) -> Result<()> {
     for known in sets {
         let properties = properties(known, root)?;
         let location = match (&properties, known.manifest()) {
             (_, None) => "compiled in".to_string(),
             (Some(_), Some(_)) => known.folder(root).display().to_string(),
-            (None, Some(_)) => format!("not there: {}", known.command(root)),
+            (None, Some(_)) => format!("not there: {}", known.fetch_command(root)),
         };
-        let Known { name, about, class_names, .. } = *known;
+        let DatasetInfo { name, about, class_names, .. } = *known;
         output::json(&JsonRow { name, about, location, properties, class_names })?;
     }
     Ok(())
 }
 
-fn print_table(sets: &[Known], root: &Path) -> Result<()> {
+fn print_table(sets: &[DatasetInfo], root: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for known in sets {
         let properties = properties(known, root)?;
         let location = match (&properties, known.manifest()) {
             (_, None) => "embedded".to_string(),
             (Some(_), Some(_)) => known.folder(root).display().to_string(),
-            (None, Some(_)) => format!("not fetched; run: {}", known.command(root)),
+            (None, Some(_)) => format!("not fetched; run: {}", known.fetch_command(root)),
         };
         let [train, test, size, mean, std] = properties.map_or([const { String::new() }; 5], |properties| {
             let Properties { shape: [c, h, w], train, test, mean, std } = properties;

@@ -82,7 +82,7 @@ fn run(args: &Args) -> Result<()> {
     let [_, h, w] = trained.input;
     check_fits(&*trained.network, trained.input, &dataset).context(|| trained.name.as_str())?;
     let augment = trained.transforms().into_augment(0);
-    let options = LoaderOptions { batch: args.batch, size: (h, w), augment, ..LoaderOptions::default() };
+    let options = LoaderOptions::new().batch_size(args.batch).image_size((h, w)).augment(augment);
     let result = evaluate(&*trained.network, &Loader::new(dataset, options)?, device)?;
     if args.json {
         return output::json(&JsonRow {

@@ -37,7 +37,7 @@ register_command!("fetch-data", 10, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let names: Vec<&str> = Known::fetchable().map(|known| known.name).collect();
+    let names: Vec<&str> = DatasetInfo::fetchable().map(|known| known.name).collect();
     let selected = match args.name.as_str() {
         "all" => names,
         name if names.contains(&name) || DatasetInfo::find(name).is_ok() => vec![name],
@@ -46,14 +46,11 @@ fn run(args: &Args) -> Result<()> {
         }
     };
     for name in selected {
-        let mut progress = FetchProgress { bar: None };
-        let fetched = fetch(FetchOptions {
-            manifest: manifest(name)?,
-            root: &args.dir,
-            from: args.from.as_deref(),
-            timeout: TIMEOUT,
-            progress: &mut |event| progress.event(event),
-        })?;
+        let mut bar = FetchProgress { bar: None };
+        let mut progress = |event: Event<'_>| bar.event(event);
+        let options =
+            FetchOptions::new(manifest(name)?, &args.dir).from(args.from.as_deref()).progress(&mut progress);
+        let fetched = fetch(options)?;
         output::line(format_args!(
             "{name}: {} files fetched, {} already present, in {}",
             fetched.fetched,

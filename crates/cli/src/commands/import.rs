@@ -58,7 +58,7 @@ register_command!("import", 100, Args, run);
 fn run(args: &Args) -> Result<()> {
     let selected = args.network_args.select(args.network.as_deref())?;
     let class_names: Vec<String> =
-        Known::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
+        DatasetInfo::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
     let (config, classes) = (selected.config(&args.data)?, class_names.len());
     let input = selected.input()?;
     let trainer = Trainer::with_classes(config, selected.spec.clone(), input, class_names, &Device::Cpu);

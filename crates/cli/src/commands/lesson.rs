@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use neocog_lessons::{LESSONS, Options, Page, find};
+use neocog_lessons::{LessonOptions, Page, find, lessons};
 use neocog_tensor::{Context as _, Result};
 
 use crate::arguments::{DataDirArg, DeviceArg};
@@ -40,7 +40,8 @@ register_command!("lesson", 110, Args, run);
 fn run(args: &Args) -> Result<()> {
     let chosen = match args.name.as_deref() {
         None => {
-            let rows = LESSONS.iter().map(|lesson| [lesson.name.to_string(), lesson.about.to_string()]);
+            let rows =
+                lessons().into_iter().map(|lesson| [lesson.name.to_string(), lesson.about.to_string()]);
             return output::line(output::table(["lesson", "topic"], [false, false], rows.collect()));
         }
         Some("all") => lessons(),
@@ -51,13 +52,11 @@ fn run(args: &Args) -> Result<()> {
             output::line("\n")?;
         }
         output::line(format_args!("{}: {}\n{}\n", lesson.name, lesson.about, "=".repeat(72)))?;
-        let options = Options {
-            device: args.device.device.clone(),
-            out: args.out.clone(),
-            checkpoint: args.checkpoint.clone(),
-            data_dir: args.data_dir.data_dir.clone(),
-        };
-        (lesson.run)(&mut Page::new(options, |text| output::line(text))).context(|| lesson.name)?;
+        let options = LessonOptions::new(args.device.device.clone())
+            .out(args.out.clone())
+            .checkpoint(args.checkpoint.clone())
+            .data_dir(&args.data_dir.data_dir);
+        lesson.run(&mut Page::new(options, |text| output::line(text))).context(|| lesson.name)?;
     }
     Ok(())
 }

@@ -224,7 +224,7 @@ impl WeightsArgs {
 
     fn open_weights(&self, weights: &Path, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
         let class_names = |data: &str| -> Result<Vec<String>> {
-            Ok(Known::find(data)?.class_names.iter().map(ToString::to_string).collect())
+            Ok(DatasetInfo::find(data)?.class_names.iter().map(ToString::to_string).collect())
         };
         let selected = self.network_args.select(self.network.as_deref())?;
         let network = selected.build(&self.network_args, device)?;

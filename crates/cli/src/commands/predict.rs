@@ -161,15 +161,15 @@ fn print(
 }
 
 /// Draws the images with their predicted classes.
-fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<Sheet> {
+fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<ContactSheet> {
     const COLUMNS: usize = 5;
     let [_, h, w] = trained.input;
     let checkpoint = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
         format!("{} after {} epochs; ", checkpoint.plan.data, checkpoint.position.epoch)
     });
-    let mut sheet = Sheet::new(format!("Predictions of {}", trained.name))
+    let mut sheet = ContactSheet::new(format!("Predictions of {}", trained.name))
         .note(format!("{checkpoint}most likely class and its probability"))
-        .cell(if w.max(h) > 84 { 96 } else { 84 });
+        .thumbnail_width(if w.max(h) > 84 { 96 } else { 84 });
     let labelled: Vec<&Classified> = classified.iter().filter(|image| image.truth.is_some()).collect();
     if !labelled.is_empty() {
         let correct = labelled.iter().filter(|image| image.truth == Some(image.best().0)).count();
@@ -179,16 +179,16 @@ fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<Sheet> {
         let cells = row.iter().map(|image| {
             let (class, probability) = image.best();
             let tone = match image.truth {
-                None => Tone::Strong,
-                Some(truth) if truth == class => Tone::Good,
-                Some(_) => Tone::Bad,
+                None => CaptionStyle::Strong,
+                Some(truth) if truth == class => CaptionStyle::Good,
+                Some(_) => CaptionStyle::Bad,
             };
-            let cell = Cell::new(Image::of_values(&image.pixels, [1, h, w])?)
+            let cell = Thumbnail::new(Image::from_values(&image.pixels, [1, h, w])?)
                 .caption(trained.class_name(class), tone)
-                .caption(format!("{:.1} %", probability * 100.0), Tone::Plain);
+                .caption(format!("{:.1} %", probability * 100.0), CaptionStyle::Plain);
             Ok(match image.truth {
                 Some(truth) if truth != class => {
-                    cell.caption(format!("expected {}", trained.class_name(truth)), Tone::Strong)
+                    cell.caption(format!("expected {}", trained.class_name(truth)), CaptionStyle::Strong)
                 }
                 _ => cell,
             })

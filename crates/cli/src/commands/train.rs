@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_base::program;
-use neocog_data::known::DEFAULT;
+use neocog_data::catalog::DEFAULT_DATASET;
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
     Checkpoint, CheckpointDir, Decay, FitOutcome, OptimizerKind, TrainConfig, Trainer, check_fits,
@@ -188,7 +188,7 @@ fn start(args: &Args) -> Result<(Trainer, neocog_data::Split)> {
 
 /// Returns the network's recipe with the changes that the arguments ask for.
 fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
-    let mut config = selected.config(args.data.as_deref().unwrap_or(DEFAULT))?;
+    let mut config = selected.config(args.data.as_deref().unwrap_or(DEFAULT_DATASET))?;
     config.epochs = args.epochs.unwrap_or(config.epochs);
     config.batch = args.batch.unwrap_or(config.batch);
     config.seed = args.seed.unwrap_or(config.seed);

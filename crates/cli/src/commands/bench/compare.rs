@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use neocog_bench::against::{self, Comparison, Side, geometric_mean};
-use neocog_bench::python::{self, Python};
+use neocog_bench::compare::{self, Comparison, Runner, geometric_mean};
+use neocog_bench::python::{NetworkJob, Python};
 use neocog_tensor::{Device, Error, Result};
 
 use super::display::number;
@@ -42,11 +42,11 @@ pub fn run(jobs: &[Job<'_>], comparing: &Comparing) -> Result<()> {
     let mut all = Vec::new();
     for job in jobs {
         output::note(format_args!("{}", job.model.name));
-        let peers: Result<Vec<Vec<Side<'_>>>> =
+        let peers: Result<Vec<Vec<Runner<'_>>>> =
             comparing.peers.iter().map(|peer| sides(*peer, &comparing.python, job, folder.path())).collect();
         let peers = peers?.into_iter().flatten().collect();
         let own = Box::new(|| job.measure());
-        for comparison in against::compare(comparing.rounds, own, peers)? {
+        for comparison in compare::compare(comparing.rounds, own, peers)? {
             if comparing.json {
                 output::json(&comparison)?;
             }
@@ -61,20 +61,17 @@ pub fn run(jobs: &[Job<'_>], comparing: &Comparing) -> Result<()> {
 }
 
 /// The benchmarks of one peer: one per memory format.
-fn sides<'a>(peer: Peer, python: &str, job: &Job<'a>, folder: &Path) -> Result<Vec<Side<'a>>> {
-    let python = Python { command: python.to_string() };
-    let python_job = python::Job {
-        model: *job.model,
-        batch: job.batch,
-        threads: job.threads,
-        budget: Duration::from_secs_f64(job.budget),
-    };
+fn sides<'a>(peer: Peer, python: &str, job: &Job<'a>, folder: &Path) -> Result<Vec<Runner<'a>>> {
+    let python = Python::new(python);
+    let python_job = NetworkJob::new(*job.model, job.batch)
+        .threads(job.threads)
+        .budget(Duration::from_secs_f64(job.budget));
     Ok(match peer {
         Peer::Torch => [false, true]
             .into_iter()
             .map(|channels_last| {
                 let (python, job) = (python.clone(), python_job.clone());
-                Box::new(move || python.torch(&job, channels_last)) as Side<'a>
+                Box::new(move || python.torch(&job, channels_last)) as Runner<'a>
             })
             .collect(),
         Peer::Onnxruntime => {

@@ -64,20 +64,19 @@ pub fn run(args: &ConvolutionsArgs) -> Result<()> {
         )));
     }
     let selected = networks_or(&args.networks, &["resnet", "vgg", "googlenet"])?;
-    let python = args.against.first().map(|Peer::Torch| Python { command: args.python.clone() });
+    let python = args.against.first().map(|Peer::Torch| Python::new(&args.python));
     let peak = peak(&args.device);
     print_peak(&args.device, peak);
-    let options = Options {
-        threads: rayon::current_num_threads(),
-        batch: args.batch,
-        budget: Duration::from_secs_f64(args.budget / 10.0),
-        rounds: args.rounds,
-    };
+    let options = Options::new()
+        .threads(rayon::current_num_threads())
+        .batch(args.batch)
+        .budget(Duration::from_secs_f64(args.budget / 10.0))
+        .rounds(args.rounds);
     let passes = bench_convolutions(&selected, &options, python.as_ref())?;
     if args.json {
         return passes.iter().try_for_each(output::json);
     }
-    let total: f64 = passes.iter().map(|p| p.ours_s * p.times as f64).sum();
+    let total: f64 = passes.iter().map(|p| p.median_s * p.count as f64).sum();
     let rows = passes
         .iter()
         .map(|p| {
@@ -85,9 +84,9 @@ pub fn run(args: &ConvolutionsArgs) -> Result<()> {
                 p.networks.join(", "),
                 format!("{}, stride {}", shapes(p), p.stride),
                 p.pass.clone(),
-                p.times.to_string(),
-                percent(Some(p.ours_s * p.times as f64 / total)),
-                time(p.ours_s),
+                p.count.to_string(),
+                percent(Some(p.median_s * p.count as f64 / total)),
+                time(p.median_s),
                 number(Some(p.gflops), 0),
                 percent(peak.map(|peak| p.gflops / peak)),
                 number(p.baseline_gflops, 0),
@@ -113,7 +112,7 @@ pub fn run(args: &ConvolutionsArgs) -> Result<()> {
 }
 
 /// Input, output channels and kernel size: `32x64x24x24 -> 64, 3x3`.
-fn shapes(pass: &Pass) -> String {
+fn shapes(pass: &ConvTiming) -> String {
     let by = |extents: &[usize]| extents.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     format!("{} -> {}, {}", by(&pass.input), pass.weight[0], by(&pass.weight[2..]))
 }

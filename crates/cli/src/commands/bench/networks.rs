@@ -127,12 +127,10 @@ fn measure_in_process(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
 }
 
 fn options(args: &NetworksArgs) -> networks::Options {
-    networks::Options {
-        device: args.run.device.device.clone(),
-        threads: rayon::current_num_threads(),
-        batch: args.shape.batch,
-        size: args.shape.size,
-        train: !args.run.predict_only,
-        budget: Duration::from_secs_f64(args.run.budget),
-    }
+    networks::Options::new(args.run.device.device.clone())
+        .threads(rayon::current_num_threads())
+        .batch(args.shape.batch)
+        .size(args.shape.size)
+        .train(!args.run.predict_only)
+        .budget(Duration::from_secs_f64(args.run.budget))
 }

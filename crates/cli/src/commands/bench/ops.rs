@@ -46,12 +46,10 @@ pub fn run(args: &OpsArgs) -> Result<()> {
     let device = &args.device.device;
     let peak = peak(device);
     print_peak(device, peak);
-    let options = ops::Options {
-        device: device.clone(),
-        threads: rayon::current_num_threads(),
-        budget: Duration::from_secs_f64(args.budget / 10.0),
-        filter: args.filter.clone(),
-    };
+    let options = ops::Options::new(device.clone())
+        .threads(rayon::current_num_threads())
+        .budget(Duration::from_secs_f64(args.budget / 10.0))
+        .filter(args.filter.clone());
     let mut records = Vec::new();
     let mut written = Ok(());
     ops::bench_ops(&options, peak, |record| {

@@ -28,7 +28,7 @@ pub fn profile(model: &Model, options: &networks::Options, peak: Option<f64>, js
         ]
     };
     for mode in ["predict", "train"] {
-        let of_mode: Vec<&Share> = shares.iter().filter(|s| s.mode == mode).collect();
+        let of_mode: Vec<&OpProfile> = shares.iter().filter(|s| s.mode == mode).collect();
         let total: f64 = of_mode.iter().map(|s| s.seconds).sum();
         output::line(format_args!("{}, {mode}: {} per call", model.name, time(total)))?;
         let rows = by_operation(&of_mode, peak).into_iter().map(|s| {
@@ -57,12 +57,12 @@ pub fn profile(model: &Model, options: &networks::Options, peak: Option<f64>, js
 }
 
 /// Sums over the layers: one row per operation, in order of decreasing time.
-fn by_operation(shares: &[&Share], peak: Option<f64>) -> Vec<Share> {
-    let mut sums: BTreeMap<&str, Share> = BTreeMap::new();
+fn by_operation(shares: &[&OpProfile], peak: Option<f64>) -> Vec<OpProfile> {
+    let mut sums: BTreeMap<&str, OpProfile> = BTreeMap::new();
     for s in shares {
         // Rates back to totals, which can be added.
         let (flops, bytes) = (s.gflops.unwrap_or(0.0) * s.seconds, s.gb_per_s * s.seconds);
-        let sum = sums.entry(&s.op).or_insert_with(|| Share {
+        let sum = sums.entry(&s.op).or_insert_with(|| OpProfile {
             seconds: 0.0,
             calls: 0.0,
             share: 0.0,
@@ -78,7 +78,7 @@ fn by_operation(shares: &[&Share], peak: Option<f64>) -> Vec<Share> {
             sum.gflops = Some(sum.gflops.unwrap_or(0.0) + flops);
         }
     }
-    let mut rows: Vec<Share> = sums
+    let mut rows: Vec<OpProfile> = sums
         .into_values()
         .map(|s| {
             let gflops = s.gflops.map(|total| total / s.seconds);

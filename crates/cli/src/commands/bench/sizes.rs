@@ -7,7 +7,7 @@ use neocog_bench::Record;
 use neocog_layers::{Builder, Context};
 use neocog_models::Model;
 use neocog_tensor::{Device, Result, Shape, Tensor};
-use neocog_viz::{Chart, Scale};
+use neocog_viz::{AxisScale, Chart};
 
 use super::display::{number, peak, percent, print_peak, time};
 use super::job::Job;
@@ -124,7 +124,7 @@ fn chart(model: &Model, sizes: &[usize], found: &[(usize, Record)]) -> Chart {
         format!("{}: images per second", model.name),
         "log2 of the batch size",
         "images per second",
-        Scale::Log,
+        AxisScale::Log,
     );
     for mode in ["predict", "train"] {
         for &size in sizes {

@@ -33,7 +33,7 @@ fn sheet(data: &Dataset, name: &str, count: usize, seed: u64) -> Result<RgbImage
     let [channels, ..] = data.shape();
     let shape = [channels, SIZE, SIZE];
     let class = |i: usize| data.class_names()[usize::from(data.labels()[i])].clone();
-    let sheet = Sheet::new(format!("Augmentations of {name}"))
+    let sheet = ContactSheet::new(format!("Augmentations of {name}"))
         .note("A row per option of train. Random transforms depend on the seed, the epoch and the index of the image.")
         .headings(selected.iter().map(|&i| class(i)))
         .row("original", cells(&originals, shape)?);
@@ -107,7 +107,7 @@ fn rows(
 }
 
 /// Adds a row of normalised images: the first channel, positive values in red, negative ones in blue.
-fn normalized(sheet: Sheet, data: &Dataset, selected: &[usize]) -> Result<Sheet> {
+fn normalized(sheet: ContactSheet, data: &Dataset, selected: &[usize]) -> Result<ContactSheet> {
     let (mean, std) = data.mean_and_std();
     let label =
         format!("--normalize\nmean {:.3}, std {:.3};\nred above the mean, blue below", mean[0], std[0]);
@@ -160,8 +160,8 @@ fn colourized(grey: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-fn cells(images: &[Vec<f32>], shape: [usize; 3]) -> Result<Vec<Cell>> {
-    images.iter().map(|pixels| Ok(Cell::new(Image::of_values(pixels, shape)?))).collect()
+fn cells(images: &[Vec<f32>], shape: [usize; 3]) -> Result<Vec<Thumbnail>> {
+    images.iter().map(|pixels| Ok(Thumbnail::new(Image::from_values(pixels, shape)?))).collect()
 }
 
 #[cfg(test)]
