@@ -43,7 +43,7 @@ const REPLACED: [(&str, &str); 45] = [
     (r"there is no memory for", "cannot allocate"),
     (r"is no (safetensors|file|checkpoint|picture|image|network)\b", "not a safetensors file"),
     (r"(?i)takes turns|in turns\b|by turns", "interleaved"),
-    (r"they are\b.*(PyTorch|theirs)|\"theirs\", \"they are\"", "baseline, baseline is"),
+    (r"they are\b.*(PyTorch|theirs)|they are.,$", "baseline, baseline is"),
     (r"change places", "invert; flip"),
     (r"(as|lanes of) (planes|pictures|channels|images) as lanes|(planes|pictures|channels) as lanes", "vectorized over planes, images, channels"),
     (r"(?i)the book's recipe|\bbook's\b", "the recipe of \"Dive into Deep Learning\""),
