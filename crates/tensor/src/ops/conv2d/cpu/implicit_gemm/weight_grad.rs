@@ -1,64 +1,67 @@
-//! The gradient of the weight: `dw[o, (i, tap)] = sum over pixels of dy[o, pixel] * x[i, source of the tap at the pixel]`.
+//! The gradient of the weight, `dw[o, (i, tap)] = sum over pixels of dy[o, pixel] * x[i, pixel under the tap]`.
 //!
-//! The sum runs along the lanes: the same vectors of pixels as in the forward pass, of `dy` and of every tap. They are
-//! packed for a block of pixels and channels; then a tile of sums of `OUT` output channels by `TAPS` weights goes through
-//! all pixels of the block, and its lanes are added up at the end.
+//! Vectors hold pixels, as in the forward pass, so the sum runs along the lanes. `dy` and the pixels under every tap are
+//! packed for a block of pixels and channels. A register tile of output channels by weights accumulates over all pixels
+//! of the block; its lanes are added at the end.
 
 use rayon::prelude::*;
 
-use super::{Problem, split_phases, unit_pictures, whole_rows};
-use crate::cpu::Table;
+use super::phases::split_phases;
+use super::pixels::{images_per_unit, output_grid, source_grid, source_taps, whole_rows};
+use crate::cpu::GatherMap;
 use crate::cpu::parallel::Shared;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
+use crate::ops::conv2d::ConvShape;
 
-/// Parts of the batch that are summed apart, at most.
+/// Maximum number of partial sums over parts of the batch.
 const PARTS: usize = 16;
-/// Vectors of pixels that are packed at once.
+/// Vectors of pixels packed at once.
 const VECTORS: usize = 64;
-/// Rows of the right matrix that are packed at once.
+/// Rows of the right matrix (channels and taps) packed at once.
 const DEPTH: usize = 128;
 
-pub(in super::super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
-    if p.n == 0 {
+pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
+    if conv.n == 0 {
         dw.fill(0.0);
         return;
     }
     let split;
-    let x = if p.stride[1] > 1 {
-        split = split_phases(p, x, scratch);
+    let x = if conv.stride[1] > 1 {
+        split = split_phases(conv, x, scratch);
         &split[..]
     } else {
         x
     };
-    let pictures = unit_pictures(p.n, p.pixels());
-    let table = Table::new(p.source_grid(pictures), p.source_taps(), scratch);
-    let out = Table::new(p.output_grid(pictures), std::iter::once(whole_rows(p.ow)), scratch);
-    let units = p.n.div_ceil(pictures);
-    let taps = p.kh * p.kw;
-    let each = (DEPTH / taps).clamp(1, p.cg);
-    let blocks = p.cg.div_ceil(each);
-    // Where the blocks of channels give enough tasks, the batch is not split.
-    let parts = PARTS.div_ceil(blocks * p.groups).min(units);
+    let images = images_per_unit(conv.n, conv.out_pixels());
+    let map = GatherMap::new(source_grid(conv, images), source_taps(conv), scratch);
+    let out = GatherMap::new(output_grid(conv, images), std::iter::once(whole_rows(conv.ow)), scratch);
+    let units = conv.n.div_ceil(images);
+    let taps = conv.kh * conv.kw;
+    let each = (DEPTH / taps).clamp(1, conv.in_per_group);
+    let blocks = conv.in_per_group.div_ceil(each);
+    // The batch is split only if the blocks of channels do not give enough tasks.
+    let parts = PARTS.div_ceil(blocks * conv.groups).min(units);
     let mut sums = scratch.take(parts * dw.len());
     // `[part, group, block]`, each `[og, channels of the block, taps]`.
-    let tasks: usize = parts * p.groups * blocks;
+    let tasks: usize = parts * conv.groups * blocks;
     let target = Shared::new(&mut sums);
     let task = |i: usize| {
         let (block, j) = (i % blocks, i / blocks);
-        let (group, part) = (j % p.groups, j / p.groups);
-        let channels = block * each..((block + 1) * each).min(p.cg);
-        let start =
-            part * p.groups * p.og * p.depth() + group * p.og * p.depth() + p.og * channels.start * taps;
-        let len = p.og * channels.len() * taps;
-        // SAFETY: each task has its own part of the buffer.
+        let (group, part) = (j % conv.groups, j / conv.groups);
+        let channels = block * each..((block + 1) * each).min(conv.in_per_group);
+        let start = part * conv.groups * conv.out_per_group * conv.filter_len()
+            + group * conv.out_per_group * conv.filter_len()
+            + conv.out_per_group * channels.start * taps;
+        let len = conv.out_per_group * channels.len() * taps;
+        // SAFETY: the tasks have disjoint parts of the buffer.
         let sums = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), len) };
-        dispatch(Task {
-            p,
-            pictures,
+        dispatch(PartialSums {
+            conv,
+            images,
             x,
             dy,
-            table: &table,
+            map: &map,
             out: &out,
             group,
             channels,
@@ -67,35 +70,36 @@ pub(in super::super) fn weight_grad(p: &Problem, x: &[f32], dy: &[f32], dw: &mut
             scratch,
         });
     };
-    if p.multiply_adds() < 1 << 16 {
+    if conv.multiply_adds() < 1 << 16 {
         (0..tasks).for_each(task);
     } else {
         (0..tasks).into_par_iter().for_each(task);
     }
     let width = each * taps;
-    dw.par_chunks_mut(p.depth()).enumerate().with_min_len(16).for_each(|(o, dw)| {
-        let (group, o) = (o / p.og, o % p.og);
+    dw.par_chunks_mut(conv.filter_len()).enumerate().with_min_len(16).for_each(|(o, dw)| {
+        let (group, o) = (o / conv.out_per_group, o % conv.out_per_group);
         for (block, dw) in dw.chunks_mut(width).enumerate() {
             dw.fill(0.0);
             for part in 0..parts {
-                let start =
-                    (part * p.groups + group) * p.og * p.depth() + p.og * block * width + o * dw.len();
+                let start = (part * conv.groups + group) * conv.out_per_group * conv.filter_len()
+                    + conv.out_per_group * block * width
+                    + o * dw.len();
                 dw.iter_mut().zip(&sums[start..]).for_each(|(to, from)| *to += *from);
             }
-            if p.flip {
+            if conv.flip {
                 dw.chunks_mut(taps).for_each(<[f32]>::reverse);
             }
         }
     });
 }
 
-struct Task<'a> {
-    p: &'a Problem,
-    pictures: usize,
+struct PartialSums<'a> {
+    conv: &'a ConvShape,
+    images: usize,
     x: &'a [f32],
     dy: &'a [f32],
-    table: &'a Table,
-    out: &'a Table,
+    map: &'a GatherMap,
+    out: &'a GatherMap,
     group: usize,
     channels: std::ops::Range<usize>,
     units: std::ops::Range<usize>,
@@ -103,45 +107,54 @@ struct Task<'a> {
     scratch: &'a Scratch,
 }
 
-impl Kernel for Task<'_> {
+impl Kernel for PartialSums<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Task { p, pictures, x, dy, table, out, group, channels, units, sums, scratch } = self;
-        let taps = p.kh * p.kw;
+        let PartialSums { conv, images, x, dy, map, out, group, channels, units, sums, scratch } = self;
+        let taps = conv.kh * conv.kw;
         let depth = channels.len() * taps;
-        let (x_plane, y_plane) = (p.h * p.w, p.pixels());
-        let (table, out) = (table.view(), out.view());
-        let mut a = scratch.take(p.og * VECTORS * S::LANES);
+        let (x_plane, y_plane) = (conv.h * conv.w, conv.out_pixels());
+        let (map, out) = (map.view(), out.view());
+        let mut a = scratch.take(conv.out_per_group * VECTORS * S::LANES);
         let mut b = scratch.take(depth * VECTORS * S::LANES);
         let step = VECTORS * S::LANES;
         sums.fill(0.0);
         let mut filled = 0;
         let last = units.end - 1;
         for unit in units {
-            let first = unit * pictures;
-            let columns = pictures.min(p.n - first) * y_plane;
+            let first = unit * images;
+            let columns = images.min(conv.n - first) * y_plane;
             let vectors = columns.div_ceil(S::LANES);
-            let from_x = ((first * p.groups + group) * p.cg + channels.start) * x_plane;
-            let from_y = (first * p.groups + group) * p.og * y_plane;
+            let from_x = ((first * conv.groups + group) * conv.in_per_group + channels.start) * x_plane;
+            let from_y = (first * conv.groups + group) * conv.out_per_group * y_plane;
             for vector in 0..vectors {
                 let left = columns - vector * S::LANES;
                 let mask = if left >= S::LANES { ((1u64 << S::LANES) - 1) as u32 } else { (1 << left) - 1 };
-                // SAFETY: the tables were made for these pictures; row `i` of a block starts at `i * step`.
+                // SAFETY: the maps were made for these images; row `i` of a block starts at `i * step`.
                 unsafe {
                     let at = filled * S::LANES;
                     let from = dy.as_ptr().wrapping_add(from_y);
-                    out.read::<S>(vector, 0, mask, from, y_plane, p.og, a.as_mut_ptr().add(at), step);
+                    out.read::<S>(
+                        vector,
+                        0,
+                        mask,
+                        from,
+                        y_plane,
+                        conv.out_per_group,
+                        a.as_mut_ptr().add(at),
+                        step,
+                    );
                     let from = x.as_ptr().wrapping_add(from_x);
                     for tap in 0..taps {
                         let to = b.as_mut_ptr().add(tap * step + at);
-                        table.read::<S>(vector, tap, mask, from, x_plane, channels.len(), to, taps * step);
+                        map.read::<S>(vector, tap, mask, from, x_plane, channels.len(), to, taps * step);
                     }
                 }
                 filled += 1;
                 if filled == VECTORS || (unit == last && vector + 1 == vectors) {
                     // SAFETY: `a` holds `og` rows and `b` `depth` rows of `filled` vectors.
-                    unsafe { add_products::<S>(p.og, depth, filled, &a, &b, step, sums) }
+                    unsafe { add_products::<S>(conv.out_per_group, depth, filled, &a, &b, step, sums) }
                     filled = 0;
                 }
             }
@@ -149,7 +162,10 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// `sums[o, k] += sum over the vectors and lanes of a[o] * b[k]`.
+/// Computes `sums[o, k] += sum over vectors and lanes of a[o] * b[k]`.
+///
+/// # Safety
+/// `a` must have `rows` and `b` `depth` rows of `vectors` vectors, `step` floats apart.
 #[inline(always)]
 unsafe fn add_products<S: Simd>(
     rows: usize,
@@ -165,11 +181,11 @@ unsafe fn add_products<S: Simd>(
     for k in (0..depth).step_by(broad) {
         for o in (0..rows).step_by(tall) {
             let (height, width) = (tall.min(rows - o), broad.min(depth - k));
-            // Of a tile at the edge the last row or column is computed again and again.
+            // In a tile at the edge the last row or column is repeated.
             let a: [*const f32; 4] = std::array::from_fn(|i| a[(o + i.min(height - 1)) * step..].as_ptr());
             let b: [*const f32; 6] = std::array::from_fn(|j| b[(k + j.min(width - 1)) * step..].as_ptr());
             let mut tile = [[0.0; 6]; 4];
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 if wide {
                     dots::<S, 4, 6>(a, b, vectors, &mut tile);
@@ -185,6 +201,10 @@ unsafe fn add_products<S: Simd>(
     }
 }
 
+/// Computes the dot products of `ROWS` rows and `COLUMNS` columns of `vectors` vectors.
+///
+/// # Safety
+/// The first `ROWS` pointers of `a` and `COLUMNS` of `b` must point to `vectors` vectors.
 #[inline(always)]
 unsafe fn dots<S: Simd, const ROWS: usize, const COLUMNS: usize>(
     a: [*const f32; 4],
@@ -194,7 +214,7 @@ unsafe fn dots<S: Simd, const ROWS: usize, const COLUMNS: usize>(
 ) {
     let mut sums = [[S::splat(0.0); COLUMNS]; ROWS];
     for v in 0..vectors {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let rows: [S; ROWS] = std::array::from_fn(|i| unsafe { S::load(a[i].add(v * S::LANES)) });
         for j in 0..COLUMNS {
             // SAFETY: as above.
