@@ -1,9 +1,9 @@
 //! Gather maps: from which floats of an image a vector of output pixels reads, for each tap of a convolution.
 //!
-//! The output pixels of a *unit* of images are numbered consecutively, and every `LANES` of them form a vector. For each tap,
-//! such a vector consists of *runs*: lanes whose floats are contiguous in memory. Lanes over the padding belong to no run.
-//! The runs are the same for every channel and every unit, so a map is built once per call, and reading a vector costs
-//! one or two masked loads.
+//! The output pixels of a *unit* of images are numbered consecutively, and every `LANES` of them form a
+//! vector. For each tap, such a vector consists of *runs*: lanes whose floats are contiguous in memory. Lanes
+//! over the padding belong to no run. The runs are the same for every channel and every unit, so a map is
+//! built once per call, and reading a vector costs one or two masked loads.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -106,11 +106,12 @@ impl GatherMapView<'_> {
         &self.runs[start..end]
     }
 
-    /// Reads vector `vector` of `count` channels, which start at `from` and are `channel_stride` apart, and stores them at `to`,
-    /// `step` floats apart. Lanes in the padding, and those not in `mask`, become 0.
+    /// Reads vector `vector` of `count` channels, which start at `from` and are `channel_stride` apart, and
+    /// stores them at `to`, `step` floats apart. Lanes in the padding, and those not in `mask`, become 0.
     ///
     /// # Safety
-    /// The floats of the lanes that are both in a run and in `mask` must be readable, and `count` vectors at `to` writable.
+    /// The floats of the lanes that are both in a run and in `mask` must be readable, and `count` vectors at
+    /// `to` writable.
     #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "the innermost loop of packing")]
     pub unsafe fn read<S: Simd>(

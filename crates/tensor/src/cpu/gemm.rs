@@ -1,9 +1,9 @@
 //! GEMM with a gathered right matrix: `out = activation(a b + bias)`.
 //!
-//! `a` is a weight, or any matrix with constant strides; it is packed once per call. The columns of `b` are gathered while
-//! they are packed, in blocks that stay in the cache, so a convolution never stores its im2col matrix (implicit GEMM).
-//! The blocking follows Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008. Work is split
-//! into tasks by the sizes alone.
+//! `a` is a weight, or any matrix with constant strides; it is packed once per call. The columns of `b` are
+//! gathered while they are packed, in blocks that stay in the cache, so a convolution never stores its im2col
+//! matrix (implicit GEMM). The blocking follows Goto and van de Geijn, "Anatomy of high-performance matrix
+//! multiplication", 2008. Work is split into tasks by the sizes alone.
 
 use rayon::prelude::*;
 
@@ -49,7 +49,8 @@ pub(crate) enum RightMatrix<'a> {
     Transposed { data: &'a [f32] },
 }
 
-/// The result: row `m` of a group starts at `group * group_stride + m * row_stride`; columns are written by a gather map.
+/// The result: row `m` of a group starts at `group * group_stride + m * row_stride`; columns are written by a
+/// gather map.
 pub(crate) struct OutputMatrix<'a> {
     pub data: &'a mut [f32],
     pub unit_stride: usize,
@@ -99,7 +100,8 @@ impl Gemm<'_> {
         let panels = per_unit.div_ceil(2 * lanes);
         let chunks = panels.div_ceil(PANELS);
         let tiles = self.rows.div_ceil(max_tile_rows());
-        // Every part of the rows packs the columns again, so rows are split only if there are few other tasks.
+        // Every part of the rows packs the columns again, so rows are split only if there are few other
+        // tasks.
         let parts = TASKS.div_ceil(units * chunks * self.groups).min(tiles.div_ceil(4)).max(1);
         let tasks = self.groups * units * chunks * parts;
         let work = self.work();
@@ -159,6 +161,7 @@ impl Gemm<'_> {
     }
 }
 
+/// The packing of one tile of rows.
 struct PackRows<'a> {
     a: LeftMatrix<'a>,
     channels: usize,
@@ -192,8 +195,8 @@ impl Kernel for PackRows<'_> {
         let in_order = a.taps.iter().enumerate().all(|(i, t)| i == *t) && a.channel_stride == taps;
         let mut block = [S::splat(0.0); 16];
         let mut vector = [0.0; 16];
-        // Blocks of LANES by LANES are transposed: along the whole depth if it is contiguous, else along the taps of one
-        // channel.
+        // Blocks of LANES by LANES are transposed: along the whole depth if it is contiguous, else along the
+        // taps of one channel.
         let (runs, length) = if in_order {
             (1, channels * taps)
         } else {
@@ -244,6 +247,7 @@ fn for_matching_taps(taps: &[usize], tap: usize, mut action: impl FnMut(usize)) 
     }
 }
 
+/// Some panels of columns and tiles of rows of a unit.
 struct Task<'a> {
     gemm: &'a Gemm<'a>,
     packed: &'a [f32],
@@ -329,8 +333,8 @@ impl Task<'_> {
                         let from = data.as_ptr().wrapping_add(from);
                         let view = map.view();
                         for tap in 0..taps {
-                            // SAFETY: each channel's block of the panel has `taps * wide` floats; the map was made for these
-                            // images, and the mask excludes images behind the last.
+                            // SAFETY: each channel's block of the panel has `taps * wide` floats; the map was
+                            // made for these images, and the mask excludes images behind the last.
                             unsafe {
                                 let to = to.as_mut_ptr().add(tap * wide + half * S::LANES);
                                 if mask == 0 {

@@ -1,4 +1,5 @@
-//! What CPU kernels are made of: SIMD vectors, tasks, and the GEMM that computes matrix products and convolutions.
+//! What CPU kernels are made of: SIMD vectors, tasks, and the GEMM that computes matrix products and
+//! convolutions.
 
 mod gather;
 mod gemm;

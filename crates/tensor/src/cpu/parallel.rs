@@ -1,4 +1,5 @@
-//! Splitting work into tasks by its size alone, never by the number of threads, so that results do not depend on it.
+//! Splitting work into tasks by its size alone, never by the number of threads, so that results do not depend
+//! on it.
 //!
 //! Tasks run on the current rayon pool: the global one, or that of an enclosing `ThreadPool::install`.
 
@@ -7,8 +8,8 @@ use rayon::prelude::*;
 /// Number of elements of a task of elementwise work; less work runs on the calling thread.
 pub(crate) const CHUNK: usize = 1 << 14;
 
-/// Calls `work(start, part)` for consecutive parts of `out` of `chunk` elements (the last may be shorter), in parallel if
-/// there is more than one part.
+/// Calls `work(start, part)` for consecutive parts of `out` of `chunk` elements (the last may be shorter), in
+/// parallel if there is more than one part.
 pub(crate) fn for_each_chunk<T: Send>(out: &mut [T], chunk: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     if out.len() <= chunk {
         work(0, out);

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
-/// Independent chains of multiply-adds: enough to hide the latency of current CPUs, and few enough to stay in registers.
+/// Independent chains of multiply-adds: enough to hide the latency of current CPUs, and few enough to stay in
+/// registers.
 const CHAINS: usize = 12;
 const ROUNDS: usize = 40_000;
 
-/// Returns the peak single-precision performance of `threads` threads in GFLOP/s, with the instruction set that the
-/// kernels use: a loop of multiply-adds (two operations each) on registers. It is measured once per process and number
-/// of threads, in about a tenth of a second.
+/// Returns the peak single-precision performance of `threads` threads in GFLOP/s, with the instruction set
+/// that the kernels use: a loop of multiply-adds (two operations each) on registers. It is measured once per
+/// process and number of threads, in about a tenth of a second.
 pub fn fma_peak_gflops(threads: usize) -> f64 {
     static MEASURED: Mutex<BTreeMap<usize, f64>> = Mutex::new(BTreeMap::new());
     let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,15 +11,17 @@
 
 use crate::cpu::simd::Simd;
 
-/// Returns the rows of tile `i` when `rows` rows are split as evenly as possible into tiles of at most `max_rows`.
+/// Returns the rows of tile `i` when `rows` rows are split as evenly as possible into tiles of at most
+/// `max_rows`.
 pub(crate) fn tile_rows(rows: usize, max_rows: usize, i: usize) -> std::ops::Range<usize> {
     let count = rows.div_ceil(max_rows).max(1);
     rows * i / count..rows * (i + 1) / count
 }
 
-/// Maximum number of terms that are summed one after the other. The rounding error of a sum of `n` terms grows with the
-/// square root of `n`, so long sums are sums of blocks: this halves the error of a 3x3 convolution of 64 channels and
-/// quarters that of 256 channels, for 2 % of the time. It matters where a ReLU or a maximum is close to a tie.
+/// Maximum number of terms that are summed one after the other. The rounding error of a sum of `n` terms
+/// grows with the square root of `n`, so long sums are sums of blocks: this halves the error of a 3x3
+/// convolution of 64 channels and quarters that of 256 channels, for 2 % of the time. It matters where a ReLU
+/// or a maximum is close to a tie.
 const CHAIN: usize = 128;
 
 /// Computes `c[i, ..] = sum over k of a[k, i] * b[k, ..]`, added to the old `c` if `add`: `a [depth, rows]`,

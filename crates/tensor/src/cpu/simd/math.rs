@@ -1,14 +1,14 @@
 //! Elementary functions, with one interface for f64 (the reference) and for vectors of f32.
 //!
-//! `exp` and `tanh` of f32 follow S. Moshier's Cephes library: argument reduction, then a polynomial. Their error is at
-//! most 2 ulp, which a test verifies.
+//! `exp` and `tanh` of f32 follow S. Moshier's Cephes library: argument reduction, then a polynomial. Their
+//! error is at most 2 ulp, which a test verifies.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::vector::Simd;
 
-/// The number type that elementwise expressions are generic over: [`f64`] on the reference device, SIMD vectors on the CPU,
-/// symbols that write OpenCL source.
+/// The number type that elementwise expressions are generic over: [`f64`] on the reference device, SIMD
+/// vectors on the CPU, symbols that write OpenCL source.
 pub trait Real:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
 {

@@ -1,8 +1,9 @@
-//! SIMD kernels, written once and compiled for every instruction set; the fastest one of the machine is chosen at run time.
+//! SIMD kernels, written once and compiled for every instruction set; the fastest one of the machine is
+//! chosen at run time.
 //!
-//! A kernel is a [`Kernel`] whose `run` is generic over [`Simd`] and marked `#[inline(always)]`; [`dispatch`] runs it
-//! inside a function that has the instruction set enabled. Dispatch within each task of a parallel loop, not
-//! around it: closures that other threads run do not inherit the instruction set.
+//! A kernel is a [`Kernel`] whose `run` is generic over [`Simd`] and marked `#[inline(always)]`; [`dispatch`]
+//! runs it inside a function that has the instruction set enabled. Dispatch within each task of a parallel
+//! loop, not around it: closures that other threads run do not inherit the instruction set.
 
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
@@ -28,7 +29,8 @@ pub(crate) enum Level {
     Portable,
 }
 
-/// Returns the fastest instruction set of this machine. `NEOCOG_SIMD=avx2` or `portable` selects a slower one.
+/// Returns the fastest instruction set of this machine. `NEOCOG_SIMD=avx2` or `portable` selects a slower
+/// one.
 pub(crate) fn level() -> Level {
     use std::sync::OnceLock;
     static LEVEL: OnceLock<Level> = OnceLock::new();
@@ -54,7 +56,8 @@ pub(crate) fn level() -> Level {
     })
 }
 
-/// Returns the name of the instruction set that the kernels use on this machine, and the number of floats of its vectors.
+/// Returns the name of the instruction set that the kernels use on this machine, and the number of floats of
+/// its vectors.
 pub fn instruction_set() -> (&'static str, usize) {
     match level() {
         #[cfg(target_arch = "x86_64")]
@@ -97,8 +100,8 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
-/// Runs plain loops compiled for the fastest instruction set, so that the compiler vectorizes them; the results are the same bits
-/// for every instruction set.
+/// Runs plain loops compiled for the fastest instruction set, so that the compiler vectorizes them; the
+/// results are the same bits for every instruction set.
 pub(crate) fn vectorized<R>(loops: impl FnOnce() -> R) -> R {
     struct Loops<F>(F);
     impl<R, F: FnOnce() -> R> Kernel for Loops<F> {

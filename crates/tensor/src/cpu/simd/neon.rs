@@ -1,4 +1,5 @@
-//! Vectors of NEON, two registers each: a GEMM tile is then 16 floats wide, and six rows of it take 24 of the 32 registers.
+//! Vectors of NEON, two registers each: a GEMM tile is then 16 floats wide, and six rows of it take 24 of the
+//! 32 registers.
 
 use std::arch::aarch64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -63,8 +64,8 @@ unsafe fn transpose_four(rows: [float32x4_t; 4]) -> [float32x4_t; 4] {
     }
 }
 
-// SAFETY of the implementation below: the functions are only called inside `run_neon`, or on values that were created there;
-// memory accesses have the contract of the trait.
+// SAFETY of the implementation below: the functions are only called inside `run_neon`, or on values that were
+// created there; memory accesses have the contract of the trait.
 
 impl Simd for F32x8 {
     const LANES: usize = 8;

@@ -8,8 +8,8 @@
 
 use super::vector::Simd;
 
-/// Transposes `count` floats of each of `rows <= LANES` rows, `stride` apart, to `count` vectors: float `i` of all rows becomes
-/// vector `i`. Lanes without a row are 0.
+/// Transposes `count` floats of each of `rows <= LANES` rows, `stride` apart, to `count` vectors: float `i`
+/// of all rows becomes vector `i`. Lanes without a row are 0.
 ///
 /// # Safety
 /// The floats at `from` must be readable, and `count` vectors at `to` writable.

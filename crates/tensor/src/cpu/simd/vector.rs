@@ -141,7 +141,8 @@ pub(crate) trait Simd:
     /// Returns the even and the odd elements of `self` followed by `other`.
     fn deinterleave(self, other: Self) -> (Self, Self);
 
-    /// Returns the lanes of `self` and `other` alternating, in two vectors: the inverse of [`Simd::deinterleave`].
+    /// Returns the lanes of `self` and `other` alternating, in two vectors: the inverse of
+    /// [`Simd::deinterleave`].
     fn interleave(self, other: Self) -> (Self, Self);
 
     /// Returns the sum of all lanes, by pairwise summation of halves.
@@ -194,6 +195,7 @@ pub(crate) trait Kernel {
     /// The result.
     type Output;
 
-    /// Runs the computation. Mark implementations `#[inline(always)]`: only inlined code is compiled for the instruction set.
+    /// Runs the computation. Mark implementations `#[inline(always)]`: only inlined code is compiled for the
+    /// instruction set.
     fn run<S: Simd>(self) -> Self::Output;
 }

@@ -80,8 +80,8 @@ impl Neg for F32x16 {
     }
 }
 
-// SAFETY of the implementations below: the functions are only called inside `run_avx2` and `run_avx512`, or on values that
-// were created there; memory accesses have the contract of the trait.
+// SAFETY of the implementations below: the functions are only called inside `run_avx2` and `run_avx512`, or
+// on values that were created there; memory accesses have the contract of the trait.
 
 impl Simd for F32x8 {
     const LANES: usize = 8;
@@ -135,7 +135,8 @@ impl Simd for F32x8 {
                 pairs[2 * i] = _mm256_unpacklo_ps(block[2 * i].0, block[2 * i + 1].0);
                 pairs[2 * i + 1] = _mm256_unpackhi_ps(block[2 * i].0, block[2 * i + 1].0);
             }
-            // Vector `4 h + j` holds column `j` of rows `4 h` to `4 h + 3` in its lower half, and column `j + 4` in its upper.
+            // Vector `4 h + j` holds column `j` of rows `4 h` to `4 h + 3` in its lower half, and column `j +
+            // 4` in its upper.
             let mut fours = [_mm256_setzero_ps(); 8];
             for h in 0..2 {
                 for j in 0..2 {
@@ -204,8 +205,8 @@ impl Simd for F32x8 {
     }
     #[inline(always)]
     fn deinterleave(self, other: Self) -> (Self, Self) {
-        // The shuffles work within halves and leave pairs in the order 0 2 1 3, which the permutation restores.
-        // SAFETY: see above.
+        // The shuffles work within halves and leave pairs in the order 0 2 1 3, which the permutation
+        // restores. SAFETY: see above.
         unsafe {
             let order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v)));
             let even = _mm256_shuffle_ps::<0b10_00_10_00>(self.0, other.0);

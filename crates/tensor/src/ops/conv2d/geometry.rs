@@ -30,7 +30,8 @@ impl Conv2dGeometry {
     /// `floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1`.
     ///
     /// # Errors
-    /// If stride, dilation, groups or the kernel size is 0, or the padded image is smaller than the dilated kernel.
+    /// If stride, dilation, groups or the kernel size is 0, or the padded image is smaller than the dilated
+    /// kernel.
     pub fn output_size(&self, input: [usize; 2], kernel: [usize; 2]) -> Result<[usize; 2]> {
         self.check()?;
         if kernel.contains(&0) {

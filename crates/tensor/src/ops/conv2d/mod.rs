@@ -1,12 +1,12 @@
 //! Two-dimensional convolution and its gradients.
 //!
-//! `y[n, o, r, c] = bias[o] + sum over i, u, v of x[n, i, r * stride + u * dilation - padding, …] * weight[o, i, u, v]`,
-//! with zeros outside of the image: cross-correlation, as in PyTorch. With `flip` the kernel is rotated by 180 degrees:
-//! the convolution of mathematics.
+//! `y[n, o, r, c] = bias[o] + sum over i, u, v of x[n, i, r * stride + u * dilation - padding, …] * weight[o,
+//! i, u, v]`, with zeros outside of the image: cross-correlation, as in PyTorch. With `flip` the kernel is
+//! rotated by 180 degrees: the convolution of mathematics.
 //!
-//! Files, from the bottom up: `shape` has the sizes that kernels work with, `geometry` stride, padding, dilation and
-//! groups; `reference`, `cpu` and `opencl` are the kernels, `winograd` is shared by the latter two; this file has the
-//! operations, on which `packed` and `cases` build.
+//! Files, from the bottom up: `shape` has the sizes that kernels work with, `geometry` stride, padding,
+//! dilation and groups; `reference`, `cpu` and `opencl` are the kernels, `winograd` is shared by the latter
+//! two; this file has the operations, on which `packed` and `cases` build.
 
 mod cases;
 mod cpu;
@@ -36,8 +36,8 @@ use neocog_base::{Error, Result};
 
 /// A two-dimensional convolution with an optional fused activation.
 ///
-/// Inputs: `x [n, c, h, w]`, `weight [out, c / groups, kh, kw]` and optionally `bias [out]`; output: `[n, out, oh, ow]`
-/// with the size of [`Conv2dGeometry::output_size`].
+/// Inputs: `x [n, c, h, w]`, `weight [out, c / groups, kh, kw]` and optionally `bias [out]`; output: `[n,
+/// out, oh, ow]` with the size of [`Conv2dGeometry::output_size`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2d {
     /// Pixels from one window to the next, `[rows, columns]`.

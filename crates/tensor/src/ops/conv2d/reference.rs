@@ -1,8 +1,8 @@
 //! The definition: plain loops over every term, in double precision.
 //!
-//! The order of summation is fixed: over channels, then over kernel elements (for the weight gradient over images, then
-//! over pixels). Whole networks run on the reference device, so the innermost loop runs along contiguous rows, and
-//! channel planes are distributed over the threads.
+//! The order of summation is fixed: over channels, then over kernel elements (for the weight gradient over
+//! images, then over pixels). Whole networks run on the reference device, so the innermost loop runs along
+//! contiguous rows, and channel planes are distributed over the threads.
 
 use rayon::prelude::*;
 
@@ -19,7 +19,8 @@ struct Run {
     step: usize,
 }
 
-/// A kernel element: the index of its weight, and a run for each row of outputs whose sources are not all padding.
+/// A kernel element: the index of its weight, and a run for each row of outputs whose sources are not all
+/// padding.
 struct Tap {
     weight: usize,
     runs: Vec<Run>,
@@ -43,8 +44,8 @@ fn taps(conv: &ConvShape) -> Vec<Tap> {
         .collect()
 }
 
-/// Calls `term` with each element of `line` and its source; the sources are `step` apart. With a step of 1 the compiler
-/// vectorizes the loop.
+/// Calls `term` with each element of `line` and its source; the sources are `step` apart. With a step of 1
+/// the compiler vectorizes the loop.
 #[inline(always)]
 fn for_each_pair<Y, X>(
     line: impl Iterator<Item = Y>,

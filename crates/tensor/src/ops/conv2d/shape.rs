@@ -31,7 +31,8 @@ pub(crate) struct ConvShape {
 }
 
 impl ConvShape {
-    /// Returns the number of weights of one output channel: `in_per_group * kh * kw`, the inner dimension of the GEMM.
+    /// Returns the number of weights of one output channel: `in_per_group * kh * kw`, the inner dimension of
+    /// the GEMM.
     pub fn filter_len(&self) -> usize {
         self.in_per_group * self.kh * self.kw
     }
@@ -41,8 +42,8 @@ impl ConvShape {
         self.oh * self.ow
     }
 
-    /// Returns the row and column of the input under kernel element `(kr, kc)` of output pixel `(r, c)`, or `None` in
-    /// the padding.
+    /// Returns the row and column of the input under kernel element `(kr, kc)` of output pixel `(r, c)`, or
+    /// `None` in the padding.
     #[inline]
     pub fn source(&self, r: usize, c: usize, kr: usize, kc: usize) -> Option<(usize, usize)> {
         let row = (r * self.stride[0] + kr * self.dilation[0]).wrapping_sub(self.padding[0]);
@@ -50,16 +51,16 @@ impl ConvShape {
         (row < self.h && column < self.w).then_some((row, column))
     }
 
-    /// Returns the index within a channel's kernel of the weight for kernel element `(kr, kc)`: counted from the end if
-    /// the kernel is flipped.
+    /// Returns the index within a channel's kernel of the weight for kernel element `(kr, kc)`: counted from
+    /// the end if the kernel is flipped.
     #[inline]
     pub fn tap(&self, kr: usize, kc: usize) -> usize {
         let tap = kr * self.kw + kc;
         if self.flip { self.kh * self.kw - 1 - tap } else { tap }
     }
 
-    /// Returns the multiply-adds of the convolution, which are also those of either gradient. Products with padding
-    /// count, as is usual.
+    /// Returns the multiply-adds of the convolution, which are also those of either gradient. Products with
+    /// padding count, as is usual.
     pub fn multiply_adds(&self) -> u64 {
         [self.n, self.groups, self.out_per_group, self.oh, self.ow, self.in_per_group, self.kh, self.kw]
             .iter()

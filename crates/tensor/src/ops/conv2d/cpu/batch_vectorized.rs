@@ -1,7 +1,8 @@
-//! Batch-vectorized convolution, for few channels and many images: a vector holds one pixel of `LANES` images.
+//! Batch-vectorized convolution, for few channels and many images: a vector holds one pixel of `LANES`
+//! images.
 //!
-//! A band of rows of `LANES` images is transposed at a time. No lanes are wasted whatever the kernel size, stride or width, and
-//! nothing is gathered:
+//! A band of rows of `LANES` images is transposed at a time. No lanes are wasted whatever the kernel size,
+//! stride or width, and nothing is gathered:
 //!
 //! ```text
 //!                x: the same pixel of LANES images, of PIXELS neighbours
@@ -233,13 +234,14 @@ impl Kernel for MaxOutputs {
     }
 }
 
-/// Returns the maximum number of outputs of a register tile: tiles are 8 outputs by 3 pixels with 32 registers (AVX-512), else 5
-/// by 2.
+/// Returns the maximum number of outputs of a register tile: tiles are 8 outputs by 3 pixels with 32
+/// registers (AVX-512), else 5 by 2.
 #[inline(always)]
 fn max_outputs<S: Simd>() -> usize {
     if S::LANES == 16 { 8 } else { 5 }
 }
 
+/// The outputs of a band.
 struct Forward<'a> {
     direct: &'a DirectConv,
     band: usize,
@@ -452,6 +454,7 @@ impl Kernel for Sum<'_> {
     }
 }
 
+/// The sums of all weights over some bands.
 struct WeightGrad<'a> {
     direct: &'a DirectConv,
     bands: std::ops::Range<usize>,

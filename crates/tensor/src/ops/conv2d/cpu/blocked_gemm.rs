@@ -1,7 +1,7 @@
 //! GEMM microkernels for channel-blocked operands: products with filters, and sums of outer products.
 //!
-//! A *block* is `LANES` channels, with a vector for each row of the matrix (an image, or a Winograd tile). The operands are used
-//! in this layout and not packed again:
+//! A *block* is `LANES` channels, with a vector for each row of the matrix (an image, or a Winograd tile).
+//! The operands are used in this layout and not packed again:
 //!
 //! ```text
 //!   v: [block][row][LANES]                                  one float of each of up to 14 rows per step, 64 bytes apart
@@ -36,8 +36,8 @@ macro_rules! by_size {
 
 pub(super) use by_size;
 
-/// Computes `rows` rows by `wide` blocks (one or two) of outputs over `depth` channels, added to `m` if `add`. The blocks of `v`
-/// are `v.1` floats apart, those of `m` `m.1`.
+/// Computes `rows` rows by `wide` blocks (one or two) of outputs over `depth` channels, added to `m` if
+/// `add`. The blocks of `v` are `v.1` floats apart, those of `m` `m.1`.
 ///
 /// It is not inlined into its callers, because it contains a loop for each number of rows.
 ///
@@ -115,9 +115,10 @@ unsafe fn multiply_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
     }
 }
 
-/// Computes `sums[channel, ..] = Σ over pairs and rows of a[row, channel] · b[row, ..]` for `channels` channels of one block of
-/// `a` and `wide` blocks (one or two) of `b`, `b.2` floats apart. It is added to the old sums if `sums.2`; their rows are `sums.1`
-/// floats apart. For a pair `[i, j]` the rows start at `i * a.1` and `j * b.1`.
+/// Computes `sums[channel, ..] = Σ over pairs and rows of a[row, channel] · b[row, ..]` for `channels`
+/// channels of one block of `a` and `wide` blocks (one or two) of `b`, `b.2` floats apart. It is added to the
+/// old sums if `sums.2`; their rows are `sums.1` floats apart. For a pair `[i, j]` the rows start at `i *
+/// a.1` and `j * b.1`.
 ///
 /// # Safety
 /// All must be valid in these sizes.

@@ -1,7 +1,8 @@
 //! The gradient of an input with few channels: a GEMM with the transposed weight, then col2im.
 //!
-//! With few rows, gathering the columns of an implicit GEMM costs more than the GEMM itself. Here the right matrix is `dy` in
-//! its own layout, the rows of the result are all (channel, tap) pairs, and col2im adds each of them to the pixel under its tap:
+//! With few rows, gathering the columns of an implicit GEMM costs more than the GEMM itself. Here the right
+//! matrix is `dy` in its own layout, the rows of the result are all (channel, tap) pairs, and col2im adds
+//! each of them to the pixel under its tap:
 //!
 //! ```text
 //! columns[(channel, tap), pixel] = Σ weight[out, (channel, tap)] · dy[out, pixel]
@@ -31,7 +32,8 @@ pub(super) fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut 
     let from = GatherMap::new(grid, std::iter::once(whole_rows(conv.ow)), scratch);
     let grid = PixelGrid { image_stride: depth * pixels, ..grid };
     let to = GatherMap::new(grid, std::iter::once(whole_rows(conv.ow)), scratch);
-    // One GEMM for the whole batch: it splits itself into tasks, and no task waits for another while it holds scratch memory.
+    // One GEMM for the whole batch: it splits itself into tasks, and no task waits for another while it holds
+    // scratch memory.
     let mut columns = scratch.take(conv.n * depth * pixels);
     let gemm = Gemm {
         groups: 1,

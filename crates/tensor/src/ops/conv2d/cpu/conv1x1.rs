@@ -1,7 +1,8 @@
 //! The weight gradient of a 1x1 convolution: `dw[o, i] = sum over pixels of dy[o, pixel] * x[i, pixel]`.
 //!
-//! A vector holds one pixel of `LANES` output channels: `dy` is transposed, one chunk of pixels at a time, and the channels of
-//! `x` are copied to consecutive rows. A register tile accumulates over the pixels of a chunk:
+//! A vector holds one pixel of `LANES` output channels: `dy` is transposed, one chunk of pixels at a time,
+//! and the channels of `x` are copied to consecutive rows. A register tile accumulates over the pixels of a
+//! chunk:
 //!
 //! ```text
 //!                 dy: two vectors of channels o per pixel
@@ -23,7 +24,8 @@ use crate::cpu::tile_rows;
 use crate::memory::Scratch;
 use crate::ops::conv2d::ConvShape;
 
-/// Maximum number of pixels of a chunk: it bounds the chain of additions, and the chunk stays in the L1 cache.
+/// Maximum number of pixels of a chunk: it bounds the chain of additions, and the chunk stays in the L1
+/// cache.
 const CHUNK_PIXELS: usize = 128;
 /// Target number of tasks.
 const TASKS: usize = 16;
@@ -40,7 +42,8 @@ pub(super) fn is_better(conv: &ConvShape) -> bool {
         && conv.out_per_group.min(conv.in_per_group) >= 8
 }
 
-/// The division of the pixels of all images into chunks: of several small images, or of a part of a large one.
+/// The division of the pixels of all images into chunks: of several small images, or of a part of a large
+/// one.
 #[derive(Clone, Copy)]
 struct PixelChunks {
     n: usize,
@@ -108,6 +111,7 @@ pub(super) fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32
     });
 }
 
+/// The sums over a part of the chunks, for a block of input channels.
 struct PartialSums<'a> {
     conv: &'a ConvShape,
     x: &'a [f32],
@@ -150,8 +154,8 @@ impl Kernel for PartialSums<'_> {
 }
 
 impl PartialSums<'_> {
-    /// Packs a chunk: the channels of `x` to rows of `CHUNK_PIXELS` in `a`, `dy` transposed to vectors of channels in `b`. Returns the
-    /// number of pixels.
+    /// Packs a chunk: the channels of `x` to rows of `CHUNK_PIXELS` in `a`, `dy` transposed to vectors of
+    /// channels in `b`. Returns the number of pixels.
     #[inline(always)]
     fn read<S: Simd>(
         &self,
@@ -209,8 +213,8 @@ fn read_row<S: Simd>(conv: &ConvShape, x: &[f32], pixels: Range<usize>, to: &mut
     }
 }
 
-/// Computes `to[v][i] = sum over steps of a[i, step] * b[v, step]` for `ROWS` rows and `VECTORS` vectors, added to the old sums if
-/// `add`. The sums of a vector are `to_step` floats apart from those of the next.
+/// Computes `to[v][i] = sum over steps of a[i, step] * b[v, step]` for `ROWS` rows and `VECTORS` vectors,
+/// added to the old sums if `add`. The sums of a vector are `to_step` floats apart from those of the next.
 ///
 /// # Safety
 /// `a` must have `ROWS` rows of `CHUNK_PIXELS`, `b` and `to` `VECTORS` vectors for each step and row.

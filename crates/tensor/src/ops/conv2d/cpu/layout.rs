@@ -39,8 +39,8 @@ impl ConvShape {
     }
 }
 
-/// The weight of a convolution, or of its input gradient, where input and output channels are swapped. The taps of
-/// the filter from channel `i` to channel `o` start at `i * in_stride + o * out_stride`.
+/// The weight of a convolution, or of its input gradient, where input and output channels are swapped. The
+/// taps of the filter from channel `i` to channel `o` start at `i * in_stride + o * out_stride`.
 pub struct Filters<'a> {
     pub weight: &'a [f32],
     pub in_stride: usize,

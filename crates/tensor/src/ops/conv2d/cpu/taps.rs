@@ -7,8 +7,9 @@ use crate::cpu::simd::transpose::{lanes_to_rows, rows_to_lanes};
 /// Maximum number of taps of a filter: 5 by 5, rounded up to whole vectors.
 pub(super) const MAX_TAPS: usize = 32;
 
-/// Reads the filters of up to `LANES` input channels for `lanes` output channels from `output` on. A filter has `count` taps; tap
-/// `t` of the `i`-th channel becomes vector `i * count + t`, with a lane for each output channel.
+/// Reads the filters of up to `LANES` input channels for `lanes` output channels from `output` on. A filter
+/// has `count` taps; tap `t` of the `i`-th channel becomes vector `i * count + t`, with a lane for each
+/// output channel.
 ///
 /// # Safety
 /// The filters must exist, and `count` vectors for each channel be writable.
@@ -51,7 +52,8 @@ pub(super) unsafe fn read_filters<S: Simd>(
     }
 }
 
-/// Writes the first `count` vectors of `from`, one for each tap, as rows of taps, one for each of `lanes` channels.
+/// Writes the first `count` vectors of `from`, one for each tap, as rows of taps, one for each of `lanes`
+/// channels.
 ///
 /// # Safety
 /// `lanes` rows of `count` floats, `stride` apart, must be writable.

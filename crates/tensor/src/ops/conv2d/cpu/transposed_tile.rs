@@ -1,5 +1,5 @@
-//! Transposed tiles: rectangles of pixels in which a vector holds one pixel of `LANES` channel planes, of several channels of an
-//! image (oneDNN's nChw16c) or of one channel of several images.
+//! Transposed tiles: rectangles of pixels in which a vector holds one pixel of `LANES` channel planes, of
+//! several channels of an image (oneDNN's nChw16c) or of one channel of several images.
 //!
 //! ```text
 //!   memory     plane 0:  p0 p1 p2 ..          tile   p0: plane 0, plane 1, ..
@@ -35,8 +35,9 @@ impl TransposedTile {
         [range(self.row, self.rows, self.h), range(self.column, self.columns, self.w)]
     }
 
-    /// Returns the runs of contiguous pixels: the offset of the first run in its plane, the number of runs (each starts one
-    /// row below the previous one), and their length. Full rows form one run, which continues in the next row of the tile.
+    /// Returns the runs of contiguous pixels: the offset of the first run in its plane, the number of runs
+    /// (each starts one row below the previous one), and their length. Full rows form one run, which
+    /// continues in the next row of the tile.
     fn runs(&self) -> (usize, usize, usize) {
         let [rows, columns] = self.inside();
         if rows.is_empty() || columns.is_empty() {
@@ -51,8 +52,8 @@ impl TransposedTile {
         }
     }
 
-    /// Reads the tile from `planes <= LANES` planes that start at `from`, and transposes it. Pixels outside of the planes become
-    /// 0. The vectors of `to` are `step` floats apart.
+    /// Reads the tile from `planes <= LANES` planes that start at `from`, and transposes it. Pixels outside
+    /// of the planes become 0. The vectors of `to` are `step` floats apart.
     ///
     /// # Safety
     /// The planes must be readable, and a vector for each pixel of the tile writable.
@@ -63,7 +64,7 @@ impl TransposedTile {
         for row in 0..self.rows {
             let inside = if rows.contains(&row) { columns.clone() } else { 0..0 };
             for column in (0..inside.start).chain(inside.end..self.columns) {
-                // SAFETY: a pixel of the strip.
+                // SAFETY: a pixel of the tile.
                 unsafe { zero.store(to.add((row * self.columns + column) * step)) }
             }
         }
@@ -88,7 +89,7 @@ impl TransposedTile {
                 }
                 S::transpose(&mut block[..S::LANES]);
                 for v in &block[..wide] {
-                    // SAFETY: a pixel of the strip.
+                    // SAFETY: a pixel of the tile.
                     unsafe { v.store(to.add((row * self.columns + column) * step)) }
                     column += 1;
                     if column == columns.end {
@@ -99,8 +100,8 @@ impl TransposedTile {
         }
     }
 
-    /// Transposes a tile back and writes its pixels inside of the planes to `planes <= LANES` planes that start at `to`. The
-    /// vectors of `from` are `step` floats apart.
+    /// Transposes a tile back and writes its pixels inside of the planes to `planes <= LANES` planes that
+    /// start at `to`. The vectors of `from` are `step` floats apart.
     ///
     /// # Safety
     /// The planes must be writable, and a vector for each pixel of the tile readable.
@@ -114,7 +115,7 @@ impl TransposedTile {
             for done in (0..count).step_by(S::LANES) {
                 let wide = S::LANES.min(count - done);
                 for v in &mut block[..wide] {
-                    // SAFETY: a pixel of the strip.
+                    // SAFETY: a pixel of the tile.
                     *v = unsafe { S::load(from.add((row * self.columns + column) * step)) };
                     column += 1;
                     if column == columns.end {

@@ -1,10 +1,12 @@
-// Batch-vectorized convolution (batch_vectorized.rs), for processors: a work-group is one work-item, and local memory is memory in
-// the cache of its core. A vector holds one pixel of WIDTH images; a register tile is OUTPUTS by PIXELS.
+// Batch-vectorized convolution (batch_vectorized.rs), for processors: a work-group is one work-item, and
+// local memory is memory in the cache of its core. A vector holds one pixel of WIDTH images; a register tile
+// is OUTPUTS by PIXELS.
 //
 // Inserted before this text: transposed_tile.cl, and `activated` of the products.
 
-// sum[i][j] = sum over channels, kernel rows and kernel columns of w[channel, tap, i] x[channel, row, column + j]. `channel_step` and
-// `w_step` are the floats from one channel to the next in x and w, `row` and `pixel` those from one row and pixel to the next in x.
+// sum[i][j] = sum over channels, kernel rows and kernel columns of w[channel, tap, i] x[channel, row, column
+// + j]. `channel_step` and `w_step` are the floats from one channel to the next in x and w, `row` and `pixel`
+// those from one row and pixel to the next in x.
 void tile(
     local const float *x,
     int channel_step,
@@ -40,10 +42,10 @@ void tile(
     }
 }
 
-// sides: channels, rows and columns of x, those of y, and the length of x. window: kernel rows and columns, strides, the pixel under
-// the first tap of output 0, number of bands of rows, and number of images. options: floats from one channel and from one output to
-// the next in the weight, whether its taps are read backwards, whether there is a bias, the activation, and floats of the weights
-// and of the pixels in local memory.
+// sides: channels, rows and columns of x, those of y, and the length of x. window: kernel rows and columns,
+// strides, the pixel under the first tap of output 0, number of bands of rows, and number of images. options:
+// floats from one channel and from one output to the next in the weight, whether its taps are read backwards,
+// whether there is a bias, the activation, and floats of the weights and of the pixels in local memory.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     global const float *x,
     global const float *weight,

@@ -1,7 +1,9 @@
-//! Batch-vectorized convolution for OpenCL devices that are processors, for few channels and many images: a vector holds one
-//! pixel of several images, as in the [CPU's kernels](super::super::cpu), so nothing is gathered and no lanes are wasted.
+//! Batch-vectorized convolution for OpenCL devices that are processors, for few channels and many images: a
+//! vector holds one pixel of several images, as in the [CPU's kernels](super::super::cpu), so nothing is
+//! gathered and no lanes are wasted.
 //!
-//! A work-group transposes a band of rows of a vector of images in local memory and computes all outputs of the band.
+//! A work-group transposes a band of rows of a vector of images in local memory and computes all outputs of
+//! the band.
 
 use crate::opencl::product::{TileConfig, activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
@@ -12,8 +14,8 @@ use neocog_base::Result;
 
 /// Maximum of the smaller of the numbers of input and output channels.
 const MAX_CHANNELS: usize = 8;
-/// Maximum of the larger: with more outputs the tiles of the implicit GEMM are full, and here a vector of outputs is scattered to
-/// as many images as it has lanes.
+/// Maximum of the larger: with more outputs the tiles of the implicit GEMM are full, and here a vector of
+/// outputs is scattered to as many images as it has lanes.
 const MAX_OTHER_CHANNELS: usize = 32;
 /// Target number of output pixels of a band.
 const BAND_PIXELS: usize = 128;
@@ -42,7 +44,8 @@ pub(super) struct BatchVectorized {
 }
 
 impl BatchVectorized {
-    /// Returns the algorithm's parameters if it is the fastest. Depends on the shapes and the device's local memory alone.
+    /// Returns the algorithm's parameters if it is the fastest. Depends on the shapes and the device's local
+    /// memory alone.
     pub fn choose(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Option<Self> {
         let TileConfig::Cpu(blocks) = call.tile_config() else { return None };
         let width = blocks.width;
@@ -91,7 +94,8 @@ impl BatchVectorized {
         BatchVectorized { pass, width, from, to, bands, tile, memory }
     }
 
-    /// Whether this is faster than the Winograd algorithm, whose vectors of channels are at most half full with few outputs.
+    /// Whether this is faster than the Winograd algorithm, whose vectors of channels are at most half full
+    /// with few outputs.
     pub fn is_better_than_winograd(&self) -> bool {
         2 * self.to[0] <= self.width
     }
@@ -143,7 +147,8 @@ impl BatchVectorized {
         )
     }
 
-    /// Launches the convolution; `strides` are those of the weight, from one source channel and from one output to the next.
+    /// Launches the convolution; `strides` are those of the weight, from one source channel and from one
+    /// output to the next.
     #[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
     fn convolve(
         &self,
@@ -181,8 +186,8 @@ impl BatchVectorized {
         call.launch(&self.source(), "convolve", &args, Grid::new([tasks], [1]))
     }
 
-    /// Computes the weight gradient as partial sums `[part, (channel, tap), output]`, and returns them with the number of parts,
-    /// which depends on the shapes alone.
+    /// Computes the weight gradient as partial sums `[part, (channel, tap), output]`, and returns them with
+    /// the number of parts, which depends on the shapes alone.
     pub fn weight_grad_sums(
         &self,
         call: &Call<'_>,

@@ -1,11 +1,11 @@
-// The weight gradient of the batch-vectorized convolution (batch_vectorized.rs), for processors: a work-group is one work-item, and
-// local memory is memory in the cache of its core. A vector holds one pixel of WIDTH images; a register tile is OUTPUTS by the TAPS
-// of a kernel row.
+// The weight gradient of the batch-vectorized convolution (batch_vectorized.rs), for processors: a work-group
+// is one work-item, and local memory is memory in the cache of its core. A vector holds one pixel of WIDTH
+// images; a register tile is OUTPUTS by the TAPS of a kernel row.
 //
 // Inserted before this text: transposed_tile.cl.
 
-// sum[i][j] = sum over rows and columns of dy[output i, row, column] x[row, column + j]. `row` and `pixel` are the floats from one row
-// and pixel to the next in x.
+// sum[i][j] = sum over rows and columns of dy[output i, row, column] x[row, column + j]. `row` and `pixel`
+// are the floats from one row and pixel to the next in x.
 void tile(
     local const float *x,
     int row,
@@ -40,8 +40,9 @@ void tile(
 
 // Computes sums[part, (channel, tap), output] over a part of the bands of all images.
 //
-// sides: channels, rows and columns of x, those of y, and the lengths of both arrays. window: kernel rows, strides, the pixel under the
-// first tap of output 0, number of bands, of images and of parts. `pixels_length`: floats of the pixels in local memory.
+// sides: channels, rows and columns of x, those of y, and the lengths of both arrays. window: kernel rows,
+// strides, the pixel under the first tap of output 0, number of bands, of images and of parts.
+// `pixels_length`: floats of the pixels in local memory.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
     global const float *x,
     global const float *dy,

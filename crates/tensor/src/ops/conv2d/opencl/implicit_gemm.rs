@@ -1,4 +1,5 @@
-//! The implicit GEMM on OpenCL devices: products of the weight and of gathered images (`opencl/product`). Serves every shape.
+//! The implicit GEMM on OpenCL devices: products of the weight and of gathered images (`opencl/product`).
+//! Serves every shape.
 
 use super::weights::{self, TapRange};
 use crate::opencl::product::{
@@ -30,7 +31,8 @@ pub fn forward(
         first: 0,
     };
     if conv.flip {
-        // The weights of a flipped kernel are read backwards, which reverses the order of the channels as well.
+        // The weights of a flipped kernel are read backwards, which reverses the order of the channels as
+        // well.
         (a.number, a.first) = (-1, depth - 1);
         b.first += (conv.in_per_group - 1) * b.group / conv.in_per_group;
         b.channel = -b.channel;
@@ -48,8 +50,8 @@ pub fn forward(
     Product { groups: conv.groups, a, b, bias, activation, c }.run(call)
 }
 
-/// Computes the weight gradient as partial sums `[part, group, (channel, tap), output]`, and returns them with the number of
-/// parts.
+/// Computes the weight gradient as partial sums `[part, group, (channel, tap), output]`, and returns them
+/// with the number of parts.
 pub fn weight_grad_sums(
     call: &Call<'_>,
     conv: &ConvShape,
@@ -63,8 +65,8 @@ pub fn weight_grad_sums(
     product_sums(call, conv.groups, conv.out_per_group, &b, dy_by_pixels.as_ref().unwrap_or(dy))
 }
 
-/// Computes the gradient of the input, one convolution of `dy` without a stride for each phase of the stride: pixels whose row
-/// and column have the same remainders modulo the stride depend on the same taps.
+/// Computes the gradient of the input, one convolution of `dy` without a stride for each phase of the stride:
+/// pixels whose row and column have the same remainders modulo the stride depend on the same taps.
 pub fn input_grad(
     call: &Call<'_>,
     conv: &ConvShape,
@@ -146,13 +148,14 @@ pub fn input_grad(
     Ok(())
 }
 
-/// Runs `pad_and_split_phases` on `x`, or returns `None` if the images can be gathered in their original layout.
+/// Runs `pad_and_split_phases` on `x`, or returns `None` if the images can be gathered in their original
+/// layout.
 fn prepare_if_needed(call: &Call<'_>, prepared: &Spread, x: &Buffer) -> Result<Option<Buffer>> {
     if prepared.is_needless() { Ok(None) } else { prepared.run(call, x).map(Some) }
 }
 
-/// Merges all rows into one if they are contiguous in the source and in the result. `steps` are the pixels from one row to the
-/// next in both.
+/// Merges all rows into one if they are contiguous in the source and in the result. `steps` are the pixels
+/// from one row to the next in both.
 fn merged([rows, pixels]: [usize; 2], steps: [usize; 2]) -> [usize; 2] {
     if steps == [pixels; 2] { [1, rows * pixels] } else { [rows, pixels] }
 }
@@ -175,7 +178,8 @@ fn pad_and_split_windows(conv: &ConvShape) -> Spread {
     }
 }
 
-/// Returns the windows of a convolution over `buffer`, which is the input, or its copy by `prepared` if one is needed.
+/// Returns the windows of a convolution over `buffer`, which is the input, or its copy by `prepared` if one
+/// is needed.
 fn windows<'a>(conv: &ConvShape, prepared: &Spread, buffer: &'a Buffer) -> Gather<'a> {
     let (pitch, plane) = match prepared.is_needless() {
         true => (conv.w, conv.h * conv.w),
@@ -198,7 +202,8 @@ fn windows<'a>(conv: &ConvShape, prepared: &Spread, buffer: &'a Buffer) -> Gathe
     }
 }
 
-/// A phase of the stride along one axis: the input pixels that are `first` modulo the stride, and the taps that reach them.
+/// A phase of the stride along one axis: the input pixels that are `first` modulo the stride, and the taps
+/// that reach them.
 struct Phase {
     first: usize,
     /// Number of pixels.

@@ -1,5 +1,5 @@
-//! OpenCL kernels of convolutions and their gradients, and the choice between them: on processors the Winograd or the
-//! batch-vectorized algorithm where they are faster, else an implicit GEMM.
+//! OpenCL kernels of convolutions and their gradients, and the choice between them: on processors the
+//! Winograd or the batch-vectorized algorithm where they are faster, else an implicit GEMM.
 //!
 //! The choice depends on the shapes, the vector width and the local memory of the device alone.
 
@@ -42,7 +42,8 @@ pub(super) struct Packed {
     width: usize,
 }
 
-/// Packs the weight for [`forward`]. Returns `None` if the kernel for this shape reads the weight in its original layout.
+/// Packs the weight for [`forward`]. Returns `None` if the kernel for this shape reads the weight in its
+/// original layout.
 pub(super) fn pack(call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Option<Packed>> {
     match ConvAlgorithm::of(call, conv, Pass::Forward) {
         ConvAlgorithm::Winograd(algorithm) => {
@@ -53,7 +54,8 @@ pub(super) fn pack(call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result
     }
 }
 
-/// Computes `y = activation(x * weight + bias)`; `packed` is the result of [`pack`], if the weight was packed before.
+/// Computes `y = activation(x * weight + bias)`; `packed` is the result of [`pack`], if the weight was packed
+/// before.
 #[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
 pub(super) fn forward(
     call: &Call<'_>,

@@ -1,11 +1,13 @@
-// Transposed tiles in local memory, for processors: a vector holds one pixel of WIDTH channels or of WIDTH images.
+// Transposed tiles in local memory, for processors: a vector holds one pixel of WIDTH channels or of WIDTH
+// images.
 
 #define UNROLL _Pragma("unroll")
 
 #define VLOAD PASTE(vload, WIDTH)
 #define VSTORE PASTE(vstore, WIDTH)
 
-// Transposes a block of WIDTH by WIDTH floats. Every round interleaves the first half of the vectors with the second.
+// Transposes a block of WIDTH by WIDTH floats. Every round interleaves the first half of the vectors with the
+// second.
 void transpose_block(real *block) {
     UNROLL for (int round = 1; round < WIDTH; round *= 2) {
         real mixed[WIDTH];
@@ -21,7 +23,8 @@ void transpose_block(real *block) {
     }
 }
 
-// Loads WIDTH vectors from `at` on, `step` floats apart. Rows from `rows` on, and floats behind the end of the array, are 0.
+// Loads WIDTH vectors from `at` on, `step` floats apart. Rows from `rows` on, and floats behind the end of
+// the array, are 0.
 void load_block(global const float *from, int length, int at, int step, int rows, real *block) {
     if (at + (rows - 1) * step <= length - WIDTH) {
         UNROLL for (int i = 0; i < WIDTH; i++) {
@@ -49,14 +52,14 @@ int part(int whole, int count, int i) {
     return (long)whole * i / count;
 }
 
-// A feature map: its size, the length of the array, the first pixel that is read, and the floats from the plane of one lane to the
-// next.
+// A feature map: its size, the length of the array, the first pixel that is read, and the floats from the
+// plane of one lane to the next.
 typedef struct {
     int channels, h, w, length, row, column, step;
 } FeatureMap;
 
-// A rectangle of pixels, which may extend beyond the edges of the image: `top`, `left` and `right` bound the pixels inside. They form
-// `runs` runs of `count` contiguous pixels; full rows form one run.
+// A rectangle of pixels, which may extend beyond the edges of the image: `top`, `left` and `right` bound the
+// pixels inside. They form `runs` runs of `count` contiguous pixels; full rows form one run.
 typedef struct {
     int columns, top, left, right, runs, count, start;
 } TransposedTile;
@@ -81,7 +84,8 @@ int vector_start(const TransposedTile *tile, int done) {
     return max(0, min(done, tile->count - WIDTH));
 }
 
-// Reads a tile of `planes` planes that start at `at`, and transposes it. Pixels outside of the image become 0.
+// Reads a tile of `planes` planes that start at `at`, and transposes it. Pixels outside of the image become
+// 0.
 void read_transposed(
     global const float *x,
     const FeatureMap *map,

@@ -1,7 +1,7 @@
 // Reordering of convolution weights, and reduction of their gradients.
 
-// to[group, i, o, u, v] = weight[group, o, i, tap row taps.s2 + u * taps.s3, tap column taps.s4 + v * taps.s5]; taps are
-// counted from the end if the kernel is flipped. One work-item for each `o` of BLOCK `i`.
+// to[group, i, o, u, v] = weight[group, o, i, tap row taps.s2 + u * taps.s3, tap column taps.s4 + v *
+// taps.s5]; taps are counted from the end if the kernel is flipped. One work-item for each `o` of BLOCK `i`.
 kernel void transpose_weight(
     global const float *weight,
     global float *to,
@@ -31,7 +31,8 @@ kernel void transpose_weight(
     }
 }
 
-// weight[group, o, i, tap] = sum over the parts of sums[part, group, (i, tap), o]. One work-item for each `o` of BLOCK (i, tap).
+// weight[group, o, i, tap] = sum over the parts of sums[part, group, (i, tap), o]. One work-item for each `o`
+// of BLOCK (i, tap).
 kernel void reduce_weight_grad(
     global const float *sums,
     global float *weight,

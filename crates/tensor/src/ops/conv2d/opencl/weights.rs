@@ -19,7 +19,8 @@ pub struct TapRange {
     pub count: usize,
 }
 
-/// Returns the weight transposed to `[group, in, out, rows, columns]`, with the taps of `rows` and `columns` only.
+/// Returns the weight transposed to `[group, in, out, rows, columns]`, with the taps of `rows` and `columns`
+/// only.
 pub fn transposed(
     call: &Call<'_>,
     conv: &ConvShape,
@@ -41,7 +42,8 @@ pub fn transposed(
     Ok(out)
 }
 
-/// Adds the partial sums `[part, group, (channel, tap), output]` of the weight gradient and writes them to `dw`.
+/// Adds the partial sums `[part, group, (channel, tap), output]` of the weight gradient and writes them to
+/// `dw`.
 pub fn reduce_grad(
     call: &Call<'_>,
     conv: &ConvShape,

@@ -1,9 +1,10 @@
-// The Winograd algorithm for kernels of R by R taps and stride 1 (winograd.rs), in tiles of M by M outputs, each of which depends on
-// A by A pixels. For processors: a work-group is one work-item, and local memory is memory in the cache of its core. A vector holds
-// one pixel of WIDTH channels.
+// The Winograd algorithm for kernels of R by R taps and stride 1 (winograd.rs), in tiles of M by M outputs,
+// each of which depends on A by A pixels. For processors: a work-group is one work-item, and local memory is
+// memory in the cache of its core. A vector holds one pixel of WIDTH channels.
 //
-// Inserted before this text: transposed_tile.cl; the transforms along one axis, `input_transform`, `filter_transform`,
-// `gradient_transform`, `output_transform` and `filter_grad_transform`; SCALES and REMAINDERS, whose sums scale the products.
+// Inserted before this text: transposed_tile.cl; the transforms along one axis, `input_transform`,
+// `filter_transform`, `gradient_transform`, `output_transform` and `filter_grad_transform`; SCALES and
+// REMAINDERS, whose sums scale the products.
 
 #define POINTS (A * A)
 #define TAPS (R * R)
@@ -64,8 +65,8 @@ Unit unit_of(const Tiling *t, int i) {
 TRANSFORM_TILE(transform_input_tile, A, input_transform)
 TRANSFORM_TILE(transform_gradient_tile, M, gradient_transform)
 
-// Computes v[point, block, tile] for some blocks of channels and all tiles of some units, and returns the number of tiles. A tile has
-// SIZE by SIZE pixels.
+// Computes v[point, block, tile] for some blocks of channels and all tiles of some units, and returns the
+// number of tiles. A tile has SIZE by SIZE pixels.
 #define TRANSFORM_UNITS(name, transform, SIZE) \
     int name( \
         global const float *x, \
@@ -169,8 +170,8 @@ TRANSFORM_PRODUCTS(filter_grad_tile, private, R, filter_grad_transform)
         } \
     }
 
-// Multiplies all tiles by a panel of one or two vectors. The last register tile may read rows of `v` and write rows of `m` behind the
-// last tile.
+// Multiplies all tiles by a panel of one or two vectors. The last register tile may read rows of `v` and
+// write rows of `m` behind the last tile.
 #define MULTIPLY_ALL(vectors) \
     MULTIPLY(multiply_full_##vectors, ROWS, vectors) \
     MULTIPLY(multiply_two_thirds_##vectors, (2 * THIRD_ROWS), vectors) \
@@ -194,9 +195,10 @@ TRANSFORM_PRODUCTS(filter_grad_tile, private, R, filter_grad_transform)
 MULTIPLY_ALL(1)
 MULTIPLY_ALL(2)
 
-// One work-group for each task and some panels of outputs. sides: channels and size of `x`, those of `y`, and the length of `x`.
-// options: the first pixel of tile 0, panels per work-group, floats from one block of `v` and from one point of `m` to the next,
-// whether there is a bias, the activation, and the floats of the pixels of a unit.
+// One work-group for each task and some panels of outputs. sides: channels and size of `x`, those of `y`, and
+// the length of `x`. options: the first pixel of tile 0, panels per work-group, floats from one block of `v`
+// and from one point of `m` to the next, whether there is a bias, the activation, and the floats of the
+// pixels of a unit.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     global const float *x,
     global const float *u,
@@ -276,9 +278,10 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     }
 }
 
-// u[panel, point, channel, output of the panel]: the transformed filters, with one extra vector per point, because with a stride of a
-// power of two all points would map to the same cache sets. The taps of (channel, output) are `channel_step` and `output_step`
-// apart in `from`. One work-item for each block of outputs and WIDTH channels.
+// u[panel, point, channel, output of the panel]: the transformed filters, with one extra vector per point,
+// because with a stride of a power of two all points would map to the same cache sets. The taps of (channel,
+// output) are `channel_step` and `output_step` apart in `from`. One work-item for each block of outputs and
+// WIDTH channels.
 kernel void transform_filters(
     global const float *from,
     global float *u,
@@ -365,10 +368,11 @@ kernel void transform_filters(
 OUTER(outer_1, 1)
 OUTER(outer_2, 2)
 
-// sums[part, point, output, channel] = sum over the part's tiles of dy[point, tile, output] x[point, tile, channel]. Outputs and
-// channels are padded to whole vectors, and each point has one extra vector. One work-group for each split of the outputs, part of
-// the tasks, and split of the channels. sides: as above, with the length of `dy` after that of `x`. options: the first pixel of tile
-// 0, splits of the outputs, parts, splits of the channels, floats from one block of transformed tiles to the next, and the floats of
+// sums[part, point, output, channel] = sum over the part's tiles of dy[point, tile, output] x[point, tile,
+// channel]. Outputs and channels are padded to whole vectors, and each point has one extra vector. One
+// work-group for each split of the outputs, part of the tasks, and split of the channels. sides: as above,
+// with the length of `dy` after that of `x`. options: the first pixel of tile 0, splits of the outputs,
+// parts, splits of the channels, floats from one block of transformed tiles to the next, and the floats of
 // the pixels of a unit.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
     global const float *x,

@@ -1,8 +1,9 @@
 //! The Winograd algorithm for OpenCL devices that are processors, with the transforms, tiles and units of
 //! [`winograd`](super::super::winograd); the kernels are in `winograd.cl`.
 //!
-//! A work-group transforms the tiles of its units, multiplies at the points, a panel of two vectors of outputs at a time, and
-//! transforms the products back. All of it stays in local memory, which is memory in the cache of a core on a processor.
+//! A work-group transforms the tiles of its units, multiplies at the points, a panel of two vectors of
+//! outputs at a time, and transforms the products back. All of it stays in local memory, which is memory in
+//! the cache of a core on a processor.
 
 use std::fmt::Write;
 
@@ -56,7 +57,8 @@ struct FeatureMap {
 }
 
 impl Winograd {
-    /// Returns the algorithm's parameters if it is faster than the implicit GEMM and the device has enough local memory.
+    /// Returns the algorithm's parameters if it is faster than the implicit GEMM and the device has enough
+    /// local memory.
     pub fn choose(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Option<Self> {
         let TileConfig::Cpu(blocks) = call.tile_config() else { return None };
         let width = blocks.width;
@@ -129,13 +131,14 @@ impl Winograd {
         (rows * m + more) * (columns * m + more) * self.width
     }
 
-    /// Returns the floats from one block of transformed tiles to the next: all tiles, rounded up to full register tiles.
+    /// Returns the floats from one block of transformed tiles to the next: all tiles, rounded up to full
+    /// register tiles.
     fn block_stride(&self) -> usize {
         self.tiling.max_tiles()[1].next_multiple_of(rows(self.width) / 3) * self.width
     }
 
-    /// Returns the floats of a point, with one extra vector for each operand: with a stride of a power of two all points would map
-    /// to the same cache sets.
+    /// Returns the floats of a point, with one extra vector for each operand: with a stride of a power of two
+    /// all points would map to the same cache sets.
     fn point_floats(&self, depth: usize, others: usize) -> usize {
         (depth + others) * self.block_stride() + 2 * self.width
     }
@@ -156,7 +159,8 @@ impl Winograd {
         )
     }
 
-    /// Computes the output, with the bias and activation of `epilogue`; `u` is the result of [`Winograd::pack`].
+    /// Computes the output, with the bias and activation of `epilogue`; `u` is the result of
+    /// [`Winograd::pack`].
     pub fn forward(
         &self,
         call: &Call<'_>,
@@ -186,7 +190,8 @@ impl Winograd {
         self.convolve(call, sides(conv, Pass::InputGrad), shift, dy, &u, (None, None), dx)
     }
 
-    /// Transforms the filters; `strides` are those of the weight, from one source channel and from one output to the next.
+    /// Transforms the filters; `strides` are those of the weight, from one source channel and from one output
+    /// to the next.
     fn filters(
         &self,
         call: &Call<'_>,
@@ -252,7 +257,8 @@ impl Winograd {
         call.launch(&self.source(), "convolve", &args, grid)
     }
 
-    /// Computes the gradient of the weight: sums over tiles, in parts that depend on the shapes alone and are added in a fixed order.
+    /// Computes the gradient of the weight: sums over tiles, in parts that depend on the shapes alone and are
+    /// added in a fixed order.
     pub fn weight_grad(
         &self,
         call: &Call<'_>,
@@ -331,7 +337,8 @@ impl Winograd {
     }
 }
 
-/// Returns the feature maps that a pass reads from and writes to; for the weight gradient those of `x` and `dy`.
+/// Returns the feature maps that a pass reads from and writes to; for the weight gradient those of `x` and
+/// `dy`.
 fn sides(conv: &ConvShape, pass: Pass) -> [FeatureMap; 2] {
     let x = FeatureMap { channels: conv.in_per_group, h: conv.h, w: conv.w };
     let y = FeatureMap { channels: conv.out_per_group, h: conv.oh, w: conv.ow };
@@ -344,12 +351,14 @@ fn both(from: FeatureMap, to: FeatureMap, lengths: [usize; 2]) -> Arg<'static> {
     Arg::Int8(sides.map(int))
 }
 
-/// Returns the target number of work-groups: several for each compute unit, to balance the load. Results do not depend on it.
+/// Returns the target number of work-groups: several for each compute unit, to balance the load. Results do
+/// not depend on it.
 fn groups(info: &DeviceInfo) -> usize {
     4 * info.compute_units
 }
 
-/// Returns the rows of a register tile that is two vectors wide; AVX-512, with vectors of 16 floats, has 32 registers.
+/// Returns the rows of a register tile that is two vectors wide; AVX-512, with vectors of 16 floats, has 32
+/// registers.
 fn rows(width: usize) -> usize {
     if width == 16 { 12 } else { 6 }
 }

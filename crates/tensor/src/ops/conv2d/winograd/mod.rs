@@ -1,5 +1,6 @@
-//! The Winograd algorithm for 3x3 and 5x5 kernels with stride 1 (A. Lavin, S. Gray, "Fast algorithms for convolutional neural
-//! networks", CVPR 2016), as far as the CPU and OpenCL share it: transforms, tile sizes, cost model and tiling.
+//! The Winograd algorithm for 3x3 and 5x5 kernels with stride 1 (A. Lavin, S. Gray, "Fast algorithms for
+//! convolutional neural networks", CVPR 2016), as far as the CPU and OpenCL share it: transforms, tile sizes,
+//! cost model and tiling.
 
 mod tiling;
 pub mod transform;
@@ -53,8 +54,9 @@ pub fn vector_steps(conv: &ConvShape, pass: Pass, lanes: usize) -> f64 {
     (depth * wide.div_ceil(lanes)) as f64
 }
 
-/// Returns the tile size with the least estimated cost on vectors of `lanes` floats, or `None` if the Winograd algorithm does not
-/// apply or costs more than `direct` vector multiply-adds, the cost of the alternative. Depends on shapes alone.
+/// Returns the tile size with the least estimated cost on vectors of `lanes` floats, or `None` if the
+/// Winograd algorithm does not apply or costs more than `direct` vector multiply-adds, the cost of the
+/// alternative. Depends on shapes alone.
 pub fn choose(conv: &ConvShape, pass: Pass, lanes: usize, direct: f64) -> Option<TileSize> {
     let window = [conv.kh, conv.kw];
     if conv.groups != 1 || conv.stride != [1, 1] || conv.dilation != [1, 1] || conv.n == 0 {
@@ -75,7 +77,8 @@ pub fn choose(conv: &ConvShape, pass: Pass, lanes: usize, direct: f64) -> Option
         let (points, m) = ((s.points() * s.points()) as f64, s.outputs());
         let tiles = (conv.n * rows.div_ceil(m) * columns.div_ceil(m)) as f64;
         let transforms = 8.0 * (blocks(conv.in_per_group) + blocks(conv.out_per_group));
-        // Transformed filters are written to memory and read again; those of the weight gradient several times.
+        // Transformed filters are written to memory and read again; those of the weight gradient several
+        // times.
         let filters = if pass == Pass::WeightGrad { 48.0 } else { 20.0 } * products;
         points * (tiles * (1.15 * products + transforms) + filters)
     };

@@ -9,7 +9,8 @@ const UNIT_TILES: usize = 14;
 /// Minimum number of tiles of a task, unless there are fewer in all.
 const MIN_TASK_TILES: usize = 12;
 
-/// The division of the outputs of all images into tiles, units (rectangles of tiles) and tasks (consecutive units).
+/// The division of the outputs of all images into tiles, units (rectangles of tiles) and tasks (consecutive
+/// units).
 #[derive(Clone, Copy)]
 pub struct Tiling {
     /// Rows of tiles of an image.
@@ -34,7 +35,8 @@ pub struct Unit {
 }
 
 impl Tiling {
-    /// Divides `n` images of `rows` by `columns` tiles, for about `tiles` tiles in a task and at least about `tasks` tasks.
+    /// Divides `n` images of `rows` by `columns` tiles, for about `tiles` tiles in a task and at least about
+    /// `tasks` tasks.
     pub fn new(n: usize, [rows, columns]: [usize; 2], tiles: usize, tasks: usize) -> Self {
         let unit_columns = columns.div_ceil(UNIT_COLUMNS.min(tiles));
         let wide = columns.div_ceil(unit_columns);

@@ -1,7 +1,8 @@
-//! The Winograd transforms along one axis, generic over vectors of channels (CPU) and symbols that write OpenCL source.
+//! The Winograd transforms along one axis, generic over vectors of channels (CPU) and symbols that write
+//! OpenCL source.
 //!
-//! A convolution `F(m, r)` of `m` outputs and `r` taps is a product of polynomials, determined by its values at
-//! `A = m + r - 1` points (alpha in the paper). The products at the points are summed over the channels:
+//! A convolution `F(m, r)` of `m` outputs and `r` taps is a product of polynomials, determined by its values
+//! at `A = m + r - 1` points (alpha in the paper). The products at the points are summed over the channels:
 //!
 //! ```text
 //!   filter_transform   r taps   -> A values   (evaluation; G in the paper)
@@ -11,11 +12,12 @@
 //!
 //! The product at each point is scaled by [`point_scale`], which is applied to the transformed filter.
 //!
-//! S. Winograd, "Arithmetic complexity of computations", 1980; A. Lavin, S. Gray, "Fast algorithms for convolutional
-//! neural networks", CVPR 2016. The choice of points determines the rounding error. These are 0, ±11/16, ±23/16 and
-//! infinity for `A = 6`, and ±1/2, ±3/2 and infinity for `A = 5`, with an error close to that of direct summation (0, ±1, ±2,
-//! infinity have four times the error). All coefficients of the transforms are exact in single precision, so they cause
-//! no systematic error. The points of a pair ±p share the sums of even and of odd powers.
+//! S. Winograd, "Arithmetic complexity of computations", 1980; A. Lavin, S. Gray, "Fast algorithms for
+//! convolutional neural networks", CVPR 2016. The choice of points determines the rounding error. These are
+//! 0, ±11/16, ±23/16 and infinity for `A = 6`, and ±1/2, ±3/2 and infinity for `A = 5`, with an error close
+//! to that of direct summation (0, ±1, ±2, infinity have four times the error). All coefficients of the
+//! transforms are exact in single precision, so they cause no systematic error. The points of a pair ±p share
+//! the sums of even and of odd powers.
 
 #![allow(
     clippy::needless_range_loop,

@@ -1,5 +1,5 @@
-//! Channel-blocked direct convolution (oneDNN's nChw16c layout), for many channels and several images: a vector holds one pixel
-//! of `LANES` channels, the rows of a register tile are images.
+//! Channel-blocked direct convolution (oneDNN's nChw16c layout), for many channels and several images: a
+//! vector holds one pixel of `LANES` channels, the rows of a register tile are images.
 //!
 //! For one output pixel, each tap of the kernel that is not over padding is a matrix product:
 //!
@@ -7,9 +7,10 @@
 //!   m[pixel][image, output] = Σ over taps, channels of x[pixel under the tap][image, channel] · u[tap][channel, output]
 //! ```
 //!
-//! Nothing is gathered, taps over padding cost nothing, and stride and dilation only change which pixel is read. The input
-//! gradient works in the same way with the mapping from outputs to pixels reversed. The input is transposed a band of rows at a
-//! time, and the output back, which is little work compared with the products.
+//! Nothing is gathered, taps over padding cost nothing, and stride and dilation only change which pixel is
+//! read. The input gradient works in the same way with the mapping from outputs to pixels reversed. The input
+//! is transposed a band of rows at a time, and the output back, which is little work compared with the
+//! products.
 //!
 //! With a 1x1 kernel, stride 1 and no padding, all pixels of all images are rows of one product.
 
@@ -35,8 +36,9 @@ const SMALL_MAP: usize = 256;
 /// Target number of tasks.
 const TASKS: usize = 16;
 
-/// Whether the kernels support this convolution and there are enough images for them. For small feature maps one image is
-/// enough: an implicit GEMM would leave lanes empty, and the weight is most of the memory traffic.
+/// Whether the kernels support this convolution and there are enough images for them. For small feature maps
+/// one image is enough: an implicit GEMM would leave lanes empty, and the weight is most of the memory
+/// traffic.
 pub(super) fn is_possible(conv: &ConvShape) -> bool {
     let small = conv.n > 0 && conv.out_pixels().max(conv.h * conv.w) <= SMALL_MAP;
     let enough = small || conv.n >= MIN_IMAGES;
@@ -46,13 +48,14 @@ pub(super) fn is_possible(conv: &ConvShape) -> bool {
         && conv.in_per_group.min(conv.out_per_group) > 8
 }
 
-/// Whether this algorithm is faster than the implicit GEMM for the forward pass. 1x1 kernels need no gathering there.
+/// Whether this algorithm is faster than the implicit GEMM for the forward pass. 1x1 kernels need no
+/// gathering there.
 pub(super) fn is_better(conv: &ConvShape) -> bool {
     is_possible(conv) && conv.kh * conv.kw > 1
 }
 
-/// Whether this algorithm is faster than the implicit GEMM for the input gradient. With a stride, most pixels of a 1x1 convolution
-/// have a gradient of 0.
+/// Whether this algorithm is faster than the implicit GEMM for the input gradient. With a stride, most pixels
+/// of a 1x1 convolution have a gradient of 0.
 pub(super) fn is_better_for_input_grad(conv: &ConvShape) -> bool {
     is_possible(conv) && (conv.kh * conv.kw > 1 || conv.stride != [1, 1])
 }
@@ -133,6 +136,7 @@ fn pack_filters(window: &SlidingWindow, filters: &Filters<'_>, scratch: &Scratch
     u
 }
 
+/// The packing of some channels of one block of outputs.
 struct Pack<'a> {
     window: &'a SlidingWindow,
     filters: &'a Filters<'a>,

@@ -1,6 +1,7 @@
 //! The weight gradient: for each tap, the sum over pixels and images of outer products of `dy` and `x`.
 //!
-//! A task has a part of the bands and some blocks of outputs. Each part has its own sums, which are added in a fixed order.
+//! A task has a part of the bands and some blocks of outputs. Each part has its own sums, which are added in
+//! a fixed order.
 
 use rayon::prelude::*;
 
@@ -53,6 +54,7 @@ pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scra
     });
 }
 
+/// The sums over a part of the bands, for some blocks of outputs.
 struct PartialSums<'a> {
     window: &'a SlidingWindow,
     bands: Bands,

@@ -41,8 +41,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Returns the floats from one block to the next, from one pixel (of `blocks` blocks) to the next, and from one image to
-    /// the next.
+    /// Returns the floats from one block to the next, from one pixel (of `blocks` blocks) to the next, and
+    /// from one image to the next.
     pub fn steps<S: Simd>(self, blocks: usize) -> [usize; 3] {
         let step = self.count * S::LANES;
         [step, if self.pixels > 1 { S::LANES } else { blocks * step }, self.pixels * S::LANES]
@@ -70,8 +70,8 @@ impl SlidingWindow {
         SlidingWindow { src, dst, backward: true, ..Self::forward(conv) }
     }
 
-    /// Returns, along an axis, the source pixel for tap `tap` of pixel `output`; `None` in the padding, and for the input gradient
-    /// if the stride skips the pixel.
+    /// Returns, along an axis, the source pixel for tap `tap` of pixel `output`; `None` in the padding, and
+    /// for the input gradient if the stride skips the pixel.
     #[inline(always)]
     pub fn source(&self, axis: usize, output: usize, tap: usize) -> Option<usize> {
         let size = [self.src.h, self.src.w][axis];

@@ -1,5 +1,5 @@
-//! Convolution as an implicit GEMM: a matrix product whose right side, the im2col matrix, is gathered from the images
-//! while it is packed and never stored (as cuDNN's `IMPLICIT_GEMM`). Serves every shape.
+//! Convolution as an implicit GEMM: a matrix product whose right side, the im2col matrix, is gathered from
+//! the images while it is packed and never stored (as cuDNN's `IMPLICIT_GEMM`). Serves every shape.
 
 mod phases;
 pub mod pixels;
@@ -92,8 +92,8 @@ fn gemm_of<'a>(
     }
 }
 
-/// Computes the gradient of the input, one convolution of `dy` without a stride for each phase of the stride: rows `r` of `dx`
-/// with `r % stride == phase` depend on every `stride`-th tap only, and columns likewise.
+/// Computes the gradient of the input, one convolution of `dy` without a stride for each phase of the stride:
+/// rows `r` of `dx` with `r % stride == phase` depend on every `stride`-th tap only, and columns likewise.
 pub fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     for phase in 0..conv.stride[0] * conv.stride[1] {
         let phase = [phase / conv.stride[1], phase % conv.stride[1]];

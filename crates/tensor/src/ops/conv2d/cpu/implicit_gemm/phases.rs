@@ -1,4 +1,5 @@
-//! Sorting the columns of images by their phase modulo the stride, so that pixels under one tap are contiguous.
+//! Sorting the columns of images by their phase modulo the stride, so that pixels under one tap are
+//! contiguous.
 
 use rayon::prelude::*;
 
@@ -34,7 +35,8 @@ pub fn join_phases(conv: &ConvShape, dx: &mut [f32], scratch: &Scratch) {
     });
 }
 
-/// Sorts the columns of each row by phase (0, s, 2 s, .., 1, s + 1, ..), or, with `join`, restores the original order.
+/// Sorts the columns of each row by phase (0, s, 2 s, .., 1, s + 1, ..), or, with `join`, restores the
+/// original order.
 struct SortPhases<'a> {
     rows: &'a mut [f32],
     width: usize,

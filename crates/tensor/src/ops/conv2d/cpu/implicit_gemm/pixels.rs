@@ -15,7 +15,8 @@ pub fn source_grid(conv: &ConvShape, images: usize) -> PixelGrid {
     }
 }
 
-/// Returns the taps of the kernel, over an input whose columns are sorted by phase if the convolution has a stride.
+/// Returns the taps of the kernel, over an input whose columns are sorted by phase if the convolution has a
+/// stride.
 pub fn source_taps(conv: &ConvShape) -> impl ExactSizeIterator<Item = Tap> + Clone + '_ {
     (0..conv.kh * conv.kw).map(|t| {
         let column = (t % conv.kw * conv.dilation[1]) as isize - conv.padding[1] as isize;
@@ -48,15 +49,15 @@ pub fn whole_rows(columns: usize) -> Tap {
     Tap { row: 0, row_step: 1, column: 0, column_base: 0, column_count: columns }
 }
 
-/// Returns where the input columns of a phase (column index modulo the stride) lie in a row that is sorted by phase: the
-/// index of the first, and their number.
+/// Returns where the input columns of a phase (column index modulo the stride) lie in a row that is sorted by
+/// phase: the index of the first, and their number.
 pub fn columns_of_phase(conv: &ConvShape, phase: usize) -> (usize, usize) {
     let count = |phase: usize| conv.w.saturating_sub(phase).div_ceil(conv.stride[1]);
     ((0..phase).map(count).sum(), count(phase))
 }
 
-/// Returns the number of images that share a gather map (a unit), chosen so that few lanes of the panels of 32 columns stay
-/// empty.
+/// Returns the number of images that share a gather map (a unit), chosen so that few lanes of the panels of
+/// 32 columns stay empty.
 pub fn images_per_unit(n: usize, pixels: usize) -> usize {
     if pixels >= 1024 {
         return 1;

@@ -1,8 +1,9 @@
-//! The gradient of the weight, `dw[o, (i, tap)] = sum over pixels of dy[o, pixel] * x[i, pixel under the tap]`.
+//! The gradient of the weight, `dw[o, (i, tap)] = sum over pixels of dy[o, pixel] * x[i, pixel under the
+//! tap]`.
 //!
-//! Vectors hold pixels, as in the forward pass, so the sum runs along the lanes. `dy` and the pixels under every tap are
-//! packed for a block of pixels and channels. A register tile of output channels by weights accumulates over all pixels
-//! of the block; its lanes are added at the end.
+//! Vectors hold pixels, as in the forward pass, so the sum runs along the lanes. `dy` and the pixels under
+//! every tap are packed for a block of pixels and channels. A register tile of output channels by weights
+//! accumulates over all pixels of the block; its lanes are added at the end.
 
 use rayon::prelude::*;
 
@@ -21,6 +22,7 @@ const VECTORS: usize = 64;
 /// Rows of the right matrix (channels and taps) packed at once.
 const DEPTH: usize = 128;
 
+/// Computes the gradient of the weight.
 pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
     if conv.n == 0 {
         dw.fill(0.0);
@@ -43,7 +45,7 @@ pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scra
     // The batch is split only if the blocks of channels do not give enough tasks.
     let parts = PARTS.div_ceil(blocks * conv.groups).min(units);
     let mut sums = scratch.take(parts * dw.len());
-    // `[part, group, block]`, each `[og, channels of the block, taps]`.
+    // `[part, group, block]`, each `[output, channels of the block, taps]`.
     let tasks: usize = parts * conv.groups * blocks;
     let target = Shared::new(&mut sums);
     let task = |i: usize| {
@@ -93,6 +95,7 @@ pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scra
     });
 }
 
+/// The sums over some units of images, for a block of input channels.
 struct PartialSums<'a> {
     conv: &'a ConvShape,
     images: usize,
@@ -153,7 +156,7 @@ impl Kernel for PartialSums<'_> {
                 }
                 filled += 1;
                 if filled == VECTORS || (unit == last && vector + 1 == vectors) {
-                    // SAFETY: `a` holds `og` rows and `b` `depth` rows of `filled` vectors.
+                    // SAFETY: `a` has `out_per_group` and `b` `depth` rows of `filled` vectors.
                     unsafe { add_products::<S>(conv.out_per_group, depth, filled, &a, &b, step, sums) }
                     filled = 0;
                 }

@@ -9,7 +9,8 @@ use crate::cpu::simd::Simd;
 use crate::ops::conv2d::cpu::taps::MAX_TAPS;
 use crate::ops::conv2d::winograd::transform::{MAX_POINTS, filter_transform, output_transform, scaled};
 
-/// Transforms a filter of `R` by `R` taps to its scaled values at the points, and writes them `step` floats apart.
+/// Transforms a filter of `R` by `R` taps to its scaled values at the points, and writes them `step` floats
+/// apart.
 ///
 /// # Safety
 /// `A · A` vectors must be writable.

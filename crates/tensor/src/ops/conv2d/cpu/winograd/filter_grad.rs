@@ -1,12 +1,13 @@
-//! The weight gradient: at each point, the sum over all tiles of outer products of the transformed output gradient (as a filter of
-//! `m` by `m` taps) and the transformed input.
+//! The weight gradient: at each point, the sum over all tiles of outer products of the transformed output
+//! gradient (as a filter of `m` by `m` taps) and the transformed input.
 //!
 //! ```text
 //!   sums[point][out, channel] = Σ over tiles of dy[point][tile, out] · x[point][tile, channel]
 //!   dw[out, channel] = output_transform(sums)
 //! ```
 //!
-//! A task has a part of the units and some blocks of outputs. Each part has its own sums, which are added in a fixed order.
+//! A task has a part of the units and some blocks of outputs. Each part has its own sums, which are added in
+//! a fixed order.
 
 #![allow(
     clippy::needless_range_loop,
@@ -30,7 +31,8 @@ use crate::ops::conv2d::winograd::{TileSize, Tiling};
 const TASKS: usize = 16;
 /// Blocks of outputs of a task: each task transforms the input again.
 const BLOCKS: usize = 4;
-/// Maximum number of floats of all sums, unless one part alone has more: within a network they are not in a cache.
+/// Maximum number of floats of all sums, unless one part alone has more: within a network they are not in a
+/// cache.
 const SUMS: usize = 1 << 20;
 /// Minimum number of tiles of a part, so that adding its sums is cheap compared with computing them.
 const PART_TILES: usize = 64;
@@ -99,6 +101,7 @@ fn filter_grad<const A: usize, const M: usize, const R: usize>(
     });
 }
 
+/// The sums over a part of the tasks, for some blocks of outputs.
 struct PartialSums<'a, const A: usize, const M: usize> {
     x: &'a TileSource<'a>,
     dy: &'a TileSource<'a>,

@@ -1,7 +1,8 @@
-//! The Winograd algorithm for 3x3 and 5x5 kernels with stride 1 (see [`transform`](super::super::winograd::transform)).
+//! The Winograd algorithm for 3x3 and 5x5 kernels with stride 1 (see
+//! [`transform`](super::super::winograd::transform)).
 //!
-//! Outputs are divided into tiles of `m` by `m`, each of which depends on `A` by `A` input pixels. A *unit* is a rectangle of
-//! tiles of one image, a task several units:
+//! Outputs are divided into tiles of `m` by `m`, each of which depends on `A` by `A` input pixels. A *unit*
+//! is a rectangle of tiles of one image, a task several units:
 //!
 //! ```text
 //!   x ──transpose──▶ pixels ──input_transform──▶ v[point][block][tile]      for each block of LANES channels
@@ -94,8 +95,8 @@ pub(super) fn input_grad(
     with_tile_size!(tile_size, convolve(conv.n, src, dst, shift, &u, (None, None), dy, dx, scratch));
 }
 
-/// Computes `y[n, out] = activation(Σ over channels of x[n, channel] * filter + bias)`; the kernel of output pixel 0 starts at pixel
-/// `shift`.
+/// Computes `y[n, out] = activation(Σ over channels of x[n, channel] * filter + bias)`; the kernel of output
+/// pixel 0 starts at pixel `shift`.
 #[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
 fn convolve<const A: usize, const M: usize, const R: usize>(
     n: usize,
@@ -157,6 +158,7 @@ fn transform_filters<const A: usize, const M: usize, const R: usize>(
     u
 }
 
+/// The transform of some channels of one block of outputs.
 struct TransformFilters<'a, const A: usize, const R: usize> {
     filters: &'a Filters<'a>,
     depth: usize,
@@ -215,9 +217,10 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let [unit_tiles, task_tiles] = self.tiling.max_tiles();
-        let [depth, wide] = [&self.src, &self.dst].map(|src| src.blocks(S::LANES));
+        let [depth, wide] = [&self.src, &self.dst].map(|map| map.blocks(S::LANES));
         let step = task_tiles * S::LANES;
-        // One extra vector per point: with a stride of a power of two all points would map to the same cache sets.
+        // One extra vector per point: with a stride of a power of two all points would map to the same cache
+        // sets.
         let [v_step, m_step] = [depth, wide].map(|blocks| blocks * step + S::LANES);
         let mut v = self.scratch.take(A * A * v_step);
         let mut m = self.scratch.take(A * A * m_step);

@@ -1,5 +1,5 @@
-//! The error of each tile size against the reference, for several shapes; `cargo test -p neocog-tensor winograd -- --nocapture`
-//! prints it.
+//! The error of each tile size against the reference, for several shapes; `cargo test -p neocog-tensor
+//! winograd -- --nocapture` prints it.
 
 use super::*;
 use crate::ops::conv2d::Conv2dGeometry;
@@ -80,8 +80,8 @@ fn errors_are_small_on_every_shape() {
 
 #[test]
 fn errors_are_not_systematic() {
-    // Inexact coefficients would cause a systematic error, rounding errors cancel. The bound is a third of the rounding error of one
-    // float (without fused multiply-adds the measured error was 1.1e-8).
+    // Inexact coefficients would cause a systematic error, rounding errors cancel. The bound is a third of
+    // the rounding error of one float (without fused multiply-adds the measured error was 1.1e-8).
     let conv = conv_shape([2, 32, 48, 48], 16, 3, [1, 1], false);
     let x = CaseInput::between([2, 32, 48, 48], 0.0, 1.0).make(1);
     let weight = CaseInput::between([16, 32, 3, 3], 0.0, 0.1).make(2);
