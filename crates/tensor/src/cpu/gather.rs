@@ -1,27 +1,27 @@
-//! Pixels as columns of a matrix: which floats of a picture lie under which lanes of a vector.
+//! Gather maps: from which floats of an image a vector of output pixels reads, for each tap of a convolution.
 //!
-//! The output pixels of some pictures are numbered one after the other, and every `LANES` of them make a vector. For each
-//! tap of the window, such a vector is made of *pieces*: runs of floats that lie in memory as they lie in the vector.
-//! Where the window is over the padding there is no piece. The table of pieces is the same for every channel, and for
-//! every unit of pictures, so it is made once per call, and reading a vector costs a masked load or two.
+//! The output pixels of a *unit* of images are numbered consecutively, and every `LANES` of them form a
+//! vector. For each tap, such a vector consists of *runs*: lanes whose floats are contiguous in memory. Lanes
+//! over the padding belong to no run. The runs are the same for every channel and every unit, so a map is
+//! built once per call, and reading a vector costs one or two masked loads.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::cpu::simd::{Simd, instruction_set};
 use crate::memory::{Buffer, Scratch};
 
-/// Lanes of a vector and where they lie.
+/// Lanes of a vector that are contiguous in memory.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(crate) struct Piece {
-    /// Where lane 0 lies, or would lie: from the start of the unit's channel.
+pub(crate) struct Run {
+    /// The offset of lane 0 from the start of the unit's channel, whether or not lane 0 belongs to the run.
     offset: i64,
-    /// The lanes.
+    /// The lanes of the run.
     mask: u32,
     unused: u32,
 }
 
-/// How a tap moves over the picture: grid pixel `(r, c)` sees row `r * row_step + row`, and column `c + column` of the
+/// A tap of a convolution: grid pixel `(r, c)` reads row `r * row_step + row`, and column `c + column` of the
 /// `column_count` columns that are stored from `column_base` on.
 #[derive(Clone, Copy)]
 pub(crate) struct Tap {
@@ -32,83 +32,86 @@ pub(crate) struct Tap {
     pub column_count: usize,
 }
 
-/// The pixels that are numbered, and the memory that they are found in.
+/// The numbered output pixels, and the layout of the memory that they are read from or written to.
 #[derive(Clone, Copy)]
-pub(crate) struct Grid {
-    /// Pictures of a unit.
-    pub pictures: usize,
-    pub picture_stride: usize,
-    /// The numbered pixels of a picture.
+pub(crate) struct PixelGrid {
+    /// Number of images of a unit.
+    pub images: usize,
+    /// Floats from one image to the next.
+    pub image_stride: usize,
+    /// The numbered pixels of an image.
     pub rows: usize,
     pub columns: usize,
-    /// Rows in memory, and how far apart they are.
+    /// Number of rows in memory; taps outside of them read padding.
     pub memory_rows: usize,
+    /// Floats from one row in memory to the next.
     pub row_stride: usize,
 }
 
-/// The pieces of all vectors of a unit, for all taps.
-pub(crate) struct Table {
-    /// Where the pieces of `(vector, tap)` start, and one more.
+/// The runs of all vectors of a unit, for all taps.
+pub(crate) struct GatherMap {
+    /// The index of the first run of each `(vector, tap)`, and the number of all runs.
     starts: Buffer,
-    pieces: Buffer,
+    runs: Buffer,
     pub taps: usize,
     pub pixels: usize,
 }
 
-impl Table {
-    pub fn new(grid: Grid, taps: impl ExactSizeIterator<Item = Tap> + Clone, scratch: &Scratch) -> Self {
+impl GatherMap {
+    /// Builds the map for the vectors of the machine's instruction set.
+    pub fn new(grid: PixelGrid, taps: impl ExactSizeIterator<Item = Tap> + Clone, scratch: &Scratch) -> Self {
         let lanes = instruction_set().1;
-        let pixels = grid.pictures * grid.rows * grid.columns;
+        let pixels = grid.images * grid.rows * grid.columns;
         let vectors = pixels.div_ceil(lanes);
-        let most = taps.len() * (vectors + grid.pictures * grid.rows);
+        let max_runs = taps.len() * (vectors + grid.images * grid.rows);
         let mut starts = scratch.take(vectors * taps.len() + 1);
-        let mut pieces = scratch.take(most * 4);
+        let mut runs = scratch.take(max_runs * 4);
         let count = taps.len();
-        fill(grid, taps, lanes, bytemuck::cast_slice_mut(&mut starts), bytemuck::cast_slice_mut(&mut pieces));
-        Table { starts, pieces, taps: count, pixels }
+        fill(grid, taps, lanes, bytemuck::cast_slice_mut(&mut starts), bytemuck::cast_slice_mut(&mut runs));
+        GatherMap { starts, runs, taps: count, pixels }
     }
 
-    /// One picture of `columns` pixels in one row.
-    pub fn plain(columns: usize, scratch: &Scratch) -> Self {
+    /// Builds the map of one row of `columns` contiguous pixels.
+    pub fn contiguous(columns: usize, scratch: &Scratch) -> Self {
         let grid =
-            Grid { pictures: 1, picture_stride: 0, rows: 1, columns, memory_rows: 1, row_stride: columns };
+            PixelGrid { images: 1, image_stride: 0, rows: 1, columns, memory_rows: 1, row_stride: columns };
         let tap = Tap { row: 0, row_step: 1, column: 0, column_base: 0, column_count: columns };
         Self::new(grid, std::iter::once(tap), scratch)
     }
 
-    /// The table for the innermost loops.
+    /// Returns the map for the innermost loops.
     #[inline(always)]
-    pub fn view(&self) -> TableView<'_> {
-        TableView {
+    pub fn view(&self) -> GatherMapView<'_> {
+        GatherMapView {
             starts: bytemuck::cast_slice(&self.starts),
-            pieces: bytemuck::cast_slice(&self.pieces),
+            runs: bytemuck::cast_slice(&self.runs),
             taps: self.taps,
         }
     }
 }
 
-/// A [`Table`], looked up without detours.
+/// A borrowed [`GatherMap`] with typed slices.
 #[derive(Clone, Copy)]
-pub(crate) struct TableView<'a> {
+pub(crate) struct GatherMapView<'a> {
     starts: &'a [u32],
-    pieces: &'a [Piece],
+    runs: &'a [Run],
     taps: usize,
 }
 
-impl TableView<'_> {
+impl GatherMapView<'_> {
     #[inline(always)]
-    fn pieces(&self, vector: usize, tap: usize) -> &[Piece] {
+    fn runs(&self, vector: usize, tap: usize) -> &[Run] {
         let i = vector * self.taps + tap;
         let (start, end) = (self.starts[i] as usize, self.starts[i + 1] as usize);
-        &self.pieces[start..end]
+        &self.runs[start..end]
     }
 
-    /// Writes vector `vector` of each of `count` channels, from `from` on and `channel_stride` apart, to `to`, `step`
-    /// floats apart. Lanes outside of the picture, and those not in `mask`, become 0.
+    /// Reads vector `vector` of `count` channels, which start at `from` and are `channel_stride` apart, and
+    /// stores them at `to`, `step` floats apart. Lanes in the padding, and those not in `mask`, become 0.
     ///
     /// # Safety
-    /// The memory of the unit from `from` on must be readable as far as the table's masks and `mask` say, and the
-    /// target writable.
+    /// The floats of the lanes that are both in a run and in `mask` must be readable, and `count` vectors at
+    /// `to` writable.
     #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "the innermost loop of packing")]
     pub unsafe fn read<S: Simd>(
@@ -123,9 +126,9 @@ impl TableView<'_> {
         step: usize,
     ) {
         let zero = S::splat(0.0);
-        // SAFETY: the caller's promise; addresses of lanes that are masked out are only computed.
+        // SAFETY: guaranteed by the caller; lanes that are masked out are not accessed.
         unsafe {
-            match *self.pieces(vector, tap) {
+            match *self.runs(vector, tap) {
                 [] => (0..count).for_each(|c| zero.store(to.add(c * step))),
                 [a] => {
                     let (from, mask) = (from.wrapping_offset(a.offset as isize), a.mask & mask);
@@ -143,8 +146,8 @@ impl TableView<'_> {
                     }
                 }
                 [a, b, d] => {
-                    let from = [a, b, d].map(|piece| from.wrapping_offset(piece.offset as isize));
-                    let masks = [a, b, d].map(|piece| piece.mask & mask);
+                    let from = [a, b, d].map(|run| from.wrapping_offset(run.offset as isize));
+                    let masks = [a, b, d].map(|run| run.mask & mask);
                     for c in 0..count {
                         let v = zero.load_masked(from[0].wrapping_add(c * channel_stride), masks[0]);
                         let v = v.load_masked(from[1].wrapping_add(c * channel_stride), masks[1]);
@@ -156,8 +159,8 @@ impl TableView<'_> {
                     for c in 0..count {
                         let from = from.wrapping_add(c * channel_stride);
                         let mut v = zero;
-                        for piece in all {
-                            v = v.load_masked(from.wrapping_offset(piece.offset as isize), piece.mask & mask);
+                        for run in all {
+                            v = v.load_masked(from.wrapping_offset(run.offset as isize), run.mask & mask);
                         }
                         v.store(to.add(c * step));
                     }
@@ -166,27 +169,28 @@ impl TableView<'_> {
         }
     }
 
-    /// Writes a vector of the only tap to memory, without the lanes that are not in `mask`.
+    /// Writes the lanes in `mask` of a vector of the first tap.
     ///
     /// # Safety
-    /// As of [`read`](Self::read), for writing.
+    /// The floats of the lanes that are both in a run and in `mask` must be writable.
     #[inline(always)]
     pub unsafe fn write<S: Simd>(&self, vector: usize, mask: u32, value: S, to: *mut f32) {
-        for piece in self.pieces(vector, 0) {
-            // SAFETY: the caller's promise.
-            unsafe { value.store_masked(to.wrapping_offset(piece.offset as isize), piece.mask & mask) }
+        for run in self.runs(vector, 0) {
+            // SAFETY: guaranteed by the caller.
+            unsafe { value.store_masked(to.wrapping_offset(run.offset as isize), run.mask & mask) }
         }
     }
 }
 
+/// Writes the runs of all vectors and taps.
 fn fill(
-    grid: Grid,
+    grid: PixelGrid,
     taps: impl ExactSizeIterator<Item = Tap> + Clone,
     lanes: usize,
     starts: &mut [u32],
-    pieces: &mut [Piece],
+    runs: &mut [Run],
 ) {
-    let pixels = grid.pictures * grid.rows * grid.columns;
+    let pixels = grid.images * grid.rows * grid.columns;
     let mut used = 0;
     let mut next = 0;
     for first in (0..pixels).step_by(lanes) {
@@ -197,27 +201,27 @@ fn fill(
             starts[next] = used as u32;
             next += 1;
             let start = used;
-            let (mut picture, mut r, mut c) = place;
+            let (mut image, mut r, mut c) = place;
             let mut at = first;
             while at < end {
                 let len = (grid.columns - c).min(end - at);
                 let row = (r * tap.row_step) as isize + tap.row;
                 if (0..grid.memory_rows as isize).contains(&row) {
-                    // Of columns c .. c + len those that lie in the picture.
+                    // The columns among c .. c + len that are in the image.
                     let low = (c as isize).max(-tap.column);
                     let high = ((c + len) as isize).min(tap.column_count as isize - tap.column);
                     if low < high {
                         let lane = (at - first) as isize + low - c as isize;
-                        let place = (picture * grid.picture_stride + tap.column_base) as isize
+                        let place = (image * grid.image_stride + tap.column_base) as isize
                             + row * grid.row_stride as isize
                             + tap.column
                             + low;
                         let offset = (place - lane) as i64;
                         let mask = (((1u64 << (high - low)) - 1) << lane) as u32;
-                        if used > start && pieces[used - 1].offset == offset {
-                            pieces[used - 1].mask |= mask;
+                        if used > start && runs[used - 1].offset == offset {
+                            runs[used - 1].mask |= mask;
                         } else {
-                            pieces[used] = Piece { offset, mask, unused: 0 };
+                            runs[used] = Run { offset, mask, unused: 0 };
                             used += 1;
                         }
                     }
@@ -226,7 +230,7 @@ fn fill(
                 c = 0;
                 r += 1;
                 if r == grid.rows {
-                    (r, picture) = (0, picture + 1);
+                    (r, image) = (0, image + 1);
                 }
             }
         }

@@ -1,21 +1,22 @@
-//! Matrix products on the CPU.
+//! What CPU kernels are made of: SIMD vectors, tasks, and the GEMM that computes matrix products and
+//! convolutions.
 
 mod gather;
+mod gemm;
 pub(crate) mod parallel;
 mod peak;
-mod product;
 pub(crate) mod simd;
 mod tile;
 
-pub(crate) use gather::{Grid, Table, Tap};
+pub(crate) use gather::{GatherMap, PixelGrid, Tap};
+pub(crate) use gemm::{Bias, Gemm, LeftMatrix, OutputMatrix, RightMatrix};
 pub use peak::fma_peak_gflops;
-pub(crate) use product::{Bias, Columns, Product, Rows, Target};
 pub(crate) use tile::tile_rows;
 
 use crate::memory::Scratch;
 use crate::ops::Activation;
 
-/// A matrix in memory, by rows or by columns.
+/// A matrix in memory, row-major or column-major.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     data: &'a [f32],
@@ -26,12 +27,12 @@ pub(crate) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// `rows` rows of `columns` numbers, one after the other.
+    /// Views `data` as a row-major matrix of `rows` rows and `columns` columns.
     pub fn rows(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Matrix { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// The transposed matrix, without moving anything.
+    /// Returns a view of the transposed matrix; no data is moved.
     pub fn transposed(self) -> Self {
         Matrix {
             data: self.data,
@@ -42,13 +43,16 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// This, transposed if so.
-    pub fn transposed_if(self, so: bool) -> Self {
-        if so { self.transposed() } else { self }
+    /// Returns the transposed matrix if `transposed`, else the matrix itself.
+    pub fn transposed_if(self, transposed: bool) -> Self {
+        if transposed { self.transposed() } else { self }
     }
 }
 
-/// `out = activation(a b + bias)`, with a bias for each column; `out` by rows.
+/// Computes `out = activation(a b + bias)` with a bias for each column; `out` is row-major.
+///
+/// # Panics
+/// If the sizes do not match.
 pub(crate) fn product(
     a: Matrix<'_>,
     b: Matrix<'_>,
@@ -62,24 +66,24 @@ pub(crate) fn product(
     if out.is_empty() {
         return;
     }
-    let table = Table::plain(b.columns, scratch);
+    let map = GatherMap::contiguous(b.columns, scratch);
     let columns = if b.row_stride == 1 {
-        Columns::Transposed { data: b.data }
+        RightMatrix::Transposed { data: b.data }
     } else {
-        Columns::Gathered {
+        RightMatrix::Gathered {
             data: b.data,
             unit_stride: 0,
             group_stride: 0,
             channel_stride: b.row_stride,
-            table: &table,
+            map: &map,
         }
     };
-    let product = Product {
+    let gemm = Gemm {
         groups: 1,
         rows: a.rows,
         channels: a.columns,
         columns: b.columns,
-        a: Rows {
+        a: LeftMatrix {
             data: a.data,
             group_stride: 0,
             row_stride: a.row_stride,
@@ -90,8 +94,8 @@ pub(crate) fn product(
         bias: bias.map_or(Bias::None, Bias::Columns),
         activation,
     };
-    product.run(
-        Target { data: out, unit_stride: 0, group_stride: 0, row_stride: b.columns, table: &table },
+    gemm.run(
+        OutputMatrix { data: out, unit_stride: 0, group_stride: 0, row_stride: b.columns, map: &map },
         scratch,
     );
 }

@@ -1,4 +1,4 @@
-//! How fast the machine could be at best.
+//! The measured peak of floating-point operations per second.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -7,27 +7,27 @@ use std::time::Instant;
 
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
-/// Independent chains of multiply-adds: more than latency times throughput of any CPU that we know, and few enough to
-/// stay in registers.
+/// Independent chains of multiply-adds: enough to hide the latency of current CPUs, and few enough to stay in
+/// registers.
 const CHAINS: usize = 12;
 const ROUNDS: usize = 40_000;
 
-/// The most single-precision operations per second, in units of 10^9, that `threads` threads reach together with the
-/// vectors that the kernels use: a loop of multiply-adds (two operations each) on registers only. Measured once per
+/// Returns the peak single-precision performance of `threads` threads in GFLOP/s, with the instruction set
+/// that the kernels use: a loop of multiply-adds (two operations each) on registers. It is measured once per
 /// process and number of threads, in about a tenth of a second.
 pub fn fma_peak_gflops(threads: usize) -> f64 {
     static MEASURED: Mutex<BTreeMap<usize, f64>> = Mutex::new(BTreeMap::new());
     let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
     *measured.entry(threads).or_insert_with(|| {
         std::thread::scope(|scope| {
-            let all: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(best_of_many)).collect();
+            let all: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(fastest_run)).collect();
             all.into_iter().map(|thread| thread.join().expect("the loop does not panic")).sum()
         })
     })
 }
 
-/// The best of many short runs: others may use the machine at the same time.
-fn best_of_many() -> f64 {
+/// Returns the fastest of many short runs, as other processes may use the machine at the same time.
+fn fastest_run() -> f64 {
     let start = Instant::now();
     let mut best = 0.0f64;
     while start.elapsed().as_millis() < 100 {

@@ -1,29 +1,30 @@
-//! Functions of a real number, the same text for a single double (the reference) and for vectors of floats.
+//! Elementary functions, with one interface for f64 (the reference) and for vectors of f32.
 //!
-//! `exp` and `tanh` of floats follow the plan of S. Moshier's Cephes library: reduction of the argument, then a
-//! polynomial. Their error stays within 2 units in the last place, which a test holds.
+//! `exp` and `tanh` of f32 follow S. Moshier's Cephes library: argument reduction, then a polynomial. Their
+//! error is at most 2 ulp, which a test verifies.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::Simd;
+use super::vector::Simd;
 
-/// What elementwise expressions are written in: [`f64`] on the reference, vectors of floats on the CPU.
+/// The number type that elementwise expressions are generic over: [`f64`] on the reference device, SIMD
+/// vectors on the CPU, symbols that write OpenCL source.
 pub trait Real:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
 {
-    /// A constant.
+    /// Returns a constant.
     fn constant(value: f64) -> Self;
-    /// `self * b + c`, rounded only once where the device can.
+    /// Computes `self * b + c`, fused where the device can.
     fn fma(self, b: Self, c: Self) -> Self;
-    /// The larger; `other` if either is not a number.
+    /// Returns the larger value, or `other` if either is NaN.
     fn max(self, other: Self) -> Self;
-    /// The square root.
+    /// Computes the square root.
     fn sqrt(self) -> Self;
-    /// `e^self`.
+    /// Computes `e^self`.
     fn exp(self) -> Self;
-    /// The hyperbolic tangent.
+    /// Computes the hyperbolic tangent.
     fn tanh(self) -> Self;
-    /// `x` where `a > b`, else `y`.
+    /// Returns `x` where `a > b`, else `y`.
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self;
 }
 
@@ -89,13 +90,13 @@ impl<S: Simd> Real for S {
     }
 }
 
-/// `e^x = 2^n * e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`.
+/// Computes `e^x = 2^n * e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`.
 #[inline(always)]
 fn exp<S: Simd>(x: S) -> S {
-    // Below -104 the result is 0 and above 89 infinite in any case; NaN passes both limits.
+    // The result is 0 below -104 and infinite above 89; NaN passes both limits.
     let x = S::splat(89.0).min(S::splat(-104.0).max(x));
     let n = (x * S::splat(std::f32::consts::LOG2_E)).round();
-    // ln 2 in two parts, of which the first has few bits, so that n times it is exact.
+    // ln 2 as a sum of two parts; the first has few bits, so that its product with n is exact.
     let r = n.mul_add(S::splat(-355.0 / 512.0), x);
     let r = n.mul_add(S::splat(2.121_944_4e-4), r);
     let mut p = S::splat(1.987_569_2e-4);
@@ -103,17 +104,18 @@ fn exp<S: Simd>(x: S) -> S {
         p = p.mul_add(r, S::splat(c));
     }
     let p = p.mul_add(r * r, r) + S::splat(1.0);
-    // 2^n in two factors: n itself may lie outside of what one float's exponent holds.
+    // 2^n as two factors: n may exceed the exponent range of f32.
     let half = (n * S::splat(0.5)).round();
     p * half.exp2_whole() * (n - half).exp2_whole()
 }
 
+/// Computes the hyperbolic tangent: a polynomial up to 0.625, above it from `exp`.
 #[inline(always)]
 fn tanh<S: Simd>(x: S) -> S {
     let one = S::splat(1.0);
-    let size = x.abs();
+    let magnitude = x.abs();
     // Large: 1 - 2 / (e^2|x| + 1), with the sign of x.
-    let large = one - S::splat(2.0) / (exp(size + size) + one);
+    let large = one - S::splat(2.0) / (exp(magnitude + magnitude) + one);
     let large = S::select_gt(x, S::splat(0.0), large, -large);
     // Small: an odd polynomial.
     let z = x * x;
@@ -122,7 +124,7 @@ fn tanh<S: Simd>(x: S) -> S {
         p = p.mul_add(z, S::splat(c));
     }
     let small = (p * z).mul_add(x, x);
-    S::select_gt(size, S::splat(0.625), large, small)
+    S::select_gt(magnitude, S::splat(0.625), large, small)
 }
 
 #[cfg(test)]
@@ -150,7 +152,7 @@ mod tests {
         }
     }
 
-    fn units_in_the_last_place(got: f32, exact: f64) -> f64 {
+    fn ulps(got: f32, exact: f64) -> f64 {
         let rounded = exact as f32;
         if got == rounded {
             return 0.0;
@@ -160,16 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn exp_and_tanh_are_within_two_units_in_the_last_place() {
+    fn errors_of_exp_and_tanh_are_at_most_two_ulp() {
         let values: Vec<f32> = (0..400_001).map(|i| (i - 200_000) as f32 * 4.3e-4).collect();
         for (function, exact) in [f64::exp as fn(f64) -> f64, f64::tanh].into_iter().enumerate() {
             for out in each_level(&Apply { function, values: values.clone() }) {
                 let worst = values
                     .iter()
                     .zip(&out)
-                    .map(|(&x, &y)| (units_in_the_last_place(y, exact(f64::from(x))), x))
+                    .map(|(&x, &y)| (ulps(y, exact(f64::from(x))), x))
                     .fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a });
-                assert!(worst.0 <= 2.0, "function {function}: {} units at {}", worst.0, worst.1);
+                assert!(worst.0 <= 2.0, "function {function}: {} ulp at {}", worst.0, worst.1);
             }
         }
     }

@@ -1,14 +1,18 @@
-//! NEON, in pairs: a tile of products is then 16 floats wide and fills 24 of the 32 registers with six rows.
+//! Vectors of NEON, two registers each: a GEMM tile is then 16 floats wide, and six rows of it take 24 of the
+//! 32 registers.
 
 use std::arch::aarch64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 
+/// Whether the machine has NEON.
 pub(super) fn has_neon() -> bool {
     std::arch::is_aarch64_feature_detected!("neon")
 }
 
+/// Runs `kernel` with the instruction set enabled.
+///
 /// # Safety
 /// [`has_neon`] must hold.
 #[target_feature(enable = "neon")]
@@ -20,14 +24,14 @@ pub(super) unsafe fn run_neon<K: Kernel>(kernel: K) -> K::Output {
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8(float32x4_t, float32x4_t);
 
-/// Operators by their intrinsics.
+/// Implements the operators by intrinsics.
 macro_rules! operators {
     ($($trait:ident $method:ident $intrinsic:ident),*) => {$(
         impl $trait for F32x8 {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
-                // SAFETY: values of this type exist only where the instructions do.
+                // SAFETY: values of this type exist only after the instruction set was detected.
                 unsafe { F32x8($intrinsic(self.0, other.0), $intrinsic(self.1, other.1)) }
             }
         }
@@ -40,7 +44,7 @@ impl Neg for F32x8 {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {
-        // SAFETY: values of this type exist only where the instructions do.
+        // SAFETY: values of this type exist only after the instruction set was detected.
         unsafe { F32x8(vnegq_f32(self.0), vnegq_f32(self.1)) }
     }
 }
@@ -48,10 +52,10 @@ impl Neg for F32x8 {
 /// Transposes a block of four by four.
 ///
 /// # Safety
-/// The instructions must exist.
+/// [`has_neon`] must hold.
 #[inline(always)]
 unsafe fn transpose_four(rows: [float32x4_t; 4]) -> [float32x4_t; 4] {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let pairs = |a, b| (vreinterpretq_f64_f32(vtrn1q_f32(a, b)), vreinterpretq_f64_f32(vtrn2q_f32(a, b)));
         let ((a, b), (c, d)) = (pairs(rows[0], rows[1]), pairs(rows[2], rows[3]));
@@ -60,8 +64,8 @@ unsafe fn transpose_four(rows: [float32x4_t; 4]) -> [float32x4_t; 4] {
     }
 }
 
-// SAFETY of all that follows: these functions are only reached inside `run_neon`, or on values that were made there;
-// memory accesses have the contract of the trait.
+// SAFETY of the implementation below: the functions are only called inside `run_neon`, or on values that were
+// created there; memory accesses have the contract of the trait.
 
 impl Simd for F32x8 {
     const LANES: usize = 8;
@@ -148,9 +152,9 @@ impl Simd for F32x8 {
     fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
         // SAFETY: see above.
         unsafe {
-            // A number equals itself.
-            let wins = |a, b| vorrq_u32(vcgtq_f32(a, b), vmvnq_u32(vceqq_f32(a, a)));
-            F32x8(vbslq_f32(wins(a.0, b.0), x.0, y.0), vbslq_f32(wins(a.1, b.1), x.1, y.1))
+            // NaN is the only value that differs from itself.
+            let selects = |a, b| vorrq_u32(vcgtq_f32(a, b), vmvnq_u32(vceqq_f32(a, a)));
+            F32x8(vbslq_f32(selects(a.0, b.0), x.0, y.0), vbslq_f32(selects(a.1, b.1), x.1, y.1))
         }
     }
     #[inline(always)]

@@ -1,8 +1,8 @@
-//! Plain arrays, which compilers turn into the vectors of the target (SSE2 on old x86).
+//! Vectors as plain arrays, which the compiler maps to the vectors of the target (SSE2 on old x86).
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::Simd;
+use super::vector::Simd;
 
 /// Eight floats.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ impl Neg for F32x8 {
 
 impl Simd for F32x8 {
     const LANES: usize = 8;
-    // In vectors of four floats: 32 registers on Arm, 16 on x86.
+    // The hardware has vectors of four floats: 32 registers on Arm, 16 on x86.
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
 
     #[inline(always)]
@@ -53,12 +53,12 @@ impl Simd for F32x8 {
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller promises eight readable floats.
+        // SAFETY: the caller guarantees eight readable floats.
         F32x8(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller promises eight writable floats.
+        // SAFETY: the caller guarantees eight writable floats.
         unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
     }
     #[inline(always)]
@@ -70,7 +70,7 @@ impl Simd for F32x8 {
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        // One instruction on Arm; without hardware support a fused product is a slow library call.
+        // One instruction on Arm. Without hardware support `f32::mul_add` is a slow library call.
         #[cfg(target_arch = "aarch64")]
         return F32x8(std::array::from_fn(|i| self.0[i].mul_add(b.0[i], c.0[i])));
         #[cfg(not(target_arch = "aarch64"))]
@@ -94,7 +94,7 @@ impl Simd for F32x8 {
     }
     #[inline(always)]
     fn round(self) -> Self {
-        // Adding and taking away 1.5 * 2^23 leaves the nearest whole number, for all below 2^22.
+        // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer, for magnitudes below 2^22.
         const SHIFT: f32 = 12_582_912.0;
         self.map(|v| if v.abs() < 4_194_304.0 { (v + SHIFT) - SHIFT } else { v })
     }
@@ -108,8 +108,8 @@ impl Simd for F32x8 {
     }
     #[inline(always)]
     fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
-        let wins = |a: f32, b: f32| (a > b) | a.is_nan();
-        F32x8(std::array::from_fn(|i| if wins(a.0[i], b.0[i]) { x.0[i] } else { y.0[i] }))
+        let selects = |a: f32, b: f32| (a > b) | a.is_nan();
+        F32x8(std::array::from_fn(|i| if selects(a.0[i], b.0[i]) { x.0[i] } else { y.0[i] }))
     }
     #[inline(always)]
     fn deinterleave(self, other: Self) -> (Self, Self) {

@@ -1,14 +1,16 @@
-//! AVX2 with FMA, and AVX-512.
+//! Vectors of AVX2 with FMA, and of AVX-512.
 
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 
+/// Whether the machine has AVX2 and FMA.
 pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
+/// Whether the machine has the AVX-512 extensions that the kernels use.
 pub(super) fn has_avx512() -> bool {
     has_avx2()
         && is_x86_feature_detected!("avx512f")
@@ -17,6 +19,8 @@ pub(super) fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512bw")
 }
 
+/// Runs `kernel` with the instruction set enabled.
+///
 /// # Safety
 /// [`has_avx2`] must hold.
 #[target_feature(enable = "avx2,fma")]
@@ -24,6 +28,8 @@ pub(super) unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<F32x8>()
 }
 
+/// Runs `kernel` with the instruction set enabled.
+///
 /// # Safety
 /// [`has_avx512`] must hold.
 #[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl,avx512bw")]
@@ -39,14 +45,14 @@ pub(crate) struct F32x8(__m256);
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16(__m512);
 
-/// Operators of a vector type by its intrinsics.
+/// Implements the operators of a vector type by intrinsics.
 macro_rules! operators {
     ($type:ident, $($trait:ident $method:ident $intrinsic:ident),*) => {$(
         impl $trait for $type {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
-                // SAFETY: values of this type exist only where the instructions do.
+                // SAFETY: values of this type exist only after the instruction set was detected.
                 $type(unsafe { $intrinsic(self.0, other.0) })
             }
         }
@@ -60,7 +66,7 @@ impl Neg for F32x8 {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {
-        // SAFETY: values of this type exist only where the instructions do.
+        // SAFETY: values of this type exist only after the instruction set was detected.
         F32x8(unsafe { _mm256_xor_ps(self.0, _mm256_set1_ps(-0.0)) })
     }
 }
@@ -69,13 +75,13 @@ impl Neg for F32x16 {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {
-        // SAFETY: values of this type exist only where the instructions do.
+        // SAFETY: values of this type exist only after the instruction set was detected.
         F32x16(unsafe { _mm512_xor_ps(self.0, _mm512_set1_ps(-0.0)) })
     }
 }
 
-// SAFETY of all that follows: these functions are only reached inside `run_avx2` and `run_avx512`, or on values that
-// were made there; memory accesses have the contract of the trait.
+// SAFETY of the implementations below: the functions are only called inside `run_avx2` and `run_avx512`, or
+// on values that were created there; memory accesses have the contract of the trait.
 
 impl Simd for F32x8 {
     const LANES: usize = 8;
@@ -129,7 +135,8 @@ impl Simd for F32x8 {
                 pairs[2 * i] = _mm256_unpacklo_ps(block[2 * i].0, block[2 * i + 1].0);
                 pairs[2 * i + 1] = _mm256_unpackhi_ps(block[2 * i].0, block[2 * i + 1].0);
             }
-            // Vector `4 h + j` holds column `j` (and `j + 4` in its upper half) of rows `4 h` to `4 h + 3`.
+            // Vector `4 h + j` holds column `j` of rows `4 h` to `4 h + 3` in its lower half, and column `j +
+            // 4` in its upper.
             let mut fours = [_mm256_setzero_ps(); 8];
             for h in 0..2 {
                 for j in 0..2 {
@@ -198,8 +205,8 @@ impl Simd for F32x8 {
     }
     #[inline(always)]
     fn deinterleave(self, other: Self) -> (Self, Self) {
-        // Within halves first, which leaves pairs in the order 0 2 1 3.
-        // SAFETY: see above.
+        // The shuffles work within halves and leave pairs in the order 0 2 1 3, which the permutation
+        // restores. SAFETY: see above.
         unsafe {
             let order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v)));
             let even = _mm256_shuffle_ps::<0b10_00_10_00>(self.0, other.0);
@@ -237,20 +244,26 @@ impl Simd for F32x8 {
     }
 }
 
-/// All bits set in the lanes whose bits are.
+/// Returns a vector with all bits set in the lanes whose bit is set in `bits`.
+///
+/// # Safety
+/// [`has_avx2`] must hold.
 #[inline(always)]
 unsafe fn mask_of_bits(bits: u32) -> __m256i {
-    // SAFETY: only called where AVX2 is.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
         _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), each), each)
     }
 }
 
-/// All bits set in the first `count` lanes.
+/// Returns a vector with all bits set in the first `count` lanes.
+///
+/// # Safety
+/// [`has_avx2`] must hold.
 #[inline(always)]
 unsafe fn lane_mask(count: usize) -> __m256i {
-    // SAFETY: only called where AVX2 is.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), lanes)
@@ -306,7 +319,7 @@ impl Simd for F32x16 {
                 pairs[2 * i] = _mm512_unpacklo_ps(block[2 * i].0, block[2 * i + 1].0);
                 pairs[2 * i + 1] = _mm512_unpackhi_ps(block[2 * i].0, block[2 * i + 1].0);
             }
-            // Vector `4 h + j` holds columns `j`, `j + 4`, `j + 8`, `j + 12`, a quarter each, of rows `4 h` to `4 h + 3`.
+            // Quarter `q` of vector `4 h + j` holds column `j + 4 q` of rows `4 h` to `4 h + 3`.
             let mut fours = [_mm512_setzero_ps(); 16];
             for h in 0..4 {
                 for j in 0..2 {
@@ -315,7 +328,7 @@ impl Simd for F32x16 {
                     fours[4 * h + 2 * j + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(a, b);
                 }
             }
-            // Transposes the quarters.
+            // Transpose the quarters.
             for j in 0..4 {
                 let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
                 let low = [_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0x44>(c, d)];

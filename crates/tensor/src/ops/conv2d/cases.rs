@@ -1,11 +1,11 @@
-//! Examples: odd geometries for the tests, the layers of real networks for the benchmarks.
+//! Cases of the convolution operations: edge cases for the tests, layers of networks for the benchmarks.
 
 use super::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::ops::Activation;
 use crate::register_op;
 use crate::testing::cases::{Case, CaseInput};
 
-/// A convolution to make cases of.
+/// A convolution, from which a case of each operation is made.
 #[derive(Clone)]
 struct Example {
     name: String,
@@ -67,17 +67,17 @@ impl Example {
     }
 }
 
-/// What is odd enough to go wrong.
-fn odd() -> Vec<Example> {
+/// Returns edge cases: unusual geometries, and shapes that select each algorithm.
+fn edge_cases() -> Vec<Example> {
     let new = Example::new;
     vec![
         new("plain", [2, 3, 5, 6], 4, [3, 3]),
         new("1x1", [2, 3, 4, 5], 4, [1, 1]),
-        new("one of everything", [1, 1, 1, 1], 1, [1, 1]),
+        new("all sizes 1", [1, 1, 1, 1], 1, [1, 1]),
         new("batch 1", [1, 2, 6, 5], 3, [3, 2]),
         new("empty batch", [0, 2, 6, 5], 3, [3, 3]),
         new("padding", [2, 2, 4, 5], 3, [3, 3]).with(|g| g.padding = [1, 1]),
-        new("padding of the kernel's size", [1, 2, 3, 3], 2, [3, 3]).with(|g| g.padding = [3, 4]),
+        new("padding as large as the kernel", [1, 2, 3, 3], 2, [3, 3]).with(|g| g.padding = [3, 4]),
         new("rows and columns differ", [2, 2, 7, 6], 3, [2, 4]).with(|g| {
             g.padding = [0, 2];
             g.stride = [2, 1];
@@ -110,24 +110,24 @@ fn odd() -> Vec<Example> {
         new("flip, stride, padding, groups", [2, 4, 6, 5], 4, [3, 3]).with(|g| {
             *g = Conv2dGeometry { stride: [2, 2], padding: [1, 1], dilation: [1, 1], groups: 2, flip: true };
         }),
-        new("picture of the kernel's size", [3, 2, 4, 3], 5, [4, 3]),
+        new("image as large as the kernel", [3, 2, 4, 3], 5, [4, 3]),
         new("wide", [1, 3, 5, 70], 17, [3, 3]).with(|g| g.padding = [1, 1]),
         new("many channels", [2, 37, 6, 7], 35, [3, 3]).with(|g| g.padding = [1, 1]),
-        new("small maps", [37, 18, 3, 3], 33, [3, 3]).with(|g| g.padding = [1, 1]),
-        new("stride 2, odd map", [3, 19, 13, 13], 34, [3, 3]).with(|g| {
+        new("small feature maps", [37, 18, 3, 3], 33, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("stride 2, feature map of odd size", [3, 19, 13, 13], 34, [3, 3]).with(|g| {
             g.stride = [2, 2];
             g.padding = [1, 1];
         }),
-        new("stride 2, map of some size", [2, 19, 17, 19], 34, [3, 3]).with(|g| {
+        new("stride 2, feature map of 17x19", [2, 19, 17, 19], 34, [3, 3]).with(|g| {
             g.stride = [2, 2];
             g.padding = [1, 1];
         }),
-        new("one picture, small map", [1, 40, 4, 5], 35, [3, 3]).with(|g| {
+        new("one image, small feature map", [1, 40, 4, 5], 35, [3, 3]).with(|g| {
             g.stride = [2, 1];
             g.padding = [1, 1];
         }),
         new("empty batch, many channels", [0, 18, 4, 5], 17, [3, 3]).with(|g| g.stride = [2, 1]),
-        new("one picture of one pixel", [1, 33, 1, 1], 18, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("one image of one pixel", [1, 33, 1, 1], 18, [3, 3]).with(|g| g.padding = [1, 1]),
         new("1x1, many channels", [3, 70, 7, 9], 50, [1, 1]),
         new("5x5, one channel", [5, 1, 28, 28], 6, [5, 5]),
         new("5x5, six channels", [5, 6, 12, 12], 16, [5, 5]),
@@ -135,45 +135,45 @@ fn odd() -> Vec<Example> {
             g.stride = [2, 2];
             g.padding = [3, 3];
         }),
-        new("many pictures", [15, 3, 9, 11], 7, [3, 2]).with(|g| {
+        new("many images", [15, 3, 9, 11], 7, [3, 2]).with(|g| {
             g.stride = [2, 1];
             g.padding = [1, 1];
         }),
-        new("many pictures, flip", [29, 2, 6, 7], 9, [3, 3]).with(|g| {
+        new("many images, flip", [29, 2, 6, 7], 9, [3, 3]).with(|g| {
             g.padding = [2, 1];
             g.flip = true;
         }),
-        new("many pictures, one column", [16, 5, 7, 1], 3, [2, 1]),
-        new("many pictures, few outputs", [31, 20, 5, 6], 4, [3, 3]).with(|g| g.padding = [1, 1]),
-        new("many pictures, stride above the kernel", [13, 2, 11, 17], 18, [2, 2]).with(|g| {
+        new("many images, one column", [16, 5, 7, 1], 3, [2, 1]),
+        new("many images, few outputs", [31, 20, 5, 6], 4, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("many images, stride above the kernel", [13, 2, 11, 17], 18, [2, 2]).with(|g| {
             g.stride = [3, 4];
             g.padding = [1, 0];
         }),
-        new("pictures as rows, stride 2", [7, 19, 9, 8], 34, [3, 3]).with(|g| {
+        new("channel blocked, stride 2", [7, 19, 9, 8], 34, [3, 3]).with(|g| {
             g.stride = [2, 2];
             g.padding = [1, 1];
         }),
-        new("pictures as rows, stride above the kernel", [6, 20, 9, 10], 17, [2, 2])
+        new("channel blocked, stride above the kernel", [6, 20, 9, 10], 17, [2, 2])
             .with(|g| g.stride = [3, 4]),
-        new("pictures as rows, dilation, flip", [6, 17, 8, 9], 20, [3, 2]).with(|g| {
+        new("channel blocked, dilation, flip", [6, 17, 8, 9], 20, [3, 2]).with(|g| {
             g.dilation = [2, 3];
             g.padding = [2, 1];
             g.flip = true;
         }),
-        new("pictures as rows, 5x5", [35, 18, 4, 5], 33, [5, 5]).with(|g| {
+        new("channel blocked, 5x5", [35, 18, 4, 5], 33, [5, 5]).with(|g| {
             g.stride = [2, 1];
             g.padding = [2, 2];
         }),
-        new("pixels as rows", [9, 18, 5, 6], 40, [1, 1]),
-        new("pixels as rows, wide", [6, 33, 12, 53], 70, [1, 1]),
+        new("channel blocked, 1x1", [9, 18, 5, 6], 40, [1, 1]),
+        new("channel blocked, 1x1, wide", [6, 33, 12, 53], 70, [1, 1]),
         new("1x1, stride 2, many channels", [8, 40, 7, 6], 18, [1, 1]).with(|g| g.stride = [2, 2]),
-        new("1x1, pictures of a few pixels", [29, 9, 3, 3], 17, [1, 1]),
+        new("1x1, images of a few pixels", [29, 9, 3, 3], 17, [1, 1]),
         new("1x1, many channels in groups, stride", [4, 48, 13, 15], 40, [1, 1]).with(|g| {
             g.groups = 2;
             g.stride = [2, 3];
         }),
-        new("1x1, blocks of channels and parts of the batch", [8, 230, 9, 11], 21, [1, 1]),
-        new("deep", [2, 300, 5, 5], 20, [3, 3]).with(|g| g.padding = [1, 1]),
+        new("1x1, several channel blocks and parts of the batch", [8, 230, 9, 11], 21, [1, 1]),
+        new("300 channels", [2, 300, 5, 5], 20, [3, 3]).with(|g| g.padding = [1, 1]),
         new("stride 3, dilation 2", [2, 20, 15, 14], 18, [3, 3]).with(|g| {
             g.stride = [3, 3];
             g.dilation = [2, 2];
@@ -182,7 +182,8 @@ fn odd() -> Vec<Example> {
     ]
 }
 
-/// LeNet at batch 256, ResNet-18 on 96 x 96 pictures and on 224 x 224 at batch 32, for the benchmarks.
+/// Returns layers of LeNet at batch size 256, and of ResNet-18 on 96 x 96 and 224 x 224 images at batch size
+/// 32, for the benchmarks.
 fn networks() -> Vec<Example> {
     let layer = |n: usize, [c, out]: [usize; 2], size: usize, k: usize, stride: usize, padding: usize| {
         let name = format!("batch {n}: {c} to {out} channels, {size}x{size}, {k}x{k}, stride {stride}");
@@ -220,7 +221,7 @@ fn networks() -> Vec<Example> {
 }
 
 fn all() -> Vec<Example> {
-    let mut all = odd();
+    let mut all = edge_cases();
     all.extend(networks());
     all
 }

@@ -1,8 +1,12 @@
 //! Two-dimensional convolution and its gradients.
 //!
-//! `y[n, o, r, c] = bias[o] + sum over i, u, v of x[n, i, r * stride + u * dilation - padding, …] * weight[o, i, u, v]`,
-//! with zeros outside of the picture: cross-correlation, as in PyTorch. With `flip` the weight is `weight[o, i, -u, -v]`,
-//! the convolution of mathematics.
+//! `y[n, o, r, c] = bias[o] + sum over i, u, v of x[n, i, r * stride + u * dilation - padding, …] * weight[o,
+//! i, u, v]`, with zeros outside of the image: cross-correlation, as in PyTorch. With `flip` the kernel is
+//! rotated by 180 degrees: the convolution of mathematics.
+//!
+//! Files, from the bottom up: `shape` has the sizes that kernels work with, `geometry` stride, padding,
+//! dilation and groups; `reference`, `cpu` and `opencl` are the kernels, `winograd` is shared by the latter
+//! two; this file has the operations, on which `packed` and `cases` build.
 
 mod cases;
 mod cpu;
@@ -10,13 +14,14 @@ mod geometry;
 mod opencl;
 mod packed;
 mod reference;
+mod shape;
 mod winograd;
 
 use smallvec::smallvec;
 
 pub use geometry::Conv2dGeometry;
-pub(crate) use geometry::Problem;
 pub(crate) use packed::PackedConv2d;
+pub(crate) use shape::ConvShape;
 
 use super::Activation;
 use super::bias_activation_grad::Fused;
@@ -29,21 +34,23 @@ use crate::opencl::Call;
 use geometry::weight_shape;
 use neocog_base::{Error, Result};
 
-/// A convolution. Inputs: `x [n, c, h, w]`, `weight [out, c / groups, kh, kw]` and, if there is one, `bias [out]`;
-/// output: `[n, out, oh, ow]` as of [`Conv2dGeometry::output_size`].
+/// A two-dimensional convolution with an optional fused activation.
+///
+/// Inputs: `x [n, c, h, w]`, `weight [out, c / groups, kh, kw]` and optionally `bias [out]`; output: `[n,
+/// out, oh, ow]` with the size of [`Conv2dGeometry::output_size`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2d {
     /// Pixels from one window to the next, `[rows, columns]`.
     pub stride: [usize; 2],
-    /// Zeros around the picture, on each side.
+    /// Zeros added on each side of the image, `[rows, columns]`.
     pub padding: [usize; 2],
-    /// Pixels from one element of the window to the next.
+    /// Pixels from one kernel element to the next, `[rows, columns]`.
     pub dilation: [usize; 2],
-    /// Into how many parts the channels are split.
+    /// Number of groups of channels.
     pub groups: usize,
-    /// Whether the kernel is rotated by 180 degrees: true convolution.
+    /// Whether the kernel is rotated by 180 degrees: true convolution instead of cross-correlation.
     pub flip: bool,
-    /// What is applied to the result.
+    /// The activation applied to the result.
     pub activation: Option<Activation>,
 }
 
@@ -54,40 +61,38 @@ impl Default for Conv2d {
 }
 
 impl Conv2d {
-    /// A convolution of this geometry.
+    /// Creates a convolution of this geometry.
     pub fn new(geometry: Conv2dGeometry, activation: Option<Activation>) -> Self {
         let Conv2dGeometry { stride, padding, dilation, groups, flip } = geometry;
         Conv2d { stride, padding, dilation, groups, flip, activation }
     }
 
-    /// The kernels of OpenCL devices; `packed` is the weight as [`opencl::pack`] makes it, if it does.
+    /// Runs the OpenCL kernel; `packed` is the result of [`opencl::pack`], if there is one.
     fn opencl_packed(&self, call: &Call<'_>, packed: Option<&opencl::Packed>) -> Result<()> {
-        let p = self.geometry().problem(call.input(0).shape, call.input(1).shape, call.output(0).shape);
+        let conv = self.geometry().conv_shape(call.input(0).shape, call.input(1).shape, call.output(0).shape);
         let [x, weight, y] = [call.input(0), call.input(1), call.output(0)].map(|view| view.buffer);
         let bias = call.inputs().get(2).map(|view| view.buffer);
-        opencl::forward(call, &p, x, weight, packed, bias, self.activation, y)
+        opencl::forward(call, &conv, x, weight, packed, bias, self.activation, y)
     }
 
-    /// How the window moves.
+    /// Returns the geometry without the activation.
     pub fn geometry(&self) -> Conv2dGeometry {
         let Conv2d { stride, padding, dilation, groups, flip, .. } = *self;
         Conv2dGeometry { stride, padding, dilation, groups, flip }
     }
-}
 
-impl Conv2d {
-    /// The kernel of the CPU, for a weight that was packed for this problem.
+    /// Runs the CPU kernel with a weight that [`cpu::pack`] packed for these sizes.
     fn cpu_packed(
         &self,
-        p: &Problem,
+        conv: &ConvShape,
         packed: &[f32],
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
     ) {
-        let p = &Problem { x_step: inputs[0].step, y_step: outputs[0].step, ..*p };
+        let conv = &ConvShape { x_batch_stride: inputs[0].step, y_batch_stride: outputs[0].step, ..*conv };
         let bias = inputs.get(2).map(|b| b.data);
-        cpu::forward(p, inputs[0].data, packed, bias, self.activation, outputs[0].data, scratch);
+        cpu::forward(conv, inputs[0].data, packed, bias, self.activation, outputs[0].data, scratch);
     }
 }
 
@@ -101,27 +106,27 @@ impl Op for Conv2d {
             [x, weight] | [x, weight, _] => (x, weight),
             _ => {
                 return Err(Error::invalid_argument(format!(
-                    "conv2d takes a picture, a weight and perhaps a bias; {} inputs were given: {inputs:?}",
+                    "conv2d takes an input, a weight and optionally a bias; {} inputs were given: {inputs:?}",
                     inputs.len()
                 )));
             }
         };
         let [n, c, h, w] = x.nchw()?;
-        let [out, cg, kh, kw] = weight_shape(weight)?;
+        let [out, in_per_group, kh, kw] = weight_shape(weight)?;
         self.geometry().check_groups(c, "input")?;
         self.geometry().check_groups(out, "output")?;
-        if c != cg * self.groups {
+        if c != in_per_group * self.groups {
             let groups = if self.groups == 1 { String::new() } else { format!(" in {} groups", self.groups) };
             return Err(Error::shape(format!(
                 "the input has {c} channels, the weight expects {}{groups}; input {x}, weight {weight}",
-                cg * self.groups
+                in_per_group * self.groups
             )));
         }
         if let Some(bias) = inputs.get(2)
             && bias.extents() != [out]
         {
             return Err(Error::shape(format!(
-                "the bias should be [{out}], one for each output channel; it is {bias}"
+                "the bias should be [{out}], one element for each output channel; it is {bias}"
             )));
         }
         let [oh, ow] = self.geometry().output_size([h, w], [kh, kw])?;
@@ -129,12 +134,12 @@ impl Op for Conv2d {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        let p = self.geometry().problem(inputs[0].shape, inputs[1].shape, outputs[0].shape);
-        reference::forward(&p, inputs[0].data, inputs[1].data, outputs[0].data);
-        let plane = p.oh * p.ow;
+        let conv = self.geometry().conv_shape(inputs[0].shape, inputs[1].shape, outputs[0].shape);
+        reference::forward(&conv, inputs[0].data, inputs[1].data, outputs[0].data);
+        let plane = conv.oh * conv.ow;
         for (i, y) in outputs[0].data.iter_mut().enumerate() {
             if let Some(bias) = inputs.get(2) {
-                *y += bias.data[i / plane % (p.groups * p.og)];
+                *y += bias.data[i / plane % (conv.groups * conv.out_per_group)];
             }
             if let Some(activation) = self.activation {
                 *y = activation.apply(*y);
@@ -143,11 +148,11 @@ impl Op for Conv2d {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        let p = self.geometry().problem(inputs[0].shape, inputs[1].shape, outputs[0].shape);
+        let conv = self.geometry().conv_shape(inputs[0].shape, inputs[1].shape, outputs[0].shape);
         if outputs[0].data.is_empty() {
             return;
         }
-        self.cpu_packed(&p, &cpu::pack(&p, inputs[1].data, scratch), inputs, outputs, scratch);
+        self.cpu_packed(&conv, &cpu::pack(&conv, inputs[1].data, scratch), inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
@@ -165,19 +170,19 @@ impl Op for Conv2d {
     }
 
     fn saves(&self) -> SavedTensors {
-        let keeps = SavedTensors::NONE.inputs(&[0, 1]);
-        if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
+        let saved = SavedTensors::NONE.inputs(&[0, 1]);
+        if self.activation.is_some() { saved.outputs(&[0]) } else { saved }
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let Fused { dy, bias } = Fused::grad(self.activation, node, *node.output_grad().shape())?;
         let geometry = self.geometry();
         let (x, weight) = (&node.input_shapes[0], &node.input_shapes[1]);
-        let to_input = Conv2dInputGrad { geometry, input_size: [x[2], x[3]] };
-        let to_weight = Conv2dWeightGrad { geometry, kernel_size: [weight[2], weight[3]] };
+        let input_grad = Conv2dInputGrad { geometry, input_size: [x[2], x[3]] };
+        let weight_grad = Conv2dWeightGrad { geometry, kernel_size: [weight[2], weight[3]] };
         let mut grads: InputGrads = smallvec![
-            node.if_needed(0, || run_single(&to_input, &[&dy, node.input(1)]))?,
-            node.if_needed(1, || run_single(&to_weight, &[node.input(0), &dy]))?,
+            node.if_needed(0, || run_single(&input_grad, &[&dy, node.input(1)]))?,
+            node.if_needed(1, || run_single(&weight_grad, &[node.input(0), &dy]))?,
         ];
         if node.needs.len() == 3 {
             grads.push(bias);
@@ -186,17 +191,19 @@ impl Op for Conv2d {
     }
 
     fn multiply_adds(&self, inputs: &[Shape], outputs: &[Shape]) -> u64 {
-        self.geometry().problem(&inputs[0], &inputs[1], &outputs[0]).multiply_adds()
+        self.geometry().conv_shape(&inputs[0], &inputs[1], &outputs[0]).multiply_adds()
     }
 }
 
-/// The gradient of a convolution's picture. Inputs: `dy [n, out, oh, ow]`, the gradient of the output, and
-/// `weight [out, c / groups, kh, kw]`; output: `[n, c, h, w]`.
+/// The gradient of a convolution with respect to its input: a transposed convolution.
+///
+/// Inputs: `dy [n, out, oh, ow]`, the gradient of the output, and `weight [out, c / groups, kh, kw]`; output:
+/// `[n, c, h, w]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2dInputGrad {
-    /// That of the convolution.
+    /// The geometry of the convolution.
     pub geometry: Conv2dGeometry,
-    /// `[h, w]` of the picture, which the output's size does not tell when the stride is above 1.
+    /// `[h, w]` of the input. With a stride above 1 several input sizes give the same output size.
     pub input_size: [usize; 2],
 }
 
@@ -208,32 +215,32 @@ impl Op for Conv2dInputGrad {
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         let [dy, weight] = expect_inputs(self, inputs)?;
         let [n, out, oh, ow] = dy.nchw()?;
-        let [weight_out, cg, kh, kw] = weight_shape(&weight)?;
+        let [weight_out, in_per_group, kh, kw] = weight_shape(&weight)?;
         self.geometry.check_groups(out, "output")?;
         if out != weight_out {
             return Err(Error::shape(format!(
-                "the output's gradient has {out} channels, the weight makes {weight_out}; gradient {dy}, weight {weight}"
+                "the gradient of the output has {out} channels, the weight {weight_out} output channels; gradient {dy}, weight {weight}"
             )));
         }
         let [h, w] = self.input_size;
         check_output_size(self.geometry.output_size([h, w], [kh, kw])?, [oh, ow])?;
-        Ok(smallvec![Shape::new(&[n, cg * self.geometry.groups, h, w])?])
+        Ok(smallvec![Shape::new(&[n, in_per_group * self.geometry.groups, h, w])?])
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        let p = self.geometry.problem(outputs[0].shape, inputs[1].shape, inputs[0].shape);
-        reference::input_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data);
+        let conv = self.geometry.conv_shape(outputs[0].shape, inputs[1].shape, inputs[0].shape);
+        reference::input_grad(&conv, inputs[0].data, inputs[1].data, outputs[0].data);
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        let p = self.geometry.problem(outputs[0].shape, inputs[1].shape, inputs[0].shape);
-        cpu::input_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
+        let conv = self.geometry.conv_shape(outputs[0].shape, inputs[1].shape, inputs[0].shape);
+        cpu::input_grad(&conv, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         let (dy, weight, dx) = (call.input(0), call.input(1), call.output(0));
-        let p = self.geometry.problem(dx.shape, weight.shape, dy.shape);
-        opencl::input_grad(call, &p, dy.buffer, weight.buffer, dx.buffer)
+        let conv = self.geometry.conv_shape(dx.shape, weight.shape, dy.shape);
+        opencl::input_grad(call, &conv, dy.buffer, weight.buffer, dx.buffer)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -242,24 +249,26 @@ impl Op for Conv2dInputGrad {
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let weight = &node.input_shapes[1];
-        let to_weight = Conv2dWeightGrad { geometry: self.geometry, kernel_size: [weight[2], weight[3]] };
+        let weight_grad = Conv2dWeightGrad { geometry: self.geometry, kernel_size: [weight[2], weight[3]] };
         let d = node.output_grad();
         Ok(smallvec![
             node.if_needed(0, || run_single(&Conv2d::new(self.geometry, None), &[d, node.input(1)]))?,
-            node.if_needed(1, || run_single(&to_weight, &[d, node.input(0)]))?,
+            node.if_needed(1, || run_single(&weight_grad, &[d, node.input(0)]))?,
         ])
     }
 
     fn multiply_adds(&self, inputs: &[Shape], outputs: &[Shape]) -> u64 {
-        self.geometry.problem(&outputs[0], &inputs[1], &inputs[0]).multiply_adds()
+        self.geometry.conv_shape(&outputs[0], &inputs[1], &inputs[0]).multiply_adds()
     }
 }
 
-/// The gradient of a convolution's weight. Inputs: `x [n, c, h, w]` and `dy [n, out, oh, ow]`, the gradient of the
-/// output; output: `[out, c / groups, kh, kw]`.
+/// The gradient of a convolution with respect to its weight.
+///
+/// Inputs: `x [n, c, h, w]` and `dy [n, out, oh, ow]`, the gradient of the output; output:
+/// `[out, c / groups, kh, kw]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2dWeightGrad {
-    /// That of the convolution.
+    /// The geometry of the convolution.
     pub geometry: Conv2dGeometry,
     /// `[kh, kw]` of the weight.
     pub kernel_size: [usize; 2],
@@ -275,7 +284,9 @@ impl Op for Conv2dWeightGrad {
         let [n, c, h, w] = x.nchw()?;
         let [dy_n, out, oh, ow] = dy.nchw()?;
         if n != dy_n {
-            return Err(Error::shape(format!("{n} pictures but {dy_n} gradients: {x} and {dy}")));
+            return Err(Error::shape(format!(
+                "the input has a batch size of {n}, the gradient of the output {dy_n}; input {x}, gradient {dy}"
+            )));
         }
         self.geometry.check_groups(c, "input")?;
         self.geometry.check_groups(out, "output")?;
@@ -286,19 +297,19 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        let p = self.geometry.problem(inputs[0].shape, outputs[0].shape, inputs[1].shape);
-        reference::weight_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data);
+        let conv = self.geometry.conv_shape(inputs[0].shape, outputs[0].shape, inputs[1].shape);
+        reference::weight_grad(&conv, inputs[0].data, inputs[1].data, outputs[0].data);
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        let p = self.geometry.problem(inputs[0].shape, outputs[0].shape, inputs[1].shape);
-        cpu::weight_grad(&p, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
+        let conv = self.geometry.conv_shape(inputs[0].shape, outputs[0].shape, inputs[1].shape);
+        cpu::weight_grad(&conv, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         let (x, dy, dw) = (call.input(0), call.input(1), call.output(0));
-        let p = self.geometry.problem(x.shape, dw.shape, dy.shape);
-        opencl::weight_grad(call, &p, x.buffer, dy.buffer, dw.buffer)
+        let conv = self.geometry.conv_shape(x.shape, dw.shape, dy.shape);
+        opencl::weight_grad(call, &conv, x.buffer, dy.buffer, dw.buffer)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -307,16 +318,16 @@ impl Op for Conv2dWeightGrad {
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let x = &node.input_shapes[0];
-        let to_input = Conv2dInputGrad { geometry: self.geometry, input_size: [x[2], x[3]] };
+        let input_grad = Conv2dInputGrad { geometry: self.geometry, input_size: [x[2], x[3]] };
         let d = node.output_grad();
         Ok(smallvec![
-            node.if_needed(0, || run_single(&to_input, &[node.input(1), d]))?,
+            node.if_needed(0, || run_single(&input_grad, &[node.input(1), d]))?,
             node.if_needed(1, || run_single(&Conv2d::new(self.geometry, None), &[node.input(0), d]))?,
         ])
     }
 
     fn multiply_adds(&self, inputs: &[Shape], outputs: &[Shape]) -> u64 {
-        self.geometry.problem(&inputs[0], &outputs[0], &inputs[1]).multiply_adds()
+        self.geometry.conv_shape(&inputs[0], &outputs[0], &inputs[1]).multiply_adds()
     }
 }
 
@@ -325,7 +336,7 @@ fn check_output_size(expected: [usize; 2], found: [usize; 2]) -> Result<()> {
         return Ok(());
     }
     Err(Error::shape(format!(
-        "the output's gradient is {} x {} pixels, the convolution's output is {} x {}",
+        "the gradient of the output is {} x {} pixels, the convolution's output is {} x {}",
         found[0], found[1], expected[0], expected[1]
     )))
 }

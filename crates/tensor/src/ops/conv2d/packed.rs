@@ -1,4 +1,4 @@
-//! A convolution whose weight stays the same from run to run.
+//! A convolution with a constant weight, packed once.
 
 use super::{Conv2d, cpu, opencl as kernels};
 use crate::core::device::Device;
@@ -10,8 +10,8 @@ use crate::memory::{Buffer, Scratch};
 use crate::opencl::{self, Call};
 use neocog_base::Result;
 
-/// [`Conv2d`] for pictures of one shape and one weight, which is kept in the order in which the device's kernel uses it: packed,
-/// or taken to the points of Winograd's way. Its inputs are those of the convolution.
+/// [`Conv2d`] for inputs of one shape and one constant weight, which is kept in the layout of the device's kernel:
+/// packed, or transformed for the Winograd algorithm. Its inputs are those of the convolution.
 #[derive(Debug)]
 pub(crate) struct PackedConv2d {
     op: Conv2d,
@@ -22,8 +22,8 @@ pub(crate) struct PackedConv2d {
 enum Packed {
     Cpu(Buffer),
     OpenCl(kernels::Packed),
-    /// As it lies: this device has nothing better.
-    No,
+    /// The kernel reads the weight in its original layout.
+    Unpacked,
 }
 
 impl std::fmt::Debug for Packed {
@@ -31,27 +31,27 @@ impl std::fmt::Debug for Packed {
         match self {
             Packed::Cpu(buffer) => write!(f, "{} floats", buffer.len()),
             Packed::OpenCl(_) => write!(f, "on its device"),
-            Packed::No => write!(f, "as it lies"),
+            Packed::Unpacked => write!(f, "not packed"),
         }
     }
 }
 
 impl PackedConv2d {
-    /// `op` of pictures of the shape `x`, and of `weight`, on the weight's device.
+    /// Packs `weight` for `op` on inputs of the shape `x`, on the weight's device.
     ///
     /// # Errors
-    /// When the shapes do not fit, or the device fails.
+    /// If the shapes do not match, or the device fails.
     pub fn new(op: Conv2d, x: Shape, weight: &Tensor) -> Result<Self> {
         let y = op.infer(&[x, *weight.shape()])?[0];
-        let p = op.geometry().problem(&x, weight.shape(), &y);
+        let conv = op.geometry().conv_shape(&x, weight.shape(), &y);
         let packed = match weight.device() {
-            Device::Cpu => Packed::Cpu(cpu::pack(&p, weight.cpu(), &Scratch::new())),
+            Device::Cpu => Packed::Cpu(cpu::pack(&conv, weight.cpu(), &Scratch::new())),
             Device::OpenCl(id) => {
                 let call = Call::before(opencl::open(id)?, &op);
-                let packed = kernels::pack(&call, &p, &*weight.opencl()?)?;
-                packed.map_or(Packed::No, Packed::OpenCl)
+                let packed = kernels::pack(&call, &conv, &*weight.opencl()?)?;
+                packed.map_or(Packed::Unpacked, Packed::OpenCl)
             }
-            Device::Reference | Device::Meta => Packed::No,
+            Device::Reference | Device::Meta => Packed::Unpacked,
         };
         Ok(PackedConv2d { op, x, packed })
     }
@@ -71,17 +71,17 @@ impl Op for PackedConv2d {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        assert_eq!(*inputs[0].shape, self.x, "the weight was packed for pictures of this shape");
-        let p = self.op.geometry().problem(inputs[0].shape, inputs[1].shape, outputs[0].shape);
+        assert_eq!(*inputs[0].shape, self.x, "the weight was packed for images of this shape");
+        let conv = self.op.geometry().conv_shape(inputs[0].shape, inputs[1].shape, outputs[0].shape);
         match &self.packed {
-            Packed::Cpu(packed) => self.op.cpu_packed(&p, packed, inputs, outputs, scratch),
+            Packed::Cpu(packed) => self.op.cpu_packed(&conv, packed, inputs, outputs, scratch),
             _ => self.op.cpu(inputs, outputs, scratch),
         }
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         let Packed::OpenCl(packed) = &self.packed else { return self.op.opencl(call) };
-        assert_eq!(*call.input(0).shape, self.x, "the weight was packed for pictures of this shape");
+        assert_eq!(*call.input(0).shape, self.x, "the weight was packed for images of this shape");
         self.op.opencl_packed(call, Some(packed))
     }
 

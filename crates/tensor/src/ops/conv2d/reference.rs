@@ -1,50 +1,51 @@
 //! The definition: plain loops over every term, in double precision.
 //!
-//! Each number of a result is the sum of its terms in one order, by channels and then by taps (of the weight's gradient: by
-//! pictures, then by pixels). Whole networks run here, so the innermost loop runs along rows of pictures, which lie in
-//! memory as they are used, and planes are shared out among the threads.
+//! The order of summation is fixed: over channels, then over kernel elements (for the weight gradient over
+//! images, then over pixels). Whole networks run on the reference device, so the innermost loop runs along
+//! contiguous rows, and channel planes are distributed over the threads.
 
 use rayon::prelude::*;
 
-use super::Problem;
+use super::shape::ConvShape;
 use crate::cpu::simd::vectorized;
 
-/// A run of outputs in a row whose sources, `step` apart, lie in a row of the picture.
+/// Consecutive outputs of a row whose sources lie in one row of the input, `step` apart.
 struct Run {
-    /// The first output, from the start of its plane.
+    /// Offset of the first output in its channel plane.
     y: usize,
-    /// Its source, from the start of its plane.
+    /// Offset of its source in its channel plane.
     x: usize,
     len: usize,
     step: usize,
 }
 
-/// An element of the window: the place of its weight, and a run for each row of outputs that has sources under it.
+/// A kernel element: the index of its weight, and a run for each row of outputs whose sources are not all
+/// padding.
 struct Tap {
     weight: usize,
     runs: Vec<Run>,
 }
 
-/// All elements of the window.
-fn taps(p: &Problem) -> Vec<Tap> {
+/// Returns all kernel elements.
+fn taps(conv: &ConvShape) -> Vec<Tap> {
     let rows = |kr: usize, kc: usize| {
-        (0..p.oh).filter_map(move |r| {
-            let sources = |c: &usize| p.source(r, *c, kr, kc).is_some();
-            let first = (0..p.ow).find(sources)?;
-            let last = (first..p.ow).rev().find(sources)?;
-            let (row, column) = p.source(r, first, kr, kc)?;
+        (0..conv.oh).filter_map(move |r| {
+            let sources = |c: &usize| conv.source(r, *c, kr, kc).is_some();
+            let first = (0..conv.ow).find(sources)?;
+            let last = (first..conv.ow).rev().find(sources)?;
+            let (row, column) = conv.source(r, first, kr, kc)?;
             let len = last + 1 - first;
-            Some(Run { y: r * p.ow + first, x: row * p.w + column, len, step: p.stride[1] })
+            Some(Run { y: r * conv.ow + first, x: row * conv.w + column, len, step: conv.stride[1] })
         })
     };
-    (0..p.kh)
-        .flat_map(|kr| (0..p.kw).map(move |kc| (kr, kc)))
-        .map(|(kr, kc)| Tap { weight: p.tap(kr, kc), runs: rows(kr, kc).collect() })
+    (0..conv.kh)
+        .flat_map(|kr| (0..conv.kw).map(move |kc| (kr, kc)))
+        .map(|(kr, kc)| Tap { weight: conv.tap(kr, kc), runs: rows(kr, kc).collect() })
         .collect()
 }
 
-/// Calls `term` with each number of `line` and its source, the sources `step` apart. Where they lie side by side the loop is
-/// one that compilers make vectors of.
+/// Calls `term` with each element of `line` and its source; the sources are `step` apart. With a step of 1
+/// the compiler vectorizes the loop.
 #[inline(always)]
 fn for_each_pair<Y, X>(
     line: impl Iterator<Item = Y>,
@@ -59,15 +60,21 @@ fn for_each_pair<Y, X>(
     }
 }
 
-pub(super) fn forward(p: &Problem, x: &[f64], weight: &[f64], y: &mut [f64]) {
-    let (x_plane, y_plane, taps) = (p.h * p.w, p.oh * p.ow, taps(p));
+/// Computes `y`, without bias and activation.
+pub(super) fn forward(conv: &ConvShape, x: &[f64], weight: &[f64], y: &mut [f64]) {
+    let (x_plane, y_plane, taps) = (conv.h * conv.w, conv.oh * conv.ow, taps(conv));
     y.par_chunks_mut(y_plane.max(1)).enumerate().for_each(|(plane, y)| {
         vectorized(|| {
-            let (n, g, o) = (plane / (p.groups * p.og), plane / p.og % p.groups, plane % p.og);
+            let (n, g, o) = (
+                plane / (conv.groups * conv.out_per_group),
+                plane / conv.out_per_group % conv.groups,
+                plane % conv.out_per_group,
+            );
             y.fill(0.0);
-            for i in 0..p.cg {
-                let x = &x[((n * p.groups + g) * p.cg + i) * x_plane..][..x_plane];
-                let weight = &weight[((g * p.og + o) * p.cg + i) * taps.len()..][..taps.len()];
+            for i in 0..conv.in_per_group {
+                let x = &x[((n * conv.groups + g) * conv.in_per_group + i) * x_plane..][..x_plane];
+                let weight = &weight[((g * conv.out_per_group + o) * conv.in_per_group + i) * taps.len()..]
+                    [..taps.len()];
                 for tap in &taps {
                     let weight = weight[tap.weight];
                     for run in &tap.runs {
@@ -80,15 +87,21 @@ pub(super) fn forward(p: &Problem, x: &[f64], weight: &[f64], y: &mut [f64]) {
     });
 }
 
-pub(super) fn input_grad(p: &Problem, dy: &[f64], weight: &[f64], dx: &mut [f64]) {
-    let (x_plane, y_plane, taps) = (p.h * p.w, p.oh * p.ow, taps(p));
+/// Computes the gradient of the input.
+pub(super) fn input_grad(conv: &ConvShape, dy: &[f64], weight: &[f64], dx: &mut [f64]) {
+    let (x_plane, y_plane, taps) = (conv.h * conv.w, conv.oh * conv.ow, taps(conv));
     dx.par_chunks_mut(x_plane.max(1)).enumerate().for_each(|(plane, dx)| {
         vectorized(|| {
-            let (n, g, i) = (plane / (p.groups * p.cg), plane / p.cg % p.groups, plane % p.cg);
+            let (n, g, i) = (
+                plane / (conv.groups * conv.in_per_group),
+                plane / conv.in_per_group % conv.groups,
+                plane % conv.in_per_group,
+            );
             dx.fill(0.0);
-            for o in 0..p.og {
-                let dy = &dy[((n * p.groups + g) * p.og + o) * y_plane..][..y_plane];
-                let weight = &weight[((g * p.og + o) * p.cg + i) * taps.len()..][..taps.len()];
+            for o in 0..conv.out_per_group {
+                let dy = &dy[((n * conv.groups + g) * conv.out_per_group + o) * y_plane..][..y_plane];
+                let weight = &weight[((g * conv.out_per_group + o) * conv.in_per_group + i) * taps.len()..]
+                    [..taps.len()];
                 for tap in &taps {
                     let weight = weight[tap.weight];
                     for run in &tap.runs {
@@ -101,15 +114,20 @@ pub(super) fn input_grad(p: &Problem, dy: &[f64], weight: &[f64], dx: &mut [f64]
     });
 }
 
-pub(super) fn weight_grad(p: &Problem, x: &[f64], dy: &[f64], dw: &mut [f64]) {
-    let (x_plane, y_plane, taps) = (p.h * p.w, p.oh * p.ow, taps(p));
-    dw.par_chunks_mut(p.kh * p.kw).enumerate().for_each(|(kernel, dw)| {
+/// Computes the gradient of the weight.
+pub(super) fn weight_grad(conv: &ConvShape, x: &[f64], dy: &[f64], dw: &mut [f64]) {
+    let (x_plane, y_plane, taps) = (conv.h * conv.w, conv.oh * conv.ow, taps(conv));
+    dw.par_chunks_mut(conv.kh * conv.kw).enumerate().for_each(|(kernel, dw)| {
         vectorized(|| {
-            let (g, o, i) = (kernel / (p.og * p.cg), kernel / p.cg % p.og, kernel % p.cg);
+            let (g, o, i) = (
+                kernel / (conv.out_per_group * conv.in_per_group),
+                kernel / conv.in_per_group % conv.out_per_group,
+                kernel % conv.in_per_group,
+            );
             dw.fill(0.0);
-            for n in 0..p.n {
-                let x = &x[((n * p.groups + g) * p.cg + i) * x_plane..][..x_plane];
-                let dy = &dy[((n * p.groups + g) * p.og + o) * y_plane..][..y_plane];
+            for n in 0..conv.n {
+                let x = &x[((n * conv.groups + g) * conv.in_per_group + i) * x_plane..][..x_plane];
+                let dy = &dy[((n * conv.groups + g) * conv.out_per_group + o) * y_plane..][..y_plane];
                 for tap in &taps {
                     let sum = &mut dw[tap.weight];
                     for run in &tap.runs {

@@ -1,22 +1,24 @@
-// Convolutions of R by R taps, stride 1, in tiles of M by M outputs, for which A by A pixels are taken to as many points
-// (winograd.rs). For processors: a group is one work-item, and local memory is memory in its thread's own cache.
+// The Winograd algorithm for kernels of R by R taps and stride 1 (winograd.rs), in tiles of M by M outputs,
+// each of which depends on A by A pixels. For processors: a work-group is one work-item, and local memory is
+// memory in the cache of its core. A vector holds one pixel of WIDTH channels.
 //
-// Lanes are channels. What stands before this text: strip.cl, and `input`, `evaluate_filter`, `evaluate_tile`, `fold_tile` and
-// `fold_filter`, the transforms along one axis; WEIGHTS and RESTS, by which a point's product is scaled.
+// Inserted before this text: transposed_tile.cl; the transforms along one axis, `input_transform`,
+// `filter_transform`, `gradient_transform`, `output_transform` and `filter_grad_transform`; SCALES and
+// REMAINDERS, whose sums scale the products.
 
 #define POINTS (A * A)
 #define TAPS (R * R)
 
-// Rows of the last tiles of a product in registers.
-#define FEW_ROWS (ROWS / 3)
+// The last register tiles of a product have one or two thirds of the rows.
+#define THIRD_ROWS (ROWS / 3)
 
-// Tiles of pictures; a unit is a rectangle of them (tiling.rs).
+// The tiles of all images; a unit is a rectangle of tiles (tiling.rs).
 typedef struct {
     int rows, columns, unit_rows, unit_columns, units, tasks;
 } Tiling;
 
 typedef struct {
-    int picture, row, column, rows, columns;
+    int image, row, column, rows, columns;
 } Unit;
 
 Tiling tiling_of(int8 s) {
@@ -29,7 +31,7 @@ Unit unit_of(const Tiling *t, int i) {
     const int column = i % t->unit_columns;
     i /= t->unit_columns;
     const int row = i % t->unit_rows;
-    unit.picture = i / t->unit_rows;
+    unit.image = i / t->unit_rows;
     unit.row = part(t->rows, t->unit_rows, row);
     unit.rows = part(t->rows, t->unit_rows, row + 1) - unit.row;
     unit.column = part(t->columns, t->unit_columns, column);
@@ -37,8 +39,8 @@ Unit unit_of(const Tiling *t, int i) {
     return unit;
 }
 
-// What a tile of SIZE by SIZE pixels has at the points, by `axis` along both axes.
-#define POINT_VALUES(name, SIZE, axis) \
+// Transforms a tile of SIZE by SIZE pixels to its values at the points, by `axis` along both axes.
+#define TRANSFORM_TILE(name, SIZE, axis) \
     void name(local const float *from, int columns, local float *to, int point_step) { \
         real lines[A][SIZE]; \
         UNROLL for (int j = 0; j < SIZE; j++) { \
@@ -60,21 +62,21 @@ Unit unit_of(const Tiling *t, int i) {
         } \
     }
 
-POINT_VALUES(picture_values, A, input)
-POINT_VALUES(gradient_values, M, evaluate_tile)
+TRANSFORM_TILE(transform_input_tile, A, input_transform)
+TRANSFORM_TILE(transform_gradient_tile, M, gradient_transform)
 
-// v[point, block, tile] of blocks of channels and all tiles of some units; returns how many tiles there are. A tile sees
-// `size` by `size` pixels.
-#define UNIT_VALUES(name, values, SIZE) \
+// Computes v[point, block, tile] for some blocks of channels and all tiles of some units, and returns the
+// number of tiles. A tile has SIZE by SIZE pixels.
+#define TRANSFORM_UNITS(name, transform, SIZE) \
     int name( \
         global const float *x, \
-        const Side *side, \
+        const FeatureMap *map, \
         const Tiling *tiling, \
         int first_unit, \
         int last_unit, \
         int first_block, \
         int last_block, \
-        local float *strip, \
+        local float *pixels, \
         local float *v, \
         int block_step, \
         int point_step \
@@ -87,21 +89,21 @@ POINT_VALUES(gradient_values, M, evaluate_tile)
             for (int i = first_unit; i < last_unit; i++) { \
                 const Unit unit = unit_of(tiling, i); \
                 const int columns = unit.columns * M + SIZE - M; \
-                read_strip( \
+                read_transposed( \
                     x, \
-                    side, \
-                    (unit.picture * side->channels + channel) * side->h * side->w, \
-                    min(WIDTH, side->channels - channel), \
-                    unit.row * M + side->row, \
-                    unit.column * M + side->column, \
+                    map, \
+                    (unit.image * map->channels + channel) * map->h * map->w, \
+                    min(WIDTH, map->channels - channel), \
+                    unit.row * M + map->row, \
+                    unit.column * M + map->column, \
                     unit.rows * M + SIZE - M, \
                     columns, \
-                    strip \
+                    pixels \
                 ); \
                 for (int row = 0; row < unit.rows; row++) { \
                     for (int column = 0; column < unit.columns; column++) { \
-                        local const float *from = strip + (row * columns + column) * M * WIDTH; \
-                        values(from, columns, to + tiles * WIDTH, point_step); \
+                        local const float *from = pixels + (row * columns + column) * M * WIDTH; \
+                        transform(from, columns, to + tiles * WIDTH, point_step); \
                         tiles++; \
                     } \
                 } \
@@ -110,11 +112,11 @@ POINT_VALUES(gradient_values, M, evaluate_tile)
         return tiles; \
     }
 
-UNIT_VALUES(values_of_pictures, picture_values, A)
-UNIT_VALUES(values_of_gradients, gradient_values, M)
+TRANSFORM_UNITS(transform_inputs, transform_input_tile, A)
+TRANSFORM_UNITS(transform_gradients, transform_gradient_tile, M)
 
-// A M-sided or R-sided square of results of the products at all points, by `axis` along both axes.
-#define RESULTS(name, space, SIZE, axis) \
+// Transforms the products at all points to SIZE by SIZE results, by `axis` along both axes.
+#define TRANSFORM_PRODUCTS(name, space, SIZE, axis) \
     void name(space const float *from, int point_step, real (*to)[SIZE]) { \
         real lines[SIZE][A]; \
         UNROLL for (int j = 0; j < A; j++) { \
@@ -132,11 +134,11 @@ UNIT_VALUES(values_of_gradients, gradient_values, M)
         } \
     }
 
-RESULTS(tile_of, local, M, fold_tile)
-RESULTS(filter_of, private, R, fold_filter)
+TRANSFORM_PRODUCTS(output_tile, local, M, output_transform)
+TRANSFORM_PRODUCTS(filter_grad_tile, private, R, filter_grad_transform)
 
-// m[row, vector] = sum over the channels of v[block, row, channel] u[channel, vector], of `rows` tiles.
-#define PRODUCT(name, rows, vectors) \
+// m[row, vector] = sum over the channels of v[block, row, channel] u[channel, vector], for `rows` tiles.
+#define MULTIPLY(name, rows, vectors) \
     void name(int depth, local const float *v, int block_step, global const float *u, local float *m) { \
         real sum[rows][vectors]; \
         UNROLL for (int i = 0; i < rows; i++) { \
@@ -168,73 +170,75 @@ RESULTS(filter_of, private, R, fold_filter)
         } \
     }
 
-// A panel of one or two vectors, of all tiles; behind the last some more rows of `v` are read and of `m` are written.
-#define PRODUCTS(vectors) \
-    PRODUCT(product_of_many_##vectors, ROWS, vectors) \
-    PRODUCT(product_of_some_##vectors, (2 * FEW_ROWS), vectors) \
-    PRODUCT(product_of_few_##vectors, FEW_ROWS, vectors) \
-    void products_##vectors( \
+// Multiplies all tiles by a panel of one or two vectors. The last register tile may read rows of `v` and
+// write rows of `m` behind the last tile.
+#define MULTIPLY_ALL(vectors) \
+    MULTIPLY(multiply_full_##vectors, ROWS, vectors) \
+    MULTIPLY(multiply_two_thirds_##vectors, (2 * THIRD_ROWS), vectors) \
+    MULTIPLY(multiply_one_third_##vectors, THIRD_ROWS, vectors) \
+    void multiply_##vectors( \
         int tiles, int depth, local const float *v, int block_step, global const float *u, local float *m \
     ) { \
         for (int tile = 0; tile < tiles; tile += ROWS) { \
             local const float *from = v + tile * WIDTH; \
             local float *to = m + tile * 2 * WIDTH; \
-            if (tiles - tile > 2 * FEW_ROWS) { \
-                product_of_many_##vectors(depth, from, block_step, u, to); \
-            } else if (tiles - tile > FEW_ROWS) { \
-                product_of_some_##vectors(depth, from, block_step, u, to); \
+            if (tiles - tile > 2 * THIRD_ROWS) { \
+                multiply_full_##vectors(depth, from, block_step, u, to); \
+            } else if (tiles - tile > THIRD_ROWS) { \
+                multiply_two_thirds_##vectors(depth, from, block_step, u, to); \
             } else { \
-                product_of_few_##vectors(depth, from, block_step, u, to); \
+                multiply_one_third_##vectors(depth, from, block_step, u, to); \
             } \
         } \
     }
 
-PRODUCTS(1)
-PRODUCTS(2)
+MULTIPLY_ALL(1)
+MULTIPLY_ALL(2)
 
-// A group for each task and some panels of outputs. `sides` has the channels and the size of `x`, then of `y`, and the length
-// of `x`; `ways` the pixel that tile 0 sees first, panels of a group, floats from one block of `v` to the next and from one
-// point of `m` to the next, whether there is a bias, the activation, and the length of the strip.
+// One work-group for each task and some panels of outputs. sides: channels and size of `x`, those of `y`, and
+// the length of `x`. options: the first pixel of tile 0, panels per work-group, floats from one block of `v`
+// and from one point of `m` to the next, whether there is a bias, the activation, and the floats of the
+// pixels of a unit.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     global const float *x,
     global const float *u,
     global const float *bias,
     global float *y,
     const int8 sides,
-    const int8 ways,
+    const int8 options,
     const int8 tiles_of,
-    local float *strip
+    local float *pixels
 ) {
     const Tiling tiling = tiling_of(tiles_of);
-    const Side side = {sides.s0, sides.s1, sides.s2, sides.s6, ways.s0, ways.s1, sides.s1 * sides.s2};
-    const Side out = {sides.s3, sides.s4, sides.s5, 0, 0, 0, sides.s4 * sides.s5};
-    const int depth = (side.channels + WIDTH - 1) / WIDTH, wide = (out.channels + WIDTH - 1) / WIDTH;
-    const int block_step = ways.s3, m_step = ways.s4;
+    const FeatureMap src = {sides.s0, sides.s1, sides.s2, sides.s6, options.s0, options.s1, sides.s1 * sides.s2};
+    const FeatureMap dst = {sides.s3, sides.s4, sides.s5, 0, 0, 0, sides.s4 * sides.s5};
+    const int depth = (src.channels + WIDTH - 1) / WIDTH, wide = (dst.channels + WIDTH - 1) / WIDTH;
+    const int block_step = options.s3, m_step = options.s4;
     const int v_step = depth * block_step + WIDTH;
     const int task = get_global_id(0);
     const int first = part(tiling.units, tiling.tasks, task), last = part(tiling.units, tiling.tasks, task + 1);
-    local float *m = strip + ways.s7;
+    local float *m = pixels + options.s7;
     local float *v = m + POINTS * m_step;
     const int tiles =
-        values_of_pictures(x, &side, &tiling, first, last, 0, depth, strip, v, block_step, v_step);
+        transform_inputs(x, &src, &tiling, first, last, 0, depth, pixels, v, block_step, v_step);
     const int panels = (wide + 1) / 2;
-    const int last_panel = min(panels, (int)(get_global_id(1) + 1) * ways.s2);
-    for (int panel = get_global_id(1) * ways.s2; panel < last_panel; panel++) {
+    const int last_panel = min(panels, (int)(get_global_id(1) + 1) * options.s2);
+    for (int panel = get_global_id(1) * options.s2; panel < last_panel; panel++) {
         const int vectors = min(2, wide - 2 * panel);
-        global const float *values = u + panel * POINTS * (2 * side.channels + 1) * WIDTH;
+        global const float *values = u + panel * POINTS * (2 * src.channels + 1) * WIDTH;
         for (int point = 0; point < POINTS; point++) {
             if (vectors == 2) {
-                products_2(tiles, side.channels, v + point * v_step, block_step, values, m + point * m_step);
+                multiply_2(tiles, src.channels, v + point * v_step, block_step, values, m + point * m_step);
             } else {
-                products_1(tiles, side.channels, v + point * v_step, block_step, values, m + point * m_step);
+                multiply_1(tiles, src.channels, v + point * v_step, block_step, values, m + point * m_step);
             }
-            values += (side.channels * vectors + 1) * WIDTH;
+            values += (src.channels * vectors + 1) * WIDTH;
         }
         for (int vector = 0; vector < vectors; vector++) {
             const int channel = (2 * panel + vector) * WIDTH;
             real plus = 0.0f;
-            if (ways.s5) {
-                plus = load(bias + channel, out.channels - channel);
+            if (options.s5) {
+                plus = load(bias + channel, dst.channels - channel);
             }
             int tile = 0;
             for (int i = first; i < last; i++) {
@@ -243,26 +247,26 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
                 for (int row = 0; row < unit.rows; row++) {
                     for (int column = 0; column < unit.columns; column++) {
                         real square[M][M];
-                        tile_of(m + (2 * tile + vector) * WIDTH, m_step, square);
+                        output_tile(m + (2 * tile + vector) * WIDTH, m_step, square);
                         UNROLL for (int r = 0; r < M; r++) {
                             UNROLL for (int c = 0; c < M; c++) {
-                                const int place = (row * M + r) * columns + column * M + c;
-                                VSTORE(square[r][c] + plus, place, strip);
+                                const int offset = (row * M + r) * columns + column * M + c;
+                                VSTORE(square[r][c] + plus, offset, pixels);
                             }
                         }
                         tile++;
                     }
                 }
-                if (ways.s6 != 0) {
+                if (options.s6 != 0) {
                     for (int pixel = 0; pixel < unit.rows * M * columns; pixel++) {
-                        VSTORE(activated(VLOAD(pixel, strip), ways.s6), pixel, strip);
+                        VSTORE(activated(VLOAD(pixel, pixels), options.s6), pixel, pixels);
                     }
                 }
-                write_strip(
-                    strip,
-                    &out,
-                    (unit.picture * out.channels + channel) * out.h * out.w,
-                    min(WIDTH, out.channels - channel),
+                write_transposed(
+                    pixels,
+                    &dst,
+                    (unit.image * dst.channels + channel) * dst.h * dst.w,
+                    min(WIDTH, dst.channels - channel),
                     unit.row * M,
                     unit.column * M,
                     unit.rows * M,
@@ -274,10 +278,11 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     }
 }
 
-// u[panel, point, channel, output of the panel]: the filters at the points, between which a vector is left out, as powers of
-// two would all fall into the same lines of the cache. `from` has its taps of (channel, output)
-// `channel_step` and `output_step` apart. A work-item for each block of outputs of WIDTH channels.
-kernel void filters(
+// u[panel, point, channel, output of the panel]: the transformed filters, with one extra vector per point,
+// because with a stride of a power of two all points would map to the same cache sets. The taps of (channel,
+// output) are `channel_step` and `output_step` apart in `from`. One work-item for each block of outputs and
+// WIDTH channels.
+kernel void transform_filters(
     global const float *from,
     global float *u,
     const int length,
@@ -299,8 +304,8 @@ kernel void filters(
         real taps[(TAPS + WIDTH - 1) / WIDTH * WIDTH];
         UNROLL for (int t = 0; t < TAPS; t += WIDTH) {
             const int at = channel * channel_step + block * WIDTH * output_step + t;
-            load_square(from, length, at, output_step, min(WIDTH, outputs - block * WIDTH), taps + t);
-            turn(taps + t);
+            load_block(from, length, at, output_step, min(WIDTH, outputs - block * WIDTH), taps + t);
+            transpose_block(taps + t);
         }
         real lines[A][R];
         UNROLL for (int i = 0; i < R; i++) {
@@ -308,7 +313,7 @@ kernel void filters(
             UNROLL for (int j = 0; j < R; j++) {
                 line[j] = reverse ? taps[TAPS - 1 - i * R - j] : taps[i * R + j];
             }
-            evaluate_filter(line, values);
+            filter_transform(line, values);
             UNROLL for (int j = 0; j < A; j++) {
                 lines[j][i] = values[j];
             }
@@ -316,10 +321,10 @@ kernel void filters(
         global float *to = u + (block / 2 * POINTS * (2 * channels + 1) + channel * vectors + block % 2) * WIDTH;
         UNROLL for (int j = 0; j < A; j++) {
             real values[A];
-            evaluate_filter(lines[j], values);
+            filter_transform(lines[j], values);
             UNROLL for (int i = 0; i < A; i++) {
                 const int point = i * A + j;
-                const real value = fma(values[i], (real)(WEIGHTS[point]), values[i] * RESTS[point]);
+                const real value = fma(values[i], (real)(SCALES[point]), values[i] * REMAINDERS[point]);
                 VSTORE(value, point * (channels * vectors + 1), to);
             }
         }
@@ -363,41 +368,43 @@ kernel void filters(
 OUTER(outer_1, 1)
 OUTER(outer_2, 2)
 
-// sums[part, point, output, channel] = sum over the part's tiles of dy[point, tile, output] x[point, tile, channel]; outputs
-// and channels are filled up to whole vectors, and behind each point is a vector more. A group for each split of the outputs,
-// part of the tasks, and split of the channels. `sides` is as above, with the length of `dy` behind that of `x`; `ways` has the
-// pixel that tile 0 sees first, splits, parts, splits, floats from one block of values to the next, and the length of the strip.
+// sums[part, point, output, channel] = sum over the part's tiles of dy[point, tile, output] x[point, tile,
+// channel]. Outputs and channels are padded to whole vectors, and each point has one extra vector. One
+// work-group for each split of the outputs, part of the tasks, and split of the channels. sides: as above,
+// with the length of `dy` after that of `x`. options: the first pixel of tile 0, splits of the outputs,
+// parts, splits of the channels, floats from one block of transformed tiles to the next, and the floats of
+// the pixels of a unit.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
     global const float *x,
     global const float *dy,
     global float *sums,
     const int8 sides,
-    const int8 ways,
+    const int8 options,
     const int8 tiles_of,
-    local float *strip
+    local float *pixels
 ) {
     const Tiling tiling = tiling_of(tiles_of);
-    const Side side = {sides.s0, sides.s1, sides.s2, sides.s6, ways.s0, ways.s1, sides.s1 * sides.s2};
-    const Side out = {sides.s3, sides.s4, sides.s5, sides.s7, 0, 0, sides.s4 * sides.s5};
-    const int depth = (side.channels + WIDTH - 1) / WIDTH, wide = (out.channels + WIDTH - 1) / WIDTH;
+    const FeatureMap src = {sides.s0, sides.s1, sides.s2, sides.s6, options.s0, options.s1, sides.s1 * sides.s2};
+    const FeatureMap dst = {sides.s3, sides.s4, sides.s5, sides.s7, 0, 0, sides.s4 * sides.s5};
+    const int depth = (src.channels + WIDTH - 1) / WIDTH, wide = (dst.channels + WIDTH - 1) / WIDTH;
     const int split = get_global_id(0), this_part = get_global_id(1);
-    const int block_step = ways.s5;
-    const int first_block = part(wide, ways.s2, split), last_block = part(wide, ways.s2, split + 1);
+    const int block_step = options.s5;
+    const int first_block = part(wide, options.s2, split), last_block = part(wide, options.s2, split + 1);
     const int across = get_global_id(2);
-    const int first_channels = part(depth, ways.s4, across), last_channels = part(depth, ways.s4, across + 1);
+    const int first_channels = part(depth, options.s4, across), last_channels = part(depth, options.s4, across + 1);
     const int v_step = (last_channels - first_channels) * block_step + WIDTH;
     const int d_step = (last_block - first_block) * block_step + WIDTH;
-    const int first = part(tiling.tasks, ways.s3, this_part), last = part(tiling.tasks, ways.s3, this_part + 1);
-    local float *d = strip + ways.s6;
+    const int first = part(tiling.tasks, options.s3, this_part), last = part(tiling.tasks, options.s3, this_part + 1);
+    local float *d = pixels + options.s6;
     local float *v = d + POINTS * d_step;
     const int sums_step = (wide * WIDTH * depth + 1) * WIDTH;
     sums += this_part * POINTS * sums_step;
     for (int task = first; task < last; task++) {
         const int begin = part(tiling.units, tiling.tasks, task), end = part(tiling.units, tiling.tasks, task + 1);
-        const int tiles = values_of_pictures(
-            x, &side, &tiling, begin, end, first_channels, last_channels, strip, v, block_step, v_step
+        const int tiles = transform_inputs(
+            x, &src, &tiling, begin, end, first_channels, last_channels, pixels, v, block_step, v_step
         );
-        values_of_gradients(dy, &out, &tiling, begin, end, first_block, last_block, strip, d, block_step, d_step);
+        transform_gradients(dy, &dst, &tiling, begin, end, first_block, last_block, pixels, d, block_step, d_step);
         for (int point = 0; point < POINTS; point++) {
             for (int panel = first_channels; panel < last_channels; panel += 2) {
                 local const float *right = v + point * v_step + (panel - first_channels) * block_step;
@@ -418,8 +425,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
     }
 }
 
-// The taps of the sums of all parts. A work-item for each output of WIDTH channels.
-kernel void collect_filters(
+// Adds the sums of all parts and transforms them to taps. One work-item for each output and WIDTH channels.
+kernel void reduce_filter_grad(
     global const float *sums,
     global float *to,
     const int parts,
@@ -440,10 +447,10 @@ kernel void collect_filters(
         for (int p = 0; p < parts; p++) {
             sum += VLOAD((p * POINTS + point) * (rows * depth + 1) + output * depth + block, sums);
         }
-        VSTORE(fma(sum, (real)(WEIGHTS[point]), sum * RESTS[point]), point, products);
+        VSTORE(fma(sum, (real)(SCALES[point]), sum * REMAINDERS[point]), point, products);
     }
     real filter[R][R];
-    filter_of(products, WIDTH, filter);
+    filter_grad_tile(products, WIDTH, filter);
     float taps[TAPS * WIDTH];
     UNROLL for (int i = 0; i < R; i++) {
         UNROLL for (int j = 0; j < R; j++) {

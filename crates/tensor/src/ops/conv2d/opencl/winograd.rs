@@ -1,8 +1,9 @@
-//! Convolutions by fewer multiplications on OpenCL devices that are processors: the transforms, tiles and units of
-//! [`winograd`](super::super::winograd), in `winograd.cl`.
+//! The Winograd algorithm for OpenCL devices that are processors, with the transforms, tiles and units of
+//! [`winograd`](super::super::winograd); the kernels are in `winograd.cl`.
 //!
-//! A group takes the tiles of its units to the points, multiplies there, a panel of two vectors of outputs at a time, and
-//! takes the products back: all of that stays in its thread's cache, which is what local memory is on a processor.
+//! A work-group transforms the tiles of its units, multiplies at the points, a panel of two vectors of
+//! outputs at a time, and transforms the products back. All of it stays in local memory, which is memory in
+//! the cache of a core on a processor.
 
 use std::fmt::Write;
 
@@ -10,180 +11,219 @@ use crate::opencl::formula::map;
 use crate::opencl::product::{TileConfig, activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, DeviceInfo, Grid, Source, int};
 use crate::ops::Activation;
-use crate::ops::conv2d::Problem;
-use crate::ops::conv2d::winograd::transform::{MOST, evaluate, fold, input, weight};
-use crate::ops::conv2d::winograd::{self, Pass, Sizes, Tiling};
+use crate::ops::conv2d::ConvShape;
+use crate::ops::conv2d::winograd::transform::{
+    MAX_POINTS, filter_transform, input_transform, output_transform, point_scale,
+};
+use crate::ops::conv2d::winograd::{self, Pass, TileSize, Tiling};
 use neocog_base::Result;
 
-/// What the direct way costs more than its multiplications alone, and steps for which it packs a vector of the picture.
+/// The cost of the implicit GEMM relative to its multiply-adds alone.
 const DIRECT: f64 = 1.3;
+/// The cost of packing a vector of the input for the implicit GEMM, in multiply-adds.
 const DIRECT_PACK: f64 = 14.0;
-/// The most floats of values and products, and what is left for the strip in any case.
+/// Maximum number of floats of transformed tiles and products.
 const VALUES: usize = 200 << 10;
-const STRIP: usize = 16 << 10;
-/// The most tiles of a task.
+/// Floats of local memory that are reserved for pixels.
+const PIXELS: usize = 16 << 10;
+/// Maximum number of tiles of a task.
 const TILES: usize = 48;
-/// The same for the gradient of the weight; blocks of outputs and of channels of a group, groups to aim at, the least tiles of
-/// a part and the most floats of all parts' sums.
+/// Maximum number of tiles of a task of the weight gradient.
 const GRAD_TILES: usize = 112;
+/// Maximum number of blocks of outputs and of channels of a work-group of the weight gradient.
 const GRAD_BLOCKS: usize = 8;
+/// Target number of work-groups of the weight gradient.
 const GRAD_GROUPS: usize = 16;
+/// Minimum number of tiles of a part of the weight gradient.
 const GRAD_PART: usize = 64;
+/// Maximum number of floats of the sums of all parts of the weight gradient.
 const GRAD_SUMS: usize = 4 << 20;
 
-/// How one convolution is done.
-pub(super) struct Way {
-    sizes: Sizes,
+/// The parameters of a Winograd convolution.
+pub(super) struct Winograd {
+    tile_size: TileSize,
     width: usize,
     tiling: Tiling,
     /// Floats of local memory.
     memory: usize,
 }
 
-/// Pictures on one side of a convolution.
+/// The feature map on one side of a convolution.
 #[derive(Clone, Copy)]
-struct Side {
+struct FeatureMap {
     channels: usize,
     h: usize,
     w: usize,
 }
 
-/// This way, if it is faster and the device has the memory for it.
-pub(super) fn choose(call: &Call<'_>, p: &Problem, pass: Pass) -> Option<Way> {
-    let TileConfig::Cpu(blocks) = call.tile_config() else { return None };
-    let width = blocks.width;
-    let vectors = |numbers: usize| numbers.div_ceil(width) as f64;
-    let rows = |numbers: usize| numbers.next_multiple_of(blocks.tile_rows) as f64;
-    let taps = (p.kh * p.kw) as f64;
-    let direct = DIRECT
-        * taps
-        * match pass {
-            Pass::Forward => vectors(p.n * p.pixels()) * p.cg as f64 * (rows(p.og) + DIRECT_PACK),
-            Pass::InputGrad => vectors(p.n * p.h * p.w) * p.og as f64 * (rows(p.cg) + DIRECT_PACK),
-            Pass::WeightGrad => vectors(p.og) * p.cg as f64 * (p.n * p.pixels()) as f64,
-        };
-    let sizes = winograd::choose(p, pass, width, direct)?;
-    Way::new(p, pass, sizes, width, call.device())
-}
+impl Winograd {
+    /// Returns the algorithm's parameters if it is faster than the implicit GEMM and the device has enough
+    /// local memory.
+    pub fn choose(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Option<Self> {
+        let TileConfig::Cpu(blocks) = call.tile_config() else { return None };
+        let width = blocks.width;
+        let vectors = |numbers: usize| numbers.div_ceil(width) as f64;
+        let rows = |numbers: usize| numbers.next_multiple_of(blocks.tile_rows) as f64;
+        let taps = (conv.kh * conv.kw) as f64;
+        let direct = DIRECT
+            * taps
+            * match pass {
+                Pass::Forward => {
+                    vectors(conv.n * conv.out_pixels())
+                        * conv.in_per_group as f64
+                        * (rows(conv.out_per_group) + DIRECT_PACK)
+                }
+                Pass::InputGrad => {
+                    vectors(conv.n * conv.h * conv.w)
+                        * conv.out_per_group as f64
+                        * (rows(conv.in_per_group) + DIRECT_PACK)
+                }
+                Pass::WeightGrad => {
+                    vectors(conv.out_per_group)
+                        * conv.in_per_group as f64
+                        * (conv.n * conv.out_pixels()) as f64
+                }
+            };
+        let tile_size = winograd::choose(conv, pass, width, direct)?;
+        Winograd::new(conv, pass, tile_size, width, call.device())
+    }
 
-impl Way {
-    fn new(p: &Problem, pass: Pass, sizes: Sizes, width: usize, info: &DeviceInfo) -> Option<Self> {
+    fn new(
+        conv: &ConvShape,
+        pass: Pass,
+        tile_size: TileSize,
+        width: usize,
+        info: &DeviceInfo,
+    ) -> Option<Self> {
         let local = info.local_memory / size_of::<f32>();
-        let [from, to] = sides(p, pass);
+        let [from, to] = sides(conv, pass);
         let depth = from.channels.div_ceil(width);
-        let (most, depth, others) = match pass {
+        let (max_tiles, depth, others) = match pass {
             Pass::WeightGrad => (GRAD_TILES, split_blocks(depth), split_blocks(to.channels.div_ceil(width))),
             _ => (TILES, depth, 2),
         };
-        let each = sizes.points().pow(2) * width * (depth + others);
-        let mut tiles = (VALUES.min(local.checked_sub(STRIP)?) / each).min(most);
+        let each = tile_size.points().pow(2) * width * (depth + others);
+        let mut tiles = (VALUES.min(local.checked_sub(PIXELS)?) / each).min(max_tiles);
         if pass != Pass::WeightGrad && tiles > rows(width) {
             tiles -= tiles % rows(width);
         }
-        let size = [to.h, to.w].map(|size| size.div_ceil(sizes.outputs()));
+        let size = [to.h, to.w].map(|size| size.div_ceil(tile_size.outputs()));
         while tiles > 0 {
             let tasks = if pass == Pass::WeightGrad { 1 } else { groups(info) };
-            let tiling = Tiling::new(p.n, size, tiles, tasks);
-            let mut way = Way { sizes, width, tiling, memory: 0 };
-            way.memory =
-                way.strip() + rows(width) * width + sizes.points().pow(2) * way.point_floats(depth, others);
-            if way.memory <= local {
-                return Some(way);
+            let tiling = Tiling::new(conv.n, size, tiles, tasks);
+            let mut algorithm = Winograd { tile_size, width, tiling, memory: 0 };
+            algorithm.memory = algorithm.unit_floats()
+                + rows(width) * width
+                + tile_size.points().pow(2) * algorithm.point_floats(depth, others);
+            if algorithm.memory <= local {
+                return Some(algorithm);
             }
             tiles -= 1;
         }
         None
     }
 
-    /// Floats of the pixels of a unit, of the picture or of its results.
-    fn strip(&self) -> usize {
-        let (t, m) = (&self.tiling, self.sizes.outputs());
+    /// Returns the floats of the pixels of a unit, of the source or of the result.
+    fn unit_floats(&self) -> usize {
+        let (t, m) = (&self.tiling, self.tile_size.outputs());
         let [rows, columns] = [t.rows.div_ceil(t.unit_rows), t.columns.div_ceil(t.unit_columns)];
-        let more = self.sizes.points() - m;
+        let more = self.tile_size.points() - m;
         (rows * m + more) * (columns * m + more) * self.width
     }
 
-    /// Floats from one block of values to the next: for all tiles, and those that a product's last rows add.
-    fn block_step(&self) -> usize {
-        self.tiling.most()[1].next_multiple_of(rows(self.width) / 3) * self.width
+    /// Returns the floats from one block of transformed tiles to the next: all tiles, rounded up to full
+    /// register tiles.
+    fn block_stride(&self) -> usize {
+        self.tiling.max_tiles()[1].next_multiple_of(rows(self.width) / 3) * self.width
     }
 
-    /// Floats of a point: a vector more on each side, as powers of two would all fall into the same lines of the cache.
+    /// Returns the floats of a point, with one extra vector for each operand: with a stride of a power of two
+    /// all points would map to the same cache sets.
     fn point_floats(&self, depth: usize, others: usize) -> usize {
-        (depth + others) * self.block_step() + 2 * self.width
+        (depth + others) * self.block_stride() + 2 * self.width
     }
 
-    /// Numbers in a vector.
+    /// Returns the vector width.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The filters at the points, as [`Way::forward`] takes them.
-    pub fn pack(&self, call: &Call<'_>, p: &Problem, weight: &Buffer) -> Result<Buffer> {
-        self.filters(call, sides(p, Pass::Forward), weight, [p.kh * p.kw, p.depth()], p.flip)
+    /// Returns the transformed filters for [`Winograd::forward`].
+    pub fn pack(&self, call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Buffer> {
+        self.filters(
+            call,
+            sides(conv, Pass::Forward),
+            weight,
+            [conv.kh * conv.kw, conv.filter_len()],
+            conv.flip,
+        )
     }
 
-    /// The output, with the bias and the activation of `finish`; `u` are the filters of [`Way::pack`].
+    /// Computes the output, with the bias and activation of `epilogue`; `u` is the result of
+    /// [`Winograd::pack`].
     pub fn forward(
         &self,
         call: &Call<'_>,
-        p: &Problem,
+        conv: &ConvShape,
         x: &Buffer,
         u: &Buffer,
-        finish: (Option<&Buffer>, Option<Activation>),
+        epilogue: (Option<&Buffer>, Option<Activation>),
         y: &Buffer,
     ) -> Result<()> {
-        let shift = p.padding.map(|padding| -int(padding));
-        self.convolve(call, sides(p, Pass::Forward), shift, x, u, finish, y)
+        let shift = conv.padding.map(|padding| -int(padding));
+        self.convolve(call, sides(conv, Pass::Forward), shift, x, u, epilogue, y)
     }
 
-    /// A convolution with the filters turned round, from outputs to channels.
+    /// Computes the gradient of the input: a convolution of `dy` with the rotated filters.
     pub fn input_grad(
         &self,
         call: &Call<'_>,
-        p: &Problem,
+        conv: &ConvShape,
         dy: &Buffer,
         weight: &Buffer,
         dx: &Buffer,
     ) -> Result<()> {
-        let taps = p.kh * p.kw;
-        let u = self.filters(call, sides(p, Pass::InputGrad), weight, [p.depth(), taps], !p.flip)?;
-        let shift = [int(p.padding[0]) - int(p.kh - 1), int(p.padding[1]) - int(p.kw - 1)];
-        self.convolve(call, sides(p, Pass::InputGrad), shift, dy, &u, (None, None), dx)
+        let taps = conv.kh * conv.kw;
+        let u =
+            self.filters(call, sides(conv, Pass::InputGrad), weight, [conv.filter_len(), taps], !conv.flip)?;
+        let shift = [int(conv.padding[0]) - int(conv.kh - 1), int(conv.padding[1]) - int(conv.kw - 1)];
+        self.convolve(call, sides(conv, Pass::InputGrad), shift, dy, &u, (None, None), dx)
     }
 
-    /// The filters at the points; `steps` are those of the weight, of a channel and of an output.
+    /// Transforms the filters; `strides` are those of the weight, from one source channel and from one output
+    /// to the next.
     fn filters(
         &self,
         call: &Call<'_>,
-        [from, to]: [Side; 2],
+        [from, to]: [FeatureMap; 2],
         weight: &Buffer,
-        steps: [usize; 2],
+        strides: [usize; 2],
         reverse: bool,
     ) -> Result<Buffer> {
         let blocks = to.channels.div_ceil(self.width);
         let panels = blocks.div_ceil(2);
-        let u = call.scratch(self.sizes.points().pow(2) * (from.channels * blocks + panels) * self.width)?;
+        let u =
+            call.scratch(self.tile_size.points().pow(2) * (from.channels * blocks + panels) * self.width)?;
         let args = [
             weight.into(),
             (&u).into(),
             weight.len().into(),
             from.channels.into(),
             to.channels.into(),
-            steps[0].into(),
-            steps[1].into(),
+            strides[0].into(),
+            strides[1].into(),
             usize::from(reverse).into(),
         ];
         let items = blocks * from.channels.div_ceil(self.width);
-        call.launch(&self.source(), "filters", &args, Grid::line(items))?;
+        call.launch(&self.source(), "transform_filters", &args, Grid::line(items))?;
         Ok(u)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "all that a convolution has")]
+    #[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
     fn convolve(
         &self,
         call: &Call<'_>,
-        [from, to]: [Side; 2],
+        [from, to]: [FeatureMap; 2],
         shift: [i32; 2],
         x: &Buffer,
         u: &Buffer,
@@ -193,15 +233,15 @@ impl Way {
         let panels = to.channels.div_ceil(2 * self.width);
         let parts = groups(call.device()).div_ceil(self.tiling.tasks).min(panels);
         let each = panels.div_ceil(parts);
-        let ways = [
+        let options = [
             shift[0],
             shift[1],
             int(each),
-            int(self.block_step()),
-            int(2 * self.block_step() + self.width),
+            int(self.block_stride()),
+            int(2 * self.block_stride() + self.width),
             i32::from(bias.is_some()),
             activation_number(activation),
-            int(self.strip()),
+            int(self.unit_floats()),
         ];
         let args = [
             x.into(),
@@ -209,7 +249,7 @@ impl Way {
             bias.unwrap_or(u).into(),
             y.into(),
             both(from, to, [x.len(), 0]),
-            Arg::Int8(ways),
+            Arg::Int8(options),
             self.tiles(),
             Arg::Local(self.memory * size_of::<f32>()),
         ];
@@ -217,33 +257,34 @@ impl Way {
         call.launch(&self.source(), "convolve", &args, grid)
     }
 
-    /// Sums over tiles, in parts that the shapes decide, which are added in their order.
+    /// Computes the gradient of the weight: sums over tiles, in parts that depend on the shapes alone and are
+    /// added in a fixed order.
     pub fn weight_grad(
         &self,
         call: &Call<'_>,
-        p: &Problem,
+        conv: &ConvShape,
         x: &Buffer,
         dy: &Buffer,
         dw: &Buffer,
     ) -> Result<()> {
-        let [from, to] = sides(p, Pass::WeightGrad);
+        let [from, to] = sides(conv, Pass::WeightGrad);
         let [depth, blocks] = [from, to].map(|side| side.channels.div_ceil(self.width));
         let splits = [blocks, depth].map(|blocks| blocks.div_ceil(GRAD_BLOCKS));
-        let tiles = p.n * self.tiling.rows * self.tiling.columns;
-        let size = self.sizes.points().pow(2) * (depth * blocks * self.width + 1) * self.width;
+        let tiles = conv.n * self.tiling.rows * self.tiling.columns;
+        let size = self.tile_size.points().pow(2) * (depth * blocks * self.width + 1) * self.width;
         let parts = (GRAD_GROUPS.div_ceil(splits[0] * splits[1]).min(GRAD_SUMS / size))
             .min(tiles / GRAD_PART)
             .min(self.tiling.tasks)
             .max(1);
         let sums = call.scratch(parts * size)?;
-        let ways = [
-            -int(p.padding[0]),
-            -int(p.padding[1]),
+        let options = [
+            -int(conv.padding[0]),
+            -int(conv.padding[1]),
             int(splits[0]),
             int(parts),
             int(splits[1]),
-            int(self.block_step()),
-            int(self.strip()),
+            int(self.block_stride()),
+            int(self.unit_floats()),
             0,
         ];
         let args = [
@@ -251,7 +292,7 @@ impl Way {
             dy.into(),
             (&sums).into(),
             both(from, to, [x.len(), dy.len()]),
-            Arg::Int8(ways),
+            Arg::Int8(options),
             self.tiles(),
             Arg::Local(self.memory * size_of::<f32>()),
         ];
@@ -267,9 +308,9 @@ impl Way {
             parts.into(),
             from.channels.into(),
             to.channels.into(),
-            usize::from(p.flip).into(),
+            usize::from(conv.flip).into(),
         ];
-        call.launch(&self.source(), "collect_filters", &args, Grid::line(to.channels * depth))
+        call.launch(&self.source(), "reduce_filter_grad", &args, Grid::line(to.channels * depth))
     }
 
     fn tiles(&self) -> Arg<'static> {
@@ -278,12 +319,12 @@ impl Way {
     }
 
     fn source(&self) -> Source {
-        let transforms = match self.sizes {
-            Sizes::Four => transforms::<6, 4, 3>(),
-            Sizes::Three => transforms::<5, 3, 3>(),
-            Sizes::TwoOfFive => transforms::<6, 2, 5>(),
+        let transforms = match self.tile_size {
+            TileSize::F4x3 => transforms::<6, 4, 3>(),
+            TileSize::F3x3 => transforms::<5, 3, 3>(),
+            TileSize::F2x5 => transforms::<6, 2, 5>(),
         };
-        let (points, outputs) = (self.sizes.points(), self.sizes.outputs());
+        let (points, outputs) = (self.tile_size.points(), self.tile_size.outputs());
         Source::new("winograd", include_str!("winograd.cl"))
             .define("WIDTH", self.width)
             .define("ROWS", rows(self.width))
@@ -291,48 +332,52 @@ impl Way {
             .define("M", outputs)
             .define("R", points + 1 - outputs)
             .insert(shared())
-            .insert(include_str!("strip.cl"))
+            .insert(include_str!("transposed_tile.cl"))
             .insert(&transforms)
     }
 }
 
-/// From what, to what.
-fn sides(p: &Problem, pass: Pass) -> [Side; 2] {
-    let x = Side { channels: p.cg, h: p.h, w: p.w };
-    let y = Side { channels: p.og, h: p.oh, w: p.ow };
+/// Returns the feature maps that a pass reads from and writes to; for the weight gradient those of `x` and
+/// `dy`.
+fn sides(conv: &ConvShape, pass: Pass) -> [FeatureMap; 2] {
+    let x = FeatureMap { channels: conv.in_per_group, h: conv.h, w: conv.w };
+    let y = FeatureMap { channels: conv.out_per_group, h: conv.oh, w: conv.ow };
     if pass == Pass::InputGrad { [y, x] } else { [x, y] }
 }
 
-fn both(from: Side, to: Side, lengths: [usize; 2]) -> Arg<'static> {
+/// Returns the kernels' argument with the sizes of both feature maps and the lengths of the arrays.
+fn both(from: FeatureMap, to: FeatureMap, lengths: [usize; 2]) -> Arg<'static> {
     let sides = [from.channels, from.h, from.w, to.channels, to.h, to.w, lengths[0], lengths[1]];
     Arg::Int8(sides.map(int))
 }
 
-/// Groups to aim at, for threads that do not all take the same time. No result depends on their number.
+/// Returns the target number of work-groups: several for each compute unit, to balance the load. Results do
+/// not depend on it.
 fn groups(info: &DeviceInfo) -> usize {
     4 * info.compute_units
 }
 
-/// Rows of a product's tile, which is two vectors wide, in registers: vectors of sixteen come with 32 of them.
+/// Returns the rows of a register tile that is two vectors wide; AVX-512, with vectors of 16 floats, has 32
+/// registers.
 fn rows(width: usize) -> usize {
     if width == 16 { 12 } else { 6 }
 }
 
-/// The most blocks on each side that a group of the weight's gradient has.
+/// Returns the maximum number of blocks of a work-group of the weight gradient, on either side.
 fn split_blocks(blocks: usize) -> usize {
     blocks.div_ceil(blocks.div_ceil(GRAD_BLOCKS))
 }
 
-/// The transforms as functions, and the weights of the points: what is rounded of them, and the rest.
+/// Returns the transforms as OpenCL functions, and the scales of the points: rounded, and the remainders.
 fn transforms<const A: usize, const M: usize, const R: usize>() -> String {
-    let mut text = map::<MOST>("input", [A, A], input::<_, A>);
-    text += &map::<MOST>("evaluate_filter", [R, A], evaluate::<_, A, R>);
-    text += &map::<MOST>("evaluate_tile", [M, A], evaluate::<_, A, M>);
-    text += &map::<MOST>("fold_tile", [A, M], fold::<_, A, M>);
-    text += &map::<MOST>("fold_filter", [A, R], fold::<_, A, R>);
-    let exact = |point: usize| weight::<A>(point / A) * weight::<A>(point % A);
-    let rest = |point: usize| exact(point) - f64::from(exact(point) as f32);
-    for (name, value) in [("WEIGHTS", &exact as &dyn Fn(usize) -> f64), ("RESTS", &rest)] {
+    let mut text = map::<MAX_POINTS>("input_transform", [A, A], input_transform::<_, A>);
+    text += &map::<MAX_POINTS>("filter_transform", [R, A], filter_transform::<_, A, R>);
+    text += &map::<MAX_POINTS>("gradient_transform", [M, A], filter_transform::<_, A, M>);
+    text += &map::<MAX_POINTS>("output_transform", [A, M], output_transform::<_, A, M>);
+    text += &map::<MAX_POINTS>("filter_grad_transform", [A, R], output_transform::<_, A, R>);
+    let exact = |point: usize| point_scale::<A>(point / A) * point_scale::<A>(point % A);
+    let remainder = |point: usize| exact(point) - f64::from(exact(point) as f32);
+    for (name, value) in [("SCALES", &exact as &dyn Fn(usize) -> f64), ("REMAINDERS", &remainder)] {
         let values: Vec<String> = (0..A * A).map(|point| format!("{:?}f", value(point) as f32)).collect();
         let _ = writeln!(text, "constant float {name}[{}] = {{{}}};", A * A, values.join(", "));
     }

@@ -1,41 +1,42 @@
-//! What all devices need for convolutions of 3x3 and 5x5 windows, stride 1, by fewer multiplications: the transforms, the
-//! sizes that there are, when they pay, and how pictures are cut into tiles.
+//! The Winograd algorithm for 3x3 and 5x5 kernels with stride 1 (A. Lavin, S. Gray, "Fast algorithms for
+//! convolutional neural networks", CVPR 2016), as far as the CPU and OpenCL share it: transforms, tile sizes,
+//! cost model and tiling.
 
 mod tiling;
 pub mod transform;
 
-pub use tiling::{Tiling, part};
+pub use tiling::Tiling;
 
-use super::Problem;
+use super::shape::ConvShape;
 
-/// The sizes that there are kernels for: points, outputs and taps along an axis.
+/// The tile sizes that have kernels: `F(m, r)` of the paper, along each axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sizes {
-    /// 4 outputs, 3 taps.
-    Four,
-    /// 3 outputs, 3 taps.
-    Three,
-    /// 2 outputs, 5 taps.
-    TwoOfFive,
+pub enum TileSize {
+    /// F(4, 3): 4 outputs, 3 taps, 6 points.
+    F4x3,
+    /// F(3, 3): 3 outputs, 3 taps, 5 points.
+    F3x3,
+    /// F(2, 5): 2 outputs, 5 taps, 6 points.
+    F2x5,
 }
 
-impl Sizes {
-    /// Points along an axis.
+impl TileSize {
+    /// Returns the number of points along an axis.
     pub fn points(self) -> usize {
-        if self == Sizes::Three { 5 } else { 6 }
+        if self == TileSize::F3x3 { 5 } else { 6 }
     }
 
-    /// Outputs along an axis.
+    /// Returns the number of outputs along an axis.
     pub fn outputs(self) -> usize {
         match self {
-            Sizes::Four => 4,
-            Sizes::Three => 3,
-            Sizes::TwoOfFive => 2,
+            TileSize::F4x3 => 4,
+            TileSize::F3x3 => 3,
+            TileSize::F2x5 => 2,
         }
     }
 }
 
-/// Which of a convolution's three computations.
+/// The three computations of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     Forward,
@@ -43,38 +44,44 @@ pub enum Pass {
     WeightGrad,
 }
 
-/// Steps of the innermost loop, a multiply-add of a vector each, for each pair of a pixel and a tap.
-pub fn products(p: &Problem, pass: Pass, lanes: usize) -> f64 {
-    let [depth, wide] = if pass == Pass::InputGrad { [p.og, p.cg] } else { [p.cg, p.og] };
+/// Returns the number of vector multiply-adds for each pair of a pixel and a tap.
+pub fn vector_steps(conv: &ConvShape, pass: Pass, lanes: usize) -> f64 {
+    let [depth, wide] = if pass == Pass::InputGrad {
+        [conv.out_per_group, conv.in_per_group]
+    } else {
+        [conv.in_per_group, conv.out_per_group]
+    };
     (depth * wide.div_ceil(lanes)) as f64
 }
 
-/// The sizes to use for a convolution on vectors of `lanes` floats, if this way is faster than the direct one, which takes
-/// `direct` steps. A rule on shapes alone.
-pub fn choose(p: &Problem, pass: Pass, lanes: usize, direct: f64) -> Option<Sizes> {
-    let window = [p.kh, p.kw];
-    if p.groups != 1 || p.stride != [1, 1] || p.dilation != [1, 1] || p.n == 0 {
+/// Returns the tile size with the least estimated cost on vectors of `lanes` floats, or `None` if the
+/// Winograd algorithm does not apply or costs more than `direct` vector multiply-adds, the cost of the
+/// alternative. Depends on shapes alone.
+pub fn choose(conv: &ConvShape, pass: Pass, lanes: usize, direct: f64) -> Option<TileSize> {
+    let window = [conv.kh, conv.kw];
+    if conv.groups != 1 || conv.stride != [1, 1] || conv.dilation != [1, 1] || conv.n == 0 {
         return None;
     }
-    let sizes: &[Sizes] = match window {
-        [3, 3] => &[Sizes::Four, Sizes::Three],
-        [5, 5] => &[Sizes::TwoOfFive],
+    let tile_sizes: &[TileSize] = match window {
+        [3, 3] => &[TileSize::F4x3, TileSize::F3x3],
+        [5, 5] => &[TileSize::F2x5],
         _ => return None,
     };
-    if pass == Pass::InputGrad && (p.padding[0] >= p.kh || p.padding[1] >= p.kw) {
+    if pass == Pass::InputGrad && (conv.padding[0] >= conv.kh || conv.padding[1] >= conv.kw) {
         return None;
     }
-    let [rows, columns] = if pass == Pass::InputGrad { [p.h, p.w] } else { [p.oh, p.ow] };
+    let [rows, columns] = if pass == Pass::InputGrad { [conv.h, conv.w] } else { [conv.oh, conv.ow] };
     let blocks = |channels: usize| channels.div_ceil(lanes) as f64;
-    let products = products(p, pass, lanes);
-    let cost = |s: &Sizes| {
+    let products = vector_steps(conv, pass, lanes);
+    let cost = |s: &TileSize| {
         let (points, m) = ((s.points() * s.points()) as f64, s.outputs());
-        let tiles = (p.n * rows.div_ceil(m) * columns.div_ceil(m)) as f64;
-        let transforms = 8.0 * (blocks(p.cg) + blocks(p.og));
-        // Their values are written to memory and read from there, those of their gradients more than once.
+        let tiles = (conv.n * rows.div_ceil(m) * columns.div_ceil(m)) as f64;
+        let transforms = 8.0 * (blocks(conv.in_per_group) + blocks(conv.out_per_group));
+        // Transformed filters are written to memory and read again; those of the weight gradient several
+        // times.
         let filters = if pass == Pass::WeightGrad { 48.0 } else { 20.0 } * products;
         points * (tiles * (1.15 * products + transforms) + filters)
     };
-    let best = sizes.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let best = tile_sizes.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     (cost(best) < direct).then_some(*best)
 }

@@ -1,21 +1,23 @@
-//! The transforms along one axis, on vectors whose lanes are channels, or on symbols that write them down as OpenCL.
+//! The Winograd transforms along one axis, generic over vectors of channels (CPU) and symbols that write
+//! OpenCL source.
 //!
-//! A convolution of `m` outputs with `r` taps is a product of polynomials: it is known from its values at
-//! `A = m + r - 1` points. What is multiplied there, and added up over the channels, are
+//! A convolution `F(m, r)` of `m` outputs and `r` taps is a product of polynomials, determined by its values
+//! at `A = m + r - 1` points (alpha in the paper). The products at the points are summed over the channels:
 //!
 //! ```text
-//!   values of the filter       evaluate:  r numbers -> A
-//!   those of the picture       input:     A numbers -> A    (the transpose of an interpolation)
-//!   and back                   fold:      A numbers -> m    (the transpose of an evaluation)
+//!   filter_transform   r taps   -> A values   (evaluation; G in the paper)
+//!   input_transform    A pixels -> A values   (transposed interpolation; Bᵀ)
+//!   output_transform   A sums   -> m outputs  (transposed evaluation; Aᵀ)
 //! ```
 //!
-//! What is multiplied is scaled once more by [`weight`]s, which the filter takes in.
+//! The product at each point is scaled by [`point_scale`], which is applied to the transformed filter.
 //!
-//! S. Winograd, "Arithmetic complexity of computations", 1980; A. Lavin, S. Gray, "Fast algorithms for convolutional
-//! neural networks", CVPR 2016. The points decide how much precision is lost: these are 0, ±11/16, ±23/16 and infinity for
-//! `A = 6`, and ±1/2, ±3/2 and infinity for `A = 5`, which lose hardly any (0, ±1, ±2, infinity lose four times as much). All
-//! numbers in the transforms are exact in single precision, so that nothing is lost always in the same direction. Each
-//! pair ±p shares its even and its odd powers.
+//! S. Winograd, "Arithmetic complexity of computations", 1980; A. Lavin, S. Gray, "Fast algorithms for
+//! convolutional neural networks", CVPR 2016. The choice of points determines the rounding error. These are
+//! 0, ±11/16, ±23/16 and infinity for `A = 6`, and ±1/2, ±3/2 and infinity for `A = 5`, with an error close
+//! to that of direct summation (0, ±1, ±2, infinity have four times the error). All coefficients of the
+//! transforms are exact in single precision, so they cause no systematic error. The points of a pair ±p share
+//! the sums of even and of odd powers.
 
 #![allow(
     clippy::needless_range_loop,
@@ -24,10 +26,10 @@
 
 use crate::cpu::simd::Real;
 
-/// The most points, and the most taps or outputs.
-pub const MOST: usize = 6;
+/// Maximum number of points, and of taps and outputs, along an axis.
+pub const MAX_POINTS: usize = 6;
 
-/// The positive point of each of the two pairs.
+/// Returns the positive point of each of the two pairs.
 const fn points<const A: usize>() -> [f64; 2] {
     if A == 6 { [0.6875, 1.4375] } else { [0.5, 1.5] }
 }
@@ -37,8 +39,8 @@ const fn squares<const A: usize>() -> [f64; 2] {
     [p * p, q * q]
 }
 
-/// `1 / product of the distances to the other points`, of point `i`; 1 of infinity.
-pub const fn weight<const A: usize>(i: usize) -> f64 {
+/// Returns the scale of point `i`: `1 / product of the distances to the other points`, and 1 for infinity.
+pub const fn point_scale<const A: usize>(i: usize) -> f64 {
     let ([p, q], [pp, qq]) = (points::<A>(), squares::<A>());
     if i == A - 1 {
         return 1.0;
@@ -54,22 +56,22 @@ pub const fn weight<const A: usize>(i: usize) -> f64 {
     }
 }
 
-/// `value` times the weights of two points, rounded only once.
+/// Multiplies `value` by the scales of two points, rounding only once.
 #[inline(always)]
-pub fn weighted<S: Real, const A: usize>(value: S, i: usize, j: usize) -> S {
-    let exact = weight::<A>(i) * weight::<A>(j);
-    let rest = exact - f64::from(exact as f32);
-    value.fma(S::constant(exact), value * S::constant(rest))
+pub fn scaled<S: Real, const A: usize>(value: S, i: usize, j: usize) -> S {
+    let exact = point_scale::<A>(i) * point_scale::<A>(j);
+    let remainder = exact - f64::from(exact as f32);
+    value.fma(S::constant(exact), value * S::constant(remainder))
 }
 
-/// Values of the picture, of `A` pixels.
+/// Transforms `A` pixels to their values at the points.
 #[inline(always)]
-pub fn input<S: Real, const A: usize>(d: &[S; MOST]) -> [S; MOST] {
+pub fn input_transform<S: Real, const A: usize>(d: &[S; MAX_POINTS]) -> [S; MAX_POINTS] {
     let c = |v: f64| S::constant(v);
     let zero = A - 5;
     let (p, pp) = (points::<A>(), squares::<A>());
-    let mut v = [d[0]; MOST];
-    // With the point 0 all other rows are those without, one pixel on.
+    let mut v = [d[0]; MAX_POINTS];
+    // With the point 0 the rows of the other points are shifted by one pixel.
     for pair in 0..2 {
         let other = c(-pp[1 - pair]);
         let even = d[zero + 1].fma(other, d[zero + 3]);
@@ -85,14 +87,14 @@ pub fn input<S: Real, const A: usize>(d: &[S; MOST]) -> [S; MOST] {
     v
 }
 
-/// Values of a filter of `R` taps, without the weights.
+/// Transforms `R` taps to their values at the points, without the scales.
 #[inline(always)]
-pub fn evaluate<S: Real, const A: usize, const R: usize>(taps: &[S; MOST]) -> [S; MOST] {
+pub fn filter_transform<S: Real, const A: usize, const R: usize>(taps: &[S; MAX_POINTS]) -> [S; MAX_POINTS] {
     let zero = A - 5;
     let p = points::<A>();
-    let mut v = [taps[0]; MOST];
+    let mut v = [taps[0]; MAX_POINTS];
     for pair in 0..2 {
-        // Of even and of odd powers.
+        // The sums of even and of odd powers.
         let mut sums = [taps[0], taps[1] * S::constant(p[pair])];
         let mut power = p[pair];
         for i in 2..R {
@@ -106,20 +108,20 @@ pub fn evaluate<S: Real, const A: usize, const R: usize>(taps: &[S; MOST]) -> [S
     v
 }
 
-/// `M` outputs of the products at all points.
+/// Transforms the products at all points to `M` outputs.
 #[inline(always)]
-pub fn fold<S: Real, const A: usize, const M: usize>(v: &[S; MOST]) -> [S; MOST] {
+pub fn output_transform<S: Real, const A: usize, const M: usize>(v: &[S; MAX_POINTS]) -> [S; MAX_POINTS] {
     let zero = A - 5;
     let p = points::<A>();
-    let mut y = [v[0]; MOST];
-    let mut sides = [[v[0]; 2]; 2];
+    let mut y = [v[0]; MAX_POINTS];
+    let mut parities = [[v[0]; 2]; 2];
     for pair in 0..2 {
         let [plus, minus] = [v[zero + 2 * pair], v[zero + 2 * pair + 1]];
-        sides[pair] = [plus + minus, plus - minus];
+        parities[pair] = [plus + minus, plus - minus];
     }
     let mut powers = [1.0f64; 2];
     for i in 0..M {
-        let [a, b] = [sides[0][i % 2], sides[1][i % 2]];
+        let [a, b] = [parities[0][i % 2], parities[1][i % 2]];
         y[i] = if i == 0 { a + b } else { a.fma(S::constant(powers[0]), b * S::constant(powers[1])) };
         if i == 0 && zero == 1 {
             y[i] = y[i] + v[0];
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
     use crate::cpu::simd::{Kernel, Simd, each_level};
 
-    /// Outputs of one axis by the transforms, beside the definition.
+    /// Compares the outputs of one axis with direct summation.
     #[derive(Clone)]
     struct Axis<const A: usize, const M: usize, const R: usize>;
 
@@ -145,28 +147,28 @@ mod tests {
         type Output = ();
         fn run<S: Simd>(self) {
             assert_eq!(A, M + R - 1);
-            let picture: [f32; MOST] = std::array::from_fn(|i| [0.3, -0.9, 0.5, 0.8, -0.7, 0.2][i]);
-            let filter: [f32; MOST] = std::array::from_fn(|i| [0.6, 0.1, -0.8, 0.4, -0.5, 0.0][i]);
+            let image: [f32; MAX_POINTS] = std::array::from_fn(|i| [0.3, -0.9, 0.5, 0.8, -0.7, 0.2][i]);
+            let filter: [f32; MAX_POINTS] = std::array::from_fn(|i| [0.6, 0.1, -0.8, 0.4, -0.5, 0.0][i]);
             let lanes = |v: S| {
                 let mut lanes = vec![0.0; S::LANES];
                 v.to_slice(&mut lanes);
                 lanes[S::LANES - 1]
             };
-            let (d, g) = (picture.map(S::splat), filter.map(S::splat));
-            let (d, g) = (input::<S, A>(&d), evaluate::<S, A, R>(&g));
+            let (d, g) = (image.map(S::splat), filter.map(S::splat));
+            let (d, g) = (input_transform::<S, A>(&d), filter_transform::<S, A, R>(&g));
             let last = A - 1;
-            let products: [S; MOST] =
-                std::array::from_fn(|i| if i < A { weighted::<S, A>(d[i] * g[i], i, last) } else { d[i] });
-            let y = fold::<S, A, M>(&products);
+            let products: [S; MAX_POINTS] =
+                std::array::from_fn(|i| if i < A { scaled::<S, A>(d[i] * g[i], i, last) } else { d[i] });
+            let y = output_transform::<S, A, M>(&products);
             for i in 0..M {
-                let exact: f32 = (0..R).map(|j| picture[i + j] * filter[j]).sum();
+                let exact: f32 = (0..R).map(|j| image[i + j] * filter[j]).sum();
                 assert!((lanes(y[i]) - exact).abs() < 1e-6, "A {A}, output {i}: {} {exact}", lanes(y[i]));
             }
         }
     }
 
     #[test]
-    fn the_transforms_make_a_convolution() {
+    fn transforms_compute_a_convolution() {
         each_level(&Axis::<6, 4, 3>);
         each_level(&Axis::<6, 3, 4>);
         each_level(&Axis::<6, 2, 5>);

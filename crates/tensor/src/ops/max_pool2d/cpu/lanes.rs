@@ -11,7 +11,7 @@
 
 use super::super::super::window::Axis;
 use super::Best;
-use crate::cpu::simd::turn::{from_lanes, to_lanes};
+use crate::cpu::simd::transpose::{lanes_to_rows, rows_to_lanes};
 use crate::cpu::simd::{Kernel, Simd};
 use crate::memory::Scratch;
 
@@ -81,7 +81,7 @@ impl<const INDICES: bool> Kernel for Planes<'_, INDICES> {
             let planes = y.len() / to;
             assert!(x.len() >= planes * from);
             // SAFETY: `planes` planes of `x`, and a vector for each of the pixels.
-            unsafe { to_lanes::<V>(x.as_ptr(), from, planes, from, pixels.as_mut_ptr()) }
+            unsafe { rows_to_lanes::<V>(x.as_ptr(), from, planes, from, pixels.as_mut_ptr()) }
             // Zero times a number is zero; times an infinity or what is no number, it is no number.
             let zero = V::splat(0.0);
             let check =
@@ -95,11 +95,11 @@ impl<const INDICES: bool> Kernel for Planes<'_, INDICES> {
             }
             // SAFETY: a vector for each output, and `planes` planes of `y` and of the indices.
             unsafe {
-                from_lanes::<V>(last.values.as_ptr(), y.as_mut_ptr(), to, planes, to);
+                lanes_to_rows::<V>(last.values.as_ptr(), y.as_mut_ptr(), to, planes, to);
                 if INDICES {
                     let indices = indices.next().unwrap_or_default();
                     assert_eq!(indices.len(), y.len());
-                    from_lanes::<V>(last.places.as_ptr(), indices.as_mut_ptr(), to, planes, to);
+                    lanes_to_rows::<V>(last.places.as_ptr(), indices.as_mut_ptr(), to, planes, to);
                 }
             }
         }

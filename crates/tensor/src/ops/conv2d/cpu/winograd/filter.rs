@@ -1,72 +1,73 @@
-//! The values of filters at the points, and outputs of the products there.
+//! Two-dimensional transforms of filters, and of products back to outputs.
 
 #![allow(
     clippy::needless_range_loop,
     reason = "indices of fixed arrays that are unrolled; closures would not be"
 )]
 
-use super::TAPS;
 use crate::cpu::simd::Simd;
-use crate::ops::conv2d::winograd::transform::{MOST, evaluate, fold, weighted};
+use crate::ops::conv2d::cpu::taps::MAX_TAPS;
+use crate::ops::conv2d::winograd::transform::{MAX_POINTS, filter_transform, output_transform, scaled};
 
-/// The values of a filter of `R` by `R` taps at the points, weighted, each written to `to`, `step` apart.
+/// Transforms a filter of `R` by `R` taps to its scaled values at the points, and writes them `step` floats
+/// apart.
 ///
 /// # Safety
 /// `A · A` vectors must be writable.
 #[inline(always)]
-pub(super) unsafe fn values<S: Simd, const A: usize, const R: usize>(
-    taps: &[S; TAPS],
+pub(super) unsafe fn transform_filter<S: Simd, const A: usize, const R: usize>(
+    taps: &[S; MAX_TAPS],
     reverse: bool,
     to: *mut f32,
     step: usize,
 ) {
-    let mut lines = [[S::splat(0.0); MOST]; MOST];
+    let mut lines = [[S::splat(0.0); MAX_POINTS]; MAX_POINTS];
     for u in 0..R {
-        let mut line = [S::splat(0.0); MOST];
+        let mut line = [S::splat(0.0); MAX_POINTS];
         for v in 0..R {
             let tap = u * R + v;
             line[v] = taps[if reverse { R * R - 1 - tap } else { tap }];
         }
-        lines[u] = evaluate::<S, A, R>(&line);
+        lines[u] = filter_transform::<S, A, R>(&line);
     }
     for j in 0..A {
-        let mut column = [S::splat(0.0); MOST];
+        let mut column = [S::splat(0.0); MAX_POINTS];
         for u in 0..R {
             column[u] = lines[u][j];
         }
-        let column = evaluate::<S, A, R>(&column);
+        let column = filter_transform::<S, A, R>(&column);
         for i in 0..A {
-            // SAFETY: the caller's promise.
-            unsafe { weighted::<S, A>(column[i], i, j).store(to.add((i * A + j) * step)) }
+            // SAFETY: guaranteed by the caller.
+            unsafe { scaled::<S, A>(column[i], i, j).store(to.add((i * A + j) * step)) }
         }
     }
 }
 
-/// `M` by `M` outputs of the numbers at the points, which are `step` apart.
+/// Transforms the products at the points, `step` floats apart, to `M` by `M` outputs.
 ///
 /// # Safety
 /// `A · A` vectors must be readable.
 #[inline(always)]
-pub(super) unsafe fn outputs<S: Simd, const A: usize, const M: usize>(
+pub(super) unsafe fn transform_output<S: Simd, const A: usize, const M: usize>(
     from: *const f32,
     step: usize,
-) -> [[S; MOST]; MOST] {
-    let mut lines = [[S::splat(0.0); MOST]; MOST];
+) -> [[S; MAX_POINTS]; MAX_POINTS] {
+    let mut lines = [[S::splat(0.0); MAX_POINTS]; MAX_POINTS];
     for i in 0..A {
-        let mut line = [S::splat(0.0); MOST];
+        let mut line = [S::splat(0.0); MAX_POINTS];
         for j in 0..A {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             line[j] = unsafe { S::load(from.add((i * A + j) * step)) };
         }
-        lines[i] = fold::<S, A, M>(&line);
+        lines[i] = output_transform::<S, A, M>(&line);
     }
-    let mut y = [[S::splat(0.0); MOST]; MOST];
+    let mut y = [[S::splat(0.0); MAX_POINTS]; MAX_POINTS];
     for j in 0..M {
-        let mut column = [S::splat(0.0); MOST];
+        let mut column = [S::splat(0.0); MAX_POINTS];
         for i in 0..A {
             column[i] = lines[i][j];
         }
-        let column = fold::<S, A, M>(&column);
+        let column = output_transform::<S, A, M>(&column);
         for i in 0..M {
             y[i][j] = column[i];
         }

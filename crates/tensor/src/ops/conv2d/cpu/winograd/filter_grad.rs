@@ -1,12 +1,13 @@
-//! The gradient of the filter: at each point a sum over all tiles, of the values of the output's gradient (taken for a filter
-//! of `m` by `m` taps) times those of the picture.
+//! The weight gradient: at each point, the sum over all tiles of outer products of the transformed output
+//! gradient (as a filter of `m` by `m` taps) and the transformed input.
 //!
 //! ```text
 //!   sums[point][out, channel] = Σ over tiles of dy[point][tile, out] · x[point][tile, channel]
-//!   dw[out, channel] = fold(sums)
+//!   dw[out, channel] = output_transform(sums)
 //! ```
 //!
-//! A task has a part of the units and some blocks of outputs. Parts have sums of their own, which are added in their order.
+//! A task has a part of the units and some blocks of outputs. Each part has its own sums, which are added in
+//! a fixed order.
 
 #![allow(
     clippy::needless_range_loop,
@@ -15,61 +16,66 @@
 
 use rayon::prelude::*;
 
-use super::super::Problem;
-use super::super::product::add_outer;
-use super::super::taps::write_taps;
-use super::{Sizes, Source, TAPS, Tiling, outputs, part, with_sizes};
-use crate::cpu::parallel::Shared;
+use super::filter::transform_output;
+use super::source::{TileSource, with_tile_size};
+use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::Scratch;
-use crate::ops::conv2d::winograd::transform::{MOST, weighted};
+use crate::ops::conv2d::ConvShape;
+use crate::ops::conv2d::cpu::blocked_gemm::accumulate_outer;
+use crate::ops::conv2d::cpu::taps::{MAX_TAPS, write_taps};
+use crate::ops::conv2d::winograd::transform::{MAX_POINTS, scaled};
+use crate::ops::conv2d::winograd::{TileSize, Tiling};
 
-/// Tasks to aim at.
+/// Target number of tasks.
 const TASKS: usize = 16;
-/// TileConfig of outputs of a task: fewer would take the picture to the points too often.
+/// Blocks of outputs of a task: each task transforms the input again.
 const BLOCKS: usize = 4;
-/// The most floats of all sums, unless one part alone has more: between other layers they come from memory, not from a cache.
+/// Maximum number of floats of all sums, unless one part alone has more: within a network they are not in a
+/// cache.
 const SUMS: usize = 1 << 20;
-/// The least tiles of a part: writing and reading its sums should be little beside making them.
+/// Minimum number of tiles of a part, so that adding its sums is cheap compared with computing them.
 const PART_TILES: usize = 64;
-/// The least and the most tiles that are taken to the points at once, and the floats to aim at.
+/// Minimum and maximum number of tiles that are transformed at once.
 const TILES: [usize; 2] = [28, 112];
+/// Target number of transformed floats.
 const FLOATS: usize = 384 << 10;
 
-pub(in super::super) fn weight_grad(
-    p: &Problem,
-    sizes: Sizes,
+/// Computes the gradient of the weight.
+pub fn weight_grad(
+    conv: &ConvShape,
+    tile_size: TileSize,
     x: &[f32],
     dy: &[f32],
     dw: &mut [f32],
     scratch: &Scratch,
 ) {
-    with_sizes!(sizes, filter_grad(p, x, dy, dw, scratch));
+    with_tile_size!(tile_size, filter_grad(conv, x, dy, dw, scratch));
 }
 
 fn filter_grad<const A: usize, const M: usize, const R: usize>(
-    p: &Problem,
+    conv: &ConvShape,
     x: &[f32],
     dy: &[f32],
     dw: &mut [f32],
     scratch: &Scratch,
 ) {
     let lanes = instruction_set().1;
-    let [side, out] = p.sides();
-    let [depth, blocks] = [side.blocks(lanes), out.blocks(lanes)];
+    let [src, dst] = conv.feature_maps();
+    let [depth, blocks] = [src.blocks(lanes), dst.blocks(lanes)];
     let splits = (blocks / BLOCKS).max(1);
-    let size = A * A * out.channels * depth * lanes;
+    let size = A * A * dst.channels * depth * lanes;
     let floats = A * A * lanes * (depth + blocks.div_ceil(splits));
     let tiles = (FLOATS / floats).clamp(TILES[0], TILES[1]);
-    let tiling = Tiling::new(p.n, [p.oh.div_ceil(M), p.ow.div_ceil(M)], tiles, 1);
-    let tiles = p.n * p.oh.div_ceil(M) * p.ow.div_ceil(M);
+    let tiling = Tiling::new(conv.n, [conv.oh.div_ceil(M), conv.ow.div_ceil(M)], tiles, 1);
+    let tiles = conv.n * conv.oh.div_ceil(M) * conv.ow.div_ceil(M);
     let parts = TASKS.div_ceil(splits).min(SUMS / size).min(tiles / PART_TILES).min(tiling.tasks).max(1);
     let mut sums = scratch.take(parts * size);
     let target = Shared::new(&mut sums);
-    let x = Source { side, x, shift: p.padding.map(|p| -(p as isize)) };
-    let dy = Source { side: out, x: dy, shift: [0, 0] };
+    let x = TileSource { map: src, data: x, shift: conv.padding.map(|pad| -(pad as isize)) };
+    let dy = TileSource { map: dst, data: dy, shift: [0, 0] };
     (0..parts * splits).into_par_iter().for_each(|i| {
-        dispatch(Task::<A, M> {
+        dispatch(PartialSums::<A, M> {
             x: &x,
             dy: &dy,
             tiling: &tiling,
@@ -81,38 +87,48 @@ fn filter_grad<const A: usize, const M: usize, const R: usize>(
         });
     });
     let sums = &sums[..];
-    dw.par_chunks_mut(p.cg * R * R).enumerate().for_each(|(row, dw)| {
-        dispatch(Finish::<A, R> { sums, parts, size, rows: p.og, row, channels: p.cg, reverse: p.flip, dw });
+    dw.par_chunks_mut(conv.in_per_group * R * R).enumerate().for_each(|(row, dw)| {
+        dispatch(ReduceParts::<A, R> {
+            sums,
+            parts,
+            size,
+            rows: conv.out_per_group,
+            row,
+            channels: conv.in_per_group,
+            reverse: conv.flip,
+            dw,
+        });
     });
 }
 
-struct Task<'a, const A: usize, const M: usize> {
-    x: &'a Source<'a>,
-    dy: &'a Source<'a>,
+/// The sums over a part of the tasks, for some blocks of outputs.
+struct PartialSums<'a, const A: usize, const M: usize> {
+    x: &'a TileSource<'a>,
+    dy: &'a TileSource<'a>,
     tiling: &'a Tiling,
     tasks: std::ops::Range<usize>,
     blocks: std::ops::Range<usize>,
-    /// Where this part's sums begin: `[point][out][channel]`, channels filled up to whole vectors.
+    /// The offset of this part's sums, `[point][out][channel]` with channels padded to whole vectors.
     start: usize,
     target: Shared,
     scratch: &'a Scratch,
 }
 
-impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
+impl<const A: usize, const M: usize> Kernel for PartialSums<'_, A, M> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let outputs = self.dy.side.channels;
-        let depth = self.x.side.blocks(S::LANES);
+        let outputs = self.dy.map.channels;
+        let depth = self.x.map.blocks(S::LANES);
         let width = depth * S::LANES;
-        let step = self.tiling.most()[1] * S::LANES;
+        let step = self.tiling.max_tiles()[1] * S::LANES;
         let [x_step, dy_step] = [depth, self.blocks.len()].map(|blocks| blocks * step + S::LANES);
         let mut x = self.scratch.take(A * A * x_step);
         let mut dy = self.scratch.take(A * A * dy_step);
-        let place = |point: usize, row: usize| self.start + (point * outputs + row) * width;
+        let offset = |point: usize, row: usize| self.start + (point * outputs + row) * width;
         for (chunk, task) in self.tasks.clone().enumerate() {
             let units = self.tiling.units_of(task);
-            let tiles = self.x.values::<S, A, A, M>(
+            let tiles = self.x.transform::<S, A, A, M>(
                 self.tiling,
                 units.clone(),
                 [step, x_step],
@@ -120,7 +136,7 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                 0..depth,
                 self.scratch,
             );
-            self.dy.values::<S, A, M, M>(
+            self.dy.transform::<S, A, M, M>(
                 self.tiling,
                 units,
                 [step, dy_step],
@@ -136,9 +152,9 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                         let groups = count.div_ceil(S::TILE_ROWS);
                         for group in 0..groups {
                             let rows = part(count, groups, group);
-                            // SAFETY: the buffers have these sizes, and this task has these rows of the sums.
+                            // SAFETY: the buffers have these sizes, and the tasks disjoint rows of the sums.
                             unsafe {
-                                add_outer(
+                                accumulate_outer(
                                     [rows.len(), 2.min(depth - panel)],
                                     tiles,
                                     &[[0, 0]],
@@ -147,7 +163,7 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
                                     (
                                         self.target
                                             .get()
-                                            .add(place(point, first + rows.start) + panel * S::LANES),
+                                            .add(offset(point, first + rows.start) + panel * S::LANES),
                                         width,
                                         chunk > 0,
                                     ),
@@ -161,8 +177,8 @@ impl<const A: usize, const M: usize> Kernel for Task<'_, A, M> {
     }
 }
 
-/// Adds the parts of one output's sums, and takes them back to taps.
-struct Finish<'a, const A: usize, const R: usize> {
+/// Adds the sums of all parts for one output channel, and transforms them to taps.
+struct ReduceParts<'a, const A: usize, const R: usize> {
     sums: &'a [f32],
     parts: usize,
     size: usize,
@@ -173,14 +189,14 @@ struct Finish<'a, const A: usize, const R: usize> {
     dw: &'a mut [f32],
 }
 
-impl<const A: usize, const R: usize> Kernel for Finish<'_, A, R> {
+impl<const A: usize, const R: usize> Kernel for ReduceParts<'_, A, R> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Finish { sums, parts, size, rows, row, channels, reverse, dw } = self;
+        let ReduceParts { sums, parts, size, rows, row, channels, reverse, dw } = self;
         let width = channels.div_ceil(S::LANES) * S::LANES;
-        let mut values = [S::splat(0.0); MOST * MOST];
-        let mut taps = [S::splat(0.0); TAPS];
+        let mut values = [S::splat(0.0); MAX_POINTS * MAX_POINTS];
+        let mut taps = [S::splat(0.0); MAX_TAPS];
         for first in (0..channels).step_by(S::LANES) {
             for (point, value) in values[..A * A].iter_mut().enumerate() {
                 let at = (point * rows + row) * width + first;
@@ -188,10 +204,10 @@ impl<const A: usize, const R: usize> Kernel for Finish<'_, A, R> {
                 for part in 1..parts {
                     *value = *value + S::from_slice(&sums[part * size + at..]);
                 }
-                *value = weighted::<S, A>(*value, point / A, point % A);
+                *value = scaled::<S, A>(*value, point / A, point % A);
             }
-            // SAFETY: vectors lie one after the other.
-            let all = unsafe { outputs::<S, A, R>(values.as_ptr().cast(), S::LANES) };
+            // SAFETY: the array has `A · A` consecutive vectors.
+            let all = unsafe { transform_output::<S, A, R>(values.as_ptr().cast(), S::LANES) };
             for u in 0..R {
                 for v in 0..R {
                     let tap = u * R + v;

@@ -1,29 +1,31 @@
-//! Between planes of pixels in memory and strips whose vectors hold a pixel of `LANES` planes: of channels of a picture, or
-//! of one channel of several pictures.
+//! Transposed tiles: rectangles of pixels in which a vector holds one pixel of `LANES` channel planes, of
+//! several channels of an image (oneDNN's nChw16c) or of one channel of several images.
 //!
 //! ```text
-//!   memory     plane 0:  p0 p1 p2 ..          strip   p0: plane 0, plane 1, ..
-//!              plane 1:  p0 p1 p2 ..                  p1: plane 0, plane 1, ..
+//!   memory     plane 0:  p0 p1 p2 ..          tile   p0: plane 0, plane 1, ..
+//!              plane 1:  p0 p1 p2 ..                 p1: plane 0, plane 1, ..
 //! ```
 
 use crate::cpu::simd::Simd;
 
-/// A rectangle of a plane; parts of it may lie outside.
+/// The position of a tile in its channel planes; it may extend beyond their edges.
 #[derive(Clone, Copy)]
-pub(super) struct Strip {
-    /// The plane's size, and how far planes are apart.
+pub struct TransposedTile {
+    /// Size of a plane.
     pub h: usize,
     pub w: usize,
-    pub plane: usize,
-    /// The first row and column.
+    /// Floats from one plane to the next.
+    pub plane_stride: usize,
+    /// First row and column of the tile.
     pub row: isize,
     pub column: isize,
+    /// Size of the tile.
     pub rows: usize,
     pub columns: usize,
 }
 
-impl Strip {
-    /// The rows and columns of the strip that lie in the plane.
+impl TransposedTile {
+    /// Returns the rows and columns of the tile that lie in the planes.
     fn inside(&self) -> [std::ops::Range<usize>; 2] {
         let range = |start: isize, count: usize, size: usize| {
             let low = (-start).clamp(0, count as isize);
@@ -33,8 +35,9 @@ impl Strip {
         [range(self.row, self.rows, self.h), range(self.column, self.columns, self.w)]
     }
 
-    /// The runs of pixels that lie in memory one after the other: where the first begins in its plane, how many there
-    /// are (each begins a row below the one before), and how long they are. A run goes on in the next row of the strip.
+    /// Returns the runs of contiguous pixels: the offset of the first run in its plane, the number of runs
+    /// (each starts one row below the previous one), and their length. Full rows form one run, which
+    /// continues in the next row of the tile.
     fn runs(&self) -> (usize, usize, usize) {
         let [rows, columns] = self.inside();
         if rows.is_empty() || columns.is_empty() {
@@ -49,10 +52,11 @@ impl Strip {
         }
     }
 
-    /// Reads `planes`, at most `LANES`, planes from `from` on; what is outside becomes 0. Pixels of the strip are `step` apart.
+    /// Reads the tile from `planes <= LANES` planes that start at `from`, and transposes it. Pixels outside
+    /// of the planes become 0. The vectors of `to` are `step` floats apart.
     ///
     /// # Safety
-    /// So many planes must be readable; `to` has a vector for each pixel of the strip.
+    /// The planes must be readable, and a vector for each pixel of the tile writable.
     #[inline(always)]
     pub unsafe fn read<S: Simd>(&self, from: *const f32, planes: usize, to: *mut f32, step: usize) {
         let zero = S::splat(0.0);
@@ -60,7 +64,7 @@ impl Strip {
         for row in 0..self.rows {
             let inside = if rows.contains(&row) { columns.clone() } else { 0..0 };
             for column in (0..inside.start).chain(inside.end..self.columns) {
-                // SAFETY: a pixel of the strip.
+                // SAFETY: a pixel of the tile.
                 unsafe { zero.store(to.add((row * self.columns + column) * step)) }
             }
         }
@@ -73,7 +77,7 @@ impl Strip {
                 for (i, v) in block[..S::LANES].iter_mut().enumerate() {
                     // SAFETY: the pixels lie in the plane.
                     *v = unsafe {
-                        let at = from.wrapping_add(i * self.plane + start + run * self.w + done);
+                        let at = from.wrapping_add(i * self.plane_stride + start + run * self.w + done);
                         if i >= planes {
                             zero
                         } else if wide == S::LANES {
@@ -85,7 +89,7 @@ impl Strip {
                 }
                 S::transpose(&mut block[..S::LANES]);
                 for v in &block[..wide] {
-                    // SAFETY: a pixel of the strip.
+                    // SAFETY: a pixel of the tile.
                     unsafe { v.store(to.add((row * self.columns + column) * step)) }
                     column += 1;
                     if column == columns.end {
@@ -96,10 +100,11 @@ impl Strip {
         }
     }
 
-    /// Writes the pixels that lie in the plane to `planes`, at most `LANES`, planes from `to` on.
+    /// Transposes a tile back and writes its pixels inside of the planes to `planes <= LANES` planes that
+    /// start at `to`. The vectors of `from` are `step` floats apart.
     ///
     /// # Safety
-    /// As of [`read`](Self::read).
+    /// The planes must be writable, and a vector for each pixel of the tile readable.
     #[inline(always)]
     pub unsafe fn write<S: Simd>(&self, from: *const f32, step: usize, planes: usize, to: *mut f32) {
         let [rows, columns] = self.inside();
@@ -110,7 +115,7 @@ impl Strip {
             for done in (0..count).step_by(S::LANES) {
                 let wide = S::LANES.min(count - done);
                 for v in &mut block[..wide] {
-                    // SAFETY: a pixel of the strip.
+                    // SAFETY: a pixel of the tile.
                     *v = unsafe { S::load(from.add((row * self.columns + column) * step)) };
                     column += 1;
                     if column == columns.end {
@@ -121,7 +126,7 @@ impl Strip {
                 for (i, v) in block[..planes.min(S::LANES)].iter().enumerate() {
                     // SAFETY: the pixels lie in the plane.
                     unsafe {
-                        let at = to.wrapping_add(i * self.plane + start + run * self.w + done);
+                        let at = to.wrapping_add(i * self.plane_stride + start + run * self.w + done);
                         if wide == S::LANES { v.store(at) } else { v.store_partial(at, wide) }
                     }
                 }

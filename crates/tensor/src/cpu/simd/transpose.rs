@@ -1,4 +1,4 @@
-//! Rows turned into lanes, and back.
+//! Transposition between rows of floats in memory and vectors with a lane for each row.
 //!
 //! ```text
 //! row 0:  a0 a1 a2 …          vector 0:  a0 b0 c0 …
@@ -6,15 +6,15 @@
 //! row 2:  c0 c1 c2 …          vector 2:  a2 b2 c2 …
 //! ```
 
-use super::Simd;
+use super::vector::Simd;
 
-/// Reads `count` numbers from each of `rows` rows, at most `LANES`, `stride` apart: number `i` of all rows becomes vector
-/// `i`. Lanes without a row are zeros.
+/// Transposes `count` floats of each of `rows <= LANES` rows, `stride` apart, to `count` vectors: float `i`
+/// of all rows becomes vector `i`. Lanes without a row are 0.
 ///
 /// # Safety
-/// The numbers must be readable, and `count` vectors writable.
+/// The floats at `from` must be readable, and `count` vectors at `to` writable.
 #[inline(always)]
-pub(crate) unsafe fn to_lanes<S: Simd>(
+pub(crate) unsafe fn rows_to_lanes<S: Simd>(
     from: *const f32,
     stride: usize,
     rows: usize,
@@ -25,7 +25,7 @@ pub(crate) unsafe fn to_lanes<S: Simd>(
     for first in (0..count).step_by(S::LANES) {
         let wide = S::LANES.min(count - first);
         for (row, v) in block[..S::LANES].iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             *v = unsafe {
                 let from = from.wrapping_add(row * stride + first);
                 if row >= rows {
@@ -39,18 +39,18 @@ pub(crate) unsafe fn to_lanes<S: Simd>(
         }
         S::transpose(&mut block[..S::LANES]);
         for (i, v) in block[..wide].iter().enumerate() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { v.store(to.add((first + i) * S::LANES)) }
         }
     }
 }
 
-/// The inverse of [`to_lanes`].
+/// Transposes `count` vectors to `count` floats of each of `rows` rows: the inverse of [`rows_to_lanes`].
 ///
 /// # Safety
-/// `count` vectors must be readable, and the numbers writable.
+/// `count` vectors at `from` must be readable, and the floats at `to` writable.
 #[inline(always)]
-pub(crate) unsafe fn from_lanes<S: Simd>(
+pub(crate) unsafe fn lanes_to_rows<S: Simd>(
     from: *const f32,
     to: *mut f32,
     stride: usize,
@@ -61,12 +61,12 @@ pub(crate) unsafe fn from_lanes<S: Simd>(
     for first in (0..count).step_by(S::LANES) {
         let wide = S::LANES.min(count - first);
         for (i, v) in block[..wide].iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             *v = unsafe { S::load(from.add((first + i) * S::LANES)) };
         }
         S::transpose(&mut block[..S::LANES]);
         for (row, v) in block[..rows.min(S::LANES)].iter().enumerate() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let to = to.wrapping_add(row * stride + first);
                 if wide == S::LANES { v.store(to) } else { v.store_partial(to, wide) }

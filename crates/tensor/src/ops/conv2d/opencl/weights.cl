@@ -1,8 +1,8 @@
-// Weights of convolutions in another order.
+// Reordering of convolution weights, and reduction of their gradients.
 
-// to[group, i, o, u, v] = weight[group, o, i, tap row first.s0 + u * first.s1, tap column first.s2 + v * first.s3]; taps
-// are counted from the end where the kernel is flipped. A work-item for each `o` of BLOCK `i`.
-kernel void arrange(
+// to[group, i, o, u, v] = weight[group, o, i, tap row taps.s2 + u * taps.s3, tap column taps.s4 + v *
+// taps.s5]; taps are counted from the end if the kernel is flipped. One work-item for each `o` of BLOCK `i`.
+kernel void transpose_weight(
     global const float *weight,
     global float *to,
     const int8 sizes,
@@ -31,8 +31,9 @@ kernel void arrange(
     }
 }
 
-// weight[group, o, i, tap] = sum over the parts of sums[part, group, (i, tap), o]. A work-item for each `o` of BLOCK (i, tap).
-kernel void collect(
+// weight[group, o, i, tap] = sum over the parts of sums[part, group, (i, tap), o]. One work-item for each `o`
+// of BLOCK (i, tap).
+kernel void reduce_weight_grad(
     global const float *sums,
     global float *weight,
     const int parts,

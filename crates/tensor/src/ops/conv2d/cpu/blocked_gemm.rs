@@ -1,10 +1,10 @@
-//! Products of matrices whose vectors have channels as lanes: with a filter, and with each other.
+//! GEMM microkernels for channel-blocked operands: products with filters, and sums of outer products.
 //!
-//! Vectors come in *blocks* of `LANES` channels, with a vector for each row (a picture, or a tile of one), so that neither side
-//! is packed again:
+//! A *block* is `LANES` channels, with a vector for each row of the matrix (an image, or a Winograd tile).
+//! The operands are used in this layout and not packed again:
 //!
 //! ```text
-//!   v: [block][row][LANES]                                  one number of each of up to 14 rows per step, 64 bytes apart
+//!   v: [block][row][LANES]                                  one float of each of up to 14 rows per step, 64 bytes apart
 //!   u: [two blocks of outputs][channel][2 · LANES]          two vectors per step
 //!
 //!               u: two vectors
@@ -16,7 +16,7 @@
 
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
-/// Calls a function that is generic over the number of rows and vectors of a tile.
+/// Calls a function that is generic over the number of rows and vectors of a register tile.
 macro_rules! by_size {
     ($rows:expr, $wide:expr, $function:ident::<$s:ident>($($argument:expr),*)) => {
         by_size!(@ $rows, $wide, $function, $s, ($($argument),*), 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
@@ -29,21 +29,21 @@ macro_rules! by_size {
         }
     };
     (call $function:ident, $s:ident, $n:literal, $w:literal, ($($argument:expr),*)) => {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { $function::<$s, $n, $w>($($argument),*) }
     };
 }
 
 pub(super) use by_size;
 
-/// `rows` rows by `wide` blocks of outputs, over `depth` channels; added to `m` if `add`. TileConfig of `v` are `v.1` apart, those
-/// of `m` are `m.1` apart.
+/// Computes `rows` rows by `wide` blocks (one or two) of outputs over `depth` channels, added to `m` if
+/// `add`. The blocks of `v` are `v.1` floats apart, those of `m` `m.1`.
 ///
-/// Compiled once, not into each caller: there is a loop for each number of rows.
+/// It is not inlined into its callers, because it contains a loop for each number of rows.
 ///
 /// # Safety
 /// All three must be valid in these sizes.
-pub(super) unsafe fn product(
+pub(super) unsafe fn multiply(
     [rows, wide]: [usize; 2],
     depth: usize,
     v: (*const f32, usize),
@@ -51,10 +51,10 @@ pub(super) unsafe fn product(
     m: (*mut f32, usize),
     add: bool,
 ) {
-    dispatch(Product { size: [rows, wide], depth, v, u, m, add });
+    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add });
 }
 
-struct Product {
+struct Multiply {
     size: [usize; 2],
     depth: usize,
     v: (*const f32, usize),
@@ -63,24 +63,28 @@ struct Product {
     add: bool,
 }
 
-impl Kernel for Product {
+impl Kernel for Multiply {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Product { size: [rows, wide], depth, v, u, m, add } = self;
-        by_size!(rows, wide, product_of::<S>(depth, v, u, m, add));
+        let Multiply { size: [rows, wide], depth, v, u, m, add } = self;
+        by_size!(rows, wide, multiply_tile::<S>(depth, v, u, m, add));
     }
 }
 
+/// As [`multiply`], for a constant size.
+///
+/// # Safety
+/// As of [`multiply`].
 #[inline(always)]
-unsafe fn product_of<S: Simd, const ROWS: usize, const WIDE: usize>(
+unsafe fn multiply_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
     depth: usize,
     (mut v, v_step): (*const f32, usize),
     mut u: *const f32,
     (m, m_step): (*mut f32, usize),
     add: bool,
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut sums = [[S::splat(0.0); WIDE]; ROWS];
         let mut left = depth;
@@ -111,13 +115,14 @@ unsafe fn product_of<S: Simd, const ROWS: usize, const WIDE: usize>(
     }
 }
 
-/// `sums[channel, ..] = Σ over pairs and rows of a[row, channel] · b[row, ..]` for `channels` channels of one block of `a` and
-/// `wide` blocks of `b`, which are `b.2` apart; added to what is there if `sums.2`, its lines `sums.1` apart. A pair says how many times `a.1` and `b.1`
-/// further on the rows begin.
+/// Computes `sums[channel, ..] = Σ over pairs and rows of a[row, channel] · b[row, ..]` for `channels`
+/// channels of one block of `a` and `wide` blocks (one or two) of `b`, `b.2` floats apart. It is added to the
+/// old sums if `sums.2`; their rows are `sums.1` floats apart. For a pair `[i, j]` the rows start at `i *
+/// a.1` and `j * b.1`.
 ///
 /// # Safety
 /// All must be valid in these sizes.
-pub(super) unsafe fn add_outer(
+pub(super) unsafe fn accumulate_outer(
     [channels, wide]: [usize; 2],
     rows: usize,
     pairs: &[[u32; 2]],
@@ -125,10 +130,10 @@ pub(super) unsafe fn add_outer(
     b: (*const f32, usize, usize),
     sums: (*mut f32, usize, bool),
 ) {
-    dispatch(Outer { size: [channels, wide], rows, pairs, a, b, sums });
+    dispatch(OuterProducts { size: [channels, wide], rows, pairs, a, b, sums });
 }
 
-struct Outer<'a> {
+struct OuterProducts<'a> {
     size: [usize; 2],
     rows: usize,
     pairs: &'a [[u32; 2]],
@@ -137,24 +142,28 @@ struct Outer<'a> {
     sums: (*mut f32, usize, bool),
 }
 
-impl Kernel for Outer<'_> {
+impl Kernel for OuterProducts<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Outer { size: [channels, wide], rows, pairs, a, b, sums } = self;
-        by_size!(channels, wide, outer_of::<S>(rows, pairs, a, b, sums));
+        let OuterProducts { size: [channels, wide], rows, pairs, a, b, sums } = self;
+        by_size!(channels, wide, accumulate_tile::<S>(rows, pairs, a, b, sums));
     }
 }
 
+/// As [`accumulate_outer`], for a constant size.
+///
+/// # Safety
+/// As of [`accumulate_outer`].
 #[inline(always)]
-unsafe fn outer_of<S: Simd, const ROWS: usize, const WIDE: usize>(
+unsafe fn accumulate_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
     rows: usize,
     pairs: &[[u32; 2]],
     (a, a_pair): (*const f32, usize),
     (b, b_pair, b_step): (*const f32, usize, usize),
     (to, to_step, add): (*mut f32, usize, bool),
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut sums = [[S::splat(0.0); WIDE]; ROWS];
         for pair in pairs {

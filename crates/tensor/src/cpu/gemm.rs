@@ -1,31 +1,32 @@
-//! The product of matrices that everything with multiply-adds is made of: `out = activation(a b + bias)`.
+//! GEMM with a gathered right matrix: `out = activation(a b + bias)`.
 //!
-//! `a` is a weight, or anything that lies in memory with constant strides; it is packed once per call. `b` is a matrix of
-//! columns that are gathered while they are packed, in blocks that stay in the cache, so a convolution never writes its
-//! unfolded picture to memory. Work is cut into tasks by the sizes alone.
+//! `a` is a weight, or any matrix with constant strides; it is packed once per call. The columns of `b` are
+//! gathered while they are packed, in blocks that stay in the cache, so a convolution never stores its im2col
+//! matrix (implicit GEMM). The blocking follows Goto and van de Geijn, "Anatomy of high-performance matrix
+//! multiplication", 2008. Work is split into tasks by the sizes alone.
 
 use rayon::prelude::*;
 
-use super::gather::Table;
+use super::gather::GatherMap;
 use super::tile::{tile, tile_rows};
 use crate::cpu::parallel::Shared;
-use crate::cpu::simd::{Kernel, Simd, dispatch, tile_rows_at_most};
+use crate::cpu::simd::{Kernel, Simd, dispatch, max_tile_rows};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 
-/// The most steps of the inner loop: panels of this depth stay in the first and second level caches.
+/// Maximum depth of a packed panel: panels of this depth stay in the L1 and L2 caches.
 const DEPTH: usize = 512;
-/// The most panels (two vectors of columns) of a task.
+/// Maximum number of panels (two vectors of columns) of a task.
 const PANELS: usize = 8;
-/// Below this many multiply-adds everything runs on the calling thread.
+/// Products with fewer multiply-adds run on the calling thread.
 const SMALL: usize = 1 << 16;
-/// Tasks to aim at, for machines with many cores.
+/// Target number of tasks, for machines with many cores.
 const TASKS: usize = 16;
 
-/// The left matrix: of each group `rows` by (`channels`, `taps`), element `(m, c, t)` at
+/// The left matrix: `rows` by (`channels`, `taps`) for each group, with element `(m, c, t)` at
 /// `group * group_stride + m * row_stride + c * channel_stride + taps[t]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
+pub(crate) struct LeftMatrix<'a> {
     pub data: &'a [f32],
     pub group_stride: usize,
     pub row_stride: usize,
@@ -33,72 +34,74 @@ pub(crate) struct Rows<'a> {
     pub taps: &'a [usize],
 }
 
-/// The right matrix: (channels, taps) by columns.
+/// The right matrix: (`channels`, `taps`) by columns.
 #[derive(Clone, Copy)]
-pub(crate) enum Columns<'a> {
-    /// Pixels of pictures, by a table; a picture's channels are `channel_stride` apart.
+pub(crate) enum RightMatrix<'a> {
+    /// Pixels of images, read by a gather map; the channels of an image are `channel_stride` apart.
     Gathered {
         data: &'a [f32],
         unit_stride: usize,
         group_stride: usize,
         channel_stride: usize,
-        table: &'a Table,
+        map: &'a GatherMap,
     },
-    /// Column `j` at `j * depth`.
+    /// Contiguous columns: column `j` starts at `j * depth`.
     Transposed { data: &'a [f32] },
 }
 
-/// Where the result goes: row `m` of a group at `group * group_stride + m * row_stride`, columns by a table.
-pub(crate) struct Target<'a> {
+/// The result: row `m` of a group starts at `group * group_stride + m * row_stride`; columns are written by a
+/// gather map.
+pub(crate) struct OutputMatrix<'a> {
     pub data: &'a mut [f32],
     pub unit_stride: usize,
     pub group_stride: usize,
     pub row_stride: usize,
-    pub table: &'a Table,
+    pub map: &'a GatherMap,
 }
 
-/// What is added to the result.
+/// The bias that is added to the result.
 #[derive(Clone, Copy)]
 pub(crate) enum Bias<'a> {
     None,
-    /// One for each row, of all groups.
+    /// One element for each row of all groups.
     Rows(&'a [f32]),
-    /// One for each column.
+    /// One element for each column.
     Columns(&'a [f32]),
 }
 
-/// A product; see the module's text. Columns come in units that share one table.
+/// A matrix product for each group. The columns come in units that share one gather map.
 #[derive(Clone, Copy)]
-pub(crate) struct Product<'a> {
+pub(crate) struct Gemm<'a> {
     pub groups: usize,
     pub rows: usize,
     pub channels: usize,
-    /// Columns of all units.
+    /// Number of columns of all units.
     pub columns: usize,
-    pub a: Rows<'a>,
-    pub b: Columns<'a>,
+    pub a: LeftMatrix<'a>,
+    pub b: RightMatrix<'a>,
     pub bias: Bias<'a>,
     pub activation: Option<Activation>,
 }
 
-impl Product<'_> {
-    /// Runs the product.
-    pub fn run(&self, out: Target<'_>, scratch: &Scratch) {
+impl Gemm<'_> {
+    /// Computes the product.
+    pub fn run(&self, out: OutputMatrix<'_>, scratch: &Scratch) {
         self.run_packed(&self.pack(scratch), out, scratch);
     }
 
-    /// Runs the product, with `a` as [`pack`](Product::pack) makes it.
-    pub fn run_packed(&self, packed: &[f32], out: Target<'_>, scratch: &Scratch) {
+    /// Computes the product with `a` packed by [`pack`](Gemm::pack).
+    pub fn run_packed(&self, packed: &[f32], out: OutputMatrix<'_>, scratch: &Scratch) {
         if self.columns == 0 || self.rows == 0 {
             return;
         }
-        let per_unit = out.table.pixels;
+        let per_unit = out.map.pixels;
         let units = self.columns.div_ceil(per_unit);
         let lanes = crate::cpu::simd::instruction_set().1;
         let panels = per_unit.div_ceil(2 * lanes);
         let chunks = panels.div_ceil(PANELS);
-        let tiles = self.rows.div_ceil(tile_rows_at_most());
-        // Each part of the rows packs the columns again: only where there are few other tasks and many rows.
+        let tiles = self.rows.div_ceil(max_tile_rows());
+        // Every part of the rows packs the columns again, so rows are split only if there are few other
+        // tasks.
         let parts = TASKS.div_ceil(units * chunks * self.groups).min(tiles.div_ceil(4)).max(1);
         let tasks = self.groups * units * chunks * parts;
         let work = self.work();
@@ -108,7 +111,7 @@ impl Product<'_> {
             let (chunk, i) = (i % chunks, i / chunks);
             let (unit, group) = (i % units, i / units);
             dispatch(Task {
-                product: self,
+                gemm: self,
                 packed,
                 group,
                 unit,
@@ -135,17 +138,17 @@ impl Product<'_> {
         self.groups * self.rows * self.columns * self.depth()
     }
 
-    /// `a` in the order in which it is used: for each group and tile `[depth, rows of the tile]`.
+    /// Packs `a` in the order of use: `[depth, rows of the tile]` for each group and tile.
     pub fn pack(&self, scratch: &Scratch) -> Buffer {
         let depth = self.depth();
-        let most = tile_rows_at_most();
-        let tiles = self.rows.div_ceil(most);
+        let max_rows = max_tile_rows();
+        let tiles = self.rows.div_ceil(max_rows);
         let mut packed = scratch.take(self.groups * self.rows * depth);
         let target = Shared::new(&mut packed);
         let pack = |i: usize| {
-            let (group, rows) = (i / tiles, tile_rows(self.rows, most, i % tiles));
+            let (group, rows) = (i / tiles, tile_rows(self.rows, max_rows, i % tiles));
             let start = (group * self.rows + rows.start) * depth;
-            // SAFETY: every tile has its own part of the buffer.
+            // SAFETY: the tiles have disjoint parts of the buffer.
             let to = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), rows.len() * depth) };
             dispatch(PackRows { a: self.a, channels: self.channels, group, rows, to });
         };
@@ -158,8 +161,9 @@ impl Product<'_> {
     }
 }
 
+/// The packing of one tile of rows.
 struct PackRows<'a> {
-    a: Rows<'a>,
+    a: LeftMatrix<'a>,
     channels: usize,
     group: usize,
     rows: std::ops::Range<usize>,
@@ -179,7 +183,7 @@ impl Kernel for PackRows<'_> {
                     let from = &a.data[base + channel * a.channel_stride + tap..];
                     let to = &mut to[(channel * taps + t) * count..];
                     if from.len() >= S::LANES && to.len() >= S::LANES {
-                        // What is written too much is overwritten by the next step.
+                        // The next step overwrites the excess lanes.
                         S::from_slice(from).to_slice(to);
                     } else {
                         to[..count].copy_from_slice(&from[..count]);
@@ -191,8 +195,8 @@ impl Kernel for PackRows<'_> {
         let in_order = a.taps.iter().enumerate().all(|(i, t)| i == *t) && a.channel_stride == taps;
         let mut block = [S::splat(0.0); 16];
         let mut vector = [0.0; 16];
-        // TileConfig of LANES by LANES are transposed: along all of the depth where it lies in memory in order, else along
-        // the taps of one channel.
+        // Blocks of LANES by LANES are transposed: along the whole depth if it is contiguous, else along the
+        // taps of one channel.
         let (runs, length) = if in_order {
             (1, channels * taps)
         } else {
@@ -213,10 +217,10 @@ impl Kernel for PackRows<'_> {
                     }
                     S::transpose(&mut block[..S::LANES]);
                     for (j, column) in block[..width].iter().enumerate() {
-                        let mut put = |step: usize| {
+                        let mut store = |step: usize| {
                             let to = &mut to[step * count + m..];
                             if in_order && to.len() >= S::LANES {
-                                // What is written too much is overwritten by the next step.
+                                // The next step overwrites the excess lanes.
                                 column.to_slice(to);
                             } else {
                                 column.to_slice(&mut vector[..S::LANES]);
@@ -224,9 +228,9 @@ impl Kernel for PackRows<'_> {
                             }
                         };
                         if in_order {
-                            put(k + j);
+                            store(k + j);
                         } else {
-                            put_taps(a.taps, k + j, |t| put(run * taps + t));
+                            for_matching_taps(a.taps, k + j, |t| store(run * taps + t));
                         }
                     }
                 }
@@ -235,15 +239,17 @@ impl Kernel for PackRows<'_> {
     }
 }
 
+/// Calls `action` with the position of each element of `taps` that equals `tap`.
 #[inline(always)]
-fn put_taps(taps: &[usize], tap: usize, mut put: impl FnMut(usize)) {
+fn for_matching_taps(taps: &[usize], tap: usize, mut action: impl FnMut(usize)) {
     for (t, _) in taps.iter().enumerate().filter(|(_, at)| **at == tap) {
-        put(t);
+        action(t);
     }
 }
 
+/// Some panels of columns and tiles of rows of a unit.
 struct Task<'a> {
-    product: &'a Product<'a>,
+    gemm: &'a Gemm<'a>,
     packed: &'a [f32],
     group: usize,
     unit: usize,
@@ -251,7 +257,7 @@ struct Task<'a> {
     panels: std::ops::Range<usize>,
     tiles: std::ops::Range<usize>,
     target: Shared,
-    out: &'a Target<'a>,
+    out: &'a OutputMatrix<'a>,
     scratch: &'a Scratch,
 }
 
@@ -259,25 +265,25 @@ impl Kernel for Task<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let p = self.product;
-        let (taps, depth, wide) = (p.a.taps.len(), p.depth(), 2 * S::LANES);
-        // A last unit with fewer pictures has fewer panels.
+        let gemm = self.gemm;
+        let (taps, depth, wide) = (gemm.a.taps.len(), gemm.depth(), 2 * S::LANES);
+        // The last unit may have fewer images, and then has fewer panels.
         let panels = self.panels.start..self.panels.end.min(self.unit_columns.div_ceil(wide));
         if panels.is_empty() {
             return;
         }
-        let blocks = p.channels.div_ceil((DEPTH / taps).max(1)).max(1);
-        let each = p.channels.div_ceil(blocks);
+        let blocks = gemm.channels.div_ceil((DEPTH / taps).max(1)).max(1);
+        let each = gemm.channels.div_ceil(blocks);
         let mut b = self.scratch.take(panels.len() * each * taps * wide);
-        let kept = if blocks > 1 { self.tiles.len() * panels.len() } else { 1 };
-        let mut sums = self.scratch.take(kept * S::TILE_ROWS * wide);
+        let tiles_kept = if blocks > 1 { self.tiles.len() * panels.len() } else { 1 };
+        let mut sums = self.scratch.take(tiles_kept * S::TILE_ROWS * wide);
         for block in 0..blocks {
-            let channels = (block * each).min(p.channels)..((block + 1) * each).min(p.channels);
+            let channels = (block * each).min(gemm.channels)..((block + 1) * each).min(gemm.channels);
             let steps = channels.len() * taps;
             self.pack_columns::<S>(panels.clone(), channels.clone(), &mut b);
             for (i, t) in self.tiles.clone().enumerate() {
-                let rows = tile_rows(p.rows, S::TILE_ROWS, t);
-                let a = (self.group * p.rows + rows.start) * depth + rows.len() * channels.start * taps;
+                let rows = tile_rows(gemm.rows, S::TILE_ROWS, t);
+                let a = (self.group * gemm.rows + rows.start) * depth + rows.len() * channels.start * taps;
                 let a = &self.packed[a..a + rows.len() * steps];
                 for j in 0..panels.len() {
                     let at = if blocks > 1 { i * panels.len() + j } else { 0 };
@@ -297,14 +303,14 @@ impl Kernel for Task<'_> {
 }
 
 impl Task<'_> {
-    /// The lanes of a vector that are columns of this unit.
+    /// Returns the lanes of a vector that are columns of this unit.
     #[inline(always)]
     fn mask<S: Simd>(&self, vector: usize) -> u32 {
         let left = self.unit_columns.saturating_sub(vector * S::LANES);
         if left >= S::LANES { ((1u64 << S::LANES) - 1) as u32 } else { (1 << left) - 1 }
     }
 
-    /// Columns in panels `[channels, taps, 2 * LANES]`.
+    /// Packs columns in panels `[channels, taps, 2 * LANES]`.
     #[inline(always)]
     fn pack_columns<S: Simd>(
         &self,
@@ -313,22 +319,22 @@ impl Task<'_> {
         to: &mut [f32],
     ) {
         let wide = 2 * S::LANES;
-        let taps = self.product.a.taps.len();
+        let taps = self.gemm.a.taps.len();
         let steps = channels.len() * taps;
         for (panel, to) in panels.zip(to.chunks_exact_mut((steps * wide).max(1))) {
             for half in 0..2 {
                 let vector = 2 * panel + half;
                 let mask = self.mask::<S>(vector);
-                match self.product.b {
-                    Columns::Gathered { data, unit_stride, group_stride, channel_stride, table } => {
+                match self.gemm.b {
+                    RightMatrix::Gathered { data, unit_stride, group_stride, channel_stride, map } => {
                         let from = self.unit * unit_stride
                             + self.group * group_stride
                             + channels.start * channel_stride;
                         let from = data.as_ptr().wrapping_add(from);
-                        let view = table.view();
+                        let view = map.view();
                         for tap in 0..taps {
-                            // SAFETY: each channel's block of the panel has `taps` times `wide` floats; the table was
-                            // made for these pictures, and the mask leaves out pictures that are not there.
+                            // SAFETY: each channel's block of the panel has `taps * wide` floats; the map was
+                            // made for these images, and the mask excludes images behind the last.
                             unsafe {
                                 let to = to.as_mut_ptr().add(tap * wide + half * S::LANES);
                                 if mask == 0 {
@@ -349,8 +355,8 @@ impl Task<'_> {
                             }
                         }
                     }
-                    Columns::Transposed { data } => {
-                        let depth = self.product.depth();
+                    RightMatrix::Transposed { data } => {
+                        let depth = self.gemm.depth();
                         let mut block = [S::splat(0.0); 16];
                         for k in (0..steps).step_by(S::LANES) {
                             let width = S::LANES.min(steps - k);
@@ -373,11 +379,11 @@ impl Task<'_> {
         }
     }
 
-    /// Bias, activation, and the way to memory.
+    /// Adds the bias, applies the activation and writes the result.
     #[inline(always)]
     fn finish<S: Simd>(&self, rows: std::ops::Range<usize>, panel: usize, sums: &[f32]) {
-        let p = self.product;
-        let table = self.out.table.view();
+        let gemm = self.gemm;
+        let map = self.out.map.view();
         let start = self.unit * self.out.unit_stride + self.group * self.out.group_stride;
         for half in 0..2 {
             let vector = 2 * panel + half;
@@ -385,22 +391,22 @@ impl Task<'_> {
             if mask == 0 {
                 continue;
             }
-            let columns = match p.bias {
+            let columns = match gemm.bias {
                 Bias::Columns(bias) => S::from_short_slice(&bias[vector * S::LANES..]),
                 _ => S::splat(0.0),
             };
             for (i, row) in rows.clone().enumerate() {
                 let mut v = S::from_slice(&sums[(2 * i + half) * S::LANES..]);
-                v = v + match p.bias {
-                    Bias::Rows(bias) => S::splat(bias[self.group * p.rows + row]),
+                v = v + match gemm.bias {
+                    Bias::Rows(bias) => S::splat(bias[self.group * gemm.rows + row]),
                     _ => columns,
                 };
-                if let Some(activation) = p.activation {
+                if let Some(activation) = gemm.activation {
                     v = activation.apply(v);
                 }
                 let to = self.target.get().wrapping_add(start + row * self.out.row_stride);
-                // SAFETY: the table was made for the output, and tasks have rows and columns of their own.
-                unsafe { table.write(vector, mask, v, to) }
+                // SAFETY: the map was made for the output, and tasks have disjoint rows and columns.
+                unsafe { map.write(vector, mask, v, to) }
             }
         }
     }

@@ -1,0 +1,119 @@
+//! The gradient of an input with few channels: a GEMM with the transposed weight, then col2im.
+//!
+//! With few rows, gathering the columns of an implicit GEMM costs more than the GEMM itself. Here the right
+//! matrix is `dy` in its own layout, the rows of the result are all (channel, tap) pairs, and col2im adds
+//! each of them to the pixel under its tap:
+//!
+//! ```text
+//! columns[(channel, tap), pixel] = Σ weight[out, (channel, tap)] · dy[out, pixel]
+//! dx[channel, pixel under the tap] += columns[(channel, tap), pixel]
+//! ```
+
+use rayon::prelude::*;
+
+use super::implicit_gemm::pixels::{output_grid, whole_rows};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::{Bias, GatherMap, Gemm, LeftMatrix, OutputMatrix, PixelGrid, RightMatrix};
+use crate::memory::Scratch;
+use crate::ops::conv2d::ConvShape;
+
+/// Number of images whose columns share panels.
+const IMAGES: usize = 8;
+
+/// Whether this algorithm is the fastest for the input gradient.
+pub(super) fn is_better(conv: &ConvShape) -> bool {
+    conv.groups == 1 && conv.in_per_group <= 8 && conv.filter_len() >= 16 && conv.out_pixels() > 0
+}
+
+/// Computes the gradient of the input.
+pub(super) fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
+    let (depth, pixels, image) = (conv.filter_len(), conv.out_pixels(), conv.in_per_group * conv.h * conv.w);
+    let grid = PixelGrid { image_stride: conv.out_per_group * pixels, ..output_grid(conv, IMAGES) };
+    let from = GatherMap::new(grid, std::iter::once(whole_rows(conv.ow)), scratch);
+    let grid = PixelGrid { image_stride: depth * pixels, ..grid };
+    let to = GatherMap::new(grid, std::iter::once(whole_rows(conv.ow)), scratch);
+    // One GEMM for the whole batch: it splits itself into tasks, and no task waits for another while it holds
+    // scratch memory.
+    let mut columns = scratch.take(conv.n * depth * pixels);
+    let gemm = Gemm {
+        groups: 1,
+        rows: depth,
+        channels: conv.out_per_group,
+        columns: conv.n * pixels,
+        a: LeftMatrix { data: weight, group_stride: 0, row_stride: 1, channel_stride: depth, taps: &[0] },
+        b: RightMatrix::Gathered {
+            data: dy,
+            unit_stride: IMAGES * conv.out_per_group * pixels,
+            group_stride: 0,
+            channel_stride: pixels,
+            map: &from,
+        },
+        bias: Bias::None,
+        activation: None,
+    };
+    let target = OutputMatrix {
+        data: &mut columns,
+        unit_stride: IMAGES * depth * pixels,
+        group_stride: 0,
+        row_stride: pixels,
+        map: &to,
+    };
+    gemm.run(target, scratch);
+    let columns = &columns[..];
+    dx.par_chunks_mut(image).zip(columns.par_chunks(depth * pixels)).for_each(|(dx, columns)| {
+        dispatch(Col2im { conv, columns, dx });
+    });
+}
+
+/// Adds the columns of an image to the pixels under their taps.
+struct Col2im<'a> {
+    conv: &'a ConvShape,
+    columns: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for Col2im<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Col2im { conv, columns, dx } = self;
+        dx.fill(0.0);
+        for channel in 0..conv.in_per_group {
+            for kr in 0..conv.kh {
+                for kc in 0..conv.kw {
+                    let row = channel * conv.kh * conv.kw + conv.tap(kr, kc);
+                    let lines = columns[row * conv.out_pixels()..][..conv.out_pixels()].chunks(conv.ow);
+                    for (r, line) in lines.enumerate() {
+                        let y = (r * conv.stride[0] + kr * conv.dilation[0]).wrapping_sub(conv.padding[0]);
+                        if y >= conv.h {
+                            continue;
+                        }
+                        let dx = &mut dx[(channel * conv.h + y) * conv.w..][..conv.w];
+                        // The outputs whose source column is not padding.
+                        let shift = kc * conv.dilation[1];
+                        let first = conv.padding[1].saturating_sub(shift).div_ceil(conv.stride[1]);
+                        let end = (conv.w + conv.padding[1])
+                            .saturating_sub(shift)
+                            .div_ceil(conv.stride[1])
+                            .min(conv.ow);
+                        if first >= end {
+                            continue;
+                        }
+                        let start = first * conv.stride[1] + shift - conv.padding[1];
+                        let line = &line[first..end];
+                        if conv.stride[1] == 1 {
+                            let dx = &mut dx[start..start + line.len()];
+                            for (to, from) in dx.chunks_mut(S::LANES).zip(line.chunks(S::LANES)) {
+                                (S::from_short_slice(to) + S::from_short_slice(from)).to_short_slice(to);
+                            }
+                        } else {
+                            for (to, from) in dx[start..].iter_mut().step_by(conv.stride[1]).zip(line) {
+                                *to += from;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

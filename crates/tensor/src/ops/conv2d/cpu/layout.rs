@@ -1,0 +1,64 @@
+//! The memory layouts of feature maps and filters.
+
+use crate::ops::conv2d::ConvShape;
+
+/// The channels of one side of a convolution, its input or its output, for one group: `[n, channels, h, w]`.
+#[derive(Clone, Copy)]
+pub struct FeatureMap {
+    pub channels: usize,
+    pub h: usize,
+    pub w: usize,
+    /// Floats from one image to the next.
+    pub batch_stride: usize,
+}
+
+impl FeatureMap {
+    /// Returns the number of blocks of `lanes` channels; the last may be incomplete.
+    pub fn blocks(&self, lanes: usize) -> usize {
+        self.channels.div_ceil(lanes)
+    }
+}
+
+impl ConvShape {
+    /// Returns the feature maps of the input and of the output, for one group.
+    pub fn feature_maps(&self) -> [FeatureMap; 2] {
+        [
+            FeatureMap {
+                channels: self.in_per_group,
+                h: self.h,
+                w: self.w,
+                batch_stride: self.x_batch_stride,
+            },
+            FeatureMap {
+                channels: self.out_per_group,
+                h: self.oh,
+                w: self.ow,
+                batch_stride: self.y_batch_stride,
+            },
+        ]
+    }
+}
+
+/// The weight of a convolution, or of its input gradient, where input and output channels are swapped. The
+/// taps of the filter from channel `i` to channel `o` start at `i * in_stride + o * out_stride`.
+pub struct Filters<'a> {
+    pub weight: &'a [f32],
+    pub in_stride: usize,
+    pub out_stride: usize,
+    /// Whether the taps are read from the last to the first.
+    pub reverse: bool,
+}
+
+impl<'a> Filters<'a> {
+    /// The filters of the convolution.
+    pub fn forward(conv: &ConvShape, weight: &'a [f32]) -> Self {
+        let taps = conv.kh * conv.kw;
+        Filters { weight, in_stride: taps, out_stride: conv.filter_len(), reverse: conv.flip }
+    }
+
+    /// The filters of the input gradient, rotated by 180 degrees, from output channels to input channels.
+    pub fn backward(conv: &ConvShape, weight: &'a [f32]) -> Self {
+        let taps = conv.kh * conv.kw;
+        Filters { weight, in_stride: conv.filter_len(), out_stride: taps, reverse: !conv.flip }
+    }
+}

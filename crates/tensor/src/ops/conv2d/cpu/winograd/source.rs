@@ -1,0 +1,112 @@
+//! The transform of input tiles, and of the output gradient's tiles for the weight gradient.
+
+use crate::cpu::simd::Simd;
+use crate::memory::Scratch;
+use crate::ops::conv2d::cpu::layout::FeatureMap;
+use crate::ops::conv2d::cpu::transposed_tile::TransposedTile;
+use crate::ops::conv2d::winograd::Tiling;
+use crate::ops::conv2d::winograd::transform::{MAX_POINTS, filter_transform, input_transform};
+
+/// Calls a function that is generic over the number of points, outputs and taps along an axis.
+macro_rules! with_tile_size {
+    ($tile_size:expr, $function:ident($($argument:expr),* $(,)?)) => {
+        match $tile_size {
+            TileSize::F4x3 => $function::<6, 4, 3>($($argument),*),
+            TileSize::F3x3 => $function::<5, 3, 3>($($argument),*),
+            TileSize::F2x5 => $function::<6, 2, 5>($($argument),*),
+        }
+    };
+}
+pub(super) use with_tile_size;
+
+/// A feature map whose tiles are transformed.
+pub struct TileSource<'a> {
+    pub map: FeatureMap,
+    pub data: &'a [f32],
+    /// The pixel at the top left of tile 0.
+    pub shift: [isize; 2],
+}
+
+impl TileSource<'_> {
+    /// Transforms all tiles of some units to `v [point][block][tile]`, and returns the number of tiles. A
+    /// tile has `T` by `T` pixels, and neighbouring tiles are `M` pixels apart. Tiles with `T = A` are
+    /// inputs; smaller ones are filters, which the output gradient is for the weight gradient.
+    #[inline(always)]
+    pub fn transform<S: Simd, const A: usize, const T: usize, const M: usize>(
+        &self,
+        tiling: &Tiling,
+        units: std::ops::Range<usize>,
+        [step, point_step]: [usize; 2],
+        v: &mut [f32],
+        blocks: std::ops::Range<usize>,
+        scratch: &Scratch,
+    ) -> usize {
+        let [rows, columns] =
+            [tiling.rows.div_ceil(tiling.unit_rows), tiling.columns.div_ceil(tiling.unit_columns)];
+        let wide = columns * M + T - M;
+        let mut pixels = scratch.take((rows * M + T - M) * wide * S::LANES);
+        let mut lines = scratch.take(A * wide * S::LANES);
+        let mut tiles = 0;
+        for (at, block) in blocks.enumerate() {
+            let first = block * S::LANES;
+            tiles = 0;
+            for unit in units.clone().map(|i| tiling.unit(i)) {
+                let region = TransposedTile {
+                    h: self.map.h,
+                    w: self.map.w,
+                    plane_stride: self.map.h * self.map.w,
+                    row: (unit.rows.start * M) as isize + self.shift[0],
+                    column: (unit.columns.start * M) as isize + self.shift[1],
+                    rows: unit.rows.len() * M + T - M,
+                    columns: unit.columns.len() * M + T - M,
+                };
+                let from = unit.image * self.map.batch_stride + first * self.map.h * self.map.w;
+                let channels = S::LANES.min(self.map.channels - first);
+                // SAFETY: the channels of this block exist; the buffer has the size of the largest region.
+                unsafe {
+                    region.read::<S>(self.data.as_ptr().add(from), channels, pixels.as_mut_ptr(), S::LANES)
+                }
+                for row in 0..unit.rows.len() {
+                    // SAFETY: all offsets are within the buffers.
+                    unsafe {
+                        let from = pixels.as_ptr().add(row * M * region.columns * S::LANES);
+                        let lines = lines.as_mut_ptr();
+                        for column in 0..region.columns {
+                            let value =
+                                axis::<S, A, T>(from.add(column * S::LANES), region.columns * S::LANES);
+                            for (i, value) in value[..A].iter().enumerate() {
+                                value.store(lines.add((i * region.columns + column) * S::LANES));
+                            }
+                        }
+                        for column in 0..unit.columns.len() {
+                            let to = v.as_mut_ptr().add(at * step + tiles * S::LANES);
+                            for i in 0..A {
+                                let from = lines.add((i * region.columns + column * M) * S::LANES);
+                                let value = axis::<S, A, T>(from, S::LANES);
+                                for (j, value) in value[..A].iter().enumerate() {
+                                    value.store(to.add((i * A + j) * point_step));
+                                }
+                            }
+                            tiles += 1;
+                        }
+                    }
+                }
+            }
+        }
+        tiles
+    }
+}
+
+/// Transforms `T` vectors, `step` floats apart, along one axis.
+///
+/// # Safety
+/// They must be readable.
+#[inline(always)]
+unsafe fn axis<S: Simd, const A: usize, const T: usize>(from: *const f32, step: usize) -> [S; MAX_POINTS] {
+    let mut pixels = [S::splat(0.0); MAX_POINTS];
+    for (i, pixel) in pixels[..T].iter_mut().enumerate() {
+        // SAFETY: guaranteed by the caller.
+        *pixel = unsafe { S::load(from.add(i * step)) };
+    }
+    if T == A { input_transform::<S, A>(&pixels) } else { filter_transform::<S, A, T>(&pixels) }
+}
