@@ -191,6 +191,9 @@ impl<'ast> Visit<'ast> for Collector<'_> {
         }
     }
 
+    // `pub(super)` names no item of the parent.
+    fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         self.module.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         visit::visit_path(self, path);

@@ -1,5 +1,6 @@
 //! Matrix products on the CPU.
 
+mod activation;
 mod gather;
 pub(crate) mod parallel;
 mod peak;
@@ -7,13 +8,13 @@ mod product;
 pub(crate) mod simd;
 mod tile;
 
+pub use activation::Activation;
 pub(crate) use gather::{Grid, Table, Tap};
 pub use peak::fma_peak_gflops;
 pub(crate) use product::{Bias, Columns, Product, Rows, Target};
 pub(crate) use tile::tile_rows;
 
 use crate::memory::Scratch;
-use crate::ops::Activation;
 
 /// A matrix in memory, by rows or by columns.
 #[derive(Clone, Copy)]

@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use super::gather::Table;
 use super::tile::{tile, tile_rows};
+use crate::cpu::activation::Activation;
 use crate::cpu::parallel::Shared;
 use crate::cpu::simd::{Kernel, Simd, dispatch, tile_rows_at_most};
 use crate::memory::{Buffer, Scratch};
-use crate::ops::Activation;
 
 /// The most steps of the inner loop: panels of this depth stay in the first and second level caches.
 const DEPTH: usize = 512;

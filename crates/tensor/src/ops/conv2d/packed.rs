@@ -47,7 +47,7 @@ impl PackedConv2d {
         let packed = match weight.device() {
             Device::Cpu => Packed::Cpu(cpu::pack(&p, weight.cpu(), &Scratch::new())),
             Device::OpenCl(id) => {
-                let call = Call::before(opencl::open(id)?, &op);
+                let call = Call::new(opencl::open(id)?, op.name(), &[], &[]);
                 let packed = kernels::pack(&call, &p, &*weight.opencl()?)?;
                 packed.map_or(Packed::No, Packed::OpenCl)
             }

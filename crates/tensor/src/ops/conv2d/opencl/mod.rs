@@ -6,7 +6,7 @@ mod winograd;
 
 use super::Problem;
 use super::winograd::Pass;
-use crate::opencl::product::{Gather, Product, Rows, Spread, Target, transposed, weight_grad_sums};
+use crate::ops::product::{Gather, Product, Rows, Spread, Target, transposed, weight_grad_sums};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
 use neocog_base::Result;

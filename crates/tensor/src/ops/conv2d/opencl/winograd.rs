@@ -7,7 +7,8 @@
 use std::fmt::Write;
 
 use crate::opencl::formula::map;
-use crate::opencl::product::{TileConfig, activation_number, shared};
+use crate::opencl::TileConfig;
+use crate::ops::product::{activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, DeviceInfo, Grid, Source, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::Problem;
