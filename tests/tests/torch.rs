@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,25 +21,17 @@ use safetensors::tensor::{Dtype, TensorView};
 const PYTHON: &str = "NEOCOG_PYTHON";
 
 /// A Python with PyTorch. One that is asked for must have it.
-fn python() -> Option<String> {
-    let asked = std::env::var(PYTHON).ok();
-    let python = asked.clone().unwrap_or_else(|| "python3".to_string());
+fn python() -> Result<String, String> {
+    let python = std::env::var(PYTHON).unwrap_or_else(|_| "python3".to_string());
     let output = Command::new(&python).args(["-c", "import torch, safetensors.torch"]).output();
-    let why = match output {
-        Ok(output) if output.status.success() => return Some(python),
+    let reason = match output {
+        Ok(output) if output.status.success() => return Ok(python),
         Ok(output) => {
-            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it fails").to_string()
+            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it failed").to_string()
         }
         Err(e) => e.to_string(),
     };
-    assert!(asked.is_none(), "{PYTHON} names {python}: {why}");
-    // Past the harness, which would keep it for itself.
-    let _ = writeln!(
-        std::io::stderr(),
-        "\n*** NOT RUN: the round trip of weights through PyTorch, because of `{python}`: {why}\n\
-         *** pip install torch safetensors, or name another Python: {PYTHON}=...\n"
-    );
-    None
+    Err(format!("{python}: {reason}; `pip install torch safetensors`, or name another Python with {PYTHON}"))
 }
 
 fn build(model: &Model, seed: u64) -> Box<dyn Layer> {
@@ -129,7 +120,7 @@ fn round_trip(python: &str, model: &Model) -> String {
 
 #[test]
 fn weights_go_to_pytorch_and_come_back() {
-    let Some(python) = python() else { return };
+    let Some(python) = neocog_base::testing::require("python", python()) else { return };
     for model in neocog_models::models().unwrap() {
         let said = round_trip(&python, &model);
         println!("{}: {said}", model.name);

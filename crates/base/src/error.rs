@@ -27,6 +27,10 @@ pub enum ErrorKind {
     Format,
     /// Numbers that ran away: a loss that became NaN or infinite.
     Diverged,
+    /// Results that differ from what was expected: a failed comparison or check.
+    Mismatch,
+    /// A broken promise within the library: please report it.
+    Internal,
 }
 
 /// An error with its kind, its message and the path to where it happened.

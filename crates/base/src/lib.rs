@@ -8,5 +8,6 @@ mod error;
 pub mod file;
 pub mod program;
 pub mod random;
+pub mod testing;
 
 pub use error::{Context, Error, ErrorKind, Result};

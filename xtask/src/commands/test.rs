@@ -1,73 +1,84 @@
 //! `test`: all checks of the project, in order.
 
+mod needs;
+mod plugin;
+
+use std::env;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use neocog_tensor::{Error, ErrorKind, Result};
-
+use neocog_base::testing::NOT_RUN;
+use neocog_base::{Error, ErrorKind, Result};
 use neocog_cli::{output, register_command};
 
-/// Runs all checks of the project; stops at the first that fails and tells which.
+use needs::{Need, NotRun};
+
+/// Run all checks of the project, and stop at the first that fails
+///
+/// Formatting, lints, documentation, all tests, the crate in tests/plugin outside the workspace, and a short training. What
+/// cannot run because the machine lacks something is listed at the end, by name and reason; --require makes it an error.
 #[derive(Debug, clap::Args)]
 struct Args {
-    /// Only the checks whose name contains this.
+    /// Run only the checks whose name contains TEXT
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Fail if the machine lacks one of these, instead of listing what did not run
+    #[arg(long, value_name = "NEED", value_delimiter = ',')]
+    require: Vec<Need>,
 }
 
-/// One check: a command, run in the workspace's folder.
-struct Step {
+/// One check: a command, run in the root of the workspace.
+struct Check {
     name: &'static str,
     command: Command,
+    /// What it needs as a whole; single tests within it tell their own needs.
+    needs: Option<Need>,
 }
 
-/// The checks; another one is another line here.
-fn steps(root: &Path, scratch: &Path) -> Result<Vec<Step>> {
-    let cargo = |args: &[&str]| {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(args);
-        command
-    };
-    let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
-    doc.env("RUSTDOCFLAGS", "-D warnings");
-    let own = std::env::current_exe().map_err(|e| Error::io("cannot find this program's own file", e))?;
-    let mut train = Command::new(own);
-    train
-        .args(["train", "lenet", "--data", "digits", "--epochs", "2", "--limit", "256", "--out"])
-        .arg(scratch);
+impl Check {
+    fn new(name: &'static str, command: Command) -> Self {
+        Check { name, command, needs: None }
+    }
 
-    let mut plugin = cargo(&["test", "--manifest-path"]);
-    // The same target folder as the workspace's: what is built there already is used again.
-    plugin.arg(plugin_outside(root)?.join("Cargo.toml")).env("CARGO_TARGET_DIR", root.join("target"));
+    fn cargo(name: &'static str, arguments: &str) -> Self {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(arguments.split_whitespace());
+        Check::new(name, command)
+    }
 
-    let step = |name, command| Step { name, command };
+    fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    fn needs(mut self, need: Need) -> Self {
+        self.needs = Some(need);
+        self
+    }
+}
+
+/// All checks, in order. To add one, add an entry.
+fn checks(root: &Path, scratch: &Path) -> Result<Vec<Check>> {
+    let own = env::current_exe().map_err(|e| Error::io("cannot find the path of this program", e))?;
+    let mut training = Command::new(own);
+    training.args("train lenet --data digits --epochs 2 --limit 256 --out".split(' ')).arg(scratch);
+    let plugin = format!("test --manifest-path {}", plugin::copy_outside(root)?.join("Cargo.toml").display());
     Ok(vec![
-        step("format", cargo(&["fmt", "--all", "--check"])),
-        step("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        step("documentation", doc),
-        step("tests", cargo(&["test", "--workspace"])),
-        step(
+        Check::cargo("format", "fmt --all --check"),
+        Check::cargo("clippy", "clippy --workspace --all-targets -- -D warnings"),
+        Check::cargo("documentation", "doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"),
+        Check::cargo("licences and sources", "deny check licenses bans sources").needs(Need::CargoDeny),
+        Check::cargo("tests", "test --workspace"),
+        Check::cargo(
             "build without OpenCL",
-            cargo(&[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--no-default-features",
-                "--",
-                "-D",
-                "warnings",
-            ]),
+            "clippy --workspace --all-targets --no-default-features -- -D warnings",
         ),
-        step(
-            "tests without OpenCL",
-            cargo(&["test", "-p", "neocog-tensor", "--no-default-features", "--lib", "opencl"]),
-        ),
-        step("a plugin outside the workspace", plugin),
-        step("a small training", train),
+        Check::cargo("tests without OpenCL", "test -p neocog-tensor --no-default-features --lib opencl"),
+        // The target folder of the workspace: what is built there already is used again.
+        Check::cargo("plugin outside the workspace", &plugin).env("CARGO_TARGET_DIR", root.join("target")),
+        Check::new("short training", training),
     ])
 }
 
@@ -76,83 +87,96 @@ register_command!("test", 210, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let root = workspace()?;
-    let scratch = root.join("target").join("xtask-test-run");
-    let mut steps = steps(&root, &scratch)?;
+    let target = root.join("target");
+    let missing = needs::missing();
+    if let Some((need, reason)) = missing.iter().find(|(need, _)| args.require.contains(need)) {
+        return Err(Error::new(ErrorKind::Device, format!("--require {need}: {reason}")));
+    }
+    for (need, reason) in &missing {
+        output::note(format_args!("{need} is missing, what needs it will not run: {reason}"));
+    }
+
+    let mut checks = checks(&root, &target.join("xtask-test-run"))?;
     if let Some(text) = &args.only {
-        let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
+        let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
         if !names.iter().any(|name| name.contains(text.as_str())) {
             return Err(Error::not_found("check", text, names));
         }
-        steps.retain(|step| step.name.contains(text.as_str()));
+        checks.retain(|check| check.name.contains(text.as_str()));
     }
-    let start = Instant::now();
-    let count = steps.len();
-    for (i, mut step) in steps.into_iter().enumerate() {
-        output::line(format_args!("== {} of {count}: {}", i + 1, step.name))?;
-        let began = Instant::now();
-        let status = step.command.current_dir(&root).status();
-        let status = status.map_err(|e| Error::io(format!("cannot start the check \"{}\"", step.name), e))?;
-        if !status.success() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("the check \"{}\" failed ({status}): {:?}", step.name, step.command),
-            ));
-        }
-        output::line(format_args!("== {}: passed in {:.0} s", step.name, began.elapsed().as_secs_f64()))?;
-    }
-    output::line(format_args!("all {count} checks passed in {:.0} s", start.elapsed().as_secs_f64()))
-}
 
-/// Copies the plugin in `tests/plugin` to a folder outside the workspace, with dependencies that lead back: so it is a
-/// crate like those of others. The folder is the same each time, for what is built to be used again.
-fn plugin_outside(root: &Path) -> Result<PathBuf> {
-    let from = root.join("tests/plugin");
-    let mut hasher = DefaultHasher::new();
-    root.hash(&mut hasher);
-    let to = std::env::temp_dir().join(format!("neocog-plugin-example-{:016x}", hasher.finish()));
-    let cannot = |e| Error::io(format!("cannot copy {} to {}", from.display(), to.display()), e);
-    if to.exists() {
-        fs::remove_dir_all(&to).map_err(cannot)?;
-    }
-    copy_folder(&from, &to).map_err(cannot)?;
-    let manifest = to.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).map_err(cannot)?;
-    let back = text
-        .replace("path = \"../../", &format!("path = \"{}/", root.display().to_string().replace('\\', "/")));
-    fs::write(&manifest, back).map_err(cannot)?;
-    // The versions that the workspace has, so nothing is fetched anew.
-    fs::copy(root.join("Cargo.lock"), to.join("Cargo.lock")).map_err(cannot)?;
-    Ok(to)
-}
-
-/// Copies a folder, without what git leaves out.
-fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == "target" || name == "Cargo.lock" || name == "runs" {
+    let mut not_run = NotRun::new(target.join("xtask-tests-not-run.txt"))?;
+    let (start, count) = (Instant::now(), checks.len());
+    for (i, mut check) in checks.into_iter().enumerate() {
+        output::line(format_args!("== {} of {count}: {}", i + 1, check.name))?;
+        if let Some((need, reason)) = missing.iter().find(|(need, _)| check.needs == Some(*need)) {
+            output::line(format_args!("== {}: NOT RUN, {need} is missing", check.name))?;
+            not_run.push(*need, format!("the check \"{}\"", check.name), reason.clone());
             continue;
         }
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &to.join(name))?;
-        } else {
-            fs::copy(entry.path(), to.join(name))?;
+        let began = Instant::now();
+        let status = check.command.current_dir(&root).env(NOT_RUN, not_run.file()).status();
+        let status =
+            status.map_err(|e| Error::io(format!("cannot start the check \"{}\"", check.name), e))?;
+        if !status.success() {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!("the check \"{}\" failed ({status}): {:?}", check.name, check.command),
+            ));
         }
+        output::line(format_args!("== {}: passed in {:.0} s", check.name, began.elapsed().as_secs_f64()))?;
     }
-    Ok(())
+    report(&not_run, &args.require)?;
+    output::line(format_args!(
+        "all {count} checks passed in {:.0} s{}",
+        start.elapsed().as_secs_f64(),
+        not_run.summary()?
+    ))
 }
 
-/// The workspace's folder, wherever in it the command is given.
+/// Lists what did not run.
+///
+/// # Errors
+/// When it lacked something that is required.
+fn report(not_run: &NotRun, required: &[Need]) -> Result<()> {
+    let entries = not_run.entries()?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    output::line(format_args!("\n*** NOT RUN, because this machine lacks what they need:"))?;
+    for entry in &entries {
+        output::line(format_args!("***   {} needs {}: {}", entry.what, entry.need, entry.reason))?;
+    }
+    let lacking = |need: &&Need| entries.iter().any(|entry| entry.need == need.to_string());
+    match required.iter().find(lacking) {
+        Some(need) => Err(Error::new(
+            ErrorKind::Device,
+            format!("tests that need {need} did not run, though --require {need} was given"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The root of the workspace, from any folder within it.
 fn workspace() -> Result<PathBuf> {
-    let here = std::env::current_dir().map_err(|e| Error::io("cannot find the current folder", e))?;
+    let here = env::current_dir().map_err(|e| Error::io("cannot find the current folder", e))?;
     here.ancestors()
         .find(|folder| folder.join("xtask/Cargo.toml").is_file())
         .map(Path::to_path_buf)
         .ok_or_else(|| {
             Error::new(
                 ErrorKind::Io,
-                "this command runs within the project's folder: no xtask/Cargo.toml was found",
+                "this command runs in a clone of the repository: no xtask/Cargo.toml in this folder or above it",
             )
         })
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format!("cannot remove {}", path.display()), e))
+        }
+        _ => Ok(()),
+    }
 }

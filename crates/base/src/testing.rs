@@ -1,0 +1,71 @@
+//! Tests that need something the machine may lack, such as an OpenCL device or a Python package.
+
+use std::env;
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The environment variable that names the file to which tests that cannot run are appended.
+pub const NOT_RUN: &str = "NEOCOG_TESTS_NOT_RUN";
+
+/// Returns what a test needs, or `None` where the machine lacks it: then the test must return at once.
+///
+/// A test that did not run must not look as if it had passed. So the test is appended to the file that the environment
+/// variable [`NOT_RUN`] names, as a line `need`, test, reason, separated by tabs; `cargo xtask test` lists them at the end.
+///
+/// ```no_run
+/// # fn find_python() -> Result<String, String> { Ok(String::new()) }
+/// let Some(python) = neocog_base::testing::require("python", find_python()) else { return };
+/// ```
+///
+/// # Panics
+/// When the machine lacks it and [`NOT_RUN`] is not set, as under a plain `cargo test`; when that file cannot be written.
+pub fn require<T>(need: &str, found: Result<T, impl Display>) -> Option<T> {
+    let reason = match found {
+        Ok(found) => return Some(found),
+        Err(reason) => reason.to_string().replace(['\t', '\n'], " "),
+    };
+    let Some(file) = env::var_os(NOT_RUN).map(PathBuf::from) else {
+        panic!("this test needs {need}: {reason}");
+    };
+    let test = std::thread::current().name().unwrap_or("?").to_string();
+    let crate_name = env::var("CARGO_PKG_NAME").unwrap_or_default();
+    let line = format!("{need}\t{crate_name}: {test}\t{reason}\n");
+    let written = OpenOptions::new().append(true).create(true).open(&file).and_then(|mut file| {
+        // One write, so that lines of tests that run at the same time do not mix.
+        file.write_all(line.as_bytes())
+    });
+    if let Err(e) = written {
+        panic!("cannot write to {}: {e}", file.display());
+    }
+    eprintln!("NOT RUN: {test} needs {need}: {reason}");
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_returned() {
+        assert_eq!(require::<i32>("a number", Ok::<_, String>(3)), Some(3));
+    }
+
+    #[test]
+    fn a_lack_is_a_failure_or_a_line() {
+        // Whether the variable is set depends on how the tests were started: both are right answers.
+        let outcome = std::panic::catch_unwind(|| {
+            require::<i32>("nothing (a test of the list itself)", Err("not here"))
+        });
+        match env::var_os(NOT_RUN) {
+            None => assert!(outcome.is_err()),
+            Some(file) => {
+                assert_eq!(outcome.unwrap(), None);
+                assert!(
+                    std::fs::read_to_string(file).unwrap().contains("nothing (a test of the list itself)\t")
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What checks and tests need that a machine may lack, and the list of those that did not run for want of it.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use neocog_base::{Error, Result};
+use neocog_tensor::Device;
+
+use super::remove;
+
+/// Something that a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Need {
+    /// An OpenCL device
+    Opencl,
+    /// Python with PyTorch and safetensors
+    Python,
+    /// The program cargo-deny
+    CargoDeny,
+}
+
+impl Need {
+    const ALL: [Need; 3] = [Need::Opencl, Need::Python, Need::CargoDeny];
+
+    /// Whether it is here; the error says what is missing.
+    fn check(self) -> Result<()> {
+        match self {
+            Need::Opencl => "opencl".parse::<Device>().map(drop),
+            Need::Python => {
+                // The same variable as in tests/tests/torch.rs.
+                let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
+                succeeds(&python, &["-c", "import torch, safetensors.torch"]).map_err(|e| {
+                    Error::device(format!("{e}; `pip install torch safetensors` installs PyTorch"))
+                })
+            }
+            Need::CargoDeny => succeeds("cargo-deny", &["--version"])
+                .map_err(|e| Error::device(format!("{e}; `cargo install cargo-deny` installs it"))),
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Need::Opencl => "opencl",
+            Need::Python => "python",
+            Need::CargoDeny => "cargo-deny",
+        })
+    }
+}
+
+/// What this machine lacks, with the reason.
+pub fn missing() -> Vec<(Need, String)> {
+    let check = |need: Need| need.check().err().map(|e| (need, e.to_string()));
+    Need::ALL.into_iter().filter_map(check).collect()
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|e| Error::io(format!("cannot start {program}"), e))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(Error::device(format!("{program}: {}", stderr.lines().last().unwrap_or("it failed"))))
+}
+
+/// A check or a test that did not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub need: String,
+    pub what: String,
+    pub reason: String,
+}
+
+/// The list of what did not run: checks, and the tests that append a line each to a file
+/// ([`neocog_base::testing::require`]).
+#[derive(Debug)]
+pub struct NotRun {
+    file: PathBuf,
+    checks: Vec<Entry>,
+}
+
+impl NotRun {
+    /// An empty list; a file that an earlier run left is removed.
+    pub fn new(file: PathBuf) -> Result<Self> {
+        remove(&file)?;
+        Ok(NotRun { file, checks: Vec::new() })
+    }
+
+    /// The file to which tests append.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Adds a whole check.
+    pub fn push(&mut self, need: Need, what: String, reason: String) {
+        self.checks.push(Entry { need: need.to_string(), what, reason });
+    }
+
+    /// All that did not run.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let text = match fs::read_to_string(&self.file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(Error::io(format!("cannot read {}", self.file.display()), e)),
+        };
+        let mut entries = self.checks.clone();
+        for line in text.lines().filter(|line| !line.contains("a test of the list itself")) {
+            let mut fields = line.splitn(3, '\t').map(str::to_string);
+            let mut next = || fields.next().unwrap_or_default();
+            let entry = Entry { need: next(), what: next(), reason: next() };
+            if !entries.contains(&entry) {
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// `, 3 did not run`, or nothing.
+    pub fn summary(&self) -> Result<String> {
+        Ok(match self.entries()?.len() {
+            0 => String::new(),
+            n => format!(", {n} DID NOT RUN (listed above)"),
+        })
+    }
+}
