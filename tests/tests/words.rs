@@ -45,16 +45,25 @@ const REPLACED: [(&str, &str); 45] = [
     (r"(?i)takes turns|in turns\b|by turns", "interleaved"),
     (r"they are\b.*(PyTorch|theirs)|they are.,$", "baseline, baseline is"),
     (r"change places", "invert; flip"),
-    (r"(as|lanes of) (planes|pictures|channels|images) as lanes|(planes|pictures|channels) as lanes", "vectorized over planes, images, channels"),
+    (
+        r"(as|lanes of) (planes|pictures|channels|images) as lanes|(planes|pictures|channels) as lanes",
+        "vectorized over planes, images, channels",
+    ),
     (r"(?i)the book's recipe|\bbook's\b", "the recipe of \"Dive into Deep Learning\""),
     (r"(?i)\bproved?s?\b|\bproven\b|\bproofs?\b", "verified, checked, tested"),
     (r"hands? (over|in)\b|handed (over|in)\b", "passes, passed in"),
-    (r"(?i)files that are forever|are forever|considered and not done", "stable file formats; rejected alternatives"),
+    (
+        r"(?i)files that are forever|are forever|considered and not done",
+        "stable file formats; rejected alternatives",
+    ),
     (r"\bnobody\b|\banybody\b", "say who or what does not"),
     (r"(?i)only so many of", "the first N"),
     (r"how often all (training )?images", "number of epochs"),
     (r"\bpictured\b|abreast\.cl", "see above"),
-    (r"cargo xtask (train|eval|predict|bench|summary|data|export|import|spec|lesson|devices|tune|layers)", "neocog COMMAND, outside of README and xtask"),
+    (
+        r"cargo xtask (train|eval|predict|bench|summary|data|export|import|spec|lesson|devices|tune|layers)",
+        "neocog COMMAND, outside of README and xtask",
+    ),
 ];
 
 /// Where a replaced term is right, and why: part of a path, the term, the reason.
@@ -76,7 +85,8 @@ fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         let name = entry.file_name().unwrap().to_string_lossy().into_owned();
         if entry.is_dir() {
-            if !name.starts_with('.') && !["target", "specs", "golden", "structures", "data", "runs"].contains(&name.as_str())
+            if !name.starts_with('.')
+                && !["target", "specs", "golden", "structures", "data", "runs"].contains(&name.as_str())
                 || entry.ends_with("crates/data")
             {
                 texts(&entry, found);
@@ -89,7 +99,8 @@ fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn replaced_terms_are_gone() {
-    let terms: Vec<(Regex, &str)> = REPLACED.iter().map(|(term, instead)| (Regex::new(term).unwrap(), *instead)).collect();
+    let terms: Vec<(Regex, &str)> =
+        REPLACED.iter().map(|(term, instead)| (Regex::new(term).unwrap(), *instead)).collect();
     let mut files = Vec::new();
     texts(&root(), &mut files);
     files.sort();
@@ -98,10 +109,16 @@ fn replaced_terms_are_gone() {
     for file in files {
         let name = file.strip_prefix(root()).unwrap().display().to_string().replace('\\', "/");
         for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
-            let explained = EXPLAINED.iter().any(|(path, part, _)| name.contains(path) && line.contains(part));
+            let explained =
+                EXPLAINED.iter().any(|(path, part, _)| name.contains(path) && line.contains(part));
             for (term, instead) in &terms {
                 if let Some(hit) = term.find(line).filter(|_| !explained) {
-                    found.push(format!("{name}:{}: `{}`: say {instead}: {}", number + 1, hit.as_str(), line.trim()));
+                    found.push(format!(
+                        "{name}:{}: `{}`: say {instead}: {}",
+                        number + 1,
+                        hit.as_str(),
+                        line.trim()
+                    ));
                 }
             }
         }

@@ -12,6 +12,7 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
+mod autotune;
 pub mod core;
 pub(crate) mod cpu;
 pub mod memory;

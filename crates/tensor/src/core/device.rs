@@ -9,7 +9,7 @@ use crate::opencl::DeviceId;
 use neocog_base::{Error, Result};
 
 /// A place for tensors.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Device {
     /// Double precision and plain loops: slow, obviously right, the definition of every operation.

@@ -1,5 +1,6 @@
 //! Shapes, devices, tensors, the operation contract and running.
 
+pub(crate) mod call;
 pub mod device;
 pub mod op;
 pub mod profile;

@@ -6,11 +6,11 @@ use std::fmt::Debug;
 
 use smallvec::SmallVec;
 
+use crate::core::call::Call;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
-use crate::opencl::Call;
 use neocog_base::{Error, Result};
 
 /// A short list of tensors, inline for up to two.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::core::call::{self, Call};
 use crate::core::device::Device;
 use crate::core::op::{Op, Tensors};
 use crate::core::profile;
@@ -11,7 +12,7 @@ use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::{Storage, Tensor};
 use crate::core::view::{View, ViewMut};
 use crate::memory::{Buffer, Scratch};
-use crate::opencl;
+use crate::opencl::{self, Runtime};
 use neocog_base::{Context as _, Error, Result};
 
 /// Runs `op` on the device of its inputs and returns its outputs.
@@ -163,22 +164,33 @@ fn compute(
                 fresh.iter().map(|s| runtime.allocate(s.elements())).collect::<Result<_>>().context(sizes)?;
             let kept: Vec<&opencl::Buffer> =
                 state.iter_mut().map(|t| t.opencl_mut()).collect::<Result<_>>().context(sizes)?;
-            let views: Vec<opencl::View<'_>> = inputs
-                .iter()
-                .zip(&read)
-                .map(|(t, buffer)| opencl::View { shape: t.shape(), buffer })
-                .collect();
-            let outputs: Vec<opencl::View<'_>> = kept
+            let views: Vec<call::View<'_>> =
+                inputs.iter().zip(&read).map(|(t, buffer)| call::View { shape: t.shape(), buffer }).collect();
+            let outputs: Vec<call::View<'_>> = kept
                 .into_iter()
                 .chain(&made)
                 .zip(shapes)
-                .map(|(buffer, shape)| opencl::View { shape, buffer })
+                .map(|(buffer, shape)| call::View { shape, buffer })
                 .collect();
-            opencl::run_op(op, runtime, &views, &outputs, false)?;
+            run_opencl(op, runtime, &Call::new(runtime, op.name(), &views, &outputs))?;
             drop(outputs);
             made.into_iter().zip(fresh).map(|(b, &s)| Tensor::new(s, Storage::OpenCl(Arc::new(b)))).collect()
         }
     })
+}
+
+/// Runs an operation on an OpenCL device: launches its kernels, and adds it to the device's profile.
+pub(crate) fn run_opencl(op: &dyn Op, runtime: &'static Runtime, call: &Call<'_>) -> Result<()> {
+    if call.outputs().iter().all(|out| out.buffer.is_empty()) {
+        return Ok(());
+    }
+    let shapes = |views: &[call::View<'_>]| views.iter().map(|view| *view.shape).collect::<Vec<Shape>>();
+    let (inputs, outputs) = (call.inputs(), call.outputs());
+    op.opencl(call).context(|| {
+        format!("{} of {:?} to {:?} on {}", op.name(), shapes(inputs), shapes(outputs), runtime.info().id)
+    })?;
+    runtime.note_run(op.name(), || op.multiply_adds(&shapes(inputs), &shapes(outputs)));
+    Ok(())
 }
 
 fn input_shapes(inputs: &[&Tensor]) -> Shapes {

@@ -87,6 +87,19 @@ impl Shape {
         shape
     }
 
+    /// Returns the axis `dim`, where negative numbers count from the last axis, as in PyTorch.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub(crate) fn axis(&self, dim: isize) -> Result<usize> {
+        let rank = self.rank() as isize;
+        if (-rank..rank).contains(&dim) {
+            Ok(dim.rem_euclid(rank) as usize)
+        } else {
+            Err(Error::invalid_argument(format!("the shape {self} has no axis {dim}")))
+        }
+    }
+
     /// The indices of the element at position `flat` in row-major order.
     pub fn unravel(&self, flat: usize) -> Vec<usize> {
         let mut rest = flat;

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 
 use super::gather::GatherMap;
 use super::tile::{tile, tile_rows};
+use crate::cpu::activation::Activation;
 use crate::cpu::parallel::Shared;
 use crate::cpu::simd::{Kernel, Simd, dispatch, max_tile_rows};
 use crate::memory::{Buffer, Scratch};
-use crate::ops::Activation;
 
 /// Maximum depth of a packed panel: panels of this depth stay in the L1 and L2 caches.
 const DEPTH: usize = 512;

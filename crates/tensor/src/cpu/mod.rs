@@ -1,6 +1,7 @@
 //! What CPU kernels are made of: SIMD vectors, tasks, and the GEMM that computes matrix products and
 //! convolutions.
 
+mod activation;
 mod gather;
 mod gemm;
 pub(crate) mod parallel;
@@ -8,13 +9,13 @@ mod peak;
 pub(crate) mod simd;
 mod tile;
 
+pub use activation::Activation;
 pub(crate) use gather::{GatherMap, PixelGrid, Tap};
 pub(crate) use gemm::{Bias, Gemm, LeftMatrix, OutputMatrix, RightMatrix};
 pub use peak::fma_peak_gflops;
 pub(crate) use tile::tile_rows;
 
 use crate::memory::Scratch;
-use crate::ops::Activation;
 
 /// A matrix in memory, row-major or column-major.
 #[derive(Clone, Copy)]

@@ -42,3 +42,8 @@ impl Shared {
         self.0
     }
 }
+
+/// Copies a slice, on several threads if it is large.
+pub(crate) fn copy(from: &[f32], to: &mut [f32]) {
+    for_each_chunk(to, 4 * CHUNK, |start, part| part.copy_from_slice(&from[start..start + part.len()]));
+}

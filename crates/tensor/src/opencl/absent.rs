@@ -1,12 +1,11 @@
-//! What stands in for the runtime in a program that was built without OpenCL: there is no device, so that there are no
-//! values of these types.
+//! Replacement of the runtime in builds without OpenCL: there is no device, so there are no values of these types.
 
 use std::collections::BTreeMap;
 
-use super::Profile;
-use super::call::{Arg, Grid, Source};
-use super::device::{DeviceId, DeviceInfo};
-use super::product::TileConfig;
+use super::info::{DeviceId, DeviceInfo};
+use super::launch::{Arg, Grid, Source};
+use super::profile::Profile;
+use super::tile_config::TileConfig;
 use crate::memory::MemoryReport;
 use neocog_base::{Error, Result};
 
@@ -40,10 +39,10 @@ impl Runtime {
     pub(crate) fn tile_config(&self) -> TileConfig {
         match *self {}
     }
-    pub(crate) fn set_tile_config(&self, _blocks: TileConfig) {
+    pub(crate) fn set_tile_config(&self, _tiles: TileConfig) {
         match *self {}
     }
-    pub(crate) fn keep_blocks(&self) -> Result<()> {
+    pub(crate) fn save_tile_config(&self) -> Result<()> {
         match *self {}
     }
     pub(crate) fn allocate(&'static self, _len: usize) -> Result<Buffer> {
@@ -83,11 +82,11 @@ impl Runtime {
 }
 
 impl Buffer {
-    /// The number of floats.
+    /// Returns the number of floats.
     pub fn len(&self) -> usize {
         match *self {}
     }
-    /// Whether it has no floats.
+    /// Whether the buffer has no floats.
     pub fn is_empty(&self) -> bool {
         match *self {}
     }
@@ -117,7 +116,7 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn without_opencl_its_devices_are_errors_that_say_so() {
+    fn without_opencl_devices_are_errors() {
         for error in ["opencl".parse::<crate::Device>().unwrap_err(), crate::opencl::devices().unwrap_err()] {
             assert!(error.to_string().contains("built without OpenCL"), "{error}");
         }

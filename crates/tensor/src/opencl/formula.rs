@@ -1,22 +1,20 @@
-//! Formulas of [`Real`] numbers as OpenCL: a formula that is called with [`Symbol`]s writes down what it computes, so the
-//! text that the reference and the CPU compile is the one that the device gets.
+//! Generates OpenCL C from formulas on [`Real`] numbers: called with [`Symbol`]s, a formula records its operations. The
+//! reference, the CPU kernels and the OpenCL kernels thus share one formula.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::{Arg, Call, Grid, Source};
 use crate::cpu::simd::Real;
-use neocog_base::Result;
 
-/// A number that is known only when the kernel runs.
+/// A value of the generated kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Symbol {
-    /// An argument, by position.
+    /// The argument at a position.
     Argument(usize),
-    /// A constant, by position.
+    /// The constant at a position.
     Constant(usize),
-    /// The result of a line.
+    /// The result of a generated line.
     Line(usize),
 }
 
@@ -30,7 +28,7 @@ impl fmt::Display for Symbol {
     }
 }
 
-/// What a formula has done so far.
+/// The operations of a formula, as recorded so far.
 #[derive(Default)]
 struct Trace {
     text: String,
@@ -113,14 +111,14 @@ impl Real for Symbol {
     }
 }
 
-/// What `formula` does, and its results.
+/// Records `formula`, and returns the record and the results.
 fn trace<T>(formula: impl FnOnce() -> T) -> (Trace, T) {
     TRACE.take();
     let results = formula();
     (TRACE.take(), results)
 }
 
-/// The function `name` of `N` numbers as OpenCL: `real name(real x0, …)`.
+/// Generates the function `name` of `N` numbers: `real name(real x0, …)`.
 pub(crate) fn function<const N: usize>(name: &str, formula: impl FnOnce([Symbol; N]) -> Symbol) -> String {
     let (trace, result) = trace(|| formula(std::array::from_fn(Symbol::Argument)));
     let parameters: Vec<String> = (0..N).map(|i| format!("const real x{i}")).collect();
@@ -128,7 +126,7 @@ pub(crate) fn function<const N: usize>(name: &str, formula: impl FnOnce([Symbol;
     format!("real {name}({}) {{\n{constants}{}    return {result};\n}}\n", parameters.join(", "), trace.text)
 }
 
-/// The function `name` from the first `inputs` of `N` numbers to the first `outputs` of `N`, as OpenCL:
+/// Generates the function `name` from the first `inputs` of `N` numbers to the first `outputs` of `N`:
 /// `void name(const real *from, real *to)`.
 pub(crate) fn map<const N: usize>(
     name: &str,
@@ -161,15 +159,12 @@ fn constants(trace: &Trace) -> String {
     text
 }
 
-/// Applies a formula element by element to all `I` inputs and the old values of the first `S` outputs, which gives all
-/// `O` outputs. All have the same number of elements.
-///
-/// The formula's constants are arguments of the kernel: it is compiled once, whatever the learning rate.
-pub(crate) fn apply<const I: usize, const S: usize, const O: usize>(
-    call: &Call<'_>,
-    kernel: &'static str,
+/// The text of an elementwise kernel: the new values of its `O` outputs from `I` inputs and the old values of the first `S`
+/// outputs. Its parameters are the number of elements, the inputs, the outputs and the formula's constants.
+pub(crate) fn elementwise_kernel<const I: usize, const S: usize, const O: usize>(
+    kernel: &str,
     formula: impl FnOnce([Symbol; I], [Symbol; S]) -> [Symbol; O],
-) -> Result<()> {
+) -> (String, Vec<f32>) {
     let old = std::array::from_fn(|i| Symbol::Argument(I + i));
     let (trace, results) = trace(|| formula(std::array::from_fn(Symbol::Argument), old));
 
@@ -195,14 +190,7 @@ pub(crate) fn apply<const I: usize, const S: usize, const O: usize>(
          if (at >= n) {{\n        return;\n    }}\n{loads}{}{stores}}}\n",
         trace.text
     );
-
-    let n = call.output(0).buffer.len();
-    let mut args = vec![Arg::from(n)];
-    args.extend(call.inputs().iter().map(|view| Arg::from(*view)));
-    args.extend(call.outputs().iter().map(|view| Arg::from(*view)));
-    args.extend(trace.constants.iter().map(|&value| Arg::Float(value)));
-    let source = Source::new(kernel, "").insert(&code);
-    call.launch(&source, kernel, &args, Grid::line(n.div_ceil(call.width())))
+    (code, trace.constants)
 }
 
 #[cfg(test)]
@@ -210,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_formula_writes_down_what_it_does() {
+    fn formulas_are_recorded() {
         let text = function("f", |[a, b]: [Symbol; 2]| Symbol::constant(1.5) / (a + a.max(b).exp()));
         assert_eq!(
             text,
@@ -218,7 +206,7 @@ mod tests {
              const real t0 = larger(x0, x1);\n    const real t1 = exp(t0);\n    const real t2 = x0 + t1;\n    \
              const real t3 = c0 / t2;\n    return t3;\n}\n"
         );
-        // Nothing is left of a formula when the next begins.
+        // Each record starts empty.
         assert!(function("g", |[x]: [Symbol; 1]| -x).contains("t0 = -x0"));
     }
 }

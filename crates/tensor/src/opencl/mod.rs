@@ -1,8 +1,8 @@
 //! OpenCL devices: graphics cards, and processors through a driver such as PoCL.
 //!
-//! An operation's [`Op::opencl`] gets a [`Call`] and launches kernels with it. What is in this module's public part
-//! knows no OpenCL library and is compiled always, so that operations need no conditional code; `runtime/` holds all
-//! that talks to `ocl`, and is compiled with the feature `opencl`. Without the feature, asking for a device is an error.
+//! [`Op::opencl`](crate::Op::opencl) gets a [`Call`] and launches kernels with it. The types that operations use are always
+//! compiled and need no OpenCL library, so operations have no conditional code. `runtime/` holds everything that uses the
+//! crate `ocl`; it is compiled with the feature `opencl`. Without the feature, opening a device is an error.
 //!
 //! ```
 //! use neocog_tensor::opencl::devices;
@@ -13,120 +13,25 @@
 //! }
 //! ```
 
-mod call;
 mod device;
 pub(crate) mod formula;
-pub(crate) mod product;
+mod info;
+mod launch;
+mod profile;
 #[cfg_attr(not(feature = "opencl"), path = "absent.rs")]
 mod runtime;
-mod tune;
+mod tile_config;
 
-pub use call::{Arg, Call, Grid, Source, View};
-pub use device::{DEVICE_VARIABLE, DeviceId, DeviceInfo, Kind, devices};
+pub use device::{DEVICE_VARIABLE, devices};
+pub use info::{DeviceId, DeviceInfo, Kind};
+pub use launch::{Arg, Grid, Source};
+pub use profile::{KernelTime, OpWork, Profile};
 pub use runtime::Buffer;
-pub use tune::Trial;
 
-pub(crate) use call::{int, run_op};
-pub(crate) use runtime::open;
+pub(crate) use launch::int;
+pub(crate) use runtime::{Runtime, open};
+pub(crate) use tile_config::{CpuTiles, TileConfig, WORK_GROUP_SIDE};
 
-use std::collections::BTreeMap;
-
-use crate::memory::MemoryReport;
-use neocog_base::Result;
-
-/// What the kernels of a device took since [`DeviceId::start_profile`].
-#[derive(Clone, Debug, Default)]
-pub struct Profile {
-    /// Every kernel of every operation, sorted by the operation's and the kernel's name.
-    pub kernels: Vec<KernelTime>,
-    /// Every operation that ran, sorted by name.
-    pub ops: Vec<OpWork>,
-}
-
-/// The launches of one kernel by one operation.
-#[derive(Clone, Debug)]
-pub struct KernelTime {
-    /// The operation's name.
-    pub op: &'static str,
-    /// The kernel's name.
-    pub kernel: &'static str,
-    /// How often it was launched.
-    pub launches: u64,
-    /// The time that it took on the device, by the device's clock, of all launches together.
-    pub seconds: f64,
-    /// The bytes of the buffers that it was given, each counted once a launch.
-    pub bytes: u64,
-}
-
-/// The runs of one operation.
-#[derive(Clone, Debug)]
-pub struct OpWork {
-    /// The operation's name.
-    pub op: &'static str,
-    /// How often it ran.
-    pub runs: u64,
-    /// The multiply-adds of all runs together, as [`Op::multiply_adds`] counts them.
-    pub multiply_adds: u64,
-}
-
-impl DeviceId {
-    /// What the device is.
-    ///
-    /// # Errors
-    /// When there is no such device.
-    pub fn info(self) -> Result<&'static DeviceInfo> {
-        Ok(open(self)?.info())
-    }
-
-    /// Waits until the device has done all that it was given.
-    ///
-    /// # Errors
-    /// When there is no such device, or it failed.
-    pub fn finish(self) -> Result<()> {
-        open(self)?.finish()
-    }
-
-    /// What the device's pool of memory holds.
-    ///
-    /// # Errors
-    /// When there is no such device.
-    pub fn memory_report(self) -> Result<MemoryReport> {
-        Ok(open(self)?.memory_report())
-    }
-
-    /// Gives all free memory of the device's pool back to the driver.
-    ///
-    /// # Errors
-    /// When there is no such device.
-    pub fn release_cached_memory(self) -> Result<()> {
-        open(self)?.release_cached_memory();
-        Ok(())
-    }
-
-    /// How often each kernel was launched on the device, since the program started.
-    ///
-    /// # Errors
-    /// When there is no such device.
-    pub fn launches(self) -> Result<BTreeMap<&'static str, u64>> {
-        Ok(open(self)?.launches())
-    }
-
-    /// Begins to time every kernel, which costs a little time itself.
-    ///
-    /// # Errors
-    /// When there is no such device, or it failed.
-    pub fn start_profile(self) -> Result<()> {
-        open(self)?.start_profile()
-    }
-
-    /// Ends what [`start_profile`](Self::start_profile) began, and returns the times; empty if it was not called.
-    ///
-    /// # Errors
-    /// When there is no such device, or it failed.
-    pub fn take_profile(self) -> Result<Profile> {
-        open(self)?.take_profile()
-    }
-}
-
-#[cfg(doc)]
-use crate::core::op::Op;
+// What needs more than this folder, but belongs to its public interface.
+pub use crate::autotune::Trial;
+pub use crate::core::call::{Call, View};

@@ -6,8 +6,8 @@
 
 use smallvec::SmallVec;
 
+use super::graph::{Graph, Source, last_uses};
 use super::parts::{self, Spot};
-use super::{Graph, Source, last_uses};
 use crate::core::profile;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::{Storage, Tensor};

@@ -12,115 +12,27 @@
 //!
 //! Operations that it does not know are run as they are, so any computation can be planned.
 
+mod graph;
 mod memory;
 mod parts;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 
+pub use graph::{Graph, Source};
+
 use smallvec::SmallVec;
 
 use crate::core::device::Device;
-use crate::core::op::Op;
-use crate::core::profile::Scope;
 use crate::core::run::run;
-use crate::core::shape::{Shape, Shapes};
+use crate::core::shape::Shape;
 use crate::core::tensor::Tensor;
 use crate::memory::ShortLived;
+use graph::last_uses;
 use memory::Layout;
-use neocog_base::{Context as _, Error, Result};
-
-/// Where an operation's input comes from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// A value of the graph, by its number.
-    Value(usize),
-    /// A tensor that is the same in each run.
-    Constant(Tensor),
-}
-
-/// Operations on values, in the order in which they are run. Value 0 is the input; the others are numbered as they are made.
-#[derive(Debug)]
-pub struct Graph {
-    /// The shape of each value.
-    shapes: Vec<Shape>,
-    steps: Vec<Step>,
-}
-
-/// An operation, its inputs and its outputs.
-#[derive(Debug)]
-struct Step {
-    op: Box<dyn Op>,
-    inputs: SmallVec<[Source; 4]>,
-    /// The value that its first output is; the others follow.
-    first_output: usize,
-    outputs: usize,
-    /// The layer that it belongs to.
-    scope: Scope,
-}
-
-impl Step {
-    fn outputs(&self) -> std::ops::Range<usize> {
-        self.first_output..self.first_output + self.outputs
-    }
-
-    /// The value that its output is in another shape, if that is all it does.
-    fn reshapes(&self) -> Option<usize> {
-        match self.inputs[..] {
-            [Source::Value(value)] if self.op.reshapes() => Some(value),
-            _ => None,
-        }
-    }
-
-    /// The values among its inputs.
-    fn values(&self) -> impl Iterator<Item = usize> + '_ {
-        self.inputs.iter().filter_map(|source| match source {
-            Source::Value(value) => Some(*value),
-            Source::Constant(_) => None,
-        })
-    }
-}
+use neocog_base::{Error, Result};
 
 impl Graph {
-    /// A graph without operations, for inputs of one shape.
-    pub fn new(input: Shape) -> Self {
-        Graph { shapes: vec![input], steps: Vec::new() }
-    }
-
-    /// Adds an operation; returns the number of its first output, which the others follow.
-    ///
-    /// # Errors
-    /// When the shapes of its inputs do not fit, there is no such value, or it updates state, which a plan does not hold.
-    pub fn push(
-        &mut self,
-        op: Box<dyn Op>,
-        inputs: impl IntoIterator<Item = Source>,
-        scope: Scope,
-    ) -> Result<usize> {
-        let inputs: SmallVec<[Source; 4]> = inputs.into_iter().collect();
-        if op.state_outputs() > 0 {
-            return Err(Error::invalid_argument(format!("{} updates state, a plan has none", op.name())));
-        }
-        let shapes: Shapes = inputs.iter().map(|source| self.shape(source)).collect::<Result<_>>()?;
-        let outputs = op.infer(&shapes).context(|| op.name())?;
-        let first_output = self.shapes.len();
-        self.steps.push(Step { op, inputs, first_output, outputs: outputs.len(), scope });
-        self.shapes.extend(outputs);
-        Ok(first_output)
-    }
-
-    fn shape(&self, source: &Source) -> Result<Shape> {
-        match source {
-            Source::Constant(tensor) => Ok(*tensor.shape()),
-            Source::Value(value) => self.shapes.get(*value).copied().ok_or_else(|| {
-                Error::invalid_argument(format!(
-                    "there is no value {value}, the graph has {}",
-                    self.shapes.len()
-                ))
-            }),
-        }
-    }
-
     /// A plan that computes value `output` on `device`, where all constants must be.
     ///
     /// # Errors
@@ -144,17 +56,8 @@ impl Graph {
         rewrite::pack_weights(&mut self)?;
         let layout = (*device == Device::Cpu).then(|| Layout::new(&mut self, output));
         let last_uses = last_uses(&self.steps, self.shapes.len());
-        Ok(Plan { graph: self, output, device: device.clone(), layout, last_uses })
+        Ok(Plan { graph: self, output, device: *device, layout, last_uses })
     }
-}
-
-/// The step that uses each value last.
-fn last_uses(steps: &[Step], values: usize) -> Vec<Option<usize>> {
-    let mut last = vec![None; values];
-    for (i, step) in steps.iter().enumerate() {
-        step.values().for_each(|value| last[value] = Some(i));
-    }
-    last
 }
 
 /// A computation that is ready to run on one device, for inputs of one shape.

@@ -12,7 +12,7 @@ use std::any::Any;
 
 use smallvec::smallvec;
 
-use super::{Graph, Source, Step};
+use super::graph::{Graph, Source, Step};
 use crate::ops::Concat;
 
 /// Where a value lies within another, its root, that lies in no other.

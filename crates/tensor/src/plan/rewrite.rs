@@ -4,7 +4,7 @@ use std::any::Any;
 
 use smallvec::smallvec;
 
-use super::{Graph, Source, Step};
+use super::graph::{Graph, Source, Step};
 use crate::core::op::Op;
 use crate::core::shape::Shape;
 use crate::core::tensor::Tensor;

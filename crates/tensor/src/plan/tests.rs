@@ -1,5 +1,9 @@
+use super::graph::Step;
 use super::*;
+use crate::core::op::Op;
 use crate::core::op::{Gradient, InputGrads, SavedTensors, expect_inputs, no_gradient};
+use crate::core::profile::Scope;
+use crate::core::shape::Shapes;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::Call;

@@ -7,14 +7,15 @@
 
 use std::fmt;
 
+use crate::core::call::{self, Call};
 use crate::core::device::Device;
 use crate::core::op::{Gradient, Tensors};
-use crate::core::run::{run, update};
+use crate::core::run::{run, run_opencl, update};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
-use crate::opencl;
+use crate::opencl::{Buffer, DeviceId, open};
 use crate::testing::cases::{Case, registered_ops};
 use neocog_base::{Error, Result};
 
@@ -118,7 +119,7 @@ pub fn check_device(case: &Case, device: &Device) -> Result<()> {
             }
             got
         }
-        Device::OpenCl(id) => run_opencl(case, *id, &inputs, &state, &output_shapes)?,
+        Device::OpenCl(id) => run_on_opencl(case, *id, &inputs, &state, &output_shapes)?,
         other => run_through_tensors(case, &inputs, &state, other)?,
     };
     for (k, (got, exact)) in got.iter().zip(&exact).enumerate() {
@@ -224,22 +225,22 @@ fn check_gaps(case: &Case, inputs: &[Vec<f32>], shape: &Shape, expected: &[f64])
     Ok(())
 }
 
-fn run_opencl(
+fn run_on_opencl(
     case: &Case,
-    id: opencl::DeviceId,
+    id: DeviceId,
     inputs: &[Vec<f32>],
     state: &[Vec<f32>],
     shapes: &[Shape],
 ) -> Result<Vec<Vec<f64>>> {
-    let runtime = opencl::open(id)?;
+    let runtime = open(id)?;
     let filled = |values: &[f32]| {
         let buffer = runtime.allocate(values.len())?;
         buffer.write(values.to_vec())?;
         Ok::<_, Error>(buffer)
     };
-    let inputs: Vec<opencl::Buffer> = inputs.iter().map(|v| filled(v)).collect::<Result<_>>()?;
-    let views: Vec<opencl::View<'_>> =
-        case.inputs.iter().zip(&inputs).map(|(x, buffer)| opencl::View { shape: &x.shape, buffer }).collect();
+    let inputs: Vec<Buffer> = inputs.iter().map(|v| filled(v)).collect::<Result<_>>()?;
+    let views: Vec<call::View<'_>> =
+        case.inputs.iter().zip(&inputs).map(|(x, buffer)| call::View { shape: &x.shape, buffer }).collect();
     let mut guarded = Vec::new();
     for (k, shape) in shapes.iter().enumerate() {
         let mut values = vec![SENTINEL; shape.elements() + 2 * GUARD];
@@ -252,9 +253,10 @@ fn run_opencl(
         let output = whole.part(GUARD..end)?;
         guarded.push((whole, output));
     }
-    let outputs: Vec<opencl::View<'_>> =
-        guarded.iter().zip(shapes).map(|((_, buffer), shape)| opencl::View { shape, buffer }).collect();
-    opencl::run_op(&*case.op, runtime, &views, &outputs, true)?;
+    let outputs: Vec<call::View<'_>> =
+        guarded.iter().zip(shapes).map(|((_, buffer), shape)| call::View { shape, buffer }).collect();
+    let call = Call::new(runtime, case.op.name(), &views, &outputs).poisoned();
+    run_opencl(&*case.op, runtime, &call)?;
     guarded
         .iter()
         .zip(shapes)

@@ -1,8 +1,8 @@
-//! Compiled programs on disk, so that the next start need not compile.
+//! Cache of compiled programs on disk.
 //!
-//! A file for each program, named by a hash of all that decides about it: text, options, device, driver. It begins with
-//! that hash and one of its contents; a file that is damaged counts as missing. Files are written aside and renamed, so
-//! that none is ever seen half-written. What cannot be read or written is compiled again, which is only slower.
+//! Each program has a file named by a hash of its text, options, device and driver. The file begins with that hash and a
+//! hash of its contents; a damaged file counts as missing. Files are written under a temporary name and renamed, so readers
+//! never see partial files. On any failure the program is compiled again.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use sha2::{Digest, Sha256};
 
-/// The environment variable that names the folder of what is kept between runs; empty for none.
+/// Environment variable that names the cache directory; empty for no cache.
 const FOLDER_VARIABLE: &str = "NEOCOG_CACHE_DIR";
 
 const MAGIC: &[u8] = b"neocog OpenCL program 1\n";
@@ -18,7 +18,7 @@ const MAGIC: &[u8] = b"neocog OpenCL program 1\n";
 pub(super) struct Key([u8; 32]);
 
 impl Key {
-    /// A key for all `parts` together.
+    /// Hashes all `parts`.
     pub(super) fn of(parts: &[&str]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
@@ -29,11 +29,11 @@ impl Key {
     }
 }
 
-/// The folder of the programs, if there is to be one.
+/// The directory of the programs, if there is one.
 pub(super) struct Cache(Option<PathBuf>);
 
 impl Cache {
-    /// The folder in which this user keeps such things.
+    /// Returns the cache in the user's cache directory.
     pub(super) fn of_user() -> Self {
         let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let base = match env::var_os(FOLDER_VARIABLE) {
@@ -46,13 +46,13 @@ impl Cache {
         Cache(base.map(|folder| folder.join("opencl")))
     }
 
-    /// That in `folder`.
+    /// Returns a cache in `folder`.
     #[cfg(test)]
     pub(super) fn in_folder(folder: &std::path::Path) -> Self {
         Cache(Some(folder.to_path_buf()))
     }
 
-    /// None.
+    /// Returns a cache without a directory, which stores nothing.
     #[cfg(test)]
     pub(super) fn nowhere() -> Self {
         Cache(None)
@@ -63,7 +63,7 @@ impl Cache {
         Some(self.0.as_ref()?.join(name + ".bin"))
     }
 
-    /// The program that was kept, if there is one and it is whole.
+    /// Reads an entry; `None` if it is missing or damaged.
     pub(super) fn read(&self, key: &Key) -> Option<Vec<u8>> {
         let bytes = fs::read(self.path(key)?).ok()?;
         let rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&key.0)?;
@@ -71,7 +71,7 @@ impl Cache {
         (Sha256::digest(program)[..] == *hash).then(|| program.to_vec())
     }
 
-    /// SavedTensors the program that `make` makes, if there is a folder for it.
+    /// Writes the entry returned by `make`; `None` on any failure, or without a directory.
     pub(super) fn write(&self, key: &Key, make: impl FnOnce() -> Option<Vec<u8>>) -> Option<()> {
         let path = self.path(key)?;
         let folder = path.parent()?;
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_damaged_counts_as_missing() {
+    fn damaged_entries_count_as_missing() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::in_folder(&folder.path().join("new").join("folder"));
         let (key, other) = (Key::of(&["a", "b"]), Key::of(&["ab", ""]));
@@ -113,7 +113,7 @@ mod tests {
             fs::write(&path, changed).unwrap();
             assert_eq!(cache.read(&key), None, "byte {at}");
         }
-        // A program in another's place is not taken for it.
+        // A valid entry under another key's name is not read.
         fs::copy(&path, cache.path(&other).unwrap()).unwrap();
         assert_eq!(cache.read(&other), None);
         cache.write(&key, || Some(program.clone())).unwrap();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_folder_nothing_is_made() {
-        assert_eq!(Cache::nowhere().write(&Key::of(&["a"]), || panic!("there is nowhere to keep it")), None);
+    fn without_a_directory_nothing_is_stored() {
+        assert_eq!(Cache::nowhere().write(&Key::of(&["a"]), || panic!("there is no directory")), None);
     }
 }

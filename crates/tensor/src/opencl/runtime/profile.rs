@@ -1,17 +1,18 @@
-//! Times of kernels, by events.
+//! Measures the execution times of kernels by events.
 
 use std::collections::BTreeMap;
 
 use ocl::core::{self, Event, ProfilingInfo};
 
-use super::fault;
-use crate::opencl::{Arg, KernelTime, OpWork, Profile};
+use super::error::fault;
+use crate::opencl::launch::Arg;
+use crate::opencl::profile::{KernelTime, OpWork, Profile};
 use neocog_base::Result;
 
-/// Events are asked for their times when there are so many.
+/// Number of events after which their times are read.
 const EVENTS: usize = 1024;
 
-/// What was launched since the profile began.
+/// Measurements since the start of the profile.
 #[derive(Default)]
 pub(super) struct Samples {
     events: Vec<(&'static str, &'static str, Event)>,

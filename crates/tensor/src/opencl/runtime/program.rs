@@ -1,4 +1,4 @@
-//! Programs and kernels: compiled at their first use, kept in memory and on disk.
+//! Programs and kernels: compiled at their first use, cached in memory and on disk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_void};
@@ -10,11 +10,13 @@ use ocl::core::{
 };
 
 use super::cache::{Cache, Key};
-use super::{Runtime, fault};
-use crate::opencl::{Arg, DeviceInfo, Grid, Kind, Source};
+use super::context::DeviceContext;
+use super::error::fault;
+use crate::opencl::info::{DeviceInfo, Kind};
+use crate::opencl::launch::{Arg, Grid, Source};
 use neocog_base::{Error, Result};
 
-/// What every program can use.
+/// Functions for all programs.
 const COMMON: &str = include_str!("../common.cl");
 
 #[derive(Default)]
@@ -22,7 +24,7 @@ pub(super) struct Programs {
     programs: HashMap<Identity, Program>,
 }
 
-/// What tells programs apart: the text, by its address, as it lives as long as this program; and what was added.
+/// Identity of a program: the address of its static text, and what was added to it.
 #[derive(PartialEq, Eq, Hash)]
 struct Identity {
     text: (usize, usize),
@@ -34,17 +36,17 @@ struct Program {
     kernels: HashMap<&'static str, Kernel>,
 }
 
-/// A kernel, ready to be given arguments. There is one of each, used under the lock of the device.
+/// A compiled kernel. There is one object for each kernel, used under the launch lock of the device.
 pub(super) struct Kernel {
     pub(super) kernel: core::Kernel,
     pub(super) launches: u64,
     name: &'static str,
     parameters: Vec<Parameter>,
-    /// The most work-items of a group that this kernel can have on the device.
+    /// Largest work-group of this kernel on the device.
     max_group: usize,
 }
 
-/// What a kernel's parameter takes.
+/// Type of a kernel's parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Parameter {
     Buffer,
@@ -54,15 +56,15 @@ enum Parameter {
     Ulong,
     Float,
     Int8,
-    /// The driver does not tell.
+    /// Not reported by the driver.
     Unknown,
 }
 
 impl Programs {
-    /// The kernel `name` of `source`.
+    /// Returns the kernel `name` of `source`, compiling the program if necessary.
     pub(super) fn kernel(
         &mut self,
-        runtime: &Runtime,
+        context: &DeviceContext,
         source: &Source,
         name: &'static str,
     ) -> Result<&mut Kernel> {
@@ -74,13 +76,13 @@ impl Programs {
         let program = match self.programs.entry(identity) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let handle = build(runtime, source)?;
+                let handle = build(context, source)?;
                 new.insert(Program { handle, kernels: HashMap::new() })
             }
         };
         match program.kernels.entry(name) {
             Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(new) => Ok(new.insert(Kernel::new(runtime, &program.handle, name)?)),
+            Entry::Vacant(new) => Ok(new.insert(Kernel::new(context, &program.handle, name)?)),
         }
     }
 
@@ -93,13 +95,13 @@ impl Programs {
     }
 }
 
-/// The compiler's options: the one place for what only some devices need. No option that loosens the arithmetic.
+/// Compiler options, which may depend on the device. No option may relax the arithmetic.
 fn options(_info: &DeviceInfo) -> &'static str {
     "-cl-std=CL1.2 -cl-kernel-arg-info"
 }
 
-fn build(runtime: &Runtime, source: &Source) -> Result<Handle> {
-    let info = runtime.info;
+fn build(context: &DeviceContext, source: &Source) -> Result<Handle> {
+    let info = context.info;
     let on_cpu = u8::from(info.kind == Kind::Cpu);
     let text =
         format!("#define ON_CPU {on_cpu}\n{}{COMMON}\n{}\n{}", source.defines, source.code, source.text);
@@ -107,15 +109,15 @@ fn build(runtime: &Runtime, source: &Source) -> Result<Handle> {
     let version = env!("CARGO_PKG_VERSION");
     let key = Key::of(&[version, &text, options, &info.platform, &info.name, &info.version, &info.driver]);
     let cache = Cache::of_user();
-    if let Some(kept) = cache.read(&key).and_then(|binary| build_binary(runtime, &binary, options).ok()) {
+    if let Some(kept) = cache.read(&key).and_then(|binary| build_binary(context, &binary, options).ok()) {
         return Ok(kept);
     }
     let failed = |e| fault(format!("cannot compile the program {}", source.name), e);
     let text = CString::new(text)
-        .map_err(|_| Error::invalid_argument(format!("the program {} holds a zero byte", source.name)))?;
-    let program = core::create_program_with_source(&runtime.context, &[text]).map_err(failed)?;
-    compile(runtime, &program, options).map_err(failed)?;
-    // Without it the next start is slower, no more.
+        .map_err(|_| Error::invalid_argument(format!("the program {} contains a zero byte", source.name)))?;
+    let program = core::create_program_with_source(&context.context, &[text]).map_err(failed)?;
+    compile(context, &program, options).map_err(failed)?;
+    // A failure only makes the next start slower.
     let _kept = cache.write(&key, || match core::get_program_info(&program, ProgramInfo::Binaries) {
         Ok(ProgramInfoResult::Binaries(binaries)) => binaries.into_iter().next(),
         _ => None,
@@ -123,45 +125,49 @@ fn build(runtime: &Runtime, source: &Source) -> Result<Handle> {
     Ok(program)
 }
 
-fn build_binary(runtime: &Runtime, binary: &[u8], options: &str) -> core::Result<Handle> {
-    let program = core::create_program_with_binary(&runtime.context, &[runtime.device], &[binary])?;
-    compile(runtime, &program, options)?;
+fn build_binary(context: &DeviceContext, binary: &[u8], options: &str) -> core::Result<Handle> {
+    let program = core::create_program_with_binary(&context.context, &[context.device], &[binary])?;
+    compile(context, &program, options)?;
     Ok(program)
 }
 
-fn compile(runtime: &Runtime, program: &Handle, options: &str) -> core::Result<()> {
-    core::build_program(program, Some(&[runtime.device]), &CString::new(options)?, None, None)
+fn compile(context: &DeviceContext, program: &Handle, options: &str) -> core::Result<()> {
+    core::build_program(program, Some(&[context.device]), &CString::new(options)?, None, None)
 }
 
 impl Kernel {
-    fn new(runtime: &Runtime, program: &Handle, name: &'static str) -> Result<Self> {
-        let failed = |e| fault(format!("cannot make the kernel {name}"), e);
+    fn new(context: &DeviceContext, program: &Handle, name: &'static str) -> Result<Self> {
+        let failed = |e| fault(format!("cannot create the kernel {name}"), e);
         let kernel = core::create_kernel(program, name).map_err(failed)?;
         let count = match core::get_kernel_info(&kernel, KernelInfo::NumArgs).map_err(failed)? {
             KernelInfoResult::NumArgs(count) => count,
-            other => return Err(Error::device(format!("{name} tells {other} for its number of arguments"))),
+            other => {
+                return Err(Error::device(format!(
+                    "the number of arguments of {name} is reported as {other}"
+                )));
+            }
         };
         let max_group = KernelWorkGroupInfo::WorkGroupSize;
-        let max_group = core::get_kernel_work_group_info(&kernel, runtime.device, max_group);
+        let max_group = core::get_kernel_work_group_info(&kernel, context.device, max_group);
         let max_group = match max_group.map_err(failed)? {
             KernelWorkGroupInfoResult::WorkGroupSize(size) => size,
-            _ => runtime.info.max_group,
+            _ => context.info.max_group,
         };
         let parameters = (0..count).map(|index| parameter(&kernel, name, index)).collect::<Result<_>>()?;
         Ok(Kernel { kernel, launches: 0, name, parameters, max_group })
     }
 
-    /// Gives the kernel its arguments for the next launch.
+    /// Sets the arguments of the next launch.
     ///
     /// # Panics
-    /// When they are not of its parameters' types, or the groups are too large for it.
+    /// If the arguments do not match the kernel's parameters.
     pub(super) fn set(&self, args: &[Arg<'_>], grid: &Grid) -> core::Result<()> {
         let name = self.name;
-        assert_eq!(args.len(), self.parameters.len(), "the number of arguments of the kernel {name}");
+        assert_eq!(args.len(), self.parameters.len(), "number of arguments of the kernel {name}");
         let group: usize = grid.group.iter().product();
         if group > self.max_group {
             return Err(core::Error::from(format!(
-                "work-groups of {group} are launched, at most {} are possible",
+                "the work-group size is {group}, the largest possible is {}",
                 self.max_group
             )));
         }
@@ -173,7 +179,7 @@ impl Kernel {
                 Arg::Ulong(value) => (Parameter::Ulong, ArgVal::scalar(value)),
                 Arg::Float(value) => (Parameter::Float, ArgVal::scalar(value)),
                 Arg::Int8(value) => {
-                    // SAFETY: an int8 is eight ints, which live until the argument is set below.
+                    // SAFETY: an `int8` is eight ints; the array outlives the call below, which copies it.
                     let raw = unsafe {
                         ArgVal::from_raw(
                             size_of_val(value),
@@ -195,13 +201,13 @@ impl Kernel {
     }
 }
 
-/// The type of a kernel's parameter.
+/// Returns the type of a kernel's parameter.
 fn parameter(kernel: &core::Kernel, name: &str, index: u32) -> Result<Parameter> {
     let ask = |what| core::get_kernel_arg_info(kernel, index, what, None);
     let (Ok(KernelArgInfoResult::AddressQualifier(space)), Ok(KernelArgInfoResult::TypeName(type_name))) =
         (ask(KernelArgInfo::AddressQualifier), ask(KernelArgInfo::TypeName))
     else {
-        // Some drivers forget it for programs that were not compiled from their text.
+        // Some drivers do not report it for programs created from binaries.
         return Ok(Parameter::Unknown);
     };
     Ok(match (space, type_name.as_str()) {
@@ -214,8 +220,8 @@ fn parameter(kernel: &core::Kernel, name: &str, index: u32) -> Result<Parameter>
         (Space::Private, "int8") => Parameter::Int8,
         (Space::Private, other) => {
             return Err(Error::invalid_argument(format!(
-                "parameter {index} of the kernel {name} is {other}; kernels take buffers, local memory, int, uint, \
-                 ulong, float and int8"
+                "parameter {index} of the kernel {name} has the unsupported type {other}; supported are buffers, local \
+                 memory, int, uint, ulong, float and int8"
             )));
         }
     })

@@ -10,10 +10,10 @@
 //! that do not matter, and are not stored. Windows that reach beyond the left or right edge, and all with a larger
 //! stride, are done one by one.
 
-use super::super::window::Axis;
-use super::Divisor;
+use super::divisor::Divisor;
 use crate::cpu::parallel::{CHUNK, for_each_chunk};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::ops::pooling::Axis;
 
 /// `y` from `x`.
 pub(super) fn forward(axes: [Axis; 2], divisor: Divisor, x: &[f32], y: &mut [f32]) {

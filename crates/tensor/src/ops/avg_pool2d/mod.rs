@@ -5,10 +5,12 @@
 
 mod cases;
 mod cpu;
+mod divisor;
 
 use smallvec::smallvec;
 
-use super::window::{self, Axis, Window};
+use self::divisor::Divisor;
+use super::pooling::{Axis, PoolWindow, opencl};
 use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -36,9 +38,9 @@ pub struct AvgPool2d {
 }
 
 impl AvgPool2d {
-    fn window(&self) -> Window {
+    fn window(&self) -> PoolWindow {
         let AvgPool2d { kernel_size, stride, padding, ceil_mode, .. } = *self;
-        Window { kernel_size, stride, padding, dilation: [1, 1], ceil_mode }
+        PoolWindow { kernel_size, stride, padding, dilation: [1, 1], ceil_mode }
     }
 
     fn output_size(&self, input: [usize; 2]) -> Result<[usize; 2]> {
@@ -56,12 +58,12 @@ impl AvgPool2d {
             Divisor::PixelsOnly => (2, 1.0),
         };
         let source =
-            window::program("avg_pool2d", include_str!("kernels.cl"), columns).define("DIVISOR", way);
+            opencl::program("avg_pool2d", include_str!("kernels.cl"), columns).define("DIVISOR", way);
         let out = call.output(0);
         let [n, c, h, w] = out.shape.nchw()?;
-        let (each, grid) = window::lines(call, n * c * h, w);
+        let (each, grid) = opencl::lines(call, n * c * h, w);
         let mut args = vec![call.input(0).into(), out.into()];
-        args.extend(window::arguments([rows, columns]));
+        args.extend(opencl::arguments([rows, columns]));
         args.extend([Arg::Float(fixed), (n * c * h).into(), each.into()]);
         call.launch(&source, kernel, &args, grid)
     }
@@ -72,25 +74,6 @@ impl AvgPool2d {
             (Some(divisor), _) => Divisor::Fixed(divisor),
             (None, true) => Divisor::WithPadding,
             (None, false) => Divisor::PixelsOnly,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Divisor {
-    Fixed(usize),
-    WithPadding,
-    PixelsOnly,
-}
-
-impl Divisor {
-    /// The divisor of window `(r, s)`.
-    #[inline(always)]
-    fn of(self, [rows, columns]: [&Axis; 2], r: usize, s: usize) -> usize {
-        match self {
-            Divisor::Fixed(divisor) => divisor,
-            Divisor::WithPadding => rows.padded_taps(r) * columns.padded_taps(s),
-            Divisor::PixelsOnly => rows.taps(r).len() * columns.taps(s).len(),
         }
     }
 }

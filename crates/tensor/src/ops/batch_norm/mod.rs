@@ -8,11 +8,13 @@ mod cases;
 mod cpu;
 mod opencl;
 mod reference;
+mod sizes;
 
 use smallvec::smallvec;
 
-use super::Activation;
-use super::ChannelSum;
+use self::sizes::Sizes;
+use super::elementwise::apply_opencl;
+use super::{Activation, ChannelSum};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::{run, run_single};
 use crate::core::shape::{Shape, Shapes};
@@ -20,7 +22,7 @@ use crate::core::view::{View, ViewMut};
 use crate::cpu::simd::Real;
 use crate::memory::Scratch;
 use crate::opencl::Call;
-use crate::opencl::formula::{self, Symbol};
+use crate::opencl::formula::Symbol;
 use neocog_base::{Error, Result};
 
 /// Normalises by the batch. Inputs: `x`, or `x`, `weight [c]`, `bias [c]`. Outputs: `y` like `x`; `mean [c]`;
@@ -75,24 +77,6 @@ pub struct UpdateRunningStats {
     pub count: usize,
 }
 
-/// The sizes of an input: images, channels, pixels.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    n: usize,
-    c: usize,
-    pixels: usize,
-}
-
-impl Sizes {
-    fn of(x: &Shape) -> Self {
-        Sizes { n: x[0], c: x[1], pixels: x[2..].iter().product() }
-    }
-
-    fn count(&self) -> usize {
-        self.n * self.pixels
-    }
-}
-
 fn check(x: &Shape, per_channel: &[Shape]) -> Result<Sizes> {
     if !(2..=4).contains(&x.rank()) {
         return Err(Error::shape(format!("expected an input [n, c], [n, c, l] or [n, c, h, w], found {x}")));
@@ -144,15 +128,15 @@ impl Op for BatchNormTrain {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        reference::train(self, inputs, outputs);
+        reference::train(self.eps, self.activation, inputs, outputs);
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        cpu::train(self, inputs, outputs, scratch);
+        cpu::train(self.eps, self.activation, inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        opencl::train(self, call)
+        opencl::train(self.eps, self.activation, call)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -197,15 +181,15 @@ impl Op for BatchNormTrainGrad {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        reference::train_grad(self, inputs, outputs);
+        reference::train_grad(self.of.eps, self.of.activation, self.affine, inputs, outputs);
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        cpu::train_grad(self, inputs, outputs, scratch);
+        cpu::train_grad(self.of.eps, self.of.activation, self.affine, inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        opencl::train_grad(self, call)
+        opencl::train_grad(self.of.eps, self.of.activation, self.affine, call)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -232,15 +216,15 @@ impl Op for BatchNormEval {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        reference::eval(self, inputs, outputs);
+        reference::eval(self.eps, self.activation, inputs, outputs);
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        cpu::eval(self, inputs, outputs, scratch);
+        cpu::eval(self.eps, self.activation, inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        opencl::eval(self, call)
+        opencl::eval(self.eps, self.activation, call)
     }
 
     fn supports_batch_stride(&self) -> bool {
@@ -297,15 +281,15 @@ impl Op for BatchNormEvalGrad {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        reference::eval_grad(self, inputs, outputs);
+        reference::eval_grad(self.eps, self.affine, inputs, outputs);
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        cpu::eval_grad(self, inputs, outputs, scratch);
+        cpu::eval_grad(self.eps, self.affine, inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
-        opencl::eval_grad(self, call)
+        opencl::eval_grad(self.eps, self.affine, call)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -366,7 +350,7 @@ impl Op for UpdateRunningStats {
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         let (factor, correction) = (self.factor, self.correction());
-        formula::apply(call, "update_running_stats", |[mean, var]: [Symbol; 2], [old_mean, old_var]| {
+        apply_opencl(call, "update_running_stats", |[mean, var]: [Symbol; 2], [old_mean, old_var]| {
             let [keep, factor, correction] = [1.0 - factor, factor, correction].map(Symbol::constant);
             [keep * old_mean + factor * mean, keep * old_var + factor * (var * correction)]
         })

@@ -3,10 +3,11 @@
 
 use smallvec::SmallVec;
 
-use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, Sizes};
+use super::sizes::Sizes;
+use crate::core::call::{Call, View};
 use crate::core::shape::Shape;
 use crate::opencl::formula::{self, Symbol};
-use crate::opencl::{Arg, Buffer, Call, Grid, Source, View};
+use crate::opencl::{Arg, Buffer, Grid, Source};
 use crate::ops::{Activation, reduce};
 use neocog_base::Result;
 
@@ -245,9 +246,9 @@ fn functions(activation: Option<Activation>) -> String {
     activate + &before
 }
 
-pub(super) fn train(op: &BatchNormTrain, call: &Call<'_>) -> Result<()> {
+pub(super) fn train(eps: f64, activation: Option<Activation>, call: &Call<'_>) -> Result<()> {
     let (x, [y, mean, var]) = (call.input(0), [0, 1, 2].map(|i| call.output(i).buffer));
-    let plan = Plan::new(call, x, op.activation, op.eps);
+    let plan = Plan::new(call, x, activation, eps);
     if plan.sizes.count() == 0 {
         // No numbers have no mean.
         call.fill(mean, f32::NAN)?;
@@ -258,34 +259,39 @@ pub(super) fn train(op: &BatchNormTrain, call: &Call<'_>) -> Result<()> {
     plan.normalize(x.buffer, mean, var, affine, y)
 }
 
-pub(super) fn eval(op: &BatchNormEval, call: &Call<'_>) -> Result<()> {
+pub(super) fn eval(eps: f64, activation: Option<Activation>, call: &Call<'_>) -> Result<()> {
     let [mean, var] = [1, 2].map(|i| call.input(i).buffer);
     let affine = (call.inputs().len() == 5).then(|| [3, 4].map(|i| call.input(i).buffer));
-    let plan = Plan::new(call, call.input(0), op.activation, op.eps);
+    let plan = Plan::new(call, call.input(0), activation, eps);
     plan.normalize(call.input(0).buffer, mean, var, affine, call.output(0).buffer)
 }
 
-pub(super) fn train_grad(op: &BatchNormTrainGrad, call: &Call<'_>) -> Result<()> {
+pub(super) fn train_grad(
+    eps: f64,
+    activation: Option<Activation>,
+    affine: bool,
+    call: &Call<'_>,
+) -> Result<()> {
     let [x, mean, var, dy] = [0, 1, 2, 3].map(|i| call.input(i).buffer);
     let outputs = [0, 1, 2].map(|i| call.output(i).buffer);
-    let plan = Plan::new(call, call.input(0), op.of.activation, op.of.eps);
+    let plan = Plan::new(call, call.input(0), activation, eps);
     if plan.sizes.count() == 0 {
         call.fill(outputs[1], 0.0)?;
         return call.fill(outputs[2], 0.0);
     }
-    let y = op.of.activation.map_or(x, |_| call.input(call.inputs().len() - 1).buffer);
-    let weight = op.affine.then(|| call.input(4).buffer);
+    let y = activation.map_or(x, |_| call.input(call.inputs().len() - 1).buffer);
+    let weight = affine.then(|| call.input(4).buffer);
     plan.grads([x, dy, y], [mean, var], weight, outputs, plan.sizes.count() as f32)
 }
 
-pub(super) fn eval_grad(op: &BatchNormEvalGrad, call: &Call<'_>) -> Result<()> {
+pub(super) fn eval_grad(eps: f64, affine: bool, call: &Call<'_>) -> Result<()> {
     let [x, mean, var, dz] = [0, 1, 2, 3].map(|i| call.input(i).buffer);
     let [dx, dweight] = [0, 1].map(|i| call.output(i).buffer);
-    let plan = Plan::new(call, call.input(0), None, op.eps);
+    let plan = Plan::new(call, call.input(0), None, eps);
     if plan.sizes.count() == 0 {
         return call.fill(dweight, 0.0);
     }
-    let weight = op.affine.then(|| call.input(4).buffer);
+    let weight = affine.then(|| call.input(4).buffer);
     let dbias = call.scratch(plan.sizes.c)?;
     plan.grads([x, dz, x], [mean, var], weight, [dx, dweight, &dbias], f32::INFINITY)
 }

@@ -1,6 +1,6 @@
 //! The definition.
 
-use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, Sizes};
+use super::sizes::Sizes;
 use crate::core::view::{View, ViewMut};
 use crate::ops::Activation;
 
@@ -13,7 +13,12 @@ fn activate(activation: Option<Activation>, z: f64) -> f64 {
     activation.map_or(z, |a| a.apply(z))
 }
 
-pub(super) fn train(op: &BatchNormTrain, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+pub(super) fn train(
+    eps: f64,
+    activation: Option<Activation>,
+    inputs: &[View<'_, f64>],
+    outputs: &mut [ViewMut<'_, f64>],
+) {
     let (x, sizes) = (inputs[0].data, Sizes::of(inputs[0].shape));
     for c in 0..sizes.c {
         let count = sizes.count() as f64;
@@ -24,29 +29,31 @@ pub(super) fn train(op: &BatchNormTrain, inputs: &[View<'_, f64>], outputs: &mut
         let (weight, bias) =
             if inputs.len() == 3 { (inputs[1].data[c], inputs[2].data[c]) } else { (1.0, 0.0) };
         for i in positions(sizes, c) {
-            let z = (x[i] - mean) / (var + op.eps).sqrt() * weight + bias;
-            outputs[0].data[i] = activate(op.activation, z);
+            let z = (x[i] - mean) / (var + eps).sqrt() * weight + bias;
+            outputs[0].data[i] = activate(activation, z);
         }
     }
 }
 
 pub(super) fn train_grad(
-    op: &BatchNormTrainGrad,
+    eps: f64,
+    activation: Option<Activation>,
+    affine: bool,
     inputs: &[View<'_, f64>],
     outputs: &mut [ViewMut<'_, f64>],
 ) {
     let (x, sizes) = (inputs[0].data, Sizes::of(inputs[0].shape));
-    let dz = |i: usize| match op.of.activation {
+    let dz = |i: usize| match activation {
         Some(a) => a.grad_value(inputs[inputs.len() - 1].data[i], inputs[3].data[i]),
         None => inputs[3].data[i],
     };
     for c in 0..sizes.c {
         let count = sizes.count() as f64;
-        let deviation = (inputs[2].data[c] + op.of.eps).sqrt();
+        let deviation = (inputs[2].data[c] + eps).sqrt();
         let normal = |i: usize| (x[i] - inputs[1].data[c]) / deviation;
         let sum: f64 = positions(sizes, c).map(dz).sum();
         let dot: f64 = positions(sizes, c).map(|i| dz(i) * normal(i)).sum();
-        let weight = if op.affine { inputs[4].data[c] } else { 1.0 };
+        let weight = if affine { inputs[4].data[c] } else { 1.0 };
         outputs[1].data[c] = dot;
         outputs[2].data[c] = sum;
         for i in positions(sizes, c) {
@@ -55,24 +62,29 @@ pub(super) fn train_grad(
     }
 }
 
-pub(super) fn eval(op: &BatchNormEval, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+pub(super) fn eval(
+    eps: f64,
+    activation: Option<Activation>,
+    inputs: &[View<'_, f64>],
+    outputs: &mut [ViewMut<'_, f64>],
+) {
     let sizes = Sizes::of(inputs[0].shape);
     for c in 0..sizes.c {
         let (mean, var) = (inputs[1].data[c], inputs[2].data[c]);
         let (weight, bias) =
             if inputs.len() == 5 { (inputs[3].data[c], inputs[4].data[c]) } else { (1.0, 0.0) };
         for i in positions(sizes, c) {
-            let z = (inputs[0].data[i] - mean) / (var + op.eps).sqrt() * weight + bias;
-            outputs[0].data[i] = activate(op.activation, z);
+            let z = (inputs[0].data[i] - mean) / (var + eps).sqrt() * weight + bias;
+            outputs[0].data[i] = activate(activation, z);
         }
     }
 }
 
-pub(super) fn eval_grad(op: &BatchNormEvalGrad, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+pub(super) fn eval_grad(eps: f64, affine: bool, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
     let sizes = Sizes::of(inputs[0].shape);
     for c in 0..sizes.c {
-        let deviation = (inputs[2].data[c] + op.eps).sqrt();
-        let weight = if op.affine { inputs[4].data[c] } else { 1.0 };
+        let deviation = (inputs[2].data[c] + eps).sqrt();
+        let weight = if affine { inputs[4].data[c] } else { 1.0 };
         outputs[1].data[c] = positions(sizes, c)
             .map(|i| inputs[3].data[i] * (inputs[0].data[i] - inputs[1].data[c]) / deviation)
             .sum();

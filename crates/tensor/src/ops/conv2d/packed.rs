@@ -47,7 +47,7 @@ impl PackedConv2d {
         let packed = match weight.device() {
             Device::Cpu => Packed::Cpu(cpu::pack(&conv, weight.cpu(), &Scratch::new())),
             Device::OpenCl(id) => {
-                let call = Call::before(opencl::open(id)?, &op);
+                let call = Call::new(opencl::open(id)?, op.name(), &[], &[]);
                 let packed = kernels::pack(&call, &conv, &*weight.opencl()?)?;
                 packed.map_or(Packed::Unpacked, Packed::OpenCl)
             }

@@ -8,7 +8,7 @@ mod cpu;
 
 use smallvec::smallvec;
 
-use super::window::{self, Window};
+use super::pooling::{LARGEST_INDEXED_PLANE, PoolWindow, opencl};
 use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -37,13 +37,10 @@ pub struct MaxPool2d {
     pub return_indices: bool,
 }
 
-/// Single precision holds whole numbers exactly up to here.
-const LARGEST_PLANE: usize = 1 << 24;
-
 impl MaxPool2d {
-    fn window(&self) -> Window {
+    fn window(&self) -> PoolWindow {
         let MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode, .. } = *self;
-        Window { kernel_size, stride, padding, dilation, ceil_mode }
+        PoolWindow { kernel_size, stride, padding, dilation, ceil_mode }
     }
 }
 
@@ -60,9 +57,9 @@ impl Op for MaxPool2d {
         if !self.return_indices {
             return Ok(smallvec![y]);
         }
-        if h * w > LARGEST_PLANE {
+        if h * w > LARGEST_INDEXED_PLANE {
             return Err(Error::shape(format!(
-                "the plane of {h} x {w} pixels is too large for indices, which are exact up to {LARGEST_PLANE} pixels"
+                "the plane of {h} x {w} pixels is too large for indices, which are exact up to {LARGEST_INDEXED_PLANE} pixels"
             )));
         }
         Ok(smallvec![y, y])
@@ -108,13 +105,13 @@ impl Op for MaxPool2d {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         let (x, y) = (call.input(0), call.output(0));
         let [rows, columns] = self.window().axes(x.shape, y.shape);
-        let source = window::program("max_pool2d", include_str!("kernels.cl"), columns)
+        let source = opencl::program("max_pool2d", include_str!("kernels.cl"), columns)
             .define("INDICES", u8::from(self.return_indices));
         let lines = y.shape[0] * y.shape[1] * rows.output;
-        let (each, grid) = window::lines(call, lines, columns.output);
+        let (each, grid) = opencl::lines(call, lines, columns.output);
         let mut args = vec![Arg::from(x)];
         args.extend(call.outputs().iter().map(|&output| Arg::from(output)));
-        args.extend(window::arguments([rows, columns]));
+        args.extend(opencl::arguments([rows, columns]));
         args.extend([Arg::from(lines), each.into()]);
         call.launch(&source, "max_pool2d", &args, grid)
     }
@@ -188,7 +185,7 @@ impl Op for MaxPool2dGrad {
         let [n, c, oh, ow] = dy.shape.nchw()?;
         let [h, w] = self.input_size;
         let team = if call.on_cpu() { 1 } else { 64 };
-        let source = Source::new("max_pool2d_grad", include_str!("gradient.cl")).define("TEAM", team);
+        let source = Source::new("max_pool2d_grad", include_str!("grad.cl")).define("TEAM", team);
         let args = [dy.into(), indices.into(), dx.into(), (oh * ow).into(), (h * w).into()];
         call.launch(&source, "max_pool2d_grad", &args, Grid::new([n * c * team], [team]))
     }

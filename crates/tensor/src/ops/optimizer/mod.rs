@@ -17,7 +17,8 @@ use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
 use crate::cpu::simd::Real;
 use crate::opencl::Call;
-use crate::ops::pointwise::{self, Pointwise};
+use crate::ops::elementwise::ElementwiseMap;
+use crate::ops::elementwise::map;
 use neocog_base::{Error, Result};
 
 /// A step's formula for one element, with room for the largest state; what is not used is 0.
@@ -31,7 +32,7 @@ trait Rule: Copy + Send + Sync {
 #[derive(Clone, Copy)]
 struct WithState<T, const N: usize>(T);
 
-impl<T: Rule, const N: usize> Pointwise<1, N> for WithState<T, N> {
+impl<T: Rule, const N: usize> ElementwiseMap<1, N> for WithState<T, N> {
     #[inline(always)]
     fn eval<R: Real>(&self, [grad]: [R; 1], old: [R; N]) -> [R; N] {
         let state = std::array::from_fn(|k| if k < N { old[k] } else { R::constant(0.0) });
@@ -46,28 +47,28 @@ fn infer<T: Rule>(rule: T, [grad]: [Shape; 1]) -> Shapes {
 
 fn reference<T: Rule>(rule: T, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
     match rule.state() {
-        1 => pointwise::reference::<_, 1, 1>(&WithState::<T, 1>(rule), inputs, outputs),
-        2 => pointwise::reference::<_, 1, 2>(&WithState::<T, 2>(rule), inputs, outputs),
-        3 => pointwise::reference::<_, 1, 3>(&WithState::<T, 3>(rule), inputs, outputs),
-        _ => pointwise::reference::<_, 1, 4>(&WithState::<T, 4>(rule), inputs, outputs),
+        1 => map::reference::<_, 1, 1>(&WithState::<T, 1>(rule), inputs, outputs),
+        2 => map::reference::<_, 1, 2>(&WithState::<T, 2>(rule), inputs, outputs),
+        3 => map::reference::<_, 1, 3>(&WithState::<T, 3>(rule), inputs, outputs),
+        _ => map::reference::<_, 1, 4>(&WithState::<T, 4>(rule), inputs, outputs),
     }
 }
 
 fn cpu<T: Rule>(rule: T, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>]) {
     match rule.state() {
-        1 => pointwise::cpu::<_, 1, 1>(WithState::<T, 1>(rule), inputs, outputs),
-        2 => pointwise::cpu::<_, 1, 2>(WithState::<T, 2>(rule), inputs, outputs),
-        3 => pointwise::cpu::<_, 1, 3>(WithState::<T, 3>(rule), inputs, outputs),
-        _ => pointwise::cpu::<_, 1, 4>(WithState::<T, 4>(rule), inputs, outputs),
+        1 => map::cpu::<_, 1, 1>(WithState::<T, 1>(rule), inputs, outputs),
+        2 => map::cpu::<_, 1, 2>(WithState::<T, 2>(rule), inputs, outputs),
+        3 => map::cpu::<_, 1, 3>(WithState::<T, 3>(rule), inputs, outputs),
+        _ => map::cpu::<_, 1, 4>(WithState::<T, 4>(rule), inputs, outputs),
     }
 }
 
 fn opencl<T: Rule>(rule: T, name: &'static str, call: &Call<'_>) -> Result<()> {
     match rule.state() {
-        1 => pointwise::opencl::<_, 1, 1>(WithState::<T, 1>(rule), name, call),
-        2 => pointwise::opencl::<_, 1, 2>(WithState::<T, 2>(rule), name, call),
-        3 => pointwise::opencl::<_, 1, 3>(WithState::<T, 3>(rule), name, call),
-        _ => pointwise::opencl::<_, 1, 4>(WithState::<T, 4>(rule), name, call),
+        1 => map::opencl::<_, 1, 1>(WithState::<T, 1>(rule), name, call),
+        2 => map::opencl::<_, 1, 2>(WithState::<T, 2>(rule), name, call),
+        3 => map::opencl::<_, 1, 3>(WithState::<T, 3>(rule), name, call),
+        _ => map::opencl::<_, 1, 4>(WithState::<T, 4>(rule), name, call),
     }
 }
 

@@ -72,7 +72,7 @@ impl Op for OptimizerSteps {
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         for (i, (step, state)) in self.state_ranges().enumerate() {
-            step.opencl(&call.part(step, &call.inputs()[i..=i], &call.outputs()[state]))?;
+            step.opencl(&call.part(step.name(), &call.inputs()[i..=i], &call.outputs()[state]))?;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Sums along axes on OpenCL devices.
 
-use crate::opencl::{Arg, Buffer, Call, Grid, Source, View};
-use crate::ops::broadcast::{Strided, axes};
+use crate::core::call::{Call, View};
+use crate::opencl::{Arg, Buffer, Grid, Source};
+use crate::ops::broadcast::Strided;
+use crate::ops::broadcast::opencl::axes;
 use neocog_base::Result;
 
 /// The floats of a piece of a row, as in the kernels.

@@ -3,10 +3,10 @@
 //! All sums are in single precision for some terms only, then join a double. Terms are given by [`Terms`], not by
 //! closures: those would not always be inlined, and on its own a closure has not the instruction set.
 
-use super::super::Sizes;
-use super::{COLUMNS, NONE, PLANE, RELU, SIGMOID, TERMS, each_block};
+use super::blocks::{COLUMNS, NONE, PLANE, RELU, SIGMOID, TERMS, each_block};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::Activation;
+use crate::ops::batch_norm::sizes::Sizes;
 
 /// `K` terms to add up for each number.
 trait Terms<const K: usize> {

@@ -5,11 +5,12 @@
 //! A work-group transposes a band of rows of a vector of images in local memory and computes all outputs of
 //! the band.
 
-use crate::opencl::product::{TileConfig, activation_number, shared};
+use crate::opencl::TileConfig;
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::ConvShape;
 use crate::ops::conv2d::winograd::Pass;
+use crate::ops::product::{activation_number, shared};
 use neocog_base::Result;
 
 /// Maximum of the smaller of the numbers of input and output channels.

@@ -2,12 +2,12 @@
 //! Serves every shape.
 
 use super::weights::{self, TapRange};
-use crate::opencl::product::{
-    Gather, Product, Rows, Spread, Target, transposed, weight_grad_sums as product_sums,
-};
 use crate::opencl::{Buffer, Call, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::ConvShape;
+use crate::ops::product::{
+    Gather, Product, Rows, Spread, Target, transposed, weight_grad_sums as product_sums,
+};
 use neocog_base::Result;
 
 /// Computes `y = activation(x * weight + bias)`.

@@ -7,8 +7,8 @@
 
 use std::fmt::Write;
 
+use crate::opencl::TileConfig;
 use crate::opencl::formula::map;
-use crate::opencl::product::{TileConfig, activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, DeviceInfo, Grid, Source, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::ConvShape;
@@ -16,6 +16,7 @@ use crate::ops::conv2d::winograd::transform::{
     MAX_POINTS, filter_transform, input_transform, output_transform, point_scale,
 };
 use crate::ops::conv2d::winograd::{self, Pass, TileSize, Tiling};
+use crate::ops::product::{activation_number, shared};
 use neocog_base::Result;
 
 /// The cost of the implicit GEMM relative to its multiply-adds alone.

@@ -9,11 +9,11 @@
 //!
 //! Of equal numbers the first still wins: the first column of each row, then the first row.
 
-use super::super::super::window::Axis;
-use super::Best;
+use super::best::Best;
 use crate::cpu::simd::transpose::{lanes_to_rows, rows_to_lanes};
 use crate::cpu::simd::{Kernel, Simd};
 use crate::memory::Scratch;
+use crate::ops::pooling::Axis;
 
 /// Rows from this length on fill vectors well enough on their own.
 const LONG: usize = 16;

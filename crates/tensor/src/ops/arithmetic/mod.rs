@@ -1,0 +1,130 @@
+//! Binary operations with broadcasting.
+
+mod cases;
+mod cpu;
+
+use smallvec::smallvec;
+
+use super::broadcast::{self, broadcast_shape};
+use super::elementwise::{Expression, Scale, apply, apply_opencl, expression};
+use super::reduce::SumTo;
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
+use crate::core::view::{View, ViewMut};
+use crate::memory::Scratch;
+use crate::opencl::Call;
+use crate::opencl::formula::{self, Symbol};
+use neocog_base::Result;
+
+/// `a + b`; shapes broadcast as in NumPy.
+#[derive(Clone, Copy, Debug)]
+pub struct Add;
+
+/// `a - b`; shapes broadcast as in NumPy.
+#[derive(Clone, Copy, Debug)]
+pub struct Sub;
+
+/// `a * b`, element by element; shapes broadcast as in NumPy.
+#[derive(Clone, Copy, Debug)]
+pub struct Mul;
+
+/// Gradients of a binary operation, in the shape of the result.
+trait BinaryGrad {
+    const KEEPS: SavedTensors;
+    fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor>;
+}
+
+impl BinaryGrad for Add {
+    const KEEPS: SavedTensors = SavedTensors::NONE;
+    fn grads(node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
+        Ok(node.output_grad().clone())
+    }
+}
+
+impl BinaryGrad for Sub {
+    const KEEPS: SavedTensors = SavedTensors::NONE;
+    fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
+        if position == 0 {
+            Ok(node.output_grad().clone())
+        } else {
+            run_single(&Scale { factor: -1.0 }, &[node.output_grad()])
+        }
+    }
+}
+
+impl BinaryGrad for Mul {
+    const KEEPS: SavedTensors = SavedTensors::NONE.inputs(&[0, 1]);
+    fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
+        run_single(&Mul, &[node.output_grad(), node.input(1 - position)])
+    }
+}
+
+/// Implements [`Op`] by an expression of two numbers.
+macro_rules! binary {
+    ($op:ident $name:literal ($c:ident; $a:ident, $b:ident) = $value:expr) => {
+        expression!($op ($c; $a, $b) = $value);
+
+        impl Op for $op {
+            fn name(&self) -> &'static str {
+                $name
+            }
+            fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+                let inputs = expect_inputs::<2>(self, inputs)?;
+                Ok(smallvec![broadcast_shape(&inputs)?])
+            }
+            fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+                let out = &mut outputs[0];
+                for i in 0..out.data.len() {
+                    let index = out.shape.unravel(i);
+                    out.data[i] = Self::eval([broadcast_element(&inputs[0], &index), broadcast_element(&inputs[1], &index)]);
+                }
+            }
+            fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                if inputs[0].shape == inputs[1].shape {
+                    apply::<Self, 2>([inputs[0].data, inputs[1].data], outputs[0].data);
+                } else {
+                    cpu::apply_broadcast::<Self>(inputs, &mut outputs[0]);
+                }
+            }
+            fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                if call.input(0).shape == call.input(1).shape {
+                    apply_opencl::<2, 0, 1>(call, concat!($name, "_elements"), |args, []| [Self::eval(args)])
+                } else {
+                    let formula = formula::function("formula", Self::eval::<Symbol>);
+                    broadcast::opencl::apply::<2>(call, concat!($name, "_broadcast"), &formula)
+                }
+            }
+            fn saves(&self) -> SavedTensors {
+                <Self as BinaryGrad>::KEEPS
+            }
+            fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+                binary_grad::<Self>(node)
+            }
+        }
+    };
+}
+
+binary!(Add "add" (c; a, b) = a + b);
+binary!(Sub "sub" (c; a, b) = a - b);
+binary!(Mul "mul" (c; a, b) = a * b);
+
+fn binary_grad<B: BinaryGrad>(node: &Gradient<'_>) -> Result<InputGrads> {
+    (0..2)
+        .map(|k| {
+            node.if_needed(k, || {
+                let grad = B::grads(node, k)?;
+                let shape = node.input_shapes[k];
+                if *grad.shape() == shape { Ok(grad) } else { run_single(&SumTo { shape }, &[&grad]) }
+            })
+        })
+        .collect()
+}
+
+/// Returns an element of a broadcast input.
+fn broadcast_element(view: &View<'_, f64>, index: &[usize]) -> f64 {
+    let own = &index[index.len() - view.shape.rank()..];
+    let flat = view.shape.iter().zip(own).fold(0, |flat, (&e, &i)| flat * e + if e == 1 { 0 } else { i });
+    view.data[flat]
+}

@@ -1,0 +1,37 @@
+//! Constants of the CPU kernels, and the distribution of channels over threads.
+
+use rayon::prelude::*;
+
+use crate::cpu::parallel::CHUNK;
+use crate::ops::batch_norm::sizes::Sizes;
+
+/// Planes from this many pixels on are walked one by one.
+pub(super) const PLANE: usize = 32;
+
+/// The most columns of which one task makes the sums.
+pub(super) const COLUMNS: usize = 64;
+
+/// How many terms each lane adds up in single precision.
+pub(super) const TERMS: usize = 32;
+
+/// The activation as a number that types can hold.
+pub(super) const NONE: u8 = 0;
+pub(super) const RELU: u8 = 1;
+pub(super) const SIGMOID: u8 = 2;
+pub(super) const TANH: u8 = 3;
+
+/// Calls `work` with the first of some channels and the parts of two outputs that belong to them, on all threads.
+pub(super) fn each_block(
+    sizes: Sizes,
+    a: &mut [f32],
+    b: &mut [f32],
+    work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    let block = if sizes.pixels >= PLANE { 1 } else { COLUMNS / sizes.pixels.max(1) };
+    let one = |(i, (a, b)): (usize, (&mut [f32], &mut [f32]))| work(i * block, a, b);
+    if sizes.c * sizes.count() <= CHUNK {
+        a.chunks_mut(block).zip(b.chunks_mut(block)).enumerate().for_each(one);
+    } else {
+        a.par_chunks_mut(block).zip(b.par_chunks_mut(block)).enumerate().for_each(one);
+    }
+}

@@ -1,0 +1,389 @@
+//! The kernels of the CPU: sums over each channel, then a pass that writes the result.
+//!
+//! Large planes are walked one by one, with vectors along the pixels:
+//!
+//! ```text
+//!   n = 0   c = 0 [ v v v v .. ]   c = 1 [ v v v v .. ]   ..
+//!   n = 1   c = 0 [ v v v v .. ]   ..
+//! ```
+//!
+//! Where planes are smaller than two vectors, `[n, c, h, w]` is taken for a matrix of `n` rows and `c h w` columns;
+//! vectors lie across the columns, and what belongs to a channel is repeated for each of its columns.
+
+mod blocks;
+mod sums;
+
+use rayon::prelude::*;
+
+use self::blocks::{NONE, PLANE, RELU, SIGMOID, TANH, each_block};
+use super::sizes::Sizes;
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::{CHUNK, Shared, for_each_chunk};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::memory::{Buffer, Scratch};
+use crate::ops::Activation;
+use sums::{GradSums, Grads, Moments, grad_sums};
+
+/// Calls a function that is generic over the activation.
+macro_rules! with_activation {
+    ($activation:expr, $function:ident($($argument:expr),*)) => {
+        match $activation {
+            None => $function::<NONE>($($argument),*),
+            Some(Activation::Relu) => $function::<RELU>($($argument),*),
+            Some(Activation::Sigmoid) => $function::<SIGMOID>($($argument),*),
+            Some(Activation::Tanh) => $function::<TANH>($($argument),*),
+        }
+    };
+}
+
+#[inline(always)]
+fn activate<const A: u8, S: Simd>(z: S) -> S {
+    match A {
+        RELU => Activation::Relu.apply(z),
+        SIGMOID => Activation::Sigmoid.apply(z),
+        TANH => Activation::Tanh.apply(z),
+        _ => z,
+    }
+}
+
+pub(super) fn train(
+    eps: f64,
+    activation: Option<Activation>,
+    inputs: &[View<'_, f32>],
+    outputs: &mut [ViewMut<'_, f32>],
+    scratch: &Scratch,
+) {
+    let (x, sizes) = (inputs[0].data, Sizes::of(inputs[0].shape));
+    let [y, mean, var] = outputs else { unreachable!("three outputs") };
+    if sizes.pixels >= PLANE {
+        let [weight, bias] = [1, 2].map(|i| inputs.get(i).map(|v| v.data));
+        let y = Shared::new(y.data);
+        with_activation!(activation, train_planes(eps, x, sizes, [weight, bias], [mean.data, var.data], y));
+        return;
+    }
+    each_block(sizes, mean.data, var.data, |first, mean, var| {
+        dispatch(Moments { x, sizes, first, mean, var });
+    });
+    let [weight, bias] = [1, 2].map(|i| inputs.get(i).map(|v| v.data));
+    let scale = scales(eps, var.data, weight, scratch);
+    let channels = Channels { mean: mean.data, scale: &scale, bias };
+    with_activation!(activation, normalize(x, sizes, &channels, y.data, scratch));
+}
+
+/// A channel at a time, so that its numbers are still in the cache when they are normalised.
+fn train_planes<const A: u8>(
+    eps: f64,
+    x: &[f32],
+    sizes: Sizes,
+    [weight, bias]: [Option<&[f32]>; 2],
+    [mean, var]: [&mut [f32]; 2],
+    y: Shared,
+) {
+    each_block(sizes, mean, var, |channel, mean, var| {
+        dispatch(Moments { x, sizes, first: channel, mean, var });
+        let weight = weight.map_or(1.0, |w| w[channel]);
+        let values = [mean[0], scale(eps, var[0], weight), bias.map_or(0.0, |b| b[channel])];
+        dispatch(Planes { rule: &Affine::<A>(x), sizes, channel, values, out: y });
+    });
+}
+
+pub(super) fn eval(
+    eps: f64,
+    activation: Option<Activation>,
+    inputs: &[View<'_, f32>],
+    outputs: &mut [ViewMut<'_, f32>],
+    scratch: &Scratch,
+) {
+    let sizes = Sizes::of(inputs[0].shape);
+    let [weight, bias] = [3, 4].map(|i| inputs.get(i).map(|v| v.data));
+    let scale = scales(eps, inputs[2].data, weight, scratch);
+    let channels = Channels { mean: inputs[1].data, scale: &scale, bias };
+    let (x, y, image) = (&inputs[0], &mut outputs[0], inputs[0].shape.row());
+    if [x.step, y.step] == [image; 2] || y.data.is_empty() {
+        with_activation!(activation, normalize(x.data, sizes, &channels, y.data, scratch));
+        return;
+    }
+    let (one, from) = (Sizes { n: 1, ..sizes }, x.data.par_chunks(x.step));
+    y.data.par_chunks_mut(y.step).zip(from).for_each(|(y, x)| {
+        let (x, y) = (&x[..image], &mut y[..image]);
+        with_activation!(activation, normalize(x, one, &channels, y, scratch));
+    });
+}
+
+pub(super) fn train_grad(
+    eps: f64,
+    activation: Option<Activation>,
+    affine: bool,
+    inputs: &[View<'_, f32>],
+    outputs: &mut [ViewMut<'_, f32>],
+    scratch: &Scratch,
+) {
+    let sizes = Sizes::of(inputs[0].shape);
+    let mean = inputs[1].data;
+    let weight = affine.then(|| inputs[4].data);
+    let [dx, dweight, dbias] = outputs else { unreachable!("three outputs") };
+    let y: &[f32] = activation.map_or(&[], |_| inputs[inputs.len() - 1].data);
+    let (x, dy) = (inputs[0].data, inputs[3].data);
+    let of = ChannelGrad { eps: eps, count: sizes.count() as f64, mean, var: inputs[2].data, weight };
+    if sizes.pixels >= PLANE {
+        let dx = Shared::new(dx.data);
+        with_activation!(activation, train_grad_planes(x, dy, y, sizes, &of, [dweight.data, dbias.data], dx));
+        return;
+    }
+    with_activation!(activation, grad_sums(x, dy, y, sizes, mean, dweight.data, dbias.data));
+    let [mut p, mut q, mut r] = [(); 3].map(|()| scratch.take(sizes.c));
+    for c in 0..sizes.c {
+        [p[c], q[c], r[c], _] = of.numbers(c, &mut dweight.data[c], dbias.data[c]);
+    }
+    let channels = [&*p, &*q, &*r, mean];
+    with_activation!(activation, input_grad(x, dy, y, sizes, channels, dx.data, scratch));
+}
+
+/// What the gradient of a channel is made with.
+struct ChannelGrad<'a> {
+    eps: f64,
+    count: f64,
+    mean: &'a [f32],
+    var: &'a [f32],
+    weight: Option<&'a [f32]>,
+}
+
+impl ChannelGrad<'_> {
+    /// `p`, `q`, `r` and the mean, for `dx = p (dz - q (x - mean) - r)`; `dot` is `Σ dz (x - mean)` and becomes the gradient of
+    /// the weight. Where few images make a batch, almost nothing is left of the difference: each of the numbers is rounded
+    /// only once.
+    fn numbers(&self, c: usize, dot: &mut f32, sum: f32) -> [f32; 4] {
+        let inverse = 1.0 / (f64::from(self.var[c]) + self.eps).sqrt();
+        let dweight = f64::from(*dot) * inverse;
+        *dot = dweight as f32;
+        [
+            (inverse * self.weight.map_or(1.0, |w| f64::from(w[c]))) as f32,
+            (dweight * inverse / self.count) as f32,
+            (f64::from(sum) / self.count) as f32,
+            self.mean[c],
+        ]
+    }
+}
+
+/// As [`train_planes`].
+fn train_grad_planes<const A: u8>(
+    x: &[f32],
+    dy: &[f32],
+    y: &[f32],
+    sizes: Sizes,
+    of: &ChannelGrad<'_>,
+    [dweight, dbias]: [&mut [f32]; 2],
+    dx: Shared,
+) {
+    let grads = Grads::<A> { x, dy, y };
+    each_block(sizes, dweight, dbias, |channel, dot, sum| {
+        let mean = &of.mean[channel..=channel];
+        dispatch(GradSums { grads, sizes, mean, first: channel, dot, sum });
+        let values = of.numbers(channel, &mut dot[0], sum[0]);
+        dispatch(Planes { rule: &grads, sizes, channel, values, out: dx });
+    });
+}
+
+pub(super) fn eval_grad(
+    eps: f64,
+    affine: bool,
+    inputs: &[View<'_, f32>],
+    outputs: &mut [ViewMut<'_, f32>],
+    scratch: &Scratch,
+) {
+    let sizes = Sizes::of(inputs[0].shape);
+    let [dx, dweight] = outputs else { unreachable!("two outputs") };
+    let (x, mean, dz) = (inputs[0].data, inputs[1].data, inputs[3].data);
+    let inverse = scales(eps, inputs[2].data, None, scratch);
+    let mut sums = scratch.take(sizes.c);
+    grad_sums::<NONE>(x, dz, &[], sizes, mean, dweight.data, &mut sums);
+    dweight.data.iter_mut().zip(&*inverse).for_each(|(d, i)| *d *= i);
+    let mut zero = scratch.take(sizes.c);
+    zero.fill(0.0);
+    let p = scales(eps, inputs[2].data, affine.then(|| inputs[4].data), scratch);
+    input_grad::<NONE>(x, dz, &[], sizes, [&*p, &*zero, &*zero, mean], dx.data, scratch);
+}
+
+/// `weight / sqrt(var + eps)`.
+fn scale(eps: f64, var: f32, weight: f32) -> f32 {
+    (f64::from(weight) / (f64::from(var) + eps).sqrt()) as f32
+}
+
+/// The same for each channel.
+fn scales(eps: f64, var: &[f32], weight: Option<&[f32]>, scratch: &Scratch) -> Buffer {
+    let mut scale = scratch.take(var.len());
+    for (c, s) in scale.iter_mut().enumerate() {
+        *s = self::scale(eps, var[c], weight.map_or(1.0, |w| w[c]));
+    }
+    scale
+}
+
+/// Calls `work` with the first of some images and the part of the output that belongs to them, on all threads.
+fn each_image(sizes: Sizes, out: &mut [f32], work: impl Fn(usize, &mut [f32]) + Sync) {
+    let image = (sizes.c * sizes.pixels).max(1);
+    let images = (CHUNK / image).max(1);
+    for_each_chunk(out, images * image, |start, part| work(start, part));
+}
+
+/// What a channel's numbers are normalised with.
+struct Channels<'a> {
+    mean: &'a [f32],
+    scale: &'a [f32],
+    bias: Option<&'a [f32]>,
+}
+
+/// `y = activation((x - mean) · scale + bias)`.
+fn normalize<const A: u8>(
+    x: &[f32],
+    sizes: Sizes,
+    channels: &Channels<'_>,
+    y: &mut [f32],
+    scratch: &Scratch,
+) {
+    let mut zero = scratch.take(sizes.c);
+    zero.fill(0.0);
+    let channels = [channels.mean, channels.scale, channels.bias.unwrap_or(&zero)];
+    write(&Affine::<A>(x), sizes, channels, y, scratch);
+}
+
+/// `dx = p (dz - q (x - mean) - r)`.
+fn input_grad<const A: u8>(
+    x: &[f32],
+    dy: &[f32],
+    y: &[f32],
+    sizes: Sizes,
+    channels: [&[f32]; 4],
+    dx: &mut [f32],
+    scratch: &Scratch,
+) {
+    write(&Grads::<A> { x, dy, y }, sizes, channels, dx, scratch);
+}
+
+/// A result at each place, from `K` numbers of its channel.
+trait Rule<const K: usize>: Sync {
+    /// Those of the `len` numbers from `at` on.
+    fn value<S: Simd>(&self, at: usize, len: usize, channel: [S; K]) -> S;
+}
+
+struct Affine<'a, const A: u8>(&'a [f32]);
+
+impl<const A: u8> Rule<3> for Affine<'_, A> {
+    #[inline(always)]
+    fn value<S: Simd>(&self, at: usize, len: usize, [mean, scale, bias]: [S; 3]) -> S {
+        let x = S::from_short_slice(&self.0[at..at + len]);
+        activate::<A, S>((x - mean).mul_add(scale, bias))
+    }
+}
+
+impl<const A: u8> Rule<4> for Grads<'_, A> {
+    #[inline(always)]
+    fn value<S: Simd>(&self, at: usize, len: usize, [p, q, r, mean]: [S; 4]) -> S {
+        let d = S::from_short_slice(&self.x[at..at + len]) - mean;
+        p * (-d).mul_add(q, self.dz::<S>(at, len) - r)
+    }
+}
+
+/// Writes a rule's result, an image at a time.
+fn write<const K: usize, R: Rule<K>>(
+    rule: &R,
+    sizes: Sizes,
+    channels: [&[f32]; K],
+    out: &mut [f32],
+    scratch: &Scratch,
+) {
+    let Sizes { c, pixels, .. } = sizes;
+    if pixels >= PLANE || pixels <= 1 {
+        each_image(sizes, out, |start, out| dispatch(Write { rule, pixels, channels, start, out }));
+        return;
+    }
+    let repeated = channels.map(|values| {
+        let mut columns = scratch.take(c * pixels);
+        for (to, value) in columns.chunks_exact_mut(pixels).zip(values) {
+            to.fill(*value);
+        }
+        columns
+    });
+    let channels = std::array::from_fn(|k| &*repeated[k]);
+    each_image(sizes, out, |start, out| dispatch(Write { rule, pixels: 1, channels, start, out }));
+}
+
+/// Writes a rule's result for all planes of one channel.
+struct Planes<'a, R, const K: usize> {
+    rule: &'a R,
+    sizes: Sizes,
+    channel: usize,
+    values: [f32; K],
+    /// All of the result; this channel's planes are written.
+    out: Shared,
+}
+
+impl<R: Rule<K>, const K: usize> Kernel for Planes<'_, R, K> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Planes { rule, sizes, channel, values: numbers, out } = self;
+        let mut values = [S::splat(0.0); K];
+        for k in 0..K {
+            values[k] = S::splat(numbers[k]);
+        }
+        for image in 0..sizes.n {
+            let start = (image * sizes.c + channel) * sizes.pixels;
+            // SAFETY: a plane of the result, which this task alone writes.
+            let plane = unsafe { std::slice::from_raw_parts_mut(out.get().add(start), sizes.pixels) };
+            let mut at = start;
+            let mut whole = plane.chunks_exact_mut(S::LANES);
+            for out in &mut whole {
+                rule.value(at, S::LANES, values).to_slice(out);
+                at += S::LANES;
+            }
+            let rest = whole.into_remainder();
+            rule.value(at, rest.len(), values).to_short_slice(rest);
+        }
+    }
+}
+
+struct Write<'a, R, const K: usize> {
+    rule: &'a R,
+    pixels: usize,
+    channels: [&'a [f32]; K],
+    /// The position of `out[0]` in all of the result, where an image begins.
+    start: usize,
+    out: &'a mut [f32],
+}
+
+impl<R: Rule<K>, const K: usize> Kernel for Write<'_, R, K> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Write { rule, pixels, channels, start, out } = self;
+        let count = channels[0].len().max(1);
+        let mut at = start;
+        if pixels == 1 {
+            for row in out.chunks_mut(count) {
+                for (v, out) in row.chunks_mut(S::LANES).enumerate() {
+                    let mut values = [S::splat(0.0); K];
+                    for k in 0..K {
+                        values[k] = S::from_short_slice(&channels[k][v * S::LANES..][..out.len()]);
+                    }
+                    rule.value(at, out.len(), values).to_short_slice(out);
+                    at += out.len();
+                }
+            }
+            return;
+        }
+        for (i, plane) in out.chunks_mut(pixels.max(1)).enumerate() {
+            let mut values = [S::splat(0.0); K];
+            for k in 0..K {
+                values[k] = S::splat(channels[k][i % count]);
+            }
+            let mut whole = plane.chunks_exact_mut(S::LANES);
+            for out in &mut whole {
+                rule.value(at, S::LANES, values).to_slice(out);
+                at += S::LANES;
+            }
+            let rest = whole.into_remainder();
+            rule.value(at, rest.len(), values).to_short_slice(rest);
+            at += rest.len();
+        }
+    }
+}

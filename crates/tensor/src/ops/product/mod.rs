@@ -1,0 +1,347 @@
+//! The product that everything with multiply-adds is made of on OpenCL devices: `c = activation(a b + bias)`.
+//!
+//! `a` is read where it lies. `b` is gathered: its rows are channels and taps, its columns the pixels of pictures, so a
+//! convolution never writes its unfolded picture to memory. To gather, pixels of a row must lie one behind the other, and
+//! every tap of every pixel must lie inside: [`spread`] makes pictures so, with zeros around and the columns of a stride
+//! put together. A matrix is one picture of one row, with a channel for each of its rows.
+//!
+//! There are kernels for processors (`cpu.cl`) and for graphics cards (`gpu.cl`); what both compute with is `gather.cl`.
+
+use std::sync::OnceLock;
+
+use crate::core::call::Call;
+use crate::cpu::Activation;
+use crate::opencl::formula::function;
+use crate::opencl::{Arg, Buffer, CpuTiles, Grid, Source, TileConfig, WORK_GROUP_SIDE, int};
+use neocog_base::Result;
+
+/// The left matrix, `a[group, row, number]`: steps of each.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub buffer: &'a Buffer,
+    /// How many rows a group has.
+    pub count: usize,
+    pub group: usize,
+    pub row: usize,
+    /// Below 0 where the numbers are read backwards.
+    pub number: i32,
+    pub first: usize,
+}
+
+/// The right matrix, gathered from pictures.
+#[derive(Clone, Copy)]
+pub(crate) struct Gather<'a> {
+    pub buffer: &'a Buffer,
+    pub pictures: usize,
+    /// Rows and pixels of a picture's columns.
+    pub size: [usize; 2],
+    pub channels: usize,
+    pub taps: [usize; 2],
+    /// Steps.
+    pub group: usize,
+    pub picture: usize,
+    pub row: usize,
+    pub channel: i32,
+    /// From one tap to the next; columns in the picture before it was split into phases.
+    pub tap: [i32; 2],
+    /// Into how many phases the columns are split, and the step from one to the next.
+    pub phases: [usize; 2],
+    pub first: usize,
+}
+
+/// The result, `c[group, row, picture, line, pixel]`: steps of each.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub buffer: &'a Buffer,
+    pub group: usize,
+    pub row: usize,
+    pub picture: usize,
+    pub line: usize,
+    pub pixel: usize,
+    pub first: usize,
+}
+
+/// A product of `groups` pairs of matrices.
+pub(crate) struct Product<'a> {
+    pub groups: usize,
+    pub a: Rows<'a>,
+    pub b: Gather<'a>,
+    /// One for each row of each group.
+    pub bias: Option<&'a Buffer>,
+    pub activation: Option<Activation>,
+    pub c: Target<'a>,
+}
+
+impl<'a> Gather<'a> {
+    /// A matrix of `rows` rows of `columns` numbers.
+    pub fn matrix(buffer: &'a Buffer, rows: usize, columns: usize) -> Self {
+        Gather {
+            buffer,
+            pictures: 1,
+            size: [1, columns],
+            channels: rows,
+            taps: [1; 2],
+            group: 0,
+            picture: 0,
+            row: 0,
+            channel: int(columns),
+            tap: [0; 2],
+            phases: [1, 0],
+            first: 0,
+        }
+    }
+
+    fn columns(&self) -> usize {
+        self.pictures * self.size[0] * self.size[1]
+    }
+
+    fn depth(&self) -> usize {
+        self.channels * self.taps[0] * self.taps[1]
+    }
+
+    /// The kernels' arguments.
+    fn args(&self) -> [Arg<'a>; 3] {
+        let [rows, pixels] = self.size;
+        let sizes = [self.columns(), rows, pixels, self.channels, self.taps[0], self.taps[1], 0, 0].map(int);
+        let steps = [
+            int(self.picture),
+            int(self.row),
+            self.channel,
+            self.tap[0],
+            self.tap[1],
+            int(self.phases[0]),
+            0,
+            0,
+        ];
+        let start = [self.buffer.len(), self.first, self.group, self.phases[1], 0, 0, 0, 0].map(int);
+        [Arg::Int8(sizes), Arg::Int8(steps), Arg::Int8(start)]
+    }
+}
+
+impl Product<'_> {
+    /// Runs it.
+    pub fn run(&self, call: &Call<'_>) -> Result<()> {
+        let Rows { count, group, row, number, first, .. } = self.a;
+        let a_steps = [int(count), int(group), int(row), number, int(first), 0, 0, 0];
+        let Target { buffer: c, .. } = self.c;
+        let c_steps = [
+            self.c.group,
+            self.c.row,
+            self.c.picture,
+            self.c.line,
+            self.c.pixel,
+            self.c.first,
+            usize::from(self.bias.is_some()),
+            0,
+        ];
+        let [sizes, steps, start] = self.b.args();
+        let mut args = vec![
+            self.a.buffer.into(),
+            Arg::Int8(a_steps),
+            self.b.buffer.into(),
+            sizes,
+            steps,
+            start,
+            self.bias.unwrap_or(self.a.buffer).into(),
+            c.into(),
+            Arg::Int8(c_steps.map(int)),
+            Arg::Int(activation_number(self.activation)),
+        ];
+        let columns = self.b.columns();
+        let tiles = call.tile_config();
+        let source = program(&tiles);
+        match tiles {
+            TileConfig::Cpu(tiles) => {
+                let tiles = tiles.for_product(call.device(), count, columns, self.b.depth(), self.groups);
+                args.extend([
+                    tiles.rows.into(),
+                    tiles.panels.into(),
+                    tiles.depth.into(),
+                    Arg::Local(tiles.product_memory() * size_of::<f32>()),
+                ]);
+                let across = columns.div_ceil(tiles.panels * tiles.panel());
+                let grid = Grid::new([across, count.div_ceil(tiles.rows), self.groups], [1, 1, 1]);
+                call.launch(&source, "product", &args, grid)
+            }
+            TileConfig::Gpu(tiles) => {
+                let groups = [columns, count].map(|n| n.div_ceil(tiles.tile()) * WORK_GROUP_SIDE);
+                let grid =
+                    Grid::new([groups[0], groups[1], self.groups], [WORK_GROUP_SIDE, WORK_GROUP_SIDE, 1]);
+                call.launch(&source, "product", &args, grid)
+            }
+        }
+    }
+}
+
+/// The gradient of a convolution's weight, as sums that are still cut into parts:
+/// `sums[part, group, (channel, tap), o]`, of the pixels of `b` and of `dy [pixel, group, o]`. Returns them and the number
+/// of parts, which the shapes decide.
+pub(crate) fn weight_grad_sums(
+    call: &Call<'_>,
+    groups: usize,
+    outputs: usize,
+    b: &Gather<'_>,
+    dy: &Buffer,
+) -> Result<(Buffer, usize)> {
+    let (pixels, depth) = (b.columns(), b.depth());
+    let tiles = call.tile_config();
+    let source = program(&tiles);
+    let [sizes, steps, start] = b.args();
+    match tiles {
+        TileConfig::Cpu(tiles) => {
+            let tiles = tiles.for_weight_grad(call.device(), depth, outputs, pixels);
+            let tasks = depth.div_ceil(tiles.rows) * outputs.div_ceil(tiles.panels * tiles.panel());
+            let (parts, part) = parts_of(pixels, tasks * groups, 16, tiles.depth);
+            let sums = call.scratch(parts * groups * depth * outputs)?;
+            let args = [
+                b.buffer.into(),
+                sizes,
+                steps,
+                start,
+                dy.into(),
+                (&sums).into(),
+                outputs.into(),
+                groups.into(),
+                part.into(),
+                tiles.rows.into(),
+                tiles.panels.into(),
+                tiles.depth.into(),
+                Arg::Local(tiles.weight_grad_memory() * size_of::<f32>()),
+            ];
+            call.launch(&source, "weight_grad", &args, Grid::new([tasks, parts, groups], [1, 1, 1]))?;
+            Ok((sums, parts))
+        }
+        TileConfig::Gpu(tiles) => {
+            let squares = [outputs, depth].map(|n| n.div_ceil(tiles.tile()));
+            let (parts, part) = parts_of(pixels, squares[0] * squares[1] * groups, 512, 256);
+            let sums = call.scratch(parts * groups * depth * outputs)?;
+            let args = [
+                b.buffer.into(),
+                sizes,
+                steps,
+                start,
+                dy.into(),
+                (&sums).into(),
+                outputs.into(),
+                groups.into(),
+                part.into(),
+            ];
+            let side = WORK_GROUP_SIDE;
+            let grid = Grid::new([squares[0] * side, squares[1] * side, groups * parts], [side, side, 1]);
+            call.launch(&source, "weight_grad", &args, grid)?;
+            Ok((sums, parts))
+        }
+    }
+}
+
+/// Into how many parts a sum over `pixels` is cut so that `tasks` become `enough`, and the pixels of a part: whole tiles.
+fn parts_of(pixels: usize, tasks: usize, enough: usize, block: usize) -> (usize, usize) {
+    let parts = enough.div_ceil(tasks).min(pixels.div_ceil(block)).max(1);
+    let part = pixels.div_ceil(parts).next_multiple_of(block);
+    (pixels.div_ceil(part), part)
+}
+
+/// What becomes of the planes of pictures so that they can be gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spread {
+    pub planes: usize,
+    /// Of the pictures.
+    pub size: [usize; 2],
+    /// Rows and columns of each phase.
+    pub spread: [usize; 2],
+    /// Of the columns; those above the last are left out.
+    pub phases: usize,
+    /// From one row and column that are kept to the next.
+    pub step: [usize; 2],
+    /// Zeros above and to the left.
+    pub padding: [usize; 2],
+}
+
+impl Spread {
+    /// Whether the pictures can be gathered as they are.
+    pub fn is_needless(&self) -> bool {
+        let [rows, columns] = self.spread;
+        self.step == [1, 1] && self.padding == [0, 0] && rows <= self.size[0] && columns <= self.size[1]
+    }
+
+    /// The numbers of a spread plane.
+    pub fn plane(&self) -> usize {
+        self.phases * self.spread[0] * self.spread[1]
+    }
+
+    /// Spreads the pictures.
+    pub fn run(&self, call: &Call<'_>, x: &Buffer) -> Result<Buffer> {
+        let out = call.scratch(self.planes * self.plane())?;
+        let [rows, columns] = self.spread;
+        let sizes = [self.planes, self.phases, rows, columns, self.size[0], self.size[1], 0, 0].map(int);
+        let ways = [self.step[0], self.step[1], self.padding[0], self.padding[1], 0, 0, 0, 0].map(int);
+        let args = [x.into(), (&out).into(), Arg::Int8(sizes), Arg::Int8(ways)];
+        let items = if call.on_cpu() { self.planes * self.phases * rows } else { out.len() };
+        call.launch(&program(&call.tile_config()), "spread", &args, Grid::line(items))?;
+        Ok(out)
+    }
+}
+
+/// `[batches, rows, columns]` with the last two axes swapped; nothing if that is the same memory.
+pub(crate) fn transposed(
+    call: &Call<'_>,
+    from: &Buffer,
+    batches: usize,
+    [rows, columns]: [usize; 2],
+) -> Result<Option<Buffer>> {
+    if rows <= 1 || columns <= 1 || batches == 0 {
+        return Ok(None);
+    }
+    let to = call.scratch(from.len())?;
+    let args = [from.into(), (&to).into(), batches.into(), rows.into(), columns.into()];
+    let tiles = call.tile_config();
+    let grid = match tiles {
+        TileConfig::Cpu(tiles) => {
+            Grid::line(batches * rows.div_ceil(tiles.width) * columns.div_ceil(tiles.width))
+        }
+        TileConfig::Gpu(_) => Grid::new([columns, rows, batches], [WORK_GROUP_SIDE, WORK_GROUP_SIDE, 1]),
+    };
+    call.launch(&program(&tiles), "transpose", &args, grid)?;
+    Ok(Some(to))
+}
+
+/// An activation as the function `activated` of `gather.cl` knows it.
+pub(crate) fn activation_number(activation: Option<Activation>) -> i32 {
+    match activation {
+        None => 0,
+        Some(Activation::Relu) => 1,
+        Some(Activation::Sigmoid) => 2,
+        Some(Activation::Tanh) => 3,
+    }
+}
+
+/// The program of the kernels `product`, `weight_grad`, `spread` and `transpose`.
+fn program(tiles: &TileConfig) -> Source {
+    match tiles {
+        TileConfig::Cpu(CpuTiles { width, tile_rows, vectors, .. }) => {
+            let lanes: Vec<String> = (0..*width).map(|i| i.to_string()).collect();
+            Source::new("product", include_str!("cpu.cl"))
+                .define("WIDTH", width)
+                .define("LANES", format_args!("(int{width})({})", lanes.join(", ")))
+                .define("ROWS", tile_rows)
+                .define("VECTORS", vectors)
+                .insert(shared())
+        }
+        TileConfig::Gpu(tiles) => Source::new("product", include_str!("gpu.cl"))
+            .define("WIDTH", 1)
+            .define("ITEM", tiles.item)
+            .insert(shared()),
+    }
+}
+
+/// What stands before both kernels' texts.
+pub(crate) fn shared() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let functions =
+            [("relu", Activation::Relu), ("sigmoid", Activation::Sigmoid), ("hyperbolic", Activation::Tanh)];
+        let mut text: String = functions.map(|(name, f)| function(name, |[x]| f.apply(x))).concat();
+        text.push_str(include_str!("gather.cl"));
+        text
+    })
+}

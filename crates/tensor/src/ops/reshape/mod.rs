@@ -1,0 +1,151 @@
+//! Reshaping.
+
+mod cases;
+
+use smallvec::smallvec;
+
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
+use crate::core::run::run_single;
+use crate::core::shape::{Shape, Shapes};
+use crate::core::view::{View, ViewMut};
+use crate::cpu::parallel::copy;
+use crate::memory::Scratch;
+use crate::opencl::Call;
+use neocog_base::{Error, Result};
+
+/// The same elements in another shape. As [`Tensor::reshape`](crate::Tensor::reshape), in a form that can be recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Reshape {
+    /// The new shape.
+    pub shape: Shape,
+}
+
+/// Joins the axes `start_dim` to `end_dim`, both included, into one; negative numbers count from the last axis.
+///
+/// As PyTorch's `Flatten(start_dim, end_dim)`, whose defaults are 1 and -1. A scalar becomes a vector of one element.
+#[derive(Clone, Copy, Debug)]
+pub struct Flatten {
+    /// The first of the joined axes.
+    pub start_dim: isize,
+    /// The last of them.
+    pub end_dim: isize,
+}
+
+impl Flatten {
+    /// The shape that `shape` becomes.
+    ///
+    /// # Errors
+    /// When there is no such axis, or `start_dim` lies behind `end_dim`.
+    pub fn flattened(&self, shape: &Shape) -> Result<Shape> {
+        if shape.rank() == 0 {
+            let one = Shape::from([1]);
+            one.axis(self.start_dim)?;
+            one.axis(self.end_dim)?;
+            return Ok(one);
+        }
+        let (start, end) = (shape.axis(self.start_dim)?, shape.axis(self.end_dim)?);
+        if start > end {
+            return Err(Error::invalid_argument(format!(
+                "start_dim {} lies behind end_dim {} for the shape {shape}",
+                self.start_dim, self.end_dim
+            )));
+        }
+        let mut extents = shape[..start].to_vec();
+        extents.push(shape[start..=end].iter().product());
+        extents.extend_from_slice(&shape[end + 1..]);
+        Shape::new(&extents)
+    }
+}
+
+impl Op for Reshape {
+    fn name(&self) -> &'static str {
+        "reshape"
+    }
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs::<1>(self, inputs)?;
+        if x.elements() != self.shape.elements() {
+            return Err(Error::shape(format!(
+                "a tensor of shape {x} has {} elements and cannot become {}, which has {}",
+                x.elements(),
+                self.shape,
+                self.shape.elements()
+            )));
+        }
+        Ok(smallvec![self.shape])
+    }
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        outputs[0].data.copy_from_slice(inputs[0].data);
+    }
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        copy(inputs[0].data, outputs[0].data);
+    }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.copy(call.input(0).buffer, call.output(0).buffer)
+    }
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        Window::whole(&inputs[0])
+    }
+
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
+    }
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        back(node)
+    }
+    fn reshapes(&self) -> bool {
+        true
+    }
+}
+
+impl Op for Flatten {
+    fn name(&self) -> &'static str {
+        "flatten"
+    }
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs::<1>(self, inputs)?;
+        Ok(smallvec![self.flattened(&x)?])
+    }
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        outputs[0].data.copy_from_slice(inputs[0].data);
+    }
+    fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        copy(inputs[0].data, outputs[0].data);
+    }
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.copy(call.input(0).buffer, call.output(0).buffer)
+    }
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        Window::whole(&inputs[0])
+    }
+
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
+    }
+    fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
+        back(node)
+    }
+    fn reshapes(&self) -> bool {
+        true
+    }
+}
+
+fn back(node: &Gradient<'_>) -> Result<InputGrads> {
+    let shape = node.input_shapes[0];
+    Ok(smallvec![node.if_needed(0, || run_single(&Reshape { shape }, &[node.output_grad()]))?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_shapes_are_errors() {
+        let shape = Shape::from([2, 3, 4]);
+        let flatten = |start_dim, end_dim| Flatten { start_dim, end_dim }.flattened(&shape);
+        assert_eq!(flatten(-2, -1).unwrap(), Shape::from([2, 12]));
+        assert!(flatten(2, 1).is_err());
+        assert!(flatten(0, 3).is_err());
+        assert!(flatten(-4, 1).is_err());
+        assert!(Reshape { shape: Shape::from([5]) }.infer(&[shape]).is_err());
+    }
+}
