@@ -6,8 +6,7 @@ use neocog_base::random::Random;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::Layer;
+use crate::layer::{Context, Layer};
 use crate::registry::registry;
 use crate::spec::{Example, LayerSpec};
 use crate::state;

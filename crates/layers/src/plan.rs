@@ -7,8 +7,7 @@ use neocog_autograd::{Tape, Var};
 use neocog_tensor::plan::{Graph, Plan, Source};
 use neocog_tensor::{Device, Result, Shape, Tensor};
 
-use crate::context::Context;
-use crate::layer::Layer;
+use crate::layer::{Context, Layer};
 
 /// Plans what `network` computes in prediction mode for inputs of the shape `input`, on `device`, where its parameters are.
 /// The plan holds parameters and running statistics as they are now.

@@ -6,8 +6,7 @@ use neocog_autograd::{Tape, Var};
 use neocog_tensor::{Device, Result, Shape, Tensor};
 
 use crate::activation_memory::{kept, live};
-use crate::context::{Context, Observer, Seen};
-use crate::layer::Layer;
+use crate::layer::{Context, Layer, Observer, Seen};
 use crate::receptive_field::{ReceptiveField, fields};
 use crate::state;
 

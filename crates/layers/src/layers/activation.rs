@@ -6,8 +6,7 @@ use neocog_tensor::{Result, Shape};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor, activate};
+use crate::layer::{Context, Layer, Visitor, activate};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 

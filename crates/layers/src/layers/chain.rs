@@ -8,9 +8,10 @@ use neocog_tensor::{Context as _, Error, Result, Shape};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::builder::Builder;
-use crate::context::{Context, place};
-use crate::layer::{Layer, Visitor};
-use crate::spec::{LayerSpec, Unread, kind_in, passed_on};
+use crate::layer::{Context, Layer, Visitor, path_element};
+use crate::json::nested_error;
+use crate::parse::{RawSpec, kind_in};
+use crate::spec::LayerSpec;
 
 /// A layer within a combinator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,11 +44,11 @@ impl<'de> Deserialize<'de> for Child {
         struct Stored {
             #[serde(default)]
             name: Option<String>,
-            layer: Unread,
+            layer: RawSpec,
         }
-        let Stored { name, layer: Unread(value) } = Stored::deserialize(deserializer)?;
+        let Stored { name, layer: RawSpec(value) } = Stored::deserialize(deserializer)?;
         let kind = kind_in(&value).unwrap_or("a layer").to_string();
-        let layer = LayerSpec::parse(value).context(|| place(name.as_deref(), &kind)).map_err(passed_on)?;
+        let layer = LayerSpec::parse(value).context(|| path_element(name.as_deref(), &kind)).map_err(nested_error)?;
         Ok(Child { name, layer })
     }
 }

@@ -9,8 +9,7 @@ use smallvec::SmallVec;
 use super::chain::{Chain, Child, check_names};
 use super::{BatchNorm2d, Conv2d, Linear, ReLU, Sigmoid};
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor, activate};
+use crate::layer::{Context, Layer, Visitor, activate};
 use crate::register_layer;
 use crate::spec::{Example, LayerSpec, Spec};
 

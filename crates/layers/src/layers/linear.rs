@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::python_bool;
 use crate::builder::{Builder, Init};
-use crate::context::Context;
-use crate::layer::{Layer, Visitor};
+use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::python_bool;
 use crate::builder::{Builder, Init};
-use crate::context::Context;
-use crate::layer::{Buffer, Counter, Layer, Visitor};
+use crate::layer::{Buffer, Context, Counter, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{pair, python_bool};
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor};
+use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 

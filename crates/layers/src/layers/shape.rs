@@ -5,8 +5,7 @@ use neocog_tensor::{Error, Result, Shape, ops};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor};
+use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
