@@ -45,7 +45,7 @@ fn layers_give_the_same_on_opencl() {
 /// Compares samples of every parameter's gradient, on pictures `size` by `size`.
 fn network(name: &str, batch: usize, size: usize, samples: usize) {
     let model = neocog_models::find(name).unwrap();
-    let [c, ..] = model.recipe.input;
+    let [c, ..] = model.input;
     // Biases before a batch norm have the gradient 0. Differences of a whole network's output, of the size of 1, leave
     // 1e-9 of rounding there, which the floor of single layers does not allow.
     let check = Check { samples: Some(samples), floor: 1e-2, ..Check::default() };

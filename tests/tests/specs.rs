@@ -19,7 +19,7 @@ fn the_json_of_every_network_is_as_it_was() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
     let write = std::env::var_os(WRITE).is_some();
     for model in models().unwrap() {
-        let file = ModelFile::of(&model, model.recipe.input, model.recipe.classes).unwrap();
+        let file = ModelFile::of(&model, model.input, model.classes).unwrap();
         let text = file.to_json().unwrap() + "\n";
         let path = folder.join(format!("{}.json", model.name));
         if write {
@@ -84,8 +84,8 @@ fn an_error_within_a_network_tells_the_way_to_it() {
             conv("'in_channels': '1', 'out_channels': 1, 'kernel_size': 3"),
             "(Conv2d): in_channels: invalid type: string \"1\"",
         ),
-        (within("{'in_channels': 1}"), "(a layer): a layer has no field \"kind\""),
-        (within("{'kind': 3}"), "(a layer): a layer's \"kind\" is a name in quotes, found 3"),
+        (within("{'in_channels': 1}"), "(a layer): a layer without the field \"kind\""),
+        (within("{'kind': 3}"), "(a layer): the field \"kind\" of a layer is a string, found 3"),
         (within("[]"), "(a layer): a layer is an object like {\"kind\": \"ReLU\"}, found []"),
         (
             within("'other.json'"),
@@ -113,7 +113,7 @@ fn an_error_of_the_network_itself_or_between_layers() {
             "Relu: there is no layer named `Relu`",
         ),
         ("{'kind': 'Sequential', 'layers': [{'name': 'a'}]}", "Sequential: layers[0]: missing field `layer`"),
-        ("{", "this is not the spec of a network: EOF while parsing an object at line 1"),
+        ("{", "not the spec of a network: EOF while parsing an object at line 1"),
         ("7", "a layer is an object like {\"kind\": \"ReLU\"}, found 7"),
     ] {
         let error = parse(json).unwrap_err();
@@ -138,7 +138,7 @@ fn nesting_without_end_is_an_error_and_not_the_end_of_the_program() {
     for depth in [100, 100_000] {
         let error = parse(&nested(depth)).unwrap_err().to_string();
         assert!(
-            error.starts_with("this is not the spec of a network: recursion limit exceeded at line 1"),
+            error.starts_with("not the spec of a network: recursion limit exceeded at line 1"),
             "{error}"
         );
     }
@@ -176,14 +176,15 @@ fn a_file_of_a_network_has_defaults_and_says_what_is_wrong() {
     let read = |json: &str| ModelFile::from_json(&json.replace('\'', "\""), "my_net");
     let bare = read("{'kind': 'ReLU'}").unwrap();
     assert_eq!((bare.name.as_str(), bare.recipe.batch), ("my_net", None));
-    assert_eq!(bare.optimizer().unwrap().lr, 0.001);
+    assert_eq!(bare.recipe.optimizer_config().lr, 0.001);
     let full = read(
         "{'name': 'other', 'about': 'a relu', 'recipe': {'input': [1, 2, 3], 'batch': 4, 'epochs': 5,
           'learning_rate': 0.5, 'optimizer': 'sgd'}, 'network': {'kind': 'ReLU'}}",
     )
     .unwrap();
     assert_eq!((full.name.as_str(), full.recipe.input), ("other", Some([1, 2, 3])));
-    assert_eq!((full.optimizer().unwrap().lr, full.optimizer().unwrap().rule.name()), (0.5, "sgd"));
+    let optimizer = full.recipe.optimizer_config();
+    assert_eq!((optimizer.lr, optimizer.rule.name()), (0.5, "sgd"));
     assert_eq!(read(&full.to_json().unwrap()).unwrap(), full);
 
     for (json, expected) in [
@@ -202,8 +203,8 @@ fn a_file_of_a_network_has_defaults_and_says_what_is_wrong() {
         ("{'recipe': {'input': [1, 28]}, 'network': {'kind': 'ReLU'}}", "recipe.input: invalid length 2"),
         ("{'recipe': {'optimizer': 'adamm'}, 'network': {'kind': 'ReLU'}}", "no optimizer named `adamm`"),
         ("{'recipe': {'learning_rate': -1}, 'network': {'kind': 'ReLU'}}", "-1"),
-        ("{'name': '../up', 'network': {'kind': 'ReLU'}}", "\"../up\" cannot be a network's name"),
-        ("{", "this is not the JSON of a network: EOF"),
+        ("{'name': '../up', 'network': {'kind': 'ReLU'}}", "\"../up\" is not a valid name of a network"),
+        ("{", "not a network in JSON: EOF"),
     ] {
         let error = read(json).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected} is not in: {error}");
@@ -216,10 +217,10 @@ fn what_is_no_file_of_a_network() {
     let path = folder.path().join("my.json");
     let error = |path: &Path| ModelFile::read(path).unwrap_err().to_string();
     assert!(error(&path).starts_with("cannot read the network "));
-    assert!(error(folder.path()).contains("this is not the JSON of a network: that is a file"));
+    assert!(error(folder.path()).contains("not a network in JSON: expected a regular file"));
     fs::write(&path, [0xff, 0xfe, 0]).unwrap();
     assert!(
-        error(&path).contains("my.json: this is not the JSON of a network: invalid utf-8"),
+        error(&path).contains("my.json: not a network in JSON: invalid utf-8"),
         "{}",
         error(&path)
     );

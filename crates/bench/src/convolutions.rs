@@ -12,6 +12,7 @@ use neocog_tensor::{Device, Error, Op, Result, Shape, Tensor, run_single};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::batch::default_batch;
 use crate::measure::{measure, median};
 use crate::python::Python;
 
@@ -77,7 +78,7 @@ struct Found {
 pub fn bench_convolutions(models: &[Model], options: &Options, python: Option<&Python>) -> Result<Vec<Pass>> {
     let mut all = Vec::new();
     for model in models {
-        find(model, options.batch.unwrap_or(model.recipe.bench_batch), &mut all)?;
+        find(model, options.batch.unwrap_or_else(|| default_batch(model)), &mut all)?;
     }
     let wanted: Vec<Value> = all.iter().map(Found::json).collect();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

@@ -3,11 +3,14 @@
 //! A figure is the median of single calls after a warm-up; the peak of memory is that of a process of its own.
 
 pub mod against;
+mod batch;
 pub mod convolutions;
 pub mod measure;
 pub mod networks;
 pub mod ops;
 pub mod python;
+
+pub use batch::default_batch;
 
 use serde::Serialize;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use neocog_autograd::{Tape, Var};
 use neocog_data::{Loader, LoaderOptions};
-use neocog_layers::context::Seen;
+use neocog_layers::Seen;
 use neocog_layers::{Context, Layer, Observer, Predictor, state};
 use neocog_tensor::{Result, Tensor};
 use neocog_train::{Checkpoint, NoProgress, TrainConfig, Trainer, predict};
@@ -31,8 +31,8 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     let network = trained.network(&device)?;
     let [c, h, w] = trained.input;
 
-    let data = trained.plan.load_data(&page.options().data_dir)?.test;
-    let augment = trained.plan.transforms.fixed().into_augment(0);
+    let data = trained.config.load_data(&page.options().data_dir)?.test;
+    let augment = trained.config.transforms.fixed().into_augment(0);
     let options = LoaderOptions { batch: 1, size: (h, w), augment, ..LoaderOptions::default() };
     let loader = Loader::new(data, options)?;
     let batch = loader.epoch(0)?.next().expect("there are test images")?;
@@ -64,8 +64,8 @@ pub fn run(page: &mut Page<'_>) -> Result<()> {
     }
     page.table(["layer", "maps", "size", "mean", "share of zeros"], rows)?;
     page.holds("there are maps, and they are not all alike", differ(&maps)?)?;
-    page.picture("feature_maps", || draw(&trained.plan.network, &picture, &maps))?;
-    page.picture("kernels", || kernels(&trained.plan.network, &*network))
+    page.picture("feature_maps", || draw(&trained.config.network, &picture, &maps))?;
+    page.picture("kernels", || kernels(&trained.config.network, &*network))
 }
 
 /// Trains lenet with batch norm on the embedded digits for some seconds.

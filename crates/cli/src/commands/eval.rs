@@ -68,7 +68,7 @@ register_command!("eval", 40, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let trained = args.weights.open(args.file.as_deref(), args.data.as_deref(), &args.device)?;
-    let plan = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.plan);
+    let plan = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.config);
     let (data, limit) = match (&args.data, plan) {
         (Some(data), plan) => (data.as_str(), plan.and_then(|plan| plan.limit)),
         (None, Some(plan)) => (plan.data.as_str(), plan.limit),

@@ -54,7 +54,7 @@ impl InputArgs {
     /// # Errors
     /// When the input is too small for the network.
     pub fn file_of(&self, model: &Model) -> Result<ModelFile> {
-        ModelFile::of(model, self.input_or(model.recipe.input), self.classes_of(model))
+        ModelFile::of(model, self.input_or(model.input), self.classes_of(model))
     }
 
     fn input_or(&self, own: [usize; 3]) -> [usize; 3] {
@@ -62,7 +62,7 @@ impl InputArgs {
     }
 
     fn classes_of(&self, model: &Model) -> usize {
-        self.classes.map_or(model.recipe.classes, |classes| classes as usize)
+        self.classes.map_or(model.classes, |classes| classes as usize)
     }
 }
 
@@ -87,7 +87,7 @@ impl NetworkArgs {
             return Err(Error::invalid_argument("say which network: by its name, or with --spec and a file"));
         };
         let model = neocog_models::find(name)?;
-        let input = self.size.input_or(model.recipe.input);
+        let input = self.size.input_or(model.input);
         let spec = model.spec_for(input, self.size.classes_of(&model))?;
         Ok(SelectedNetwork { source: Source::Model(model), spec, input: Some(input) })
     }
@@ -190,7 +190,7 @@ impl Trained {
     pub fn transforms(&self) -> Pipeline {
         self.checkpoint
             .as_ref()
-            .map_or_else(Pipeline::default, |checkpoint| checkpoint.plan.transforms.fixed())
+            .map_or_else(Pipeline::default, |checkpoint| checkpoint.config.transforms.fixed())
     }
 
     /// What a class is called.
@@ -235,7 +235,7 @@ impl Weights {
                 let checkpoint = Checkpoint::read(file)?;
                 Ok(Trained {
                     network: checkpoint.network(device).context(|| file.display().to_string())?,
-                    name: checkpoint.plan.network.clone(),
+                    name: checkpoint.config.network.clone(),
                     input: checkpoint.input,
                     class_names: checkpoint.class_names.clone(),
                     checkpoint: Some(checkpoint),

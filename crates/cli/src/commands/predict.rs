@@ -149,7 +149,7 @@ fn sheet(trained: &Trained, seen: &[Seen]) -> Result<Sheet> {
     const COLUMNS: usize = 5;
     let [_, h, w] = trained.input;
     let history = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
-        format!("{} after {} epochs; ", checkpoint.plan.data, checkpoint.position.epoch)
+        format!("{} after {} epochs; ", checkpoint.config.data, checkpoint.position.epoch)
     });
     let mut sheet = Sheet::new(format!("What {} takes pictures for", trained.name))
         .note(format!("{history}the likeliest class and its probability"))

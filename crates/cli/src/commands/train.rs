@@ -131,12 +131,12 @@ fn run(args: &Args) -> Result<ExitCode> {
         None => start(args)?,
     };
     training.set_workers(args.workers);
-    let folder = CheckpointDir::create(out_folder(args, training.plan()))?;
+    let folder = CheckpointDir::create(out_folder(args, training.config()))?;
     let stop = stop_on_ctrl_c()?;
 
     announce(&training, &data, args);
     let start = Instant::now();
-    let mut report = Report::new(args.json, training.plan());
+    let mut report = Report::new(args.json, training.config());
     let end = training.fit(&data, Some(&folder), &mut report, &stop);
     report.finish()?;
     match end? {
@@ -224,10 +224,10 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split)> {
         let network =
             neocog_layers::Builder::new(&args.device, 0).build(&model.spec()?, &model.input_shape(1))?;
         checkpoint.load_into(&*network).context(place)?;
-        if checkpoint.plan.network != *name {
+        if checkpoint.config.network != *name {
             return Err(Error::invalid_argument(format!(
                 "this is a run of {}, not of {name}",
-                checkpoint.plan.network
+                checkpoint.config.network
             )))
             .context(place);
         }
@@ -236,7 +236,7 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split)> {
     if let Some(epochs) = args.epochs {
         training.set_epochs(epochs).context(place)?;
     }
-    let data = training.plan().load_data(&args.data_dir)?;
+    let data = training.config().load_data(&args.data_dir)?;
     Ok((training, data))
 }
 
@@ -269,7 +269,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
 }
 
 fn announce(training: &Trainer, data: &neocog_data::Split, args: &Args) {
-    let plan = training.plan();
+    let plan = training.config();
     output::note(format_args!(
         "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {:?}{}{}, seed {}, {} with {} \
          threads",
@@ -311,7 +311,7 @@ fn finished(training: &Trainer, folder: &CheckpointDir, start: Instant) -> Strin
         best.epoch,
         folder.path().display()
     );
-    let plan = training.plan();
+    let plan = training.config();
     let model = neocog_models::find(&plan.network).ok();
     let model = model.filter(|model| model.spec().is_ok_and(|spec| spec == *training.spec()));
     let expected = model.and_then(|model| model.expected);

@@ -69,8 +69,8 @@ pub fn sizes(args: &Args, chosen: &[Model]) -> Result<()> {
 
 /// Whether the network can predict, or train on, such a batch; the error says why not.
 fn try_shapes(model: &Model, batch: usize, size: usize, train: bool) -> Result<()> {
-    let [channels, ..] = model.recipe.input;
-    let spec = model.spec_for([channels, size, size], model.recipe.classes)?;
+    let [channels, ..] = model.input;
+    let spec = model.spec_for([channels, size, size], model.classes)?;
     let input = Shape::new(&[batch, channels, size, size])?;
     let network = Builder::new(&Device::Meta, 0).build(&spec, &input)?;
     let tape = Tape::new();

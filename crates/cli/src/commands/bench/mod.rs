@@ -267,7 +267,7 @@ impl<'a> Job<'a> {
             model,
             device: args.device.clone(),
             threads: threads(),
-            batch: args.batch.unwrap_or(model.recipe.bench_batch),
+            batch: args.batch.unwrap_or_else(|| neocog_bench::default_batch(model)),
             size: args.size,
             predict_only: args.predict_only,
             budget: args.budget,
