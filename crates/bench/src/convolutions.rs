@@ -115,7 +115,7 @@ fn find(model: &Model, batch: usize, all: &mut Vec<Found>) -> Result<()> {
     let tape = Tape::new();
     let x = Var::constant(Tensor::zeros(input, &Device::Meta)?);
     network.forward(&Context::train(&tape, 0), &x)?;
-    tape.for_each_step(|step| {
+    tape.for_each_entry(|step| {
         let Some(conv) = (step.op as &dyn Any).downcast_ref::<Conv2d>() else { return };
         let (x, weight, y) = (step.input_shapes[0], step.input_shapes[1], step.output_shapes[0]);
         let geometry = conv.geometry();

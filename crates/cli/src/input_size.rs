@@ -39,7 +39,9 @@ mod tests {
             assert!(wrong.parse::<InputSize>().unwrap_err().to_string().contains("like 1x28x28"));
         }
         for wrong in ["1x1099511627776x1099511627776", "1x65536x65536"] {
-            assert!(wrong.parse::<InputSize>().unwrap_err().to_string().contains("is not a valid image shape"));
+            assert!(
+                wrong.parse::<InputSize>().unwrap_err().to_string().contains("is not a valid image shape")
+            );
         }
     }
 }

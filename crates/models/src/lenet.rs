@@ -86,7 +86,8 @@ fn with_batch_norm(
 
 const INPUT: [usize; 3] = [1, 28, 28];
 
-const RECIPE: Recipe = NOTES.with_batch(256).with_overrides(&[DataOverride::DIGITS.with_learning_rate(0.002)]);
+const RECIPE: Recipe =
+    NOTES.with_batch(256).with_overrides(&[DataOverride::DIGITS.with_learning_rate(0.002)]);
 
 const BATCH_NORM_RESULT: Expected = Expected { train_accuracy: 0.89, test_accuracy: 0.858, best_epoch: true };
 

@@ -304,7 +304,10 @@ mod tests {
         assert_eq!(recipe.for_data("mnist"), recipe);
         let digits = recipe.for_data("digits");
         assert_eq!((digits.batch, digits.epochs, digits.learning_rate), (Some(16), Some(60), Some(0.001)));
-        assert_eq!((digits.schedule.unwrap().decay, digits.transforms), (Decay::Cosine { floor: 0.0 }, DIGITS));
+        assert_eq!(
+            (digits.schedule.unwrap().decay, digits.transforms),
+            (Decay::Cosine { floor: 0.0 }, DIGITS)
+        );
         let digits = recipe.with_batch(8).with_epochs(100).for_data("digits");
         assert_eq!((digits.batch, digits.epochs), (Some(8), Some(100)));
         assert_eq!(Recipe::new().for_data("digits").optimizer_config().lr, 0.001);
@@ -312,8 +315,8 @@ mod tests {
 
     #[test]
     fn own_overrides_replace_the_default_ones() {
-        let recipe = NOTES.with_batch(64).with_overrides(&[DataOverride::new("digits")]);
-        let digits = recipe.for_data("digits");
+        const RECIPE: Recipe = NOTES.with_batch(64).with_overrides(&[DataOverride::new("digits")]);
+        let digits = RECIPE.for_data("digits");
         assert_eq!((digits.batch, digits.epochs, digits.transforms), (Some(64), Some(5), None));
     }
 

@@ -60,13 +60,15 @@ impl Schedule {
             if (0.0..=1.0).contains(&value) {
                 return Ok(());
             }
-            Err(Error::invalid_argument(format!("the {name} of the schedule must be from 0 to 1, not {value}")))
+            Err(Error::invalid_argument(format!(
+                "the {name} of the schedule must be from 0 to 1, not {value}"
+            )))
         };
         match self.decay {
             Decay::Constant => Ok(()),
-            Decay::Step { epochs: 0, .. } => {
-                Err(Error::invalid_argument("the learning rate cannot decay every 0 epochs; expected at least 1"))
-            }
+            Decay::Step { epochs: 0, .. } => Err(Error::invalid_argument(
+                "the learning rate cannot decay every 0 epochs; expected at least 1",
+            )),
             Decay::Step { factor, .. } => unit_interval("factor", factor),
             Decay::Cosine { floor } => unit_interval("floor", floor),
         }

@@ -216,21 +216,21 @@ fn weights_of_another_network_fit_in_part() {
     trained(&place);
     place.output("export run/last.ckpt --to w.safetensors");
     let error = place.error("train lenet --weights w.safetensors --limit 16 --epochs 1");
-    assert!(error.starts_with("error: w.safetensors: the weights do not fit the network:\n  conv.0.weight [6, 1, 5, 5] is missing\n"), "{error}");
+    assert!(error.starts_with("error: w.safetensors: the weights do not match the network:\n  conv.0.weight [6, 1, 5, 5] is missing\n"), "{error}");
     assert!(
         error.contains("\n  9.running_mean")
             || error.contains("\n  10.running_mean [120] is not in the network"),
         "{error}"
     );
     let error = place.error("train lenet --weights w.safetensors --partial --limit 16 --epochs 1");
-    assert!(error.contains("nothing of it fits the network"), "{error}");
+    assert!(error.contains("no tensor of it matches the network"), "{error}");
 
     // The same network with another number of classes: all but the last layer fits.
     let other = "--network lenet_bn --classes 12";
     let error = place.error(&format!("import w.safetensors {other} --data digits --to x.ckpt"));
     assert_eq!(
         error,
-        "error: w.safetensors: the weights do not fit the network:\n  \
+        "error: w.safetensors: the weights do not match the network:\n  \
          15.weight is [10, 84], the network has [12, 84]\n  15.bias is [10], the network has [12]"
     );
     assert!(!place.path("x.ckpt").exists());
@@ -265,8 +265,8 @@ fn networks_that_are_wrong_are_refused_with_the_way_to_the_place() {
         (within("{'kind': 'Conv2D'}"), format!("{way}(Conv2D): there is no layer named `Conv2D`; did you mean `Conv2d`")),
         (conv(""), format!("{way}(Conv2d): missing field `out_channels`")),
         (conv(", 'out_chanels': 1"), format!("{way}(Conv2d): out_chanels: unknown field `out_chanels`, expected one of")),
-        (conv(", 'out_channels': 1, 'padding': -1"), format!("{way}(Conv2d): padding: expected a whole number that is not negative")),
-        (conv(", 'out_channels': 1"), "error: a.json / resnet_block2 (Sequential) / 0 (Residual): the body gives [1, 1, 26, 26], but the shortcut gives [1, 1, 28, 28]".into()),
+        (conv(", 'out_channels': 1, 'padding': -1"), format!("{way}(Conv2d): padding: expected a non-negative integer")),
+        (conv(", 'out_channels': 1"), "error: a.json / resnet_block2 (Sequential) / 0 (Residual): the output of the body is [1, 1, 26, 26], but that of the shortcut is [1, 1, 28, 28]".into()),
         (conv(", 'out_channels': 1, 'groups': 2"), format!("{way}(Conv2d): groups = 2 must divide in_channels = 1")),
         (within("{'kind': 'Linear', 'in_features': 3, 'out_features': 3}"), format!("{way}(Linear)")),
         ("{'kind': 'ReLU'".into(), "error: a.json: not a network in JSON: EOF while parsing an object at line 1 column 15".into()),
@@ -358,21 +358,18 @@ fn weights_that_are_none_are_refused() {
     for (bytes, expected) in [
         (
             lie("[1125899906842624]", "[0,4503599627370496]"),
-            "the header describes 4503599627370496 bytes of numbers, but 8 are there: it is truncated or damaged",
+            "the header describes 4503599627370496 bytes of elements, found 8: it is truncated or damaged",
         ),
-        (
-            lie("[1152921504606846976]", "[0,8]"),
-            "this is no safetensors file: its header is not right: overflow",
-        ),
+        (lie("[1152921504606846976]", "[0,8]"), "not a safetensors file: its header is invalid: overflow"),
         (lie("[2]", "[4,12]"), "invalid offset for tensor `0.weight`"),
         (
             [&(1u64 << 62).to_le_bytes()[..], b"{}"].concat(),
-            "its first bytes say that 4611686018427387904 bytes of header follow, but 2 bytes do",
+            "its first bytes specify a header of 4611686018427387904 bytes, but 2 bytes follow",
         ),
-        (header("{\"a\": \u{e9}"), "its header is not right"),
+        (header("{\"a\": \u{e9}"), "its header is invalid"),
         (whole[..whole.len() - 1].to_vec(), "it is truncated or damaged"),
-        (fs::read(place.path("run/last.ckpt")).unwrap(), "it is a checkpoint of neocog"),
-        (b"no weights, but a text".to_vec(), "it is something else, or truncated"),
+        (fs::read(place.path("run/last.ckpt")).unwrap(), "it is a neocog checkpoint"),
+        (b"no weights, but a text".to_vec(), "it has another format or is truncated"),
         (Vec::new(), "it has 0 bytes"),
     ] {
         fs::write(place.path("bad.safetensors"), bytes).unwrap();
@@ -393,7 +390,7 @@ fn weights_that_are_none_are_refused() {
     assert!(
         place.error(&format!("{eval} none")).starts_with("error: cannot read the weights none: No such file")
     );
-    assert!(place.error(&format!("{eval} .")).contains("it is no file with contents"));
+    assert!(place.error(&format!("{eval} .")).contains("it is not a regular file"));
     assert!(place.error("eval run/last.ckpt --spec x.json").contains("a checkpoint holds its network"));
     assert!(
         place

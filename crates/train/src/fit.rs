@@ -229,7 +229,12 @@ impl Trainer {
     }
 
     /// Makes one step: forward pass, loss, backward pass, update.
-    fn train_step(&mut self, images: Tensor, labels: &Tensor, steps_per_epoch: usize) -> Result<BatchMetrics> {
+    fn train_step(
+        &mut self,
+        images: Tensor,
+        labels: &Tensor,
+        steps_per_epoch: usize,
+    ) -> Result<BatchMetrics> {
         let tape = Tape::new();
         let context = Context::train(&tape, self.step_seed());
         let logits = context.run(&*self.network, &Var::constant(images))?;

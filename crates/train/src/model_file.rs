@@ -83,8 +83,8 @@ impl ModelFile {
             recipe: Recipe,
             network: Value,
         }
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| Error::format("not a network in JSON").with_source(e))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|e| Error::format("not a network in JSON").with_source(e))?;
         let stored = if value.get("kind").is_some() {
             Stored { name: None, about: String::new(), recipe: Recipe::new(), network: value }
         } else {

@@ -126,7 +126,14 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
     let optimizer_state = (any::<String>(), any::<u64>(), tensors())
         .prop_map(|(param, steps, tensors)| SavedOptimizerState { param, steps, tensors });
     let counters = prop::collection::vec((any::<String>(), any::<u64>()), 0..3);
-    let parts = (config, any::<String>(), tensors(), counters, prop::collection::vec(optimizer_state, 0..3), history());
+    let parts = (
+        config,
+        any::<String>(),
+        tensors(),
+        counters,
+        prop::collection::vec(optimizer_state, 0..3),
+        history(),
+    );
     (parts, any::<(u64, u32, u64)>()).prop_map(
         |((config, spec, state, counters, optimizer, history), (epoch, batch, step))| {
             let mut checkpoint = Checkpoint {
@@ -264,7 +271,9 @@ fn a_huge_length_within_the_payload_is_an_error() {
 fn a_newer_version_is_an_error() {
     let mut bytes = bytes_of(&trained("lenet"));
     bytes[8..12].copy_from_slice(&3u32.to_le_bytes());
-    assert!(read_error(&bytes).contains("the checkpoint has format version 3, supported are versions up to 2"));
+    assert!(
+        read_error(&bytes).contains("the checkpoint has format version 3, supported are versions up to 2")
+    );
 }
 
 #[test]

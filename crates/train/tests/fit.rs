@@ -66,7 +66,8 @@ fn interrupted(config: &TrainConfig, device: &Device, pieces: &[usize]) -> Check
     let mut trainer = Trainer::new(config.clone(), &data.train, device).unwrap();
     for &batches in pieces {
         let stop = AtomicBool::new(false);
-        let end = trainer.fit(&data, Some(&checkpoints), &mut StopAfter { batches, stop: &stop }, &stop).unwrap();
+        let end =
+            trainer.fit(&data, Some(&checkpoints), &mut StopAfter { batches, stop: &stop }, &stop).unwrap();
         let FitOutcome::Stopped(Some(file)) = end else { panic!("{end:?}") };
         trainer = Trainer::resume(Checkpoint::read(&file).unwrap(), device).unwrap();
     }
@@ -84,7 +85,11 @@ fn interrupted(config: &TrainConfig, device: &Device, pieces: &[usize]) -> Check
 fn a_resumed_run_equals_an_uninterrupted_one() {
     for network in ["lenet", "lenet_bn", "lenet_bn_scratch"] {
         let config = config(network);
-        assert_eq!(interrupted(&config, &Device::Cpu, &[2, 3, 1, 6]), uninterrupted(&config, &Device::Cpu), "{network}");
+        assert_eq!(
+            interrupted(&config, &Device::Cpu, &[2, 3, 1, 6]),
+            uninterrupted(&config, &Device::Cpu),
+            "{network}"
+        );
     }
 }
 
@@ -272,7 +277,8 @@ fn a_network_with_too_few_classes_is_an_error() {
     let config = config("lenet");
     let data = data(&config);
     let spec = Sequential::new().then(neocog_layers::FlattenLayer {}).then(Linear::new(784, 7));
-    let mut trainer = Trainer::with_spec(config, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
+    let mut trainer =
+        Trainer::with_spec(config, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
     let e = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Shape);
     assert!(e.to_string().contains("the 10 classes of digits"), "{e}");

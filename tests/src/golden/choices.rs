@@ -110,7 +110,7 @@ struct Taken {
 impl Passed {
     fn new(tape: &Tape) -> Self {
         let mut passed = Passed { steps: Vec::new(), values: HashMap::new() };
-        tape.for_each_step(|step| {
+        tape.for_each_entry(|step| {
             let kept = step.inputs.iter().zip(step.saved_inputs);
             passed.values.extend(kept.filter_map(|(slot, tensor)| Some(((*slot)?, tensor.clone()?))));
             let kept = step.saved_outputs.iter().enumerate();
@@ -138,7 +138,7 @@ mod tests {
 
     /// A relu and a pooling of windows 1x2.
     fn pass(values: &[f64], device: &Device) -> Tape {
-        let tape = Tape::new().keeping_all();
+        let tape = Tape::new().saving_all();
         let x = tape.leaf(Tensor::from_f64([1, 1, 1, 4], values, device).unwrap());
         let y = tape.apply_single(Relu, &[&x]).unwrap();
         let pool = MaxPool2d {

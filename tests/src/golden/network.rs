@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
         loop {
             let [a, b] = &mut both;
             let (a_pass, b_pass) =
-                (a.forward(Tape::new().keeping_all())?, b.forward(Tape::new().keeping_all())?);
+                (a.forward(Tape::new().saving_all())?, b.forward(Tape::new().saving_all())?);
             let found = choices::compare(&a_pass.0, &b_pass.0)?;
             if found.different > 0 || a.step >= a.count {
                 let adam = part.starts_with("adam") && a.step > 0;

@@ -53,7 +53,8 @@ impl CheckpointDir {
     /// `Io` when the directory cannot be created or written to.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let cannot_write = |e| Error::io(format!("cannot write checkpoints to the directory {}", path.display()), e);
+        let cannot_write =
+            |e| Error::io(format!("cannot write checkpoints to the directory {}", path.display()), e);
         fs::create_dir_all(&path).map_err(cannot_write)?;
         let probe = path.join(".probe.part");
         let written = File::create(&probe).and_then(|mut file| file.write_all(&MAGIC));
@@ -166,7 +167,9 @@ fn read(path: &Path) -> Result<Checkpoint> {
     let header = Header::parse(&header, size).context(location)?;
     let mut payload = Vec::new();
     let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-    payload.try_reserve_exact(length).map_err(|e| cannot_read(io::Error::new(io::ErrorKind::OutOfMemory, e)))?;
+    payload
+        .try_reserve_exact(length)
+        .map_err(|e| cannot_read(io::Error::new(io::ErrorKind::OutOfMemory, e)))?;
     file.take(header.length).read_to_end(&mut payload).map_err(cannot_read)?;
     decode(&header, &payload).context(location)
 }
@@ -194,8 +197,7 @@ impl Header {
         let length = u64::from_le_bytes(array(field(12, 20)));
         let actual = size - HEADER as u64;
         if length != actual {
-            let what =
-                if length > actual { "it is truncated or damaged" } else { "data was appended" };
+            let what = if length > actual { "it is truncated or damaged" } else { "data was appended" };
             return Err(Error::format(format!(
                 "the header specifies {length} bytes of content, found {actual}: {what}"
             )));
@@ -212,8 +214,9 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
         1 => decode_limited::<Version1>(payload).map(|(old, used)| (Checkpoint::from(old), used)),
         _ => decode_limited(payload),
     };
-    let (checkpoint, used) = decoded
-        .map_err(|e| Error::format("the checksum is correct, but the content is not a checkpoint").with_source(e))?;
+    let (checkpoint, used) = decoded.map_err(|e| {
+        Error::format("the checksum is correct, but the content is not a checkpoint").with_source(e)
+    })?;
     if used != payload.len() {
         let extra = payload.len() - used;
         return Err(Error::format(format!("unexpected {extra} bytes after the content")));

@@ -42,7 +42,17 @@ impl From<Version1> for Checkpoint {
         let Config1 { network, data, limit, epochs, batch, seed, optimizer, schedule, augment } = old.config;
         let transforms = Pipeline { steps: augment.into_iter().map(Step::RandomAffine).collect() };
         Checkpoint {
-            config: TrainConfig { network, data, limit, epochs, batch, seed, optimizer, schedule, transforms },
+            config: TrainConfig {
+                network,
+                data,
+                limit,
+                epochs,
+                batch,
+                seed,
+                optimizer,
+                schedule,
+                transforms,
+            },
             spec: old.spec,
             input: old.input,
             class_names: old.class_names,
