@@ -1,8 +1,8 @@
-//! A program of this crate's own: all commands of neocog, which know the layers and the network that this crate registers.
+//! The command line of neocog with the layers and the network of this crate.
 
 use std::process::ExitCode;
 
-// A crate that nothing names is not linked, and then registers nothing.
+// A crate that is not referenced is not linked, and registers nothing.
 use neocog_plugin_example as _;
 
 fn main() -> ExitCode {
