@@ -1,20 +1,18 @@
-//! Tests of the whole system, and the runner of golden files that they and the command line share.
+//! Tests of the whole system, and the runner of golden files that the tests and the command line share.
 //!
-//! A golden file holds numbers that PyTorch computed; [`golden`] runs the same computations here, on any device, and
-//! compares. The tests themselves are in `tests/`.
+//! A golden file holds results that PyTorch computed; [`golden`] runs the same computations on any device and compares them.
 
 pub mod golden;
 pub mod training;
 
-// A crate that nothing names is not linked, and then registers nothing.
+// A crate that is not referenced is not linked, and registers nothing.
 use neocog_models as _;
 use neocog_tensor::{Device, Result};
 
-/// All devices that hold numbers: double and single precision on the processor, and OpenCL's, which
-/// `NEOCOG_OPENCL_DEVICE` names.
+/// Returns all devices that store data: the reference device, the CPU, and the OpenCL device that `NEOCOG_OPENCL_DEVICE` selects.
 ///
 /// # Errors
-/// When there is no OpenCL device: tests on it must not be left out unseen. The message says what to install.
+/// When there is no OpenCL device, so that its tests are not skipped silently. The message says what to install.
 pub fn devices() -> Result<[Device; 3]> {
     Ok([Device::Reference, Device::Cpu, "opencl".parse()?])
 }

@@ -1,4 +1,4 @@
-//! A few steps of training, for tests of what must hold between steps.
+//! Training steps on random data, for tests.
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::Random;
@@ -9,7 +9,7 @@ use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
 
 const LEARNING_RATE: f64 = 1e-3;
 
-/// A network with a batch of random pictures and classes, and Adam.
+/// A network, a batch of random images and labels, and Adam.
 #[derive(Debug)]
 pub struct Trainer {
     /// The network.
@@ -21,10 +21,10 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Builds the network, and draws a batch of the shape `input` for 10 classes.
+    /// Builds the network, and creates a random batch of shape `input` with 10 classes.
     ///
     /// # Errors
-    /// When the network does not take such an input.
+    /// When the network does not accept such an input.
     pub fn new(spec: &LayerSpec, input: Shape, device: &Device, seed: u64) -> Result<Self> {
         let network = Builder::new(device, seed).build(spec, &input)?;
         let mut random = Random::stream(seed, "pictures");
@@ -40,7 +40,7 @@ impl Trainer {
         })
     }
 
-    /// Makes one step of Adam and returns the loss before it.
+    /// Makes one step of Adam and returns the loss before the step.
     ///
     /// # Errors
     /// When a device fails.
@@ -55,7 +55,7 @@ impl Trainer {
         loss.tensor().item()
     }
 
-    /// All parameters and buffers, in single precision, by name.
+    /// Returns all parameters and buffers by name, in single precision.
     ///
     /// # Errors
     /// When a device fails.

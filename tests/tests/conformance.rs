@@ -1,4 +1,4 @@
-//! Every registered operation against its definition, and that none is missing.
+//! Conformance of every registered operation with its reference, and completeness of the registry.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -8,7 +8,7 @@ use neocog_tensor::cases::registered_ops;
 use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
-/// All operations, kept by hand: one that is no longer linked in or registered must not go unseen.
+/// All operations, listed explicitly to detect one that is no longer linked or registered.
 const OPS: [&str; 52] = [
     "accumulate",
     "adam_step",
@@ -65,9 +65,9 @@ const OPS: [&str; 52] = [
 ];
 
 #[test]
-fn the_registered_operations_are_these() {
-    let ours: Vec<&str> = registered_ops().iter().map(|e| e.name).collect();
-    assert_eq!(ours, OPS);
+fn the_registry_is_complete() {
+    let names: Vec<&str> = registered_ops().iter().map(|e| e.name).collect();
+    assert_eq!(names, OPS);
     assert!(registered_ops().iter().all(|e| e.crate_name == "neocog-tensor"));
     for entry in registered_ops() {
         assert!(!(entry.cases)().is_empty(), "{} has no case", entry.name);
@@ -87,7 +87,7 @@ fn operations_conform_on_the_cpu() {
     conforms(&Device::Cpu);
 }
 
-/// On the device that `NEOCOG_OPENCL_DEVICE` names; that there is one is part of the test.
+/// On the device that `NEOCOG_OPENCL_DEVICE` selects. The test fails without one.
 #[test]
 fn operations_conform_on_opencl() {
     let device: Device = "opencl".parse().unwrap();
@@ -96,15 +96,15 @@ fn operations_conform_on_opencl() {
     assert!(id.launches().unwrap().values().sum::<u64>() >= OPS.len() as u64);
 }
 
-/// The kernels for graphics cards, on whatever device there is: in a process that takes it for one.
+/// The kernels for GPUs, on any device, in a process that treats it as a GPU.
 #[test]
-fn operations_conform_with_the_kernels_of_graphics_cards() {
+fn operations_conform_with_gpu_kernels() {
     const VARIABLE: &str = "NEOCOG_OPENCL_AS_GPU";
     if std::env::var_os(VARIABLE).is_none() {
-        let mut again = Command::new(std::env::current_exe().unwrap());
-        again.env(VARIABLE, "1");
-        again.args(["--exact", "operations_conform_with_the_kernels_of_graphics_cards", "--nocapture"]);
-        assert!(again.status().unwrap().success());
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.env(VARIABLE, "1");
+        child.args(["--exact", "operations_conform_with_gpu_kernels", "--nocapture"]);
+        assert!(child.status().unwrap().success());
         return;
     }
     let device: Device = "opencl".parse().unwrap();

@@ -1,11 +1,11 @@
-//! The same seed gives the same bits, whatever the number of threads.
+//! Results are bitwise reproducible and do not depend on the number of threads.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_tensor::Device;
 use neocog_tests::training::Trainer;
 
-/// Losses and state after some steps, as bits.
+/// Bits of losses and state after some steps.
 fn train(
     name: &str,
     batch: usize,
@@ -16,16 +16,16 @@ fn train(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let model = neocog_models::find(name).unwrap();
-        let mut training =
+        let mut trainer =
             Trainer::new(&model.spec().unwrap(), model.input_shape(batch), device, seed).unwrap();
-        let losses = (0..4).map(|_| training.step().unwrap().to_bits()).collect();
+        let losses = (0..4).map(|_| trainer.step().unwrap().to_bits()).collect();
         let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect();
-        (losses, training.state().unwrap().into_iter().map(|(n, v)| (n, bits(v))).collect())
+        (losses, trainer.state().unwrap().into_iter().map(|(n, v)| (n, bits(v))).collect())
     })
 }
 
 #[test]
-fn the_number_of_threads_changes_no_bit() {
+fn the_number_of_threads_does_not_change_results() {
     for name in ["lenet", "lenet_bn"] {
         let one = train(name, 37, &Device::Cpu, 1, 5);
         for threads in [2, 3] {
@@ -40,7 +40,7 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
-fn an_opencl_device_gives_the_same_bits_every_time() {
+fn opencl_is_bitwise_reproducible() {
     let device: Device = "opencl".parse().unwrap();
     for (name, batch) in [("lenet", 37), ("lenet_bn", 37), ("alexnet", 2)] {
         let one = train(name, batch, &device, 1, 5);

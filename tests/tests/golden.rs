@@ -1,4 +1,4 @@
-//! All golden files of the project, on all devices; and that the runner sees what is wrong.
+//! All golden files on all devices, and errors that the runner must detect.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -13,7 +13,7 @@ fn run_own(device: Device) -> Vec<Report> {
     reports
 }
 
-fn all_are_right(reports: &[Report]) {
+fn assert_all_pass(reports: &[Report]) {
     let names: Vec<&str> = reports.iter().map(|r| r.file.as_str()).collect();
     let networks = neocog_models::models().unwrap();
     let mut expected: Vec<String> =
@@ -32,7 +32,7 @@ fn all_are_right(reports: &[Report]) {
 
 #[test]
 fn golden_values_on_the_cpu() {
-    all_are_right(&run_own(Device::Cpu));
+    assert_all_pass(&run_own(Device::Cpu));
 }
 
 #[test]
@@ -41,14 +41,14 @@ fn golden_values_on_opencl() {
     let Device::OpenCl(id) = device else { panic!("{device}") };
     let launches = || id.launches().unwrap().values().sum::<u64>();
     let before = launches();
-    all_are_right(&run_own(device));
-    // Every case of an operation is at least one kernel, and a step of a network hundreds.
+    assert_all_pass(&run_own(device));
+    // Every case of an operation launches at least one kernel, a training step hundreds.
     assert!(launches() - before > 5000, "{:?}", id.launches());
 }
 
 #[test]
 fn golden_values_in_double_precision() {
-    all_are_right(&run_own(Device::Reference));
+    assert_all_pass(&run_own(Device::Reference));
 }
 
 /// A copy of a golden file whose JSON text is changed.
@@ -64,9 +64,9 @@ fn changed(folder: &Path, name: &str, change: impl Fn(&str) -> String) -> Report
 }
 
 #[test]
-fn what_is_wrong_is_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    let change = |name: &str, from: &str, to: &str| changed(folder.path(), name, |t| t.replacen(from, to, 1));
+fn wrong_values_and_fields_are_failures() {
+    let dir = tempfile::tempdir().unwrap();
+    let change = |name: &str, from: &str, to: &str| changed(dir.path(), name, |t| t.replacen(from, to, 1));
     let failed = |report: &Report, expected: &str| {
         assert!(!report.is_right());
         assert_eq!(report.tally.failures.len(), report.tally.cases - report.tally.passed);
@@ -91,21 +91,21 @@ fn what_is_wrong_is_seen() {
 }
 
 #[test]
-fn files_that_are_none_are_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let error = golden::run_folder(folder.path(), &[Device::Cpu], |_| ()).unwrap_err();
+fn invalid_files_are_failures() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let error = golden::run_folder(dir.path(), &[Device::Cpu], |_| ()).unwrap_err();
     assert!(error.to_string().contains("no golden file"), "{error}");
     assert!(golden::run_folder(&at("absent"), &[Device::Cpu], |_| ()).is_err());
 
     std::fs::write(at("other.json"), "{\"results\": []}").unwrap();
-    assert!(golden::find_files(folder.path()).is_err(), "a JSON text of something else is left out");
+    assert!(golden::find_files(dir.path()).is_err(), "other JSON files are ignored");
     std::fs::write(at("alone.json"), "{\"suite\": \"alone\", \"cases\": []}").unwrap();
     std::fs::write(at("damaged.json"), "{").unwrap();
     std::fs::write(at("damaged.safetensors"), "not tensors").unwrap();
     std::fs::copy(golden::own_folder().join("ops_public.safetensors"), at("empty.safetensors")).unwrap();
     std::fs::write(at("empty.json"), "{\"suite\": \"empty\", \"cases\": []}").unwrap();
-    let reports = golden::run_folder(folder.path(), &[Device::Cpu], |_| ()).unwrap();
+    let reports = golden::run_folder(dir.path(), &[Device::Cpu], |_| ()).unwrap();
     assert_eq!(reports.iter().map(|r| r.file.as_str()).collect::<Vec<_>>(), ["alone", "damaged", "empty"]);
     assert!(reports.iter().all(|r| !r.is_right()), "{}", golden::table(&reports));
 }

@@ -1,5 +1,5 @@
-//! Gradients against central differences in double precision: of every registered layer, and of whole networks. The
-//! devices against double precision.
+//! Gradients of every registered layer and of whole networks, compared with central differences in double precision; layers on
+//! each device, compared with double precision.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -21,8 +21,8 @@ proptest! {
     }
 }
 
-/// All registered layers on `device`. The seeds are fixed: in single precision a relu or a pooling at a tie may go the other
-/// way, which is no mistake.
+/// Checks all registered layers on `device`. The seeds are fixed, because in single precision the input of a ReLU or a pooling can
+/// be on the other side of a kink.
 fn layers_on(device: &str) {
     let device: Device = device.parse().unwrap();
     for seed in 0..4 {
@@ -32,22 +32,22 @@ fn layers_on(device: &str) {
 }
 
 #[test]
-fn layers_give_the_same_on_the_cpu() {
+fn layers_on_the_cpu_agree_with_double_precision() {
     layers_on("cpu");
 }
 
 #[cfg(feature = "opencl")]
 #[test]
-fn layers_give_the_same_on_opencl() {
+fn layers_on_opencl_agree_with_double_precision() {
     layers_on("opencl");
 }
 
-/// Compares samples of every parameter's gradient, on pictures `size` by `size`.
+/// Checks samples of the gradient of every parameter, on images of `size` by `size` pixels.
 fn network(name: &str, batch: usize, size: usize, samples: usize) {
     let model = neocog_models::find(name).unwrap();
-    let [c, ..] = model.recipe.input;
-    // Biases before a batch norm have the gradient 0. Differences of a whole network's output, of the size of 1, leave
-    // 1e-9 of rounding there, which the floor of single layers does not allow.
+    let [c, ..] = model.input;
+    // The gradient of a bias before batch norm is 0, and central differences of a network whose output is about 1 have rounding
+    // errors of 1e-9, which the default floor does not allow.
     let check = Check { samples: Some(samples), floor: 1e-2, ..Check::default() };
     let spec = model.spec_for([c, size, size], 10).unwrap();
     let report = check_layer(&spec, &[batch, c, size, size].into(), 3, &check).unwrap();

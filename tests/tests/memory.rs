@@ -1,4 +1,4 @@
-//! Memory: this test has its process for itself, as it looks at the pool that all share.
+//! Memory of the CPU. In a file of its own, because tests of one process share the memory pool.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +11,7 @@ fn threads(count: usize) -> rayon::ThreadPool {
 }
 
 #[test]
-fn a_steady_step_asks_the_system_for_no_memory() {
+fn training_steps_allocate_no_system_memory() {
     let cases = [
         ("lenet", 16),
         ("lenet_bn", 16),
@@ -23,9 +23,9 @@ fn a_steady_step_asks_the_system_for_no_memory() {
     ];
     for (name, batch) in cases {
         let model = neocog_models::find(name).unwrap();
-        let mut training =
+        let mut trainer =
             Trainer::new(&model.spec().unwrap(), model.input_shape(batch), &Device::Cpu, 1).unwrap();
-        let mut steps = |count: usize| (0..count).all(|_| training.step().unwrap().is_finite());
+        let mut steps = |count: usize| (0..count).all(|_| trainer.step().unwrap().is_finite());
         threads(1).install(|| {
             release_cached_memory();
             assert!(steps(2));
@@ -36,7 +36,7 @@ fn a_steady_step_asks_the_system_for_no_memory() {
             assert!(before.system_allocations > 0);
             assert_eq!(after, before, "{name}, batch {batch}");
         });
-        // Of threads that need scratch memory at the same time, there are by chance more or fewer.
+        // The number of threads that need scratch memory at the same time varies.
         threads(2).install(|| {
             assert!(steps(30));
             let before = memory_report().system_allocations;

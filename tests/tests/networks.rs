@@ -1,4 +1,4 @@
-//! Whole networks: what they print, how they are run.
+//! Whole networks: structure, size, fusion and input shapes.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -18,16 +18,16 @@ fn build(name: &str, device: &Device) -> (Model, Box<dyn Layer>) {
 
 #[test]
 fn networks_print_as_in_pytorch() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("structures");
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("structures");
     for model in neocog_models::models().unwrap().iter().filter(|m| m.name != "lenet_bn_scratch") {
-        let expected = std::fs::read_to_string(folder.join(format!("{}.txt", model.name))).unwrap();
+        let expected = std::fs::read_to_string(dir.join(format!("{}.txt", model.name))).unwrap();
         let (_, network) = build(model.name, &Device::Meta);
         assert_eq!(print::pytorch(&*network), expected.trim_end(), "{}", model.name);
     }
 }
 
 #[test]
-fn networks_have_as_many_parameters_and_multiply_adds_as_they_should() {
+fn numbers_of_parameters_and_multiply_adds() {
     let expected = [
         ("alexnet", 46_764_746, 938_146_176),
         ("densenet", 758_226, 129_077_168),
@@ -48,13 +48,13 @@ fn networks_have_as_many_parameters_and_multiply_adds_as_they_should() {
     assert_eq!(found.collect::<Vec<_>>(), expected);
 }
 
-struct Nobody;
+struct Ignore;
 
-impl Observer for Nobody {
+impl Observer for Ignore {
     fn output(&self, _seen: &Seen<'_>) {}
 }
 
-/// Output and gradients of the sum of squares of the output, fused or, with someone who looks on, layer by layer.
+/// Output, and gradients of half its squared norm, with fused layers, or without fusion if observed.
 fn pass(name: &str, device: &Device, training: bool, observed: bool) -> Vec<(String, Vec<f64>)> {
     let (model, network) = build(name, device);
     let shape = model.input_shape(3);
@@ -63,7 +63,7 @@ fn pass(name: &str, device: &Device, training: bool, observed: bool) -> Vec<(Str
     let tape = Tape::new();
     let x = tape.leaf(Tensor::from_f32(shape, &x, device).unwrap());
     let context = if training { Context::train(&tape, 0) } else { Context::eval(&tape) };
-    let context = if observed { context.observed(&Nobody) } else { context };
+    let context = if observed { context.observed(&Ignore) } else { context };
     let y = context.run(&*network, &x).unwrap();
     let mut all = vec![("output".to_string(), y.tensor().to_f64().unwrap())];
     let grads = tape.backward_from(&[(&y, y.tensor().clone())]).unwrap();
@@ -75,15 +75,15 @@ fn pass(name: &str, device: &Device, training: bool, observed: bool) -> Vec<(Str
 }
 
 #[test]
-fn layers_fused_with_their_activations_give_the_same() {
+fn fusion_of_activations_does_not_change_results() {
     for (device, allowed) in devices().unwrap().into_iter().zip([1e-12, 1e-5, 1e-5]) {
         for name in ["lenet", "lenet_bn", "lenet_bn_scratch", "vgg_small", "googlenet", "resnet", "densenet"]
         {
             for training in [false, true] {
                 let fused = pass(name, &device, training, false);
-                let single = pass(name, &device, training, true);
+                let separate = pass(name, &device, training, true);
                 let size = fused.iter().flat_map(|(_, v)| v).fold(0.0f64, |a, v| a.max(v.abs()));
-                for ((what, a), (_, b)) in fused.iter().zip(&single) {
+                for ((what, a), (_, b)) in fused.iter().zip(&separate) {
                     let off = a.iter().zip(b).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
                     assert!(
                         off <= allowed * size,
@@ -96,7 +96,7 @@ fn layers_fused_with_their_activations_give_the_same() {
 }
 
 #[test]
-fn an_input_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
+fn errors_of_inputs_have_the_path_to_the_layer() {
     let (model, network) = build("lenet", &Device::Cpu);
     let tape = Tape::no_grad();
     let wrong = Var::constant(Tensor::zeros([2, 3, 28, 28], &Device::Cpu).unwrap());
@@ -109,9 +109,9 @@ fn an_input_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
     assert!(error.starts_with("fc (Sequential) / 0 (Linear)"), "{error}");
 }
 
-/// The smallest square pictures that the networks take, with other numbers of channels and classes.
+/// The smallest square inputs that the networks accept, with other numbers of channels and classes.
 #[test]
-fn networks_take_any_size_that_their_windows_allow() {
+fn networks_accept_other_input_sizes() {
     let smallest = [
         ("alexnet", 67, "alexnet / conv (Sequential) / 12 (MaxPool2d)"),
         ("densenet", 29, "densenet / transition_block_2 (Sequential) / 3 (AvgPool2d)"),
@@ -124,7 +124,7 @@ fn networks_take_any_size_that_their_windows_allow() {
         ("vgg", 32, "vgg / vgg_block_5 (Sequential) / 4 (MaxPool2d)"),
         ("vgg_small", 32, "vgg_small / vgg_block_5 (Sequential) / 4 (MaxPool2d)"),
     ];
-    for (model, (name, size, place)) in neocog_models::models().unwrap().iter().zip(smallest) {
+    for (model, (name, size, path)) in neocog_models::models().unwrap().iter().zip(smallest) {
         assert_eq!(model.name, name);
         for [c, h, w] in [[3, size, size], [2, size + 9, size + 40]] {
             let spec = model.spec_for([c, h, w], 7).unwrap();
@@ -135,7 +135,7 @@ fn networks_take_any_size_that_their_windows_allow() {
         }
         if size > 1 {
             let error = model.spec_for([1, size - 1, size], 10).unwrap_err().to_string();
-            assert!(error.starts_with(place) && error.contains("the picture is smaller"), "{name}: {error}");
+            assert!(error.starts_with(path) && error.contains("the picture is smaller"), "{name}: {error}");
         }
     }
 }

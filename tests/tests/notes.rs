@@ -1,4 +1,4 @@
-//! What the notes teach, shown in numbers.
+//! Identities that the notes explain, checked numerically.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,13 +20,13 @@ fn random(shape: impl Into<Shape>, seed: u64, device: &Device) -> Tensor {
 fn same(a: &[f64], b: &[f64], device: &Device) {
     let allowed = if *device == Device::Reference { 1e-13 } else { 1e-5 };
     assert_eq!(a.len(), b.len());
-    assert!(a.iter().any(|v| v.abs() > 1e-3), "all zeros prove nothing");
+    assert!(a.iter().any(|v| v.abs() > 1e-3), "not all values are zero");
     for (a, b) in a.iter().zip(b) {
         assert!((a - b).abs() <= allowed * a.abs().max(1.0), "{a} {b}");
     }
 }
 
-/// `[n, c, h, w]` to `[n · h · w, c]`: pixels as rows.
+/// Transposes `[n, c, h, w]` to `[n · h · w, c]`, a row for each pixel.
 fn pixels(values: &[f64], [n, c, h, w]: [usize; 4]) -> Vec<f64> {
     let mut rows = Vec::with_capacity(values.len());
     for image in 0..n {
@@ -79,9 +79,9 @@ fn a_1x1_convolution_is_a_linear_layer_over_channels() {
 }
 
 #[test]
-fn true_convolution_is_cross_correlation_with_the_kernel_turned() {
+fn convolution_is_cross_correlation_with_a_flipped_kernel() {
     let (kh, kw) = (3, 2);
-    let turn = |values: &[f64]| -> Vec<f64> {
+    let flip_kernels = |values: &[f64]| -> Vec<f64> {
         values.chunks(kh * kw).flat_map(|kernel| kernel.iter().rev().copied()).collect()
     };
     for device in devices().unwrap() {
@@ -102,17 +102,18 @@ fn true_convolution_is_cross_correlation_with_the_kernel_turned() {
             let grad = |v: &Var| grads.get(v).unwrap().to_f64().unwrap();
             (y.tensor().to_f64().unwrap(), grad(&x), grad(&weight))
         };
-        let turned = Tensor::from_f64(*weight.shape(), &turn(&weight.to_f64().unwrap()), &device).unwrap();
+        let flipped =
+            Tensor::from_f64(*weight.shape(), &flip_kernels(&weight.to_f64().unwrap()), &device).unwrap();
         let convolution = run(true, &weight);
-        let correlation = run(false, &turned);
+        let correlation = run(false, &flipped);
         same(&convolution.0, &correlation.0, &device);
         same(&convolution.1, &correlation.1, &device);
-        same(&convolution.2, &turn(&correlation.2), &device);
+        same(&convolution.2, &flip_kernels(&correlation.2), &device);
         assert_ne!(convolution.0, run(false, &weight).0, "the kernel is not symmetric");
     }
 }
 
-/// The gradient of the input of a layer, where all gradients of the output are 1.
+/// The gradient of the sum of the output with respect to the input of a layer.
 fn input_gradient(spec: impl Into<LayerSpec>, x: &Tensor) -> Vec<f64> {
     let layer = Builder::new(&x.device(), 0).build(&spec.into(), x.shape()).unwrap();
     let tape = Tape::new();
@@ -123,7 +124,7 @@ fn input_gradient(spec: impl Into<LayerSpec>, x: &Tensor) -> Vec<f64> {
 }
 
 #[test]
-fn an_input_that_is_used_twice_gets_both_gradients() {
+fn gradients_of_branches_are_summed() {
     for device in devices().unwrap() {
         let x = random([2, 3], 1, &device);
         let residual =
@@ -142,27 +143,25 @@ fn an_input_that_is_used_twice_gets_both_gradients() {
     }
 }
 
-/// A network learns a kernel either way: the gradients of one are those of the other, turned.
+/// Training finds the kernel with and without flipping.
 #[test]
-fn a_network_learns_either_kind_of_convolution() {
+fn training_finds_a_kernel_with_and_without_flip() {
     for flip in [false, true] {
         let spec = Conv2d { kernel_size: [1, 2], bias: false, flip, ..Conv2d::new(1, 1, 1) };
         let (device, shape) = (Device::Reference, Shape::from([1, 1, 6, 8]));
-        // The notes' example: a picture with two edges, and the kernel (1, -1) that finds them.
-        let picture: Vec<f32> = (0..48).map(|i| if (2..6).contains(&(i % 8)) { 0.0 } else { 1.0 }).collect();
-        let x = Tensor::from_f32(shape, &picture, &device).unwrap();
-        let edges: Vec<f32> = picture
-            .chunks(8)
-            .flat_map(|row| row.windows(2).map(|w| w[0] - w[1]).collect::<Vec<_>>())
-            .collect();
-        let wanted = Tensor::from_f32([1, 1, 6, 7], &edges, &device).unwrap();
+        // The example of the notes: an image with two edges, and the kernel (1, -1) that detects them.
+        let image: Vec<f32> = (0..48).map(|i| if (2..6).contains(&(i % 8)) { 0.0 } else { 1.0 }).collect();
+        let x = Tensor::from_f32(shape, &image, &device).unwrap();
+        let edges: Vec<f32> =
+            image.chunks(8).flat_map(|row| row.windows(2).map(|w| w[0] - w[1]).collect::<Vec<_>>()).collect();
+        let target = Tensor::from_f32([1, 1, 6, 7], &edges, &device).unwrap();
         let layer = Builder::new(&device, 3).build(&spec.into(), &shape).unwrap();
         let params = state::params(&*layer);
         for _ in 0..200 {
             let tape = Tape::new();
             let y = Context::train(&tape, 0).run(&*layer, &Var::constant(x.clone())).unwrap();
-            let off = tape.apply_single(ops::Sub, &[&y, &Var::constant(wanted.clone())]).unwrap();
-            let square = tape.apply_single(ops::Mul, &[&off, &off]).unwrap();
+            let error = tape.apply_single(ops::Sub, &[&y, &Var::constant(target.clone())]).unwrap();
+            let square = tape.apply_single(ops::Mul, &[&error, &error]).unwrap();
             let loss = tape.apply_single(ops::Sum, &[&square]).unwrap();
             let grads = tape.backward(&loss).unwrap();
             for (_, param) in &params {

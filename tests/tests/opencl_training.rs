@@ -1,4 +1,4 @@
-//! Training on an OpenCL device: it learns as on the processor, and checkpoints go from one to the other.
+//! Training on an OpenCL device: results agree with the CPU, and checkpoints can be resumed on another device.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -15,13 +15,11 @@ fn opencl() -> Device {
     "opencl".parse().unwrap()
 }
 
-fn plan(network: &str) -> TrainConfig {
-    let mut plan = TrainConfig::for_network(network, "digits").unwrap();
-    (plan.epochs, plan.limit, plan.batch) = (3, Some(200), 16);
-    plan
+fn config(network: &str) -> TrainConfig {
+    TrainConfig::for_network(network, "digits").unwrap().with_epochs(3).with_limit(200).with_batch(16)
 }
 
-/// Asks for a stop after some batches.
+/// Requests a stop after a number of batches.
 struct StopAfter<'a>(usize, &'a AtomicBool);
 
 impl Progress for StopAfter<'_> {
@@ -32,32 +30,32 @@ impl Progress for StopAfter<'_> {
     fn epoch(&mut self, _report: &EpochReport) {}
 }
 
-/// Losses of training images, epoch by epoch: begun on the first device, stopped in the second epoch, and finished on
-/// the other, by way of a file.
+/// Training loss of each epoch of a run that starts on the first device, is stopped in the second epoch, and is resumed from a
+/// checkpoint on the second device.
 fn losses(network: &str, [first, second]: [&Device; 2]) -> Vec<f64> {
-    let plan = plan(network);
-    let data = plan.load_data(Path::new("data")).unwrap();
-    let mut training = Trainer::new(plan, &data.train, first).unwrap();
+    let config = config(network);
+    let data = config.load_data(Path::new("data")).unwrap();
+    let mut trainer = Trainer::new(config, &data.train, first).unwrap();
     let stop = AtomicBool::new(false);
-    let end = training.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();
+    let end = trainer.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();
     assert_eq!(end, FitOutcome::Stopped(None));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.ckpt");
-    training.checkpoint().unwrap().write(&path).unwrap();
+    trainer.checkpoint().unwrap().write(&path).unwrap();
 
-    let mut training = Trainer::resume(Checkpoint::read(&path).unwrap(), second).unwrap();
-    assert_eq!(training.fit(&data, None, &mut NoProgress, &false.into()).unwrap(), FitOutcome::Finished);
-    training.history().iter().map(|epoch| epoch.train_loss).collect()
+    let mut trainer = Trainer::resume(Checkpoint::read(&path).unwrap(), second).unwrap();
+    assert_eq!(trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap(), FitOutcome::Finished);
+    trainer.history().iter().map(|epoch| epoch.train_loss).collect()
 }
 
 #[test]
-fn a_run_begun_on_one_device_goes_on_on_the_other() {
+fn a_run_can_be_resumed_on_another_device() {
     let opencl = opencl();
     for network in ["lenet", "lenet_bn"] {
         let expected = losses(network, [&Device::Cpu, &Device::Cpu]);
         for devices in [[&opencl, &opencl], [&opencl, &Device::Cpu], [&Device::Cpu, &opencl]] {
             let got = losses(network, devices);
-            println!("{network}: {got:?} on {devices:?}, {expected:?} on the processor");
+            println!("{network}: {got:?} on {devices:?}, {expected:?} on the CPU");
             assert_eq!(got.len(), 3);
             for (got, expected) in got.iter().zip(&expected) {
                 assert!((got - expected).abs() <= 1e-3 * expected, "{network} on {devices:?}");
@@ -67,12 +65,12 @@ fn a_run_begun_on_one_device_goes_on_on_the_other() {
 }
 
 #[test]
-fn a_run_that_is_stopped_and_goes_on_gives_the_bits_of_one_that_is_not() {
+fn a_resumed_run_equals_an_uninterrupted_one() {
     let device = opencl();
-    let plan = plan("lenet_bn");
-    let data = plan.load_data(Path::new("data")).unwrap();
-    let mut unbroken = Trainer::new(plan, &data.train, &device).unwrap();
-    unbroken.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
-    let unbroken: Vec<f64> = unbroken.history().iter().map(|epoch| epoch.train_loss).collect();
-    assert_eq!(losses("lenet_bn", [&device, &device]), unbroken);
+    let config = config("lenet_bn");
+    let data = config.load_data(Path::new("data")).unwrap();
+    let mut uninterrupted = Trainer::new(config, &data.train, &device).unwrap();
+    uninterrupted.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    let expected: Vec<f64> = uninterrupted.history().iter().map(|epoch| epoch.train_loss).collect();
+    assert_eq!(losses("lenet_bn", [&device, &device]), expected);
 }

@@ -1,4 +1,4 @@
-//! Plans: every network predicts by its plan what it predicts layer by layer.
+//! Execution plans: they compute the same as the network layer by layer.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -24,7 +24,7 @@ fn random(
     Tensor::from_f32(shape, &values, device).unwrap()
 }
 
-/// A network with running statistics, weights and biases of batch norms as after some training.
+/// A network with random running statistics, weights and biases of batch norms, as after training.
 fn build(model: &Model, device: &Device) -> Box<dyn Layer> {
     let network = Builder::new(device, 1).build(&model.spec().unwrap(), &model.input_shape(2)).unwrap();
     for (i, (name, entry)) in state::entries(&*network).into_iter().enumerate() {
@@ -53,12 +53,12 @@ fn eager(network: &dyn Layer, x: &Tensor) -> Vec<f64> {
 }
 
 fn models() -> Vec<Model> {
-    // The full width of vgg takes long in double precision, and is vgg_small but for that.
+    // vgg differs from vgg_small in width only, and takes long in double precision.
     neocog_models::models().unwrap().into_iter().filter(|m| m.name != "vgg").collect()
 }
 
 #[test]
-fn plans_give_what_layers_give() {
+fn plans_agree_with_layers() {
     for (device, allowed) in devices().unwrap().into_iter().zip([1e-12, 1e-5, 1e-5]) {
         let images = if device == Device::Reference { vec![1] } else { vec![5, 2] };
         for model in &models() {
@@ -89,7 +89,7 @@ fn plans_give_what_layers_give() {
 }
 
 #[test]
-fn plans_hold_no_batch_norm_behind_a_convolution_and_no_dropout() {
+fn plans_fold_batch_norm_and_drop_dropout() {
     let plan = |name: &str| {
         let model = neocog_models::find(name).unwrap();
         let network = build(&model, &Device::Cpu);
@@ -104,16 +104,16 @@ fn plans_hold_no_batch_norm_behind_a_convolution_and_no_dropout() {
     assert_eq!(count("resnet", "batch_norm_eval"), 0);
     assert_eq!(count("resnet", "conv2d"), 20);
     assert_eq!(count("alexnet", "dropout"), 0);
-    // Those of densenet come before their convolutions.
+    // In densenet, batch norm precedes the convolution and cannot be folded.
     assert_eq!(count("densenet", "batch_norm_eval"), 20);
     assert_eq!(count("densenet", "relu"), 0);
-    // What is joined is made where it will lie; what poolings make is copied into the blocks of densenet.
+    // Branches write to their part of the concatenation; in densenet, outputs of poolings are copied.
     assert_eq!(count("googlenet", "concat"), 0);
     assert_eq!(count("densenet", "concat"), 4);
 }
 
 #[test]
-fn an_input_that_does_not_fit_is_an_error() {
+fn a_wrong_input_is_an_error() {
     let model = neocog_models::find("lenet").unwrap();
     let network = build(&model, &Device::Cpu);
     let plan = plan(&*network, &model.input_shape(4), &Device::Cpu).unwrap().unwrap();
@@ -127,7 +127,7 @@ fn an_input_that_does_not_fit_is_an_error() {
     assert!(error.starts_with("conv (Sequential) / 0 (Conv2d)"), "{error}");
 }
 
-/// Layers that know nothing of plans, by their own examples.
+/// On the examples of the layers.
 #[test]
 fn every_registered_layer_can_be_planned() {
     let mut planned = 0;
@@ -145,13 +145,13 @@ fn every_registered_layer_can_be_planned() {
     assert!(planned > 20, "{planned}");
 }
 
-/// Computes beside the tape.
+/// A layer that bypasses the tape.
 #[derive(Debug)]
-struct Beside;
+struct Untraceable;
 
-impl Layer for Beside {
+impl Layer for Untraceable {
     fn label(&self) -> &str {
-        "Beside"
+        "Untraceable"
     }
 
     fn forward(&self, _context: &Context<'_>, input: &Var) -> neocog_tensor::Result<Var> {
@@ -162,9 +162,9 @@ impl Layer for Beside {
 }
 
 #[test]
-fn what_cannot_be_planned_runs_layer_by_layer() {
+fn a_network_that_cannot_be_traced_runs_layer_by_layer() {
     let x = random([2, 3], 0, [-1.0, 1.0], &Device::Cpu);
-    let predictor = Predictor::new(&Beside);
+    let predictor = Predictor::new(&Untraceable);
     assert!(predictor.plan(x.shape(), &Device::Cpu).unwrap().is_none());
-    assert_eq!(predictor.run(&x).unwrap().to_f64().unwrap(), eager(&Beside, &x));
+    assert_eq!(predictor.run(&x).unwrap().to_f64().unwrap(), eager(&Untraceable, &x));
 }

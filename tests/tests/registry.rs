@@ -1,4 +1,4 @@
-//! What is registered: layers and networks, found by name, stored and read again.
+//! The registries of layers and networks: lookup by name, and serialization.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -6,7 +6,7 @@ use neocog_layers::registry::Registry;
 use neocog_layers::{Conv2d, LayerEntry, LayerSpec, Linear, registry};
 use neocog_tests as _;
 
-/// All kinds of layers, kept by hand: one that is no longer linked in or registered must not go unseen.
+/// All kinds of layers, listed explicitly to detect one that is no longer linked or registered.
 const LAYERS: [&str; 20] = [
     "AvgPool2d",
     "BatchNorm",
@@ -30,7 +30,7 @@ const LAYERS: [&str; 20] = [
     "Tanh",
 ];
 
-/// All networks, kept by hand likewise.
+/// All networks, likewise.
 const NETWORKS: [&str; 10] = [
     "alexnet",
     "densenet",
@@ -45,7 +45,7 @@ const NETWORKS: [&str; 10] = [
 ];
 
 #[test]
-fn the_registered_layers_and_networks_are_these() {
+fn the_registries_are_complete() {
     let layers: Vec<&str> = registry().unwrap().iter().map(|e| e.kind).collect();
     assert_eq!(layers, LAYERS);
     let networks: Vec<&str> = neocog_models::models().unwrap().iter().map(|m| m.name).collect();
@@ -61,7 +61,7 @@ fn all_specs() -> Vec<LayerSpec> {
 }
 
 #[test]
-fn specs_survive_json_and_bincode() {
+fn specs_round_trip_through_json_and_bincode() {
     let specs = all_specs();
     assert!(specs.len() > LAYERS.len() + NETWORKS.len());
     for spec in specs {
@@ -86,7 +86,7 @@ fn different_specs_differ() {
 }
 
 #[test]
-fn an_unknown_name_offers_near_ones() {
+fn the_error_for_an_unknown_name_suggests_similar_ones() {
     let error = registry().unwrap().get("Conv2D").unwrap_err().to_string();
     assert!(error.contains("there is no layer named `Conv2D`") && error.contains("`Conv2d`"), "{error}");
     let error = LayerSpec::from_json(r#"{"kind": "Sigmod"}"#).unwrap_err().to_string();
@@ -96,13 +96,13 @@ fn an_unknown_name_offers_near_ones() {
 }
 
 #[test]
-fn a_spec_that_is_wrong_says_where() {
+fn errors_of_invalid_specs_name_the_field() {
     let wrong = |json: &str, expected: &str| {
         let error = LayerSpec::from_json(json).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected} is not in: {error}");
     };
     wrong("{", "not the spec of a network");
-    wrong(r#"{"in_features": 1}"#, "no field \"kind\"");
+    wrong(r#"{"in_features": 1}"#, "without the field \"kind\"");
     wrong(r#"{"kind": "Linear", "in_features": 1}"#, "out_features");
     wrong(r#"{"kind": "Linear", "in_features": 1, "out_features": 2, "biass": true}"#, "biass");
     wrong(
@@ -113,17 +113,18 @@ fn a_spec_that_is_wrong_says_where() {
 }
 
 #[test]
-fn a_name_registered_twice_is_an_error_that_names_both_crates() {
-    let ours = registry().unwrap().iter().copied();
-    let error =
-        Registry::from_entries(ours.chain([LayerEntry::of::<Conv2d>("a-plugin")])).unwrap_err().to_string();
+fn the_error_for_a_duplicate_name_has_both_crates() {
+    let registered = registry().unwrap().iter().copied();
+    let error = Registry::from_entries(registered.chain([LayerEntry::of::<Conv2d>("a-plugin")]))
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("Conv2d") && error.contains("a-plugin") && error.contains("neocog-layers"),
         "{error}"
     );
-    let right = Registry::from_entries([
+    let distinct = Registry::from_entries([
         LayerEntry::of::<Conv2d>("a-plugin"),
         LayerEntry::of::<Linear>("another-plugin"),
     ]);
-    assert_eq!(right.unwrap().iter().count(), 2);
+    assert_eq!(distinct.unwrap().iter().count(), 2);
 }

@@ -1,4 +1,4 @@
-//! Networks as files: their JSON is kept, is read again, and is refused where it is wrong, with the way to the place.
+//! Networks as JSON: the stored form does not change, and errors have the path to the layer.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,25 +11,25 @@ use neocog_tensor::{Device, ErrorKind, Shape};
 use neocog_tests as _;
 use neocog_train::ModelFile;
 
-/// Set to anything, it makes the test below write the files instead: after a change that is meant.
+/// If set, the test below writes the files instead of comparing them.
 const WRITE: &str = "NEOCOG_WRITE_SPECS";
 
 #[test]
-fn the_json_of_every_network_is_as_it_was() {
+fn the_json_of_every_network_is_unchanged() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
     let write = std::env::var_os(WRITE).is_some();
     for model in models().unwrap() {
-        let file = ModelFile::of(&model, model.recipe.input, model.recipe.classes).unwrap();
+        let file = ModelFile::of(&model, model.input, model.classes).unwrap();
         let text = file.to_json().unwrap() + "\n";
         let path = folder.join(format!("{}.json", model.name));
         if write {
             fs::write(&path, &text).unwrap();
         }
-        let kept = fs::read_to_string(&path).unwrap_or_default();
+        let stored = fs::read_to_string(&path).unwrap_or_default();
         assert!(
-            kept == text,
-            "{} is another than {}: files of users may hold it, so aliases are added and nothing is renamed; \
-             where the change is meant, {WRITE}=1 cargo test -p neocog-tests --test specs writes the files",
+            stored == text,
+            "the JSON of {} differs from {}: users have such files, so add aliases instead of renaming; after an intended change, \
+             {WRITE}=1 cargo test -p neocog-tests --test specs writes the files",
             model.name,
             path.display()
         );
@@ -56,10 +56,10 @@ fn within(layer: &str) -> String {
     )
 }
 
-const WAY: &str = "resnet_block2 (Sequential) / 0 (Residual) / conv1 ";
+const PATH: &str = "resnet_block2 (Sequential) / 0 (Residual) / conv1 ";
 
 #[test]
-fn an_error_within_a_network_tells_the_way_to_it() {
+fn errors_of_nested_layers_have_a_path() {
     let conv = |fields: &str| within(&format!("{{'kind': 'Conv2d', {fields}}}"));
     for (json, expected) in [
         (within("{'kind': 'Conv2D'}"), "(Conv2D): there is no layer named `Conv2D`; did you mean `Conv2d`"),
@@ -70,11 +70,11 @@ fn an_error_within_a_network_tells_the_way_to_it() {
         ),
         (
             conv("'in_channels': 1, 'out_channels': 1, 'kernel_size': 3, 'padding': -1"),
-            "(Conv2d): padding: expected a whole number that is not negative, or a pair of them",
+            "(Conv2d): padding: expected a non-negative integer or a pair of them",
         ),
         (
             conv("'in_channels': 1, 'out_channels': 1, 'kernel_size': 3, 'padding': [1, 2, 3]"),
-            "(Conv2d): padding: expected a whole number that is not negative, or a pair of them",
+            "(Conv2d): padding: expected a non-negative integer or a pair of them",
         ),
         (
             conv("'in_channels': -1, 'out_channels': 1, 'kernel_size': 3"),
@@ -84,8 +84,8 @@ fn an_error_within_a_network_tells_the_way_to_it() {
             conv("'in_channels': '1', 'out_channels': 1, 'kernel_size': 3"),
             "(Conv2d): in_channels: invalid type: string \"1\"",
         ),
-        (within("{'in_channels': 1}"), "(a layer): a layer has no field \"kind\""),
-        (within("{'kind': 3}"), "(a layer): a layer's \"kind\" is a name in quotes, found 3"),
+        (within("{'in_channels': 1}"), "(a layer): a layer without the field \"kind\""),
+        (within("{'kind': 3}"), "(a layer): the field \"kind\" of a layer is a string, found 3"),
         (within("[]"), "(a layer): a layer is an object like {\"kind\": \"ReLU\"}, found []"),
         (
             within("'other.json'"),
@@ -93,12 +93,12 @@ fn an_error_within_a_network_tells_the_way_to_it() {
         ),
     ] {
         let error = parse(&json).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("{WAY}{expected}")), "{error}");
+        assert!(error.starts_with(&format!("{PATH}{expected}")), "{error}");
     }
 }
 
 #[test]
-fn an_error_of_the_network_itself_or_between_layers() {
+fn errors_of_the_outermost_layer() {
     for (json, expected) in [
         ("{'kind': 'Linear', 'in_features': 1}", "Linear: missing field `out_features`"),
         ("{'kind': 'Lineal'}", "Lineal: there is no layer named `Lineal`; did you mean `Linear`"),
@@ -113,7 +113,7 @@ fn an_error_of_the_network_itself_or_between_layers() {
             "Relu: there is no layer named `Relu`",
         ),
         ("{'kind': 'Sequential', 'layers': [{'name': 'a'}]}", "Sequential: layers[0]: missing field `layer`"),
-        ("{", "this is not the spec of a network: EOF while parsing an object at line 1"),
+        ("{", "not the spec of a network: EOF while parsing an object at line 1"),
         ("7", "a layer is an object like {\"kind\": \"ReLU\"}, found 7"),
     ] {
         let error = parse(json).unwrap_err();
@@ -123,22 +123,21 @@ fn an_error_of_the_network_itself_or_between_layers() {
 }
 
 #[test]
-fn an_error_does_not_linger() {
-    // The error of a layer that was read in vain is not that of the next network.
+fn an_error_does_not_affect_the_next_network() {
     assert!(parse(&within("{'kind': 'Conv2D'}")).is_err());
     let error = parse("{'kind': 'Linear', 'in_features': 1}").unwrap_err().to_string();
     assert_eq!(error, "Linear: missing field `out_features`");
 }
 
 #[test]
-fn nesting_without_end_is_an_error_and_not_the_end_of_the_program() {
+fn deep_nesting_is_an_error() {
     let open = "{'kind': 'Sequential', 'layers': [{'name': 'a', 'layer': ";
     let nested = |depth: usize| format!("{}{{'kind': 'ReLU'}}{}", open.repeat(depth), "}]}".repeat(depth));
     assert!(parse(&nested(30)).is_ok());
     for depth in [100, 100_000] {
         let error = parse(&nested(depth)).unwrap_err().to_string();
         assert!(
-            error.starts_with("this is not the spec of a network: recursion limit exceeded at line 1"),
+            error.starts_with("not the spec of a network: recursion limit exceeded at line 1"),
             "{error}"
         );
     }
@@ -147,7 +146,7 @@ fn nesting_without_end_is_an_error_and_not_the_end_of_the_program() {
 }
 
 #[test]
-fn a_shape_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
+fn errors_of_shapes_have_a_path() {
     let error = |json: &str, input: [usize; 4]| {
         let spec = parse(json).unwrap();
         Builder::new(&Device::Meta, 0).build(&spec, &Shape::from(input)).unwrap_err().to_string()
@@ -155,35 +154,36 @@ fn a_shape_that_does_not_fit_is_an_error_with_the_way_to_the_layer() {
     let conv =
         within("{'kind': 'Conv2d', 'in_channels': 64, 'out_channels': 64, 'kernel_size': 3, 'padding': 1}");
     let text = error(&conv, [1, 32, 8, 8]);
-    assert!(text.starts_with(&format!("{WAY}(Conv2d) / conv2d: the input has 32 channels")), "{text}");
-    // The body makes the picture smaller than the shortcut leaves it.
+    assert!(text.starts_with(&format!("{PATH}(Conv2d) / conv2d: the input has 32 channels")), "{text}");
+    // The output of the body is smaller than that of the shortcut.
     let conv = within("{'kind': 'Conv2d', 'in_channels': 2, 'out_channels': 2, 'kernel_size': 3}");
     let text = error(&conv, [1, 2, 8, 8]);
     assert!(
-        text.starts_with("resnet_block2 (Sequential) / 0 (Residual): the body gives [1, 2, 6, 6]"),
+        text.starts_with("resnet_block2 (Sequential) / 0 (Residual): the output of the body is [1, 2, 6, 6]"),
         "{text}"
     );
-    // The picture runs out.
+    // The input is too small.
     let text = error(&conv, [1, 2, 2, 2]);
-    assert!(text.starts_with(&format!("{WAY}(Conv2d) / ")), "{text}");
+    assert!(text.starts_with(&format!("{PATH}(Conv2d) / ")), "{text}");
     let pool = within("{'kind': 'MaxPool2d', 'kernel_size': 2, 'stride': 0}");
     let text = error(&pool, [1, 2, 8, 8]);
-    assert!(text.starts_with(&format!("{WAY}(MaxPool2d)")), "{text}");
+    assert!(text.starts_with(&format!("{PATH}(MaxPool2d)")), "{text}");
 }
 
 #[test]
-fn a_file_of_a_network_has_defaults_and_says_what_is_wrong() {
+fn model_files_have_defaults_and_errors_name_the_field() {
     let read = |json: &str| ModelFile::from_json(&json.replace('\'', "\""), "my_net");
     let bare = read("{'kind': 'ReLU'}").unwrap();
     assert_eq!((bare.name.as_str(), bare.recipe.batch), ("my_net", None));
-    assert_eq!(bare.optimizer().unwrap().lr, 0.001);
+    assert_eq!(bare.recipe.optimizer_config().lr, 0.001);
     let full = read(
         "{'name': 'other', 'about': 'a relu', 'recipe': {'input': [1, 2, 3], 'batch': 4, 'epochs': 5,
           'learning_rate': 0.5, 'optimizer': 'sgd'}, 'network': {'kind': 'ReLU'}}",
     )
     .unwrap();
     assert_eq!((full.name.as_str(), full.recipe.input), ("other", Some([1, 2, 3])));
-    assert_eq!((full.optimizer().unwrap().lr, full.optimizer().unwrap().rule.name()), (0.5, "sgd"));
+    let optimizer = full.recipe.optimizer_config();
+    assert_eq!((optimizer.lr, optimizer.rule.name()), (0.5, "sgd"));
     assert_eq!(read(&full.to_json().unwrap()).unwrap(), full);
 
     for (json, expected) in [
@@ -202,8 +202,8 @@ fn a_file_of_a_network_has_defaults_and_says_what_is_wrong() {
         ("{'recipe': {'input': [1, 28]}, 'network': {'kind': 'ReLU'}}", "recipe.input: invalid length 2"),
         ("{'recipe': {'optimizer': 'adamm'}, 'network': {'kind': 'ReLU'}}", "no optimizer named `adamm`"),
         ("{'recipe': {'learning_rate': -1}, 'network': {'kind': 'ReLU'}}", "-1"),
-        ("{'name': '../up', 'network': {'kind': 'ReLU'}}", "\"../up\" cannot be a network's name"),
-        ("{", "this is not the JSON of a network: EOF"),
+        ("{'name': '../up', 'network': {'kind': 'ReLU'}}", "\"../up\" is not a valid name of a network"),
+        ("{", "not a network in JSON: EOF"),
     ] {
         let error = read(json).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected} is not in: {error}");
@@ -211,32 +211,29 @@ fn a_file_of_a_network_has_defaults_and_says_what_is_wrong() {
 }
 
 #[test]
-fn what_is_no_file_of_a_network() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("my.json");
+fn files_that_cannot_be_read_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("my.json");
     let error = |path: &Path| ModelFile::read(path).unwrap_err().to_string();
     assert!(error(&path).starts_with("cannot read the network "));
-    assert!(error(folder.path()).contains("this is not the JSON of a network: that is a file"));
+    assert!(error(dir.path()).contains("not a network in JSON: expected a regular file"));
     fs::write(&path, [0xff, 0xfe, 0]).unwrap();
-    assert!(
-        error(&path).contains("my.json: this is not the JSON of a network: invalid utf-8"),
-        "{}",
-        error(&path)
-    );
+    assert!(error(&path).contains("my.json: not a network in JSON: invalid utf-8"), "{}", error(&path));
     fs::write(&path, within("{'kind': 'Conv2D'}").replace('\'', "\"")).unwrap();
-    assert!(error(&path).contains(&format!("my.json / {WAY}(Conv2D)")), "{}", error(&path));
+    assert!(error(&path).contains(&format!("my.json / {PATH}(Conv2D)")), "{}", error(&path));
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-    assert!(error(&path).contains("a file of at most"), "{}", error(&path));
+    assert!(error(&path).contains("a regular file of at most"), "{}", error(&path));
 }
 
 #[test]
-fn a_network_that_could_not_be_resumed_is_not_trained() {
-    // Made in code, it is nested deeper than a file can be.
+fn a_network_that_cannot_be_stored_is_not_trained() {
+    // Nested deeper than JSON can be.
     let mut spec: LayerSpec = Conv2d::new(1, 1, 1).into();
     for _ in 0..60 {
         spec = Sequential::new().then(spec).into();
     }
-    let plan = neocog_train::TrainConfig::for_network("lenet", "digits").unwrap();
-    let e = neocog_train::Trainer::with_classes(plan, spec, [1, 2, 2], Vec::new(), &Device::Cpu).unwrap_err();
+    let config = neocog_train::TrainConfig::for_network("lenet", "digits").unwrap();
+    let e =
+        neocog_train::Trainer::with_classes(config, spec, [1, 2, 2], Vec::new(), &Device::Cpu).unwrap_err();
     assert!(e.to_string().contains("recursion limit exceeded"), "{e}");
 }

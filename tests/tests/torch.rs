@@ -1,7 +1,6 @@
-//! Weights to PyTorch and back, through a real PyTorch: `tests/torch/round_trip.py` is its side.
+//! Round trip of weights through PyTorch; the Python part is `tests/torch/round_trip.py`.
 //!
-//! Runs where `python3`, or the interpreter that `NEOCOG_PYTHON` names, has torch and safetensors; says loudly that it did
-//! not where there is none.
+//! Requires `python3`, or the interpreter in `NEOCOG_PYTHON`, with torch and safetensors; prints a notice if the test is skipped.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -38,8 +37,8 @@ fn build(model: &Model, seed: u64) -> Box<dyn Layer> {
     Builder::new(&Device::Cpu, seed).build(&model.spec().unwrap(), &model.input_shape(1)).unwrap()
 }
 
-/// Running statistics and counts as after some training.
-fn draw_statistics(network: &dyn Layer) {
+/// Sets running statistics and counters to random values, as after training.
+fn randomize_statistics(network: &dyn Layer) {
     for (name, entry) in state::state_dict(network) {
         match entry {
             state::Entry::Counter(counter) => counter.set(77),
@@ -56,8 +55,8 @@ fn draw_statistics(network: &dyn Layer) {
     }
 }
 
-/// Whether a network has statistics that are no part of the `state_dict`: its predictions do not come from that alone, so
-/// it is compared in training, by the statistics of the batch.
+/// Whether a network has statistics that are not part of the `state_dict`. Its predictions depend on them, so it is compared in
+/// training mode, which uses the statistics of the batch.
 fn has_more_than_state_dict(network: &dyn Layer) -> bool {
     state::entries(network).len() > state::state_dict(network).len()
 }
@@ -79,10 +78,10 @@ fn write_tensors(path: &Path, tensors: &[(&str, &[usize], &[f32])]) {
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// Returns what PyTorch's side says.
+/// Returns the output of the Python script.
 fn round_trip(python: &str, model: &Model) -> String {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let file = |name: &str| folder.path().join(name);
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = |name: &str| dir.path().join(name);
     let network = build(model, 1);
     let batch = if has_more_than_state_dict(&*network) { 8 } else { 2 };
     let shape = model.input_shape(batch);
@@ -90,13 +89,13 @@ fn round_trip(python: &str, model: &Model) -> String {
     let values: Vec<f32> = (0..shape.elements()).map(|_| random.next_unit()).collect();
     let x = Tensor::from_f32(shape, &values, &Device::Cpu).unwrap();
 
-    draw_statistics(&*network);
+    randomize_statistics(&*network);
     weights::save(&*network, &file("ours.safetensors")).unwrap();
     let y = logits(&*network, &x);
     write_tensors(&file("x.safetensors"), &[("x", &shape, &values), ("y", &[batch, y.len() / batch], &y)]);
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("torch/round_trip.py");
-    let output = Command::new(python).arg(script).arg(model.name).arg(folder.path()).output().unwrap();
+    let output = Command::new(python).arg(script).arg(model.name).arg(dir.path()).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", model.name);
 
@@ -105,24 +104,24 @@ fn round_trip(python: &str, model: &Model) -> String {
     let got = logits(&*other, &x);
     let bytes = fs::read(file("theirs_y.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let theirs = tensors.tensor("y").unwrap();
+    let torch_y = tensors.tensor("y").unwrap();
     let expected: Vec<f32> =
-        theirs.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        torch_y.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let largest = expected.iter().fold(0f32, |a, v| a.max(v.abs()));
     let off = got.iter().zip(&expected).fold(0f32, |a, (g, e)| a.max((g - e).abs())) / largest;
-    assert!(off <= 1e-5, "{}: the logits of PyTorch's weights are off by {off:e}", model.name);
+    assert!(off <= 1e-5, "{}: the logits of PyTorch's weights deviate by {off:e}", model.name);
 
     weights::save(&*other, &file("back.safetensors")).unwrap();
     let same = fs::read(file("back.safetensors")).unwrap() == fs::read(file("theirs.safetensors")).unwrap();
-    assert!(same, "{}: PyTorch's weights are written as another file than PyTorch has written", model.name);
+    assert!(same, "{}: the file differs from the one that PyTorch has written", model.name);
     format!("{}, and back {off:.1e}", String::from_utf8_lossy(&output.stdout).trim())
 }
 
 #[test]
-fn weights_go_to_pytorch_and_come_back() {
+fn weights_round_trip_through_pytorch() {
     let Some(python) = neocog_base::testing::require("python", python()) else { return };
     for model in neocog_models::models().unwrap() {
-        let said = round_trip(&python, &model);
-        println!("{}: {said}", model.name);
+        let output = round_trip(&python, &model);
+        println!("{}: {output}", model.name);
     }
 }

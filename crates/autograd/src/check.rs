@@ -1,4 +1,4 @@
-//! The proof of gradients: central differences in double precision.
+//! Gradient checks: comparison with central differences in double precision.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor};
 
 use crate::tape::{Tape, Var};
 
-/// How closely to look.
+/// The parameters of a gradient check.
 #[derive(Clone, Copy, Debug)]
 pub struct Check {
-    /// How far a value is moved to each side. What is off is looked at again with a tenth and a hundredth of it: where a relu
-    /// or a maximum changes its mind within the step, differences are not the gradient.
+    /// Step of the central differences. A failing element is checked again with a tenth and a hundredth of it, because
+    /// differences across a kink, as of ReLU or a maximum, are not the gradient.
     pub step: f64,
-    /// The largest deviation allowed, relative to the tensor's largest gradient (or `floor`, if that is larger).
+    /// Maximum deviation, relative to the largest gradient of the tensor, or to `floor` if that is larger.
     pub tolerance: f64,
-    /// Gradients smaller than this are compared as if they had this size: rounding leaves a remainder of a true 0.
+    /// Lower bound of the magnitude that deviations are relative to: rounding errors of zero gradients are not failures.
     pub floor: f64,
-    /// At most so many elements of each tensor, evenly spread; all if `None`.
+    /// Maximum number of elements to check per tensor, evenly spaced; all if `None`.
     pub samples: Option<usize>,
 }
 
@@ -27,27 +27,27 @@ impl Default for Check {
     }
 }
 
-/// What a check has seen.
+/// The result of a gradient check.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How many elements were compared.
+    /// Number of elements compared.
     pub compared: usize,
-    /// The largest deviation, relative as in [`Check::tolerance`].
+    /// Largest deviation, relative as [`Check::tolerance`].
     pub worst: f64,
-    /// Every element that is off.
+    /// All elements that deviate more than the tolerance.
     pub failures: Vec<Deviation>,
 }
 
-/// An element whose gradient is off.
+/// An element whose gradient deviates from the central difference.
 #[derive(Clone, Debug)]
 pub struct Deviation {
-    /// The tensor's name.
+    /// Name of the tensor.
     pub tensor: String,
-    /// The element's indices.
+    /// Indices of the element.
     pub index: Vec<usize>,
-    /// The gradient that was to be proved.
+    /// The gradient that was checked.
     pub gradient: f64,
-    /// What differences give.
+    /// The central difference.
     pub difference: f64,
 }
 
@@ -55,20 +55,20 @@ impl fmt::Display for Deviation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}{:?}: the gradient is {:e}, differences give {:e}",
+            "{}{:?}: the gradient is {:e}, the central difference is {:e}",
             self.tensor, self.index, self.gradient, self.difference
         )
     }
 }
 
 impl Report {
-    /// An error that lists what is off, if anything is.
+    /// Returns an error with the first deviations, if there are any.
     ///
     /// # Errors
-    /// When an element is off, or nothing was compared.
+    /// `Diverged` when an element deviates; `InvalidArgument` when no element was compared.
     pub fn into_result(self) -> Result<Report> {
         if self.compared == 0 {
-            return Err(Error::invalid_argument("the gradient check compared nothing"));
+            return Err(Error::invalid_argument("the gradient check compared no elements"));
         }
         if self.failures.is_empty() {
             return Ok(self);
@@ -77,24 +77,23 @@ impl Report {
         let (off, all) = (self.failures.len(), self.compared);
         Err(Error::new(
             ErrorKind::Diverged,
-            format!("{off} of {all} gradients are off:\n  {}", shown.join("\n  ")),
+            format!("{off} of {all} gradients deviate:\n  {}", shown.join("\n  ")),
         ))
     }
 }
 
-/// A tensor whose gradient is to be proved.
+/// A tensor whose gradient is checked.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// Its name, for the report.
+    /// Name, for the report.
     pub name: String,
-    /// Its value, in double precision ([`Device::Reference`]).
+    /// Value, on [`Device::Reference`].
     pub value: Tensor,
-    /// Its gradient; `None` stands for zeros.
+    /// Gradient; `None` for zeros.
     pub gradient: Option<Tensor>,
 }
 
-/// Compares gradients with central differences of `function`, which is given the position of one subject and a
-/// changed value for it.
+/// Compares gradients with central differences of `function`, which takes the index of a subject and a changed value of it.
 ///
 /// # Errors
 /// When the function fails or a value cannot be read.
@@ -111,27 +110,27 @@ pub fn compare(
             None => vec![0.0; base.len()],
         };
         let samples = check.samples.unwrap_or(base.len()).min(base.len());
-        let chosen: Vec<usize> = (0..samples).map(|s| s * base.len() / samples).collect();
+        let indices: Vec<usize> = (0..samples).map(|s| s * base.len() / samples).collect();
         let mut difference = |i: usize, step: f64| -> Result<f64> {
-            let mut at = |shift: f64| -> Result<f64> {
-                let mut moved = base.clone();
-                moved[i] += shift;
-                function(k, &Tensor::from_f64(*subject.value.shape(), &moved, &Device::Reference)?)
+            let mut evaluate = |delta: f64| -> Result<f64> {
+                let mut changed = base.clone();
+                changed[i] += delta;
+                function(k, &Tensor::from_f64(*subject.value.shape(), &changed, &Device::Reference)?)
             };
-            Ok((at(step)? - at(-step)?) / (2.0 * step))
+            Ok((evaluate(step)? - evaluate(-step)?) / (2.0 * step))
         };
         let differences: Vec<f64> =
-            chosen.iter().map(|&i| difference(i, check.step)).collect::<Result<_>>()?;
+            indices.iter().map(|&i| difference(i, check.step)).collect::<Result<_>>()?;
         let largest = differences.iter().fold(check.floor, |a, d| a.max(d.abs()));
-        for (&i, &first) in chosen.iter().zip(&differences) {
-            let off = |difference: f64| (gradient[i] - difference).abs() / largest;
-            let mut seen = first;
+        for (&i, &first) in indices.iter().zip(&differences) {
+            let deviation_of = |difference: f64| (gradient[i] - difference).abs() / largest;
+            let mut accepted = first;
             for step in [check.step / 10.0, check.step / 100.0] {
-                if off(seen) > check.tolerance {
-                    seen = difference(i, step)?;
+                if deviation_of(accepted) > check.tolerance {
+                    accepted = difference(i, step)?;
                 }
             }
-            let deviation = off(seen);
+            let deviation = deviation_of(accepted);
             report.compared += 1;
             report.worst =
                 if deviation > report.worst || deviation.is_nan() { deviation } else { report.worst };
@@ -140,7 +139,7 @@ pub fn compare(
                     tensor: subject.name.clone(),
                     index: subject.value.shape().unravel(i),
                     gradient: gradient[i],
-                    difference: seen,
+                    difference: accepted,
                 });
             }
         }
@@ -148,11 +147,11 @@ pub fn compare(
     Ok(report)
 }
 
-/// Proves the gradients of a function of named tensors. An output of more than one element is multiplied with fixed
-/// random numbers and summed.
+/// Checks the gradients of a function of named tensors. An output of more than one element is reduced to its inner product with
+/// fixed random numbers.
 ///
 /// # Errors
-/// When the function fails; what is off is in the [`Report`].
+/// When the function fails. Deviations are not errors, but part of the [`Report`].
 pub fn check_function(
     inputs: &[(&str, Tensor)],
     check: &Check,
@@ -174,31 +173,31 @@ pub fn check_function(
             gradient: grads.get(leaf).cloned(),
         })
         .collect();
-    compare(&subjects, check, |k, moved| {
+    compare(&subjects, check, |k, changed| {
         let tape = Tape::no_grad();
         let vars: Vec<Var> = inputs
             .iter()
             .enumerate()
-            .map(|(i, (_, t))| Var::constant(if i == k { moved.clone() } else { t.clone() }))
+            .map(|(i, (_, t))| Var::constant(if i == k { changed.clone() } else { t.clone() }))
             .collect();
         along(&function(&tape, &vars)?, &direction)
     })
 }
 
-/// Fixed random numbers in the shape of an output, to make one number of it.
+/// Returns fixed random numbers in the shape of `output`, on its device.
 ///
 /// # Errors
-/// When they cannot be put on the output's device.
+/// When the device fails.
 pub fn direction(output: &Var) -> Result<Tensor> {
     let mut random = Random::stream(0, "gradient check");
     let values: Vec<f32> = (0..output.shape().elements()).map(|_| random.next_uniform(-1.0, 1.0)).collect();
     Tensor::from_f32(*output.shape(), &values, &output.tensor().device())
 }
 
-/// The sum of an output's elements times those of `direction`.
+/// Returns the inner product of `output` and `direction`.
 ///
 /// # Errors
-/// When they cannot be read.
+/// When the device fails.
 pub fn along(output: &Var, direction: &Tensor) -> Result<f64> {
     Ok(output.tensor().to_f64()?.iter().zip(direction.to_f64()?).map(|(y, d)| y * d).sum())
 }
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_gradient_passes() {
+    fn a_correct_gradient_passes() {
         let report = check_function(&[("x", input())], &Check::default(), |tape, v| {
             let y = tape.apply_single(Tanh, &[&v[0]])?;
             tape.apply_single(Mul, &[&y, &v[0]])
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_gradient_is_reported_with_its_place() {
+    fn a_wrong_gradient_is_reported_with_its_index() {
         let report = check_function(&[("x", input())], &Check::default(), |tape, v| {
             tape.apply_single(Mul, &[&v[0], &v[0].detach()])
         })

@@ -1,9 +1,8 @@
 //! Reverse-mode automatic differentiation.
 //!
-//! A [`Tape`] records the operations that are applied to [`Var`]s; [`Tape::backward`] replays them from the end and
-//! returns the [`Grads`]. There is no hidden gradient on a tensor and nothing to zero. This crate names no operation
-//! but the one that adds gradients up: it knows [`Op`](neocog_tensor::Op) only, so the operations of other crates
-//! are differentiated like ours.
+//! A [`Tape`] records the operations that are applied to [`Var`]s; [`Tape::backward`] traverses them in reverse and returns the
+//! [`Grads`]. Gradients are not stored in tensors, so there is nothing to reset. Operations are known by the trait
+//! [`Op`](neocog_tensor::Op) only, so those of other crates are differentiated in the same way.
 //!
 //! ```
 //! use neocog_autograd::Tape;
@@ -22,4 +21,4 @@ mod param;
 mod tape;
 
 pub use param::{Param, ParamId};
-pub use tape::{Grads, OwnedStep, Step, Tape, Var};
+pub use tape::{Grads, OwnedTapeEntry, Tape, TapeEntry, Var};

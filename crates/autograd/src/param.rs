@@ -1,4 +1,4 @@
-//! Parameters: tensors that training changes.
+//! Parameters: trainable tensors.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,47 +6,47 @@ use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use neocog_tensor::{Error, Result, Shape, Tensor};
 
-/// Which parameter; unique within a process, and never stored.
+/// The identity of a parameter, unique within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParamId(u64);
 
-/// A tensor that training changes. Layers own theirs; an optimizer changes them through [`Param::write`].
+/// A trainable tensor. Layers own their parameters; optimizers update them through [`Param::write`].
 pub struct Param {
     id: ParamId,
     value: RwLock<Tensor>,
 }
 
 impl Param {
-    /// A parameter with an initial value.
+    /// Creates a parameter with an initial value.
     pub fn new(value: Tensor) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Param { id: ParamId(NEXT.fetch_add(1, Ordering::Relaxed)), value: RwLock::new(value) }
     }
 
-    /// Which parameter this is, for [`Grads::param`](crate::Grads::param).
+    /// Returns the identity, which [`Grads::param`](crate::Grads::param) looks up.
     pub fn id(&self) -> ParamId {
         self.id
     }
 
-    /// The value; it shares the parameter's memory until either changes.
+    /// Returns the value. It shares memory with the parameter (copy on write).
     pub fn value(&self) -> Tensor {
         self.value.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The extents.
+    /// Returns the shape.
     pub fn shape(&self) -> Shape {
         *self.value.read().unwrap_or_else(PoisonError::into_inner).shape()
     }
 
-    /// The value for changing in place.
+    /// Locks the value for changes in place.
     pub fn write(&self) -> RwLockWriteGuard<'_, Tensor> {
         self.value.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the value; it is moved to the parameter's device if it is elsewhere.
+    /// Replaces the value, after copying it to the device of the parameter if necessary.
     ///
     /// # Errors
-    /// When the shape is another.
+    /// `Shape` when the shapes differ.
     pub fn set(&self, value: &Tensor) -> Result<()> {
         let mut old = self.write();
         if old.shape() != value.shape() {

@@ -1,4 +1,4 @@
-//! The tape: operations in the order in which they were applied.
+//! The tape, which records operations, and the backward pass.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::param::{Param, ParamId};
 
-/// A value on a tape: a tensor, and where it came from. Without a place on the tape it is a constant.
+/// A tensor, and if it is not a constant, its slot on the tape that recorded it.
 #[derive(Clone, Debug)]
 pub struct Var {
     tensor: Tensor,
@@ -24,44 +24,45 @@ struct VarId {
     slot: usize,
 }
 
-/// A short list of values, inline for up to two.
+/// A list of values, stored inline for up to two.
 pub type Vars = SmallVec<[Var; 2]>;
 
 impl Var {
-    /// A value that no gradient is taken of.
+    /// Creates a constant: no gradient is computed for it.
     pub fn constant(tensor: Tensor) -> Self {
         Var { tensor, id: None }
     }
 
-    /// The value.
+    /// Returns the tensor.
     pub fn tensor(&self) -> &Tensor {
         &self.tensor
     }
 
-    /// The extents.
+    /// Returns the shape.
     pub fn shape(&self) -> &Shape {
         self.tensor.shape()
     }
 
-    /// Its place among the values of the tape that it was made on; `None` for a constant. A [`Step`] tells how it was made.
+    /// Returns its index among the values of its tape; `None` for a constant. Each [`TapeEntry`] has the slots of its inputs and
+    /// outputs.
     pub fn slot(&self) -> Option<usize> {
         self.id.map(|id| id.slot)
     }
 
-    /// The same value, but no gradient flows back through it.
+    /// Returns the same tensor as a constant: the backward pass stops there.
     #[must_use]
     pub fn detach(&self) -> Self {
         Var::constant(self.tensor.clone())
     }
 }
 
-/// Records operations, for one pass forward and back.
+/// Records the operations of one forward pass, for one backward pass.
 #[derive(Debug)]
 pub struct Tape {
     id: u64,
     recording: bool,
-    keeps_all: bool,
-    /// Whether a gradient may be taken of what is recorded.
+    saves_all: bool,
+    /// Whether the recorded operations are meant for a backward pass.
     for_gradients: bool,
     inner: RefCell<Inner>,
     multiply_adds: Cell<u64>,
@@ -74,55 +75,55 @@ struct Inner {
     params: HashMap<ParamId, Var>,
 }
 
-/// An operation that was applied, and what its gradient will want to see.
+/// A recorded operation with the tensors saved for its gradient.
 #[derive(Debug)]
 struct Node {
     op: Box<dyn Op>,
     input_shapes: Shapes,
     output_shapes: Shapes,
-    /// Where each input's gradient goes; nowhere for constants.
+    /// Slot of each input, `None` for constants.
     input_slots: SmallVec<[Option<usize>; 4]>,
-    /// The slot of the first output; the others follow.
+    /// Slot of the first output; the others follow.
     first_output_slot: usize,
     saved_inputs: SmallVec<[Option<Tensor>; 4]>,
     saved_outputs: SmallVec<[Option<Tensor>; 2]>,
-    /// Where its time is counted.
+    /// The layer whose profile it counts for.
     scope: Scope,
 }
 
-/// An operation on a tape, to look at. Values are told by their [slots](Var::slot).
+/// A recorded operation, borrowed from its tape. Values are identified by their [slots](Var::slot).
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct TapeEntry<'a> {
     /// The operation.
     pub op: &'a dyn Op,
-    /// The extents of its inputs.
+    /// Shapes of the inputs.
     pub input_shapes: &'a [Shape],
-    /// The extents of its outputs.
+    /// Shapes of the outputs.
     pub output_shapes: &'a [Shape],
-    /// Where its inputs are; `None` for constants.
+    /// Slots of the inputs; `None` for constants.
     pub inputs: &'a [Option<usize>],
-    /// Where its first output is; the others follow.
+    /// Slot of the first output; the others follow.
     pub first_output: usize,
-    /// The inputs that are kept: those that its gradient wants to see again, or all.
+    /// The saved inputs: those that the gradient needs, or all.
     pub saved_inputs: &'a [Option<Tensor>],
-    /// The outputs that are kept, likewise.
+    /// The saved outputs: those that the gradient needs, or all.
     pub saved_outputs: &'a [Option<Tensor>],
 }
 
-/// An operation that was taken off its tape. Values are told by their [slots](Var::slot).
+/// A recorded operation, moved out of its tape. Values are identified by their [slots](Var::slot).
 #[derive(Debug)]
-pub struct OwnedStep {
+pub struct OwnedTapeEntry {
     /// The operation.
     pub op: Box<dyn Op>,
-    /// Where its inputs are; `None` for constants.
+    /// Slots of the inputs; `None` for constants.
     pub inputs: SmallVec<[Option<usize>; 4]>,
-    /// The inputs that were kept: all, on a tape that keeps all.
+    /// The saved inputs; all of them on a tape that saves all.
     pub saved_inputs: SmallVec<[Option<Tensor>; 4]>,
-    /// Where its first output is; the others follow.
+    /// Slot of the first output; the others follow.
     pub first_output: usize,
-    /// How many outputs it has.
+    /// Number of outputs.
     pub outputs: usize,
-    /// The layer that asked for it, where that was recorded.
+    /// The layer that applied it, if that was recorded.
     pub scope: Scope,
 }
 
@@ -133,26 +134,26 @@ impl Default for Tape {
 }
 
 impl Tape {
-    /// A tape that records.
+    /// Creates a tape that records operations for a backward pass.
     pub fn new() -> Self {
         Self::with_recording(true)
     }
 
-    /// A tape that records nothing and keeps nothing: for prediction.
+    /// Creates a tape that records nothing, for inference.
     pub fn no_grad() -> Self {
         Self::with_recording(false)
     }
 
-    /// A tape that records a prediction, to run the same operations again: what layers apply is what they apply on
-    /// [`Tape::no_grad`], all inputs are kept, and [`Tape::into_steps`] gives the operations away.
+    /// Creates a tape that traces inference: layers apply the same operations as on [`Tape::no_grad`], all inputs are saved,
+    /// and [`Tape::into_entries`] returns the operations.
     pub fn tracing() -> Self {
-        Tape { for_gradients: false, ..Self::new().keeping_all() }
+        Tape { for_gradients: false, ..Self::new().saving_all() }
     }
 
-    /// SavedTensors all inputs and outputs of all operations, to look at them with [`Tape::for_each_step`].
+    /// Saves all inputs and outputs of all operations, for [`Tape::for_each_entry`].
     #[must_use]
-    pub fn keeping_all(mut self) -> Self {
-        self.keeps_all = true;
+    pub fn saving_all(mut self) -> Self {
+        self.saves_all = true;
         self
     }
 
@@ -161,24 +162,24 @@ impl Tape {
         Tape {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             recording,
-            keeps_all: false,
+            saves_all: false,
             for_gradients: recording,
             inner: RefCell::default(),
             multiply_adds: Cell::new(0),
         }
     }
 
-    /// Whether operations are recorded, so that a gradient can be taken of them.
+    /// Whether operations are recorded for a backward pass.
     pub fn is_recording(&self) -> bool {
         self.for_gradients
     }
 
-    /// The multiply-adds of all operations so far.
+    /// Returns the number of multiply-adds of all operations so far.
     pub fn multiply_adds(&self) -> u64 {
         self.multiply_adds.get()
     }
 
-    /// A value whose gradient is wanted.
+    /// Creates a leaf: a value whose gradient is computed.
     pub fn leaf(&self, tensor: Tensor) -> Var {
         if !self.recording {
             return Var::constant(tensor);
@@ -189,7 +190,7 @@ impl Tape {
         Var { tensor, id: Some(VarId { tape: self.id, slot }) }
     }
 
-    /// A parameter's value; asked for twice, it is the same leaf, so its gradients add up.
+    /// Returns the leaf of a parameter. Repeated calls return the same leaf, so the gradients of all uses are summed.
     pub fn param(&self, param: &Param) -> Var {
         if !self.recording {
             return Var::constant(param.value());
@@ -202,10 +203,10 @@ impl Tape {
         var
     }
 
-    /// Runs an operation, and records it if any input wants a gradient.
+    /// Runs an operation, and records it if any input requires a gradient.
     ///
     /// # Errors
-    /// When the shapes or devices do not fit, a device fails, or an input belongs to another tape.
+    /// When shapes or devices do not match, a device fails, or an input belongs to another tape.
     pub fn apply(&self, op: impl Op, inputs: &[&Var]) -> Result<Vars> {
         let tensors: SmallVec<[&Tensor; 6]> = inputs.iter().map(|v| &v.tensor).collect();
         let outputs = run(&op, &tensors)?;
@@ -218,13 +219,13 @@ impl Tape {
         self.record(Box::new(op), inputs, input_shapes, outputs, output_shapes)
     }
 
-    /// Runs an operation with one output.
+    /// Runs an operation with one output, as [`Tape::apply`].
     ///
     /// # Errors
     /// As [`Tape::apply`].
     ///
     /// # Panics
-    /// When the operation has another number of outputs.
+    /// When the operation does not have exactly one output.
     pub fn apply_single(&self, op: impl Op, inputs: &[&Var]) -> Result<Var> {
         let name = op.name();
         let mut outputs = self.apply(op, inputs)?;
@@ -252,7 +253,7 @@ impl Tape {
                 id => input_slots.push(id.map(|id| id.slot)),
             }
         }
-        let keeps = op.saves();
+        let saves = op.saves();
         let mut inner = self.inner.borrow_mut();
         let first_output_slot = inner.slots;
         inner.slots += outputs.len();
@@ -261,8 +262,8 @@ impl Tape {
             output_shapes,
             input_slots,
             first_output_slot,
-            saved_inputs: kept(inputs.iter().map(|v| &v.tensor), |i| self.keeps_all || keeps.saves_input(i)),
-            saved_outputs: kept(outputs.iter(), |i| self.keeps_all || keeps.saves_output(i)),
+            saved_inputs: saved(inputs.iter().map(|v| &v.tensor), |i| self.saves_all || saves.saves_input(i)),
+            saved_outputs: saved(outputs.iter(), |i| self.saves_all || saves.saves_output(i)),
             scope: Scope::current(),
             op,
         });
@@ -270,10 +271,10 @@ impl Tape {
         Ok(outputs.into_iter().enumerate().map(|(i, tensor)| Var { tensor, id: id(i) }).collect())
     }
 
-    /// Shows all recorded operations to `look`, in the order in which they were applied.
-    pub fn for_each_step(&self, mut look: impl FnMut(Step<'_>)) {
+    /// Calls `f` for all recorded operations, in the order in which they were applied.
+    pub fn for_each_entry(&self, mut f: impl FnMut(TapeEntry<'_>)) {
         for node in &self.inner.borrow().nodes {
-            look(Step {
+            f(TapeEntry {
                 op: &*node.op,
                 input_shapes: &node.input_shapes,
                 output_shapes: &node.output_shapes,
@@ -285,9 +286,9 @@ impl Tape {
         }
     }
 
-    /// The recorded operations, in the order in which they were applied.
-    pub fn into_steps(self) -> impl Iterator<Item = OwnedStep> {
-        self.inner.into_inner().nodes.into_iter().map(|node| OwnedStep {
+    /// Returns the recorded operations, in the order in which they were applied.
+    pub fn into_entries(self) -> impl Iterator<Item = OwnedTapeEntry> {
+        self.inner.into_inner().nodes.into_iter().map(|node| OwnedTapeEntry {
             op: node.op,
             inputs: node.input_slots,
             saved_inputs: node.saved_inputs,
@@ -297,19 +298,24 @@ impl Tape {
         })
     }
 
-    /// How many operations are recorded.
-    pub fn steps(&self) -> usize {
+    /// Returns the number of recorded operations.
+    pub fn len(&self) -> usize {
         self.inner.borrow().nodes.len()
     }
 
-    /// The gradients of `loss`, which has one element, with respect to all leaves and parameters.
+    /// Whether no operation is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Computes the gradients of `loss`, which has one element, with respect to all leaves and parameters.
     ///
     /// # Errors
-    /// When the loss has more than one element, was not made on this tape, or a device fails.
+    /// When the loss does not have exactly one element, is not on this tape, or a device fails.
     pub fn backward(self, loss: &Var) -> Result<Grads> {
         if loss.shape().elements() != 1 {
             return Err(Error::shape(format!(
-                "backward starts from one number, the loss has shape {}; take its sum or mean, or use backward_from",
+                "backward needs a loss of one element, but its shape is {}; use its sum or mean, or backward_from",
                 loss.shape()
             )));
         }
@@ -317,10 +323,11 @@ impl Tape {
         self.backward_from(&[(loss, one)])
     }
 
-    /// The gradients of the sum of `outputs`, each times the given numbers.
+    /// Computes the vector-Jacobian product: the gradients of the sum of all `outputs`, each multiplied elementwise with the
+    /// given tensor.
     ///
     /// # Errors
-    /// When a shape differs, an output was not made on this tape, or a device fails.
+    /// When shapes differ, an output is not on this tape, or a device fails.
     pub fn backward_from(self, outputs: &[(&Var, Tensor)]) -> Result<Grads> {
         let Inner { mut nodes, slots, params } = self.inner.into_inner();
         let mut grads: Vec<Option<Tensor>> = vec![None; slots];
@@ -329,7 +336,7 @@ impl Tape {
                 Some(id) if id.tape == self.id => {
                     if grad.shape() != var.shape() {
                         return Err(Error::shape(format!(
-                            "the gradient of an output of shape {} has shape {}",
+                            "the output has shape {}, but its gradient has shape {}",
                             var.shape(),
                             grad.shape()
                         )));
@@ -343,7 +350,7 @@ impl Tape {
                 }
             }
         }
-        // Taken from the end one by one, so that what a node keeps is freed as soon as it was used.
+        // Nodes are popped, so that their saved tensors are freed as soon as possible.
         while let Some(node) = nodes.pop() {
             let outputs = node.first_output_slot..node.first_output_slot + node.output_shapes.len();
             let output_grads: SmallVec<[Option<Tensor>; 2]> =
@@ -370,20 +377,20 @@ impl Tape {
                 }
             }
         }
-        // Only the places: a gradient must not hold on to the parameter's memory, or every step would copy it.
+        // Slots only: a reference to the parameter's memory would make the optimizer's update copy it.
         let params = params.into_iter().filter_map(|(id, var)| Some((id, var.id?.slot))).collect();
         Ok(Grads { tape: self.id, grads, params })
     }
 }
 
-fn kept<'a, const N: usize>(
+fn saved<'a, const N: usize>(
     tensors: impl Iterator<Item = &'a Tensor>,
-    keeps: impl Fn(usize) -> bool,
+    is_saved: impl Fn(usize) -> bool,
 ) -> SmallVec<[Option<Tensor>; N]>
 where
     [Option<Tensor>; N]: smallvec::Array<Item = Option<Tensor>>,
 {
-    tensors.enumerate().map(|(i, t)| keeps(i).then(|| t.clone())).collect()
+    tensors.enumerate().map(|(i, t)| is_saved(i).then(|| t.clone())).collect()
 }
 
 fn add_to(slot: &mut Option<Tensor>, grad: Tensor) -> Result<()> {
@@ -396,7 +403,7 @@ fn add_to(slot: &mut Option<Tensor>, grad: Tensor) -> Result<()> {
     Ok(())
 }
 
-/// The gradients that [`Tape::backward`] found.
+/// The gradients computed by [`Tape::backward`].
 #[derive(Debug)]
 pub struct Grads {
     tape: u64,
@@ -405,13 +412,13 @@ pub struct Grads {
 }
 
 impl Grads {
-    /// The gradient of a leaf; `None` if it had no influence.
+    /// Returns the gradient of a leaf; `None` if it did not contribute to the loss.
     pub fn get(&self, var: &Var) -> Option<&Tensor> {
         let id = var.id.filter(|id| id.tape == self.tape)?;
         self.grads[id.slot].as_ref()
     }
 
-    /// The gradient of a parameter; `None` if it had no influence.
+    /// Returns the gradient of a parameter; `None` if it did not contribute to the loss.
     pub fn param(&self, param: &Param) -> Option<&Tensor> {
         self.grads[*self.params.get(&param.id())?].as_ref()
     }
@@ -429,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_used_twice_adds_up() {
+    fn gradients_of_an_input_used_twice_are_summed() {
         let tape = Tape::new();
         let x = tape.leaf(tensor(&[3.0]));
         let square = tape.apply_single(Mul, &[&x, &x]).unwrap();
@@ -449,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_recorded_for_prediction_or_constants() {
+    fn nothing_is_recorded_for_inference_or_constants() {
         let tape = Tape::no_grad();
         let x = tape.leaf(tensor(&[3.0]));
         let y = tape.apply_single(Relu, &[&x]).unwrap();
@@ -464,11 +471,11 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_errors() {
+    fn misuse_is_an_error() {
         let (a, b) = (Tape::new(), Tape::new());
         let (x, y) = (a.leaf(tensor(&[1.0])), b.leaf(tensor(&[1.0])));
         assert!(a.apply_single(Add, &[&x, &y]).unwrap_err().to_string().contains("another tape"));
         let wide = a.leaf(tensor(&[1.0, 2.0]));
-        assert!(a.backward(&wide).unwrap_err().to_string().contains("one number"));
+        assert!(a.backward(&wide).unwrap_err().to_string().contains("one element"));
     }
 }

@@ -12,6 +12,7 @@ use neocog_tensor::{Device, Error, Op, Result, Shape, Tensor, run_single};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::batch::default_batch;
 use crate::python::Python;
 use crate::timing::{measure, median};
 
@@ -131,7 +132,7 @@ pub fn bench_convolutions(
 ) -> Result<Vec<ConvTiming>> {
     let mut cases = Vec::new();
     for model in models {
-        collect_cases(model, options.batch.unwrap_or(model.recipe.bench_batch), &mut cases)?;
+        collect_cases(model, options.batch.unwrap_or_else(|| default_batch(model)), &mut cases)?;
     }
     let requests: Vec<Value> = cases.iter().map(ConvCase::to_json).collect();
     let (mut rounds, mut baseline_rounds) = (Vec::new(), Vec::new());
@@ -168,7 +169,7 @@ fn collect_cases(model: &Model, batch: usize, cases: &mut Vec<ConvCase>) -> Resu
     let tape = Tape::new();
     let x = Var::constant(Tensor::zeros(input, &Device::Meta)?);
     network.forward(&Context::train(&tape, 0), &x)?;
-    tape.for_each_step(|step| {
+    tape.for_each_entry(|step| {
         let Some(conv) = (step.op as &dyn Any).downcast_ref::<Conv2d>() else { return };
         let (x, weight, y) = (step.input_shapes[0], step.input_shapes[1], step.output_shapes[0]);
         let geometry = conv.geometry();

@@ -32,6 +32,7 @@
 //! # Ok::<(), neocog_tensor::Error>(())
 //! ```
 
+mod batch;
 pub mod compare;
 pub mod convolutions;
 pub mod networks;
@@ -40,4 +41,5 @@ pub mod python;
 mod record;
 pub mod timing;
 
+pub use batch::default_batch;
 pub use record::Record;

@@ -15,6 +15,7 @@ use neocog_tensor::{Device, Result, Shape, Tensor, memory_report, profile};
 use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
 
 use crate::Record;
+use crate::batch::default_batch;
 use crate::timing::{Times, measure, peak_rss_mib};
 
 /// Options of [`bench_network`] and [`profile_network`].
@@ -91,18 +92,18 @@ struct NetworkBench {
 
 impl NetworkBench {
     fn new(model: &Model, options: &Options) -> Result<Self> {
-        let batch = options.batch.unwrap_or(model.recipe.bench_batch);
+        let batch = options.batch.unwrap_or_else(|| default_batch(model));
         let [c, h, w] = match options.size {
-            Some(size) => [model.recipe.input[0], size, size],
-            None => model.recipe.input,
+            Some(size) => [model.input[0], size, size],
+            None => model.input,
         };
-        let spec = model.spec_for([c, h, w], model.recipe.classes)?;
+        let spec = model.spec_for([c, h, w], model.classes)?;
         let input = Shape::new(&[batch, c, h, w])?;
         let network = Builder::new(&options.device, 0).build(&spec, &input)?;
         let mut random = Random::stream(0, "bench");
         let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> =
-            (0..batch).map(|_| (random.next_u32() as usize % model.recipe.classes) as f32).collect();
+            (0..batch).map(|_| (random.next_u32() as usize % model.classes) as f32).collect();
         let config = OptimizerConfig { lr: 0.01, rule: OptimizerKind::named("sgd")? };
         Ok(NetworkBench {
             x: Var::constant(Tensor::from_f32(input, &pixels, &options.device)?),

@@ -166,8 +166,8 @@ impl NetworkJob {
     fn to_json(&self) -> Result<Value> {
         Ok(json!({
             "spec": self.model.spec()?,
-            "input": self.model.recipe.input,
-            "classes": self.model.recipe.classes,
+            "input": self.model.input,
+            "classes": self.model.classes,
             "batch": self.batch,
             "threads": self.threads,
             "budget": self.budget.as_secs_f64(),

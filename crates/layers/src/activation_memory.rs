@@ -1,82 +1,82 @@
-//! How much memory the values between the layers take.
+//! Memory of activations, computed from a recorded pass.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use neocog_autograd::Tape;
 use neocog_tensor::Shape;
 
-/// Bytes of a number on the devices that are meant for work.
-const BYTES: usize = size_of::<f32>();
+/// Size of an element on devices that compute in single precision.
+const ELEMENT_BYTES: usize = size_of::<f32>();
 
-/// Values that share memory have one root: a reshape's output is its input.
+/// Maps the slots of reshaped values to the slot whose memory they share.
 #[derive(Default)]
 struct Roots(HashMap<usize, usize>);
 
 impl Roots {
-    fn of(&self, slot: usize) -> usize {
+    fn root(&self, slot: usize) -> usize {
         self.0.get(&slot).copied().unwrap_or(slot)
     }
 }
 
-/// For each step of a tape that trains, the bytes that its gradient is the first to keep. Parameters do not count: they
-/// are there anyway.
-pub(crate) fn kept(tape: &Tape, input: Option<usize>) -> Vec<usize> {
+/// Returns for each operation of a training pass the bytes of the tensors that it is the first to save for its gradient.
+/// Parameters are not counted.
+pub(crate) fn saved_bytes(tape: &Tape, input: Option<usize>) -> Vec<usize> {
     let mut roots = Roots::default();
     let mut values: HashSet<usize> = input.into_iter().collect();
     let mut seen = HashSet::new();
     let mut all = Vec::new();
-    tape.for_each_step(|step| {
-        if step.op.reshapes() {
-            if let Some(input) = step.inputs[0] {
-                roots.0.insert(step.first_output, roots.of(input));
+    tape.for_each_entry(|entry| {
+        if entry.op.reshapes() {
+            if let Some(input) = entry.inputs[0] {
+                roots.0.insert(entry.first_output, roots.root(input));
             }
             all.push(0);
             return;
         }
-        values.extend((0..step.output_shapes.len()).map(|i| step.first_output + i));
-        let keeps = step.op.saves();
-        let inputs = step.inputs.iter().zip(step.input_shapes).enumerate();
-        let inputs = inputs.filter(|(i, _)| keeps.saves_input(*i));
-        let inputs = inputs.filter_map(|(_, (slot, shape))| Some((roots.of((*slot)?), shape)));
-        let outputs = step.output_shapes.iter().enumerate().filter(|(i, _)| keeps.saves_output(*i));
-        let outputs = outputs.map(|(i, shape)| (step.first_output + i, shape));
+        values.extend((0..entry.output_shapes.len()).map(|i| entry.first_output + i));
+        let saves = entry.op.saves();
+        let inputs = entry.inputs.iter().zip(entry.input_shapes).enumerate();
+        let inputs = inputs.filter(|(i, _)| saves.saves_input(*i));
+        let inputs = inputs.filter_map(|(_, (slot, shape))| Some((roots.root((*slot)?), shape)));
+        let outputs = entry.output_shapes.iter().enumerate().filter(|(i, _)| saves.saves_output(*i));
+        let outputs = outputs.map(|(i, shape)| (entry.first_output + i, shape));
         let new = inputs.chain(outputs).filter(|(slot, _)| values.contains(slot) && seen.insert(*slot));
-        all.push(new.map(|(_, shape): (usize, &Shape)| shape.elements() * BYTES).sum());
+        all.push(new.map(|(_, shape): (usize, &Shape)| shape.elements() * ELEMENT_BYTES).sum());
     });
     all
 }
 
-/// For each step of a tape that predicts, the bytes of the values that exist while it computes: its inputs and outputs, and
-/// what later steps will need. `output` is needed to the end.
-pub(crate) fn live(tape: &Tape, input: Option<(usize, &Shape)>, output: Option<usize>) -> Vec<usize> {
+/// Returns for each operation of an inference pass the bytes of the values that are live while it runs: its inputs and outputs,
+/// and the inputs of later operations. `output` is live to the end.
+pub(crate) fn live_bytes(tape: &Tape, input: Option<(usize, &Shape)>, output: Option<usize>) -> Vec<usize> {
     let mut roots = Roots::default();
     let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
     let mut last_use: HashMap<usize, usize> = HashMap::new();
-    let mut steps: Vec<(usize, usize)> = Vec::new();
+    let mut outputs_of: Vec<(usize, usize)> = Vec::new();
     let mut number = 0;
-    tape.for_each_step(|step| {
-        if step.op.reshapes()
-            && let Some(input) = step.inputs[0]
+    tape.for_each_entry(|entry| {
+        if entry.op.reshapes()
+            && let Some(input) = entry.inputs[0]
         {
-            roots.0.insert(step.first_output, roots.of(input));
+            roots.0.insert(entry.first_output, roots.root(input));
         } else {
-            let outputs = step.output_shapes.iter().enumerate();
-            sizes.extend(outputs.map(|(i, s)| (step.first_output + i, s.elements() * BYTES)));
+            let outputs = entry.output_shapes.iter().enumerate();
+            sizes.extend(outputs.map(|(i, s)| (entry.first_output + i, s.elements() * ELEMENT_BYTES)));
         }
-        for slot in step.inputs.iter().flatten() {
-            last_use.insert(roots.of(*slot), number);
+        for slot in entry.inputs.iter().flatten() {
+            last_use.insert(roots.root(*slot), number);
         }
-        steps.push((step.first_output, step.output_shapes.len()));
+        outputs_of.push((entry.first_output, entry.output_shapes.len()));
         number += 1;
     });
     if let Some(output) = output {
-        last_use.insert(roots.of(output), usize::MAX);
+        last_use.insert(roots.root(output), usize::MAX);
     }
     let mut alive: BTreeMap<usize, usize> =
-        input.map(|(slot, s)| (slot, s.elements() * BYTES)).into_iter().collect();
-    let mut all = Vec::with_capacity(steps.len());
-    for (number, (first, count)) in steps.into_iter().enumerate() {
-        // Outputs that nobody reads are made for gradients only.
+        input.map(|(slot, s)| (slot, s.elements() * ELEMENT_BYTES)).into_iter().collect();
+    let mut all = Vec::with_capacity(outputs_of.len());
+    for (number, (first, count)) in outputs_of.into_iter().enumerate() {
+        // Outputs that are never read are needed for gradients only.
         let outputs = (first..first + count).filter(|slot| last_use.contains_key(slot));
         alive.extend(outputs.filter_map(|slot| Some((slot, *sizes.get(&slot)?))));
         all.push(alive.values().sum());

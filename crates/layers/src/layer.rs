@@ -1,54 +1,53 @@
-//! The layer: parameters, and what it computes of its input.
+//! The layer, and the context of a forward pass through layers.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use neocog_autograd::{Param, Var};
+use neocog_autograd::{Param, Tape, Var};
 use neocog_tensor::ops::Activation;
-use neocog_tensor::{Op, Result};
+use neocog_tensor::{Context as _, Op, Result, profile};
 
-use crate::context::Context;
+pub use crate::buffer::{Buffer, Counter};
 
-/// A named, built piece of a network.
+/// A built layer: its parameters and its forward pass.
 ///
-/// `forward` takes `&self`: a network can predict on many threads at once. Training changes parameters through their
-/// own locks, and a batch norm its running statistics likewise.
+/// `forward` takes `&self`, so a network can run on many threads at once. Training changes parameters and running
+/// statistics through their locks.
 pub trait Layer: fmt::Debug + Send + Sync {
-    /// What it is called where it is printed: its kind, or a network's own name for a block.
+    /// Returns the name that is printed: the kind, or the class name of a block.
     fn label(&self) -> &str;
 
-    /// Its parameters in PyTorch's notation, as printed between the parentheses: `1, 6, kernel_size=(5, 5)`. Empty
-    /// for layers that print their children.
+    /// Returns the arguments that PyTorch prints between the parentheses: `1, 6, kernel_size=(5, 5)`. Empty for layers
+    /// that print their children.
     fn arguments(&self) -> String {
         String::new()
     }
 
-    /// The output for an input.
+    /// Computes the output for `input`.
     ///
     /// # Errors
-    /// When the input's shape does not fit, or a device fails.
+    /// When the shape of the input does not fit, or the device fails.
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var>;
 
-    /// Shows parameters, buffers and children to `visitor`, in the order in which they are declared.
+    /// Passes parameters, buffers and children to `visitor`, in the order in which they are declared.
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>);
 
-    /// The activation that this layer is, if it is one and nothing else.
+    /// Returns the activation, for a layer that is an activation function and nothing else.
     fn as_activation(&self) -> Option<Activation> {
         None
     }
 
-    /// Whether [`forward_activated`](Layer::forward_activated) saves a pass over memory.
+    /// Whether [`forward_activated`](Layer::forward_activated) is fused, which saves a pass over memory.
     fn fuses_activation(&self) -> bool {
         false
     }
 
-    /// Whether a relu before the layer may as well be applied after it, with the same output and gradients: so it is for a
-    /// layer that picks the largest of some numbers.
+    /// Whether a ReLU before the layer and one after it give the same output and gradients, as for max pooling.
     fn commutes_with_relu(&self) -> bool {
         false
     }
 
-    /// The output with an activation applied to it.
+    /// Computes the output with an activation applied to it.
     ///
     /// # Errors
     /// As [`Layer::forward`].
@@ -58,79 +57,186 @@ pub trait Layer: fmt::Debug + Send + Sync {
     }
 }
 
-/// Applies an activation by itself.
+/// Applies an activation function.
 ///
 /// # Errors
 /// When the device fails.
 pub fn activate(context: &Context<'_>, x: &Var, activation: Activation) -> Result<Var> {
     use neocog_tensor::ops::{Relu, Sigmoid, Tanh};
-    fn one(context: &Context<'_>, op: impl Op, x: &Var) -> Result<Var> {
+    fn apply(context: &Context<'_>, op: impl Op, x: &Var) -> Result<Var> {
         context.tape().apply_single(op, &[x])
     }
     match activation {
-        Activation::Relu => one(context, Relu, x),
-        Activation::Sigmoid => one(context, Sigmoid, x),
-        Activation::Tanh => one(context, Tanh, x),
+        Activation::Relu => apply(context, Relu, x),
+        Activation::Sigmoid => apply(context, Sigmoid, x),
+        Activation::Tanh => apply(context, Tanh, x),
     }
 }
 
-/// What is shown the parts of a layer.
+/// Receives the parts of a layer from [`Layer::visit`].
 pub trait Visitor<'a> {
-    /// A parameter.
+    /// Visits a parameter.
     fn param(&mut self, name: &str, param: &'a Param);
 
-    /// A tensor that is no parameter: a running statistic.
+    /// Visits a buffer.
     fn buffer(&mut self, name: &str, buffer: &'a Buffer);
 
-    /// A number that counts: the batches that a batch norm has seen.
+    /// Visits a counter.
     fn counter(&mut self, name: &str, counter: &'a Counter);
 
-    /// A layer within. Without a name, its own parts belong to the layer that holds it.
+    /// Visits a child layer. The parts of a child without a name belong to the layer that holds it.
     fn child(&mut self, name: Option<&str>, layer: &'a dyn Layer);
 }
 
-/// A tensor of a layer that is no parameter.
-#[derive(Debug)]
-pub struct Buffer {
-    value: Param,
-    persistent: bool,
+/// The state of one forward pass: tape, training or evaluation mode, random numbers and observer.
+pub struct Context<'a> {
+    tape: &'a Tape,
+    training: bool,
+    seed: u64,
+    draws: Cell<u64>,
+    observer: Option<&'a dyn Observer>,
+    path: RefCell<Vec<String>>,
 }
 
-impl Buffer {
-    /// A buffer with its initial value. One that is not `persistent` is kept in checkpoints, but is no part of the
-    /// `state_dict` that is exchanged with PyTorch.
-    pub fn new(value: neocog_tensor::Tensor, persistent: bool) -> Self {
-        Buffer { value: Param::new(value), persistent }
+/// Receives the output of every layer during a forward pass, like PyTorch's forward hooks.
+pub trait Observer {
+    /// Called after a layer has computed its output.
+    fn output(&self, seen: &Seen<'_>);
+}
+
+/// A layer with its input and output, as passed to an [`Observer`].
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Dotted name of the layer, empty for the network itself. A layer without a name has that of the layer around it.
+    pub path: &'a str,
+    /// Whether the layer has a name, or is the network itself.
+    pub is_named: bool,
+    /// The layer.
+    pub layer: &'a dyn Layer,
+    /// Its input.
+    pub input: &'a Var,
+    /// Its output.
+    pub output: &'a Var,
+}
+
+impl<'a> Context<'a> {
+    /// Creates a context in training mode: dropout is active, and batch norm uses the statistics of the batch and updates
+    /// its running statistics. Use a different `seed` for each step.
+    pub fn train(tape: &'a Tape, seed: u64) -> Self {
+        Context { tape, training: true, seed, draws: Cell::new(0), observer: None, path: RefCell::default() }
     }
 
-    /// The tensor, with the access of a parameter.
-    pub fn value(&self) -> &Param {
-        &self.value
+    /// Creates a context in evaluation mode.
+    pub fn eval(tape: &'a Tape) -> Self {
+        Context { training: false, ..Self::train(tape, 0) }
     }
 
-    /// Whether it is part of the `state_dict`.
-    pub fn is_persistent(&self) -> bool {
-        self.persistent
+    /// Sets an observer. Layers are then not fused, so that the output of each one exists.
+    #[must_use]
+    pub fn observed(mut self, observer: &'a dyn Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Returns the tape that operations are recorded on.
+    pub fn tape(&self) -> &'a Tape {
+        self.tape
+    }
+
+    /// Whether the pass is in training mode.
+    pub fn is_training(&self) -> bool {
+        self.training
+    }
+
+    /// Whether the pass has an observer.
+    pub fn is_observed(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// Returns a seed and an offset for random numbers. The offset increases with each call within a pass, so the
+    /// numbers are determined by the order of the calls.
+    pub fn draw(&self) -> (u64, u64) {
+        let offset = self.draws.get();
+        self.draws.set(offset + 1);
+        (self.seed, offset)
+    }
+
+    /// Runs a network: [`Layer::forward`], followed by the observer.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn run(&self, network: &dyn Layer, input: &Var) -> Result<Var> {
+        let output = network.forward(self, input)?;
+        if let Some(observer) = self.observer {
+            observer.output(&Seen { path: "", is_named: true, layer: network, input, output: &output });
+        }
+        Ok(output)
+    }
+
+    /// Runs a layer within another one, under its name. All combinators call it, so that every layer is observed and
+    /// errors have the path to the layer.
+    ///
+    /// # Errors
+    /// Those of the layer, with the name added to their path.
+    pub fn child(&self, name: Option<&str>, layer: &dyn Layer, input: &Var) -> Result<Var> {
+        self.enter(name, layer, input, || layer.forward(self, input))
+    }
+
+    /// As [`Context::child`], with an activation applied to the output.
+    ///
+    /// # Errors
+    /// As [`Context::child`].
+    pub(crate) fn child_activated(
+        &self,
+        name: Option<&str>,
+        layer: &dyn Layer,
+        input: &Var,
+        activation: Activation,
+    ) -> Result<Var> {
+        self.enter(name, layer, input, || layer.forward_activated(self, input, activation))
+    }
+
+    fn enter(
+        &self,
+        name: Option<&str>,
+        layer: &dyn Layer,
+        input: &Var,
+        run: impl FnOnce() -> Result<Var>,
+    ) -> Result<Var> {
+        if self.observer.is_some()
+            && let Some(name) = name
+        {
+            self.path.borrow_mut().push(name.to_string());
+        }
+        let scope = name.map(profile::scope);
+        let output = run().context(|| path_element(name, layer.label()));
+        drop(scope);
+        if let Some(observer) = self.observer {
+            if let Ok(output) = &output {
+                let path = self.path.borrow().join(".");
+                observer.output(&Seen { path: &path, is_named: name.is_some(), layer, input, output });
+            }
+            if name.is_some() {
+                self.path.borrow_mut().pop();
+            }
+        }
+        output
     }
 }
 
-/// A number of a layer that counts.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// The number.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+/// Returns the element of an error's path for a layer: `conv1 (Conv2d)`.
+pub(crate) fn path_element(name: Option<&str>, label: &str) -> String {
+    match name {
+        Some(name) => format!("{name} ({label})"),
+        None => label.to_string(),
     }
+}
 
-    /// Changes the number.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// Adds one and returns the new number.
-    pub fn increment(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("training", &self.training)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
     }
 }

@@ -1,10 +1,10 @@
-//! Neural network layers that register themselves.
+//! Neural network layers with a registry.
 //!
-//! A [`Spec`] is a value that says what a layer is: it can be written as JSON, edited, stored. Built, it becomes a
-//! [`Layer`] with parameters. Every kind of layer registers itself with [`register_layer!`], here and in other crates
-//! alike; the [`registry`](mod@registry) then builds it from its kind's name, and the tests prove its gradients from its examples.
-//! The parameters of a network go to PyTorch and come from there as safetensors files ([`weights`]).
-//! Combinators ([`Sequential`], [`Residual`], [`Concat`]) are layers too, so a whole network is one spec.
+//! A [`Spec`] is the configuration of a layer: a value that can be written as JSON, edited and stored. Built, it becomes a
+//! [`Layer`] with parameters. Each kind of layer is registered with [`register_layer!`], here and in other crates. The
+//! [`registry`](mod@registry) creates layers from the names of their kinds, and the tests check the gradients of every
+//! registered layer on its examples. Combinators ([`Sequential`], [`Residual`], [`Concat`]) are layers as well, so a whole
+//! network is one spec. [`weights`] exchanges parameters with PyTorch as safetensors files.
 //!
 //! ```
 //! use neocog_layers::{Builder, Context, Conv2d, LayerSpec, ReLU, Sequential};
@@ -25,11 +25,14 @@
 //! ```
 
 mod activation_memory;
+mod buffer;
+mod build;
 pub mod builder;
 pub mod check;
-pub mod context;
+mod json;
 pub mod layer;
 mod layers;
+mod parse;
 pub mod plan;
 pub mod print;
 pub mod receptive_field;
@@ -43,8 +46,7 @@ pub mod weights;
 pub use inventory;
 
 pub use builder::{Builder, Init};
-pub use context::{Context, Observer, Seen};
-pub use layer::{Buffer, Counter, Layer, Visitor};
+pub use layer::{Buffer, Context, Counter, Layer, Observer, Seen, Visitor};
 pub use layers::*;
 pub use plan::Predictor;
 pub use registry::{LayerEntry, registry};

@@ -1,4 +1,4 @@
-//! Plans of networks: what a network computes when it predicts, recorded once and made simpler.
+//! Execution plans of networks: inference, traced once and optimized.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,17 +7,16 @@ use neocog_autograd::{Tape, Var};
 use neocog_tensor::plan::{Graph, Plan, Source};
 use neocog_tensor::{Device, Result, Shape, Tensor};
 
-use crate::context::Context;
-use crate::layer::Layer;
+use crate::layer::{Context, Layer};
 
-/// Plans what `network` computes in prediction mode for inputs of the shape `input`, on `device`, where its parameters are.
-/// The plan holds parameters and running statistics as they are now.
+/// Creates an execution plan for `network` in evaluation mode, for inputs of shape `input` on `device`, where its parameters
+/// are. The plan holds the current values of parameters and running statistics.
 ///
-/// The network's own `forward` is recorded, with an input that has a shape only. `None` if some of it cannot be recorded (a
-/// layer that computes beside the tape, or makes tensors of its own on its input's device), and on the meta device.
+/// The `forward` of the network is traced with an input on [`Device::Meta`]. Returns `None` if it cannot be traced (a layer
+/// that bypasses the tape, or creates tensors on the device of its input), and for [`Device::Meta`].
 ///
 /// # Errors
-/// When the network does not take such an input, or its parameters are on another device.
+/// When the network does not accept such an input, or its parameters are on another device.
 pub fn plan(network: &dyn Layer, input: &Shape, device: &Device) -> Result<Option<Plan>> {
     if *device == Device::Meta {
         return Ok(None);
@@ -29,14 +28,14 @@ pub fn plan(network: &dyn Layer, input: &Shape, device: &Device) -> Result<Optio
         return Ok(None);
     };
     let mut graph = Graph::new(*input);
-    // The values of the graph by their slots on the tape. What depends on parameters alone is on their device: constant.
+    // The values of the graph by their slots on the tape. Values that depend on parameters only are constants.
     let mut values = HashMap::from([(x, 0)]);
-    for step in tape.into_steps() {
-        if !step.inputs.iter().flatten().any(|slot| values.contains_key(slot)) {
+    for entry in tape.into_entries() {
+        if !entry.inputs.iter().flatten().any(|slot| values.contains_key(slot)) {
             continue;
         }
-        let mut sources = Vec::with_capacity(step.inputs.len());
-        for (slot, tensor) in step.inputs.iter().zip(step.saved_inputs) {
+        let mut sources = Vec::with_capacity(entry.inputs.len());
+        for (slot, tensor) in entry.inputs.iter().zip(entry.saved_inputs) {
             match (slot.and_then(|slot| values.get(&slot)), tensor) {
                 (Some(&value), _) => sources.push(Source::Value(value)),
                 (None, Some(tensor)) if tensor.device() != Device::Meta => {
@@ -45,8 +44,8 @@ pub fn plan(network: &dyn Layer, input: &Shape, device: &Device) -> Result<Optio
                 _ => return Ok(None),
             }
         }
-        let first = graph.push(step.op, sources, step.scope)?;
-        values.extend((0..step.outputs).map(|i| (step.first_output + i, first + i)));
+        let first = graph.push(entry.op, sources, entry.scope)?;
+        values.extend((0..entry.outputs).map(|i| (entry.first_output + i, first + i)));
     }
     match values.get(&y) {
         Some(&output) => graph.plan(output, device).map(Some),
@@ -54,14 +53,14 @@ pub fn plan(network: &dyn Layer, input: &Shape, device: &Device) -> Result<Optio
     }
 }
 
-/// By the shape of the input and where it is; nothing if the network cannot be planned.
+/// Plans by shape and device of the input; `None` if the network cannot be traced.
 type Plans = HashMap<(Shape, Device), Option<Arc<Plan>>>;
 
-/// Predicts with a network by plans: one for each shape of input, made when it is first seen, and kept. A network that cannot
-/// be planned runs layer by layer.
+/// Runs a network in evaluation mode with execution plans: one for each input shape, created at its first use and cached. A
+/// network that cannot be traced runs layer by layer.
 ///
-/// Parameters and running statistics should not change meanwhile: plans hold them as they were. Several threads may predict at
-/// once.
+/// Plans hold the parameters and running statistics at the time of their creation: create a new predictor after training. A
+/// predictor can be used by several threads at once.
 #[derive(Debug)]
 pub struct Predictor<'n> {
     network: &'n dyn Layer,
@@ -69,15 +68,15 @@ pub struct Predictor<'n> {
 }
 
 impl<'n> Predictor<'n> {
-    /// Predicts with `network`.
+    /// Creates a predictor for `network`.
     pub fn new(network: &'n dyn Layer) -> Self {
         Predictor { network, plans: Mutex::default() }
     }
 
-    /// The network's output in prediction mode.
+    /// Computes the output of the network.
     ///
     /// # Errors
-    /// Those of the network: when the input does not fit, or a device fails.
+    /// When the network does not accept the input, or the device fails.
     pub fn run(&self, input: &Tensor) -> Result<Tensor> {
         match self.plan(input.shape(), &input.device())? {
             Some(plan) => plan.run(input),
@@ -89,7 +88,7 @@ impl<'n> Predictor<'n> {
         }
     }
 
-    /// The plan for inputs of a shape; `None` if the network cannot be planned.
+    /// Returns the plan for inputs of a shape; `None` if the network cannot be traced.
     ///
     /// # Errors
     /// As [`plan`].

@@ -1,10 +1,10 @@
-//! Prints layers as PyTorch prints modules.
+//! Formats layers as PyTorch prints modules.
 
 use neocog_autograd::Param;
 
 use crate::layer::{Buffer, Counter, Layer, Visitor};
 
-/// The layer and all layers within, as PyTorch prints them.
+/// Formats a layer and all its children as PyTorch does.
 pub fn pytorch(layer: &dyn Layer) -> String {
     let mut text = String::new();
     write_layer(&mut text, layer, 0);
@@ -31,8 +31,8 @@ fn write_layer(text: &mut String, layer: &dyn Layer, depth: usize) {
     text.push(')');
 }
 
-/// The named layers within a layer. One without a name stands for the layers within itself; if it has none it is a
-/// function rather than a module, and is not printed.
+/// The named children of a layer. A child without a name is replaced by its own children; without any, it corresponds to a
+/// function call and not a module, and is not printed.
 struct Children<'a>(Vec<(String, &'a dyn Layer)>);
 
 impl<'a> Visitor<'a> for Children<'a> {

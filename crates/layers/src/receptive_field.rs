@@ -1,24 +1,24 @@
-//! Which part of the picture a number of a network can depend on.
+//! Receptive fields.
 
 use std::collections::HashMap;
 
 use neocog_autograd::Tape;
 use neocog_tensor::Window;
 
-/// The receptive field of the elements of a map: the pixels of the input that they can depend on. Each pair is
-/// `[rows, columns]`, in pixels of the input. A. Araujo, W. Norris, J. Sim, "Computing receptive fields of convolutional
-/// neural networks", Distill 2019.
+/// The receptive field of the elements of a feature map: the pixels of the input that an element can depend on. Each pair is
+/// `[height, width]`, in pixels of the input. A. Araujo, W. Norris, J. Sim, "Computing receptive fields of convolutional neural
+/// networks", Distill 2019.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReceptiveField {
-    /// Its extent, padding included.
+    /// Size, including padding.
     pub size: [usize; 2],
-    /// How far those of neighbours are apart.
+    /// Distance between the receptive fields of neighbouring elements.
     pub stride: [usize; 2],
-    /// The middle of the first element's; 0 is the middle of the first pixel. Padding can move it outside of the picture.
+    /// Centre of the receptive field of the first element, relative to the centre of the first pixel. It can lie in the padding.
     pub centre: [f64; 2],
 }
 
-/// The same on one axis, as the first element sees it: from the pixel `low` to the pixel `high`.
+/// The receptive field of the first element on one axis, from pixel `low` to pixel `high`.
 #[derive(Clone, Copy)]
 struct Span {
     low: i64,
@@ -26,18 +26,18 @@ struct Span {
     stride: usize,
 }
 
-/// A value of the network: its spans.
+/// The receptive field of a value, by axis.
 #[derive(Clone, Copy)]
 pub(crate) struct Field([Span; 2]);
 
 impl Field {
-    /// That of the input itself.
+    /// The receptive field of the input: one pixel.
     fn of_input() -> Self {
         Field([Span { low: 0, high: 0, stride: 1 }; 2])
     }
 
-    /// Of what is seen through a window.
-    fn through(self, window: &Window) -> Self {
+    /// The receptive field of the output of a sliding window.
+    fn windowed(self, window: &Window) -> Self {
         let mut field = self;
         for (axis, span) in field.0.iter_mut().enumerate() {
             let stride = span.stride as i64;
@@ -49,8 +49,8 @@ impl Field {
         field
     }
 
-    /// Of what depends on both.
-    fn and(self, other: Field) -> Self {
+    /// The union with the receptive field of another input.
+    fn union(self, other: Field) -> Self {
         let mut field = self;
         for (span, other) in field.0.iter_mut().zip(other.0) {
             span.low = span.low.min(other.low);
@@ -70,14 +70,14 @@ impl Field {
     }
 }
 
-/// The fields of all values on a tape that depend on `input`, by slot.
+/// Returns the receptive fields of all values on a tape that depend on `input`, by slot.
 pub(crate) fn fields(tape: &Tape, input: Option<usize>) -> HashMap<usize, Field> {
     let mut fields: HashMap<usize, Field> = input.map(|slot| (slot, Field::of_input())).into_iter().collect();
-    tape.for_each_step(|step| {
-        let inputs = step.inputs.iter().filter_map(|slot| fields.get(slot.as_ref()?).copied());
-        let Some(field) = inputs.reduce(Field::and) else { return };
-        let field = step.op.window(step.input_shapes).map_or(field, |window| field.through(&window));
-        fields.extend((0..step.output_shapes.len()).map(|i| (step.first_output + i, field)));
+    tape.for_each_entry(|entry| {
+        let inputs = entry.inputs.iter().filter_map(|slot| fields.get(slot.as_ref()?).copied());
+        let Some(field) = inputs.reduce(Field::union) else { return };
+        let field = entry.op.window(entry.input_shapes).map_or(field, |window| field.windowed(&window));
+        fields.extend((0..entry.output_shapes.len()).map(|i| (entry.first_output + i, field)));
     });
     fields
 }

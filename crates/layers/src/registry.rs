@@ -1,6 +1,6 @@
-//! All kinds of layers that were linked in, by name.
+//! The registry of layers: all kinds that are linked in, by name.
 //!
-//! A crate that nothing names is not linked, and then registers nothing: write `use plugin as _;` once.
+//! A crate that is not referenced is not linked, and registers nothing: write `use plugin as _;` once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,12 +9,13 @@ use std::sync::OnceLock;
 use neocog_tensor::{Error, Result};
 use serde_json::Value;
 
-use crate::spec::{self, Example, LayerSpec, Spec};
+use crate::json;
+use crate::spec::{Example, LayerSpec, Spec};
 
-/// A kind of layer; made by [`register_layer!`](crate::register_layer).
+/// A registered kind of layer; created by [`register_layer!`](crate::register_layer).
 #[derive(Clone, Copy)]
 pub struct LayerEntry {
-    /// The name of the kind.
+    /// Name of the kind.
     pub kind: &'static str,
     /// The crate that registered it.
     pub crate_name: &'static str,
@@ -25,25 +26,25 @@ pub struct LayerEntry {
 inventory::collect!(LayerEntry);
 
 impl LayerEntry {
-    /// The entry for a spec; [`register_layer!`](crate::register_layer) calls it.
+    /// Creates the entry for a spec; [`register_layer!`](crate::register_layer) calls it.
     pub const fn of<S: Spec>(crate_name: &'static str) -> Self {
         LayerEntry { kind: S::KIND, crate_name, parse: parse::<S>, examples: S::examples }
     }
 
-    /// The spec that these fields describe.
+    /// Reads a spec of this kind from its fields.
     ///
     /// # Errors
-    /// When a field is missing, unknown or not allowed.
+    /// `Format` when a field is missing, unknown or out of range.
     pub fn parse(&self, fields: Value) -> Result<LayerSpec> {
         (self.parse)(fields)
     }
 
-    /// Small examples of the layer.
+    /// Returns small examples of the layer.
     pub fn examples(&self) -> Vec<Example> {
         (self.examples)()
     }
 
-    /// The fields of the spec with the values that they have in the first example.
+    /// Returns the fields of the spec with their values in the first example.
     pub fn fields(&self) -> Vec<(String, String)> {
         let example = self.examples().into_iter().next().and_then(|e| serde_json::to_value(&e.spec).ok());
         let Some(Value::Object(fields)) = example else { return Vec::new() };
@@ -62,7 +63,7 @@ impl fmt::Debug for LayerEntry {
 }
 
 fn parse<S: Spec>(fields: Value) -> Result<LayerSpec> {
-    spec::read::<S>(fields).map(LayerSpec::from)
+    json::read::<S>(fields).map(LayerSpec::from)
 }
 
 /// Registers a kind of layer: `register_layer!(Conv2d);`.
@@ -78,10 +79,10 @@ macro_rules! register_layer {
 pub struct Registry(BTreeMap<&'static str, LayerEntry>);
 
 impl Registry {
-    /// Sorts entries by name.
+    /// Creates a registry of the given entries.
     ///
     /// # Errors
-    /// When two have the same name; both crates are named.
+    /// When two entries have the same kind; the message names both crates.
     pub fn from_entries(entries: impl IntoIterator<Item = LayerEntry>) -> Result<Self> {
         let mut map = BTreeMap::<&'static str, LayerEntry>::new();
         for entry in entries {
@@ -97,24 +98,24 @@ impl Registry {
         Ok(Registry(map))
     }
 
-    /// The entry of a kind.
+    /// Returns the entry of a kind.
     ///
     /// # Errors
-    /// When there is none; near names are offered.
+    /// `NotFound` when there is none; the message suggests similar names.
     pub fn get(&self, kind: &str) -> Result<&LayerEntry> {
         self.0.get(kind).ok_or_else(|| Error::not_found("layer", kind, self.0.keys().copied()))
     }
 
-    /// All entries, sorted by name.
+    /// Iterates over all entries, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &LayerEntry> {
         self.0.values()
     }
 }
 
-/// All kinds of layers that were linked in.
+/// Returns the registry of all kinds of layers that are linked in.
 ///
 /// # Errors
-/// When two crates have registered the same name.
+/// When two crates register the same kind.
 pub fn registry() -> Result<&'static Registry> {
     static REGISTRY: OnceLock<Result<Registry, String>> = OnceLock::new();
     REGISTRY

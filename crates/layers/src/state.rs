@@ -1,4 +1,4 @@
-//! The state of a network by name: parameters, buffers and counters, in the order of PyTorch's `state_dict`.
+//! The state of a network: parameters, buffers and counters by name, in the order of PyTorch's `state_dict`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,19 +8,19 @@ use neocog_tensor::{Error, Result};
 
 use crate::layer::{Buffer, Counter, Layer, Visitor};
 
-/// One entry of a network's state.
+/// An entry of the state of a network.
 #[derive(Clone, Copy, Debug)]
 pub enum Entry<'a> {
     /// A parameter.
     Param(&'a Param),
-    /// A tensor that is no parameter.
+    /// A tensor that is not a parameter.
     Buffer(&'a Buffer),
-    /// A number that counts.
+    /// An integer that is incremented.
     Counter(&'a Counter),
 }
 
 impl<'a> Entry<'a> {
-    /// The entry's tensor, if it is one.
+    /// Returns the tensor; `None` for a counter.
     pub fn tensor(&self) -> Option<&'a Param> {
         match self {
             Entry::Param(param) => Some(param),
@@ -29,40 +29,40 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// What it is, for people, and for [`differences`]: its extents, or "a count".
+    /// Returns the description that [`differences`] compares: the shape, or [`COUNT`].
     pub fn describe(&self) -> String {
         self.tensor().map_or(COUNT.to_string(), |tensor| describe_tensor(&tensor.shape()))
     }
 }
 
-/// What a counter is called in [`differences`].
+/// The description of a counter in [`differences`].
 pub const COUNT: &str = "a count";
 
-/// What a tensor is called in [`differences`]: its extents.
+/// Returns the description of a tensor in [`differences`]: its shape.
 pub fn describe_tensor(shape: &[usize]) -> String {
     format!("{shape:?}")
 }
 
-/// All entries of a network with their dotted names, in the order in which they are declared.
+/// Returns all entries of a network with their dotted names, in the order in which they are declared.
 pub fn entries(network: &dyn Layer) -> Vec<(String, Entry<'_>)> {
     let mut collector = Collector { prefix: String::new(), entries: Vec::new() };
     network.visit(&mut collector);
     collector.entries
 }
 
-/// The entries that PyTorch's `state_dict` holds: all but the buffers that are not persistent.
+/// Returns the entries of PyTorch's `state_dict`: all but the buffers that are not persistent.
 pub fn state_dict(network: &dyn Layer) -> Vec<(String, Entry<'_>)> {
     let mut all = entries(network);
     all.retain(|(_, entry)| !matches!(entry, Entry::Buffer(buffer) if !buffer.is_persistent()));
     all
 }
 
-/// Something by which stored tensors and those of a network differ.
+/// A difference between stored tensors and those of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The dotted name.
+    /// Dotted name.
     pub name: String,
-    /// What is wrong with it, to be read after the name: "[6, 1, 5, 5] is missing".
+    /// The difference, which continues the name to a sentence: "[6, 1, 5, 5] is missing".
     pub what: String,
 }
 
@@ -72,47 +72,47 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Checks that each name is there once only: in a file, two would be one.
+/// Checks that all names are unique.
 ///
 /// # Errors
-/// Names the one that is there twice.
+/// `InvalidArgument` with the duplicate name.
 pub fn check_names(entries: &[(String, Entry<'_>)]) -> Result<()> {
     let mut seen = BTreeSet::new();
     match entries.iter().find(|(name, _)| !seen.insert(name)) {
         Some((name, _)) => {
-            Err(Error::invalid_argument(format!("the network has two tensors of the name {name}")))
+            Err(Error::invalid_argument(format!("the network has two tensors with the name {name}")))
         }
         None => Ok(()),
     }
 }
 
-/// All by which stored tensors, given by name and description, differ from the entries of a network: in the
-/// network's order, then what is stored too much.
+/// Returns the differences between stored tensors, given by name and description, and the entries of a network: in the order
+/// of the network, followed by unexpected tensors.
 ///
 /// # Errors
 /// As [`check_names`].
 pub fn differences(stored: &[(&str, String)], network: &[(String, Entry<'_>)]) -> Result<Vec<Difference>> {
     check_names(network)?;
-    let mut left: BTreeMap<&str, &String> = stored.iter().map(|(name, what)| (*name, what)).collect();
+    let mut unmatched: BTreeMap<&str, &String> = stored.iter().map(|(name, what)| (*name, what)).collect();
     let mut all = Vec::new();
     for (name, entry) in network {
-        let want = entry.describe();
-        let what = match left.remove(name.as_str()) {
-            Some(have) if *have == want => continue,
-            Some(have) => format!("is {have}, the network has {want}"),
-            None => format!("{want} is missing"),
+        let expected = entry.describe();
+        let what = match unmatched.remove(name.as_str()) {
+            Some(found) if *found == expected => continue,
+            Some(found) => format!("is {found}, the network has {expected}"),
+            None => format!("{expected} is missing"),
         };
         all.push(Difference { name: name.clone(), what });
     }
-    let unknown = left.into_iter().map(|(name, have)| Difference {
+    let unexpected = unmatched.into_iter().map(|(name, found)| Difference {
         name: name.to_string(),
-        what: format!("{have} is not in the network"),
+        what: format!("{found} is not in the network"),
     });
-    all.extend(unknown);
+    all.extend(unexpected);
     Ok(all)
 }
 
-/// All parameters of a network with their dotted names.
+/// Returns all parameters of a network with their dotted names.
 pub fn params(network: &dyn Layer) -> Vec<(String, &Param)> {
     entries(network)
         .into_iter()
@@ -123,12 +123,12 @@ pub fn params(network: &dyn Layer) -> Vec<(String, &Param)> {
         .collect()
 }
 
-/// How many numbers a network learns.
+/// Returns the number of elements of all parameters of a network.
 pub fn param_count(network: &dyn Layer) -> usize {
     params(network).iter().map(|(_, p)| p.shape().elements()).sum()
 }
 
-/// Whether a layer holds others.
+/// Whether a layer has children.
 pub fn has_children(layer: &dyn Layer) -> bool {
     struct Any(bool);
     impl<'a> Visitor<'a> for Any {

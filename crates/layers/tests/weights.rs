@@ -1,4 +1,4 @@
-//! Weights in safetensors files: what is written is read again, and nothing else is.
+//! Weights in safetensors files: the round trip, and errors for files that are damaged or do not match.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -21,8 +21,8 @@ fn network(seed: u64) -> Box<dyn Layer> {
     build(&Device::Cpu, seed)
 }
 
-/// All numbers of a network by name, also those that are not persistent.
-fn numbers(network: &dyn Layer) -> Vec<(String, Vec<f64>)> {
+/// The state of a network by name, buffers that are not persistent included.
+fn state_of(network: &dyn Layer) -> Vec<(String, Vec<f64>)> {
     let entries = state::entries(network).into_iter();
     entries
         .map(|(name, entry)| match entry {
@@ -32,19 +32,19 @@ fn numbers(network: &dyn Layer) -> Vec<(String, Vec<f64>)> {
         .collect()
 }
 
-/// A folder that goes away, and the path of a file in it.
-fn file() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("net.safetensors");
-    (folder, path)
+/// A temporary directory, and the path of a file in it.
+fn temp_file() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("net.safetensors");
+    (dir, path)
 }
 
-/// A file with this header and these numbers.
+/// A file with this header and these elements.
 fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
-/// A file with tensors of single precision (one byte of each number is `fill`), given by name and shape.
+/// A file with tensors of single precision (one byte of each element is `fill`), given by name and shape.
 fn with_tensors(tensors: &[(&str, &[usize])], fill: u8) -> Vec<u8> {
     let mut end = 0;
     let described: Vec<String> = tensors
@@ -58,23 +58,23 @@ fn with_tensors(tensors: &[(&str, &[usize])], fill: u8) -> Vec<u8> {
     with_header(&format!("{{{}}}", described.join(",")), &[fill, 0, 0, 0].repeat(end / 4))
 }
 
-/// The error of loading these bytes, in whole or in part; it names the file, and nothing has changed.
-fn complaint(bytes: &[u8]) -> String {
-    let (_folder, path) = file();
+/// The error message of loading these bytes; it names the file, and the network is not changed.
+fn load_error(bytes: &[u8]) -> String {
+    let (_dir, path) = temp_file();
     fs::write(&path, bytes).unwrap();
     let network = network(1);
-    let before = numbers(&*network);
+    let before = state_of(&*network);
     let e = load(&*network, &path).unwrap_err();
     assert!(e.to_string().contains("net.safetensors: "), "{e}");
     let partial = load_partial(&*network, &path).unwrap_err();
     assert_eq!(partial.kind(), e.kind());
-    assert_eq!(numbers(&*network), before, "nothing was changed");
+    assert_eq!(state_of(&*network), before, "the network is not changed");
     e.to_string()
 }
 
 #[test]
-fn what_is_saved_is_loaded() {
-    let (_folder, path) = file();
+fn round_trip() {
+    let (_dir, path) = temp_file();
     let saved = network(1);
     for (name, entry) in state::entries(&*saved) {
         if let state::Entry::Counter(counter) = entry {
@@ -84,27 +84,27 @@ fn what_is_saved_is_loaded() {
     }
     save(&*saved, &path).unwrap();
     let loaded = network(2);
-    assert_ne!(numbers(&*loaded), numbers(&*saved));
+    assert_ne!(state_of(&*loaded), state_of(&*saved));
     load(&*loaded, &path).unwrap();
-    assert_eq!(numbers(&*loaded), numbers(&*saved));
-    // In double precision, the same numbers; written from there, the same file.
+    assert_eq!(state_of(&*loaded), state_of(&*saved));
+    // Double precision gives the same values, and writes the same file.
     let exact = build(&Device::Reference, 3);
     load(&*exact, &path).unwrap();
-    assert_eq!(numbers(&*exact), numbers(&*saved));
+    assert_eq!(state_of(&*exact), state_of(&*saved));
     let first = fs::read(&path).unwrap();
     save(&*exact, &path).unwrap();
     assert_eq!(fs::read(&path).unwrap(), first);
 }
 
 #[test]
-fn the_file_holds_the_state_dict_as_the_format_orders_it() {
-    let (_folder, path) = file();
+fn the_file_has_the_order_of_the_format() {
+    let (_dir, path) = temp_file();
     save(&*network(1), &path).unwrap();
     let bytes = fs::read(&path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     assert_eq!(length % 8, 0);
     let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
-    // The moving statistics of the hand-made batch norm are no part of it, as in PyTorch.
+    // The moving statistics of `BatchNorm` are not part of it, as in PyTorch.
     let expected = concat!(
         r#"{"block.1.num_batches_tracked":{"dtype":"I64","shape":[],"data_offsets":[0,8]},"#,
         r#""block.0.bias":{"dtype":"F32","shape":[2],"data_offsets":[8,16]},"#,
@@ -120,9 +120,9 @@ fn the_file_holds_the_state_dict_as_the_format_orders_it() {
     assert_eq!(bytes.len(), 8 + length + 136);
 }
 
-/// A linear layer on the reference device with a bias of two numbers of another type, and how loading it went.
+/// A linear layer on the reference device, and the result of loading a bias of two elements of another type.
 fn bias_of(dtype: &str, bytes: &[u8]) -> (Box<dyn Layer>, neocog_tensor::Result<Loaded>) {
-    let (_folder, path) = file();
+    let (_dir, path) = temp_file();
     let (size, end) = (bytes.len(), bytes.len() + 8);
     let header = format!(
         r#"{{"bias":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,{size}]}},"weight":{{"dtype":"F32","shape":[2,1],"data_offsets":[{size},{end}]}}}}"#
@@ -135,7 +135,7 @@ fn bias_of(dtype: &str, bytes: &[u8]) -> (Box<dyn Layer>, neocog_tensor::Result<
 }
 
 #[test]
-fn other_types_of_numbers_are_converted() {
+fn floating_point_types_are_converted() {
     let read = |dtype: &str, bytes: &[u8]| {
         let (network, result) = bias_of(dtype, bytes);
         result.unwrap();
@@ -144,7 +144,7 @@ fn other_types_of_numbers_are_converted() {
     assert_eq!(read("F64", &[0.1f64, -3.0].map(f64::to_le_bytes).concat()), [0.1, -3.0]);
     assert_eq!(read("F32", &[0.1f32, -3.0].map(f32::to_le_bytes).concat()), [f64::from(0.1f32), -3.0]);
     let halves = |a: u16, b: u16| read("F16", &[a, b].map(u16::to_le_bytes).concat());
-    // The largest and the smallest there are, with all digits and with few.
+    // The largest and the smallest finite numbers, normal and subnormal.
     assert_eq!(halves(0xc000, 0x0001), [-2.0, 2f64.powi(-24)]);
     assert_eq!(halves(0x7bff, 0x0400), [65504.0, 2f64.powi(-14)]);
     assert_eq!(halves(0x3555, 0x83ff), [0.333_251_953_125, -1023.0 * 2f64.powi(-24)]);
@@ -152,27 +152,27 @@ fn other_types_of_numbers_are_converted() {
 }
 
 #[test]
-fn other_kinds_of_numbers_are_not() {
+fn other_types_and_non_finite_values_are_errors() {
     for (dtype, size) in [("I32", 8), ("BOOL", 2), ("F8_E4M3", 2), ("I64", 16)] {
         let e = bias_of(dtype, &vec![0; size]).1.unwrap_err().to_string();
         assert!(e.contains(&format!("bias is [2] of {dtype}, the network has [2]")), "{e}");
     }
     for bytes in [[0x00, 0x7c, 0, 0], [0, 0, 0x01, 0xfc]] {
         let e = bias_of("F16", &bytes).1.unwrap_err().to_string();
-        assert!(e.contains("bias holds numbers that are not finite"), "{e}");
+        assert!(e.contains("bias has elements that are not finite"), "{e}");
     }
     // Finite in double precision only.
-    let (_folder, path) = file();
+    let (_dir, path) = temp_file();
     let header = r#"{"weight":{"dtype":"F64","shape":[1,1],"data_offsets":[0,8]}}"#;
     fs::write(&path, with_header(header, &1e300f64.to_le_bytes())).unwrap();
     let spec = Linear { bias: false, ..Linear::new(1, 1) };
     let network = Builder::new(&Device::Cpu, 0).build(&spec.into(), &[1, 1].into()).unwrap();
     let e = load(&*network, &path).unwrap_err().to_string();
-    assert!(e.contains("weight holds numbers that are not finite"), "{e}");
+    assert!(e.contains("weight has elements that are not finite"), "{e}");
 }
 
-/// The file of a network that is like this one in parts.
-fn of_another_network() -> Vec<u8> {
+/// The file of a network of which only some tensors match.
+fn partly_matching() -> Vec<u8> {
     with_tensors(
         &[
             ("block.0.bias", &[2]),
@@ -199,152 +199,149 @@ const DIFFERENCES: &str = "
   head.weight [10, 4] is not in the network";
 
 #[test]
-fn all_that_does_not_fit_is_in_one_error_and_nothing_changes() {
-    let (_folder, path) = file();
-    fs::write(&path, of_another_network()).unwrap();
+fn the_error_lists_all_differences() {
+    let (_dir, path) = temp_file();
+    fs::write(&path, partly_matching()).unwrap();
     let network = network(1);
-    let before = numbers(&*network);
+    let before = state_of(&*network);
     let e = load(&*network, &path).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Shape);
-    assert!(e.to_string().ends_with(&format!(": the weights do not fit the network:{DIFFERENCES}")), "{e}");
-    assert_eq!(numbers(&*network), before);
+    assert!(e.to_string().ends_with(&format!(": the weights do not match the network:{DIFFERENCES}")), "{e}");
+    assert_eq!(state_of(&*network), before);
 }
 
 #[test]
-fn what_fits_can_be_loaded_alone() {
-    let (_folder, path) = file();
-    fs::write(&path, of_another_network()).unwrap();
+fn partial_loading() {
+    let (_dir, path) = temp_file();
+    fs::write(&path, partly_matching()).unwrap();
     let network = network(1);
-    let before = numbers(&*network);
+    let before = state_of(&*network);
     let partial = load_partial(&*network, &path).unwrap();
     assert_eq!(
         partial.loaded,
         ["block.0.bias", "block.1.weight", "block.1.running_mean", "hand.beta"].map(String::from)
     );
-    let left: String = partial.skipped.iter().map(|difference| format!("\n  {difference}")).collect();
-    assert_eq!(left, DIFFERENCES);
+    let skipped: String = partial.skipped.iter().map(|difference| format!("\n  {difference}")).collect();
+    assert_eq!(skipped, DIFFERENCES);
     let tiny = f64::from(f32::from_bits(1));
-    for ((name, new), (_, old)) in numbers(&*network).into_iter().zip(before) {
+    for ((name, new), (_, old)) in state_of(&*network).into_iter().zip(before) {
         let expected = if partial.loaded.contains(&name) { vec![tiny; old.len()] } else { old };
         assert_eq!(new, expected, "{name}");
     }
 
-    let text = complaint(&with_tensors(&[("head.weight", &[2])], 0));
+    let text = load_error(&with_tensors(&[("head.weight", &[2])], 0));
     assert!(text.contains("head.weight [2] is not in the network"), "{text}");
     assert!(text.contains("block.0.weight [2, 1, 3, 3] is missing"), "{text}");
 }
 
 #[test]
-fn a_count_below_zero() {
-    let (_folder, path) = file();
+fn a_negative_count_is_an_error() {
+    let (_dir, path) = temp_file();
     save(&*network(1), &path).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let data = bytes.len() - 136;
     bytes[data..data + 8].copy_from_slice(&(-3i64).to_le_bytes());
     fs::write(&path, &bytes).unwrap();
     let e = load(&*network(1), &path).unwrap_err().to_string();
-    assert!(e.ends_with(":\n  block.1.num_batches_tracked is a count below 0"), "{e}");
+    assert!(e.ends_with(":\n  block.1.num_batches_tracked is a negative count"), "{e}");
 }
 
 #[test]
-fn headers_that_lie() {
+fn inconsistent_headers_are_errors() {
     let one = |shape: &str, offsets: &str| {
         let header = format!(r#"{{"hand.beta":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}"#);
-        complaint(&with_header(&header, &[0; 8]))
+        load_error(&with_header(&header, &[0; 8]))
     };
     let expect = |text: String, part: &str| assert!(text.contains(part), "{part} is not in: {text}");
     expect(
         one("[1125899906842624]", "[0,4503599627370496]"),
-        "describes 4503599627370496 bytes of numbers, but 8 are there: it is truncated",
+        "describes 4503599627370496 bytes of elements, found 8: it is truncated",
     );
-    expect(one("[1152921504606846976]", "[0,4611686018427387904]"), "its header is not right: overflow");
-    expect(one("[1152921504606846976,1152921504606846976]", "[0,8]"), "its header is not right: overflow");
-    expect(one("[1099511627776]", "[0,8]"), "its header is not right: invalid shape");
-    expect(one("[4]", "[0,16]"), "describes 16 bytes of numbers, but 8 are there: it is truncated");
-    expect(one("[1]", "[0,4]"), "describes 4 bytes of numbers, but 8 are there: something was added");
+    expect(one("[1152921504606846976]", "[0,4611686018427387904]"), "its header is invalid: overflow");
+    expect(one("[1152921504606846976,1152921504606846976]", "[0,8]"), "its header is invalid: overflow");
+    expect(one("[1099511627776]", "[0,8]"), "its header is invalid: invalid shape");
+    expect(one("[4]", "[0,16]"), "describes 16 bytes of elements, found 8: it is truncated");
+    expect(one("[1]", "[0,4]"), "describes 4 bytes of elements, found 8: data was appended");
     expect(one("[2]", "[4,12]"), "invalid offset for tensor `hand.beta`");
     expect(one("[2]", "[8,0]"), "invalid offset for tensor `hand.beta`");
-    expect(one("[-2]", "[0,8]"), "its header is not right: invalid value: integer `-2`");
+    expect(one("[-2]", "[0,8]"), "its header is invalid: invalid value: integer `-2`");
     let two = |a: &str, b: &str| {
         let tensor = |name, at| format!(r#""{name}":{{"dtype":"F32","shape":[2],"data_offsets":{at}}}"#);
-        complaint(&with_header(&format!("{{{},{}}}", tensor("a", a), tensor("b", b)), &[0; 16]))
+        load_error(&with_header(&format!("{{{},{}}}", tensor("a", a), tensor("b", b)), &[0; 16]))
     };
     expect(two("[0,8]", "[4,12]"), "invalid offset for tensor `b`");
     expect(two("[0,8]", "[0,8]"), "invalid offset for tensor");
 }
 
 #[test]
-fn files_that_are_something_else() {
+fn other_formats_are_errors() {
     let expect = |bytes: &[u8], part: &str| {
-        let text = complaint(bytes);
+        let text = load_error(bytes);
         assert!(text.contains(part), "{part} is not in: {text}");
     };
-    expect(b"", "this is no safetensors file: it has 0 bytes, the length of the header alone has 8");
+    expect(b"", "not a safetensors file: it has 0 bytes, less than the length of the header (8 bytes)");
     expect(b"1234567", "it has 7 bytes");
-    expect(&[0; 8], "its header is not right: EOF");
-    expect(&u64::MAX.to_le_bytes(), "18446744073709551615 bytes of header follow, but 0 bytes do");
-    expect(b"some text, and no weights at all", "of header follow, but 24 bytes do; it is something else");
-    expect(b"NEOCOGCK and so on", "it is a checkpoint of neocog");
-    expect(
-        b"PK\x03\x04 and so on",
-        "it looks like a file of torch.save; write it with safetensors.torch.save_file",
-    );
-    expect(&with_header("{\"a\": ", &[]), "its header is not right: EOF while parsing");
-    expect(&with_header("[1, 2]", &[]), "its header is not right: invalid type: sequence");
+    expect(&[0; 8], "its header is invalid: EOF");
+    expect(&u64::MAX.to_le_bytes(), "a header of 18446744073709551615 bytes, but 0 bytes follow");
+    expect(b"some text, and no weights at all", "but 24 bytes follow; it has another format");
+    expect(b"NEOCOGCK and so on", "it is a neocog checkpoint");
+    expect(b"PK\x03\x04 and so on", "it looks like a file of torch.save; use safetensors.torch.save_file");
+    expect(&with_header("{\"a\": ", &[]), "its header is invalid: EOF while parsing");
+    expect(&with_header("[1, 2]", &[]), "its header is invalid: invalid type: sequence");
     let not_utf8 = [&11u64.to_le_bytes()[..], b"{\"\xff\xfe\": 3}  "].concat();
-    expect(&not_utf8, "its header is not right: invalid unicode");
+    expect(&not_utf8, "its header is invalid: invalid unicode");
     let other_type = r#"{"hand.beta":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}}"#;
     expect(&with_header(other_type, &[0; 8]), "unknown variant `F31`");
 }
 
 #[test]
-fn a_file_that_was_cut_anywhere() {
-    let (_folder, path) = file();
+fn truncated_files_are_errors() {
+    let (_dir, path) = temp_file();
     save(&*network(1), &path).unwrap();
     let bytes = fs::read(&path).unwrap();
     for length in (0..bytes.len()).step_by(7).chain([bytes.len() - 1]) {
-        complaint(&bytes[..length]);
+        load_error(&bytes[..length]);
     }
-    complaint(&[&bytes[..], &[0]].concat());
+    load_error(&[&bytes[..], &[0]].concat());
 }
 
 #[test]
-fn what_is_no_file() {
-    let (folder, path) = file();
+fn missing_and_irregular_files_are_errors() {
+    let (dir, path) = temp_file();
     let e = load(&*network(1), &path).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Io);
     assert!(e.to_string().starts_with("cannot read the weights "), "{e}");
-    let e = load(&*network(1), folder.path()).unwrap_err().to_string();
-    assert!(e.contains("this is no safetensors file: it is no file with contents"), "{e}");
-    let e = save(&*network(1), &folder.path().join("none/net.safetensors")).unwrap_err();
+    let e = load(&*network(1), dir.path()).unwrap_err().to_string();
+    assert!(e.contains("not a safetensors file: it is not a regular file"), "{e}");
+    let e = save(&*network(1), &dir.path().join("none/net.safetensors")).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Io);
     assert!(e.to_string().starts_with("cannot write the weights to "), "{e}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no temporary file is left");
 }
 
 #[test]
-fn names_that_are_there_twice() {
-    let (_folder, path) = file();
-    // Without a name, a layer's parameters count as the outer one's.
+fn duplicate_names_are_an_error() {
+    let (_dir, path) = temp_file();
+    // The parameters of a layer without a name belong to the outer layer.
     let spec = Sequential::new().unnamed(Linear::new(2, 2)).unnamed(Linear::new(2, 2));
     let network = Builder::new(&Device::Cpu, 0).build(&spec.into(), &[1, 2].into()).unwrap();
     let e = save(&*network, &path).unwrap_err().to_string();
-    assert!(e.contains("the network has two tensors of the name bias"), "{e}");
+    assert!(e.contains("the network has two tensors with the name bias"), "{e}");
     assert!(!path.exists());
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any bytes are refused, and never end the program.
+    /// Arbitrary bytes are an error, never a panic.
     #[test]
-    fn any_file_is_an_error_at_most(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        complaint(&bytes);
+    fn arbitrary_bytes_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        load_error(&bytes);
     }
 
-    /// Any header too, whatever it claims.
+    /// Arbitrary shapes and offsets are an error, never a panic.
     #[test]
-    fn any_header_is_an_error_at_most(
+    fn arbitrary_headers_are_an_error(
         shape in prop::collection::vec(any::<u64>(), 0..4),
         start in any::<u64>(),
         end in any::<u64>(),
@@ -352,6 +349,6 @@ proptest! {
         let header = format!(
             r#"{{"hand.beta":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{start},{end}]}}}}"#
         );
-        complaint(&with_header(&header, &[0; 16]));
+        load_error(&with_header(&header, &[0; 16]));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use neocog_autograd::{Tape, Var};
 use neocog_data::{Loader, LoaderOptions};
-use neocog_layers::context::Seen;
+use neocog_layers::Seen;
 use neocog_layers::{Context, Layer, Observer, Predictor, state};
 use neocog_tensor::{Result, Tensor};
 use neocog_train::{Checkpoint, NoProgress, TrainConfig, Trainer, predict};
@@ -35,8 +35,8 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     let network = trained.network(&device)?;
     let [c, h, w] = trained.input;
 
-    let data = trained.plan.load_data(&page.options().data_dir)?.test;
-    let augment = trained.plan.transforms.fixed().into_augment(0);
+    let data = trained.config.load_data(&page.options().data_dir)?.test;
+    let augment = trained.config.transforms.fixed().into_augment(0);
     let options = LoaderOptions::new().batch_size(1).image_size((h, w)).augment(augment);
     let loader = Loader::new(data, options)?;
     let batch = loader.epoch(0)?.next().expect("the test set is not empty")?;
@@ -71,8 +71,8 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     }
     page.table(["layer", "channels", "size", "mean", "fraction of zeros"], rows)?;
     page.check("each layer has feature maps that differ", maps_differ(&maps)?)?;
-    page.image("feature_maps", || draw_maps(&trained.plan.network, &image, &maps))?;
-    page.image("kernels", || draw_kernels(&trained.plan.network, &*network))
+    page.image("feature_maps", || draw_maps(&trained.config.network, &image, &maps))?;
+    page.image("kernels", || draw_kernels(&trained.config.network, &*network))
 }
 
 /// Trains lenet with batch normalization on the embedded digits, which takes a few seconds.

@@ -1,20 +1,21 @@
 //! AlexNet.
 //!
 //! A. Krizhevsky, I. Sutskever, G. E. Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012;
-//! in the form of "Dive into Deep Learning", section 5.6: one column, half the width of the original's two together.
+//! in the form of "Dive into Deep Learning", section 5.6: a single column, with half the total width of the original's two.
 
 use neocog_layers::{Conv2d, Dropout, FlattenLayer, LayerSpec, Linear, MaxPool2d, ReLU, Sequential};
 use neocog_tensor::Result;
 
 use crate::features;
+use crate::recipe::NOTES;
 use crate::register_model;
-use crate::registry::{Expected, Model, Optimizer, Recipe};
+use crate::registry::{Expected, Model};
 
-/// AlexNet for pictures `[c, h, w]`: five convolutions, three linear layers with dropout; 46,764,746 parameters for
+/// AlexNet for inputs `[c, h, w]`: five convolutions, three linear layers with dropout; 46,764,746 parameters for
 /// `[1, 224, 224]` and 10 classes.
 ///
 /// # Errors
-/// When the picture is too small; the error names the layer where it ran out.
+/// When the input is too small; the error names the layer.
 pub fn alexnet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let conv = Sequential::new()
         .then(Conv2d::new(input[0], 96, 11).stride(4))
@@ -42,19 +43,9 @@ pub fn alexnet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     Ok(net.with("fc", fc).into())
 }
 
-register_model!(Model {
-    name: "alexnet",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "AlexNet (Krizhevsky et al. 2012), larger windows, relu and dropout",
-    build: alexnet,
-    recipe: Recipe {
-        input: [1, 224, 224],
-        classes: 10,
-        batch: 128,
-        epochs: 5,
-        learning_rate: 0.001,
-        optimizer: Optimizer::Adam,
-        bench_batch: 32,
-    },
-    expected: Some(Expected { train_accuracy: 0.913, test_accuracy: 0.902, best_epoch: false }),
-});
+register_model!(
+    Model::new("alexnet", alexnet, [1, 224, 224], 10)
+        .with_about("AlexNet (Krizhevsky et al. 2012), larger windows, relu and dropout")
+        .with_recipe(NOTES.with_batch(128))
+        .with_expected(Expected { train_accuracy: 0.913, test_accuracy: 0.902, best_epoch: false })
+);

@@ -10,15 +10,16 @@ use neocog_layers::{
 use neocog_tensor::Result;
 
 use crate::features;
+use crate::recipe::NOTES;
 use crate::register_model;
-use crate::registry::{Expected, Model, Optimizer, Recipe};
+use crate::registry::{Expected, Model};
 use crate::resnet::stem;
 
-/// The channels that each convolution adds.
+/// Number of channels that each convolution adds.
 const GROWTH_RATE: usize = 32;
 
-/// Convolutions of which each sees the outputs of all before it: after each, input and output stand side by side. From
-/// `in_channels` to `in_channels + num_convs * growth_rate` channels.
+/// A dense block: the output of each convolution is concatenated with its input along the channels, from `in_channels` to
+/// `in_channels + num_convs * growth_rate` channels.
 pub fn dense_block(num_convs: usize, in_channels: usize, growth_rate: usize) -> Sequential {
     let net = (0..num_convs).fold(Sequential::new().labelled("ModuleList"), |net, i| {
         let channels = in_channels + i * growth_rate;
@@ -32,7 +33,7 @@ pub fn dense_block(num_convs: usize, in_channels: usize, growth_rate: usize) -> 
     Sequential::new().labelled("DenseBlock").with("net", net)
 }
 
-/// Fewer channels, by a 1x1 convolution, and half the picture, by a pooling.
+/// A transition block: a 1x1 convolution reduces the channels, average pooling halves height and width.
 pub fn transition_block(in_channels: usize, out_channels: usize) -> Sequential {
     Sequential::new()
         .then(BatchNorm2d::new(in_channels))
@@ -41,11 +42,11 @@ pub fn transition_block(in_channels: usize, out_channels: usize) -> Sequential {
         .then(AvgPool2d::new(2, 2))
 }
 
-/// DenseNet for pictures `[c, h, w]`: four dense blocks of four convolutions; 758,226 parameters for one channel and 10
-/// classes. The blocks' names are spelt as in the notes, so that weights can be exchanged.
+/// DenseNet for inputs `[c, h, w]`: four dense blocks of four convolutions; 758,226 parameters for one channel and 10
+/// classes. The blocks are named as in the notes, typing error included, so that weights can be exchanged.
 ///
 /// # Errors
-/// When the picture is too small; the error names the layer where it ran out.
+/// When the input is too small; the error names the layer.
 pub fn densenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let num_convs = [4, 4, 4, 4];
     let mut channels = 64;
@@ -67,19 +68,9 @@ pub fn densenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     Ok(net.with("fc", fc).into())
 }
 
-register_model!(Model {
-    name: "densenet",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "DenseNet (Huang et al. 2017), each layer sees all before it",
-    build: densenet,
-    recipe: Recipe {
-        input: [1, 96, 96],
-        classes: 10,
-        batch: 256,
-        epochs: 5,
-        learning_rate: 0.001,
-        optimizer: Optimizer::Adam,
-        bench_batch: 32,
-    },
-    expected: Some(Expected { train_accuracy: 0.929, test_accuracy: 0.889, best_epoch: true }),
-});
+register_model!(
+    Model::new("densenet", densenet, [1, 96, 96], 10)
+        .with_about("DenseNet (Huang et al. 2017), each layer sees all before it")
+        .with_recipe(NOTES.with_batch(256))
+        .with_expected(Expected { train_accuracy: 0.929, test_accuracy: 0.889, best_epoch: true })
+);

@@ -9,11 +9,12 @@ use neocog_layers::{
 use neocog_tensor::Result;
 
 use crate::features;
+use crate::recipe::NOTES;
 use crate::register_model;
-use crate::registry::{Expected, Model, Optimizer, Recipe};
+use crate::registry::{Expected, Model};
 
-/// Four branches side by side: 1x1; 1x1 then 3x3; 1x1 then 5x5; a pooling then 1x1; a relu after each convolution.
-/// `c1` to `c4` are the branches' channels, `[before, after]` where there are two convolutions.
+/// An Inception block of four branches, concatenated along the channels: 1x1; 1x1 and 3x3; 1x1 and 5x5; max pooling and 1x1;
+/// a ReLU after each convolution. `c1` to `c4` are the output channels of the convolutions of each branch.
 pub fn inception(in_channels: usize, c1: usize, c2: [usize; 2], c3: [usize; 2], c4: usize) -> Concat {
     let conv = |name: &str, conv: Conv2d| [Child::named(format!("p{name}"), conv), Child::unnamed(ReLU {})];
     let one = |name: &str, before, after| conv(name, Conv2d::new(before, after, 1));
@@ -33,10 +34,10 @@ pub fn inception(in_channels: usize, c1: usize, c2: [usize; 2], c3: [usize; 2], 
     }
 }
 
-/// GoogLeNet for pictures `[c, h, w]`: nine Inception blocks; 5,977,530 parameters for one channel and 10 classes.
+/// GoogLeNet for inputs `[c, h, w]`: nine Inception blocks; 5,977,530 parameters for one channel and 10 classes.
 ///
 /// # Errors
-/// When the picture is too small; the error names the layer where it ran out.
+/// When the input is too small; the error names the layer.
 pub fn googlenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let half = || MaxPool2d::new(3, 2).padding(1);
     let b1 =
@@ -63,19 +64,9 @@ pub fn googlenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     Ok(net.then(Linear::new(features, classes)).into())
 }
 
-register_model!(Model {
-    name: "googlenet",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "GoogLeNet (Szegedy et al. 2015), branches side by side",
-    build: googlenet,
-    recipe: Recipe {
-        input: [1, 96, 96],
-        classes: 10,
-        batch: 128,
-        epochs: 5,
-        learning_rate: 0.001,
-        optimizer: Optimizer::Adam,
-        bench_batch: 32,
-    },
-    expected: Some(Expected { train_accuracy: 0.906, test_accuracy: 0.896, best_epoch: false }),
-});
+register_model!(
+    Model::new("googlenet", googlenet, [1, 96, 96], 10)
+        .with_about("GoogLeNet (Szegedy et al. 2015), branches side by side")
+        .with_recipe(NOTES.with_batch(128))
+        .with_expected(Expected { train_accuracy: 0.906, test_accuracy: 0.896, best_epoch: false })
+);

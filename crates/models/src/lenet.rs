@@ -11,14 +11,15 @@ use neocog_layers::{
 use neocog_tensor::Result;
 
 use crate::features;
+use crate::recipe::{DataOverride, NOTES, Recipe};
 use crate::register_model;
-use crate::registry::{Expected, Model, Optimizer, Recipe};
+use crate::registry::{Expected, Model};
 
-/// LeNet for pictures `[c, h, w]`: two convolutions and three linear layers with sigmoids; 44,426 parameters for
+/// LeNet for inputs `[c, h, w]`: two convolutions and three linear layers with sigmoids; 44,426 parameters for
 /// `[1, 28, 28]` and 10 classes.
 ///
 /// # Errors
-/// When the picture is too small; the error names the layer where it ran out.
+/// When the input is too small; the error names the layer.
 pub fn lenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let conv = Sequential::new()
         .then(Conv2d::new(input[0], 6, 5))
@@ -48,7 +49,7 @@ pub fn lenet_bn(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     })
 }
 
-/// [`lenet_bn`] with the notes' hand-made batch norm.
+/// [`lenet_bn`] with the batch norm that the notes implement from scratch.
 ///
 /// # Errors
 /// As [`lenet`].
@@ -83,41 +84,30 @@ fn with_batch_norm(
     Ok(net.into())
 }
 
-const RECIPE: Recipe = Recipe {
-    input: [1, 28, 28],
-    classes: 10,
-    batch: 256,
-    epochs: 5,
-    learning_rate: 0.001,
-    optimizer: Optimizer::Adam,
-    bench_batch: 256,
-};
+const INPUT: [usize; 3] = [1, 28, 28];
+
+const RECIPE: Recipe =
+    NOTES.with_batch(256).with_overrides(&[DataOverride::DIGITS.with_learning_rate(0.002)]);
 
 const BATCH_NORM_RESULT: Expected = Expected { train_accuracy: 0.89, test_accuracy: 0.858, best_epoch: true };
 
-register_model!(Model {
-    name: "lenet",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "LeNet (LeCun et al. 1998) with sigmoids and max pooling",
-    build: lenet,
-    recipe: RECIPE,
-    expected: Some(Expected { train_accuracy: 0.755, test_accuracy: 0.754, best_epoch: false }),
-});
+register_model!(
+    Model::new("lenet", lenet, INPUT, 10)
+        .with_about("LeNet (LeCun et al. 1998) with sigmoids and max pooling")
+        .with_recipe(RECIPE)
+        .with_expected(Expected { train_accuracy: 0.755, test_accuracy: 0.754, best_epoch: false })
+);
 
-register_model!(Model {
-    name: "lenet_bn",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "LeNet with batch normalisation (Ioffe and Szegedy 2015)",
-    build: lenet_bn,
-    recipe: RECIPE,
-    expected: Some(BATCH_NORM_RESULT),
-});
+register_model!(
+    Model::new("lenet_bn", lenet_bn, INPUT, 10)
+        .with_about("LeNet with batch normalisation (Ioffe and Szegedy 2015)")
+        .with_recipe(RECIPE)
+        .with_expected(BATCH_NORM_RESULT)
+);
 
-register_model!(Model {
-    name: "lenet_bn_scratch",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "LeNet with the notes' hand-made batch normalisation",
-    build: lenet_bn_scratch,
-    recipe: RECIPE,
-    expected: Some(BATCH_NORM_RESULT),
-});
+register_model!(
+    Model::new("lenet_bn_scratch", lenet_bn_scratch, INPUT, 10)
+        .with_about("LeNet with the notes' hand-made batch normalisation")
+        .with_recipe(RECIPE)
+        .with_expected(BATCH_NORM_RESULT)
+);

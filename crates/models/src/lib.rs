@@ -1,8 +1,7 @@
-//! The classic convolutional networks as values: a spec, a recipe to train it, and the result to expect.
+//! Classic convolutional networks: a spec, the recipe to train it, and the accuracy to expect.
 //!
-//! There is no forward code here: a network is a [`LayerSpec`] made of registered layers.
-//! Networks register themselves with [`register_model!`]; `train` and `bench` find them in the [`models`] of the
-//! [`registry`].
+//! A network is a [`LayerSpec`] of registered layers; there is no forward code here. Networks are registered with
+//! [`register_model!`], here and in other crates, and found with [`find`] and [`models`].
 //!
 //! ```
 //! use neocog_layers::Builder;
@@ -20,11 +19,14 @@ pub mod densenet;
 pub mod googlenet;
 pub mod lenet;
 pub mod nin;
+pub mod optimizer;
+pub mod recipe;
 pub mod registry;
 pub mod resnet;
+pub mod schedule;
 pub mod vgg;
 
-/// The blocks that the networks are made of, to make others of them.
+/// The building blocks of the networks.
 pub mod blocks {
     pub use crate::densenet::{dense_block, transition_block};
     pub use crate::googlenet::inception;
@@ -39,16 +41,19 @@ use neocog_tensor::{Device, Result};
 #[doc(hidden)]
 pub use inventory;
 
-pub use registry::{Expected, Model, Optimizer, Recipe, find, models};
+pub use optimizer::{OptimizerConfig, OptimizerKind};
+pub use recipe::{DataOverride, Recipe};
+pub use registry::{Expected, Model, find, models};
+pub use schedule::{Decay, Schedule, ScheduleStep};
 
-// A crate that nothing names is not linked, and then registers nothing.
+// A crate that is not referenced is not linked, and registers nothing.
 use neocog_layers as _;
 
-/// How many numbers come out of `layers`, which end with a flattening, for a picture `[c, h, w]`: the inputs of the linear
-/// layer that follows.
+/// Returns the number of features that `layers`, which end with a flatten layer, compute for an input `[c, h, w]`: the
+/// `in_features` of the linear layer that follows.
 ///
 /// # Errors
-/// When the picture is too small; the error names the layer where it ran out.
+/// When the input is too small; the error names the layer.
 pub fn features(layers: &Sequential, [c, h, w]: [usize; 3]) -> Result<usize> {
     let input = [1, c, h, w].into();
     let built = Builder::new(&Device::Meta, 0).build(&LayerSpec::from(layers.clone()), &input)?;

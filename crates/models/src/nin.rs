@@ -6,10 +6,11 @@ use neocog_layers::{Conv2d, Dropout, FlattenLayer, GlobalAvgPool2d, LayerSpec, M
 use neocog_tensor::Result;
 
 use crate::features;
+use crate::recipe::NOTES;
 use crate::register_model;
-use crate::registry::{Expected, Model, Optimizer, Recipe};
+use crate::registry::{Expected, Model};
 
-/// A convolution and two 1x1 convolutions, which are linear layers over the channels of each pixel; a relu after each.
+/// A NiN block: a convolution and two 1x1 convolutions, a ReLU after each.
 pub fn nin_block(
     in_channels: usize,
     out_channels: usize,
@@ -26,11 +27,11 @@ pub fn nin_block(
         .then(ReLU {})
 }
 
-/// NiN for pictures `[c, h, w]`: four blocks, the last with a channel for each class, whose mean is the class's logit;
+/// NiN for inputs `[c, h, w]`: four blocks, the last with a channel for each class, and global average pooling;
 /// 1,992,166 parameters for one channel and 10 classes.
 ///
 /// # Errors
-/// When the picture is too small; the error names the layer where it ran out.
+/// When the input is too small; the error names the layer.
 pub fn nin(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let net = Sequential::new()
         .then(nin_block(input[0], 96, 11, 4, 0))
@@ -47,19 +48,9 @@ pub fn nin(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     Ok(net.into())
 }
 
-register_model!(Model {
-    name: "nin",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "Network in network (Lin et al. 2014), 1x1 convolutions and global average pooling",
-    build: nin,
-    recipe: Recipe {
-        input: [1, 224, 224],
-        classes: 10,
-        batch: 128,
-        epochs: 5,
-        learning_rate: 0.002,
-        optimizer: Optimizer::Adam,
-        bench_batch: 32,
-    },
-    expected: Some(Expected { train_accuracy: 0.839, test_accuracy: 0.831, best_epoch: false }),
-});
+register_model!(
+    Model::new("nin", nin, [1, 224, 224], 10)
+        .with_about("Network in network (Lin et al. 2014), 1x1 convolutions and global average pooling")
+        .with_recipe(NOTES.with_batch(128).with_learning_rate(0.002))
+        .with_expected(Expected { train_accuracy: 0.839, test_accuracy: 0.831, best_epoch: false })
+);

@@ -1,117 +1,140 @@
-//! All networks that were linked in, by name.
+//! The registry of networks: all that are linked in, by name.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use neocog_layers::LayerSpec;
 use neocog_tensor::{Context as _, Error, Result, Shape};
-use serde::{Deserialize, Serialize};
 
-/// A network: a spec, a recipe and a result; made known by [`register_model!`](crate::register_model).
+use crate::recipe::Recipe;
+
+/// Builds the spec of a network for inputs `[c, h, w]` and a number of classes.
+pub type BuildSpec = fn(input: [usize; 3], classes: usize) -> Result<LayerSpec>;
+
+/// A network: its spec, its recipe and the accuracy to expect. Registered with
+/// [`register_model!`](crate::register_model).
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Model {
-    /// The name, as on the command line.
+    /// Name, as on the command line.
     pub name: &'static str,
     /// The crate that registered it.
     pub crate_name: &'static str,
-    /// One line on what it is, with its source.
+    /// One-line description with the source.
     pub about: &'static str,
-    /// The network as a spec, for an input `[c, h, w]` and a number of classes.
-    pub build: fn(input: [usize; 3], classes: usize) -> Result<LayerSpec>,
-    /// How it is trained.
+    /// Builds the spec for inputs `[c, h, w]` and a number of classes.
+    pub build: BuildSpec,
+    /// Default shape of one input, `[c, h, w]`.
+    pub input: [usize; 3],
+    /// Default number of classes.
+    pub classes: usize,
+    /// The hyperparameters to train it with.
     pub recipe: Recipe,
-    /// What to expect of Fashion-MNIST after the recipe, if it is known.
+    /// Accuracy on Fashion-MNIST after training with the recipe, if known.
     pub expected: Option<Expected>,
 }
 
 inventory::collect!(Model);
 
-/// How a network is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recipe {
-    /// Channels, height and width of the input.
-    pub input: [usize; 3],
-    /// How many classes there are.
-    pub classes: usize,
-    /// Images in a batch.
-    pub batch: usize,
-    /// How often all images are seen.
-    pub epochs: usize,
-    /// The step size.
-    pub learning_rate: f64,
-    /// The rule for the steps.
-    pub optimizer: Optimizer,
-    /// Images in a batch when its speed is measured.
-    pub bench_batch: usize,
-}
-
-/// A rule for the steps of training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Optimizer {
-    /// Stochastic gradient descent.
-    Sgd,
-    /// Adam with β 0.9 and 0.999, ε 1e-8.
-    Adam,
-    /// Adam with decoupled weight decay.
-    AdamW,
-    /// RMSprop.
-    RmsProp,
-}
-
-/// What the notes' book reports of Fashion-MNIST after the recipe.
+/// Accuracy on Fashion-MNIST that "Dive into Deep Learning" reports for the recipe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
-    /// Accuracy on the training images, in the last epoch.
+    /// Training accuracy in the last epoch.
     pub train_accuracy: f64,
-    /// Accuracy on the test images: after the last epoch, or of the best one where `best_epoch` says so.
+    /// Test accuracy: after the last epoch, or of the best epoch if `best_epoch` is set.
     pub test_accuracy: f64,
-    /// Whether the best epoch's test accuracy is meant: with batch norm it jumps between epochs.
+    /// Whether `test_accuracy` is that of the best epoch. With batch norm it varies much between epochs.
     pub best_epoch: bool,
 }
 
 impl Model {
-    /// The network as a spec, for the recipe's input and classes.
+    /// Creates a network with default shape `input`, `[c, h, w]`, and default number of `classes`, and a recipe of
+    /// defaults.
+    pub const fn new(name: &'static str, build: BuildSpec, input: [usize; 3], classes: usize) -> Self {
+        Model {
+            name,
+            crate_name: "",
+            about: "",
+            build,
+            input,
+            classes,
+            recipe: Recipe::new(),
+            expected: None,
+        }
+    }
+
+    /// Sets the name of the crate that registers the network; [`register_model!`](crate::register_model) calls it.
+    #[must_use]
+    pub const fn with_crate_name(mut self, crate_name: &'static str) -> Self {
+        self.crate_name = crate_name;
+        self
+    }
+
+    /// Sets the one-line description.
+    #[must_use]
+    pub const fn with_about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
+    }
+
+    /// Sets the recipe.
+    #[must_use]
+    pub const fn with_recipe(mut self, recipe: Recipe) -> Self {
+        self.recipe = recipe;
+        self
+    }
+
+    /// Sets the accuracy to expect.
+    #[must_use]
+    pub const fn with_expected(mut self, expected: Expected) -> Self {
+        self.expected = Some(expected);
+        self
+    }
+
+    /// Returns the spec for the default input and number of classes.
     ///
     /// # Errors
     /// As [`Model::spec_for`].
     pub fn spec(&self) -> Result<LayerSpec> {
-        self.spec_for(self.recipe.input, self.recipe.classes)
+        self.spec_for(self.input, self.classes)
     }
 
-    /// The network as a spec, for inputs `[c, h, w]` and a number of classes.
+    /// Returns the spec for inputs `[c, h, w]` and a number of classes.
     ///
     /// # Errors
-    /// When the picture is too small for the network: the error names the layer where it ran out.
+    /// When the input is too small for the network; the error names the layer.
     pub fn spec_for(&self, input: [usize; 3], classes: usize) -> Result<LayerSpec> {
         (self.build)(input, classes).context(|| self.name)
     }
 
-    /// The shape of a batch of `n` inputs.
+    /// Returns the shape `[n, c, h, w]` of a batch of `n` inputs.
     pub fn input_shape(&self, n: usize) -> Shape {
-        let [c, h, w] = self.recipe.input;
+        let [c, h, w] = self.input;
         [n, c, h, w].into()
     }
 }
 
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.name, self.crate_name)
+        f.debug_struct("Model")
+            .field("name", &self.name)
+            .field("crate_name", &self.crate_name)
+            .finish_non_exhaustive()
     }
 }
 
-/// Makes a network known: `register_model!(Model { name: "lenet", crate_name: env!("CARGO_PKG_NAME"), … });`.
+/// Registers a network: `register_model!(Model::new("lenet", lenet, [1, 28, 28], 10));`.
 #[macro_export]
 macro_rules! register_model {
     ($model:expr) => {
-        $crate::inventory::submit! { $model }
+        $crate::inventory::submit! { $crate::Model::with_crate_name($model, env!("CARGO_PKG_NAME")) }
     };
 }
 
-/// All networks, sorted by name.
+/// Returns all registered networks, sorted by name.
 ///
 /// # Errors
-/// When two have the same name; both crates are named.
+/// When two networks have the same name; the message names both crates.
 pub fn models() -> Result<Vec<Model>> {
     let mut map = BTreeMap::<&'static str, Model>::new();
     for model in inventory::iter::<Model> {
@@ -127,10 +150,10 @@ pub fn models() -> Result<Vec<Model>> {
     Ok(map.into_values().collect())
 }
 
-/// The network of this name.
+/// Returns the network called `name`.
 ///
 /// # Errors
-/// When there is none; near names are offered.
+/// `NotFound` when there is none; the message suggests similar names.
 pub fn find(name: &str) -> Result<Model> {
     let models = models()?;
     models

@@ -11,11 +11,12 @@ use neocog_tensor::Result;
 use neocog_tensor::ops::Activation;
 
 use crate::features;
+use crate::recipe::NOTES;
 use crate::register_model;
-use crate::registry::{Expected, Model, Optimizer, Recipe};
+use crate::registry::{Expected, Model};
 
-/// Two convolutions 3x3 with batch norm, and a shortcut around them: the input itself, or with `use_1x1conv` a convolution of
-/// it. `stride` is that of the first convolution and of the shortcut's.
+/// A residual block: two 3x3 convolutions with batch norm, and a shortcut, which is the identity or with `use_1x1conv` a 1x1
+/// convolution. `stride` is that of the first convolution and of the shortcut.
 pub fn residual(in_channels: usize, out_channels: usize, use_1x1conv: bool, stride: usize) -> Residual {
     let shortcut = Child::named("conv3", Conv2d::new(in_channels, out_channels, 1).stride(stride));
     let order =
@@ -35,7 +36,7 @@ pub fn residual(in_channels: usize, out_channels: usize, use_1x1conv: bool, stri
     }
 }
 
-/// The first layers, which quarter the picture; DenseNet has the same.
+/// The first layers, which reduce height and width to a quarter; also those of DenseNet.
 pub(crate) fn stem(in_channels: usize) -> Sequential {
     Sequential::new()
         .then(Conv2d::new(in_channels, 64, 7).stride(2).padding(3))
@@ -44,10 +45,10 @@ pub(crate) fn stem(in_channels: usize) -> Sequential {
         .then(MaxPool2d::new(3, 2).padding(1))
 }
 
-/// ResNet-18 for pictures `[c, h, w]`: eight residual blocks; 11,178,378 parameters for one channel and 10 classes.
+/// ResNet-18 for inputs `[c, h, w]`: eight residual blocks; 11,178,378 parameters for one channel and 10 classes.
 ///
 /// # Errors
-/// When the picture is too small; the error names the layer where it ran out.
+/// When the input is too small; the error names the layer.
 pub fn resnet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let channels = [(64, 64), (64, 128), (128, 256), (256, 512)];
     let net = channels.into_iter().zip(1..).fold(stem(input[0]), |net, ((before, after), i)| {
@@ -62,19 +63,9 @@ pub fn resnet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     Ok(net.with("fc", fc).into())
 }
 
-register_model!(Model {
-    name: "resnet",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "ResNet-18 (He et al. 2016), shortcuts around blocks",
-    build: resnet,
-    recipe: Recipe {
-        input: [1, 96, 96],
-        classes: 10,
-        batch: 256,
-        epochs: 5,
-        learning_rate: 0.001,
-        optimizer: Optimizer::Adam,
-        bench_batch: 32,
-    },
-    expected: Some(Expected { train_accuracy: 0.944, test_accuracy: 0.926, best_epoch: true }),
-});
+register_model!(
+    Model::new("resnet", resnet, [1, 96, 96], 10)
+        .with_about("ResNet-18 (He et al. 2016), shortcuts around blocks")
+        .with_recipe(NOTES.with_batch(256))
+        .with_expected(Expected { train_accuracy: 0.944, test_accuracy: 0.926, best_epoch: true })
+);

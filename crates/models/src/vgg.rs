@@ -7,16 +7,17 @@ use neocog_layers::{Conv2d, Dropout, FlattenLayer, LayerSpec, Linear, MaxPool2d,
 use neocog_tensor::Result;
 
 use crate::features;
+use crate::recipe::{NOTES, Recipe};
 use crate::register_model;
-use crate::registry::{Expected, Model, Optimizer, Recipe};
+use crate::registry::{Expected, Model};
 
-/// A block: how many convolutions, and the channels before and after them.
+/// A block: number of convolutions, input channels and output channels.
 pub type ConvBlock = (usize, usize, usize);
 
 /// The blocks of VGG-11.
 pub const VGG_11: [ConvBlock; 5] = [(1, 1, 64), (1, 64, 128), (2, 128, 256), (2, 256, 512), (2, 512, 512)];
 
-/// `num_convs` convolutions 3x3, each with a relu, then a pooling that halves the picture.
+/// A VGG block: `num_convs` 3x3 convolutions, each with a ReLU, and max pooling that halves height and width.
 pub fn vgg_block(num_convs: usize, in_channels: usize, out_channels: usize) -> Sequential {
     let convs = (0..num_convs).fold(Sequential::new(), |block, i| {
         let channels = if i == 0 { in_channels } else { out_channels };
@@ -25,7 +26,8 @@ pub fn vgg_block(num_convs: usize, in_channels: usize, out_channels: usize) -> S
     convs.then(MaxPool2d::new(2, 2))
 }
 
-/// VGG of the blocks `conv_arch`, which give `fc_features` numbers, and two hidden linear layers of `fc_hidden_units`.
+/// VGG with the blocks `conv_arch`, whose output has `fc_features` elements, and two hidden linear layers of
+/// `fc_hidden_units`.
 pub fn vgg(conv_arch: &[ConvBlock], fc_features: usize, fc_hidden_units: usize, classes: usize) -> LayerSpec {
     let fc = Sequential::new()
         .then(FlattenLayer {})
@@ -46,7 +48,7 @@ fn blocks(conv_arch: &[ConvBlock]) -> Sequential {
     })
 }
 
-/// VGG-11 for pictures `[c, h, w]`, with all widths divided by `ratio`.
+/// VGG-11 for inputs `[c, h, w]`, with all widths divided by `ratio`.
 fn vgg_11(ratio: usize, input: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let mut arch = VGG_11.map(|(convs, before, after)| (convs, before / ratio, after / ratio));
     arch[0].1 = input[0];
@@ -54,30 +56,19 @@ fn vgg_11(ratio: usize, input: [usize; 3], classes: usize) -> Result<LayerSpec> 
     Ok(vgg(&arch, fc_features, 4096 / ratio, classes))
 }
 
-const RECIPE: Recipe = Recipe {
-    input: [1, 224, 224],
-    classes: 10,
-    batch: 64,
-    epochs: 5,
-    learning_rate: 0.001,
-    optimizer: Optimizer::Adam,
-    bench_batch: 32,
-};
+const INPUT: [usize; 3] = [1, 224, 224];
 
-register_model!(Model {
-    name: "vgg",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "VGG-11 (Simonyan and Zisserman 2015), blocks of 3x3 convolutions",
-    build: |input, classes| vgg_11(1, input, classes),
-    recipe: Recipe { bench_batch: 8, ..RECIPE },
-    expected: None,
-});
+const RECIPE: Recipe = NOTES.with_batch(64);
 
-register_model!(Model {
-    name: "vgg_small",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "VGG-11 with an eighth of the width",
-    build: |input, classes| vgg_11(8, input, classes),
-    recipe: RECIPE,
-    expected: Some(Expected { train_accuracy: 0.919, test_accuracy: 0.918, best_epoch: false }),
-});
+register_model!(
+    Model::new("vgg", |input, classes| vgg_11(1, input, classes), INPUT, 10)
+        .with_about("VGG-11 (Simonyan and Zisserman 2015), blocks of 3x3 convolutions")
+        .with_recipe(RECIPE)
+);
+
+register_model!(
+    Model::new("vgg_small", |input, classes| vgg_11(8, input, classes), INPUT, 10)
+        .with_about("VGG-11 with an eighth of the width")
+        .with_recipe(RECIPE)
+        .with_expected(Expected { train_accuracy: 0.919, test_accuracy: 0.918, best_epoch: false })
+);

@@ -1,4 +1,4 @@
-//! What a network is worth: accuracy and loss on a data set, and the classes of single images.
+//! Evaluation on a data set, and prediction.
 
 use std::time::Instant;
 
@@ -10,25 +10,25 @@ use neocog_tensor::ops::Softmax;
 use neocog_tensor::{Device, Error, Result, Tensor, run_single};
 use serde::Serialize;
 
-use crate::meter::{Meter, measure, to_device};
+use crate::meter::{Meter, batch_metrics, to_device};
 
-/// How a network does on a data set.
+/// The metrics of a network on a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// How many images there were.
+    /// Number of images.
     pub images: u64,
-    /// The mean cross-entropy of an image.
+    /// Mean cross-entropy per image.
     pub loss: f64,
-    /// The share of images that were classified rightly.
+    /// Accuracy, from 0 to 1.
     pub accuracy: f64,
-    /// Images in a second.
+    /// Images per second.
     pub images_per_s: f64,
 }
 
-/// Runs `network`, which lives on `device`, in prediction mode over all that `loader` gives.
+/// Evaluates `network`, whose parameters are on `device`, on all batches of `loader`, in evaluation mode.
 ///
 /// # Errors
-/// When shapes do not fit, the device fails, or the loss is not a finite number.
+/// When shapes do not match, the device fails, or the loss is not finite.
 pub fn evaluate(network: &dyn Layer, loader: &Loader, device: &Device) -> Result<Evaluation> {
     let start = Instant::now();
     let mut meter = Meter::default();
@@ -37,9 +37,9 @@ pub fn evaluate(network: &dyn Layer, loader: &Loader, device: &Device) -> Result
         let (images, labels) = to_device(&batch?, device)?;
         let tape = Tape::no_grad();
         let logits = Var::constant(predictor.run(&images)?);
-        meter.add(measure(&tape, &logits, &labels)?.1)?;
+        meter.add(batch_metrics(&tape, &logits, &labels)?.1)?;
     }
-    let mut sums = meter.settle()?;
+    let mut sums = meter.flush()?;
     sums.seconds = start.elapsed().as_secs_f64();
     Ok(Evaluation {
         images: sums.images,
@@ -49,49 +49,49 @@ pub fn evaluate(network: &dyn Layer, loader: &Loader, device: &Device) -> Result
     })
 }
 
-/// Checks that a network with inputs `[n, c, h, w]`, of which `input` is `[c, h, w]`, can learn and be judged by `data`.
+/// Checks that a network with inputs of shape `input`, `[c, h, w]`, can be trained and evaluated on `data`.
 ///
 /// # Errors
-/// When the channels differ, or the network does not give `[n, classes]` with a class for each of the data's.
+/// `Shape` when the number of channels differs, or the output is not `[n, classes]` with at least the classes of the data.
 pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &Dataset) -> Result<()> {
     let c = input[0];
     let channels = data.shape()[0];
     if channels != c {
         return Err(Error::shape(format!(
-            "the network takes images of {c} channels, those of {} have {channels}",
+            "the network expects images of {c} channels, those of {} have {channels}",
             data.name()
         )));
     }
     check_classes(network, input, data.classes(), data.name())
 }
 
-/// Checks that a network with inputs `[n, c, h, w]`, of which `input` is `[c, h, w]`, gives `[n, classes]` with a class for
-/// each of the `classes` of a data set.
+/// Checks that the output of a network with inputs of shape `input`, `[c, h, w]`, is `[n, classes]` with at least the
+/// `classes` of the data set called `data`.
 ///
 /// # Errors
-/// When it does not.
+/// `Shape` when it is not.
 pub fn check_classes(network: &dyn Layer, input: [usize; 3], classes: usize, data: &str) -> Result<()> {
     let [c, h, w] = input;
     let output = output_shape(network, &[1, c, h, w].into())?;
     if output.rank() != 2 || output[1] < classes {
         return Err(Error::shape(format!(
-            "the network gives {output} for one image, but the {classes} classes of {data} need [1, {classes}]"
+            "the output of the network for one image is {output}, but the {classes} classes of {data} need [1, {classes}]"
         )));
     }
     Ok(())
 }
 
-/// What a network takes an image for.
+/// The class probabilities of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// All classes with their probabilities, the likeliest first.
+    /// Classes and their probabilities, in descending order of probability.
     pub classes: Vec<(usize, f64)>,
 }
 
-/// What a network takes each of `images`, `[n, c, h, w]`, for.
+/// Predicts the classes of `images` `[n, c, h, w]`.
 ///
 /// # Errors
-/// When the images do not fit the network, or the device fails.
+/// When the shape of the images does not fit the network, or the device fails.
 pub fn predict(predictor: &Predictor<'_>, images: &Tensor) -> Result<Vec<Prediction>> {
     let logits = predictor.run(images)?;
     let classes = logits.shape().last().copied().unwrap_or(1).max(1);

@@ -9,20 +9,20 @@ use neocog_autograd::{Tape, Var};
 use neocog_base::random::philox;
 use neocog_data::{Dataset, Loader, LoaderOptions, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec};
+use neocog_models::ScheduleStep;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
-use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, CheckpointDir};
+use crate::config::TrainConfig;
 use crate::evaluate::{Evaluation, check_fits, evaluate};
-use crate::meter::{Measured, Meter, Totals, measure, to_device};
+use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, to_device};
 use crate::optimizer::Optimizer;
-use crate::plan::TrainConfig;
-use crate::schedule::ScheduleStep;
+use crate::progress::{BatchReport, EpochReport, Position, Progress};
 
-/// A run of a [`TrainConfig`]: the network, its optimizer, and where the run stands.
+/// A training run: the network, its optimizer and the position of the run.
 #[derive(Debug)]
 pub struct Trainer {
-    plan: TrainConfig,
+    config: TrainConfig,
     device: Device,
     spec: LayerSpec,
     /// `[c, h, w]`.
@@ -33,132 +33,72 @@ pub struct Trainer {
     position: Position,
     meter: Meter,
     history: Vec<EpochReport>,
-    /// Threads that make batches.
+    /// Number of data loader threads.
     workers: usize,
 }
 
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Epochs that are finished.
-    pub epoch: u64,
-    /// Batches of the next epoch that are done.
-    pub batch: usize,
-    /// Steps that were made, over all epochs.
-    pub step: u64,
-}
-
-/// What an epoch gave.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochReport {
-    /// Which epoch, from 1.
-    pub epoch: u64,
-    /// The mean loss of a training image, while the network changed.
-    pub train_loss: f64,
-    /// The share of training images that were classified rightly, while the network changed.
-    pub train_acc: f64,
-    /// The mean loss of a test image, after the epoch.
-    pub test_loss: f64,
-    /// The share of test images that are classified rightly, after the epoch.
-    pub test_acc: f64,
-    /// Training images per second.
-    pub images_per_s: f64,
-    /// How long the training part of the epoch took.
-    pub seconds: f64,
-}
-
-/// What a batch gave, for a progress bar.
-#[derive(Clone, Copy, Debug)]
-pub struct BatchReport {
-    /// Which epoch, from 1.
-    pub epoch: u64,
-    /// Batches of the epoch that are done.
-    pub batch: usize,
-    /// Batches in an epoch.
-    pub batches: usize,
-    /// Over the epoch so far; the newest batch may not be in them yet.
-    pub sums: Totals,
-}
-
-/// Is told how a run goes.
-pub trait Progress {
-    /// A batch was trained on.
-    fn batch(&mut self, report: &BatchReport);
-    /// An epoch is finished, evaluated and saved.
-    fn epoch(&mut self, report: &EpochReport);
-}
-
-/// Tells nobody.
-#[derive(Clone, Copy, Debug)]
-pub struct NoProgress;
-
-impl Progress for NoProgress {
-    fn batch(&mut self, _report: &BatchReport) {}
-    fn epoch(&mut self, _report: &EpochReport) {}
-}
-
-/// What images are for.
+/// A part of the data set.
 enum Part {
     Train,
     Test,
 }
 
-/// How [`Trainer::fit`] ended.
+/// The outcome of [`Trainer::fit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FitOutcome {
-    /// All epochs are done.
+    /// All epochs are finished.
     Finished,
-    /// It was told to stop; where the checkpoint was written, if there is a folder for it.
+    /// The run was stopped; with the path of the checkpoint, if there is a checkpoint directory.
     Stopped(Option<PathBuf>),
 }
 
 impl Trainer {
-    /// A run from the start: the plan's network with initial parameters.
+    /// Creates a run of the registered network that `config` names, with initial parameters.
     ///
     /// # Errors
-    /// When the plan is not allowed, or network and data do not fit.
-    pub fn new(plan: TrainConfig, data: &Dataset, device: &Device) -> Result<Self> {
-        let model = neocog_models::find(&plan.network)?;
-        Self::with_spec(plan, model.spec()?, model.recipe.input, data, device)
+    /// When the configuration is invalid, or the network cannot be built.
+    pub fn new(config: TrainConfig, data: &Dataset, device: &Device) -> Result<Self> {
+        let model = neocog_models::find(&config.network)?;
+        Self::with_spec(config, model.spec()?, model.input, data, device)
     }
 
-    /// As [`Trainer::new`], for a network that is not registered; `input` is `[c, h, w]`.
+    /// As [`Trainer::new`], for a network that is not registered; `input` is the shape `[c, h, w]` of one input.
     ///
     /// # Errors
     /// As [`Trainer::new`].
     pub fn with_spec(
-        plan: TrainConfig,
+        config: TrainConfig,
         spec: LayerSpec,
         input: [usize; 3],
         data: &Dataset,
         device: &Device,
     ) -> Result<Self> {
-        Self::with_classes(plan, spec, input, data.class_names().to_vec(), device)
+        Self::with_classes(config, spec, input, data.class_names().to_vec(), device)
     }
 
-    /// As [`Trainer::with_spec`], with the names of the classes in place of the data.
+    /// As [`Trainer::with_spec`], with the names of the classes instead of the data.
     ///
     /// # Errors
     /// As [`Trainer::new`].
     pub fn with_classes(
-        plan: TrainConfig,
+        config: TrainConfig,
         spec: LayerSpec,
         input: [usize; 3],
         class_names: Vec<String>,
         device: &Device,
     ) -> Result<Self> {
-        plan.check()?;
-        // Better now than when the checkpoint is read.
+        config.check()?;
+        // Fail now and not when the checkpoint is read.
         if LayerSpec::from_json(&spec.to_json()?)? != spec {
             return Err(Error::invalid_argument(
-                "the network is not the same when it was written as JSON and read again, so it could not be resumed",
+                "the network changes when it is written as JSON and read back, so the run could not be resumed",
             ));
         }
         let [c, h, w] = input;
-        let network = Builder::new(device, plan.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?;
-        let optimizer = Optimizer::new(plan.optimizer, &*network)?;
+        let network = Builder::new(device, config.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?;
+        let optimizer = Optimizer::new(config.optimizer, &*network)?;
         Ok(Trainer {
-            plan,
+            config,
             device: device.clone(),
             spec,
             input,
@@ -172,14 +112,14 @@ impl Trainer {
         })
     }
 
-    /// A run that goes on from a checkpoint as if it had never stopped.
+    /// Resumes a run from a checkpoint, bit-for-bit.
     ///
     /// # Errors
-    /// When the checkpoint does not fit the network that it names.
+    /// When the network cannot be built, or the state does not match it.
     pub fn resume(checkpoint: Checkpoint, device: &Device) -> Result<Self> {
-        checkpoint.plan.check()?;
+        checkpoint.config.check()?;
         let network = checkpoint.network(device)?;
-        let mut optimizer = Optimizer::new(checkpoint.plan.optimizer, &*network)?;
+        let mut optimizer = Optimizer::new(checkpoint.config.optimizer, &*network)?;
         optimizer.set_state(checkpoint.optimizer_state(device)?)?;
         Ok(Trainer {
             device: device.clone(),
@@ -189,20 +129,20 @@ impl Trainer {
             optimizer,
             meter: Meter::resume(checkpoint.sums, checkpoint.position.batch as u64),
             position: checkpoint.position,
-            plan: checkpoint.plan,
+            config: checkpoint.config,
             class_names: checkpoint.class_names,
             history: checkpoint.history,
             workers: 1,
         })
     }
 
-    /// All that is needed to go on later.
+    /// Returns a checkpoint of the run.
     ///
     /// # Errors
-    /// [`ErrorKind::Diverged`] when a parameter is not a finite number; when the device fails.
+    /// [`ErrorKind::Diverged`] when a parameter is not finite; when the device fails.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         Ok(Checkpoint {
-            plan: self.plan.clone(),
+            config: self.config.clone(),
             spec: self.spec.to_json()?,
             input: self.input,
             class_names: self.class_names.clone(),
@@ -210,55 +150,54 @@ impl Trainer {
             counters: Checkpoint::counters_of(&*self.network),
             optimizer: Checkpoint::optimizer_state_of(&self.optimizer)?,
             position: self.position,
-            sums: self.meter.settle()?,
+            sums: self.meter.flush()?,
             history: self.history.clone(),
         })
     }
 
-    /// Trains until all epochs are done, or `stop` becomes true: then it ends after the batch.
+    /// Trains until all epochs are finished, or until the end of the batch during which `stop` becomes true.
     ///
-    /// After every epoch, and when it is stopped, the checkpoint `last` is written to `folder`; after every epoch
-    /// that is the best so far on the test images, `best` too.
+    /// After every epoch, and when the run is stopped, [`CheckpointDir::LAST`] is written; after every epoch with the best
+    /// test accuracy so far, [`CheckpointDir::BEST`] too.
     ///
     /// # Errors
-    /// When network and data do not fit, the device fails, or a checkpoint cannot be written.
-    /// [`ErrorKind::Diverged`] when the loss is no longer a finite number: the error tells the step, and the last
-    /// checkpoint is kept.
+    /// When the network does not fit the data, the device fails, or a checkpoint cannot be written.
+    /// [`ErrorKind::Diverged`] when the loss is not finite: the message has the step, and the last checkpoint is kept.
     pub fn fit(
         &mut self,
         data: &Split,
-        folder: Option<&CheckpointDir>,
+        checkpoints: Option<&CheckpointDir>,
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<FitOutcome> {
-        self.fit_unexplained(data, folder, progress, stop).map_err(|e| self.explain(e, folder))
+        self.run_epochs(data, checkpoints, progress, stop).map_err(|e| self.explain(e, checkpoints))
     }
 
-    fn fit_unexplained(
+    fn run_epochs(
         &mut self,
         data: &Split,
-        folder: Option<&CheckpointDir>,
+        checkpoints: Option<&CheckpointDir>,
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<FitOutcome> {
-        check_fits(&*self.network, self.input, &data.train).context(|| self.plan.network.as_str())?;
+        check_fits(&*self.network, self.input, &data.train).context(|| self.config.network.as_str())?;
         let train = self.loader(&data.train, Part::Train)?;
         let test = self.loader(&data.test, Part::Test)?;
 
-        while self.position.epoch < self.plan.epochs {
+        while self.position.epoch < self.config.epochs {
             let sums = self.train_epoch(&train, progress, stop)?;
             if stop.load(Ordering::Relaxed) {
-                return Ok(FitOutcome::Stopped(self.save(folder)?));
+                return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
             }
             let test = evaluate(&*self.network, &test, &self.device).context(|| "test images")?;
             let report = self.finish_epoch(sums, test);
-            self.save(folder)?;
+            self.save(checkpoints)?;
             progress.epoch(&report);
         }
         Ok(FitOutcome::Finished)
     }
 
-    /// Trains on the batches of the current epoch that are left, or until `stop`.
+    /// Trains on the remaining batches of the current epoch, or until `stop`.
     fn train_epoch(
         &mut self,
         loader: &Loader,
@@ -269,8 +208,8 @@ impl Trainer {
         let before = self.meter.sums().seconds;
         for batch in loader.epoch_from(self.position.epoch, self.position.batch)? {
             let (images, labels) = to_device(&batch?, &self.device)?;
-            let measured = self.train_step(images, &labels, loader.batches())?;
-            self.meter.add(measured)?;
+            let metrics = self.train_step(images, &labels, loader.batches())?;
+            self.meter.add(metrics)?;
             self.position.batch += 1;
             self.position.step += 1;
             self.meter.set_seconds(before + start.elapsed().as_secs_f64());
@@ -284,21 +223,27 @@ impl Trainer {
                 break;
             }
         }
-        self.meter.settle()?;
+        self.meter.flush()?;
         self.meter.set_seconds(before + start.elapsed().as_secs_f64());
         Ok(self.meter.sums())
     }
 
-    /// One step: forward, loss, backward, update.
-    fn train_step(&mut self, images: Tensor, labels: &Tensor, steps_per_epoch: usize) -> Result<Measured> {
+    /// Makes one step: forward pass, loss, backward pass, update.
+    fn train_step(
+        &mut self,
+        images: Tensor,
+        labels: &Tensor,
+        steps_per_epoch: usize,
+    ) -> Result<BatchMetrics> {
         let tape = Tape::new();
         let context = Context::train(&tape, self.step_seed());
         let logits = context.run(&*self.network, &Var::constant(images))?;
-        let (loss, measured) = measure(&tape, &logits, labels)?;
+        let (loss, metrics) = batch_metrics(&tape, &logits, labels)?;
         let grads = tape.backward(&loss)?;
-        let lr = self.plan.optimizer.lr * self.plan.schedule.lr_factor(self.moment(steps_per_epoch));
+        let factor = self.config.schedule.lr_factor(self.schedule_step(steps_per_epoch));
+        let lr = self.config.optimizer.lr * factor;
         self.optimizer.step(&*self.network, &grads, lr)?;
-        Ok(measured)
+        Ok(metrics)
     }
 
     fn finish_epoch(&mut self, sums: Totals, test: Evaluation) -> EpochReport {
@@ -318,23 +263,23 @@ impl Trainer {
         report
     }
 
-    /// Writes the last checkpoint, and the best one when the epoch that was just finished is the best so far.
-    fn save(&mut self, folder: Option<&CheckpointDir>) -> Result<Option<PathBuf>> {
-        let Some(folder) = folder else { return Ok(None) };
+    /// Writes the last checkpoint, and the best one if the epoch that has just finished is the best so far.
+    fn save(&mut self, checkpoints: Option<&CheckpointDir>) -> Result<Option<PathBuf>> {
+        let Some(checkpoints) = checkpoints else { return Ok(None) };
         let checkpoint = self.checkpoint()?;
-        let path = folder.write(CheckpointDir::LAST, &checkpoint)?;
+        let path = checkpoints.write(CheckpointDir::LAST, &checkpoint)?;
         let newest = self.history.last().filter(|_| self.position.batch == 0);
         if newest.is_some() && self.best() == newest {
-            folder.write(CheckpointDir::BEST, &checkpoint)?;
+            checkpoints.write(CheckpointDir::BEST, &checkpoint)?;
         }
         Ok(Some(path))
     }
 
-    /// The training images in the order and with the changes that the plan's seed decides, or the test images with
-    /// those that are not random.
+    /// Creates the loader of the training images, shuffled and augmented, or of the test images, with the transforms that are
+    /// not random.
     fn loader(&self, dataset: &Arc<Dataset>, part: Part) -> Result<Loader> {
         let [_, h, w] = self.input;
-        let TrainConfig { batch, seed, ref transforms, .. } = self.plan;
+        let TrainConfig { batch, seed, ref transforms, .. } = self.config;
         let (shuffle, transforms) = match part {
             Part::Train => (Some(seed), transforms.clone()),
             Part::Test => (None, transforms.fixed()),
@@ -349,28 +294,27 @@ impl Trainer {
         Loader::new(Arc::clone(dataset), options)
     }
 
-    /// The seed of a step's random numbers: a function of the run's seed and the step, so nothing needs to be
-    /// remembered to go on.
+    /// Returns the seed of the next step, a function of the seed of the run and the step: a resumed run needs no state.
     fn step_seed(&self) -> u64 {
-        // Far away from the counters of the streams that start from the same seed.
-        let [a, b, ..] = philox(self.plan.seed, 1 << 127 | u128::from(self.position.step));
+        // The high bit keeps the counter apart from those of the streams with the same seed.
+        let [a, b, ..] = philox(self.config.seed, 1 << 127 | u128::from(self.position.step));
         u64::from(a) << 32 | u64::from(b)
     }
 
-    fn moment(&self, steps_per_epoch: usize) -> ScheduleStep {
+    fn schedule_step(&self, steps_per_epoch: usize) -> ScheduleStep {
         ScheduleStep {
             step: self.position.step,
             steps_per_epoch: steps_per_epoch as u64,
-            epochs: self.plan.epochs,
+            epochs: self.config.epochs,
         }
     }
 
-    /// Adds to the error of a run that diverged when it did, and what can be done.
-    fn explain(&self, e: Error, folder: Option<&CheckpointDir>) -> Error {
+    /// Adds the step and advice to the error of a run that diverged.
+    fn explain(&self, e: Error, checkpoints: Option<&CheckpointDir>) -> Error {
         if e.kind() != ErrorKind::Diverged {
             return e;
         }
-        let kept = match folder.and_then(CheckpointDir::last_written) {
+        let kept = match checkpoints.and_then(CheckpointDir::last_written) {
             Some(path) => format!("the last good checkpoint is kept: {}", path.display()),
             None => "no checkpoint was written by this run".to_string(),
         };
@@ -380,62 +324,62 @@ impl Trainer {
                 "epoch {}, step {}: {e}; {kept}; a learning rate below {:?} may help",
                 self.position.epoch + u64::from(self.position.batch > 0 || self.meter.batches() > 0),
                 self.position.step - self.position.batch as u64 + self.meter.batches(),
-                self.plan.optimizer.lr
+                self.config.optimizer.lr
             ),
         )
     }
 
-    /// The plan.
-    pub fn plan(&self) -> &TrainConfig {
-        &self.plan
+    /// Returns the configuration.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
     }
 
-    /// Changes how many epochs there are: the one number of the plan that may change on the way.
+    /// Sets the number of epochs, the only value of the configuration that may change during a run.
     ///
     /// # Errors
-    /// When that many epochs are behind already.
+    /// `InvalidArgument` when that many epochs are already finished.
     pub fn set_epochs(&mut self, epochs: u64) -> Result<()> {
         if epochs <= self.position.epoch {
             return Err(Error::invalid_argument(format!(
-                "the epochs of a run are counted from its start: {0} are behind it, so ask for more than {0}, not {epochs}",
+                "the number of epochs includes the {0} finished ones and must be greater than {0}, not {epochs}",
                 self.position.epoch
             )));
         }
-        self.plan.epochs = epochs;
+        self.config.epochs = epochs;
         Ok(())
     }
 
-    /// Changes how many threads make batches: 1 at first. It changes the speed only, and is no part of the plan.
+    /// Sets the number of data loader threads, 1 by default. It affects speed only, not the result.
     pub fn set_workers(&mut self, workers: usize) {
         self.workers = workers;
     }
 
-    /// The network.
+    /// Returns the network.
     pub fn network(&self) -> &dyn Layer {
         &*self.network
     }
 
-    /// The network as a value.
+    /// Returns the spec of the network.
     pub fn spec(&self) -> &LayerSpec {
         &self.spec
     }
 
-    /// The network's input, `[c, h, w]`.
+    /// Returns the shape of one input, `[c, h, w]`.
     pub fn input(&self) -> [usize; 3] {
         self.input
     }
 
-    /// Where the run stands.
+    /// Returns the position of the run.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// The reports of all finished epochs.
+    /// Returns the reports of all finished epochs.
     pub fn history(&self) -> &[EpochReport] {
         &self.history
     }
 
-    /// The report with the best test accuracy, the first of equals.
+    /// Returns the report of the first epoch with the best test accuracy.
     pub fn best(&self) -> Option<&EpochReport> {
         self.history.iter().reduce(|best, next| if next.test_acc > best.test_acc { next } else { best })
     }

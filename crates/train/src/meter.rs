@@ -1,4 +1,4 @@
-//! Adds up loss and correct over batches.
+//! Accumulates metrics over batches.
 
 use std::time::{Duration, Instant};
 
@@ -8,60 +8,60 @@ use neocog_tensor::ops::{Concat, CountCorrect, CrossEntropy, Reduction};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
 use serde::{Deserialize, Serialize};
 
-/// Totals over the images seen so far.
+/// Totals over the images of an epoch so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Images.
+    /// Number of images.
     pub images: u64,
-    /// The sum of their losses.
+    /// Sum of their losses.
     pub loss: f64,
-    /// How many of them were classified rightly.
+    /// Number of correctly classified images.
     pub correct: u64,
-    /// Seconds spent on them.
+    /// Time spent, in seconds.
     pub seconds: f64,
 }
 
 impl Totals {
-    /// The mean loss of an image.
+    /// Returns the mean loss per image.
     pub fn mean_loss(&self) -> f64 {
         self.loss / self.images as f64
     }
 
-    /// The share of images that were classified rightly.
+    /// Returns the accuracy, from 0 to 1.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.images as f64
     }
 
-    /// Images in a second.
+    /// Returns the number of images per second.
     pub fn images_per_second(&self) -> f64 {
         self.images as f64 / self.seconds.max(1e-9)
     }
 }
 
-/// What a batch gave: numbers that may still be in the making on the device.
+/// The metrics of a batch, on the device, where they may still be computed.
 #[derive(Debug)]
-pub(crate) struct Measured {
+pub(crate) struct BatchMetrics {
     pub images: usize,
-    /// The mean over the batch, a scalar.
+    /// Mean loss of the batch, a scalar.
     pub loss: Tensor,
-    /// A scalar.
+    /// Number of correctly classified images, a scalar.
     pub correct: Tensor,
 }
 
-/// How long the host reads no numbers of a device that works on its own.
+/// Interval between two reads from an asynchronous device.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// The most batches whose numbers are not read yet.
-const MOST_UNREAD: usize = 64;
+/// Maximum number of batches whose metrics are not read yet.
+const MAX_UNREAD: usize = 64;
 
-/// Adds up what batches gave.
+/// Accumulates the metrics of batches.
 ///
-/// A device such as OpenCL's works through what it was given while the host prepares more, and a read waits until it
-/// has done all. So its numbers are read together, a few times in a second, in one read.
+/// An OpenCL device runs asynchronously, and a read waits until its queue is empty. So the metrics of many batches are read at
+/// once, a few times per second.
 #[derive(Debug)]
 pub(crate) struct Meter {
     sums: Totals,
-    unread: Vec<Measured>,
+    unread: Vec<BatchMetrics>,
     read: u64,
     last_read: Instant,
 }
@@ -73,39 +73,39 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Goes on from sums over `batches` batches.
+    /// Creates a meter that continues from the totals of `batches` batches.
     pub(crate) fn resume(sums: Totals, batches: u64) -> Self {
         Meter { sums, unread: Vec::new(), read: batches, last_read: Instant::now() }
     }
 
-    /// Takes in a batch.
+    /// Adds a batch.
     ///
     /// # Errors
-    /// [`ErrorKind::Diverged`] when a loss that is read is not a finite number.
-    pub(crate) fn add(&mut self, measured: Measured) -> Result<()> {
-        let runs_ahead = matches!(measured.loss.device(), Device::OpenCl(_));
-        self.unread.push(measured);
-        if runs_ahead && self.unread.len() < MOST_UNREAD && self.last_read.elapsed() < INTERVAL {
+    /// [`ErrorKind::Diverged`] when a loss that is read is not finite.
+    pub(crate) fn add(&mut self, metrics: BatchMetrics) -> Result<()> {
+        let is_async = matches!(metrics.loss.device(), Device::OpenCl(_));
+        self.unread.push(metrics);
+        if is_async && self.unread.len() < MAX_UNREAD && self.last_read.elapsed() < INTERVAL {
             return Ok(());
         }
         self.read()
     }
 
-    /// The sums, with every batch in them.
+    /// Reads the metrics of all batches and returns the totals.
     ///
     /// # Errors
     /// As [`Meter::add`].
-    pub(crate) fn settle(&mut self) -> Result<Totals> {
+    pub(crate) fn flush(&mut self) -> Result<Totals> {
         self.read()?;
         Ok(self.sums)
     }
 
-    /// The sums over what was read so far; a device may be some batches ahead.
+    /// Returns the totals of the batches that were read; the device may be some batches ahead.
     pub(crate) fn sums(&self) -> Totals {
         self.sums
     }
 
-    /// How many batches are in the sums.
+    /// Returns the number of batches in the totals.
     pub(crate) fn batches(&self) -> u64 {
         self.read
     }
@@ -120,18 +120,18 @@ impl Meter {
         }
         let scalars = self.unread.iter().flat_map(|m| [&m.loss, &m.correct]);
         let scalars = scalars.map(|scalar| scalar.reshape([1])).collect::<Result<Vec<_>>>()?;
-        let numbers = run_single(&Concat { dim: 0 }, &scalars.iter().collect::<Vec<_>>())?.to_f64()?;
-        for (measured, numbers) in self.unread.drain(..).zip(numbers.chunks_exact(2)) {
+        let values = run_single(&Concat { dim: 0 }, &scalars.iter().collect::<Vec<_>>())?.to_f64()?;
+        for (metrics, values) in self.unread.drain(..).zip(values.chunks_exact(2)) {
             self.read += 1;
-            let (loss, correct) = (numbers[0], numbers[1]);
+            let (loss, correct) = (values[0], values[1]);
             if !loss.is_finite() {
                 return Err(Error::new(
                     ErrorKind::Diverged,
                     format!("the loss became {loss} in batch {}", self.read),
                 ));
             }
-            self.sums.images += measured.images as u64;
-            self.sums.loss += loss * measured.images as f64;
+            self.sums.images += metrics.images as u64;
+            self.sums.loss += loss * metrics.images as f64;
             self.sums.correct += correct.round() as u64;
         }
         self.last_read = Instant::now();
@@ -139,7 +139,7 @@ impl Meter {
     }
 }
 
-/// The images `[n, c, h, w]` and the classes `[n]` of a batch, on `device`.
+/// Copies the images `[n, c, h, w]` and the labels `[n]` of a batch to `device`.
 pub(crate) fn to_device(batch: &Batch, device: &Device) -> Result<(Tensor, Tensor)> {
     let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
     Ok((
@@ -148,11 +148,11 @@ pub(crate) fn to_device(batch: &Batch, device: &Device) -> Result<(Tensor, Tenso
     ))
 }
 
-/// The mean cross-entropy of `logits [n, classes]`, to take gradients of, and what to report of it.
-pub(crate) fn measure(tape: &Tape, logits: &Var, labels: &Tensor) -> Result<(Var, Measured)> {
+/// Computes the mean cross-entropy of `logits` `[n, classes]`, for the backward pass, and the metrics of the batch.
+pub(crate) fn batch_metrics(tape: &Tape, logits: &Var, labels: &Tensor) -> Result<(Var, BatchMetrics)> {
     let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
     let loss = tape.apply(op, &[logits, &Var::constant(labels.clone())])?.swap_remove(0);
     let correct = run_single(&CountCorrect, &[logits.tensor(), labels])?;
-    let measured = Measured { images: labels.shape().elements(), loss: loss.tensor().clone(), correct };
-    Ok((loss, measured))
+    let metrics = BatchMetrics { images: labels.shape().elements(), loss: loss.tensor().clone(), correct };
+    Ok((loss, metrics))
 }

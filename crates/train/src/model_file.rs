@@ -1,105 +1,76 @@
-//! A network in a file, with how it is trained: to be written, edited and trained.
+//! Model files: a network and its recipe as JSON.
 //!
 //! ```json
 //! {
 //!   "name": "my_net",
-//!   "about": "what it is, in a line",
+//!   "about": "one-line description",
 //!   "recipe": {"input": [1, 28, 28], "batch": 128, "epochs": 5, "learning_rate": 0.001, "optimizer": "adam"},
 //!   "network": {"kind": "Sequential", "layers": []}
 //! }
 //! ```
 //!
-//! Only the network must be there; a file that holds the network alone (an object with a "kind") will do as well. The
-//! name is then the file's, the input that of the data, the batch [`BATCH`], the epochs [`EPOCHS`], the optimizer Adam,
-//! and the learning rate that of the optimizer in PyTorch.
+//! Only `network` is required, and a file may also consist of the network alone (an object with a "kind"). Defaults: the
+//! name is that of the file, the input is that of the data set; for the recipe see [`Recipe`].
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
 use neocog_layers::{LayerSpec, spec};
-use neocog_models::Model;
+use neocog_models::{Model, OptimizerConfig, Recipe};
 use neocog_tensor::{Context as _, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::optimizer::{OptimizerConfig, OptimizerKind};
-
-/// Images in a batch, where a file does not say it.
-pub const BATCH: usize = 128;
-/// How often all images are seen, where a file does not say it.
-pub const EPOCHS: u64 = 5;
-
-/// A network in a file, with how it is trained.
+/// A network with its recipe, as stored in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelFile {
-    /// What it is called: letters, digits, `_`, `-` and `.`, for it becomes a part of paths.
+    /// Name: letters, digits, `_`, `-` and `.`, since it becomes part of paths.
     pub name: String,
-    /// What it is, in a line.
+    /// One-line description.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// How it is trained.
-    pub recipe: FileRecipe,
+    /// The recipe; values that it does not set have defaults.
+    pub recipe: Recipe,
     /// The network.
     pub network: LayerSpec,
 }
 
-/// How the network of a file is trained.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileRecipe {
-    /// Channels, height and width of the input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<[usize; 3]>,
-    /// Images in a batch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch: Option<usize>,
-    /// How often all images are seen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epochs: Option<u64>,
-    /// The step size.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub learning_rate: Option<f64>,
-    /// The rule for the steps, one of [`OptimizerKind::NAMES`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub optimizer: Option<String>,
-}
-
 impl ModelFile {
-    /// A registered network for inputs `[c, h, w]` and a number of classes, with its recipe.
+    /// Creates the file of a registered network for inputs `[c, h, w]` and a number of classes, with its recipe.
     ///
     /// # Errors
     /// When the input is too small for the network.
     pub fn of(model: &Model, input: [usize; 3], classes: usize) -> Result<Self> {
-        let recipe = &model.recipe;
+        let OptimizerConfig { lr, rule } = model.recipe.optimizer_config();
+        let recipe = Recipe::new()
+            .with_input(input)
+            .with_batch(model.recipe.batch.unwrap_or(Recipe::BATCH))
+            .with_epochs(model.recipe.epochs.unwrap_or(Recipe::EPOCHS))
+            .with_learning_rate(lr)
+            .with_optimizer(rule);
         Ok(ModelFile {
             name: model.name.to_string(),
             about: model.about.to_string(),
-            recipe: FileRecipe {
-                input: Some(input),
-                batch: Some(recipe.batch),
-                epochs: Some(recipe.epochs as u64),
-                learning_rate: Some(recipe.learning_rate),
-                optimizer: Some(OptimizerKind::from(recipe.optimizer).name().to_string()),
-            },
+            recipe,
             network: model.spec_for(input, classes)?,
         })
     }
 
-    /// The text of such a file.
+    /// Writes the file as JSON text.
     ///
     /// # Errors
-    /// When a field of a layer cannot be written as JSON.
+    /// When a field of a layer cannot be written as JSON, or the optimizer has hyperparameters other than its defaults.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self)
             .map_err(|e| Error::format("cannot write the network as JSON").with_source(e))
     }
 
-    /// The network that a text describes; `name` is its name if the text has none.
+    /// Reads a file from JSON text; `name` is the name of the network if the text has none.
     ///
     /// # Errors
-    /// When the text is not JSON, a field is missing, misspelt or not allowed, or a layer is wrong: the error tells the
-    /// way to the field or the layer.
+    /// When the text is not JSON, a field is missing, misspelled or out of range, or a layer is invalid: the error has the
+    /// path to the field or the layer.
     pub fn from_json(text: &str, name: &str) -> Result<Self> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -109,13 +80,13 @@ impl ModelFile {
             #[serde(default)]
             about: String,
             #[serde(default)]
-            recipe: FileRecipe,
+            recipe: Recipe,
             network: Value,
         }
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| Error::format("this is not the JSON of a network").with_source(e))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|e| Error::format("not a network in JSON").with_source(e))?;
         let stored = if value.get("kind").is_some() {
-            Stored { name: None, about: String::new(), recipe: FileRecipe::default(), network: value }
+            Stored { name: None, about: String::new(), recipe: Recipe::new(), network: value }
         } else {
             spec::read(value)
                 .context(|| "a network is an object with a \"kind\", or one with a \"network\"")?
@@ -128,55 +99,48 @@ impl ModelFile {
         };
         check_name(&file.name)?;
         file.recipe.input.map_or(Ok(()), check_input).context(|| "recipe.input")?;
-        file.optimizer()?.check()?;
+        file.recipe.optimizer_config().check().context(|| "recipe")?;
         Ok(file)
     }
 
-    /// The network in the file at `path`.
+    /// Reads the file at `path`.
     ///
     /// # Errors
-    /// `Io` when it cannot be read; else as [`ModelFile::from_json`]. The message names the file.
+    /// `Io` when it cannot be read; otherwise as [`ModelFile::from_json`]. The message names the file.
     pub fn read(path: &Path) -> Result<Self> {
-        /// A hundred times the largest here; more is no network but a mistake.
-        const MOST: u64 = 16 << 20;
-        let cannot = |e| Error::io(format!("cannot read the network {}", path.display()), e);
-        let place = || path.display().to_string();
-        let about = fs::metadata(path).map_err(cannot)?;
-        if !about.is_file() || about.len() > MOST {
+        /// A hundred times the size of the largest registered network's file.
+        const MAX_BYTES: u64 = 16 << 20;
+        let cannot_read = |e| Error::io(format!("cannot read the network {}", path.display()), e);
+        let location = || path.display().to_string();
+        let metadata = fs::metadata(path).map_err(cannot_read)?;
+        if !metadata.is_file() || metadata.len() > MAX_BYTES {
             return Err(Error::format(format!(
-                "this is not the JSON of a network: that is a file of at most {MOST} bytes"
+                "not a network in JSON: expected a regular file of at most {MAX_BYTES} bytes"
             )))
-            .context(place);
+            .context(location);
         }
         let mut bytes = Vec::new();
-        File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes)).map_err(cannot)?;
+        File::open(path)
+            .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
+            .map_err(cannot_read)?;
         let text = String::from_utf8(bytes)
-            .map_err(|e| Error::format("this is not the JSON of a network").with_source(e.utf8_error()))
-            .context(place)?;
+            .map_err(|e| Error::format("not a network in JSON").with_source(e.utf8_error()))
+            .context(location)?;
         let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        Self::from_json(&text, &name).context(place)
-    }
-
-    /// The recipe's optimizer, with defaults where the recipe does not say.
-    ///
-    /// # Errors
-    /// When there is none of that name.
-    pub fn optimizer(&self) -> Result<OptimizerConfig> {
-        let rule = OptimizerKind::named(self.recipe.optimizer.as_deref().unwrap_or("adam"))?;
-        Ok(OptimizerConfig { lr: self.recipe.learning_rate.unwrap_or(rule.default_lr()), rule })
+        Self::from_json(&text, &name).context(location)
     }
 }
 
-/// Checks that pictures `[c, h, w]` are something to compute with.
+/// Checks that `[c, h, w]` is a valid shape of an image.
 ///
 /// # Errors
-/// When there is no pixel, or more than any picture has.
+/// `InvalidArgument` when it has no elements, or more than 2^30.
 pub fn check_input([c, h, w]: [usize; 3]) -> Result<()> {
-    const MOST: usize = 1 << 30;
+    const MAX_ELEMENTS: usize = 1 << 30;
     match c.checked_mul(h).and_then(|n| n.checked_mul(w)) {
-        Some(1..=MOST) => Ok(()),
+        Some(1..=MAX_ELEMENTS) => Ok(()),
         _ => Err(Error::invalid_argument(format!(
-            "{c} x {h} x {w} is no picture: from 1 to {MOST} numbers are"
+            "{c} x {h} x {w} is not a valid image shape: it must have from 1 to {MAX_ELEMENTS} elements"
         ))),
     }
 }
@@ -185,7 +149,7 @@ fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
         return Err(Error::invalid_argument(format!(
-            "\"{name}\" cannot be a network's name: it is made of letters, digits, _, - and ., and does not begin with a dot"
+            "\"{name}\" is not a valid name of a network: use letters, digits, _, - and ., and do not start with a dot"
         )));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Checkpoints: what is written is read again, and nothing else is.
+//! Checkpoints: the round trip through a file, and errors for damaged files.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -8,27 +8,27 @@ use std::path::Path;
 use neocog_data::transform::{Normalize, Pipeline, RandomAffine, Step};
 use neocog_layers::Builder;
 use neocog_tensor::{Device, ErrorKind};
-use neocog_train::checkpoint::{MAGIC, NamedTensor, SavedMemory, VERSION, Values};
+use neocog_train::checkpoint::{MAGIC, NamedTensor, SavedOptimizerState, VERSION, Values};
 use neocog_train::{
-    Checkpoint, CheckpointDir, Decay, EpochReport, NoProgress, OptimizerConfig, OptimizerKind, Schedule,
-    TrainConfig, Trainer,
+    Checkpoint, CheckpointDir, Decay, EpochReport, NoProgress, OptimizerConfig, OptimizerKind, Recipe,
+    Schedule, TrainConfig, Trainer,
 };
 use proptest::prelude::*;
 
 const HEADER: usize = 52;
 
-/// A run of a small plan after one epoch.
+/// A checkpoint of a small run after one epoch.
 fn trained(network: &str) -> Checkpoint {
-    let mut plan = TrainConfig::for_network(network, "digits").unwrap();
-    (plan.epochs, plan.limit, plan.batch) = (1, Some(24), 8);
-    let data = plan.load_data(Path::new("data")).unwrap();
-    let mut training = Trainer::new(plan, &data.train, &Device::Cpu).unwrap();
-    training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
-    training.checkpoint().unwrap()
+    let mut config = TrainConfig::for_network(network, "digits").unwrap();
+    (config.epochs, config.limit, config.batch) = (1, Some(24), 8);
+    let data = config.load_data(Path::new("data")).unwrap();
+    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    trainer.checkpoint().unwrap()
 }
 
-/// A file with a header that is right for `payload`.
-fn sealed(payload: &[u8]) -> Vec<u8> {
+/// A file with a valid header for `payload`.
+fn with_header(payload: &[u8]) -> Vec<u8> {
     use sha2::{Digest, Sha256};
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_le_bytes());
@@ -38,10 +38,10 @@ fn sealed(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The error of reading `bytes`; it must name the file.
-fn complaint(bytes: &[u8]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.ckpt");
+/// The error message of reading `bytes`; it must name the file.
+fn read_error(bytes: &[u8]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.ckpt");
     fs::write(&path, bytes).unwrap();
     let e = Checkpoint::read(&path).unwrap_err();
     assert!(matches!(e.kind(), ErrorKind::Format | ErrorKind::Shape), "{e:?}");
@@ -50,14 +50,14 @@ fn complaint(bytes: &[u8]) -> String {
 }
 
 fn bytes_of(checkpoint: &Checkpoint) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.ckpt");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.ckpt");
     checkpoint.write(&path).unwrap();
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left in the folder");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no other file is left in the directory");
     fs::read(&path).unwrap()
 }
 
-fn numbers() -> impl Strategy<Value = Values> {
+fn values() -> impl Strategy<Value = Values> {
     prop_oneof![
         prop::collection::vec(any::<f32>().prop_filter("comparable", |v| !v.is_nan()), 0..20)
             .prop_map(Values::F32),
@@ -67,7 +67,7 @@ fn numbers() -> impl Strategy<Value = Values> {
 }
 
 fn tensor() -> impl Strategy<Value = NamedTensor> {
-    (any::<String>(), numbers()).prop_map(|(name, values)| {
+    (any::<String>(), values()).prop_map(|(name, values)| {
         let count = match &values {
             Values::F32(values) => values.len(),
             Values::F64(values) => values.len(),
@@ -107,35 +107,37 @@ fn history() -> impl Strategy<Value = Vec<EpochReport>> {
 }
 
 fn checkpoint() -> impl Strategy<Value = Checkpoint> {
-    let plan = (any::<String>(), any::<Option<usize>>(), any::<u64>(), rule(), schedule(), 0.0..1.0)
-        .prop_map(|(network, limit, seed, rule, schedule, lr)| TrainConfig {
-            network,
-            data: "digits".into(),
-            limit,
-            epochs: seed / 2,
-            batch: 7,
-            seed,
-            optimizer: OptimizerConfig { lr, rule },
-            schedule,
-            transforms: Pipeline {
-                steps: vec![
-                    Step::RandomAffine(RandomAffine::HANDWRITING),
-                    Step::Normalize(Normalize { mean: vec![lr as f32], std: vec![1.0 + lr as f32] }),
-                ][..(seed % 3) as usize]
-                    .to_vec(),
-            },
+    let config = (any::<String>(), any::<Option<usize>>(), any::<u64>(), rule(), schedule(), 0.0..1.0)
+        .prop_map(|(network, limit, seed, rule, schedule, lr)| {
+            let steps = [
+                Step::RandomAffine(RandomAffine::HANDWRITING),
+                Step::Normalize(Normalize { mean: vec![lr as f32], std: vec![1.0 + lr as f32] }),
+            ];
+            let mut config = TrainConfig::new(network, "digits", &Recipe::new())
+                .with_epochs(seed / 2)
+                .with_batch(7)
+                .with_seed(seed)
+                .with_optimizer(OptimizerConfig { lr, rule })
+                .with_schedule(schedule)
+                .with_transforms(Pipeline { steps: steps[..(seed % 3) as usize].to_vec() });
+            config.limit = limit;
+            config
         });
-    let memory = (any::<String>(), any::<u64>(), tensors()).prop_map(|(param, steps, slots)| SavedMemory {
-        param,
-        steps,
-        slots,
-    });
+    let optimizer_state = (any::<String>(), any::<u64>(), tensors())
+        .prop_map(|(param, steps, tensors)| SavedOptimizerState { param, steps, tensors });
     let counters = prop::collection::vec((any::<String>(), any::<u64>()), 0..3);
-    let parts = (plan, any::<String>(), tensors(), counters, prop::collection::vec(memory, 0..3), history());
+    let parts = (
+        config,
+        any::<String>(),
+        tensors(),
+        counters,
+        prop::collection::vec(optimizer_state, 0..3),
+        history(),
+    );
     (parts, any::<(u64, u32, u64)>()).prop_map(
-        |((plan, spec, state, counters, optimizer, history), (epoch, batch, step))| {
+        |((config, spec, state, counters, optimizer, history), (epoch, batch, step))| {
             let mut checkpoint = Checkpoint {
-                plan,
+                config,
                 spec,
                 input: [1, 2, 3],
                 class_names: vec!["cat".into(), String::new()],
@@ -157,123 +159,125 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(checkpoint in checkpoint()) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.ckpt");
+    fn round_trip(checkpoint in checkpoint()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.ckpt");
         checkpoint.write(&path).unwrap();
         prop_assert_eq!(&Checkpoint::read(&path).unwrap(), &checkpoint);
-        // Again, over the one that is there.
+        // Replacing the existing file.
         checkpoint.write(&path).unwrap();
         prop_assert_eq!(&Checkpoint::read(&path).unwrap(), &checkpoint);
     }
 
-    /// A file that claims anything, with a checksum that fits, is refused or read, and never ends the program.
+    /// An arbitrary payload with a correct checksum is an error at most, never a panic.
     #[test]
-    fn any_payload_is_an_error_at_most(payload in prop::collection::vec(any::<u8>(), 0..300)) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.ckpt");
-        fs::write(&path, sealed(&payload)).unwrap();
+    fn arbitrary_payloads_do_not_panic(payload in prop::collection::vec(any::<u8>(), 0..300)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.ckpt");
+        fs::write(&path, with_header(&payload)).unwrap();
         let _ = Checkpoint::read(&path);
     }
 }
 
-/// A file that version 1 wrote: a linear layer after two steps on the digits.
+/// A file of version 1: a linear layer after two steps on the digits.
 #[test]
-fn version_1_is_still_read() {
+fn version_1_can_be_read() {
     let checkpoint = Checkpoint::read(Path::new("tests/golden/version1.ckpt")).unwrap();
-    let plan = &checkpoint.plan;
-    assert_eq!((plan.network.as_str(), plan.data.as_str(), plan.limit), ("lenet", "digits", Some(4)));
-    assert_eq!(plan.transforms, Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]));
+    let config = &checkpoint.config;
+    assert_eq!((config.network.as_str(), config.data.as_str(), config.limit), ("lenet", "digits", Some(4)));
+    assert_eq!(config.transforms, Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]));
     assert_eq!((checkpoint.position.epoch, checkpoint.position.step), (1, 2));
     assert_eq!(checkpoint.history.len(), 1);
     let resumed = Trainer::resume(checkpoint.clone(), &Device::Cpu).unwrap().checkpoint().unwrap();
-    // The network is the same; the fields of its JSON may be in another order.
+    // The network is the same, although the fields of its JSON may be ordered differently.
     assert_eq!(resumed.spec().unwrap(), checkpoint.spec().unwrap());
     assert_eq!(Checkpoint { spec: checkpoint.spec.clone(), ..resumed }, checkpoint);
     assert_eq!(bytes_of(&checkpoint)[8..12], VERSION.to_le_bytes());
 }
 
 #[test]
-fn one_flipped_byte_anywhere() {
+fn a_flipped_bit_anywhere_is_detected() {
     let bytes = bytes_of(&trained("lenet"));
     let step = bytes.len() / 300;
     for at in (0..200).chain((200..bytes.len()).step_by(step)).chain([bytes.len() - 1]) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
-        let text = complaint(&damaged);
+        let text = read_error(&damaged);
         let expected = match at {
-            0..8 => "this is no checkpoint of neocog",
-            8..12 => "this program reads versions up to 2",
-            12..20 => "the header says that",
-            _ => "the checksum does not fit: the file is damaged",
+            0..8 => "not a neocog checkpoint",
+            8..12 => "supported are versions up to 2",
+            12..20 => "the header specifies",
+            _ => "checksum mismatch: the file is damaged",
         };
         assert!(text.contains(expected), "byte {at}: {text}");
     }
 }
 
 #[test]
-fn a_file_that_was_cut_or_grew() {
+fn a_truncated_or_extended_file_is_an_error() {
     let bytes = bytes_of(&trained("lenet"));
     for length in [bytes.len() / 2, bytes.len() - 1, HEADER] {
-        let text = complaint(&bytes[..length]);
+        let text = read_error(&bytes[..length]);
         assert!(text.contains("truncated"), "{length}: {text}");
     }
     for length in [0, 1, HEADER - 1] {
-        assert!(complaint(&bytes[..length]).contains("the header alone has 52"));
+        assert!(read_error(&bytes[..length]).contains("less than the header of 52"));
     }
-    let text = complaint(&[&bytes[..], &[0]].concat());
-    assert!(text.contains("something was added to it"), "{text}");
+    let text = read_error(&[&bytes[..], &[0]].concat());
+    assert!(text.contains("data was appended"), "{text}");
 }
 
 #[test]
-fn a_header_that_claims_too_much() {
+fn a_huge_payload_length_is_an_error() {
     let mut bytes = bytes_of(&trained("lenet"));
     bytes[12..20].copy_from_slice(&(1u64 << 60).to_le_bytes());
-    assert!(complaint(&bytes).contains("the header says that 1152921504606846976 bytes follow"));
+    assert!(read_error(&bytes).contains("the header specifies 1152921504606846976 bytes of content"));
 }
 
-/// The checksum fits, but a length within the payload claims 2^60 bytes or elements.
+/// The checksum is correct, but a length within the payload is 2^60 bytes or elements.
 #[test]
-fn a_content_that_claims_too_much() {
+fn a_huge_length_within_the_payload_is_an_error() {
     let bytes = bytes_of(&trained("lenet"));
     let payload = &bytes[HEADER..];
-    // The plan comes first: its length, then its JSON.
+    // The configuration comes first: its length, then its JSON.
     assert!(payload[8..].starts_with(br#"{"network":"lenet","#));
     assert_eq!(payload[7 + u64::from_le_bytes(payload[..8].try_into().unwrap()) as usize], b'}');
-    for claim in [1u64 << 60, u64::MAX, 1 << 34, payload.len() as u64] {
+    for length in [1u64 << 60, u64::MAX, 1 << 34, payload.len() as u64] {
         let mut damaged = payload.to_vec();
-        damaged[..8].copy_from_slice(&claim.to_le_bytes());
-        assert!(complaint(&sealed(&damaged)).contains("the content is no checkpoint"), "{claim}");
+        damaged[..8].copy_from_slice(&length.to_le_bytes());
+        assert!(read_error(&with_header(&damaged)).contains("the content is not a checkpoint"), "{length}");
     }
     // The elements of the first parameter: after its name and its shape [6, 1, 5, 5].
     let shape: Vec<u8> = [4u64, 6, 1, 5, 5].iter().flat_map(|n| n.to_le_bytes()).collect();
     let found = payload.windows(shape.len()).position(|w| w == shape).unwrap();
     let count = found + shape.len() + 4;
     assert_eq!(payload[count..count + 8], 150u64.to_le_bytes());
-    for claim in [1u64 << 60, u64::MAX, 1 << 34] {
+    for length in [1u64 << 60, u64::MAX, 1 << 34] {
         let mut damaged = payload.to_vec();
-        damaged[count..count + 8].copy_from_slice(&claim.to_le_bytes());
-        assert!(complaint(&sealed(&damaged)).contains("the content is no checkpoint"), "{claim}");
+        damaged[count..count + 8].copy_from_slice(&length.to_le_bytes());
+        assert!(read_error(&with_header(&damaged)).contains("the content is not a checkpoint"), "{length}");
     }
-    // A shape of 2^60 elements over 150 numbers.
+    // A shape of 2^60 elements with 150 values.
     let mut damaged = payload.to_vec();
     damaged[found + 8..found + 16].copy_from_slice(&(1u64 << 60).to_le_bytes());
-    let text = complaint(&sealed(&damaged));
+    let text = read_error(&with_header(&damaged));
     assert!(text.contains("conv.0.weight"), "{text}");
     // Bytes after the content.
-    let text = complaint(&sealed(&[payload, &[0; 3]].concat()));
-    assert!(text.contains("there are 3 bytes after the content"), "{text}");
+    let text = read_error(&with_header(&[payload, &[0; 3]].concat()));
+    assert!(text.contains("unexpected 3 bytes after the content"), "{text}");
 }
 
 #[test]
-fn a_newer_version() {
+fn a_newer_version_is_an_error() {
     let mut bytes = bytes_of(&trained("lenet"));
     bytes[8..12].copy_from_slice(&3u32.to_le_bytes());
-    assert!(complaint(&bytes).contains("this checkpoint has version 3, this program reads versions up to 2"));
+    assert!(
+        read_error(&bytes).contains("the checkpoint has format version 3, supported are versions up to 2")
+    );
 }
 
 #[test]
-fn a_checkpoint_of_another_network_lists_all_that_differs() {
+fn loading_into_another_network_lists_all_differences() {
     let checkpoint = trained("lenet");
     let model = neocog_models::find("lenet_bn").unwrap();
     let other = Builder::new(&Device::Cpu, 0).build(&model.spec().unwrap(), &model.input_shape(1)).unwrap();
@@ -291,37 +295,37 @@ fn a_checkpoint_of_another_network_lists_all_that_differs() {
         assert!(text.contains(part), "{part} in {text}");
     }
     let after = neocog_layers::state::params(&*other)[0].1.value().to_f32().unwrap();
-    assert_eq!(before, after, "nothing was changed");
+    assert_eq!(before, after, "the network is not changed");
 }
 
 #[test]
-fn numbers_that_are_not_finite_are_not_saved() {
-    let mut plan = TrainConfig::for_network("lenet", "digits").unwrap();
-    plan.limit = Some(8);
-    let data = plan.load_data(Path::new("data")).unwrap();
-    let mut training = Trainer::new(plan, &data.train, &Device::Cpu).unwrap();
-    let (_, bias) = neocog_layers::state::params(training.network())[1];
+fn non_finite_parameters_are_not_saved() {
+    let mut config = TrainConfig::for_network("lenet", "digits").unwrap();
+    config.limit = Some(8);
+    let data = config.load_data(Path::new("data")).unwrap();
+    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    let (_, bias) = neocog_layers::state::params(trainer.network())[1];
     bias.set(&neocog_tensor::Tensor::full([6], f64::NAN, &Device::Cpu).unwrap()).unwrap();
-    let e = training.checkpoint().unwrap_err();
+    let e = trainer.checkpoint().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Diverged);
     assert!(e.to_string().contains("conv.0.bias"), "{e}");
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
+fn a_failed_write_keeps_the_existing_checkpoint() {
     let checkpoint = trained("lenet");
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last.ckpt");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("last.ckpt");
     checkpoint.write(&path).unwrap();
-    // Its temporary file cannot be made where a folder has that name.
-    let obstacle = folder.path().join(".last.ckpt.part");
+    // The temporary file cannot be created where a directory has its name.
+    let obstacle = dir.path().join(".last.ckpt.part");
     fs::create_dir(&obstacle).unwrap();
     let e = checkpoint.write(&path).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Io);
-    assert!(e.to_string().contains("the one that is there is kept as it was"), "{e}");
+    assert!(e.to_string().contains("the existing file was not changed"), "{e}");
     assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint);
 
-    fs::write(folder.path().join("file"), "").unwrap();
-    let e = CheckpointDir::create(folder.path().join("file/below")).unwrap_err();
-    assert!(e.to_string().contains("cannot write checkpoints to the folder"), "{e}");
+    fs::write(dir.path().join("file"), "").unwrap();
+    let e = CheckpointDir::create(dir.path().join("file/below")).unwrap_err();
+    assert!(e.to_string().contains("cannot write checkpoints to the directory"), "{e}");
 }

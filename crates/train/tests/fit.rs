@@ -1,4 +1,4 @@
-//! The loop: it learns, its bits do not depend on threads or interruptions, and it stops when it diverges.
+//! The trainer loop: it learns, its result does not depend on threads or interruptions, and it stops when it diverges.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,18 +14,18 @@ use neocog_train::{
     Progress, Schedule, TrainConfig, Trainer, evaluate,
 };
 
-fn plan(network: &str) -> TrainConfig {
-    let mut plan = TrainConfig::for_network(network, "digits").unwrap();
-    (plan.epochs, plan.limit, plan.batch) = (3, Some(70), 16);
-    plan.schedule = Schedule { warm_up: 3, decay: Decay::Cosine { floor: 0.1 } };
-    plan
+fn config(network: &str) -> TrainConfig {
+    let mut config = TrainConfig::for_network(network, "digits").unwrap();
+    (config.epochs, config.limit, config.batch) = (3, Some(70), 16);
+    config.schedule = Schedule { warm_up: 3, decay: Decay::Cosine { floor: 0.1 } };
+    config
 }
 
-fn data(plan: &TrainConfig) -> Split {
-    plan.load_data(Path::new("data")).unwrap()
+fn data(config: &TrainConfig) -> Split {
+    config.load_data(Path::new("data")).unwrap()
 }
 
-/// Asks for a stop after some batches, counted over all epochs.
+/// Requests a stop after a number of batches, counted over all epochs.
 struct StopAfter<'a> {
     batches: usize,
     stop: &'a AtomicBool,
@@ -41,8 +41,8 @@ impl Progress for StopAfter<'_> {
     fn epoch(&mut self, _report: &EpochReport) {}
 }
 
-/// A checkpoint without the times, which differ from run to run.
-fn timeless(mut checkpoint: Checkpoint) -> Checkpoint {
+/// Removes the times, which differ from run to run.
+fn without_times(mut checkpoint: Checkpoint) -> Checkpoint {
     checkpoint.sums.seconds = 0.0;
     for report in &mut checkpoint.history {
         (report.seconds, report.images_per_s) = (0.0, 0.0);
@@ -50,70 +50,75 @@ fn timeless(mut checkpoint: Checkpoint) -> Checkpoint {
     checkpoint
 }
 
-fn unbroken(plan: &TrainConfig, device: &Device) -> Checkpoint {
-    let data = data(plan);
-    let mut training = Trainer::new(plan.clone(), &data.train, device).unwrap();
-    assert_eq!(training.fit(&data, None, &mut NoProgress, &false.into()).unwrap(), FitOutcome::Finished);
-    assert_eq!(training.history().len(), plan.epochs as usize);
-    timeless(training.checkpoint().unwrap())
+fn uninterrupted(config: &TrainConfig, device: &Device) -> Checkpoint {
+    let data = data(config);
+    let mut trainer = Trainer::new(config.clone(), &data.train, device).unwrap();
+    assert_eq!(trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap(), FitOutcome::Finished);
+    assert_eq!(trainer.history().len(), config.epochs as usize);
+    without_times(trainer.checkpoint().unwrap())
 }
 
-/// The same run, stopped and resumed from its file after each of these numbers of batches.
-fn broken(plan: &TrainConfig, device: &Device, pieces: &[usize]) -> Checkpoint {
-    let data = data(plan);
-    let place = tempfile::tempdir().unwrap();
-    let folder = CheckpointDir::create(place.path()).unwrap();
-    let mut training = Trainer::new(plan.clone(), &data.train, device).unwrap();
+/// The same run, stopped and resumed from its checkpoint after each of these numbers of batches.
+fn interrupted(config: &TrainConfig, device: &Device, pieces: &[usize]) -> Checkpoint {
+    let data = data(config);
+    let root = tempfile::tempdir().unwrap();
+    let checkpoints = CheckpointDir::create(root.path()).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &data.train, device).unwrap();
     for &batches in pieces {
         let stop = AtomicBool::new(false);
-        let end = training.fit(&data, Some(&folder), &mut StopAfter { batches, stop: &stop }, &stop).unwrap();
+        let end =
+            trainer.fit(&data, Some(&checkpoints), &mut StopAfter { batches, stop: &stop }, &stop).unwrap();
         let FitOutcome::Stopped(Some(file)) = end else { panic!("{end:?}") };
-        training = Trainer::resume(Checkpoint::read(&file).unwrap(), device).unwrap();
+        trainer = Trainer::resume(Checkpoint::read(&file).unwrap(), device).unwrap();
     }
     assert_eq!(
-        training.fit(&data, Some(&folder), &mut NoProgress, &false.into()).unwrap(),
+        trainer.fit(&data, Some(&checkpoints), &mut NoProgress, &false.into()).unwrap(),
         FitOutcome::Finished
     );
-    let last = training.checkpoint().unwrap();
-    assert_eq!(Checkpoint::read(&place.path().join(CheckpointDir::LAST)).unwrap(), last);
-    timeless(last)
+    let last = trainer.checkpoint().unwrap();
+    assert_eq!(Checkpoint::read(&root.path().join(CheckpointDir::LAST)).unwrap(), last);
+    without_times(last)
 }
 
-/// 70 images are 5 batches: in the middle of an epoch, at its end, before its first batch.
+/// 70 images are 5 batches: stops in the middle of an epoch, at its end, and before its first batch.
 #[test]
-fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
+fn a_resumed_run_equals_an_uninterrupted_one() {
     for network in ["lenet", "lenet_bn", "lenet_bn_scratch"] {
-        let plan = plan(network);
-        assert_eq!(broken(&plan, &Device::Cpu, &[2, 3, 1, 6]), unbroken(&plan, &Device::Cpu), "{network}");
+        let config = config(network);
+        assert_eq!(
+            interrupted(&config, &Device::Cpu, &[2, 3, 1, 6]),
+            uninterrupted(&config, &Device::Cpu),
+            "{network}"
+        );
     }
 }
 
 #[test]
 fn every_optimizer_resumes() {
     for name in OptimizerKind::NAMES {
-        let mut plan = plan("lenet");
-        plan.optimizer.rule = OptimizerKind::named(name).unwrap();
-        if let Ok(rule) = plan.optimizer.rule.with_momentum(0.9) {
-            plan.optimizer.rule = rule;
+        let mut config = config("lenet");
+        config.optimizer.rule = OptimizerKind::named(name).unwrap();
+        if let Ok(rule) = config.optimizer.rule.with_momentum(0.9) {
+            config.optimizer.rule = rule;
         }
-        plan.epochs = 1;
-        assert_eq!(broken(&plan, &Device::Cpu, &[3]), unbroken(&plan, &Device::Cpu), "{name}");
+        config.epochs = 1;
+        assert_eq!(interrupted(&config, &Device::Cpu, &[3]), uninterrupted(&config, &Device::Cpu), "{name}");
     }
 }
 
 #[test]
 fn the_reference_device_resumes_in_double_precision() {
-    let mut plan = plan("lenet");
-    (plan.epochs, plan.limit) = (1, Some(6));
-    plan.batch = 2;
-    assert_eq!(broken(&plan, &Device::Reference, &[2]), unbroken(&plan, &Device::Reference));
+    let mut config = config("lenet");
+    (config.epochs, config.limit) = (1, Some(6));
+    config.batch = 2;
+    assert_eq!(interrupted(&config, &Device::Reference, &[2]), uninterrupted(&config, &Device::Reference));
 }
 
-/// What dropout drops after a stop is what it would have dropped.
+/// The dropout masks after a stop are those of an uninterrupted run.
 #[test]
 fn dropout_resumes() {
-    let plan = plan("lenet");
-    let data = data(&plan);
+    let config = config("lenet");
+    let data = data(&config);
     let spec = Sequential::new()
         .then(neocog_layers::FlattenLayer {})
         .then(Linear::new(784, 20))
@@ -121,12 +126,12 @@ fn dropout_resumes() {
         .then(Dropout { p: 0.5 })
         .then(Linear::new(20, 10));
     let new = |seed| {
-        let plan = TrainConfig { seed, ..plan.clone() };
-        Trainer::with_spec(plan, spec.clone().into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap()
+        let config = config.clone().with_seed(seed);
+        Trainer::with_spec(config, spec.clone().into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap()
     };
-    let run = |mut training: Trainer| {
-        training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
-        timeless(training.checkpoint().unwrap())
+    let run = |mut trainer: Trainer| {
+        trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+        without_times(trainer.checkpoint().unwrap())
     };
     let mut stopped = new(0);
     let stop = AtomicBool::new(false);
@@ -137,7 +142,7 @@ fn dropout_resumes() {
     assert_ne!(run(new(1)).state, whole.state);
 }
 
-/// All steps that there are.
+/// One of each kind of transform.
 fn transforms() -> Pipeline {
     Pipeline::from([
         Step::RandomHorizontalFlip { p: 0.5 },
@@ -151,48 +156,48 @@ fn transforms() -> Pipeline {
 }
 
 #[test]
-fn changed_images_resume_and_do_not_depend_on_who_makes_them() {
-    let mut plan = plan("lenet");
-    plan.transforms = transforms();
-    let whole = unbroken(&plan, &Device::Cpu);
-    assert_eq!(broken(&plan, &Device::Cpu, &[2, 3, 1, 6]), whole);
-    let data = data(&plan);
-    let mut training = Trainer::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
-    training.set_workers(4);
-    training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
-    assert_eq!(timeless(training.checkpoint().unwrap()), whole);
-    // They are changed indeed.
-    plan.transforms = plan.transforms.fixed();
-    assert_ne!(unbroken(&plan, &Device::Cpu).state, whole.state);
+fn augmentation_resumes_and_does_not_depend_on_the_number_of_workers() {
+    let mut config = config("lenet");
+    config.transforms = transforms();
+    let whole = uninterrupted(&config, &Device::Cpu);
+    assert_eq!(interrupted(&config, &Device::Cpu, &[2, 3, 1, 6]), whole);
+    let data = data(&config);
+    let mut trainer = Trainer::new(config.clone(), &data.train, &Device::Cpu).unwrap();
+    trainer.set_workers(4);
+    trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    assert_eq!(without_times(trainer.checkpoint().unwrap()), whole);
+    // Augmentation has an effect.
+    config.transforms = config.transforms.fixed();
+    assert_ne!(uninterrupted(&config, &Device::Cpu).state, whole.state);
 }
 
-/// Test images are normalised like those for training, and not changed at random.
+/// Test images are normalized, but not augmented.
 #[test]
-fn normalising_belongs_to_evaluation() {
-    let mut plan = plan("lenet_bn");
-    plan.epochs = 1;
-    plan.transforms = transforms();
-    let data = data(&plan);
-    let mut training = Trainer::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
-    training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+fn normalization_applies_to_evaluation() {
+    let mut config = config("lenet_bn");
+    config.epochs = 1;
+    config.transforms = transforms();
+    let data = data(&config);
+    let mut trainer = Trainer::new(config.clone(), &data.train, &Device::Cpu).unwrap();
+    trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let loss = |transforms: Pipeline| {
         let augment = transforms.into_augment(9);
-        let options = LoaderOptions::new().batch_size(plan.batch).augment(augment);
+        let options = LoaderOptions::new().batch_size(config.batch).augment(augment);
         let loader = Loader::new(data.test.clone(), options).unwrap();
-        evaluate(training.network(), &loader, &Device::Cpu).unwrap().loss
+        evaluate(trainer.network(), &loader, &Device::Cpu).unwrap().loss
     };
     let normalize = Step::Normalize(Normalize { mean: vec![0.3], std: vec![0.4] });
-    assert_eq!(training.history()[0].test_loss, loss(Pipeline::from([normalize])));
-    assert_ne!(training.history()[0].test_loss, loss(Pipeline::default()));
+    assert_eq!(trainer.history()[0].test_loss, loss(Pipeline::from([normalize])));
+    assert_ne!(trainer.history()[0].test_loss, loss(Pipeline::default()));
 }
 
 #[test]
-fn threads_do_not_change_the_bits() {
+fn the_result_does_not_depend_on_the_number_of_threads() {
     for network in ["lenet", "lenet_bn"] {
-        let plan = plan(network);
+        let config = config(network);
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| unbroken(&plan, &Device::Cpu))
+            pool.install(|| uninterrupted(&config, &Device::Cpu))
         };
         assert_eq!(on(1), on(2), "{network}");
         assert_eq!(on(1), on(3), "{network}");
@@ -200,80 +205,81 @@ fn threads_do_not_change_the_bits() {
 }
 
 #[test]
-fn it_learns() {
-    let mut plan = plan("lenet_bn");
-    (plan.epochs, plan.limit, plan.transforms) = (8, Some(400), Default::default());
-    (plan.optimizer.lr, plan.schedule) = (0.01, Schedule::default());
-    let data = data(&plan);
-    let mut training = Trainer::new(plan, &data.train, &Device::Cpu).unwrap();
-    training.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
-    let (first, last) = (training.history()[0], training.history()[7]);
+fn training_reduces_the_loss() {
+    let mut config = config("lenet_bn");
+    (config.epochs, config.limit, config.transforms) = (8, Some(400), Default::default());
+    (config.optimizer.lr, config.schedule) = (0.01, Schedule::default());
+    let data = data(&config);
+    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    let (first, last) = (trainer.history()[0], trainer.history()[7]);
     assert!(last.train_loss < 0.5 * first.train_loss && last.train_acc > 0.9, "{first:?} {last:?}");
-    assert!(training.best().unwrap().test_acc > 0.8, "{:?}", training.best());
+    assert!(trainer.best().unwrap().test_acc > 0.8, "{:?}", trainer.best());
 }
 
 #[test]
-fn a_loss_that_runs_away_stops_and_keeps_the_last_checkpoint() {
-    let mut plan = plan("lenet");
-    plan.epochs = 1;
-    let data = data(&plan);
-    let place = tempfile::tempdir().unwrap();
-    let folder = CheckpointDir::create(place.path()).unwrap();
-    let mut training = Trainer::new(plan.clone(), &data.train, &Device::Cpu).unwrap();
-    training.fit(&data, Some(&folder), &mut NoProgress, &false.into()).unwrap();
-    let file = place.path().join(CheckpointDir::LAST);
+fn a_diverging_run_stops_and_keeps_the_last_checkpoint() {
+    let mut config = config("lenet");
+    config.epochs = 1;
+    let data = data(&config);
+    let root = tempfile::tempdir().unwrap();
+    let checkpoints = CheckpointDir::create(root.path()).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &data.train, &Device::Cpu).unwrap();
+    trainer.fit(&data, Some(&checkpoints), &mut NoProgress, &false.into()).unwrap();
+    let file = root.path().join(CheckpointDir::LAST);
     let before = std::fs::read(&file).unwrap();
 
-    // The next epoch starts with a parameter that is no number.
-    training.set_epochs(2).unwrap();
-    let bias = neocog_layers::state::params(training.network()).pop().unwrap().1;
+    // The next epoch starts with a NaN parameter.
+    trainer.set_epochs(2).unwrap();
+    let bias = neocog_layers::state::params(trainer.network()).pop().unwrap().1;
     bias.set(&neocog_tensor::Tensor::full([10], f64::NAN, &Device::Cpu).unwrap()).unwrap();
-    let e = training.fit(&data, Some(&folder), &mut NoProgress, &false.into()).unwrap_err();
+    let e = trainer.fit(&data, Some(&checkpoints), &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Diverged);
     let text = e.to_string();
     assert!(text.starts_with("epoch 2, step 6: the loss became NaN"), "{text}");
     assert!(text.contains("the last good checkpoint is kept") && text.contains("last.ckpt"), "{text}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
 
-    plan.optimizer.lr = 1e38;
-    plan.optimizer.rule = OptimizerKind::named("sgd").unwrap();
-    plan.schedule = Schedule::default();
-    let mut training = Trainer::new(plan, &data.train, &Device::Cpu).unwrap();
-    let e = training.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
+    config.optimizer.lr = 1e38;
+    config.optimizer.rule = OptimizerKind::named("sgd").unwrap();
+    config.schedule = Schedule::default();
+    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    let e = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Diverged);
     assert!(e.to_string().contains("no checkpoint was written by this run"), "{e}");
 }
 
 #[test]
-fn numbers_that_are_not_allowed() {
-    let check = |change: fn(&mut TrainConfig), says: &str| {
-        let mut plan = plan("lenet");
-        change(&mut plan);
-        let e = plan.check().unwrap_err();
+fn check_rejects_values_out_of_range() {
+    let check = |change: fn(&mut TrainConfig), message: &str| {
+        let mut config = config("lenet");
+        change(&mut config);
+        let e = config.check().unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument);
-        assert!(e.to_string().contains(says), "{e}");
+        assert!(e.to_string().contains(message), "{e}");
     };
-    check(|plan| plan.batch = 0, "the batch must be at least 1");
-    check(|plan| plan.epochs = 0, "epochs must be at least 1");
-    check(|plan| plan.limit = Some(0), "the limit must be at least 1");
+    check(|config| config.batch = 0, "the batch size must be at least 1");
+    check(|config| config.epochs = 0, "epochs must be at least 1");
+    check(|config| config.limit = Some(0), "the limit must be at least 1");
     check(
-        |plan| plan.optimizer.lr = f64::NAN,
-        "the learning rate must be a finite number that is not negative, not NaN",
+        |config| config.optimizer.lr = f64::NAN,
+        "the learning rate must be a finite, non-negative number, not NaN",
     );
-    check(|plan| plan.optimizer.lr = -1.0, "not -1");
-    check(|plan| plan.optimizer.lr = f64::INFINITY, "not inf");
-    check(|plan| plan.optimizer.rule = plan.optimizer.rule.with_weight_decay(f64::NAN), "weight_decay");
+    check(|config| config.optimizer.lr = -1.0, "not -1");
+    check(|config| config.optimizer.lr = f64::INFINITY, "not inf");
+    check(|config| config.optimizer.rule = config.optimizer.rule.with_weight_decay(f64::NAN), "weight_decay");
     let e = TrainConfig::for_network("lenett", "digits").unwrap_err();
     assert!(e.to_string().contains("did you mean `lenet`"), "{e}");
 }
 
 #[test]
-fn images_that_do_not_fit_the_network() {
-    let plan = plan("lenet");
-    let data = data(&plan);
+fn a_network_with_too_few_classes_is_an_error() {
+    let config = config("lenet");
+    let data = data(&config);
     let spec = Sequential::new().then(neocog_layers::FlattenLayer {}).then(Linear::new(784, 7));
-    let mut training = Trainer::with_spec(plan, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
-    let e = training.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
+    let mut trainer =
+        Trainer::with_spec(config, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
+    let e = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Shape);
     assert!(e.to_string().contains("the 10 classes of digits"), "{e}");
 }

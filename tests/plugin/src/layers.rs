@@ -1,4 +1,4 @@
-//! Two layers: one made of an operation of this crate, one composed of neocog's own layers and operations.
+//! Two layers: one of an operation of this crate, one composed of layers and operations of neocog.
 
 use neocog_autograd::Var;
 use neocog_layers::{Builder, Context, Example, Layer, Linear, Spec, Visitor, register_layer};
@@ -8,12 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops;
 
-/// Every block of pixels becomes channels, `[n, c, h, w]` to `[n, c·r², h/r, w/r]`: half the picture and nothing lost. Without
-/// parameters, the spec is the layer.
+/// Rearranges blocks of pixels to channels, `[n, c, h, w]` to `[n, c·r², h/r, w/r]`. Without parameters, the spec is the layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PixelUnshuffle {
-    /// The side `r` of a block.
+    /// Side `r` of a block in pixels.
     pub downscale_factor: usize,
 }
 
@@ -51,16 +50,16 @@ impl Layer for PixelUnshuffle {
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
 }
 
-/// Every channel times a share that depends on the means of all channels, `[n, c, h, w]` to `[n, c, h, w]`:
+/// Scales each channel by a factor that depends on the means of all channels, `[n, c, h, w]` to `[n, c, h, w]`:
 /// `x · sigmoid(fc2(relu(fc1(mean(x)))))`. J. Hu, L. Shen, G. Sun, "Squeeze-and-excitation networks", CVPR 2018.
 ///
-/// Parameters: those of the linear layers `fc1`, c to c / reduction, and `fc2`, back to c.
+/// Parameters: those of the linear layers `fc1`, from c to c / reduction features, and `fc2`, back to c.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqueezeExcitation {
-    /// The channels `c`.
+    /// Number of channels `c`.
     pub channels: usize,
-    /// By how much `fc1` makes them fewer.
+    /// Reduction factor of the number of channels in `fc1`.
     #[serde(default = "sixteen")]
     pub reduction: usize,
 }
@@ -81,10 +80,10 @@ impl Spec for SqueezeExcitation {
         }
         // `child` names the parameters `fc1.weight`, ..., and adds the name to the path of errors.
         let n = input.first().copied().unwrap_or(1);
-        let few = channels / reduction;
+        let hidden = channels / reduction;
         let (fc1, _) =
-            builder.child(Some("fc1"), &Linear::new(channels, few).into(), &[n, channels].into())?;
-        let (fc2, _) = builder.child(Some("fc2"), &Linear::new(few, channels).into(), &[n, few].into())?;
+            builder.child(Some("fc1"), &Linear::new(channels, hidden).into(), &[n, channels].into())?;
+        let (fc2, _) = builder.child(Some("fc2"), &Linear::new(hidden, channels).into(), &[n, hidden].into())?;
         Ok(Box::new(Built { fc1, fc2 }))
     }
 
@@ -114,10 +113,10 @@ impl Layer for Built {
         let [n, c, _, _] = input.shape().nchw()?;
         let mean = tape.apply_single(GlobalAvgPool2d, &[input])?;
         let mean = tape.apply_single(Flatten { start_dim: 1, end_dim: -1 }, &[&mean])?;
-        let few = tape.apply_single(Relu, &[&context.child(Some("fc1"), &*self.fc1, &mean)?])?;
-        let share = tape.apply_single(Sigmoid, &[&context.child(Some("fc2"), &*self.fc2, &few)?])?;
-        let share = tape.apply_single(Reshape { shape: [n, c, 1, 1].into() }, &[&share])?;
-        tape.apply_single(Mul, &[input, &share])
+        let hidden = tape.apply_single(Relu, &[&context.child(Some("fc1"), &*self.fc1, &mean)?])?;
+        let factor = tape.apply_single(Sigmoid, &[&context.child(Some("fc2"), &*self.fc2, &hidden)?])?;
+        let factor = tape.apply_single(Reshape { shape: [n, c, 1, 1].into() }, &[&factor])?;
+        tape.apply_single(Mul, &[input, &factor])
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {

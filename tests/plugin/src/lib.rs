@@ -1,9 +1,8 @@
-//! An operation, two layers and a network for neocog, in a crate of their own. The README is the guide.
+//! An example plugin for neocog: an operation, two layers and a network in a separate crate. The README is the guide.
 //!
-//! * [`PixelUnshuffle`](ops::PixelUnshuffle) is an operation with its kernels and its gradient; [`layers::PixelUnshuffle`]
-//!   makes a layer of it.
-//! * [`layers::SqueezeExcitation`] is a layer with parameters, composed of neocog's own layers and operations.
-//! * [`network`] is a network that uses both.
+//! * [`PixelUnshuffle`](ops::PixelUnshuffle) is an operation with kernels and gradient; [`layers::PixelUnshuffle`] is the layer.
+//! * [`layers::SqueezeExcitation`] is a layer with parameters, composed of layers and operations of neocog.
+//! * [`network`] is a network of both layers.
 
 pub mod layers;
 pub mod network;

@@ -1,15 +1,15 @@
-//! A network of this crate's layers and neocog's.
+//! A network of layers of this crate and of neocog.
 
 use neocog_layers::{Conv2d, Flatten, LayerSpec, Linear, MaxPool2d, ReLU, Sequential};
-use neocog_models::{Model, Optimizer, Recipe, features, register_model};
+use neocog_models::{Model, OptimizerKind, Recipe, features, register_model};
 use neocog_tensor::Result;
 
 use crate::layers::{PixelUnshuffle, SqueezeExcitation};
 
-/// A small network for pictures `[c, h, w]` with even sides.
+/// A small network for inputs `[c, h, w]` of even height and width.
 ///
 /// # Errors
-/// When the sides are not even, or too small; the error names the layer.
+/// When height or width is odd or too small; the error names the layer.
 pub fn unshuffle_net([c, h, w]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let block = |channels: usize| {
         Sequential::new()
@@ -28,19 +28,14 @@ pub fn unshuffle_net([c, h, w]: [usize; 3], classes: usize) -> Result<LayerSpec>
     Ok(layers.with("fc", Linear::new(inputs, classes)).into())
 }
 
-register_model!(Model {
-    name: "unshuffle_net",
-    crate_name: env!("CARGO_PKG_NAME"),
-    about: "a small network with squeeze and excitation, of another crate than neocog's",
-    build: unshuffle_net,
-    recipe: Recipe {
-        input: [1, 28, 28],
-        classes: 10,
-        batch: 64,
-        epochs: 5,
-        learning_rate: 0.002,
-        optimizer: Optimizer::Adam,
-        bench_batch: 64,
-    },
-    expected: None,
-});
+register_model!(
+    Model::new("unshuffle_net", unshuffle_net, [1, 28, 28], 10)
+        .with_about("a small network with squeeze and excitation, from a crate outside of neocog")
+        .with_recipe(
+            Recipe::new()
+                .with_batch(64)
+                .with_epochs(5)
+                .with_learning_rate(0.002)
+                .with_optimizer(OptimizerKind::adam())
+        )
+);

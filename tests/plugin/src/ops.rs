@@ -4,28 +4,28 @@ use neocog_tensor::cases::{Case, CaseInput};
 use neocog_tensor::op::expect_inputs;
 use neocog_tensor::opencl::{Call, Grid, Source};
 use neocog_tensor::{
-    Error, Gradient, InputGrads, SavedTensors, Op, Result, Scratch, Shape, Shapes, View, ViewMut, Window,
+    Error, Gradient, InputGrads, Op, Result, SavedTensors, Scratch, Shape, Shapes, View, ViewMut, Window,
     register_op, run_single,
 };
 use rayon::prelude::*;
 
-/// Every `r` x `r` block of pixels becomes `r²` channels, `[n, c, h, w]` to `[n, c·r², h/r, w/r]`:
+/// Rearranges blocks of `r` x `r` pixels to `r²` channels, `[n, c, h, w]` to `[n, c·r², h/r, w/r]`:
 /// `y[n, (c·r + i)·r + j, p, q] = x[n, c, p·r + i, q·r + j]`, as PyTorch's `pixel_unshuffle`.
 #[derive(Clone, Copy, Debug)]
 pub struct PixelUnshuffle {
-    /// The side of a block.
+    /// Side of a block in pixels.
     pub downscale_factor: usize,
 }
 
 /// The inverse, `[n, c·r², h, w]` to `[n, c, h·r, w·r]`, as PyTorch's `pixel_shuffle`.
 #[derive(Clone, Copy, Debug)]
 pub struct PixelShuffle {
-    /// The side of a block.
+    /// Side of a block in pixels.
     pub upscale_factor: usize,
 }
 
-/// Where pixel `[channel, p, q]` of the picture of small pixels lies in the picture of blocks.
-fn block_of(r: usize, channel: usize, p: usize, q: usize) -> (usize, usize, usize) {
+/// Returns the index `[c, h, w]` in the shuffled image of the element `[channel, p, q]` of the unshuffled one.
+fn shuffled_index(r: usize, channel: usize, p: usize, q: usize) -> (usize, usize, usize) {
     (channel / (r * r), p * r + channel / r % r, q * r + channel % r)
 }
 
@@ -51,18 +51,18 @@ impl Op for PixelUnshuffle {
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         let (x, mut y) = (inputs[0].nchw(), outputs[0].nchw());
         for ((n, channel, p, q), y) in y.indexed_iter_mut() {
-            let (c, h, w) = block_of(self.downscale_factor, channel, p, q);
+            let (c, h, w) = shuffled_index(self.downscale_factor, channel, p, q);
             *y = x[[n, c, h, w]];
         }
     }
 
-    /// Rows of the output are made at the same time, so the bits do not depend on the number of threads.
+    /// Parallel over the rows of the output, so the result does not depend on the number of threads.
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         let ([_, channels, height, width], r) = (extents(outputs[0].shape), self.downscale_factor);
         let x = inputs[0].data;
         outputs[0].data.par_chunks_mut(width.max(1)).with_min_len(64).enumerate().for_each(|(row, y)| {
             let (n, channel, p) = (row / (channels * height), row / height % channels, row % height);
-            let (c, h, w) = block_of(r, channel, p, 0);
+            let (c, h, w) = shuffled_index(r, channel, p, 0);
             let from = ((n * (channels / (r * r)) + c) * height * r + h) * width * r + w;
             y.iter_mut().zip(x[from..].iter().step_by(r)).for_each(|(y, x)| *y = *x);
         });
@@ -76,7 +76,7 @@ impl Op for PixelUnshuffle {
         SavedTensors::NONE
     }
 
-    /// The channels of a pixel of the output see a block.
+    /// A pixel of the output depends on a block of the input.
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
         let block = [self.downscale_factor; 2];
         Some(Window { kernel_size: block, stride: block, padding: [0, 0], dilation: [1, 1] })
@@ -108,7 +108,7 @@ impl Op for PixelShuffle {
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         let (x, mut y) = (inputs[0].nchw(), outputs[0].nchw());
         for ((n, channel, p, q), x) in x.indexed_iter() {
-            let (c, h, w) = block_of(self.upscale_factor, channel, p, q);
+            let (c, h, w) = shuffled_index(self.upscale_factor, channel, p, q);
             y[[n, c, h, w]] = *x;
         }
     }
@@ -117,8 +117,8 @@ impl Op for PixelShuffle {
         let ([_, channels, height, width], r) = (extents(outputs[0].shape), self.upscale_factor);
         let (x, plane) = (inputs[0].data, height / r * (width / r));
         outputs[0].data.par_chunks_mut(width.max(1)).with_min_len(64).enumerate().for_each(|(row, y)| {
-            let (picture, h) = (row / height, row % height);
-            let (n, c) = (picture / channels, picture % channels);
+            let (image, h) = (row / height, row % height);
+            let (n, c) = (image / channels, image % channels);
             let first = ((n * channels + c) * r + h % r) * r;
             for (w, y) in y.iter_mut().enumerate() {
                 *y = x[(first + w % r) * plane + h / r * (width / r) + w / r];
@@ -140,13 +140,13 @@ impl Op for PixelShuffle {
     }
 }
 
-/// The kernel of OpenCL devices; `small` is the shape of the picture of small pixels.
-fn launch(call: &Call<'_>, r: usize, small: &Shape, to_small: bool) -> Result<()> {
-    let ([_, channels, h, w], count) = (extents(small), small.elements());
+/// Launches the OpenCL kernel; `unshuffled` is the shape of the unshuffled image.
+fn launch(call: &Call<'_>, r: usize, unshuffled: &Shape, unshuffle: bool) -> Result<()> {
+    let ([_, channels, h, w], count) = (extents(unshuffled), unshuffled.elements());
     let args = [
         call.input(0).into(),
         call.output(0).into(),
-        usize::from(to_small).into(),
+        usize::from(unshuffle).into(),
         count.into(),
         r.into(),
         channels.into(),
@@ -157,13 +157,13 @@ fn launch(call: &Call<'_>, r: usize, small: &Shape, to_small: bool) -> Result<()
     call.launch(&source, "shuffle_pixels", &args, Grid::line(count))
 }
 
-/// The extents of a picture batch; `infer` has checked that it is one.
+/// Returns `[n, c, h, w]` of a shape whose rank was checked by `infer`.
 fn extents(shape: &Shape) -> [usize; 4] {
     [shape[0], shape[1], shape[2], shape[3]]
 }
 
-// The cases are all that neocog needs to hold the operations to their contract: every device against `reference`, no element
-// left unwritten, the gradient against differences. Those that are `timed` are what benchmarks measure.
+// The conformance tests run these cases: every device is compared with `reference`, every element must be written, and gradients are
+// compared with central differences. Benchmarks measure the `timed` cases.
 register_op!("pixel_unshuffle", || {
     let case = |name: &str, r, x: [usize; 4]| {
         Case::new(name, PixelUnshuffle { downscale_factor: r }, [CaseInput::uniform(x)])
@@ -172,7 +172,7 @@ register_op!("pixel_unshuffle", || {
         case("one pixel", 1, [2, 3, 1, 1]),
         case("blocks of two", 2, [2, 3, 4, 6]),
         case("blocks of three", 3, [1, 2, 3, 9]),
-        case("no pictures", 2, [0, 3, 4, 4]),
+        case("no images", 2, [0, 3, 4, 4]),
         case("no pixels", 2, [2, 3, 4, 0]),
         case("many rows", 2, [3, 5, 64, 62]).without_gradient(),
         case("a batch", 2, [64, 16, 56, 56]).timed(),
@@ -187,7 +187,7 @@ register_op!("pixel_shuffle", || {
         case("one pixel", 1, [2, 3, 1, 1]),
         case("blocks of two", 2, [2, 8, 2, 3]),
         case("blocks of three", 3, [1, 18, 1, 3]),
-        case("no pictures", 2, [0, 4, 4, 4]),
+        case("no images", 2, [0, 4, 4, 4]),
         case("no pixels", 2, [2, 4, 4, 0]),
         case("many rows", 2, [3, 20, 32, 31]).without_gradient(),
         case("a batch", 2, [64, 64, 28, 28]).timed(),

@@ -1,4 +1,4 @@
-//! What a crate of layers and operations should show of itself.
+//! The tests of a plugin.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,7 +12,9 @@ use neocog_layers::{Builder, LayerSpec, Predictor, registry, state, weights};
 use neocog_plugin_example as _;
 use neocog_tensor::cases::registered_ops;
 use neocog_tensor::{Device, conformance};
-use neocog_train::{BatchReport, Checkpoint, FitOutcome, EpochReport, ModelFile, TrainConfig, Progress, Trainer, predict};
+use neocog_train::{
+    BatchReport, Checkpoint, EpochReport, FitOutcome, ModelFile, Progress, TrainConfig, Trainer, predict,
+};
 use proptest::prelude::*;
 
 const CRATE: &str = "neocog-plugin-example";
@@ -20,14 +22,14 @@ const CRATE: &str = "neocog-plugin-example";
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The gradients of all registered layers, neocog's and these: one line.
+    /// Checks the gradients of all registered layers, those of neocog included.
     #[test]
     fn gradients_of_every_layer(seed: u64) {
         prop_assert!(check_registered(seed).map_err(|e| TestCaseError::fail(e.to_string()))? > 4);
     }
 }
 
-/// The operations on every device and their gradients: one line for each device.
+/// Checks all registered operations and their gradients on every device.
 #[test]
 fn operations_conform() {
     for device in [Device::Cpu, Device::Reference, "opencl".parse().unwrap()] {
@@ -44,6 +46,16 @@ fn everything_is_registered() {
     let ops: Vec<&str> = registered_ops().iter().filter(|e| e.crate_name == CRATE).map(|e| e.name).collect();
     assert_eq!(ops, ["pixel_shuffle", "pixel_unshuffle"]);
     assert_eq!(neocog_models::find("unshuffle_net").unwrap().crate_name, CRATE);
+}
+
+#[test]
+fn the_recipe_depends_on_the_data_set() {
+    let config = |data| {
+        let config = TrainConfig::for_network("unshuffle_net", data).unwrap();
+        (config.batch, config.epochs, config.optimizer.lr, config.schedule.to_string(), config.transforms.is_empty())
+    };
+    assert_eq!(config("mnist"), (64, 5, 0.002, "constant".into(), true));
+    assert_eq!(config("digits"), (16, 60, 0.002, "cosine decay to 0".into(), false));
 }
 
 #[test]
@@ -85,7 +97,7 @@ fn gradients_of_the_network() {
     assert!(report.compared > 70);
 }
 
-/// Asks for a stop after some batches.
+/// Requests a stop after a number of batches.
 struct StopAfter<'a>(usize, &'a AtomicBool);
 
 impl Progress for StopAfter<'_> {
@@ -97,8 +109,8 @@ impl Progress for StopAfter<'_> {
 }
 
 /// A checkpoint without the times, which differ from run to run.
-fn timeless(training: &mut Trainer) -> Checkpoint {
-    let mut checkpoint = training.checkpoint().unwrap();
+fn without_times(trainer: &mut Trainer) -> Checkpoint {
+    let mut checkpoint = trainer.checkpoint().unwrap();
     checkpoint.sums.seconds = 0.0;
     for report in &mut checkpoint.history {
         (report.seconds, report.images_per_s) = (0.0, 0.0);
@@ -107,37 +119,36 @@ fn timeless(training: &mut Trainer) -> Checkpoint {
 }
 
 #[test]
-fn a_network_of_a_file_is_trained_stopped_and_goes_on_with_the_same_bits() {
+fn a_network_of_a_file_is_trained_and_resumed_bit_for_bit() {
     let file = ModelFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/small_net.json")).unwrap();
-    let mut plan = TrainConfig::for_file(&file, "digits").unwrap();
-    (plan.epochs, plan.limit) = (6, Some(200));
-    let data = plan.load_data(Path::new("data")).unwrap();
+    let config = TrainConfig::for_file(&file, "digits").unwrap().with_epochs(6).with_limit(200);
+    let data = config.load_data(Path::new("data")).unwrap();
     let start = || {
         let (spec, input) = (file.network.clone(), file.recipe.input.unwrap());
-        Trainer::with_spec(plan.clone(), spec, input, &data.train, &Device::Cpu).unwrap()
+        Trainer::with_spec(config.clone(), spec, input, &data.train, &Device::Cpu).unwrap()
     };
     let stop = AtomicBool::new(false);
 
-    let mut unbroken = start();
-    let end = unbroken.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
+    let mut uninterrupted = start();
+    let end = uninterrupted.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
     assert_eq!(end, FitOutcome::Finished);
-    let losses: Vec<f64> = unbroken.history().iter().map(|epoch| epoch.train_loss).collect();
-    assert!(losses[5] < 0.8 * losses[0], "it learns: {losses:?}");
+    let losses: Vec<f64> = uninterrupted.history().iter().map(|epoch| epoch.train_loss).collect();
+    assert!(losses[5] < 0.8 * losses[0], "the loss falls: {losses:?}");
 
-    let mut broken = start();
-    let end = broken.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();
+    let mut stopped = start();
+    let end = stopped.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();
     assert_eq!(end, FitOutcome::Stopped(None));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.ckpt");
-    broken.checkpoint().unwrap().write(&path).unwrap();
-    drop(broken);
+    stopped.checkpoint().unwrap().write(&path).unwrap();
+    drop(stopped);
 
     let stop = AtomicBool::new(false);
     let mut resumed = Trainer::resume(Checkpoint::read(&path).unwrap(), &Device::Cpu).unwrap();
     resumed.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
-    assert_eq!(timeless(&mut resumed), timeless(&mut unbroken), "the same bits");
+    assert_eq!(without_times(&mut resumed), without_times(&mut uninterrupted));
 
-    // The weights go out and come back, and the network says the same.
+    // A round trip of the weights does not change the predictions.
     let path = folder.path().join("small_net.safetensors");
     weights::save(resumed.network(), &path).unwrap();
     let other = Builder::new(&Device::Cpu, 9).build(&file.network, &[1, 1, 16, 16].into()).unwrap();
@@ -149,7 +160,7 @@ fn a_network_of_a_file_is_trained_stopped_and_goes_on_with_the_same_bits() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_the_way_to_it() {
+fn errors_have_the_path_to_the_layer() {
     let spec = neocog_models::find("unshuffle_net").unwrap().spec_for([1, 27, 28], 10);
     let error = spec.unwrap_err().to_string();
     assert!(

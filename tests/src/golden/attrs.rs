@@ -1,4 +1,4 @@
-//! Attributes of a golden case. Each that is there must be asked for: one that nobody honours is an error.
+//! Attributes of a golden case. An attribute that is not used is an error.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -7,46 +7,46 @@ use neocog_tensor::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// The attributes of a case, and which of them were asked for.
+/// The attributes of a case, and which of them were used.
 #[derive(Debug)]
 pub struct Attrs<'a> {
     all: &'a Map<String, Value>,
-    asked: RefCell<BTreeSet<&'static str>>,
+    used: RefCell<BTreeSet<&'static str>>,
 }
 
 impl<'a> Attrs<'a> {
-    /// The attributes, none of them asked for.
+    /// Wraps the attributes of a case.
     pub fn new(all: &'a Map<String, Value>) -> Self {
-        Attrs { all, asked: RefCell::default() }
+        Attrs { all, used: RefCell::default() }
     }
 
     fn value(&self, name: &'static str) -> Option<&'a Value> {
-        self.asked.borrow_mut().insert(name);
+        self.used.borrow_mut().insert(name);
         self.all.get(name)
     }
 
-    /// An attribute that must be there.
+    /// Returns a required attribute.
     ///
     /// # Errors
-    /// When it is absent or of another type.
+    /// When it is missing or has another type.
     pub fn get<T: DeserializeOwned>(&self, name: &'static str) -> Result<T> {
         let value =
             self.value(name).ok_or_else(|| Error::format(format!("the attribute {name} is missing")))?;
         parse(name, value)
     }
 
-    /// An attribute that has a value of its own where it is absent.
+    /// Returns an optional attribute.
     ///
     /// # Errors
-    /// When it is of another type.
+    /// When it has another type.
     pub fn get_or<T: DeserializeOwned>(&self, name: &'static str, default: T) -> Result<T> {
         self.value(name).map_or(Ok(default), |value| parse(name, value))
     }
 
-    /// A pair `[h, w]`, or one number for both.
+    /// Returns a pair `[h, w]`, which can also be one number for both.
     ///
     /// # Errors
-    /// When it is something else.
+    /// When it has another type.
     pub fn pair_or(&self, name: &'static str, default: [usize; 2]) -> Result<[usize; 2]> {
         match self.value(name) {
             None | Some(Value::Null) => Ok(default),
@@ -55,17 +55,17 @@ impl<'a> Attrs<'a> {
         }
     }
 
-    /// That all attributes were asked for.
+    /// Checks that all attributes were used.
     ///
     /// # Errors
     /// Names those that were not.
     pub fn finish(&self) -> Result<()> {
-        let asked = self.asked.borrow();
-        let unknown: Vec<&str> = self.all.keys().map(String::as_str).filter(|k| !asked.contains(k)).collect();
+        let used = self.used.borrow();
+        let unknown: Vec<&str> = self.all.keys().map(String::as_str).filter(|k| !used.contains(k)).collect();
         if unknown.is_empty() {
             Ok(())
         } else {
-            Err(Error::format(format!("attributes that are not known here: {}", unknown.join(", "))))
+            Err(Error::format(format!("unknown attributes: {}", unknown.join(", "))))
         }
     }
 }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_attribute_must_be_asked_for() {
+    fn every_attribute_must_be_used() {
         let Value::Object(map) = serde_json::json!({"stride": 2, "padding": [0, 1], "extra": 1}) else {
             unreachable!()
         };

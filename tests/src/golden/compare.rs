@@ -1,42 +1,41 @@
-//! Comparing: what may deviate from what, by how much, and what was seen.
+//! Comparison with tolerances.
 
 use std::fmt;
 
-/// The largest deviation in double precision, relative to the largest value of a tensor (operations) or to the
-/// tensor's own norm (networks).
+/// Tolerance in double precision, relative to the largest value of a tensor (operations) or to its norm (networks).
 pub const DOUBLE: f64 = 1e-9;
 
-/// In single precision, an operation may deviate by this many times what PyTorch's own kernels deviate from double
-/// precision, or by [`SINGLE_FLOOR`] if that is more. (Of 2300 other cases, with random attributes, the largest had 4.4
-/// times PyTorch's deviation: the rounding of two kernels is two draws of chance.)
+/// Tolerance of operations in single precision, relative to the error of PyTorch's own single-precision kernels; at least
+/// [`SINGLE_FLOOR`]. (Of 2300 other cases with random attributes, the largest error was 4.4 times that of PyTorch: rounding errors
+/// of two kernels are independent.)
 pub const SINGLE_FACTOR: f64 = 6.0;
 
-/// The least deviation that is allowed to an operation in single precision, relative to the largest value.
+/// Minimum tolerance of operations in single precision, relative to the largest value.
 pub const SINGLE_FLOOR: f64 = 1e-6;
 
-/// What was compared in one file on one device.
+/// The comparisons of one file on one device.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// How many cases: an operation with all its results, or a row of a network's values.
+    /// Number of cases: an operation with all its results, or a row of a network's values.
     pub cases: usize,
-    /// How many of them are right.
+    /// Number of cases that passed.
     pub passed: usize,
-    /// The largest deviation, as a share of what is allowed: above 1 is a failure.
+    /// Largest error relative to its tolerance; above 1 is a failure.
     pub worst: f64,
-    /// Where it is.
+    /// Case with the largest error.
     pub worst_at: String,
-    /// What is wrong, by case.
+    /// Failed cases.
     pub failures: Vec<Failure>,
-    /// What a reader should know of it although it is right.
+    /// Remarks on passed cases.
     pub notes: Vec<String>,
 }
 
-/// A case that is wrong.
+/// A failed case.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The case.
+    /// Name of the case.
     pub case: String,
-    /// What is wrong with it.
+    /// Description of the failure.
     pub message: String,
 }
 
@@ -47,7 +46,7 @@ impl fmt::Display for Failure {
 }
 
 impl Tally {
-    /// Counts a case.
+    /// Adds a case.
     pub fn add(&mut self, case: Checked) {
         self.cases += 1;
         if case.worst > self.worst || case.worst.is_nan() && !self.worst.is_nan() {
@@ -58,13 +57,13 @@ impl Tally {
             self.passed += 1;
         } else {
             let message =
-                if case.compared == 0 && case.problems.is_empty() { "compared nothing" } else { "" };
+                if case.compared == 0 && case.problems.is_empty() { "nothing was compared" } else { "" };
             let message = format!("{message}{}", case.problems.join("; "));
             self.failures.push(Failure { case: case.name, message });
         }
     }
 
-    /// Counts all that was counted there.
+    /// Adds all cases of another tally.
     pub fn add_all(&mut self, other: Tally) {
         self.cases += other.cases;
         self.passed += other.passed;
@@ -75,7 +74,7 @@ impl Tally {
         self.notes.extend(other.notes);
     }
 
-    /// Counts a case that could not be run.
+    /// Adds a case that could not be run.
     pub fn add_error(&mut self, case: impl Into<String>, error: impl fmt::Display) {
         let mut checked = Checked::new(case);
         checked.fail(error.to_string());
@@ -83,7 +82,7 @@ impl Tally {
     }
 }
 
-/// A case while it is compared.
+/// The comparisons of one case.
 #[derive(Clone, Debug)]
 pub struct Checked {
     name: String,
@@ -93,25 +92,25 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// A case of which nothing was compared yet. A case that stays so is counted as failed.
+    /// Creates a case without comparisons, which counts as failed.
     pub fn new(name: impl Into<String>) -> Self {
         Checked { name: name.into(), compared: 0, worst: 0.0, problems: Vec::new() }
     }
 
-    /// Notes what is wrong.
+    /// Adds a failure.
     pub fn fail(&mut self, problem: impl Into<String>) {
         self.problems.push(problem.into());
     }
 
-    /// Notes what is wrong unless `right`.
-    pub fn require(&mut self, right: bool, problem: impl FnOnce() -> String) {
+    /// Adds a failure unless `condition` holds.
+    pub fn require(&mut self, condition: bool, problem: impl FnOnce() -> String) {
         self.compared += 1;
-        if !right {
+        if !condition {
             self.fail(problem());
         }
     }
 
-    /// Compares numbers, each with its own allowed deviation.
+    /// Compares values, each with its own tolerance.
     pub fn compare(&mut self, what: &str, got: &[f64], expected: &[f64], allowed: impl Fn(usize) -> f64) {
         if got.len() != expected.len() {
             self.fail(format!("{what} has {} values, expected {}", got.len(), expected.len()));
@@ -131,29 +130,29 @@ impl Checked {
                 off += 1;
                 first.get_or_insert_with(|| {
                     format!(
-                        "{what}[{i}] is {g:e}, expected {e:e}: off by {difference:.2e}, allowed {allowed:.2e}"
+                        "{what}[{i}] is {g:e}, expected {e:e}: error {difference:.2e}, tolerance {allowed:.2e}"
                     )
                 });
             }
         }
         if let Some(first) = first {
-            let more = if off > 1 { format!(" ({off} of {} are off)", got.len()) } else { String::new() };
+            let more = if off > 1 { format!(" ({off} of {} deviate)", got.len()) } else { String::new() };
             self.fail(format!("{first}{more}"));
         }
     }
 
-    /// The largest deviation so far, as a share of what is allowed.
+    /// Returns the largest error so far, relative to its tolerance.
     pub fn worst(&self) -> f64 {
         self.worst
     }
 }
 
-/// The largest size of a value; 0 of none.
+/// Returns the largest magnitude; 0 for an empty slice.
 pub fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |a, v| a.max(v.abs()))
 }
 
-/// The number in the middle; of an even number, the upper of the two.
+/// Returns the median; of an even number of values, the upper one.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn deviations_are_shares_of_what_is_allowed() {
+    fn errors_are_relative_to_the_tolerance() {
         let t = tally(|c| c.compare("y", &[1.0, 2.05], &[1.0, 2.0], |_| 0.1));
         assert_eq!((t.cases, t.passed), (1, 1));
         assert!((t.worst - 0.5).abs() < 1e-9);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_wrong_passes_by_accident() {
+    fn wrong_values_fail() {
         assert_eq!(tally(|_| ()).passed, 0);
         assert_eq!(tally(|c| c.compare("y", &[f64::NAN], &[1.0], |_| 1e9)).passed, 0);
         assert_eq!(tally(|c| c.compare("y", &[1.0], &[f64::NAN], |_| 1e9)).passed, 0);

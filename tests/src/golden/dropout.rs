@@ -1,4 +1,4 @@
-//! What must hold of dropout: it has no golden values, its random numbers are our own.
+//! Properties of dropout, whose random numbers differ from those of PyTorch.
 
 use neocog_autograd::{Tape, Var};
 use neocog_layers::{Builder, Context, Dropout};
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use super::compare::{Checked, Tally};
 
-/// What must hold for one probability, of ones.
+/// The expected properties of dropout of ones, for one probability.
 #[derive(Debug, Deserialize)]
 struct Expected {
     p: f64,
     n: usize,
-    /// How far the share of zeros may be from `p`.
+    /// Tolerance of the fraction of zeros.
     zero_fraction_5_sigma: f64,
-    /// What a one becomes that is kept; nothing where none is kept.
+    /// The value of elements that are not dropped; `None` if all are.
     kept_value: Option<f64>,
-    /// How far the mean may be from 1, or from 0 where none is kept.
+    /// Tolerance of the mean, which is 1, or 0 if all elements are dropped.
     mean_5_sigma: f64,
     grad_equals_mask_over_1_minus_p: bool,
     eval_is_identity: bool,
@@ -28,7 +28,7 @@ pub fn run(expected: &[Value], device: &Device, tally: &mut Tally) {
     for value in expected {
         let name = format!("dropout {}", value.get("p").unwrap_or(&Value::Null));
         let checked = Expected::deserialize(value)
-            .map_err(|e| Error::format("cannot be understood").with_source(e))
+            .map_err(|e| Error::format("invalid case").with_source(e))
             .and_then(|expected| check(&name, &expected, device));
         match checked {
             Ok(checked) => tally.add(checked),
@@ -49,17 +49,17 @@ fn check(name: &str, expected: &Expected, device: &Device) -> Result<Checked> {
     let y = Context::train(&tape, SEED).run(&*layer, &ones)?;
     let values = y.tensor().to_f64()?;
     let zeros = values.iter().filter(|v| **v == 0.0).count() as f64 / n as f64;
-    checked.compare("share of zeros", &[zeros], &[p], |_| expected.zero_fraction_5_sigma);
+    checked.compare("fraction of zeros", &[zeros], &[p], |_| expected.zero_fraction_5_sigma);
     let mean = values.iter().sum::<f64>() / n as f64;
-    let right = if expected.kept_value.is_some() { 1.0 } else { 0.0 };
-    // The sum of so many numbers is rounded, even where none is random.
-    checked.compare("mean", &[mean], &[right], |_| expected.mean_5_sigma + 1e-9);
+    let expected_mean = if expected.kept_value.is_some() { 1.0 } else { 0.0 };
+    // The sum has rounding errors, even if nothing is dropped.
+    checked.compare("mean", &[mean], &[expected_mean], |_| expected.mean_5_sigma + 1e-9);
     let kept = match device {
         Device::Reference => expected.kept_value,
         _ => expected.kept_value.map(|v| f64::from(v as f32)),
     };
-    let strange = values.iter().find(|v| **v != 0.0 && Some(**v) != kept);
-    checked.require(strange.is_none(), || format!("a one became {strange:?}, expected 0 or {kept:?}"));
+    let unexpected = values.iter().find(|v| **v != 0.0 && Some(**v) != kept);
+    checked.require(unexpected.is_none(), || format!("a one became {unexpected:?}, expected 0 or {kept:?}"));
 
     let grads = tape.backward_from(&[(&y, Tensor::full(shape, 1.0, device)?)])?;
     let grad = match grads.get(&ones) {
@@ -67,7 +67,7 @@ fn check(name: &str, expected: &Expected, device: &Device) -> Result<Checked> {
         None => vec![0.0; n],
     };
     checked.require(expected.grad_equals_mask_over_1_minus_p && grad == values, || {
-        "the gradient of ones is not what became of ones".into()
+        "the gradient with respect to ones is not the output for ones".into()
     });
 
     let tape = Tape::no_grad();
@@ -75,7 +75,7 @@ fn check(name: &str, expected: &Expected, device: &Device) -> Result<Checked> {
     let x = Var::constant(Tensor::from_f32(shape, &x, device)?);
     let y = Context::eval(&tape).run(&*layer, &x)?;
     checked.require(expected.eval_is_identity && y.tensor().to_f32()? == x.tensor().to_f32()?, || {
-        "prediction changes its input".into()
+        "evaluation is not the identity".into()
     });
     Ok(checked)
 }

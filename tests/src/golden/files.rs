@@ -1,4 +1,4 @@
-//! What golden files hold: a JSON text that describes the computations, and beside it their results as safetensors.
+//! The format of golden files: JSON that describes the computations, and safetensors with their results.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,91 +10,91 @@ use serde_json::{Map, Value};
 
 use super::hash::Stream;
 
-/// A suite of single operations.
+/// A suite of operations.
 #[derive(Debug, Deserialize)]
 pub struct Suite {
-    /// Its name.
+    /// Name.
     pub suite: String,
-    /// The cases, each a [`Case`]; parsed one by one, so that one that is not understood does not hide the others.
+    /// The cases, each a [`Case`]; parsed separately, so that an invalid one does not affect the others.
     pub cases: Vec<Value>,
-    /// What must hold of dropout.
+    /// Expected properties of dropout.
     #[serde(default)]
     pub dropout: Vec<Value>,
 }
 
-/// An operation with its attributes and inputs, and the names of the results.
+/// An operation with its attributes, inputs and results.
 #[derive(Debug, Deserialize)]
 pub struct Case {
-    /// Names the case, and its tensors: `ID/NAME`.
+    /// Name of the case, and prefix of its tensors: `ID/NAME`.
     pub id: String,
     /// The operation.
     pub op: String,
-    /// Its attributes.
+    /// Attributes.
     #[serde(default)]
     pub attrs: Map<String, Value>,
-    /// Its inputs.
+    /// Inputs.
     pub inputs: Vec<Input>,
-    /// The inputs of which gradients are stored.
+    /// Inputs whose gradients are results.
     #[serde(default)]
     pub grads: Vec<String>,
-    /// The gradient of the output: numbers, or 1.0 for a scalar.
+    /// Gradient of the output: a tensor, or 1.0 for a scalar.
     pub grad_output: Option<GradOutput>,
-    /// The results.
+    /// Results.
     pub outputs: Vec<Output>,
 }
 
-/// The gradient of a case's output.
+/// The gradient of the output of a case.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum GradOutput {
-    /// The same number for every element.
+    /// The same value for every element.
     Number(f64),
-    /// Numbers of the hash.
+    /// A tensor.
     Tensor(Box<Input>),
 }
 
-/// A tensor of the hash, or with its values written out.
+/// A tensor, computed by the hash or given by its values.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// Its name.
+    /// Name.
     #[serde(default)]
     pub name: String,
-    /// Its extents.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// The hash's seed.
+    /// Seed of the hash.
     pub seed: Option<u64>,
-    /// The hash's stream.
+    /// Stream of the hash.
     pub stream: Option<u64>,
-    /// The factor of the hash's unit.
+    /// Factor of the random numbers.
     pub scale: Option<f64>,
-    /// What is added.
+    /// Offset of the random numbers.
     pub offset: Option<f64>,
-    /// So many steps in a unit, where values are to be equal often.
+    /// Number of quantization levels per unit, to get many equal values.
     pub levels: Option<f64>,
-    /// The values themselves, nested or flat.
+    /// Values, nested or flat.
     pub values: Option<Value>,
-    /// What they are: `f32` or `i64`.
+    /// Type of the values: `f32` or `i64`.
     pub dtype: Option<String>,
 }
 
 /// A result of a case.
 #[derive(Debug, Deserialize)]
 pub struct Output {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its extents.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// The deviation of PyTorch's own result in single precision.
+    /// Error of the single-precision result of PyTorch.
     #[serde(default)]
     pub f32_max_abs_diff: f64,
 }
 
 impl Input {
-    /// The values, rounded to single precision.
+    /// Returns the values, rounded to single precision.
     ///
     /// # Errors
-    /// When the description is not complete, or the number of values is not the shape's.
+    /// When the description is incomplete, or the number of values does not match the shape.
     pub fn make(&self) -> Result<Vec<f32>> {
         let count = self.shape.iter().product::<usize>();
         if let Some(values) = &self.values {
@@ -139,39 +139,39 @@ fn flatten(value: &Value, out: &mut Vec<f32>) -> Result<()> {
             out.push(n.as_f64().unwrap_or(f64::NAN) as f32);
             Ok(())
         }
-        other => Err(Error::format(format!("values are numbers, found {other}"))),
+        other => Err(Error::format(format!("values must be numbers, found {other}"))),
     }
 }
 
 /// A whole network.
 #[derive(Debug, Deserialize)]
 pub struct Network {
-    /// The network's name.
+    /// Name of the network.
     pub net: String,
-    /// The hash's seed.
+    /// Seed of the hash.
     pub seed: u64,
-    /// `[n, c, h, w]`.
+    /// Shape of the input, `[n, c, h, w]`.
     pub input_shape: [usize; 4],
-    /// How the input is made.
-    pub input: Pictures,
-    /// How the classes are made.
+    /// Description of the input.
+    pub input: Images,
+    /// Description of the labels.
     pub labels: Labels,
-    /// The optimizers with their hyperparameters and number of steps.
+    /// Optimizers with hyperparameters and number of steps.
     pub optimisers: BTreeMap<String, Map<String, Value>>,
-    /// The initial state, in the order of the `state_dict`.
+    /// Initial state, in the order of the `state_dict`.
     pub state: Vec<StateEntry>,
-    /// The parameters in the order of the rows of `…/grad_*` and `…/param_*`.
+    /// Parameters in the order of the rows of `…/grad_*` and `…/param_*`.
     pub params: Vec<String>,
-    /// The buffers in the order of the rows of `…/buffer_*`.
+    /// Buffers in the order of the rows of `…/buffer_*`.
     pub buffers: Vec<String>,
-    /// The modules in the order of the rows of `…/act_*`.
+    /// Modules in the order of the rows of `…/act_*`.
     pub modules: Vec<Module>,
     /// Parameters whose exact gradient is 0.
     pub zero_gradient_params: Vec<String>,
-    /// How much PyTorch's own results in single precision deviate, for each array.
+    /// Errors of the single-precision results of PyTorch, for each array.
     #[serde(default)]
     pub f32_vs_f64: BTreeMap<String, Deviation>,
-    /// The seed of the numbers that `dot` is taken with.
+    /// Seed of the random numbers for `dot`.
     #[serde(default = "dot_seed")]
     pub dot_seed: u64,
 }
@@ -180,83 +180,83 @@ fn dot_seed() -> u64 {
     super::hash::DOT_SEED
 }
 
-/// How a batch of pictures is made.
+/// Description of a batch of images.
 #[derive(Debug, Deserialize)]
-pub struct Pictures {
-    /// The stream of the noise.
+pub struct Images {
+    /// Stream of the noise.
     pub fine_stream: u64,
-    /// The stream of the squares.
+    /// Stream of the squares.
     pub coarse_stream: u64,
-    /// The side of a square.
+    /// Side of a square in pixels.
     pub cell: usize,
-    /// The first values, to check.
+    /// The first values, for verification.
     pub first8: Vec<f64>,
 }
 
-/// How the classes are made.
+/// Description of the labels.
 #[derive(Debug, Deserialize)]
 pub struct Labels {
-    /// The stream.
+    /// Stream of the hash.
     pub stream: u64,
-    /// How many classes there are.
+    /// Number of classes.
     #[serde(rename = "mod")]
     pub modulus: u64,
-    /// The classes, to check.
+    /// The labels, for verification.
     pub values: Vec<u64>,
 }
 
 /// An entry of the initial state.
 #[derive(Debug, Deserialize)]
 pub struct StateEntry {
-    /// The hash's stream.
+    /// Stream of the hash.
     pub stream: u64,
-    /// The dotted name.
+    /// Dotted name.
     pub name: String,
-    /// The extents.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// The factor of the hash's unit; absent for counters.
+    /// Factor of the random numbers; absent for counters.
     pub scale: Option<f64>,
     /// What is added; absent for counters.
     pub offset: Option<f64>,
-    /// The first values, to check.
+    /// The first values, for verification.
     pub first4: Vec<f64>,
 }
 
-/// A module whose output is known.
+/// A module whose output is part of the results.
 #[derive(Debug, Deserialize)]
 pub struct Module {
-    /// The stream of the numbers that `dot` is taken with.
+    /// Stream of the random numbers for `dot`.
     pub stream: u64,
-    /// The dotted name.
+    /// Dotted name.
     pub name: String,
-    /// The output's extents.
+    /// Shape of the output.
     pub shape: Vec<usize>,
 }
 
-/// Deviations of two runs of PyTorch in single precision.
+/// Relative errors of two single-precision runs of PyTorch.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Deviation {
-    /// The largest relative one of the first run.
+    /// Maximum of the first run.
     pub max_rel: f64,
-    /// The largest relative one of the second run.
+    /// Maximum of the second run.
     pub max_rel_b: f64,
-    /// The median relative one of the first run.
+    /// Median of the first run.
     pub median_rel: f64,
-    /// The median relative one of the second run.
+    /// Median of the second run.
     pub median_rel_b: f64,
 }
 
-/// The values of a tensor, as far as golden files have them.
+/// A tensor of a golden file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    /// Its extents.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// Its values; whole numbers below 2^53 are exact.
+    /// Values; integers up to 2^53 are exact.
     pub values: Vec<f64>,
 }
 
-/// The results: tensors by name.
+/// Results: tensors by name.
 #[derive(Debug)]
 pub struct Tensors(BTreeMap<String, Array>);
 
@@ -264,7 +264,7 @@ impl Tensors {
     /// Reads a safetensors file.
     ///
     /// # Errors
-    /// When it cannot be read, is damaged, or holds other numbers than F32, F64 and I64.
+    /// When it cannot be read, is damaged, or has a tensor of a type other than F32, F64 and I64.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes =
             std::fs::read(path).map_err(|e| Error::io(format!("cannot read {}", path.display()), e))?;
@@ -275,17 +275,17 @@ impl Tensors {
         for (name, view) in file.tensors() {
             let data = view.data();
             let values = match view.dtype() {
-                Dtype::F64 => numbers(data, f64::from_le_bytes),
-                Dtype::F32 => numbers(data, |b| f64::from(f32::from_le_bytes(b))),
-                Dtype::I64 => numbers(data, |b| i64::from_le_bytes(b) as f64),
-                other => return Err(Error::format(format!("{name} has numbers of the kind {other:?}"))),
+                Dtype::F64 => values(data, f64::from_le_bytes),
+                Dtype::F32 => values(data, |b| f64::from(f32::from_le_bytes(b))),
+                Dtype::I64 => values(data, |b| i64::from_le_bytes(b) as f64),
+                other => return Err(Error::format(format!("{name} has the unsupported type {other:?}"))),
             };
             all.insert(name, Array { shape: view.shape().to_vec(), values });
         }
         Ok(Tensors(all))
     }
 
-    /// The tensor of this name.
+    /// Returns the tensor called `name`.
     ///
     /// # Errors
     /// When there is none.
@@ -293,13 +293,13 @@ impl Tensors {
         self.0.get(name).ok_or_else(|| Error::format(format!("the safetensors file has no tensor {name}")))
     }
 
-    /// The names that start with `prefix`.
+    /// Returns the names that start with `prefix`.
     pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.range(prefix.to_string()..).map(|(k, _)| k.as_str()).take_while(move |k| k.starts_with(prefix))
     }
 }
 
-fn numbers<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+fn values<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<f64> {
     bytes.as_chunks::<N>().0.iter().map(|b| read(*b)).collect()
 }
 
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn written_values_and_levels_are_read() {
+    fn values_and_levels() {
         let json = r#"{"name": "x", "values": [[1.5, -2], [0, 4]], "dtype": "f32", "shape": [2, 2]}"#;
         let input: Input = serde_json::from_str(json).unwrap();
         assert_eq!(input.make().unwrap(), [1.5, -2.0, 0.0, 4.0]);

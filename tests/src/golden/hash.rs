@@ -1,6 +1,6 @@
-//! The numbers from which golden values are made: a hash of seed, stream and position, the same in every language.
+//! The random numbers of golden files: a hash of seed, stream and position, which can be computed in any language.
 //!
-//! It is the SplitMix64 generator, started at a mixture of seed and stream. All integers are unsigned, modulo 2^64:
+//! It is the SplitMix64 generator, with a state that is a hash of seed and stream. All integers are unsigned, modulo 2^64:
 //!
 //! ```text
 //! mix(z)       z ^= z >> 30;  z *= 0xBF58476D1CE4E5B9;  z ^= z >> 27;  z *= 0x94D049BB133111EB;  z ^= z >> 31
@@ -14,7 +14,7 @@
 
 const G: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The seed of the numbers that every tensor's `dot` is taken with.
+/// Seed of the random numbers for `dot`.
 pub const DOT_SEED: u64 = 7;
 
 const fn mix(z: u64) -> u64 {
@@ -27,44 +27,44 @@ const fn sm(x: u64) -> u64 {
     mix(x.wrapping_add(G))
 }
 
-/// The numbers of one seed and stream.
+/// The random numbers of a seed and a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     key: u64,
 }
 
 impl Stream {
-    /// The numbers of `seed` and `stream`.
+    /// Returns the random numbers of `seed` and `stream`.
     pub const fn new(seed: u64, stream: u64) -> Self {
         Stream { key: sm(sm(seed) ^ stream) }
     }
 
-    /// 64 random bits at position `i`.
+    /// Returns 64 random bits at position `i`.
     pub const fn bits(self, i: u64) -> u64 {
         mix(self.key.wrapping_add(i.wrapping_add(1).wrapping_mul(G)))
     }
 
-    /// A number in `[-1, 1)`, a multiple of 2^-23.
+    /// Returns a number in `[-1, 1)`, a multiple of 2^-23.
     pub fn unit(self, i: u64) -> f64 {
         ((self.bits(i) >> 40) as f64 - 8_388_608.0) / 8_388_608.0
     }
 
-    /// `offset + scale * unit(i)`, rounded to single precision.
+    /// Returns `offset + scale * unit(i)`, rounded to single precision.
     pub fn value(self, i: u64, scale: f64, offset: f64) -> f32 {
         (offset + scale * self.unit(i)) as f32
     }
 
-    /// A whole number below `modulus`.
+    /// Returns an integer below `modulus`.
     pub const fn integer(self, i: u64, modulus: u64) -> u64 {
         (self.bits(i) >> 40) % modulus
     }
 }
 
-/// A batch of pictures `[n, c, h, w]`: half noise, half squares of `cell` pixels of one colour each.
+/// Returns a batch of images `[n, c, h, w]`: the mean of noise and of squares of `cell` by `cell` pixels with constant values.
 ///
 /// # Panics
 /// When `cell` is 0.
-pub fn pictures(shape: [usize; 4], fine: Stream, coarse: Stream, cell: usize) -> Vec<f32> {
+pub fn images(shape: [usize; 4], fine: Stream, coarse: Stream, cell: usize) -> Vec<f32> {
     let [n, c, h, w] = shape;
     let (rows, columns) = (h.div_ceil(cell), w.div_ceil(cell));
     (0..n * c * h * w)
@@ -80,9 +80,9 @@ pub fn pictures(shape: [usize; 4], fine: Stream, coarse: Stream, cell: usize) ->
 mod tests {
     use super::*;
 
-    /// What the script that made the files prints for these; the first is also the published first output of SplitMix64.
+    /// Values of the Python script that created the files; the first is also the published first output of SplitMix64.
     #[test]
-    fn the_hash_gives_the_known_numbers() {
+    fn known_values() {
         assert_eq!(sm(0), 0xE220_A839_7B1D_CDAF);
         let rows = [
             (0, 0, 0, 0xa706_dd2f_4d19_7e6f, 0x2382_75bc_38fc_be91, -0.144_516_259_431_839, 7),
@@ -111,9 +111,9 @@ mod tests {
     }
 
     #[test]
-    fn pictures_have_squares_that_reach_beyond_the_edge() {
+    fn squares_can_extend_beyond_the_edge() {
         let (fine, coarse) = (Stream::new(3, 1), Stream::new(3, 2));
-        let p = pictures([2, 1, 3, 5], fine, coarse, 2);
+        let p = images([2, 1, 3, 5], fine, coarse, 2);
         assert_eq!(p.len(), 30);
         // Plane 1, row 2, column 4: square 1 of 2 rows, 2 of 3 columns.
         let expected = 0.5 * fine.unit(29) + 0.5 * coarse.unit((2 + 1) * 3 + 2);

@@ -1,9 +1,9 @@
 //! The runner of golden files.
 //!
-//! A golden file is a JSON text with a safetensors file of the same name beside it. One with `cases` is a suite of
-//! single operations (`ops.rs`), one with `net` a whole network (`network.rs`). All numbers that go in are made by a
-//! [`hash`], so the files hold results only. Nothing here knows particular files: other seeds, shapes, attributes and
-//! networks run alike, and what is not understood is a failure.
+//! A golden file is a JSON file with a safetensors file of the same name. A file with `cases` is a suite of operations (`ops.rs`),
+//! one with `net` a network (`network.rs`). All inputs are computed by a [`hash`], so the files hold results only. The runner is
+//! not specific to the files of this project: any seeds, shapes, attributes and networks can be used, and unknown fields are
+//! failures.
 
 pub mod attrs;
 mod choices;
@@ -28,36 +28,36 @@ pub use compare::{Failure, Tally};
 pub use files::{Network, Suite, Tensors};
 pub use table::{json_line, table};
 
-/// What one file gave on one device.
+/// The result of one file on one device.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The file, without its ending, relative to the folder.
+    /// Path of the file relative to the directory, without extension.
     pub file: String,
     /// `ops` or `network`; `unreadable` for a file that is neither.
     pub kind: &'static str,
-    /// Where it ran.
+    /// The device.
     pub device: Device,
-    /// What was compared.
+    /// The comparisons.
     pub tally: Tally,
 }
 
 impl Report {
-    /// Whether something was compared, and all of it is right.
+    /// Whether all cases passed, and there is at least one.
     pub fn is_right(&self) -> bool {
         self.tally.cases > 0 && self.tally.passed == self.tally.cases && self.tally.failures.is_empty()
     }
 }
 
-/// The golden files that belong to this project.
+/// Returns the directory of the golden files of this project.
 pub fn own_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-/// All golden files in a folder and the folders within, sorted; `path` may be one of them too. A JSON text that has no
-/// safetensors file beside it and describes neither operations nor a network is something else, and left out.
+/// Returns all golden files in a directory and its subdirectories, sorted; `path` can also be a single file. JSON files without a
+/// safetensors file that have neither `cases` nor `net` are ignored.
 ///
 /// # Errors
-/// When the folder cannot be read, or holds no golden file.
+/// When the directory cannot be read, or contains no golden file.
 pub fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     if path.is_file() {
@@ -73,13 +73,13 @@ pub fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let cannot = |e| Error::io(format!("cannot read the folder {}", folder.display()), e);
-    for entry in std::fs::read_dir(folder).map_err(cannot)? {
-        let path = entry.map_err(cannot)?.path();
+    let cannot_read = |e| Error::io(format!("cannot read the directory {}", folder.display()), e);
+    for entry in std::fs::read_dir(folder).map_err(cannot_read)? {
+        let path = entry.map_err(cannot_read)?.path();
         if path.is_dir() {
             collect(&path, found)?;
         } else if path.extension().is_some_and(|e| e == "json")
-            && (path.with_extension("safetensors").is_file() || describes_something(&path))
+            && (path.with_extension("safetensors").is_file() || has_cases_or_net(&path))
         {
             found.push(path);
         }
@@ -87,11 +87,11 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn describes_something(path: &Path) -> bool {
+fn has_cases_or_net(path: &Path) -> bool {
     matches!(read_json(path), Ok(Value::Object(o)) if o.contains_key("cases") || o.contains_key("net"))
 }
 
-/// Runs one golden file on a device. `name` is what it is called in the report.
+/// Runs one golden file on a device. `name` is its name in the report.
 pub fn run_file(path: &Path, name: &str, device: &Device) -> Report {
     let mut kind = "unreadable";
     let tally = run_any(path, device, &mut kind).unwrap_or_else(|e| {
@@ -114,14 +114,14 @@ fn run_any(path: &Path, device: &Device, kind: &mut &'static str) -> Result<Tall
         let file: Network = parse(json)?;
         network::run_network(&file, &tensors, device).context(|| file.net.clone())
     } else {
-        Err(Error::format("it has neither `cases` nor `net`: it is no golden file"))
+        Err(Error::format("not a golden file: it has neither `cases` nor `net`"))
     }
 }
 
-/// Runs all golden files of a folder, each on all `devices`; `each` is shown every report when it is there.
+/// Runs all golden files of a directory on each of `devices`; calls `each` with every report as soon as it is available.
 ///
 /// # Errors
-/// When the folder cannot be read or holds no golden file. What is wrong with a file is in its [`Report`].
+/// When the directory cannot be read or contains no golden file. Errors of single files are part of their [`Report`].
 pub fn run_folder(folder: &Path, devices: &[Device], mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     for path in find_files(folder)? {
@@ -144,5 +144,5 @@ fn read_json(path: &Path) -> Result<Value> {
 }
 
 fn parse<T: DeserializeOwned>(json: Value) -> Result<T> {
-    serde_json::from_value(json).map_err(|e| Error::format("it is not complete").with_source(e))
+    serde_json::from_value(json).map_err(|e| Error::format("it is incomplete").with_source(e))
 }

@@ -1,4 +1,4 @@
-//! Runs whole networks: prediction, a pass with gradients, and steps of optimizers, each from the same state.
+//! Runs networks: evaluation, a training pass, and steps of optimizers, each from the same initial state.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,14 +15,14 @@ use super::attrs::Attrs;
 use super::choices::{self, Choices, NEAR, NEAR_AFTER_ADAM};
 use super::compare::{Checked, Tally, largest, median};
 use super::files::{Network, Tensors};
-use super::hash::{Stream, pictures};
+use super::hash::{Stream, images};
 use super::rules::{Allowed, Rules};
 use super::stats::{Rows, Stats};
 
-/// Runs a network's file.
+/// Runs the golden file of a network.
 ///
 /// # Errors
-/// When there is no such network, or it cannot be built with the file's state.
+/// When there is no such network, or it cannot be built with the state of the file.
 pub fn run_network(file: &Network, tensors: &Tensors, device: &Device) -> Result<Tally> {
     let mut run = Run::new(file, tensors, device)?;
     let mut tally = Tally::default();
@@ -45,9 +45,9 @@ struct Run<'a> {
     input: Tensor,
     labels: Tensor,
     rules: Rules<'a>,
-    /// The hash's stream of each entry of the state.
+    /// Stream of each entry of the state.
     streams: BTreeMap<&'a str, u64>,
-    /// How large the gradients are of parameters whose exact gradient is 0: the larger of ours and PyTorch's.
+    /// Norms of gradients whose exact value is 0, the maximum of neocog and PyTorch.
     noise: BTreeMap<&'a str, f64>,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
             return Err(Error::format("the input's cell and the labels' mod must be at least 1"));
         }
         let (fine, coarse) = (stream(file.input.fine_stream), stream(file.input.coarse_stream));
-        let input = pictures(file.input_shape, fine, coarse, file.input.cell);
+        let input = images(file.input_shape, fine, coarse, file.input.cell);
         let labels: Vec<f32> = (0..file.input_shape[0] as u64)
             .map(|i| stream(file.labels.stream).integer(i, file.labels.modulus) as f32)
             .collect();
@@ -78,8 +78,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// A pass with gradients ("train") or some steps of an optimizer. In single precision, what is wrong is looked at again:
-    /// a choice at a tie may have fallen the other way.
+    /// Runs a training pass ("train") or steps of an optimizer. In single precision, failures are checked for choices at ties, and
+    /// the part is run again with their tolerances.
     fn part(&mut self, name: &str) -> Tally {
         let tally = self.part_once(name);
         if tally.failures.is_empty() || *self.device == Device::Reference {
@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
                 let mut again = self.part_once(name);
                 self.rules = rules;
                 again.notes.push(format!(
-                    "{name}: {} of the choices of relus and maxima fell the other way, {:.0e} or less from a tie",
+                    "{name}: {} choices of ReLUs and maxima differ, at most {:.0e} from a tie",
                     choices.different, choices.widest
                 ));
                 again
@@ -112,15 +112,14 @@ impl<'a> Run<'a> {
         tally
     }
 
-    /// The first choices that fall differently than in double precision in the passes of a part, and what counts as near a
-    /// tie there.
+    /// Returns the choices of the first pass of a part that differ from double precision, and the maximum distance from a tie.
     fn choices(&self, part: &str) -> Result<(Choices, f64)> {
         let double = Run::new(self.file, self.tensors, &Device::Reference)?;
         let mut both = [Stepper::new(&double, part)?, Stepper::new(self, part)?];
         loop {
             let [a, b] = &mut both;
             let (a_pass, b_pass) =
-                (a.forward(Tape::new().keeping_all())?, b.forward(Tape::new().keeping_all())?);
+                (a.forward(Tape::new().saving_all())?, b.forward(Tape::new().saving_all())?);
             let found = choices::compare(&a_pass.0, &b_pass.0)?;
             if found.different > 0 || a.step >= a.count {
                 let adam = part.starts_with("adam") && a.step > 0;
@@ -131,7 +130,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The network in its initial state.
+    /// Builds the network in its initial state.
     fn network(&self) -> Result<Box<dyn Layer>> {
         let network = Builder::new(self.device, 0).build(&self.spec, &self.shape)?;
         let entries: BTreeMap<String, Entry<'_>> = state::entries(&*network).into_iter().collect();
@@ -147,7 +146,7 @@ impl<'a> Run<'a> {
                     let values: Vec<f32> =
                         (0..shape.elements() as u64).map(|i| stream.value(i, scale, offset)).collect();
                     let value = Tensor::from_f32(shape, &values, self.device)?;
-                    let tensor = entry.tensor().expect("what is no counter is a tensor");
+                    let tensor = entry.tensor().expect("not a counter");
                     tensor.set(&value).context(|| wanted.name.as_str())?;
                 }
                 _ => return Err(Error::format(format!("{} has no scale and offset", wanted.name))),
@@ -156,15 +155,15 @@ impl<'a> Run<'a> {
         Ok(network)
     }
 
-    /// That the state has the names, the order, the shapes and the first values of the file, and the input too.
+    /// Compares names, order, shapes and first values of the state and the input with the file.
     fn state(&self, tally: &mut Tally) -> Result<()> {
         let network = self.network()?;
         let entries = state::entries(&*network);
         let mut checked = Checked::new("state");
-        let ours: Vec<&str> =
+        let names: Vec<&str> =
             entries.iter().filter(|(_, e)| persistent(e)).map(|(n, _)| n.as_str()).collect();
         let wanted: Vec<&str> = self.file.state.iter().map(|e| e.name.as_str()).collect();
-        checked.require(ours == wanted, || format!("the state is {ours:?}, expected {wanted:?}"));
+        checked.require(names == wanted, || format!("the state is {names:?}, expected {wanted:?}"));
         for (name, entry) in &entries {
             let Some(wanted) = self.file.state.iter().find(|w| w.name == *name) else { continue };
             let Some(tensor) = entry.tensor() else { continue };
@@ -184,7 +183,7 @@ impl<'a> Run<'a> {
         self.compare_prediction("eval/logits", "eval/loss", &*network, tally)
     }
 
-    /// Predicts, and compares logits and loss.
+    /// Runs the network in evaluation mode and compares logits and loss.
     fn compare_prediction(
         &self,
         logits: &str,
@@ -204,7 +203,7 @@ impl<'a> Run<'a> {
         Ok(tape.apply(op, &[logits, &Var::constant(self.labels.clone())])?.remove(0))
     }
 
-    /// Compares numbers, relative to the largest of them.
+    /// Compares values, with a tolerance relative to the largest.
     fn compare_whole(&self, key: &str, got: &[f64], tally: &mut Tally) -> Result<()> {
         let expected = &self.tensors.get(&format!("f64/{key}"))?.values;
         let allowed = self.rules.of(key).single * largest(expected);
@@ -243,7 +242,7 @@ impl<'a> Run<'a> {
         Stream::new(self.file.dot_seed, stream)
     }
 
-    /// The numbers that describe tensors of the state; `None` for those that are not there.
+    /// Returns the statistics of tensors of the state; `None` for those that are missing.
     fn stats_of(
         &self,
         names: &[String],
@@ -274,7 +273,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Compares rows, each with its own norm as the measure.
+    /// Compares rows, with tolerances relative to their norms.
     fn compare_rows(
         &self,
         key: &str,
@@ -300,7 +299,7 @@ impl<'a> Run<'a> {
         for &row in rows {
             let mut checked = Checked::new(format!("{key} {}", names[row]));
             match &got[row] {
-                None => checked.fail("the network has nothing of this name"),
+                None => checked.fail("missing in the network"),
                 Some(got) => {
                     deviations.push(got.deviation(&expected.row(row), &allowed));
                     got.compare(&expected.row(row), &allowed, &mut checked);
@@ -322,13 +321,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The rows of parameters whose exact gradient is not 0.
+    /// Returns the rows of parameters whose exact gradient is not 0.
     fn ordinary_rows(&self) -> BTreeSet<usize> {
         let zero = |name: &String| self.file.zero_gradient_params.contains(name);
         (0..self.file.params.len()).filter(|&row| !zero(&self.file.params[row])).collect()
     }
 
-    /// Gradients whose exact value is 0 must be small beside the largest; the others are compared.
+    /// Compares gradients; those whose exact value is 0 must be small relative to the largest.
     fn compare_gradients(&mut self, got: &[Option<Stats>], tally: &mut Tally) -> Result<()> {
         let file = self.file;
         let ordinary = self.ordinary_rows();
@@ -339,7 +338,7 @@ impl<'a> Run<'a> {
             let name = file.params[row].as_str();
             let mut checked = Checked::new(format!("train/grad {name} (exactly 0)"));
             match &got[row] {
-                None => checked.fail("the network has nothing of this name"),
+                None => checked.fail("missing in the network"),
                 Some(got) => {
                     checked.compare("norm", &[got.norm], &[0.0], |_| self.rules.zero_gradient() * size);
                     self.noise.insert(name, got.norm.max(expected.row(row).norm));
@@ -368,7 +367,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Some steps of an optimizer: the loss before each and after the last, then the state, then a prediction.
+    /// Runs steps of an optimizer; compares the losses before each step and after the last, the state, and a prediction.
     fn optimizer(&self, name: &str, tally: &mut Tally) -> Result<()> {
         let mut stepper = Stepper::new(self, name)?;
         let mut losses = Vec::new();
@@ -385,15 +384,15 @@ impl<'a> Run<'a> {
         self.compare_buffers(name, &*network, count, tally)?;
         let (logits, loss) = (format!("{name}/eval_logits"), format!("{name}/eval_loss"));
         self.compare_prediction(&logits, &loss, &*network, tally)?;
-        // Last, as a pass in training moves the running statistics.
+        // Last, because a training pass changes the running statistics.
         let tape = Tape::no_grad();
         let y = Context::train(&tape, count).run(&*network, &Var::constant(self.input.clone()))?;
         losses.push(self.loss(&tape, &y)?.tensor().item()?);
         self.compare_whole(&format!("{name}/losses"), &losses, tally)
     }
 
-    /// Parameters after the steps. Adam divides a gradient by its own size: one that is exactly 0 and computed as noise
-    /// moves its parameter by `reach` at most, in any direction.
+    /// Compares parameters after the steps. Adam normalizes gradients: one that is exactly 0 is computed as noise, and changes its
+    /// parameter by up to `reach` in any direction.
     fn compare_params(&self, name: &str, got: &[Option<Stats>], reach: f64, tally: &mut Tally) -> Result<()> {
         let key = format!("{name}/param");
         let names = &self.file.params;
@@ -407,11 +406,11 @@ impl<'a> Run<'a> {
             let mut checked = Checked::new(format!("{key} {} (exact gradient 0)", names[row]));
             let expected = expected.row(row);
             match &got[row] {
-                None => checked.fail("the network has nothing of this name"),
+                None => checked.fail("missing in the network"),
                 Some(got) => {
                     let noise = self.noise.get(names[row].as_str()).copied().unwrap_or(f64::INFINITY);
                     let elements = got.elements as f64;
-                    // Both may have moved, by `reach` each, and less where the noise is smaller than Adam's epsilon.
+                    // Both can have changed by `reach`, less if the noise is below Adam's epsilon.
                     let each = 2.0 * reach * (10.0 * noise / 1e-8).min(1.0);
                     let rounding = self.rules.of(&key).rounding * expected.norm;
                     let whole = |factor: f64| each * factor + rounding;
@@ -427,20 +426,20 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Passes in training from the initial state, with steps of an optimizer between them.
+/// Training passes from the initial state, with optimizer steps between them.
 struct Stepper<'a> {
     run: &'a Run<'a>,
     network: Box<dyn Layer>,
     optimizer: Option<Optimizer>,
     lr: f64,
-    /// How many steps there are.
+    /// Number of steps.
     count: u64,
-    /// How many are made.
+    /// Number of steps made.
     step: u64,
 }
 
 impl<'a> Stepper<'a> {
-    /// For an optimizer of the file; of any other name there is one pass and no step.
+    /// Creates a stepper for an optimizer of the file; with any other name, there is one pass and no step.
     fn new(run: &'a Run<'a>, name: &str) -> Result<Self> {
         let network = run.network()?;
         let (mut optimizer, mut lr, mut count) = (None, 0.0, 0);
@@ -453,7 +452,7 @@ impl<'a> Stepper<'a> {
         Ok(Stepper { run, network, optimizer, lr, count, step: 0 })
     }
 
-    /// A pass, and its loss.
+    /// Runs a forward pass; returns the tape and the loss.
     fn forward(&self, tape: Tape) -> Result<(Tape, Var)> {
         let x = Var::constant(self.run.input.clone());
         let y = Context::train(&tape, self.step).run(&*self.network, &x)?;
@@ -461,7 +460,7 @@ impl<'a> Stepper<'a> {
         Ok((tape, loss))
     }
 
-    /// The step that follows from it.
+    /// Runs the backward pass and makes a step.
     fn back(&mut self, (tape, loss): (Tape, Var)) -> Result<()> {
         let grads = tape.backward(&loss)?;
         if let Some(optimizer) = &mut self.optimizer {
@@ -480,7 +479,7 @@ fn persistent(entry: &Entry<'_>) -> bool {
     }
 }
 
-/// The same network with the probability 0 in every dropout.
+/// Returns the network with the probability of every dropout set to 0.
 fn without_dropout(spec: &LayerSpec) -> Result<LayerSpec> {
     fn walk(value: &mut Value) {
         match value {
@@ -494,16 +493,16 @@ fn without_dropout(spec: &LayerSpec) -> Result<LayerSpec> {
             _ => {}
         }
     }
-    let wrong = |e| Error::format("the spec cannot be rewritten").with_source(e);
+    let wrong = |e| Error::format("cannot rewrite the spec").with_source(e);
     let mut value = serde_json::to_value(spec).map_err(wrong)?;
     walk(&mut value);
     serde_json::from_value(value).map_err(wrong)
 }
 
-/// Takes down the outputs of all modules of a file while a network computes.
+/// Observes the outputs of all modules of a file.
 struct Outputs<'a> {
     file: &'a Network,
-    /// The rows of each name, in the order in which they are expected.
+    /// The remaining rows of each name, in order.
     waiting: RefCell<BTreeMap<&'a str, VecDeque<usize>>>,
     stats: RefCell<Vec<Option<Stats>>>,
     problems: RefCell<Vec<(String, String)>>,

@@ -1,4 +1,4 @@
-//! Runs the cases of single operations, through the tape: the gradients are the tape's.
+//! Runs the cases of operations on a tape, which computes the gradients.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::dropout;
 use super::files::{Array, Case, GradOutput, Output, Suite, Tensors};
 use super::optim::Steps;
 
-/// The operations that golden files may name.
+/// The operations of golden files.
 pub const OPS: [&str; 21] = [
     "avg_pool2d",
     "batch_norm",
@@ -45,7 +45,7 @@ pub fn run_suite(suite: &Suite, tensors: &Tensors, device: &Device) -> Tally {
     for (i, value) in suite.cases.iter().enumerate() {
         let name = value.get("id").and_then(|v| v.as_str()).map_or(format!("case {i}"), str::to_string);
         match Case::deserialize(value) {
-            Err(e) => tally.add_error(name, format!("cannot be understood: {e}")),
+            Err(e) => tally.add_error(name, format!("invalid case: {e}")),
             Ok(case) => match check(&case, tensors, device) {
                 Ok(checked) => tally.add(checked),
                 Err(e) => tally.add_error(name, e),
@@ -64,7 +64,7 @@ fn check(case: &Case, tensors: &Tensors, device: &Device) -> Result<Checked> {
     for output in &case.outputs {
         let expected = tensors.get(&format!("{}/{}", case.id, output.name))?;
         match results.get(&output.name) {
-            None => checked.fail(format!("there is no result {} of {}", output.name, case.op)),
+            None => checked.fail(format!("no result {} of {}", output.name, case.op)),
             Some(got) => {
                 checked.require(got.shape == expected.shape, || {
                     format!("{} has the shape {:?}, expected {:?}", output.name, got.shape, expected.shape)
@@ -88,7 +88,7 @@ fn check(case: &Case, tensors: &Tensors, device: &Device) -> Result<Checked> {
     Ok(checked)
 }
 
-/// By how much a result may deviate that is not exact: see the constants of [`super::compare`].
+/// Returns the tolerance of an inexact result; see the constants of [`super::compare`].
 fn allowed(output: &Output, expected: &Array, device: &Device) -> f64 {
     let size = largest(&expected.values);
     match device {
@@ -97,26 +97,26 @@ fn allowed(output: &Output, expected: &Array, device: &Device) -> f64 {
     }
 }
 
-/// What rounding alone may do. A gradient that nearly cancels is no more exact than the last place of the output's
-/// gradient that went in; and nothing is more exact than the smallest number that there is.
+/// Returns the tolerance of rounding errors. The error of a gradient is at least the rounding error of the gradient of the output,
+/// even if terms cancel, and no error is smaller than the smallest positive number.
 fn rounding(output: &Output, values: &Values, device: &Device) -> f64 {
-    let (unit, least) = match device {
+    let (epsilon, min_positive) = match device {
         Device::Reference => (f64::EPSILON, f64::MIN_POSITIVE),
         _ => (f64::from(f32::EPSILON), f64::from(f32::MIN_POSITIVE)),
     };
-    let went_in = match values.get(GRAD_OUTPUT) {
+    let magnitude = match values.get(GRAD_OUTPUT) {
         Some((_, direction)) if output.name.starts_with("grad_") => {
             direction.iter().fold(0.0f64, |a, v| a.max(f64::from(v.abs())))
         }
         _ => 0.0,
     };
-    (unit * went_in).max(least)
+    (epsilon * magnitude).max(min_positive)
 }
 
-/// The values of all inputs and of the output's gradient, by name.
+/// The values of all inputs and of the gradient of the output, by name.
 type Values = BTreeMap<String, (Shape, Vec<f32>)>;
 
-/// The name under which the output's gradient is kept; no input can have it.
+/// The key of the gradient of the output; no input has an empty name.
 const GRAD_OUTPUT: &str = "";
 
 fn input_values(case: &Case) -> Result<Values> {
@@ -136,8 +136,8 @@ fn input_values(case: &Case) -> Result<Values> {
     Ok(values)
 }
 
-/// Whether every implementation in double precision must get the same bits: all numbers are multiples of 2^-23, and
-/// all sums of products stay below 2^7 whatever their order, which the same computation with absolute values shows.
+/// Whether the result is exact in double precision: all inputs are multiples of 2^-23, and all sums of products are below 2^7 in any
+/// order, which the same computation with absolute values shows.
 fn is_exact(case: &Case, values: &Values) -> Result<bool> {
     if !["conv2d", "linear", "max_pool2d", "avg_pool2d"].contains(&case.op.as_str()) {
         return Ok(false);
@@ -152,7 +152,7 @@ fn is_exact(case: &Case, values: &Values) -> Result<bool> {
     Ok(results.iter().filter(|(name, _)| *name != "indices").all(|(_, a)| largest(&a.values) < 128.0))
 }
 
-/// What an operation gives, by the names of golden files.
+/// The results of an operation, by the names of golden files.
 type Results = BTreeMap<String, Array>;
 
 fn run(case: &Case, values: &Values, device: &Device) -> Result<Results> {
@@ -180,16 +180,13 @@ impl Inputs<'_> {
             .ok_or_else(|| Error::format(format!("{} needs an input named {name}", self.case.op)))
     }
 
-    /// The inputs of these names, without those at the end that are absent and optional.
+    /// Returns the inputs with these names; optional ones may be missing.
     fn of(&self, required: &[&str], optional: &[&str]) -> Result<Vec<&Var>> {
         let mut all = required.iter().map(|n| self.get(n)).collect::<Result<Vec<_>>>()?;
         all.extend(optional.iter().filter_map(|n| self.vars.get(*n)));
         if all.len() != self.vars.len() {
             let names: Vec<&String> = self.vars.keys().collect();
-            return Err(Error::format(format!(
-                "{} has the inputs {names:?}, not all are known",
-                self.case.op
-            )));
+            return Err(Error::format(format!("{} has unknown inputs among {names:?}", self.case.op)));
         }
         Ok(all)
     }
@@ -215,9 +212,8 @@ fn run_operation(case: &Case, attrs: &Attrs<'_>, values: &Values, device: &Devic
     if case.grads.is_empty() {
         return Ok(results);
     }
-    let (shape, direction) = values
-        .get(GRAD_OUTPUT)
-        .ok_or_else(|| Error::format("the case has gradients, but no gradient of its output"))?;
+    let (shape, direction) =
+        values.get(GRAD_OUTPUT).ok_or_else(|| Error::format("the case has gradients, but no grad_output"))?;
     let direction = match direction.as_slice() {
         &[number] => Tensor::full(*y.shape(), f64::from(number), device)?,
         many => Tensor::from_f32(*shape, many, device)?,
@@ -226,7 +222,7 @@ fn run_operation(case: &Case, attrs: &Attrs<'_>, values: &Values, device: &Devic
     for name in &case.grads {
         let leaf = leaves
             .get(name)
-            .ok_or_else(|| Error::format(format!("there is no input {name} to take a gradient of")))?;
+            .ok_or_else(|| Error::format(format!("there is no input {name} for a gradient")))?;
         let shape = values.get(name).map_or(*leaf.shape(), |(shape, _)| *shape);
         let grad = match grads.get(leaf) {
             Some(grad) => grad.reshape(shape)?,
@@ -237,7 +233,7 @@ fn run_operation(case: &Case, attrs: &Attrs<'_>, values: &Values, device: &Devic
     Ok(results)
 }
 
-/// Computes the output; further results are put into `results`.
+/// Computes the output; adds further results to `results`.
 fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) -> Result<Var> {
     let first = |outputs: Vec<Var>| outputs.into_iter().next().expect("an operation has an output");
     match inputs.case.op.as_str() {
@@ -283,7 +279,7 @@ fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) ->
         }
         "global_avg_pool2d" => inputs.apply(ops::GlobalAvgPool2d, &inputs.of(&["x"], &[])?).map(first),
         "batch_norm" => batch_norm(inputs, attrs, results),
-        "batch_norm_seed" => batch_norm_by_hand(inputs, attrs, results),
+        "batch_norm_seed" => batch_norm_from_scratch(inputs, attrs, results),
         "relu" => inputs.apply(ops::Relu, &inputs.of(&["x"], &[])?).map(first),
         "sigmoid" => inputs.apply(ops::Sigmoid, &inputs.of(&["x"], &[])?).map(first),
         "tanh" => inputs.apply(ops::Tanh, &inputs.of(&["x"], &[])?).map(first),
@@ -300,7 +296,7 @@ fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) ->
                 "mean" => Reduction::Mean,
                 "sum" => Reduction::Sum,
                 "none" => Reduction::None,
-                other => return Err(Error::format(format!("there is no reduction {other}"))),
+                other => return Err(Error::format(format!("unknown reduction {other}"))),
             };
             let label_smoothing = attrs.get_or("label_smoothing", 0.0)?;
             let op = ops::CrossEntropy { reduction, label_smoothing };
@@ -325,7 +321,7 @@ fn forward(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) ->
     }
 }
 
-/// PyTorch's batch norm, as the layer that networks use.
+/// PyTorch's batch norm, as a layer.
 fn batch_norm(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) -> Result<Var> {
     let x = inputs.get("x")?.clone();
     let num_features = x.shape().extents().get(1).copied().unwrap_or(0);
@@ -341,8 +337,8 @@ fn batch_norm(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results)
     run_layer(inputs, results, &spec, training, steps)
 }
 
-/// The notes' batch norm, as the layer that networks use.
-fn batch_norm_by_hand(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) -> Result<Var> {
+/// The batch norm of the notes, as a layer.
+fn batch_norm_from_scratch(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut Results) -> Result<Var> {
     let x = inputs.get("x")?;
     let num_features = x.shape().extents().get(1).copied().unwrap_or(0);
     let spec = BatchNorm {
@@ -356,8 +352,8 @@ fn batch_norm_by_hand(inputs: &mut Inputs<'_>, attrs: &Attrs<'_>, results: &mut 
     run_layer(inputs, results, &spec.into(), training, steps)
 }
 
-/// Builds a layer, gives it the inputs that have the names of its state, and passes the input `x` through it `steps`
-/// times, times 0.5, 1.5 and so on, the last time as it is. Its buffers afterwards are results.
+/// Builds a layer, sets its state from the inputs with the same names, and runs it `steps` times: on the input `x` multiplied by
+/// 0.5, 1.5 and so on, and finally on `x`. Its buffers after that are results.
 fn run_layer(
     inputs: &mut Inputs<'_>,
     results: &mut Results,
@@ -377,7 +373,7 @@ fn run_layer(
         unused.retain(|n| *n != name);
     }
     if !unused.is_empty() {
-        return Err(Error::format(format!("the layer {} has nothing named {unused:?}", spec.kind())));
+        return Err(Error::format(format!("the layer {} has no state named {unused:?}", spec.kind())));
     }
     let forward = |layer: &dyn Layer, tape: &Tape, x: &Var| {
         let context = if training { Context::train(tape, 0) } else { Context::eval(tape) };
@@ -391,7 +387,7 @@ fn run_layer(
     let y = forward(&*layer, inputs.tape, &x)?;
     for (name, entry) in state::entries(&*layer) {
         match entry {
-            // The tape knows the parameter by the same value, so this is where its gradient will be.
+            // The leaf of the parameter on the tape, which gets the gradient.
             state::Entry::Param(param) => {
                 inputs.vars.insert(name, inputs.tape.param(param));
             }
@@ -405,7 +401,7 @@ fn run_layer(
     Ok(y)
 }
 
-/// Some steps on the loss `0.5 * Σ a * (w - t)^2`: as many as there are rows in the result `w`.
+/// Runs an optimizer on the loss `0.5 * Σ a * (w - t)^2`, a step for each row of the result `w`.
 fn run_optimizer(
     case: &Case,
     name: &str,
@@ -424,14 +420,14 @@ fn run_optimizer(
         .iter()
         .find(|o| o.name == "w")
         .and_then(|o| o.shape.first().copied())
-        .ok_or_else(|| Error::format("the case has no result w that tells the number of steps"))?;
+        .ok_or_else(|| Error::format("the case has no result w, whose rows give the number of steps"))?;
     let mut steps = Steps::new(name, attrs, &w)?;
     let (mut all, mut losses) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let tape = Tape::new();
         let leaf = tape.leaf(w.clone());
-        let away = tape.apply_single(ops::Sub, &[&leaf, &Var::constant(t.clone())])?;
-        let square = tape.apply_single(ops::Mul, &[&away, &away])?;
+        let difference = tape.apply_single(ops::Sub, &[&leaf, &Var::constant(t.clone())])?;
+        let square = tape.apply_single(ops::Mul, &[&difference, &difference])?;
         let weighted = tape.apply_single(ops::Mul, &[&square, &Var::constant(a.clone())])?;
         let sum = tape.apply_single(ops::Sum, &[&weighted])?;
         let loss = tape.apply_single(ops::Scale { factor: 0.5 }, &[&sum])?;
@@ -449,7 +445,7 @@ fn run_optimizer(
     ]))
 }
 
-/// A tensor's values; what has no extents has one in golden files.
+/// Converts a tensor; scalars have the shape `[1]` in golden files.
 fn array(tensor: &Tensor) -> Result<Array> {
     let shape = if tensor.shape().rank() == 0 { vec![1] } else { tensor.shape().to_vec() };
     Ok(Array { shape, values: tensor.to_f64()? })

@@ -1,46 +1,45 @@
-//! How much the values of a network may deviate.
+//! Tolerances of the values of networks.
 
 use neocog_tensor::Device;
 
 use super::compare::DOUBLE;
 use super::files::Network;
 
-/// How many times PyTorch's own deviation in single precision is allowed where it is more than the rules say.
+/// Tolerance relative to the error of PyTorch in single precision, where that is more than the other rules.
 pub const PYTORCH_FACTOR: f64 = 4.0;
 
-/// What choices at ties may do to a gradient, relative to its norm, and to all that follows from it.
+/// Tolerance of gradients after choices at ties, relative to their norm, and of all values that depend on them.
 const AT_TIES: f64 = 3e-2;
 
-/// What may deviate by how much.
+/// The tolerances of an array.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowed {
-    /// A single tensor, relative to its own norm, or to its largest element.
+    /// Tolerance of a tensor, relative to its norm or its largest element.
     pub single: f64,
-    /// The median over the rows, where it is held to more than each of them.
+    /// Tolerance of the median over the rows, if it is stricter.
     pub median: Option<f64>,
-    /// What rounding alone may do to a tensor that is stored and read.
+    /// Tolerance of rounding errors of a stored tensor.
     pub rounding: f64,
-    /// Whether all elements may have moved in one direction: then a sum may deviate by `√n` times as much.
+    /// Whether errors of the elements can have the same sign: the tolerance of a sum is then larger by `√n`.
     pub in_one_direction: bool,
 }
 
-/// The rules for one file on one device.
+/// The tolerances for one file on one device.
 ///
 /// * In double precision, [`DOUBLE`] for everything.
-/// * In single precision, 1e-5 for logits, losses, outputs of modules, and all that follows steps of an optimizer. A
-///   relu or a maximum that lies within rounding of a tie goes one way here and the other way there, and moves single
-///   gradients by some hundredths of their norm: 3e-2 for a single tensor, and 1e-4 for the median of all.
-/// * Parameters after SGD carry their gradients' deviations, times the learning rate: 1e-4 for a single tensor, and 1e-5
-///   for the median.
-/// * Parameters after Adam are held like gradients: it divides each gradient by its own size, so a small element of a
-///   gradient moves its parameter as much as a large one, with all of its rounding.
-/// * Biases before a batch norm have the exact gradient 0. Adam moves them by the size of a step in directions that
-///   rounding decides; the batch norm takes that out again in training, but its running statistics have followed.
-///   In networks with such biases: 1e-2 for what is predicted after Adam, and for the running statistics.
-/// * Where a relu or a maximum that lies within rounding of a tie was seen to go the other way ([`Rules::at_ties`]), 3e-2 for
-///   all that follows from it, medians too.
-/// * Where two runs of PyTorch itself in single precision deviate more, as the file says, [`PYTORCH_FACTOR`] times
-///   their deviation.
+/// * In single precision, 1e-5 for logits, losses, outputs of modules, and values after steps of an optimizer. A ReLU or a maximum
+///   within rounding of a tie can be decided differently, which changes gradients of single tensors by a few percent of their
+///   norm: 3e-2 for a tensor, and 1e-4 for the median of all tensors.
+/// * The errors of parameters after SGD are those of their gradients, times the learning rate: 1e-4 for a tensor, and 1e-5 for the
+///   median.
+/// * Parameters after Adam have the tolerances of gradients: Adam normalizes gradients, so a small element with a large relative
+///   rounding error changes its parameter as much as a large one.
+/// * The exact gradient of a bias before batch norm is 0. Adam changes it by a step in a direction that rounding determines. Batch
+///   norm compensates for that in training, but the running statistics change. In networks with such biases: 1e-2 for predictions
+///   after Adam, and for the running statistics.
+/// * After a ReLU or a maximum near a tie was decided differently ([`Rules::at_ties`]), 3e-2 for all values that depend on it,
+///   including medians.
+/// * Where two single-precision runs of PyTorch differ more, according to the file, [`PYTORCH_FACTOR`] times their error.
 #[derive(Debug)]
 pub struct Rules<'a> {
     file: &'a Network,
@@ -49,18 +48,18 @@ pub struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    /// The rules for a file on a device.
+    /// Creates the rules for a file on a device.
     pub fn new(file: &'a Network, device: &Device) -> Self {
         Rules { file, double: *device == Device::Reference, at_ties: false }
     }
 
-    /// The same for values that follow from choices at ties which fell the other way.
+    /// Returns the rules for values after choices at ties that were decided differently.
     #[must_use]
     pub fn at_ties(&self) -> Self {
         Rules { at_ties: !self.double, ..*self }
     }
 
-    /// For the values of `key`: `train/grad`, `adam/eval_logits`.
+    /// Returns the tolerances of the array `key`: `train/grad`, `adam/eval_logits`.
     pub fn of(&self, key: &str) -> Allowed {
         if self.double {
             return Allowed { single: DOUBLE, median: None, rounding: DOUBLE, in_one_direction: false };
@@ -89,7 +88,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The largest and the largest median deviation of PyTorch's own runs in single precision.
+    /// Returns the largest error and the largest median error of the single-precision runs of PyTorch.
     fn deviations_of_pytorch(&self, key: &str) -> (f64, f64) {
         let mut all = (0.0f64, 0.0f64);
         for suffix in ["", "_sum", "_norm", "_dot", "_first16"] {
@@ -101,7 +100,7 @@ impl<'a> Rules<'a> {
         all
     }
 
-    /// How large a gradient may be whose exact value is 0, relative to the largest of the network.
+    /// Returns the tolerance of gradients whose exact value is 0, relative to the largest gradient of the network.
     pub fn zero_gradient(&self) -> f64 {
         if self.double { DOUBLE } else { 1e-5 }
     }

@@ -1,4 +1,4 @@
-//! The few numbers by which golden files know a large tensor.
+//! Statistics of tensors, which golden files hold instead of large tensors.
 
 use neocog_tensor::{Error, Result};
 
@@ -7,26 +7,26 @@ use super::files::{Array, Tensors};
 use super::hash::Stream;
 use super::rules::Allowed;
 
-/// How many elements are kept.
+/// Number of first elements.
 const FIRST: usize = 16;
 
-/// A tensor's sum, norm, product with fixed random numbers, and first elements.
+/// Sum, norm, inner product with fixed random numbers, and first elements of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
-    /// How many elements it has; 0 if that is not known.
+    /// Number of elements; 0 if unknown.
     pub elements: usize,
-    /// The sum.
+    /// Sum.
     pub sum: f64,
-    /// The root of the sum of squares.
+    /// Euclidean norm.
     pub norm: f64,
-    /// The sum of the products with numbers of the hash: it sees order, sign and layout.
+    /// Inner product with random numbers of the hash, which depends on order, sign and layout.
     pub dot: f64,
-    /// The first elements, filled up with zeros.
+    /// The first elements, padded with zeros.
     pub first: [f64; FIRST],
 }
 
 impl Stats {
-    /// The numbers of a tensor with these elements.
+    /// Computes the statistics of a tensor with these elements.
     pub fn of(values: &[f64], stream: Stream) -> Self {
         let mut first = [0.0; FIRST];
         first.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
@@ -39,15 +39,15 @@ impl Stats {
         }
     }
 
-    /// How many times more than the norm a sum may deviate: `√n` where all elements may have moved in one direction, as when
-    /// a choice sends a gradient through other pixels; else as much.
-    fn sums(&self, allowed: &Allowed) -> f64 {
+    /// Returns the factor of the tolerance of sums: `√n` where errors of the elements can have the same sign, as when a gradient
+    /// flows through other pixels after a different choice; 1 otherwise.
+    fn sum_factor(&self, allowed: &Allowed) -> f64 {
         if allowed.in_one_direction { (self.elements as f64).sqrt() } else { 1.0 }
     }
 
-    /// The largest deviation, relative to the norm.
+    /// Returns the largest error, relative to the norm.
     pub fn deviation(&self, expected: &Stats, allowed: &Allowed) -> f64 {
-        let sum = (self.sum, expected.sum, self.sums(allowed));
+        let sum = (self.sum, expected.sum, self.sum_factor(allowed));
         let others = [(self.norm, expected.norm, 1.0), (self.dot, expected.dot, 1.0)];
         let first = self.first.iter().zip(expected.first).map(|(&g, e)| (g, e, 1.0));
         let all = std::iter::once(sum).chain(others).chain(first);
@@ -57,17 +57,17 @@ impl Stats {
         })
     }
 
-    /// Compares all numbers; each may deviate by the allowed share of the norm.
+    /// Compares all statistics, with tolerances relative to the norm.
     pub fn compare(&self, expected: &Stats, allowed: &Allowed, checked: &mut Checked) {
-        let share = allowed.single * expected.norm;
-        checked.compare("sum", &[self.sum], &[expected.sum], |_| share * self.sums(allowed));
-        checked.compare("norm", &[self.norm], &[expected.norm], |_| share);
-        checked.compare("dot", &[self.dot], &[expected.dot], |_| share);
-        checked.compare("first16", &self.first, &expected.first, |_| share);
+        let tolerance = allowed.single * expected.norm;
+        checked.compare("sum", &[self.sum], &[expected.sum], |_| tolerance * self.sum_factor(allowed));
+        checked.compare("norm", &[self.norm], &[expected.norm], |_| tolerance);
+        checked.compare("dot", &[self.dot], &[expected.dot], |_| tolerance);
+        checked.compare("first16", &self.first, &expected.first, |_| tolerance);
     }
 }
 
-/// The numbers of several tensors, a row each.
+/// The statistics of several tensors, a row for each.
 #[derive(Debug)]
 pub struct Rows<'a> {
     sum: &'a Array,
@@ -77,10 +77,10 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// The tensors `KEY_sum`, `KEY_norm`, `KEY_dot` and `KEY_first16`.
+    /// Reads the tensors `KEY_sum`, `KEY_norm`, `KEY_dot` and `KEY_first16`.
     ///
     /// # Errors
-    /// When one is absent or has not `count` rows.
+    /// When one is missing or does not have `count` rows.
     pub fn read(tensors: &'a Tensors, key: &str, count: usize) -> Result<Self> {
         let get = |suffix: &str, width: usize| {
             let array = tensors.get(&format!("{key}_{suffix}"))?;
@@ -101,7 +101,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// The numbers of one tensor.
+    /// Returns the statistics of one tensor.
     pub fn row(&self, row: usize) -> Stats {
         let mut first = [0.0; FIRST];
         first.copy_from_slice(&self.first.values[row * FIRST..(row + 1) * FIRST]);

@@ -1,11 +1,11 @@
-//! Reports for people and for programs.
+//! Reports as tables and as JSON.
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::json;
 
 use super::Report;
 
-/// A table of reports, and below it what is wrong.
+/// Formats a table of reports, followed by notes and failures.
 pub fn table(reports: &[Report]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING);
@@ -18,7 +18,7 @@ pub fn table(reports: &[Report]) -> String {
             report.device.to_string(),
             tally.cases.to_string(),
             tally.passed.to_string(),
-            share(tally.worst),
+            ratio(tally.worst),
             tally.worst_at.clone(),
         ]);
     }
@@ -29,7 +29,7 @@ pub fn table(reports: &[Report]) -> String {
     }
     let (cases, passed) = reports.iter().fold((0, 0), |(c, p), r| (c + r.tally.cases, p + r.tally.passed));
     let mut text = format!(
-        "{table}\n{passed} of {cases} cases passed; worst: the largest deviation, as a share of what is allowed\n"
+        "{table}\n{passed} of {cases} cases passed; worst: the largest error relative to its tolerance\n"
     );
     for report in reports {
         for note in &report.tally.notes {
@@ -48,7 +48,7 @@ pub fn table(reports: &[Report]) -> String {
     text
 }
 
-/// A report as one line of JSON.
+/// Formats a report as one line of JSON.
 pub fn json_line(report: &Report) -> String {
     let tally = &report.tally;
     let failures: Vec<String> = tally.failures.iter().map(ToString::to_string).collect();
@@ -66,7 +66,7 @@ pub fn json_line(report: &Report) -> String {
     .to_string()
 }
 
-fn share(worst: f64) -> String {
+fn ratio(worst: f64) -> String {
     if worst == 0.0 {
         "0".into()
     } else if (0.01..1000.0).contains(&worst) {

@@ -68,7 +68,7 @@ register_command!("eval", 40, Args, run);
 fn run(args: &Args) -> Result<()> {
     let device = &args.device.device;
     let trained = args.weights.open(args.file.as_deref(), args.data.as_deref(), device)?;
-    let config = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.plan);
+    let config = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.config);
     let (data, limit) = match (&args.data, config) {
         (Some(data), config) => (data.as_str(), config.and_then(|config| config.limit)),
         (None, Some(config)) => (config.data.as_str(), config.limit),

@@ -58,7 +58,7 @@ fn run(args: &Args) -> Result<()> {
         ));
     }
     let row = JsonRow {
-        network: &checkpoint.plan.network,
+        network: &checkpoint.config.network,
         to: args.to.display().to_string(),
         tensors: state::state_dict(&*network).len(),
         parameters: state::param_count(&*network),

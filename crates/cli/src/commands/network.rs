@@ -53,7 +53,7 @@ impl InputArgs {
     /// # Errors
     /// When the input is too small for the network.
     pub fn file_of(&self, model: &Model) -> Result<ModelFile> {
-        ModelFile::of(model, self.input_or(model.recipe.input), self.classes_or(model.recipe.classes))
+        ModelFile::of(model, self.input_or(model.input), self.classes_or(model.classes))
     }
 
     fn input_or(&self, default: [usize; 3]) -> [usize; 3] {
@@ -86,8 +86,8 @@ impl NetworkArgs {
             return Err(Error::invalid_argument("no network given; use its name, or --spec FILE"));
         };
         let model = neocog_models::find(name)?;
-        let input = self.size.input_or(model.recipe.input);
-        let spec = model.spec_for(input, self.size.classes_or(model.recipe.classes))?;
+        let input = self.size.input_or(model.input);
+        let spec = model.spec_for(input, self.size.classes_or(model.classes))?;
         Ok(SelectedNetwork { origin: Origin::Registered(model), spec, input: Some(input) })
     }
 
@@ -189,7 +189,7 @@ impl TrainedNetwork {
     pub fn transforms(&self) -> Pipeline {
         self.checkpoint
             .as_ref()
-            .map_or_else(Pipeline::default, |checkpoint| checkpoint.plan.transforms.fixed())
+            .map_or_else(Pipeline::default, |checkpoint| checkpoint.config.transforms.fixed())
     }
 
     /// The name of a class, or `class N` if unknown.
@@ -247,7 +247,7 @@ impl WeightsArgs {
         let checkpoint = Checkpoint::read(file)?;
         Ok(TrainedNetwork {
             network: checkpoint.network(device).context(|| file.display().to_string())?,
-            name: checkpoint.plan.network.clone(),
+            name: checkpoint.config.network.clone(),
             input: checkpoint.input,
             class_names: checkpoint.class_names.clone(),
             checkpoint: Some(checkpoint),

@@ -165,7 +165,7 @@ fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<ContactS
     const COLUMNS: usize = 5;
     let [_, h, w] = trained.input;
     let checkpoint = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
-        format!("{} after {} epochs; ", checkpoint.plan.data, checkpoint.position.epoch)
+        format!("{} after {} epochs; ", checkpoint.config.data, checkpoint.position.epoch)
     });
     let mut sheet = ContactSheet::new(format!("Predictions of {}", trained.name))
         .note(format!("{checkpoint}most likely class and its probability"))

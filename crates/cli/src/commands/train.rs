@@ -131,12 +131,12 @@ fn run(args: &Args) -> Result<ExitCode> {
         None => start(args)?,
     };
     trainer.set_workers(args.workers);
-    let folder = CheckpointDir::create(out_folder(args, trainer.plan()))?;
+    let folder = CheckpointDir::create(out_folder(args, trainer.config()))?;
     let stop = stop_on_ctrl_c()?;
 
     print_configuration(&trainer, &data, &args.device.device);
     let start = Instant::now();
-    let mut report = Report::new(args.json, trainer.plan());
+    let mut report = Report::new(args.json, trainer.config());
     let outcome = trainer.fit(&data, Some(&folder), &mut report, &stop);
     report.finish()?;
     match outcome? {
@@ -227,10 +227,10 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split)> {
         let model = neocog_models::find(name)?;
         let network = neocog_layers::Builder::new(device, 0).build(&model.spec()?, &model.input_shape(1))?;
         checkpoint.load_into(&*network).context(location)?;
-        if checkpoint.plan.network != *name {
+        if checkpoint.config.network != *name {
             return Err(Error::invalid_argument(format!(
                 "the checkpoint is of {}, not of {name}",
-                checkpoint.plan.network
+                checkpoint.config.network
             )))
             .context(location);
         }
@@ -239,7 +239,7 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split)> {
     if let Some(epochs) = args.epochs {
         trainer.set_epochs(epochs).context(location)?;
     }
-    let data = trainer.plan().load_data(&args.data_dir.data_dir)?;
+    let data = trainer.config().load_data(&args.data_dir.data_dir)?;
     Ok((trainer, data))
 }
 
@@ -268,7 +268,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
 
 /// Prints the hyperparameters, and where a resumed training continues, to standard error.
 fn print_configuration(trainer: &Trainer, data: &neocog_data::Split, device: &Device) {
-    let config = trainer.plan();
+    let config = trainer.config();
     output::note(format_args!(
         "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with \
          {} threads",
@@ -313,7 +313,7 @@ fn result(trainer: &Trainer, folder: &CheckpointDir, start: Instant) -> String {
         best.epoch,
         folder.path().display()
     );
-    let config = trainer.plan();
+    let config = trainer.config();
     let model = neocog_models::find(&config.network).ok();
     let model = model.filter(|model| model.spec().is_ok_and(|spec| spec == *trainer.spec()));
     let expected = model.and_then(|model| model.expected);

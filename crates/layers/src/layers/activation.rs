@@ -1,4 +1,4 @@
-//! Activations.
+//! Activation functions.
 
 use neocog_autograd::Var;
 use neocog_tensor::ops::{self, Activation};
@@ -6,12 +6,11 @@ use neocog_tensor::{Result, Shape};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor, activate};
+use crate::layer::{Context, Layer, Visitor, activate};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
-/// Activations without parameters: the spec is the layer.
+/// Activation functions without parameters: the spec is the layer.
 macro_rules! activations {
     ($($(#[$doc:meta])* $name:ident $kind:literal = $activation:expr;)*) => {$(
         $(#[$doc])*
@@ -60,14 +59,14 @@ activations! {
     Tanh "Tanh" = Activation::Tanh;
 }
 
-/// Softmax layers: one parameter, the axis.
+/// Softmax layers, with the axis as their only field.
 macro_rules! softmaxes {
     ($($(#[$doc:meta])* $name:ident $kind:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
-            /// The axis along which the numbers are compared; negative numbers count from the last.
+            /// The axis along which the sum is computed; negative values count from the last.
             pub dim: isize,
         }
 

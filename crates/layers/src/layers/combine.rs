@@ -1,4 +1,4 @@
-//! Combinators: layers made of layers.
+//! Combinators: layers that consist of layers.
 
 use neocog_autograd::Var;
 use neocog_tensor::ops::{self, Activation};
@@ -9,16 +9,15 @@ use smallvec::SmallVec;
 use super::chain::{Chain, Child, check_names};
 use super::{BatchNorm2d, Conv2d, Linear, ReLU, Sigmoid};
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor, activate};
+use crate::layer::{Context, Layer, Visitor, activate};
 use crate::register_layer;
 use crate::spec::{Example, LayerSpec, Spec};
 
-/// Layers one after the other.
+/// A chain of layers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sequential {
-    /// What it is called where it is printed; "Sequential" if absent.
+    /// Name that is printed; "Sequential" if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// The layers.
@@ -26,33 +25,33 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// No layers yet.
+    /// Creates an empty chain.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With another name where it is printed.
+    /// Sets the name that is printed.
     #[must_use]
     pub fn labelled(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// With one more layer, named.
+    /// Appends a layer with a name.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, layer: impl Into<LayerSpec>) -> Self {
         self.layers.push(Child::named(name, layer));
         self
     }
 
-    /// With one more layer, named by its number.
+    /// Appends a layer whose name is its index among the named layers.
     #[must_use]
     pub fn then(self, layer: impl Into<LayerSpec>) -> Self {
         let number = self.layers.iter().filter(|c| c.name.is_some()).count();
         self.with(number.to_string(), layer)
     }
 
-    /// With one more layer, without a name; see [`Child::name`].
+    /// Appends a layer without a name; see [`Child::name`].
     #[must_use]
     pub fn unnamed(mut self, layer: impl Into<LayerSpec>) -> Self {
         self.layers.push(Child::unnamed(layer));
@@ -113,24 +112,23 @@ impl Layer for BuiltSequential {
     }
 }
 
-/// `activation(body(x) + shortcut(x))`; without layers, the shortcut is `x` itself. K. He, X. Zhang, S. Ren, J. Sun,
-/// "Deep residual learning for image recognition", CVPR 2016.
+/// `activation(body(x) + shortcut(x))`; a shortcut without layers is the identity. K. He, X. Zhang, S. Ren, J. Sun, "Deep residual
+/// learning for image recognition", CVPR 2016.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Residual {
-    /// What it is called where it is printed; "Residual" if absent.
+    /// Name that is printed; "Residual" if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The layers of the long way.
+    /// Layers of the residual branch.
     pub body: Vec<Child>,
-    /// The layers of the short way.
+    /// Layers of the shortcut.
     #[serde(default)]
     pub shortcut: Vec<Child>,
-    /// What is applied to the sum.
+    /// Activation of the sum.
     #[serde(default)]
     pub activation: Option<Activation>,
-    /// The names of all named layers in the order in which they are declared and printed, where it is another than
-    /// body, then shortcut.
+    /// Names of all named layers in the order in which they are declared and printed, if it differs from body, then shortcut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<String>,
 }
@@ -140,11 +138,11 @@ impl Spec for Residual {
 
     fn build(&self, builder: &mut Builder, input: &Shape) -> Result<Box<dyn Layer>> {
         check_names(self.body.iter().chain(&self.shortcut))?;
-        let (body, long) = Chain::build(&self.body, builder, input)?;
-        let (shortcut, short) = Chain::build(&self.shortcut, builder, input)?;
-        if long != short {
+        let (body, body_shape) = Chain::build(&self.body, builder, input)?;
+        let (shortcut, shortcut_shape) = Chain::build(&self.shortcut, builder, input)?;
+        if body_shape != shortcut_shape {
             return Err(Error::shape(format!(
-                "the body gives {long}, but the shortcut gives {short}; a sum needs equal shapes (a 1x1 convolution in the shortcut can change channels and stride)"
+                "the output of the body is {body_shape}, but that of the shortcut is {shortcut_shape}; the shapes must be equal (use a 1x1 convolution in the shortcut to change channels and stride)"
             )));
         }
         let mut names: Vec<&str> =
@@ -155,7 +153,7 @@ impl Spec for Residual {
             names.sort_unstable();
             if ordered != names {
                 return Err(Error::invalid_argument(format!(
-                    "order must hold the names {names:?}, it holds {:?}",
+                    "order must contain the names {names:?}, found {:?}",
                     self.order
                 )));
             }
@@ -214,12 +212,12 @@ impl Layer for BuiltResidual {
     }
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-        let long = self.body.forward(context, input)?;
-        let short = self.shortcut.forward(context, input)?;
+        let body = self.body.forward(context, input)?;
+        let shortcut = self.shortcut.forward(context, input)?;
         match self.activation {
-            Some(Activation::Relu) => context.tape().apply_single(ops::AddRelu, &[&long, &short]),
+            Some(Activation::Relu) => context.tape().apply_single(ops::AddRelu, &[&body, &shortcut]),
             other => {
-                let sum = context.tape().apply_single(ops::Add, &[&long, &short])?;
+                let sum = context.tape().apply_single(ops::Add, &[&body, &shortcut])?;
                 other.map_or(Ok(sum.clone()), |activation| activate(context, &sum, activation))
             }
         }
@@ -236,17 +234,17 @@ impl Layer for BuiltResidual {
     }
 }
 
-/// The outputs of several branches side by side, along one axis; a branch without layers is the input itself.
+/// The outputs of several branches, concatenated along one axis; a branch without layers is the identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Concat {
-    /// What it is called where it is printed; "Concat" if absent.
+    /// Name that is printed; "Concat" if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The axis, 1 (the channels) if absent; negative numbers count from the last.
+    /// Axis, 1 (channels) if absent; negative values count from the last.
     #[serde(default = "channels")]
     pub dim: isize,
-    /// The layers of each branch.
+    /// Layers of each branch.
     pub branches: Vec<Vec<Child>>,
 }
 
@@ -259,7 +257,7 @@ impl Spec for Concat {
 
     fn build(&self, builder: &mut Builder, input: &Shape) -> Result<Box<dyn Layer>> {
         if self.branches.is_empty() {
-            return Err(Error::invalid_argument("a concat needs at least one branch"));
+            return Err(Error::invalid_argument("Concat needs at least one branch"));
         }
         check_names(self.branches.iter().flatten())?;
         let branches = self

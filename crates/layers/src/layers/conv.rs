@@ -7,42 +7,40 @@ use serde::{Deserialize, Serialize};
 
 use super::pair;
 use crate::builder::{Builder, Init};
-use crate::context::Context;
-use crate::layer::{Layer, Visitor};
+use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
-/// Two-dimensional convolution (cross-correlation, as everywhere in this field), `[n, in_channels, h, w]` to
-/// `[n, out_channels, oh, ow]`.
+/// Two-dimensional convolution (cross-correlation), `[n, in_channels, h, w]` to `[n, out_channels, oh, ow]`.
 ///
-/// Parameters: `weight [out_channels, in_channels / groups, kh, kw]` and `bias [out_channels]`, both drawn uniformly
-/// from ±1/√fan_in, with fan_in = in_channels / groups · kh · kw, as PyTorch does.
+/// Parameters: `weight` `[out_channels, in_channels / groups, kh, kw]` and `bias` `[out_channels]`, both initialized uniformly in
+/// ±1/√fan_in, with fan_in = in_channels / groups · kh · kw, as in PyTorch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv2d {
-    /// Channels of the input.
+    /// Number of input channels.
     pub in_channels: usize,
-    /// Channels of the output.
+    /// Number of output channels.
     pub out_channels: usize,
     /// Height and width of the kernel.
     #[serde(with = "pair")]
     pub kernel_size: [usize; 2],
-    /// Steps of the kernel.
+    /// Stride of the kernel.
     #[serde(with = "pair", default = "ones")]
     pub stride: [usize; 2],
-    /// Zeros added on each side.
+    /// Zero padding on each side.
     #[serde(with = "pair", default)]
     pub padding: [usize; 2],
-    /// Steps within the kernel.
+    /// Distance between the elements of the kernel.
     #[serde(with = "pair", default = "ones")]
     pub dilation: [usize; 2],
-    /// Groups of channels that do not see each other.
+    /// Number of groups of channels that are convolved separately.
     #[serde(default = "one")]
     pub groups: usize,
-    /// Whether a bias is added.
+    /// Whether to add a bias.
     #[serde(default = "yes")]
     pub bias: bool,
-    /// True convolution: the kernel is turned by 180 degrees. A network learns the same either way.
+    /// Whether to flip the kernel on both axes: a convolution in the mathematical sense instead of a cross-correlation.
     #[serde(default)]
     pub flip: bool,
 }
@@ -60,7 +58,7 @@ fn yes() -> bool {
 }
 
 impl Conv2d {
-    /// A square kernel, stride 1, no padding, with bias.
+    /// Creates a spec with a square kernel, stride 1, no padding, and bias.
     pub fn new(in_channels: usize, out_channels: usize, kernel_size: usize) -> Self {
         Conv2d {
             in_channels,
@@ -75,14 +73,14 @@ impl Conv2d {
         }
     }
 
-    /// With the same stride both ways.
+    /// Sets the stride of both axes.
     #[must_use]
     pub fn stride(mut self, stride: usize) -> Self {
         self.stride = [stride; 2];
         self
     }
 
-    /// With the same padding on all sides.
+    /// Sets the padding of all sides.
     #[must_use]
     pub fn padding(mut self, padding: usize) -> Self {
         self.padding = [padding; 2];

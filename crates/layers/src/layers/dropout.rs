@@ -5,17 +5,16 @@ use neocog_tensor::{Error, Result, Shape, ops};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor};
+use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
-/// In training, each number becomes 0 with probability `p`, and the others are divided by `1 - p`; nothing in
-/// prediction. N. Srivastava et al., "Dropout", JMLR 15 (2014).
+/// In training, sets each element to 0 with probability `p` and divides the others by `1 - p`; the identity in evaluation.
+/// N. Srivastava et al., "Dropout", JMLR 15 (2014).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
-    /// The probability, from 0 to 1.
+    /// Probability of an element to be set to 0.
     pub p: f64,
 }
 
@@ -24,7 +23,7 @@ impl Spec for Dropout {
 
     fn build(&self, _builder: &mut Builder, _input: &Shape) -> Result<Box<dyn Layer>> {
         if !(0.0..=1.0).contains(&self.p) {
-            return Err(Error::invalid_argument(format!("p is a probability from 0 to 1, not {}", self.p)));
+            return Err(Error::invalid_argument(format!("p must be from 0 to 1, not {}", self.p)));
         }
         Ok(Box::new(self.clone()))
     }

@@ -7,23 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use super::python_bool;
 use crate::builder::{Builder, Init};
-use crate::context::Context;
-use crate::layer::{Layer, Visitor};
+use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
 /// `y = x · weightᵀ + bias`, `[.., in_features]` to `[.., out_features]`.
 ///
-/// Parameters: `weight [out_features, in_features]` and `bias [out_features]`, both drawn uniformly from
-/// ±1/√in_features, as PyTorch does.
+/// Parameters: `weight` `[out_features, in_features]` and `bias` `[out_features]`, both initialized uniformly in
+/// ±1/√in_features, as in PyTorch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Linear {
-    /// Size of the input's last axis.
+    /// Size of the last axis of the input.
     pub in_features: usize,
-    /// Size of the output's last axis.
+    /// Size of the last axis of the output.
     pub out_features: usize,
-    /// Whether a bias is added.
+    /// Whether to add a bias.
     #[serde(default = "yes")]
     pub bias: bool,
 }
@@ -33,7 +32,7 @@ fn yes() -> bool {
 }
 
 impl Linear {
-    /// With bias.
+    /// Creates a spec with bias.
     pub fn new(in_features: usize, out_features: usize) -> Self {
         Linear { in_features, out_features, bias: true }
     }

@@ -1,4 +1,4 @@
-//! The layers, a file for each family.
+//! The layers of this crate.
 
 mod activation;
 mod chain;
@@ -20,12 +20,12 @@ pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d};
 pub use pool::{AvgPool2d, GlobalAvgPool2d, MaxPool2d};
 pub use shape::{Flatten, FlattenLayer, Identity};
 
-/// A pair `[height, width]` that may be written as one number for both.
+/// Serialization of a pair `[height, width]`: one number if both are equal.
 mod pair {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a whole number that is not negative, or a pair of them")]
+    #[serde(untagged, expecting = "expected a non-negative integer or a pair of them")]
     enum OneOrTwo {
         One(usize),
         Two([usize; 2]),
@@ -42,7 +42,7 @@ mod pair {
         if pair[0] == pair[1] { pair[0].serialize(serializer) } else { pair.serialize(serializer) }
     }
 
-    /// The same for a field that may be absent.
+    /// The same for optional fields.
     pub(super) mod option {
         use super::{Deserialize, Deserializer, OneOrTwo, Serialize, Serializer};
 
@@ -66,18 +66,18 @@ mod pair {
         }
     }
 
-    /// As PyTorch prints a pair that the user gave as one number or as two.
+    /// Formats a pair as PyTorch does for arguments that can be one number or a pair.
     pub(super) fn short(pair: [usize; 2]) -> String {
         if pair[0] == pair[1] { pair[0].to_string() } else { long(pair) }
     }
 
-    /// As PyTorch prints a pair: `(3, 3)`.
+    /// Formats a pair as PyTorch does: `(3, 3)`.
     pub(super) fn long(pair: [usize; 2]) -> String {
         format!("({}, {})", pair[0], pair[1])
     }
 }
 
-/// `True` or `False`, as PyTorch prints it.
+/// Formats a boolean as Python does.
 fn python_bool(value: bool) -> &'static str {
     if value { "True" } else { "False" }
 }

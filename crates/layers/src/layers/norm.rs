@@ -1,7 +1,7 @@
-//! Batch normalisation: PyTorch's, and the notes' own.
+//! Batch normalization: PyTorch's, and the implementation from scratch of the notes.
 //!
-//! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. In training each channel is normalised by the mean and the
-//! biased variance of the batch, and running statistics take in a share of them; in prediction those take their place.
+//! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. In training, each channel is normalized with the mean and the biased
+//! variance of the batch, which update the running statistics; in evaluation, with the running statistics.
 
 use neocog_autograd::{Param, Var};
 use neocog_tensor::ops::{self, Activation};
@@ -10,40 +10,39 @@ use serde::{Deserialize, Serialize};
 
 use super::python_bool;
 use crate::builder::{Builder, Init};
-use crate::context::Context;
-use crate::layer::{Buffer, Counter, Layer, Visitor};
+use crate::layer::{Buffer, Context, Counter, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
-/// PyTorch's batch norms: the same parameters, for other ranks.
+/// PyTorch's batch norms, which differ in the rank of the input.
 macro_rules! batch_norms {
     ($($(#[$doc:meta])* $name:ident $kind:literal, ranks $ranks:expr, examples [$($example:expr),*];)*) => {$(
         $(#[$doc])*
         ///
-        /// Parameters: `weight [num_features]`, 1 at first, and `bias [num_features]`, 0 at first. Buffers:
-        /// `running_mean`, 0 at first, and `running_var`, 1 at first, which takes in the unbiased variance;
+        /// Parameters: `weight` `[num_features]`, initially 1, and `bias` `[num_features]`, initially 0. Buffers:
+        /// `running_mean`, initially 0, and `running_var`, initially 1, of the unbiased variance. Counter:
         /// `num_batches_tracked`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
-            /// Channels.
+            /// Number of channels.
             pub num_features: usize,
-            /// Added to the variance under the root.
+            /// Value added to the variance for numerical stability.
             #[serde(default = "default_eps")]
             pub eps: f64,
-            /// The share of the new value in the running statistics; `null` for the mean of all batches.
+            /// Weight of the new value in the running statistics; `null` for a cumulative average.
             #[serde(default = "default_momentum")]
             pub momentum: Option<f64>,
-            /// Whether there are a weight and a bias.
+            /// Whether to have a learnable weight and bias.
             #[serde(default = "yes")]
             pub affine: bool,
-            /// Whether there are running statistics; without them the batch's are used in prediction too.
+            /// Whether to track running statistics; if not, evaluation uses those of the batch.
             #[serde(default = "yes")]
             pub track_running_stats: bool,
         }
 
         impl $name {
-            /// With PyTorch's defaults.
+            /// Creates a spec with PyTorch's defaults.
             pub fn new(num_features: usize) -> Self {
                 $name {
                     num_features,
@@ -88,12 +87,12 @@ fn yes() -> bool {
 }
 
 batch_norms! {
-    /// Batch normalisation of `[n, c]` or `[n, c, l]`.
+    /// Batch normalization of `[n, c]` or `[n, c, l]`.
     BatchNorm1d "BatchNorm1d", ranks [2, 3], examples [
         Example::new(BatchNorm1d::new(3), [5, 3]),
         Example::new(BatchNorm1d { momentum: None, ..BatchNorm1d::new(2) }, [3, 2, 4])
     ];
-    /// Batch normalisation of `[n, c, h, w]`.
+    /// Batch normalization of `[n, c, h, w]`.
     BatchNorm2d "BatchNorm2d", ranks [4], examples [
         Example::new(BatchNorm2d::new(2), [3, 2, 2, 3]),
         Example::new(BatchNorm2d { affine: false, ..BatchNorm2d::new(2) }, [2, 2, 3, 2]),
@@ -137,7 +136,7 @@ impl BuiltBatchNorm {
         check(config.num_features, config.eps)?;
         if config.momentum.is_some_and(|m| !(0.0..=1.0).contains(&m)) {
             return Err(Error::invalid_argument(format!(
-                "momentum is a share from 0 to 1, not {:?}",
+                "momentum must be from 0 to 1, not {:?}",
                 config.momentum
             )));
         }
@@ -180,7 +179,7 @@ impl BuiltBatchNorm {
                 if let Some(running) = running.as_ref().filter(|_| input.tensor().device() != Device::Meta) {
                     let batches = running.num_batches_tracked.increment();
                     let factor = config.momentum.unwrap_or(1.0 / batches as f64);
-                    take_in(&running.mean, &running.var, &outputs, factor, true, input.shape())?;
+                    update_running_stats(&running.mean, &running.var, &outputs, factor, true, input.shape())?;
                 }
                 Ok(outputs[0].clone())
             }
@@ -229,32 +228,32 @@ impl Layer for BuiltBatchNorm {
     }
 }
 
-/// The notes' hand-made batch norm. It differs from PyTorch's: the moving variance takes in the biased variance and
-/// starts at 0, `momentum` is the share of the old value, the parameters have the input's rank, and the moving
-/// statistics are no part of the `state_dict`.
+/// The batch norm that the notes implement from scratch. It differs from PyTorch's: the moving variance is of the biased variance
+/// and initially 0, `momentum` is the weight of the old value, the parameters have the rank of the input, and the moving
+/// statistics are not part of the `state_dict`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchNorm {
-    /// Channels.
+    /// Number of channels.
     pub num_features: usize,
-    /// The input's rank: 2 for `[n, c]`, 4 for `[n, c, h, w]`.
+    /// Rank of the input: 2 for `[n, c]`, 4 for `[n, c, h, w]`.
     pub num_dims: usize,
-    /// Added to the variance under the root.
+    /// Value added to the variance for numerical stability.
     #[serde(default = "default_eps")]
     pub eps: f64,
-    /// The share of the old value in the moving statistics.
-    #[serde(default = "old_share")]
+    /// Weight of the old value in the moving statistics.
+    #[serde(default = "scratch_momentum")]
     pub momentum: f64,
 }
 
-fn old_share() -> f64 {
+fn scratch_momentum() -> f64 {
     0.9
 }
 
 impl BatchNorm {
-    /// With the notes' numbers.
+    /// Creates a spec with the defaults of the notes.
     pub fn new(num_features: usize, num_dims: usize) -> Self {
-        BatchNorm { num_features, num_dims, eps: default_eps(), momentum: old_share() }
+        BatchNorm { num_features, num_dims, eps: default_eps(), momentum: scratch_momentum() }
     }
 }
 
@@ -265,7 +264,7 @@ impl Spec for BatchNorm {
         check(self.num_features, self.eps)?;
         if !(0.0..=1.0).contains(&self.momentum) {
             return Err(Error::invalid_argument(format!(
-                "momentum is a share from 0 to 1, not {}",
+                "momentum must be from 0 to 1, not {}",
                 self.momentum
             )));
         }
@@ -274,7 +273,7 @@ impl Spec for BatchNorm {
             4 => &[1, self.num_features, 1, 1],
             other => return Err(Error::invalid_argument(format!("num_dims must be 2 or 4, not {other}"))),
         };
-        Ok(Box::new(BuiltByHand {
+        Ok(Box::new(BuiltFromScratch {
             spec: self.clone(),
             gamma: builder.param("gamma", shape, Init::Constant(1.0))?,
             beta: builder.param("beta", shape, Init::Constant(0.0))?,
@@ -291,7 +290,7 @@ impl Spec for BatchNorm {
 register_layer!(BatchNorm);
 
 #[derive(Debug)]
-struct BuiltByHand {
+struct BuiltFromScratch {
     spec: BatchNorm,
     gamma: Param,
     beta: Param,
@@ -299,7 +298,7 @@ struct BuiltByHand {
     moving_var: Buffer,
 }
 
-impl BuiltByHand {
+impl BuiltFromScratch {
     fn apply(&self, context: &Context<'_>, input: &Var, activation: Option<Activation>) -> Result<Var> {
         let BatchNorm { num_features, num_dims, eps, momentum } = self.spec;
         if input.shape().rank() != num_dims {
@@ -320,13 +319,20 @@ impl BuiltByHand {
         }
         let outputs = tape.apply(ops::BatchNormTrain { eps, activation }, &[input, &gamma, &beta])?;
         if input.tensor().device() != Device::Meta {
-            take_in(&self.moving_mean, &self.moving_var, &outputs, 1.0 - momentum, false, input.shape())?;
+            update_running_stats(
+                &self.moving_mean,
+                &self.moving_var,
+                &outputs,
+                1.0 - momentum,
+                false,
+                input.shape(),
+            )?;
         }
         Ok(outputs[0].clone())
     }
 }
 
-impl Layer for BuiltByHand {
+impl Layer for BuiltFromScratch {
     fn label(&self) -> &str {
         BatchNorm::KIND
     }
@@ -356,7 +362,7 @@ fn check(num_features: usize, eps: f64) -> Result<()> {
         return Err(Error::invalid_argument("num_features must be at least 1"));
     }
     if !(eps >= 0.0 && eps.is_finite()) {
-        return Err(Error::invalid_argument(format!("eps must be a number that is not negative, not {eps}")));
+        return Err(Error::invalid_argument(format!("eps must be finite and non-negative, not {eps}")));
     }
     Ok(())
 }
@@ -386,8 +392,8 @@ fn eval(
     }
 }
 
-/// Takes the batch's mean and variance, outputs 1 and 2 of the operation, into the running ones.
-fn take_in(
+/// Updates the running statistics with the mean and the variance of the batch, outputs 1 and 2 of the operation.
+fn update_running_stats(
     mean: &Buffer,
     var: &Buffer,
     outputs: &[Var],
@@ -402,7 +408,7 @@ fn take_in(
     Ok(())
 }
 
-/// A number as Python prints it: `1e-05`.
+/// Formats a number as Python does: `1e-05`.
 fn python_float(value: f64) -> String {
     let text = format!("{value:e}");
     match text.split_once("e-") {

@@ -6,57 +6,56 @@ use serde::{Deserialize, Serialize};
 
 use super::{pair, python_bool};
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor};
+use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
-/// The largest number of each window.
+/// Maximum of each window, `[n, c, h, w]` to `[n, c, oh, ow]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaxPool2d {
     /// Height and width of the window.
     #[serde(with = "pair")]
     pub kernel_size: [usize; 2],
-    /// Steps of the window; its size if absent.
+    /// Stride of the window; its size if absent.
     #[serde(with = "pair::option", default)]
     pub stride: Option<[usize; 2]>,
-    /// Rows and columns added on each side, which never win; at most half the window.
+    /// Padding on each side with negative infinity; at most half of the window.
     #[serde(with = "pair", default)]
     pub padding: [usize; 2],
-    /// Steps within the window.
+    /// Distance between the elements of the window.
     #[serde(with = "pair", default = "ones")]
     pub dilation: [usize; 2],
-    /// Whether a last window may reach beyond the picture.
+    /// Whether to round the size of the output up instead of down.
     #[serde(default)]
     pub ceil_mode: bool,
 }
 
-/// The mean of each window.
+/// Mean of each window, `[n, c, h, w]` to `[n, c, oh, ow]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AvgPool2d {
     /// Height and width of the window.
     #[serde(with = "pair")]
     pub kernel_size: [usize; 2],
-    /// Steps of the window; its size if absent.
+    /// Stride of the window; its size if absent.
     #[serde(with = "pair::option", default)]
     pub stride: Option<[usize; 2]>,
-    /// Zeros added on each side.
+    /// Zero padding on each side.
     #[serde(with = "pair", default)]
     pub padding: [usize; 2],
-    /// Whether a last window may reach beyond the picture.
+    /// Whether to round the size of the output up instead of down.
     #[serde(default)]
     pub ceil_mode: bool,
-    /// Whether the added zeros count.
+    /// Whether the mean includes the padding.
     #[serde(default = "yes")]
     pub count_include_pad: bool,
-    /// The number to divide by, instead of the window's size.
+    /// Divisor of the sum instead of the size of the window.
     #[serde(default)]
     pub divisor_override: Option<usize>,
 }
 
-/// The mean of each channel: `[n, c, h, w]` to `[n, c, 1, 1]`.
+/// Mean of each channel, `[n, c, h, w]` to `[n, c, 1, 1]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GlobalAvgPool2d {}
@@ -70,7 +69,7 @@ fn yes() -> bool {
 }
 
 impl MaxPool2d {
-    /// A square window.
+    /// Creates a spec with a square window.
     pub fn new(kernel_size: usize, stride: usize) -> Self {
         MaxPool2d {
             kernel_size: [kernel_size; 2],
@@ -81,7 +80,7 @@ impl MaxPool2d {
         }
     }
 
-    /// With the same padding on all sides.
+    /// Sets the padding of all sides.
     #[must_use]
     pub fn padding(mut self, padding: usize) -> Self {
         self.padding = [padding; 2];
@@ -90,7 +89,7 @@ impl MaxPool2d {
 }
 
 impl AvgPool2d {
-    /// A square window.
+    /// Creates a spec with a square window.
     pub fn new(kernel_size: usize, stride: usize) -> Self {
         AvgPool2d {
             kernel_size: [kernel_size; 2],
@@ -103,7 +102,7 @@ impl AvgPool2d {
     }
 }
 
-/// Layers without parameters to learn: the spec is the layer.
+/// Layers without learnable parameters: the spec is the layer.
 macro_rules! pool {
     ($name:ident, $kind:literal, [$($example:expr),*]) => {
         impl Spec for $name {
@@ -168,7 +167,7 @@ impl Layer for MaxPool2d {
             padding: self.padding,
             dilation: self.dilation,
             ceil_mode: self.ceil_mode,
-            // Only the gradient wants to know where the maxima were.
+            // The indices of the maxima are needed for the gradient only.
             return_indices: context.tape().is_recording(),
         };
         Ok(context.tape().apply(op, &[input])?.remove(0))

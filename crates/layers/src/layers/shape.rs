@@ -1,16 +1,15 @@
-//! Layers that change shapes only, or nothing.
+//! Reshaping layers, and the identity.
 
 use neocog_autograd::Var;
 use neocog_tensor::{Error, Result, Shape, ops};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
-use crate::context::Context;
-use crate::layer::{Layer, Visitor};
+use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
-/// Makes one axis of the axes from `start_dim` to `end_dim`; -1 is the last one.
+/// Merges the axes from `start_dim` to `end_dim` into one; negative values count from the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flatten {
@@ -21,23 +20,23 @@ pub struct Flatten {
 }
 
 impl Default for Flatten {
-    /// All axes but the first: `[n, c, h, w]` to `[n, c · h · w]`.
+    /// Merges all axes but the first: `[n, c, h, w]` to `[n, c · h · w]`.
     fn default() -> Self {
         Flatten { start_dim: 1, end_dim: -1 }
     }
 }
 
-/// `[n, c, h, w]` to `[n, c · h · w]`, under the name that the notes give it.
+/// [`Flatten`] with its defaults, `[n, c, h, w]` to `[n, c · h · w]`, with the name that it has in the notes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlattenLayer {}
 
-/// Its input.
+/// The identity.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {}
 
-/// Layers without parameters to learn: the spec is the layer.
+/// Layers without learnable parameters: the spec is the layer.
 macro_rules! plain_layer {
     ($name:ident, $kind:literal, [$($example:expr),*]) => {
         impl Spec for $name {

@@ -1,4 +1,4 @@
-//! The file of a checkpoint.
+//! The file format of checkpoints.
 //!
 //! ```text
 //! 0        8         12                20        52
@@ -6,7 +6,7 @@
 //!   8 bytes  u32       u64               32 bytes, of the payload                    all little-endian
 //! ```
 //!
-//! A file of that name is always whole, the old one or the new one ([`replace`]).
+//! Files are replaced atomically ([`replace`]): a reader sees the old file or the new one.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -20,12 +20,12 @@ use neocog_tensor::{Context as _, Error, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::Checkpoint;
+use super::content::Checkpoint;
 use super::version1::Version1;
 
 /// The first bytes of every checkpoint.
 pub const MAGIC: [u8; 8] = *b"NEOCOGCK";
-/// The version that is written. Version 1 is still read.
+/// The format version that is written. Version 1 can be read too.
 pub const VERSION: u32 = 2;
 
 const HEADER: usize = 8 + 4 + 8 + 32;
@@ -34,7 +34,7 @@ fn encoding() -> Configuration<LittleEndian, Fixint> {
     config::standard().with_fixed_int_encoding()
 }
 
-/// The folder of a run's checkpoints.
+/// The directory for the checkpoints of a run.
 #[derive(Debug)]
 pub struct CheckpointDir {
     path: PathBuf,
@@ -42,41 +42,41 @@ pub struct CheckpointDir {
 }
 
 impl CheckpointDir {
-    /// The newest checkpoint.
+    /// File name of the latest checkpoint.
     pub const LAST: &'static str = "last.ckpt";
-    /// The checkpoint of the epoch with the best test accuracy.
+    /// File name of the checkpoint with the best test accuracy.
     pub const BEST: &'static str = "best.ckpt";
 
-    /// Makes the folder if it is not there, and tries whether a file can be written in it: better now than after
-    /// an hour.
+    /// Creates the directory if it does not exist, and checks that files can be written in it.
     ///
     /// # Errors
-    /// When that is not so.
+    /// `Io` when the directory cannot be created or written to.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let cannot = |e| Error::io(format!("cannot write checkpoints to the folder {}", path.display()), e);
-        fs::create_dir_all(&path).map_err(cannot)?;
+        let cannot_write =
+            |e| Error::io(format!("cannot write checkpoints to the directory {}", path.display()), e);
+        fs::create_dir_all(&path).map_err(cannot_write)?;
         let probe = path.join(".probe.part");
         let written = File::create(&probe).and_then(|mut file| file.write_all(&MAGIC));
         let removed = fs::remove_file(&probe);
-        written.and(removed).map_err(cannot)?;
+        written.and(removed).map_err(cannot_write)?;
         Ok(CheckpointDir { path, last_written: Mutex::default() })
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The checkpoint [`CheckpointDir::LAST`], if it was written through this value.
+    /// Returns the path of [`CheckpointDir::LAST`], if it was written through this value.
     pub fn last_written(&self) -> Option<PathBuf> {
         self.last_written.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes a checkpoint under `name`, in place of the one that is there; returns its path.
+    /// Writes a checkpoint under `name`, replacing an existing one; returns its path.
     ///
     /// # Errors
-    /// When it cannot be written: then the old file is as it was.
+    /// `Io` when it cannot be written; an existing file is not changed then.
     pub fn write(&self, name: &str, checkpoint: &Checkpoint) -> Result<PathBuf> {
         let path = self.path.join(name);
         checkpoint.write(&path)?;
@@ -88,19 +88,28 @@ impl CheckpointDir {
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint to `path`, in place of what is there.
+    /// Reads the checkpoint at `path`.
     ///
     /// # Errors
-    /// When it cannot be written: then the file that was there is as it was.
+    /// `Io` when the file cannot be read; `Format` when it is not a checkpoint, has a newer version, or is truncated or
+    /// damaged. The message names the file.
+    pub fn read(path: &Path) -> Result<Self> {
+        read(path)
+    }
+
+    /// Writes the checkpoint to `path`, replacing an existing file.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written; an existing file is not changed then.
     pub fn write(&self, path: &Path) -> Result<()> {
         replace(path, |file| write_to(self, file)).map_err(|e| {
-            let kept = if path.exists() { "; the one that is there is kept as it was" } else { "" };
+            let kept = if path.exists() { "; the existing file was not changed" } else { "" };
             Error::io(format!("cannot write the checkpoint {}{kept}", path.display()), e)
         })
     }
 }
 
-/// The payload goes out as it is made; the header, which tells its length and sum, is filled in at the end.
+/// Streams the payload, then fills in the header, which has its length and checksum.
 fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Result<()> {
     out.write_all(&[0; HEADER])?;
     let (length, sum) = write_payload(checkpoint, BufWriter::with_capacity(1 << 16, &mut *out))?;
@@ -116,7 +125,7 @@ fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Resul
 
 /// Returns the payload's length and SHA-256.
 fn write_payload(checkpoint: &Checkpoint, out: impl Write) -> io::Result<(u64, [u8; 32])> {
-    let mut payload = Summed { out, sum: Sha256::new(), length: 0 };
+    let mut payload = HashingWriter { out, sum: Sha256::new(), length: 0 };
     bincode::serde::encode_into_std_write(checkpoint, &mut payload, encoding()).map_err(|e| match e {
         bincode::error::EncodeError::Io { inner, .. } => inner,
         other => io::Error::other(other),
@@ -125,14 +134,14 @@ fn write_payload(checkpoint: &Checkpoint, out: impl Write) -> io::Result<(u64, [
     Ok((payload.length, payload.sum.finalize().into()))
 }
 
-/// Counts and sums what is written.
-struct Summed<W> {
+/// A writer that counts and hashes what is written.
+struct HashingWriter<W> {
     out: W,
     sum: Sha256,
     length: u64,
 }
 
-impl<W: Write> Write for Summed<W> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.out.write(bytes)?;
         self.sum.update(&bytes[..count]);
@@ -144,23 +153,25 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<Checkpoint> {
-    let cannot = |e| Error::io(format!("cannot read the checkpoint {}", path.display()), e);
-    let mut file = File::open(path).map_err(cannot)?;
-    let size = file.metadata().map_err(cannot)?.len();
-    let place = || path.display().to_string();
+fn read(path: &Path) -> Result<Checkpoint> {
+    let cannot_read = |e| Error::io(format!("cannot read the checkpoint {}", path.display()), e);
+    let mut file = File::open(path).map_err(cannot_read)?;
+    let size = file.metadata().map_err(cannot_read)?.len();
+    let location = || path.display().to_string();
     let mut header = [0; HEADER];
     if size < HEADER as u64 {
-        return Err(no_checkpoint(&format!("it has {size} bytes, the header alone has {HEADER}")))
-            .context(place);
+        return Err(not_a_checkpoint(&format!("it has {size} bytes, less than the header of {HEADER}")))
+            .context(location);
     }
-    file.read_exact(&mut header).map_err(cannot)?;
-    let header = Header::parse(&header, size).context(place)?;
+    file.read_exact(&mut header).map_err(cannot_read)?;
+    let header = Header::parse(&header, size).context(location)?;
     let mut payload = Vec::new();
     let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-    payload.try_reserve_exact(length).map_err(|e| cannot(io::Error::new(io::ErrorKind::OutOfMemory, e)))?;
-    file.take(header.length).read_to_end(&mut payload).map_err(cannot)?;
-    decode(&header, &payload).context(place)
+    payload
+        .try_reserve_exact(length)
+        .map_err(|e| cannot_read(io::Error::new(io::ErrorKind::OutOfMemory, e)))?;
+    file.take(header.length).read_to_end(&mut payload).map_err(cannot_read)?;
+    decode(&header, &payload).context(location)
 }
 
 struct Header {
@@ -170,26 +181,25 @@ struct Header {
 }
 
 impl Header {
-    /// Checks a header against the size of its file before anything in it is believed.
+    /// Parses a header and checks it against the size of the file.
     fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Self> {
         let field = |from: usize, to: usize| &bytes[from..to];
         if field(0, 8) != MAGIC {
-            return Err(no_checkpoint("its first bytes are others"));
+            return Err(not_a_checkpoint("it does not start with the magic number"));
         }
         let version = u32::from_le_bytes(array(field(8, 12)));
         if !(1..=VERSION).contains(&version) {
             return Err(Error::format(format!(
-                "this checkpoint has version {version}, this program reads versions up to {VERSION}; \
-                 it was written by a newer one, or is damaged"
+                "the checkpoint has format version {version}, supported are versions up to {VERSION}; \
+                 it was written by a newer release, or is damaged"
             )));
         }
         let length = u64::from_le_bytes(array(field(12, 20)));
-        let there = size - HEADER as u64;
-        if length != there {
-            let what =
-                if length > there { "it is truncated or damaged" } else { "something was added to it" };
+        let actual = size - HEADER as u64;
+        if length != actual {
+            let what = if length > actual { "it is truncated or damaged" } else { "data was appended" };
             return Err(Error::format(format!(
-                "the header says that {length} bytes follow, but {there} do: {what}"
+                "the header specifies {length} bytes of content, found {actual}: {what}"
             )));
         }
         Ok(Header { version, length, sum: array(field(20, HEADER)) })
@@ -198,24 +208,25 @@ impl Header {
 
 fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
     if payload.len() as u64 != header.length || Sha256::digest(payload)[..] != header.sum {
-        return Err(Error::format("the checksum does not fit: the file is damaged"));
+        return Err(Error::format("checksum mismatch: the file is damaged"));
     }
     let decoded = match header.version {
         1 => decode_limited::<Version1>(payload).map(|(old, used)| (Checkpoint::from(old), used)),
         _ => decode_limited(payload),
     };
-    let (checkpoint, used) = decoded
-        .map_err(|e| Error::format("the checksum fits, but the content is no checkpoint").with_source(e))?;
+    let (checkpoint, used) = decoded.map_err(|e| {
+        Error::format("the checksum is correct, but the content is not a checkpoint").with_source(e)
+    })?;
     if used != payload.len() {
         let extra = payload.len() - used;
-        return Err(Error::format(format!("there are {extra} bytes after the content")));
+        return Err(Error::format(format!("unexpected {extra} bytes after the content")));
     }
     checkpoint.check()?;
     Ok(checkpoint)
 }
 
-/// A length within the payload is believed up to a limit, which must be known when this is compiled: the
-/// smallest of these that the payload fits in, so memory is in proportion to the file.
+/// Decodes with a limit on the lengths in the payload. The limit is part of bincode's type, so the smallest of some limits that
+/// the payload fits in is used: memory stays proportional to the size of the file.
 fn decode_limited<T: DeserializeOwned>(payload: &[u8]) -> Result<(T, usize), DecodeError> {
     fn within<T: DeserializeOwned, const LIMIT: usize>(payload: &[u8]) -> Result<(T, usize), DecodeError> {
         bincode::serde::decode_from_slice(payload, encoding().with_limit::<LIMIT>())
@@ -236,6 +247,6 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     array
 }
 
-fn no_checkpoint(why: &str) -> Error {
-    Error::format(format!("this is no checkpoint of neocog: {why}"))
+fn not_a_checkpoint(why: &str) -> Error {
+    Error::format(format!("not a neocog checkpoint: {why}"))
 }

@@ -1,32 +1,31 @@
-//! Checkpoints of version 1: the plan was in bincode, field by field, and turning was all that could be done to images.
+//! Checkpoints of version 1: the configuration is in bincode, field by field, with one optional affine transform.
 
 use neocog_data::transform::{Pipeline, RandomAffine, Step};
+use neocog_models::{OptimizerConfig, Schedule};
 use serde::Deserialize;
 
-use super::{Checkpoint, NamedTensor, SavedMemory};
-use crate::fit::{EpochReport, Position};
+use super::content::{Checkpoint, NamedTensor, SavedOptimizerState};
+use crate::config::TrainConfig;
 use crate::meter::Totals;
-use crate::optimizer::OptimizerConfig;
-use crate::plan::TrainConfig;
-use crate::schedule::Schedule;
+use crate::progress::{EpochReport, Position};
 
-/// What they hold, in their order.
+/// The fields in the order in which they are stored.
 #[derive(Deserialize)]
 pub(super) struct Version1 {
-    plan: Plan1,
+    config: Config1,
     spec: String,
     input: [usize; 3],
     class_names: Vec<String>,
     state: Vec<NamedTensor>,
     counters: Vec<(String, u64)>,
-    optimizer: Vec<SavedMemory>,
+    optimizer: Vec<SavedOptimizerState>,
     position: Position,
     sums: Totals,
     history: Vec<EpochReport>,
 }
 
 #[derive(Deserialize)]
-struct Plan1 {
+struct Config1 {
     network: String,
     data: String,
     limit: Option<usize>,
@@ -40,10 +39,20 @@ struct Plan1 {
 
 impl From<Version1> for Checkpoint {
     fn from(old: Version1) -> Self {
-        let Plan1 { network, data, limit, epochs, batch, seed, optimizer, schedule, augment } = old.plan;
+        let Config1 { network, data, limit, epochs, batch, seed, optimizer, schedule, augment } = old.config;
         let transforms = Pipeline { steps: augment.into_iter().map(Step::RandomAffine).collect() };
         Checkpoint {
-            plan: TrainConfig { network, data, limit, epochs, batch, seed, optimizer, schedule, transforms },
+            config: TrainConfig {
+                network,
+                data,
+                limit,
+                epochs,
+                batch,
+                seed,
+                optimizer,
+                schedule,
+                transforms,
+            },
             spec: old.spec,
             input: old.input,
             class_names: old.class_names,

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use neocog_bench::Record;
+use neocog_bench::default_batch;
 use neocog_models::Model;
 use neocog_tensor::{Device, Error, Result};
 
@@ -29,7 +30,7 @@ impl<'a> Job<'a> {
             model,
             device: run.device.device.clone(),
             threads: rayon::current_num_threads(),
-            batch: model.recipe.bench_batch,
+            batch: default_batch(model),
             size: None,
             predict_only: run.predict_only,
             budget: run.budget,

@@ -94,8 +94,8 @@ fn measure(args: &SizesArgs, model: &Model) -> Result<Vec<(usize, Record)>> {
 
 /// Checks that the network can predict, or be trained on, a batch of this shape.
 fn try_shapes(model: &Model, batch: usize, size: usize, train: bool) -> Result<()> {
-    let [channels, ..] = model.recipe.input;
-    let spec = model.spec_for([channels, size, size], model.recipe.classes)?;
+    let [channels, ..] = model.input;
+    let spec = model.spec_for([channels, size, size], model.classes)?;
     let input = Shape::new(&[batch, channels, size, size])?;
     let network = Builder::new(&Device::Meta, 0).build(&spec, &input)?;
     let tape = Tape::new();

@@ -1,0 +1,52 @@
+//! State of layers besides parameters.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use neocog_autograd::Param;
+use neocog_tensor::Tensor;
+
+/// A tensor of a layer that is not a parameter, as a running mean.
+#[derive(Debug)]
+pub struct Buffer {
+    value: Param,
+    persistent: bool,
+}
+
+impl Buffer {
+    /// Creates a buffer. One that is not `persistent` is stored in checkpoints, but is not part of the `state_dict` that is
+    /// exchanged with PyTorch.
+    pub fn new(value: Tensor, persistent: bool) -> Self {
+        Buffer { value: Param::new(value), persistent }
+    }
+
+    /// Returns the tensor, with the interface of a parameter.
+    pub fn value(&self) -> &Param {
+        &self.value
+    }
+
+    /// Whether it is part of the `state_dict`.
+    pub fn is_persistent(&self) -> bool {
+        self.persistent
+    }
+}
+
+/// An integer of a layer that is incremented, as the number of batches that a batch norm was trained on.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Returns the count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the count.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds one and returns the new count.
+    pub fn increment(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

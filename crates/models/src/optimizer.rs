@@ -1,0 +1,221 @@
+//! Optimizer settings: the algorithm, its hyperparameters and the learning rate.
+//!
+//! Names and defaults are those of `torch.optim`. The steps themselves are computed by `neocog-train`.
+
+use neocog_tensor::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// An optimization algorithm and its learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OptimizerConfig {
+    /// The base learning rate, which a schedule scales.
+    pub lr: f64,
+    /// The algorithm with its hyperparameters.
+    pub rule: OptimizerKind,
+}
+
+impl OptimizerConfig {
+    /// Checks that the learning rate and all hyperparameters are in their valid ranges.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a value that is NaN, infinite or out of range.
+    pub fn check(&self) -> Result<()> {
+        non_negative("the learning rate", self.lr)?;
+        self.rule.check()
+    }
+}
+
+/// An optimization algorithm with its hyperparameters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent, as `torch.optim.SGD`.
+    Sgd {
+        /// Momentum factor.
+        momentum: f64,
+        /// Dampening of the momentum.
+        dampening: f64,
+        /// Whether to use Nesterov momentum.
+        nesterov: bool,
+        /// L2 penalty, added to the gradient.
+        weight_decay: f64,
+    },
+    /// Adam: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    Adam {
+        /// Decay rates of the running averages of the gradient and of its square.
+        betas: [f64; 2],
+        /// Term added to the denominator for numerical stability.
+        eps: f64,
+        /// L2 penalty, added to the gradient.
+        weight_decay: f64,
+        /// Whether to use the AMSGrad variant, which keeps the maximum of the second moment.
+        amsgrad: bool,
+    },
+    /// AdamW: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    AdamW {
+        /// Decay rates of the running averages of the gradient and of its square.
+        betas: [f64; 2],
+        /// Term added to the denominator for numerical stability.
+        eps: f64,
+        /// Decoupled weight decay, applied to the parameter.
+        weight_decay: f64,
+        /// Whether to use the AMSGrad variant, which keeps the maximum of the second moment.
+        amsgrad: bool,
+    },
+    /// RMSprop: T. Tieleman, G. Hinton, Neural Networks for Machine Learning, lecture 6, 2012.
+    RmsProp {
+        /// Smoothing constant of the squared average.
+        alpha: f64,
+        /// Term added to the denominator for numerical stability.
+        eps: f64,
+        /// L2 penalty, added to the gradient.
+        weight_decay: f64,
+        /// Momentum factor.
+        momentum: f64,
+        /// Whether to normalize by an estimate of the variance instead of the second moment.
+        centered: bool,
+    },
+}
+
+impl OptimizerKind {
+    /// The names that [`OptimizerKind::named`] accepts.
+    pub const NAMES: [&'static str; 4] = ["adam", "adamw", "rmsprop", "sgd"];
+
+    /// SGD with PyTorch's defaults: no momentum, no weight decay.
+    pub const fn sgd() -> Self {
+        OptimizerKind::Sgd { momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0 }
+    }
+
+    /// Adam with PyTorch's defaults: betas 0.9 and 0.999, eps 1e-8.
+    pub const fn adam() -> Self {
+        OptimizerKind::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, amsgrad: false }
+    }
+
+    /// AdamW with PyTorch's defaults: as [`OptimizerKind::adam`], with weight decay 0.01.
+    pub const fn adamw() -> Self {
+        OptimizerKind::AdamW { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, amsgrad: false }
+    }
+
+    /// RMSprop with PyTorch's defaults: alpha 0.99, eps 1e-8.
+    pub const fn rmsprop() -> Self {
+        OptimizerKind::RmsProp { alpha: 0.99, eps: 1e-8, weight_decay: 0.0, momentum: 0.0, centered: false }
+    }
+
+    /// Returns the algorithm called `name`, with PyTorch's defaults.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that is not in [`OptimizerKind::NAMES`].
+    pub fn named(name: &str) -> Result<Self> {
+        match name {
+            "sgd" => Ok(Self::sgd()),
+            "adam" => Ok(Self::adam()),
+            "adamw" => Ok(Self::adamw()),
+            "rmsprop" => Ok(Self::rmsprop()),
+            _ => Err(Error::not_found("optimizer", name, Self::NAMES)),
+        }
+    }
+
+    /// Returns the name of the algorithm.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            OptimizerKind::Sgd { .. } => "sgd",
+            OptimizerKind::Adam { .. } => "adam",
+            OptimizerKind::AdamW { .. } => "adamw",
+            OptimizerKind::RmsProp { .. } => "rmsprop",
+        }
+    }
+
+    /// Sets the weight decay.
+    #[must_use]
+    pub fn with_weight_decay(mut self, value: f64) -> Self {
+        match &mut self {
+            OptimizerKind::Sgd { weight_decay, .. }
+            | OptimizerKind::Adam { weight_decay, .. }
+            | OptimizerKind::AdamW { weight_decay, .. }
+            | OptimizerKind::RmsProp { weight_decay, .. } => *weight_decay = value,
+        }
+        self
+    }
+
+    /// Sets the momentum.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for Adam and AdamW, which have none.
+    pub fn with_momentum(mut self, value: f64) -> Result<Self> {
+        match &mut self {
+            OptimizerKind::Sgd { momentum, .. } | OptimizerKind::RmsProp { momentum, .. } => {
+                *momentum = value
+            }
+            OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => {
+                return Err(Error::invalid_argument(format!(
+                    "{} has betas instead of a momentum; sgd and rmsprop have one",
+                    self.name()
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Returns PyTorch's default learning rate for the algorithm.
+    pub const fn default_lr(&self) -> f64 {
+        if matches!(self, OptimizerKind::RmsProp { .. }) { 0.01 } else { 0.001 }
+    }
+
+    /// Returns the names of the state tensors that the algorithm keeps for each parameter, as in PyTorch. They are
+    /// initialized to zeros.
+    pub fn state_tensors(&self) -> &'static [&'static str] {
+        match *self {
+            OptimizerKind::Sgd { momentum: 0.0, .. } => &[],
+            OptimizerKind::Sgd { .. } => &["momentum_buffer"],
+            OptimizerKind::Adam { amsgrad: false, .. } | OptimizerKind::AdamW { amsgrad: false, .. } => {
+                &["exp_avg", "exp_avg_sq"]
+            }
+            OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => {
+                &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"]
+            }
+            OptimizerKind::RmsProp { momentum: 0.0, centered: false, .. } => &["square_avg"],
+            OptimizerKind::RmsProp { momentum: 0.0, .. } => &["square_avg", "grad_avg"],
+            OptimizerKind::RmsProp { centered: false, .. } => &["square_avg", "momentum_buffer"],
+            OptimizerKind::RmsProp { .. } => &["square_avg", "momentum_buffer", "grad_avg"],
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let below_one = |name, value: f64| {
+            if (0.0..1.0).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::invalid_argument(format!("{name} must be at least 0 and below 1, not {value}")))
+        };
+        match *self {
+            OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay } => {
+                non_negative("momentum", momentum)?;
+                non_negative("dampening", dampening)?;
+                if nesterov && (momentum == 0.0 || dampening != 0.0) {
+                    return Err(Error::invalid_argument("nesterov needs a momentum and no dampening"));
+                }
+                non_negative("weight_decay", weight_decay)
+            }
+            OptimizerKind::Adam { betas, eps, weight_decay, .. }
+            | OptimizerKind::AdamW { betas, eps, weight_decay, .. } => {
+                below_one("the first beta", betas[0])?;
+                below_one("the second beta", betas[1])?;
+                non_negative("eps", eps)?;
+                non_negative("weight_decay", weight_decay)
+            }
+            OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, .. } => {
+                non_negative("alpha", alpha)?;
+                non_negative("eps", eps)?;
+                non_negative("momentum", momentum)?;
+                non_negative("weight_decay", weight_decay)
+            }
+        }
+    }
+}
+
+fn non_negative(name: &str, value: f64) -> Result<()> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!("{name} must be a finite, non-negative number, not {value}")))
+}

@@ -1,0 +1,259 @@
+//! The content of a checkpoint.
+//!
+//! It has no state of random number generators: initial parameters are a function of the seed, the order of the images
+//! of the seed and the epoch, and dropout masks of the seed and the step.
+
+use std::collections::BTreeMap;
+
+use neocog_layers::state::{self, Entry};
+use neocog_layers::{Builder, Layer, LayerSpec};
+use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::config::TrainConfig;
+use crate::meter::Totals;
+use crate::optimizer::{Optimizer, OptimizerState};
+use crate::progress::{EpochReport, Position};
+
+/// The complete state of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The configuration of the run. Stored as JSON.
+    #[serde(rename = "plan", with = "json")]
+    pub config: TrainConfig,
+    /// The spec of the network as JSON.
+    pub spec: String,
+    /// Shape of one input, `[c, h, w]`.
+    pub input: [usize; 3],
+    /// Names of the classes.
+    pub class_names: Vec<String>,
+    /// Parameters and buffers, persistent or not, in the order of the network.
+    pub state: Vec<NamedTensor>,
+    /// Counters by dotted name.
+    pub counters: Vec<(String, u64)>,
+    /// State of the optimizer for each parameter.
+    pub optimizer: Vec<SavedOptimizerState>,
+    /// Position of the run.
+    pub position: Position,
+    /// Totals over the finished batches of the current epoch.
+    pub sums: Totals,
+    /// Reports of the finished epochs.
+    pub history: Vec<EpochReport>,
+}
+
+/// A tensor with its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedTensor {
+    /// Dotted name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Elements in row-major order.
+    pub values: Values,
+}
+
+/// The elements of a tensor, in the precision of the device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Values {
+    /// Single precision.
+    F32(Vec<f32>),
+    /// Double precision, of the reference device.
+    F64(Vec<f64>),
+}
+
+/// The state of an optimizer for one parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedOptimizerState {
+    /// Dotted name of the parameter.
+    pub param: String,
+    /// Number of steps made.
+    pub steps: u64,
+    /// The state tensors.
+    #[serde(rename = "slots")]
+    pub tensors: Vec<NamedTensor>,
+}
+
+impl NamedTensor {
+    fn new(name: impl Into<String>, tensor: &Tensor) -> Result<Self> {
+        let name = name.into();
+        let values = match tensor.device() {
+            Device::Reference => Values::F64(tensor.to_f64()?),
+            _ => Values::F32(tensor.to_f32()?),
+        };
+        let finite = match &values {
+            Values::F32(values) => values.iter().all(|v| v.is_finite()),
+            Values::F64(values) => values.iter().all(|v| v.is_finite()),
+        };
+        if !finite {
+            let what = format!("{name} has elements that are not finite");
+            return Err(Error::new(ErrorKind::Diverged, what));
+        }
+        Ok(NamedTensor { name, shape: tensor.shape().to_vec(), values })
+    }
+
+    fn tensor(&self, device: &Device) -> Result<Tensor> {
+        let shape = Shape::new(&self.shape)?;
+        match &self.values {
+            Values::F32(values) => Tensor::from_f32(shape, values, device),
+            Values::F64(values) => Tensor::from_f64(shape, values, device),
+        }
+        .context(|| self.name.as_str())
+    }
+}
+
+impl Checkpoint {
+    /// Returns the spec of the network.
+    ///
+    /// # Errors
+    /// When it contains a kind of layer that is not linked in.
+    pub fn spec(&self) -> Result<LayerSpec> {
+        LayerSpec::from_json(&self.spec)
+    }
+
+    /// Builds the network on `device`, with the parameters, buffers and counters of the checkpoint.
+    ///
+    /// # Errors
+    /// When the spec cannot be built, or the state does not match it.
+    pub fn network(&self, device: &Device) -> Result<Box<dyn Layer>> {
+        let [c, h, w] = self.input;
+        let network = Builder::new(device, self.config.seed).build(&self.spec()?, &[1, c, h, w].into())?;
+        self.load_into(&*network)?;
+        Ok(network)
+    }
+
+    /// Loads the parameters, buffers and counters into `network`.
+    ///
+    /// # Errors
+    /// `Shape` when the checkpoint is of another network: the message lists all tensors that are missing, unexpected or
+    /// of another shape. `network` is not changed then.
+    pub fn load_into(&self, network: &dyn Layer) -> Result<()> {
+        let entries = state::entries(network);
+        self.check_fits(&entries)?;
+        let tensors: BTreeMap<&str, &NamedTensor> = self.state.iter().map(|t| (t.name.as_str(), t)).collect();
+        let counters: BTreeMap<&str, u64> = self.counters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        for (name, entry) in &entries {
+            match entry {
+                Entry::Counter(counter) => counter.set(counters[name.as_str()]),
+                Entry::Param(param) => set(param, tensors[name.as_str()])?,
+                Entry::Buffer(buffer) => set(buffer.value(), tensors[name.as_str()])?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_fits(&self, entries: &[(String, Entry<'_>)]) -> Result<()> {
+        let tensors = self.state.iter().map(|t| (t.name.as_str(), state::describe_tensor(&t.shape)));
+        let counters = self.counters.iter().map(|(name, _)| (name.as_str(), state::COUNT.to_string()));
+        let stored: Vec<_> = tensors.chain(counters).collect();
+        let differences = state::differences(&stored, entries)?;
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        Err(Error::shape(format!(
+            "the checkpoint does not match the network, it is of {}:\n  {}",
+            self.config.network,
+            lines.join("\n  ")
+        )))
+    }
+
+    pub(crate) fn state_of(network: &dyn Layer) -> Result<Vec<NamedTensor>> {
+        let entries = state::entries(network);
+        let tensors = entries.iter().filter_map(|(name, entry)| Some((name, entry.tensor()?)));
+        tensors.map(|(name, tensor)| NamedTensor::new(name, &tensor.value())).collect()
+    }
+
+    pub(crate) fn counters_of(network: &dyn Layer) -> Vec<(String, u64)> {
+        let entries = state::entries(network);
+        entries
+            .into_iter()
+            .filter_map(|(name, entry)| match entry {
+                Entry::Counter(counter) => Some((name, counter.get())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn optimizer_state_of(optimizer: &Optimizer) -> Result<Vec<SavedOptimizerState>> {
+        let names = optimizer.config().rule.state_tensors();
+        optimizer
+            .state()
+            .iter()
+            .map(|state| {
+                let tensors = names.iter().zip(&state.tensors).map(|(name, t)| NamedTensor::new(*name, t));
+                Ok(SavedOptimizerState {
+                    param: state.name.clone(),
+                    steps: state.steps,
+                    tensors: tensors.collect::<Result<_>>().context(|| state.name.as_str())?,
+                })
+            })
+            .collect()
+    }
+
+    pub(crate) fn optimizer_state(&self, device: &Device) -> Result<Vec<OptimizerState>> {
+        let names = self.config.optimizer.rule.state_tensors();
+        self.optimizer
+            .iter()
+            .map(|saved| {
+                if !saved.tensors.iter().map(|t| t.name.as_str()).eq(names.iter().copied()) {
+                    let found: Vec<&str> = saved.tensors.iter().map(|t| t.name.as_str()).collect();
+                    return Err(Error::format(format!(
+                        "the optimizer state of {} has the tensors {found:?}, {} expects {names:?}",
+                        saved.param,
+                        self.config.optimizer.rule.name()
+                    )));
+                }
+                Ok(OptimizerState {
+                    name: saved.param.clone(),
+                    steps: saved.steps,
+                    tensors: saved.tensors.iter().map(|t| t.tensor(device)).collect::<Result<_>>()?,
+                })
+            })
+            .collect()
+    }
+
+    /// Checks that each shape is valid and has as many elements as there are values.
+    pub(super) fn check(&self) -> Result<()> {
+        let optimizer = self.optimizer.iter().flat_map(|state| &state.tensors);
+        for tensor in self.state.iter().chain(optimizer) {
+            let count = match &tensor.values {
+                Values::F32(values) => values.len(),
+                Values::F64(values) => values.len(),
+            };
+            let elements = Shape::new(&tensor.shape).context(|| tensor.name.as_str())?.elements();
+            if elements != count {
+                return Err(Error::format(format!(
+                    "{} of shape {:?} has {elements} elements, found {count} values",
+                    tensor.name, tensor.shape
+                )));
+            }
+        }
+        Shape::new(&self.input).context(|| "input")?;
+        Ok(())
+    }
+}
+
+/// A value as JSON text within the binary file: its fields have names, so that fields can be added.
+mod json {
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(value).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+fn set(param: &neocog_autograd::Param, saved: &NamedTensor) -> Result<()> {
+    let device = param.value().device();
+    param.set(&saved.tensor(&device)?).context(|| saved.name.as_str())
+}

@@ -1,0 +1,179 @@
+//! The configuration of a training run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use neocog_data::transform::Pipeline;
+use neocog_data::{Dataset, DatasetParts, Split};
+use neocog_models::{OptimizerConfig, Recipe, Schedule};
+use neocog_tensor::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::model_file::ModelFile;
+
+/// The configuration of a training run. Together with the network and the data it determines the result.
+///
+/// Checkpoints store it as JSON: a new field needs a default, so that older checkpoints can be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TrainConfig {
+    /// Name of the network: that of a registered one, or of the model file.
+    pub network: String,
+    /// Name of the data set.
+    pub data: String,
+    /// Use only the first `limit` training and test images; `None` for all.
+    pub limit: Option<usize>,
+    /// Number of epochs.
+    pub epochs: u64,
+    /// Batch size; the last batch of an epoch may be smaller.
+    pub batch: usize,
+    /// Seed of the initial parameters, the order of the images, augmentation and dropout.
+    pub seed: u64,
+    /// Optimizer and base learning rate.
+    pub optimizer: OptimizerConfig,
+    /// Learning-rate schedule.
+    pub schedule: Schedule,
+    /// Transforms of the images: random ones in training only, the others in evaluation and prediction too.
+    #[serde(default)]
+    pub transforms: Pipeline,
+}
+
+impl TrainConfig {
+    /// Creates the configuration for the network and the data set of these names that `recipe` gives, with seed 0. Overrides
+    /// of the recipe are not applied; see [`Recipe::for_data`].
+    pub fn new(network: impl Into<String>, data: impl Into<String>, recipe: &Recipe) -> Self {
+        TrainConfig {
+            network: network.into(),
+            data: data.into(),
+            limit: None,
+            epochs: recipe.epochs.unwrap_or(Recipe::EPOCHS),
+            batch: recipe.batch.unwrap_or(Recipe::BATCH),
+            seed: 0,
+            optimizer: recipe.optimizer_config(),
+            schedule: recipe.schedule.unwrap_or_default(),
+            transforms: Pipeline { steps: recipe.transforms.unwrap_or_default().to_vec() },
+        }
+    }
+
+    /// Creates the configuration for a registered network: its recipe for the data set.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown network or data set; the message suggests similar names.
+    pub fn for_network(network: &str, data: &str) -> Result<Self> {
+        let model = neocog_models::find(network)?;
+        neocog_data::DatasetInfo::find(data)?;
+        Ok(Self::new(network, data, &model.recipe.for_data(data)))
+    }
+
+    /// Creates the configuration for the network of a model file. Values that the file states apply to every data set; the
+    /// others are those of [`Recipe::new`] for the data set.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown data set; the message suggests similar names.
+    pub fn for_file(file: &ModelFile, data: &str) -> Result<Self> {
+        neocog_data::DatasetInfo::find(data)?;
+        Ok(Self::new(&file.name, data, &file.recipe.or(&Recipe::new().for_data(data))))
+    }
+
+    /// Sets the number of first training and test images to use.
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Sets the number of epochs.
+    #[must_use]
+    pub fn with_epochs(mut self, epochs: u64) -> Self {
+        self.epochs = epochs;
+        self
+    }
+
+    /// Sets the batch size.
+    #[must_use]
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets the seed.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the optimizer and the base learning rate.
+    #[must_use]
+    pub fn with_optimizer(mut self, optimizer: OptimizerConfig) -> Self {
+        self.optimizer = optimizer;
+        self
+    }
+
+    /// Sets the learning-rate schedule.
+    #[must_use]
+    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// Sets the transforms of the images.
+    #[must_use]
+    pub fn with_transforms(mut self, transforms: Pipeline) -> Self {
+        self.transforms = transforms;
+        self
+    }
+
+    /// Checks that all values are in their valid ranges.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a batch size, limit or number of epochs of 0, and for an invalid optimizer, schedule or transform.
+    pub fn check(&self) -> Result<()> {
+        let at_least_one = |name, value: u64| {
+            if value == 0 {
+                Err(Error::invalid_argument(format!("{name} must be at least 1, not 0")))
+            } else {
+                Ok(())
+            }
+        };
+        at_least_one("epochs", self.epochs)?;
+        at_least_one("the batch size", self.batch as u64)?;
+        at_least_one("the limit", self.limit.unwrap_or(1) as u64)?;
+        self.optimizer.check()?;
+        self.schedule.check()?;
+        self.transforms.check()
+    }
+
+    /// Loads the data set, with the limit applied.
+    ///
+    /// # Errors
+    /// When the configuration is invalid, or the data set is unknown, missing or damaged.
+    pub fn load_data(&self, root: &Path) -> Result<Split> {
+        self.check()?;
+        load_data(&self.data, self.limit, root)
+    }
+}
+
+/// Loads a data set, with only the first `limit` training and test images if that is given.
+///
+/// # Errors
+/// When the data set is unknown, missing or damaged.
+pub fn load_data(name: &str, limit: Option<usize>, root: &Path) -> Result<Split> {
+    let Split { train, test, .. } = neocog_data::load(name, root)?;
+    match limit {
+        None => Ok(Split::new(train, test)),
+        Some(limit) => Ok(Split::new(first(&train, limit)?, first(&test, limit)?)),
+    }
+}
+
+fn first(dataset: &Arc<Dataset>, count: usize) -> Result<Arc<Dataset>> {
+    if count >= dataset.len() {
+        return Ok(Arc::clone(dataset));
+    }
+    let shape = dataset.shape();
+    let pixels = dataset.pixels()[..count * shape.iter().product::<usize>()].to_vec();
+    let labels = dataset.labels()[..count].to_vec();
+    let parts = DatasetParts::new(dataset.name(), shape, pixels, labels, dataset.class_names().to_vec());
+    Ok(Arc::new(Dataset::new(parts.max_value(dataset.max_value()))?))
+}

@@ -1,0 +1,65 @@
+//! The position of a run and its reports.
+
+use serde::{Deserialize, Serialize};
+
+use crate::meter::Totals;
+
+/// The position of a run: how much of it is finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Number of finished epochs.
+    pub epoch: u64,
+    /// Number of finished batches of the current epoch.
+    pub batch: usize,
+    /// Number of finished steps, over all epochs.
+    pub step: u64,
+}
+
+/// The metrics of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// Number of the epoch, from 1.
+    pub epoch: u64,
+    /// Mean training loss over the epoch, while the network was trained.
+    pub train_loss: f64,
+    /// Training accuracy over the epoch, while the network was trained.
+    pub train_acc: f64,
+    /// Mean test loss after the epoch.
+    pub test_loss: f64,
+    /// Test accuracy after the epoch.
+    pub test_acc: f64,
+    /// Training images per second.
+    pub images_per_s: f64,
+    /// Duration of the training part of the epoch, in seconds.
+    pub seconds: f64,
+}
+
+/// The state of an epoch after a batch, for progress bars.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchReport {
+    /// Number of the epoch, from 1.
+    pub epoch: u64,
+    /// Number of finished batches of the epoch.
+    pub batch: usize,
+    /// Number of batches in an epoch.
+    pub batches: usize,
+    /// Totals of the epoch so far. A device may be some batches ahead of them.
+    pub sums: Totals,
+}
+
+/// Receives the reports of a run.
+pub trait Progress {
+    /// Called after each batch.
+    fn batch(&mut self, report: &BatchReport);
+    /// Called after each epoch, when it is evaluated and saved.
+    fn epoch(&mut self, report: &EpochReport);
+}
+
+/// A [`Progress`] that ignores all reports.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn batch(&mut self, _report: &BatchReport) {}
+    fn epoch(&mut self, _report: &EpochReport) {}
+}
