@@ -7,12 +7,13 @@ pub mod training;
 
 // A crate that is not referenced is not linked, and registers nothing.
 use neocog_models as _;
-use neocog_tensor::{Device, Result};
+use neocog_tensor::Device;
 
-/// Returns all devices that store data: the reference device, the CPU, and the OpenCL device that `NEOCOG_OPENCL_DEVICE` selects.
+/// All devices that compute: f64 and f32 on the CPU, and the OpenCL device that `NEOCOG_OPENCL_DEVICE` names, or the first.
 ///
-/// # Errors
-/// When there is no OpenCL device, so that its tests are not skipped silently. The message says what to install.
-pub fn devices() -> Result<[Device; 3]> {
-    Ok([Device::Reference, Device::Cpu, "opencl".parse()?])
+/// # Panics
+/// Without an OpenCL device, unless the list of tests that did not run is kept ([`neocog_base::testing::require`]).
+pub fn devices() -> Vec<Device> {
+    let opencl = neocog_base::testing::require("opencl", "opencl".parse::<Device>());
+    [Device::Reference, Device::Cpu].into_iter().chain(opencl).collect()
 }

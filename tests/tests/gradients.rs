@@ -23,8 +23,7 @@ proptest! {
 
 /// Checks all registered layers on `device`. The seeds are fixed, because in single precision the input of a ReLU or a pooling can
 /// be on the other side of a kink.
-fn layers_on(device: &str) {
-    let device: Device = device.parse().unwrap();
+fn layers_on(device: Device) {
     for seed in 0..4 {
         let checked = check_registered_on(&device, seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert!(checked > 30, "{checked} examples");
@@ -33,13 +32,15 @@ fn layers_on(device: &str) {
 
 #[test]
 fn layers_on_the_cpu_agree_with_double_precision() {
-    layers_on("cpu");
+    layers_on(Device::Cpu);
 }
 
 #[cfg(feature = "opencl")]
 #[test]
 fn layers_on_opencl_agree_with_double_precision() {
-    layers_on("opencl");
+    if let Some(device) = neocog_base::testing::require("opencl", "opencl".parse()) {
+        layers_on(device);
+    }
 }
 
 /// Checks samples of the gradient of every parameter, on images of `size` by `size` pixels.

@@ -11,8 +11,8 @@ use neocog_train::{
     BatchReport, Checkpoint, EpochReport, FitOutcome, NoProgress, Progress, TrainConfig, Trainer,
 };
 
-fn opencl() -> Device {
-    "opencl".parse().unwrap()
+fn opencl() -> Option<Device> {
+    neocog_base::testing::require("opencl", "opencl".parse())
 }
 
 fn config(network: &str) -> TrainConfig {
@@ -50,7 +50,7 @@ fn losses(network: &str, [first, second]: [&Device; 2]) -> Vec<f64> {
 
 #[test]
 fn a_run_can_be_resumed_on_another_device() {
-    let opencl = opencl();
+    let Some(opencl) = opencl() else { return };
     for network in ["lenet", "lenet_bn"] {
         let expected = losses(network, [&Device::Cpu, &Device::Cpu]);
         for devices in [[&opencl, &opencl], [&opencl, &Device::Cpu], [&Device::Cpu, &opencl]] {
@@ -66,7 +66,7 @@ fn a_run_can_be_resumed_on_another_device() {
 
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
-    let device = opencl();
+    let Some(device) = opencl() else { return };
     let config = config("lenet_bn");
     let data = config.load_data(Path::new("data")).unwrap();
     let mut uninterrupted = Trainer::new(config, &data.train, &device).unwrap();

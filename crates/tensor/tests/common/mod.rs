@@ -1,10 +1,10 @@
-//! What several of these tests use.
+//! Shared by several of these tests.
 
+use neocog_base::testing::require;
 use neocog_tensor::Device;
 
-/// The devices that compute in single precision: the processor, and with the feature `opencl` the first OpenCL device,
-/// which must be there.
+/// The devices that compute in single precision: the CPU, and with the feature `opencl` the first OpenCL device.
 pub fn devices() -> Vec<Device> {
-    let names: &[&str] = if cfg!(feature = "opencl") { &["cpu", "opencl"] } else { &["cpu"] };
-    names.iter().map(|name| name.parse().unwrap()).collect()
+    let opencl = || require("opencl", "opencl".parse::<Device>());
+    [Some(Device::Cpu), cfg!(feature = "opencl").then(opencl).flatten()].into_iter().flatten().collect()
 }
