@@ -104,8 +104,17 @@ impl Buffer {
             return Ok(());
         }
         let queue = self.context.queue();
-        core::enqueue_fill_buffer(&queue.commands, &self.mem, value, 0, self.len, None::<()>, None::<()>, None)
-            .map_err(|e| fault("cannot fill a buffer", e))
+        core::enqueue_fill_buffer(
+            &queue.commands,
+            &self.mem,
+            value,
+            0,
+            self.len,
+            None::<()>,
+            None::<()>,
+            None,
+        )
+        .map_err(|e| fault("cannot fill a buffer", e))
     }
 
     /// Copies `values`, one for each element, to the device. They are kept alive until the copy is complete.
@@ -198,7 +207,14 @@ impl Buffer {
         let queue = self.context.queue();
         let (start, len) = (range.start, range.len());
         core::enqueue_copy_buffer::<f32, _, _, _>(
-            &queue.commands, &self.mem, &to.mem, start, 0, len, None::<()>, None::<()>,
+            &queue.commands,
+            &self.mem,
+            &to.mem,
+            start,
+            0,
+            len,
+            None::<()>,
+            None::<()>,
         )
         .map_err(|e| fault("cannot copy within the device", e))
     }

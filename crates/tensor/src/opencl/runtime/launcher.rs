@@ -60,8 +60,8 @@ pub(crate) fn open(id: DeviceId) -> Result<&'static Runtime> {
 impl Runtime {
     fn new(id: DeviceId) -> Result<Self> {
         let context = DeviceContext::new(id)?;
-        let tiles = tuned::read(&Cache::of_user(), context.info)
-            .unwrap_or_else(|| TileConfig::untuned(context.info));
+        let tiles =
+            tuned::read(&Cache::of_user(), context.info).unwrap_or_else(|| TileConfig::untuned(context.info));
         Ok(Runtime { context, launches: Mutex::default(), tiles: Mutex::new(tiles) })
     }
 

@@ -141,7 +141,11 @@ impl Kernel {
         let kernel = core::create_kernel(program, name).map_err(failed)?;
         let count = match core::get_kernel_info(&kernel, KernelInfo::NumArgs).map_err(failed)? {
             KernelInfoResult::NumArgs(count) => count,
-            other => return Err(Error::device(format!("the number of arguments of {name} is reported as {other}"))),
+            other => {
+                return Err(Error::device(format!(
+                    "the number of arguments of {name} is reported as {other}"
+                )));
+            }
         };
         let max_group = KernelWorkGroupInfo::WorkGroupSize;
         let max_group = core::get_kernel_work_group_info(&kernel, context.device, max_group);

@@ -246,8 +246,7 @@ fn functions(activation: Option<Activation>) -> String {
     activate + &before
 }
 
-pub(super) fn train(eps: f64,
-    activation: Option<Activation>, call: &Call<'_>) -> Result<()> {
+pub(super) fn train(eps: f64, activation: Option<Activation>, call: &Call<'_>) -> Result<()> {
     let (x, [y, mean, var]) = (call.input(0), [0, 1, 2].map(|i| call.output(i).buffer));
     let plan = Plan::new(call, x, activation, eps);
     if plan.sizes.count() == 0 {
@@ -260,17 +259,19 @@ pub(super) fn train(eps: f64,
     plan.normalize(x.buffer, mean, var, affine, y)
 }
 
-pub(super) fn eval(eps: f64,
-    activation: Option<Activation>, call: &Call<'_>) -> Result<()> {
+pub(super) fn eval(eps: f64, activation: Option<Activation>, call: &Call<'_>) -> Result<()> {
     let [mean, var] = [1, 2].map(|i| call.input(i).buffer);
     let affine = (call.inputs().len() == 5).then(|| [3, 4].map(|i| call.input(i).buffer));
     let plan = Plan::new(call, call.input(0), activation, eps);
     plan.normalize(call.input(0).buffer, mean, var, affine, call.output(0).buffer)
 }
 
-pub(super) fn train_grad(eps: f64,
+pub(super) fn train_grad(
+    eps: f64,
     activation: Option<Activation>,
-    affine: bool, call: &Call<'_>) -> Result<()> {
+    affine: bool,
+    call: &Call<'_>,
+) -> Result<()> {
     let [x, mean, var, dy] = [0, 1, 2, 3].map(|i| call.input(i).buffer);
     let outputs = [0, 1, 2].map(|i| call.output(i).buffer);
     let plan = Plan::new(call, call.input(0), activation, eps);
@@ -283,8 +284,7 @@ pub(super) fn train_grad(eps: f64,
     plan.grads([x, dy, y], [mean, var], weight, outputs, plan.sizes.count() as f32)
 }
 
-pub(super) fn eval_grad(eps: f64,
-    affine: bool, call: &Call<'_>) -> Result<()> {
+pub(super) fn eval_grad(eps: f64, affine: bool, call: &Call<'_>) -> Result<()> {
     let [x, mean, var, dz] = [0, 1, 2, 3].map(|i| call.input(i).buffer);
     let [dx, dweight] = [0, 1].map(|i| call.output(i).buffer);
     let plan = Plan::new(call, call.input(0), None, eps);

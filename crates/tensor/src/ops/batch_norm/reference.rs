@@ -13,8 +13,12 @@ fn activate(activation: Option<Activation>, z: f64) -> f64 {
     activation.map_or(z, |a| a.apply(z))
 }
 
-pub(super) fn train(eps: f64,
-    activation: Option<Activation>, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+pub(super) fn train(
+    eps: f64,
+    activation: Option<Activation>,
+    inputs: &[View<'_, f64>],
+    outputs: &mut [ViewMut<'_, f64>],
+) {
     let (x, sizes) = (inputs[0].data, Sizes::of(inputs[0].shape));
     for c in 0..sizes.c {
         let count = sizes.count() as f64;
@@ -58,8 +62,12 @@ pub(super) fn train_grad(
     }
 }
 
-pub(super) fn eval(eps: f64,
-    activation: Option<Activation>, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+pub(super) fn eval(
+    eps: f64,
+    activation: Option<Activation>,
+    inputs: &[View<'_, f64>],
+    outputs: &mut [ViewMut<'_, f64>],
+) {
     let sizes = Sizes::of(inputs[0].shape);
     for c in 0..sizes.c {
         let (mean, var) = (inputs[1].data[c], inputs[2].data[c]);
@@ -72,8 +80,7 @@ pub(super) fn eval(eps: f64,
     }
 }
 
-pub(super) fn eval_grad(eps: f64,
-    affine: bool, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+pub(super) fn eval_grad(eps: f64, affine: bool, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
     let sizes = Sizes::of(inputs[0].shape);
     for c in 0..sizes.c {
         let deviation = (inputs[2].data[c] + eps).sqrt();

@@ -23,14 +23,12 @@ pub(super) fn grad(
         return;
     }
     // A task has some images, or some channels of one image. Its sums are stored at its first image and channel.
-        let parts =
-        (1..=channels).find(|parts| channels % parts == 0 && n * parts >= TASKS).unwrap_or(channels);
+    let parts = (1..=channels).find(|parts| channels % parts == 0 && n * parts >= TASKS).unwrap_or(channels);
     let images = if parts > 1 { 1 } else { CHUNK.div_ceil(channels * plane).min(n) };
     let channels_each = channels / parts;
     let mut sums = scratch.take(n.div_ceil(images) * channels);
     let each = images * channels_each * plane;
-    dz
-        .par_chunks_mut(each)
+    dz.par_chunks_mut(each)
         .zip(y.par_chunks(each))
         .zip(dy.par_chunks(each))
         .zip(sums.par_chunks_mut(channels_each))

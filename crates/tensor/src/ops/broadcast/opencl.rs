@@ -11,7 +11,11 @@ pub(in crate::ops) fn axes(values: [usize; 8]) -> Arg<'static> {
 }
 
 /// Applies the generated function `formula` to `N` inputs that broadcast to the output.
-pub(in crate::ops) fn apply<const N: usize>(call: &Call<'_>, kernel: &'static str, formula: &str) -> Result<()> {
+pub(in crate::ops) fn apply<const N: usize>(
+    call: &Call<'_>,
+    kernel: &'static str,
+    formula: &str,
+) -> Result<()> {
     let out = call.output(0);
     let walk = Strided::new(out.shape, std::array::from_fn::<_, N, _>(|k| call.input(k).shape));
     // The outer axes, the innermost first, and the stride of the innermost loop at the end.
@@ -20,10 +24,10 @@ pub(in crate::ops) fn apply<const N: usize>(call: &Call<'_>, kernel: &'static st
     walk.extents[..outer].iter().rev().zip(&mut extents).for_each(|(&e, to)| *to = e);
     let mut args = Vec::new();
     for k in 0..N {
-        let mut steps = [0; 8];
-        walk.steps[..outer].iter().rev().zip(&mut steps).for_each(|(s, to)| *to = s[k]);
-        steps[7] = walk.inner_steps()[k];
-        args.extend([call.input(k).into(), axes(steps)]);
+        let mut strides = [0; 8];
+        walk.strides[..outer].iter().rev().zip(&mut strides).for_each(|(s, to)| *to = s[k]);
+        strides[7] = walk.inner_strides()[k];
+        args.extend([call.input(k).into(), axes(strides)]);
     }
     let (rows, inner) = (walk.rows(), walk.inner());
     args.extend([out.into(), axes(extents), rows.into(), inner.into()]);

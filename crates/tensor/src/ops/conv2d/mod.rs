@@ -85,7 +85,7 @@ impl Conv2d {
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
     ) {
-        let p = &Problem { x_step: inputs[0].step, y_step: outputs[0].step, ..*p };
+        let p = &Problem { x_step: inputs[0].batch_stride, y_step: outputs[0].batch_stride, ..*p };
         let bias = inputs.get(2).map(|b| b.data);
         cpu::forward(p, inputs[0].data, packed, bias, self.activation, outputs[0].data, scratch);
     }

@@ -12,11 +12,12 @@ const LENET: [usize; 4] = [256, 6, 24, 24];
 
 /// Cases of an activation function.
 pub(super) fn unary<T: Op + Copy>(op: T) -> Vec<Case> {
-    let small = [vec![], vec![1], vec![3, 7], vec![2, 3, 5, 4], vec![CHUNK * 2 + 5]].into_iter().map(|shape| {
-        let shape = Shape::new(&shape).expect("a small shape");
-        let case = Case::new(shape.to_string(), op, [CaseInput::distinct(shape)]);
-        if shape.elements() > 1000 { case.without_gradient() } else { case }
-    });
+    let small =
+        [vec![], vec![1], vec![3, 7], vec![2, 3, 5, 4], vec![CHUNK * 2 + 5]].into_iter().map(|shape| {
+            let shape = Shape::new(&shape).expect("a small shape");
+            let case = Case::new(shape.to_string(), op, [CaseInput::distinct(shape)]);
+            if shape.elements() > 1000 { case.without_gradient() } else { case }
+        });
     let lenet = Case::new("lenet", op, [CaseInput::between(LENET, -3.0, 3.0)]).timed();
     small.chain([lenet]).collect()
 }

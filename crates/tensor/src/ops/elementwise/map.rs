@@ -8,7 +8,9 @@ use crate::opencl::Call;
 use neocog_base::Result;
 
 /// A function from `I` inputs and the old values of `O` outputs to the new values.
-pub(in crate::ops) trait ElementwiseMap<const I: usize, const O: usize>: Copy + Send + Sync {
+pub(in crate::ops) trait ElementwiseMap<const I: usize, const O: usize>:
+    Copy + Send + Sync
+{
     /// Computes the new values. The old value of an output that is not state is unspecified.
     fn eval<R: Real>(&self, inputs: [R; I], old: [R; O]) -> [R; O];
 }

@@ -12,10 +12,10 @@ mod opencl;
 mod scale;
 
 pub use accumulate::Accumulate;
-pub use scale::Scale;
 pub(super) use expression::{Expression, apply, expression};
 pub(super) use map::ElementwiseMap;
 pub(super) use opencl::apply as apply_opencl;
+pub use scale::Scale;
 
 use smallvec::smallvec;
 

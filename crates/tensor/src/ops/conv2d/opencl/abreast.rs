@@ -4,11 +4,11 @@
 //! A group turns a band of rows of a vector of pictures round, and does all that there is to do with it.
 
 use crate::opencl::TileConfig;
-use crate::ops::product::{activation_number, shared};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::Problem;
 use crate::ops::conv2d::winograd::Pass;
+use crate::ops::product::{activation_number, shared};
 use neocog_base::Result;
 
 /// The most channels of the side that has fewer.

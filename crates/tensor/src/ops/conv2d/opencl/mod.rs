@@ -6,9 +6,9 @@ mod winograd;
 
 use super::Problem;
 use super::winograd::Pass;
-use crate::ops::product::{Gather, Product, Rows, Spread, Target, transposed, weight_grad_sums};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
+use crate::ops::product::{Gather, LeftMatrix, PadAndSplit, Product, Target, transposed, weight_grad_sums};
 use neocog_base::Result;
 
 /// A work-item of `weights.cl` sees to so many rows.
@@ -82,7 +82,8 @@ pub(super) fn forward(
     let (spread, depth) = (spread_windows(p), p.depth());
     let made = spread_if_needed(call, &spread, x)?;
     let mut b = windows(p, &spread, made.as_ref().unwrap_or(x));
-    let mut a = Rows { buffer: weight, count: p.og, group: p.og * depth, row: depth, number: 1, first: 0 };
+    let mut a =
+        LeftMatrix { buffer: weight, count: p.og, group: p.og * depth, row: depth, number: 1, first: 0 };
     if p.flip {
         // A flipped kernel is read backwards, and the channels with it.
         (a.number, a.first) = (-1, depth - 1);
@@ -94,7 +95,7 @@ pub(super) fn forward(
         buffer: y,
         group: p.og * plane,
         row: plane,
-        picture: p.groups * p.og * plane,
+        image: p.groups * p.og * plane,
         line: p.ow,
         pixel: 1,
         first: 0,
@@ -156,17 +157,17 @@ pub(super) fn input_grad(
         let end = phases.iter().map(Phase::end).max().unwrap_or(0);
         (padding as usize, (end + padding) as usize)
     });
-    let spread = Spread {
+    let spread = PadAndSplit {
         planes: p.n * p.groups * p.og,
         size: [p.oh, p.ow],
-        spread: [extents[0].1, extents[1].1],
+        padded: [extents[0].1, extents[1].1],
         phases: 1,
-        step: [1, 1],
+        stride: [1, 1],
         padding: [extents[0].0, extents[1].0],
     };
     let made = spread_if_needed(call, &spread, dy)?;
     let (pitch, plane) = match made {
-        Some(_) => (spread.spread[1], spread.plane()),
+        Some(_) => (spread.padded[1], spread.plane_len()),
         None => (p.ow, p.pixels()),
     };
     let source = weights();
@@ -193,12 +194,12 @@ pub(super) fn input_grad(
             let size = if p.stride == [1, 1] { merged(size, [pitch, line]) } else { size };
             let b = Gather {
                 buffer: made.as_ref().unwrap_or(dy),
-                pictures: p.n,
+                images: p.n,
                 size,
                 channels: p.og,
                 taps: [row.taps, column.taps],
                 group: p.og * plane,
-                picture: p.groups * p.og * plane,
+                image: p.groups * p.og * plane,
                 row: pitch,
                 channel: int(plane),
                 tap: [-row.source_step * int(pitch), -column.source_step],
@@ -209,21 +210,27 @@ pub(super) fn input_grad(
                 buffer: dx,
                 group: p.cg * p.h * p.w,
                 row: p.h * p.w,
-                picture: p.groups * p.cg * p.h * p.w,
+                image: p.groups * p.cg * p.h * p.w,
                 line,
                 pixel: p.stride[1],
                 first: row.first * p.w + column.first,
             };
-            let a =
-                Rows { buffer: &arranged, count: p.cg, group: p.cg * depth, row: depth, number: 1, first: 0 };
+            let a = LeftMatrix {
+                buffer: &arranged,
+                count: p.cg,
+                group: p.cg * depth,
+                row: depth,
+                number: 1,
+                first: 0,
+            };
             Product { groups: p.groups, a, b, bias: None, activation: None, c }.run(call)?;
         }
     }
     Ok(())
 }
 
-fn spread_if_needed(call: &Call<'_>, spread: &Spread, x: &Buffer) -> Result<Option<Buffer>> {
-    if spread.is_needless() { Ok(None) } else { spread.run(call, x).map(Some) }
+fn spread_if_needed(call: &Call<'_>, spread: &PadAndSplit, x: &Buffer) -> Result<Option<Buffer>> {
+    if spread.is_identity() { Ok(None) } else { spread.run(call, x).map(Some) }
 }
 
 /// Rows of pixels that lie one behind the other, where they come from and where their results go, are one row. The steps
@@ -233,39 +240,39 @@ fn merged([rows, pixels]: [usize; 2], steps: [usize; 2]) -> [usize; 2] {
 }
 
 /// What the pictures become so that windows over them can be gathered.
-fn spread_windows(p: &Problem) -> Spread {
+fn spread_windows(p: &Problem) -> PadAndSplit {
     let reach = [(p.kh - 1) * p.dilation[0], (p.kw - 1) * p.dilation[1]];
     // Where windows are one row high, only the rows under them are kept, if any are moved at all.
     let line_step = if p.kh == 1 && p.stride[1] > 1 { p.stride[0] } else { 1 };
-    Spread {
+    PadAndSplit {
         planes: p.n * p.groups * p.cg,
         size: [p.h, p.w],
-        spread: [(p.oh - 1) * p.stride[0] / line_step + reach[0] + 1, p.ow + reach[1] / p.stride[1]],
+        padded: [(p.oh - 1) * p.stride[0] / line_step + reach[0] + 1, p.ow + reach[1] / p.stride[1]],
         phases: p.stride[1].min(reach[1] + 1),
-        step: [line_step, p.stride[1]],
+        stride: [line_step, p.stride[1]],
         padding: p.padding,
     }
 }
 
 /// The convolution's windows over pictures that are as `spread` says, or needed no change.
-fn windows<'a>(p: &Problem, spread: &Spread, buffer: &'a Buffer) -> Gather<'a> {
-    let (pitch, plane) = match spread.is_needless() {
+fn windows<'a>(p: &Problem, spread: &PadAndSplit, buffer: &'a Buffer) -> Gather<'a> {
+    let (pitch, plane) = match spread.is_identity() {
         true => (p.w, p.h * p.w),
-        false => (spread.spread[1], spread.plane()),
+        false => (spread.padded[1], spread.plane_len()),
     };
-    let row = p.stride[0] / spread.step[0] * pitch;
+    let row = p.stride[0] / spread.stride[0] * pitch;
     Gather {
         buffer,
-        pictures: p.n,
+        images: p.n,
         size: merged([p.oh, p.ow], [row, p.ow]),
         channels: p.cg,
         taps: [p.kh, p.kw],
         group: p.cg * plane,
-        picture: p.groups * p.cg * plane,
+        image: p.groups * p.cg * plane,
         row,
         channel: int(plane),
         tap: [int(p.dilation[0] * pitch), int(p.dilation[1])],
-        phases: [p.stride[1], spread.spread[0] * spread.spread[1]],
+        phases: [p.stride[1], spread.padded[0] * spread.padded[1]],
         first: 0,
     }
 }

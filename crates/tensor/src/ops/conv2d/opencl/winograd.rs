@@ -6,14 +6,14 @@
 
 use std::fmt::Write;
 
-use crate::opencl::formula::map;
 use crate::opencl::TileConfig;
-use crate::ops::product::{activation_number, shared};
+use crate::opencl::formula::map;
 use crate::opencl::{Arg, Buffer, Call, DeviceInfo, Grid, Source, int};
 use crate::ops::Activation;
 use crate::ops::conv2d::Problem;
 use crate::ops::conv2d::winograd::transform::{MOST, evaluate, fold, input, weight};
 use crate::ops::conv2d::winograd::{self, Pass, Sizes, Tiling};
+use crate::ops::product::{activation_number, shared};
 use neocog_base::Result;
 
 /// What the direct way costs more than its multiplications alone, and steps for which it packs a vector of the picture.
