@@ -1,7 +1,7 @@
 //! Tensors, devices, memory and operations.
 //!
-//! A [`Tensor`] is a [`Shape`] and a share in a [`Device`]'s memory. An [`Op`] is a computation with its kernels
-//! and its gradient rule; [`run`] runs it on the device of its inputs. The operations are in [`ops`].
+//! A [`Tensor`] has a [`Shape`] and elements in the memory of a [`Device`]. An [`Op`] is a computation with its kernels and its
+//! gradient; [`run`] runs it on the device of its inputs. The operations are in [`ops`].
 //!
 //! ```
 //! use neocog_tensor::{Device, Tensor, ops::Relu, run_single};

@@ -244,5 +244,5 @@ fn what_users_get_told() {
     assert!(SumTo { shape: shape(&[3]) }.infer(&[shape(&[2, 4])]).is_err());
     assert!(Expand { shape: shape(&[4]) }.infer(&[shape(&[2, 4])]).is_err());
     assert!(Reshape { shape: shape(&[5]) }.infer(&[shape(&[2, 3])]).is_err());
-    assert!(message(&Add, &[shape(&[1])]).contains("takes 2 inputs"));
+    assert!(message(&Add, &[shape(&[1])]).contains("expects 2 inputs"));
 }

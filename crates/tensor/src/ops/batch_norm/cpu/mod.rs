@@ -99,12 +99,12 @@ pub(super) fn eval(
     let scale = scales(eps, inputs[2].data, weight, scratch);
     let channels = Channels { mean: inputs[1].data, scale: &scale, bias };
     let (x, y, image) = (&inputs[0], &mut outputs[0], inputs[0].shape.row());
-    if [x.step, y.step] == [image; 2] || y.data.is_empty() {
+    if [x.batch_stride, y.batch_stride] == [image; 2] || y.data.is_empty() {
         with_activation!(activation, normalize(x.data, sizes, &channels, y.data, scratch));
         return;
     }
-    let (one, from) = (Sizes { n: 1, ..sizes }, x.data.par_chunks(x.step));
-    y.data.par_chunks_mut(y.step).zip(from).for_each(|(y, x)| {
+    let (one, from) = (Sizes { n: 1, ..sizes }, x.data.par_chunks(x.batch_stride));
+    y.data.par_chunks_mut(y.batch_stride).zip(from).for_each(|(y, x)| {
         let (x, y) = (&x[..image], &mut y[..image]);
         with_activation!(activation, normalize(x, one, &channels, y, scratch));
     });
