@@ -1,13 +1,4 @@
-//! Opens the system's OpenCL library at run time.
-//!
-//! The crate `cl-sys`, which `ocl` is built on, asks the linker for a library named OpenCL: without one nothing links,
-//! and what was linked with one does not start without it. This crate stands in between. Its build script gives the
-//! linker an empty library of that name, and the functions are defined here: each opens the system's library at the
-//! first call and passes its arguments on. So a program with OpenCL in it builds and starts anywhere, and
-//! uses OpenCL where it is.
-//!
-//! Name the crate once, so that it is linked: `use neocog_opencl_loader as _;`. Where no library is found, the list of
-//! platforms is empty; [`status`] says why. The environment variable [`LIBRARY_VARIABLE`] names another library.
+#![doc = include_str!("../README.md")]
 
 mod table;
 
