@@ -103,7 +103,7 @@ impl Error {
         Self::new(ErrorKind::Io, doing).with_source(source)
     }
 
-    /// SavedTensors `source` as the cause; it is printed after the message.
+    /// Keeps `source` as the cause; it is printed after the message.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(source));
