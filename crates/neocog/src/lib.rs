@@ -14,7 +14,7 @@ pub use neocog_viz as viz;
 
 /// The names that most programs need: `use neocog::prelude::*;`.
 ///
-/// [`Context`](layers::Context) is that of a forward pass; the trait of the same name, which adds a location to errors, is
+/// [`Context`](crate::layers::Context) is that of a forward pass; the trait of the same name, which adds a location to errors, is
 /// imported without a name.
 pub mod prelude {
     pub use neocog_autograd::{Grads, Param, Tape, Var};
