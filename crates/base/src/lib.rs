@@ -1,8 +1,7 @@
-//! What every neocog crate stands on: errors that carry the path to the fault ([`Error`]), atomic file replacement
-//! ([`file`]), counter-based random numbers ([`random`]), and the name of the
-//! program that runs ([`program`]).
+//! Foundations of the neocog crates: errors with a path ([`Error`]), atomic file replacement ([`file`]), counter-based random numbers
+//! ([`random`]), the name of the running program ([`program`]), and tests with requirements ([`testing`]).
 //!
-//! This crate knows nothing of tensors or networks.
+//! This crate does not depend on tensors or networks.
 
 mod error;
 pub mod file;
