@@ -10,7 +10,7 @@ use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
 /// All operations, listed explicitly to detect one that is no longer linked or registered.
-const OPS: [&str; 52] = [
+const OPS: [&str; 53] = [
     "accumulate",
     "adam_step",
     "adamw_step",
@@ -47,6 +47,7 @@ const OPS: [&str; 52] = [
     "narrow",
     "narrow_grad",
     "optimizer_steps",
+    "packed_conv2d",
     "relu",
     "relu_grad",
     "reshape",

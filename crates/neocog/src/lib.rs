@@ -34,10 +34,11 @@
 //!     .then(Flatten::default())
 //!     .then(Linear::new(4 * 12 * 12, 10))
 //!     .into();
-//! let network = Builder::new(&Device::Cpu, 0).build(&spec, &Shape::new(&[1, 1, 28, 28])?)?;
+//! let pass = TrainPass::new(Builder::new(&Device::Cpu, 0).build(&spec, &Shape::new(&[1, 1, 28, 28])?)?);
+//! let network = pass.network();
 //!
 //! let config = OptimizerConfig { lr: 0.01, rule: OptimizerKind::named("adam")? };
-//! let mut optimizer = Optimizer::new(config, &*network)?;
+//! let mut optimizer = Optimizer::new(config, network)?;
 //! let digits = neocog::data::load("digits", "data".as_ref())?.train;
 //! let loader = Loader::new(digits, LoaderOptions { batch: 64, shuffle: Some(0), ..Default::default() })?;
 //! let mut losses = Vec::new();
@@ -48,17 +49,17 @@
 //!     let y = Var::constant(Tensor::from_f32([batch.len()], &labels, &Device::Cpu)?);
 //!
 //!     let tape = Tape::new();
-//!     let logits = network.forward(&Context::train(&tape, step as u64), &x)?;
+//!     let logits = pass.run(&tape, &x, step as u64)?;
 //!     let loss = tape.apply(ops::CrossEntropy::default(), &[&logits, &y])?.remove(0);
 //!     losses.push(loss.tensor().item()?);
 //!     let grads = tape.backward(&loss)?;
-//!     optimizer.step(&*network, &grads, 0.01)?;
+//!     optimizer.step(network, &grads, 0.01)?;
 //! }
 //! assert!(losses[9] < losses[0]);
 //!
 //! // Prediction.
 //! let images = Tensor::zeros([2, 1, 28, 28], &Device::Cpu)?;
-//! let logits = Predictor::new(&*network).run(&images)?;
+//! let logits = Predictor::new(pass.shared_network()).run(&images)?;
 //! assert_eq!(logits.shape().to_string(), "[2, 10]");
 //! # Ok::<(), Error>(())
 //! ```
@@ -80,6 +81,7 @@ pub use neocog_base as base;
 #[cfg(feature = "cli")]
 pub use neocog_cli as cli;
 pub use neocog_data as data;
+pub use neocog_graph as graph;
 pub use neocog_layers as layers;
 pub use neocog_models as models;
 pub use neocog_tensor as tensor;
@@ -97,7 +99,7 @@ pub mod prelude {
     pub use neocog_data::{Dataset, Loader, LoaderOptions, Split};
     pub use neocog_layers::{
         BatchNorm1d, BatchNorm2d, Builder, Concat, Context, Conv2d, Dropout, Flatten, Layer, LayerSpec,
-        Linear, MaxPool2d, Predictor, ReLU, Residual, Sequential, Sigmoid,
+        Linear, MaxPool2d, Predictor, ReLU, Residual, Sequential, Sigmoid, TrainPass,
     };
     pub use neocog_tensor::{Device, Shape, Tensor, ops};
     pub use neocog_train::{

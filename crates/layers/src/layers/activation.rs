@@ -42,10 +42,6 @@ macro_rules! activations {
             }
 
             fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
-
-            fn as_activation(&self) -> Option<Activation> {
-                Some($activation)
-            }
         }
     )*};
 }

@@ -57,7 +57,7 @@ impl Shape {
     }
 
     /// The number of elements at one position along the first axis.
-    pub(crate) fn row(&self) -> usize {
+    pub fn row(&self) -> usize {
         self.iter().skip(1).product()
     }
 

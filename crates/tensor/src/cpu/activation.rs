@@ -20,6 +20,12 @@ impl Activation {
     /// All activation functions.
     pub const ALL: [Activation; 3] = [Activation::Relu, Activation::Sigmoid, Activation::Tanh];
 
+    /// Whether the gradient of the input is a function of the output and its gradient. In training, only such activations are
+    /// fused into other operations.
+    pub(crate) fn has_grad_of_output(self) -> bool {
+        true
+    }
+
     /// Computes the function.
     #[inline(always)]
     pub(crate) fn apply<R: Real>(self, x: R) -> R {

@@ -152,12 +152,14 @@ pub(crate) fn is_short_lived() -> bool {
 
 /// While this lives, what the thread asks for is needed for a short while only.
 #[must_use]
-pub(crate) struct ShortLived {
+#[derive(Debug)]
+pub struct ShortLived {
     before: bool,
 }
 
 impl ShortLived {
-    pub(crate) fn begin() -> Self {
+    /// Begins.
+    pub fn begin() -> Self {
         ShortLived { before: SHORT_LIVED.replace(true) }
     }
 }

@@ -53,6 +53,9 @@ macro_rules! activations {
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 Ok(smallvec![node.if_needed(0, || run_single(&$grad, &[node.output(0), node.output_grad()]))?])
             }
+            fn activation() -> Option<Activation> {
+                Some(Activation::$op)
+            }
         }
 
         impl ElementwiseGrad for $grad {
@@ -99,6 +102,9 @@ macro_rules! elementwise {
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 ElementwiseGrad::grad(self, node)
             }
+            fn activation(&self) -> Option<Activation> {
+                <Self as ElementwiseGrad>::activation()
+            }
         }
     };
 }
@@ -107,6 +113,9 @@ macro_rules! elementwise {
 trait ElementwiseGrad {
     fn saves() -> SavedTensors;
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads>;
+    fn activation() -> Option<Activation> {
+        None
+    }
 }
 
 activations! {

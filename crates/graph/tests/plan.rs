@@ -1,14 +1,46 @@
-use super::graph::Step;
-use super::*;
-use crate::core::op::Op;
-use crate::core::op::{Gradient, InputGrads, SavedTensors, expect_inputs, no_gradient};
-use crate::core::profile::Scope;
-use crate::core::shape::Shapes;
-use crate::core::view::{View, ViewMut};
-use crate::memory::Scratch;
-use crate::opencl::Call;
-use crate::ops::{Add, BatchNormEval, Concat, Conv2d, Flatten, Linear, MaxPool2d, Mul, Relu, Scale, Sigmoid};
+//! Plans compute the same as the operations of a graph one after the other.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_base::random::Random;
+use neocog_graph::{Graph, Plan, Source, check, registered_rewrites};
+use neocog_tensor::cases::{Case, CaseInput};
+use neocog_tensor::op::{expect_inputs, no_gradient};
+use neocog_tensor::opencl::Call;
+use neocog_tensor::ops::{
+    Activation, Add, BatchNormEval, Concat, Conv2d, Flatten, Linear, MaxPool2d, Mul, Relu, Scale, Sigmoid,
+};
+use neocog_tensor::profile::Scope;
+use neocog_tensor::{
+    Device, Gradient, InputGrads, Op, Result, SavedTensors, Scratch, Shape, Shapes, Tensor, View, ViewMut,
+    register_op,
+};
+
+/// Each rewrite, on its cases.
+#[test]
+fn graphs_before_and_after_a_rewrite_give_the_same_numbers() {
+    for device in [Device::Reference, Device::Cpu] {
+        let compared = check::check_rewrites(&device).unwrap();
+        println!("{device}: {compared} cases");
+        assert!(compared > 20, "{compared}");
+    }
+}
+
+/// All rewrites, in their order, listed explicitly to detect one that is no longer linked or registered.
+#[test]
+fn the_list_of_rewrites_is_complete() {
+    let names: Vec<&str> = registered_rewrites().iter().map(|rewrite| rewrite.name).collect();
+    let expected = [
+        "prune",
+        "fold_batch_norm",
+        "activation_behind_pooling",
+        "fuse_activation",
+        "pack_weights",
+        "join_concat",
+    ];
+    assert_eq!(names, expected);
+    assert!(registered_rewrites().iter().all(|rewrite| !(rewrite.cases)().is_empty()));
+}
 
 fn tensor(shape: impl Into<Shape>, seed: u64) -> Tensor {
     let (shape, mut random) = (shape.into(), Random::new(seed));
@@ -19,17 +51,20 @@ fn tensor(shape: impl Into<Shape>, seed: u64) -> Tensor {
 fn push(graph: &mut Graph, op: impl Op, inputs: &[usize], constants: &[Tensor]) -> usize {
     let constants = constants.iter().cloned().map(Source::Constant);
     let inputs = inputs.iter().map(|v| Source::Value(*v)).chain(constants);
-    graph.push(Box::new(op), inputs, Scope::default()).unwrap()
+    graph.push(op, inputs, Scope::default()).unwrap()
 }
 
-/// The graph's output by its plan, and that of the operations as they are.
+/// Returns the plan of a graph, and the outputs with and without it.
 fn outputs(graph: impl Fn() -> (Graph, usize), x: &Tensor) -> (Plan, [Vec<f32>; 2]) {
-    let (made, output) = graph();
-    let plan = made.plan(output, &Device::Cpu).unwrap();
-    let (made, output) = graph();
-    let last_uses = last_uses(&made.steps, made.shapes.len());
-    let plain = Plan { graph: made, output, device: Device::Cpu, layout: None, last_uses };
-    let values = [plan.run(x), plain.run(x)].map(|y| y.unwrap().to_f32().unwrap());
+    let make = || {
+        let (mut graph, output) = graph();
+        graph.set_outputs([output]).unwrap();
+        graph
+    };
+    let plan = make().plan(&Device::Cpu).unwrap();
+    let plain = make();
+    let plain = plain.run(std::slice::from_ref(x)).unwrap().remove(0);
+    let values = [plan.run(x).unwrap(), plain].map(|y| y.to_f32().unwrap());
     (plan, values)
 }
 
@@ -37,15 +72,15 @@ fn close(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0))
 }
 
-/// Graphs of random operations, each on values that came before: whatever lies where, no value is written over that is needed.
+/// Random graphs: no layout overwrites a live value.
 #[test]
-fn values_share_memory_but_not_at_the_same_time() {
+fn live_values_do_not_overlap() {
     let x = tensor([3, 4, 5, 6], 0);
-    let (mut shared, mut made_in_place) = (0, 0);
+    let (mut shared, mut in_place) = (0, 0);
     for seed in 0..200 {
         let graph = || {
             let mut random = Random::new(seed);
-            let mut graph = Graph::new(*x.shape());
+            let mut graph = Graph::new([*x.shape()]);
             let mut values = vec![0];
             for _ in 0..14 {
                 let mut pick = |recent: usize| {
@@ -53,14 +88,14 @@ fn values_share_memory_but_not_at_the_same_time() {
                     values[from + random.next_u32() as usize % (values.len() - from)]
                 };
                 let (a, b) = (pick(2), pick(6));
-                let [shape_a, shape_b] = [a, b].map(|v| graph.shapes[v]);
+                let [shape_a, shape_b] = [a, b].map(|v| *graph.shape(v));
                 let value = match random.next_u32() % 9 {
                     0 if shape_a == shape_b => push(&mut graph, Add, &[a, b], &[]),
                     1 if shape_a.rank() == 4 && shape_b.rank() == 4 && shape_a[2..] == shape_b[2..] => {
                         push(&mut graph, Concat { dim: 1 }, &[a, b], &[])
                     }
                     5 if shape_a.rank() == 4 && shape_b.rank() == 4 && shape_a[2..] == shape_b[2..] => {
-                        // What a dense block does: what is joined is joined again.
+                        // Nested concatenation, as in a dense block.
                         let weight = tensor([2, shape_a[1], 1, 1], seed);
                         let part = push(&mut graph, Conv2d::default(), &[a], &[weight]);
                         values.push(part);
@@ -72,7 +107,7 @@ fn values_share_memory_but_not_at_the_same_time() {
                     }
                     8 if shape_a.rank() == 4 => {
                         let statistics = [1, 2].map(|i| tensor([shape_a[1]], i));
-                        let norm = BatchNormEval { eps: 1.0, activation: Some(crate::ops::Activation::Relu) };
+                        let norm = BatchNormEval { eps: 1.0, activation: Some(Activation::Relu) };
                         push(&mut graph, norm, &[a], &statistics)
                     }
                     2 => push(&mut graph, Flatten { start_dim: 1, end_dim: -1 }, &[a], &[]),
@@ -99,20 +134,21 @@ fn values_share_memory_but_not_at_the_same_time() {
         };
         let (plan, [planned, plain]) = outputs(graph, &x);
         assert!(close(&planned, &plain), "graph {seed}: {plan:?}");
-        let needed: usize =
-            plan.graph.steps.iter().flat_map(Step::outputs).map(|v| plan.graph.shapes[v].elements()).sum();
-        let layout = plan.layout.as_ref().unwrap();
-        let lies_apart = |value: &usize| layout.step(*value) != plan.graph.shapes[*value].row();
-        let made = plan.graph.steps.iter().filter(|step| step.op.name() != "concat");
-        made_in_place += made.flat_map(Step::outputs).filter(lies_apart).count();
+        let graph = plan.graph();
+        let values = |copies: bool| {
+            let nodes = graph.nodes().iter().filter(move |node| copies || node.op.name() != "concat");
+            nodes.flat_map(|node| node.outputs.iter().copied())
+        };
+        let needed: usize = values(true).map(|value| graph.shape(value).elements()).sum();
+        in_place += values(false).filter(|value| graph.is_part(*value)).count();
         shared += usize::from(plan.buffer_bytes().unwrap() < 2 * needed);
     }
     assert!(shared > 50, "{shared} of 200 graphs share memory");
-    assert!(made_in_place > 50, "{made_in_place} values are made where they are joined");
+    assert!(in_place > 50, "{in_place} values are computed in place");
 }
 
 #[test]
-fn norms_and_activations_go_into_what_is_before_them() {
+fn batch_norms_and_activations_are_fused() {
     let (x, w, b) = (tensor([2, 3, 5, 5], 1), tensor([4, 3, 3, 3], 2), tensor([4], 3));
     let statistics = [tensor([4], 4), tensor([4], 5), tensor([4], 6), tensor([4], 7)];
     let norm = BatchNormEval { eps: 1e-3, activation: None };
@@ -120,25 +156,25 @@ fn norms_and_activations_go_into_what_is_before_them() {
         for count in [2, 4] {
             let (plan, [planned, plain]) = outputs(
                 || {
-                    let mut graph = Graph::new(*x.shape());
+                    let mut graph = Graph::new([*x.shape()]);
                     let weights = if bias { vec![w.clone(), b.clone()] } else { vec![w.clone()] };
                     let y = push(&mut graph, Conv2d::default(), &[0], &weights);
                     let z = push(&mut graph, norm, &[y], &statistics[..count]);
                     let output = push(&mut graph, Relu, &[z], &[]);
-                    // Nobody reads this one.
+                    // Unused.
                     push(&mut graph, Sigmoid, &[y], &[]);
                     (graph, output)
                 },
                 &x,
             );
             assert!(close(&planned, &plain));
-            assert_eq!(plan.operations().collect::<Vec<_>>(), ["conv2d"]);
+            assert_eq!(plan.operations().collect::<Vec<_>>(), ["packed_conv2d"]);
         }
     }
     let x = tensor([2, 6], 8);
     let (plan, [planned, plain]) = outputs(
         || {
-            let mut graph = Graph::new(*x.shape());
+            let mut graph = Graph::new([*x.shape()]);
             let y = push(&mut graph, Linear::default(), &[0], &[tensor([4, 6], 9)]);
             let y = push(&mut graph, norm, &[y], &statistics);
             (graph, y)
@@ -147,11 +183,11 @@ fn norms_and_activations_go_into_what_is_before_them() {
     );
     assert!(close(&planned, &plain));
     assert_eq!(plan.operations().collect::<Vec<_>>(), ["linear"]);
-    // Here axis 1, which the norm is for, is not the features.
+    // Here the channels of the batch norm, axis 1, are not the features.
     let x = tensor([2, 4, 6], 8);
     let (plan, [planned, plain]) = outputs(
         || {
-            let mut graph = Graph::new(*x.shape());
+            let mut graph = Graph::new([*x.shape()]);
             let y = push(&mut graph, Linear::default(), &[0], &[tensor([5, 6], 9)]);
             let y = push(&mut graph, norm, &[y], &statistics);
             (graph, y)
@@ -163,11 +199,11 @@ fn norms_and_activations_go_into_what_is_before_them() {
 }
 
 #[test]
-fn a_value_that_two_need_is_not_folded_away() {
+fn values_with_two_uses_are_not_fused() {
     let x = tensor([2, 3], 1);
     let (plan, [planned, plain]) = outputs(
         || {
-            let mut graph = Graph::new(*x.shape());
+            let mut graph = Graph::new([*x.shape()]);
             let y = push(&mut graph, Linear::default(), &[0], &[tensor([3, 3], 2)]);
             let z = push(&mut graph, Relu, &[y], &[]);
             let output = push(&mut graph, Mul, &[y, z], &[]);
@@ -179,7 +215,7 @@ fn a_value_that_two_need_is_not_folded_away() {
     assert_eq!(plan.operations().collect::<Vec<_>>(), ["linear", "relu", "mul"]);
 }
 
-/// An operation that no plan knows.
+/// An operation unknown to plans.
 #[derive(Debug)]
 struct Reverse;
 
@@ -207,11 +243,13 @@ impl Op for Reverse {
     }
 }
 
+register_op!("reverse", || vec![Case::new("a row", Reverse, [CaseInput::uniform([4])]).without_gradient()]);
+
 #[test]
-fn what_is_unknown_runs_as_it_is() {
+fn unknown_operations_run_unchanged() {
     let x = tensor([2, 3], 1);
     let graph = || {
-        let mut graph = Graph::new(*x.shape());
+        let mut graph = Graph::new([*x.shape()]);
         let y = push(&mut graph, Linear::default(), &[0], &[tensor([3, 3], 2)]);
         let y = push(&mut graph, Reverse, &[y], &[]);
         let y = push(&mut graph, Relu, &[y], &[]);
@@ -225,10 +263,10 @@ fn what_is_unknown_runs_as_it_is() {
 #[test]
 fn the_output_may_be_the_input() {
     let x = tensor([2, 3, 1], 1);
-    let (plan, [planned, plain]) = outputs(|| (Graph::new(*x.shape()), 0), &x);
+    let (plan, [planned, plain]) = outputs(|| (Graph::new([*x.shape()]), 0), &x);
     assert_eq!((planned, plan.buffer_bytes()), (plain, Some(0)));
     let graph = || {
-        let mut graph = Graph::new(*x.shape());
+        let mut graph = Graph::new([*x.shape()]);
         let y = push(&mut graph, Flatten { start_dim: 1, end_dim: -1 }, &[0], &[]);
         (graph, y)
     };
@@ -237,12 +275,13 @@ fn the_output_may_be_the_input() {
 }
 
 #[test]
-fn mistakes_are_errors() {
-    let mut graph = Graph::new([2, 3].into());
-    let missing = graph.push(Box::new(Relu), [Source::Value(7)], Scope::default()).unwrap_err().to_string();
+fn invalid_graphs_are_errors() {
+    let mut graph = Graph::new([[2, 3].into()]);
+    let missing = graph.push(Relu, [Source::Value(7)], Scope::default()).unwrap_err().to_string();
     assert!(missing.contains("no value 7"), "{missing}");
     let elsewhere = Source::Constant(Tensor::zeros([2, 3], &Device::Reference).unwrap());
-    graph.push(Box::new(Add), [Source::Value(0), elsewhere], Scope::default()).unwrap();
-    let error = graph.plan(1, &Device::Cpu).unwrap_err().to_string();
+    graph.push(Add, [Source::Value(0), elsewhere], Scope::default()).unwrap();
+    graph.set_outputs([1]).unwrap();
+    let error = graph.plan(&Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("an input of add is on reference"), "{error}");
 }
