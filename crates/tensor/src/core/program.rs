@@ -239,7 +239,7 @@ impl<'a> RawMemory<'a> {
             // SAFETY: as above.
             Base::Buffer => unsafe { std::slice::from_raw_parts(self.buffer.add(span.start), span.len()) },
         };
-        View { shape, data, step: place.batch_stride }
+        View { shape, data, batch_stride: place.batch_stride }
     }
 
     /// # Safety
@@ -253,6 +253,6 @@ impl<'a> RawMemory<'a> {
         };
         // SAFETY: the caller guarantees that the span is within the memory and not used otherwise.
         let data = unsafe { std::slice::from_raw_parts_mut(start.add(span.start), span.len()) };
-        ViewMut { shape, data, step: place.batch_stride }
+        ViewMut { shape, data, batch_stride: place.batch_stride }
     }
 }
