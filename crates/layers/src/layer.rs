@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use neocog_autograd::{Param, Tape, Var};
 use neocog_tensor::ops::Activation;
-use neocog_tensor::{Context as _, Device, Op, Result, Tensor, profile};
+use neocog_tensor::{Context as _, Device, Result, Tensor, profile};
 
 pub use crate::buffer::{Buffer, Counter};
 
@@ -39,15 +39,7 @@ pub trait Layer: fmt::Debug + Send + Sync {
 /// # Errors
 /// When the device fails.
 pub fn activate(context: &Context<'_>, x: &Var, activation: Activation) -> Result<Var> {
-    use neocog_tensor::ops::{Relu, Sigmoid, Tanh};
-    fn apply(context: &Context<'_>, op: impl Op, x: &Var) -> Result<Var> {
-        context.tape().apply_single(op, &[x])
-    }
-    match activation {
-        Activation::Relu => apply(context, Relu, x),
-        Activation::Sigmoid => apply(context, Sigmoid, x),
-        Activation::Tanh => apply(context, Tanh, x),
-    }
+    Ok(context.tape().apply_shared(&activation.op(), &[x])?.remove(0))
 }
 
 /// Receives the parts of a layer from [`Layer::visit`].

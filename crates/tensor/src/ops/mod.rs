@@ -33,7 +33,7 @@ pub use concat::{Concat, Narrow, NarrowGrad};
 pub use conv2d::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
 pub use cross_entropy::{CountCorrect, CrossEntropy, CrossEntropyGrad, Reduction};
 pub use dropout::Dropout;
-pub use elementwise::{Accumulate, AddRelu, Relu, ReluGrad, Scale, Sigmoid, SigmoidGrad, Tanh, TanhGrad};
+pub use elementwise::*;
 pub use global_avg_pool2d::{GlobalAvgPool2d, GlobalAvgPool2dGrad};
 pub use linear::Linear;
 pub use matmul::MatMul;

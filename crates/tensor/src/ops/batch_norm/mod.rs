@@ -102,6 +102,11 @@ fn check(x: &Shape, per_channel: &[Shape]) -> Result<Sizes> {
     }
 }
 
+/// Kernels are compiled for activations whose gradient is computed from the output only.
+fn check_activation(activation: Option<Activation>) -> Result<()> {
+    activation.map_or(Ok(()), Activation::check_grad_of_output)
+}
+
 fn check_eps(eps: f64) -> Result<()> {
     if eps >= 0.0 && eps.is_finite() {
         Ok(())
@@ -128,6 +133,7 @@ impl Op for BatchNormTrain {
             return Err(wrong_number(self, inputs, "1 or 3"));
         }
         check_eps(self.eps)?;
+        check_activation(self.activation)?;
         let sizes = check(&inputs[0], &inputs[1..])?;
         if sizes.count() == 1 {
             return Err(Error::shape(format!(
@@ -169,8 +175,9 @@ impl Op for BatchNormTrain {
         Ok(grads.into_iter().zip(node.needs).map(|(grad, needed)| needed.then_some(grad)).collect())
     }
 
-    fn absorb(&self, next: &dyn Op, pass: Pass) -> Option<Arc<dyn Op>> {
-        let activation = fusion::fusible(self.activation, next, pass)?;
+    fn absorb(&self, next: &dyn Op, _pass: Pass) -> Option<Arc<dyn Op>> {
+        // As `check_activation`.
+        let activation = fusion::fusible(self.activation, next, Pass::Training)?;
         Some(Arc::new(BatchNormTrain { activation: Some(activation), ..*self }))
     }
 }
@@ -181,6 +188,7 @@ impl Op for BatchNormTrainGrad {
     }
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        check_activation(self.of.activation)?;
         let expected = 4 + usize::from(self.affine) + usize::from(self.of.activation.is_some());
         if inputs.len() != expected {
             return Err(wrong_number(self, inputs, &expected.to_string()));
@@ -228,6 +236,7 @@ impl Op for BatchNormEval {
             return Err(wrong_number(self, inputs, "3 or 5"));
         }
         check_eps(self.eps)?;
+        check_activation(self.activation)?;
         check(&inputs[0], &inputs[1..])?;
         Ok(smallvec![inputs[0]])
     }
@@ -278,8 +287,9 @@ impl Op for BatchNormEval {
         Ok(all)
     }
 
-    fn absorb(&self, next: &dyn Op, pass: Pass) -> Option<Arc<dyn Op>> {
-        let activation = fusion::fusible(self.activation, next, pass)?;
+    fn absorb(&self, next: &dyn Op, _pass: Pass) -> Option<Arc<dyn Op>> {
+        // As `check_activation`.
+        let activation = fusion::fusible(self.activation, next, Pass::Training)?;
         Some(Arc::new(BatchNormEval { activation: Some(activation), ..*self }))
     }
 
