@@ -39,6 +39,15 @@ macro_rules! for_each_activation {
                     (c, y, dy) = dy * (c(1.0) - y * y);
             }
             of_input {
+                /// Hard swish, `x clamp(x + 3, 0, 6) / 6`. A. Howard et al., "Searching for MobileNetV3", ICCV 2019.
+                Hardswish HardswishGrad "hardswish" "hardswish_grad" [Hardswish "Hardswish"]
+                    (c, x) = x * -Real::max(c(-6.0), -Real::max(c(0.0), x + c(3.0))) * c(1.0 / 6.0);
+                    (c, x, dy) = Real::select_gt(
+                        c(3.0),
+                        x,
+                        Real::select_gt(x, c(-3.0), dy * (x * c(1.0 / 3.0) + c(0.5)), c(0.0)),
+                        dy
+                    );
             }
         }
     };
