@@ -1,8 +1,10 @@
 //! Training steps on random data, for tests.
 
+use std::sync::Arc;
+
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::Random;
-use neocog_layers::{Builder, Context, Layer, LayerSpec, state};
+use neocog_layers::{Builder, Layer, LayerSpec, TrainPass, state};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::{Device, Result, Shape, Tensor};
 use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
@@ -13,7 +15,8 @@ const LEARNING_RATE: f64 = 1e-3;
 #[derive(Debug)]
 pub struct Trainer {
     /// The network.
-    pub network: Box<dyn Layer>,
+    pub network: Arc<dyn Layer>,
+    pass: TrainPass,
     x: Tensor,
     labels: Tensor,
     optimizer: Optimizer,
@@ -26,7 +29,7 @@ impl Trainer {
     /// # Errors
     /// When the network does not accept such an input.
     pub fn new(spec: &LayerSpec, input: Shape, device: &Device, seed: u64) -> Result<Self> {
-        let network = Builder::new(device, seed).build(spec, &input)?;
+        let network: Arc<dyn Layer> = Builder::new(device, seed).build(spec, &input)?.into();
         let mut random = Random::stream(seed, "pictures");
         let x: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> = (0..input[0]).map(|_| (random.next_u32() % 10) as f32).collect();
@@ -35,6 +38,7 @@ impl Trainer {
             x: Tensor::from_f32(input, &x, device)?,
             labels: Tensor::from_f32([labels.len()], &labels, device)?,
             optimizer: Optimizer::new(config, &*network)?,
+            pass: TrainPass::new(network.clone()),
             network,
             step: 0,
         })
@@ -47,7 +51,7 @@ impl Trainer {
     pub fn step(&mut self) -> Result<f64> {
         self.step += 1;
         let tape = Tape::new();
-        let logits = Context::train(&tape, self.step).run(&*self.network, &Var::constant(self.x.clone()))?;
+        let logits = self.pass.run(&tape, &Var::constant(self.x.clone()), self.step)?;
         let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
         let loss = tape.apply(op, &[&logits, &Var::constant(self.labels.clone())])?.remove(0);
         let grads = tape.backward(&loss)?;

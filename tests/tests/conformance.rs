@@ -10,7 +10,7 @@ use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
 /// All operations, listed explicitly to detect one that is no longer linked or registered.
-const OPS: [&str; 52] = [
+const OPS: [&str; 55] = [
     "accumulate",
     "adam_step",
     "adamw_step",
@@ -36,6 +36,8 @@ const OPS: [&str; 52] = [
     "flatten",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
+    "hardswish",
+    "hardswish_grad",
     "linear",
     "log_softmax",
     "log_softmax_grad",
@@ -47,6 +49,7 @@ const OPS: [&str; 52] = [
     "narrow",
     "narrow_grad",
     "optimizer_steps",
+    "packed_conv2d",
     "relu",
     "relu_grad",
     "reshape",

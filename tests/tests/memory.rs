@@ -52,7 +52,7 @@ fn training_steps_allocate_no_system_memory() {
         let network = Builder::new(&Device::Cpu, 1).build(&model.spec().unwrap(), x.shape()).unwrap();
         threads(1).install(|| {
             release_cached_memory();
-            let predictor = Predictor::new(&*network);
+            let predictor = Predictor::new(network);
             let predict = || drop(predictor.run(&x).unwrap());
             predict();
             let before = memory_report();

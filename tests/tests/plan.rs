@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::Random;
-use neocog_layers::plan::plan;
+use neocog_graph::check::check_rewrites;
 use neocog_layers::state::{self, Entry};
-use neocog_layers::{Builder, Context, Layer, Predictor, Visitor};
+use neocog_layers::{
+    Builder, Context, Dropout, Layer, LayerSpec, Linear, Predictor, Sequential, TrainPass, Visitor,
+};
 use neocog_models::Model;
 use neocog_tensor::ops::Relu;
 use neocog_tensor::{Device, Tensor, run_single};
@@ -25,7 +29,7 @@ fn random(
 }
 
 /// A network with random running statistics, weights and biases of batch norms, as after training.
-fn build(model: &Model, device: &Device) -> Box<dyn Layer> {
+fn build(model: &Model, device: &Device) -> Arc<dyn Layer> {
     let network = Builder::new(device, 1).build(&model.spec().unwrap(), &model.input_shape(2)).unwrap();
     for (i, (name, entry)) in state::entries(&*network).into_iter().enumerate() {
         let range = match name.rsplit('.').next().unwrap() {
@@ -43,7 +47,7 @@ fn build(model: &Model, device: &Device) -> Box<dyn Layer> {
         let tensor = entry.tensor().unwrap();
         tensor.set(&random(tensor.shape(), i as u64, range, device)).unwrap();
     }
-    network
+    network.into()
 }
 
 fn eager(network: &dyn Layer, x: &Tensor) -> Vec<f64> {
@@ -68,7 +72,7 @@ fn plans_agree_with_layers() {
                 continue;
             }
             let network = build(model, &device);
-            let predictor = Predictor::new(&*network);
+            let predictor = Predictor::new(network.clone());
             for n in &images {
                 let x = random(model.input_shape(*n), 3, [0.0, 1.0], &device);
                 let expected = eager(&*network, &x);
@@ -93,16 +97,25 @@ fn plans_fold_batch_norm_and_drop_dropout() {
     let plan = |name: &str| {
         let model = neocog_models::find(name).unwrap();
         let network = build(&model, &Device::Cpu);
-        plan(&*network, &model.input_shape(4), &Device::Cpu).unwrap().unwrap()
+        Predictor::new(network).plan(&model.input_shape(4), &Device::Cpu).unwrap().unwrap()
     };
     let count = |name: &str, op: &str| plan(name).operations().filter(|o| *o == op).count();
     assert_eq!(
         plan("lenet_bn").operations().collect::<Vec<_>>(),
-        ["conv2d", "max_pool2d", "conv2d", "max_pool2d", "reshape", "linear", "linear", "linear"]
+        [
+            "packed_conv2d",
+            "max_pool2d",
+            "packed_conv2d",
+            "max_pool2d",
+            "reshape",
+            "linear",
+            "linear",
+            "linear"
+        ]
     );
     assert_eq!(plan("lenet_bn_scratch").operations().count(), plan("lenet_bn").operations().count());
     assert_eq!(count("resnet", "batch_norm_eval"), 0);
-    assert_eq!(count("resnet", "conv2d"), 20);
+    assert_eq!(count("resnet", "packed_conv2d"), 20);
     assert_eq!(count("alexnet", "dropout"), 0);
     // In densenet, batch norm precedes the convolution and cannot be folded.
     assert_eq!(count("densenet", "batch_norm_eval"), 20);
@@ -116,12 +129,13 @@ fn plans_fold_batch_norm_and_drop_dropout() {
 fn a_wrong_input_is_an_error() {
     let model = neocog_models::find("lenet").unwrap();
     let network = build(&model, &Device::Cpu);
-    let plan = plan(&*network, &model.input_shape(4), &Device::Cpu).unwrap().unwrap();
+    let predictor = Predictor::new(network.clone());
+    let plan = predictor.plan(&model.input_shape(4), &Device::Cpu).unwrap().unwrap();
     let error = plan.run(&random([3, 1, 28, 28], 0, [0.0, 1.0], &Device::Cpu)).unwrap_err().to_string();
     assert!(error.contains("[4, 1, 28, 28]") && error.contains("[3, 1, 28, 28]"), "{error}");
     let error = plan.run(&random([4, 1, 28, 28], 0, [0.0, 1.0], &Device::Reference)).unwrap_err().to_string();
     assert!(error.contains("the plan is for cpu"), "{error}");
-    let predictor = Predictor::new(&*network);
+    let predictor = Predictor::new(network.clone());
     let wrong = random([2, 3, 28, 28], 0, [0.0, 1.0], &Device::Cpu);
     let error = predictor.run(&wrong).unwrap_err().to_string();
     assert!(error.starts_with("conv (Sequential) / 0 (Conv2d)"), "{error}");
@@ -133,9 +147,10 @@ fn every_registered_layer_can_be_planned() {
     let mut planned = 0;
     for entry in neocog_layers::registry().unwrap().iter() {
         for (i, example) in entry.examples().into_iter().enumerate() {
-            let network = Builder::new(&Device::Cpu, 1).build(&example.spec, &example.input).unwrap();
+            let network: Arc<dyn Layer> =
+                Builder::new(&Device::Cpu, 1).build(&example.spec, &example.input).unwrap().into();
             let x = random(example.input, 3, [-1.0, 1.0], &Device::Cpu);
-            let predictor = Predictor::new(&*network);
+            let predictor = Predictor::new(network.clone());
             let (y, expected) = (predictor.run(&x).unwrap().to_f64().unwrap(), eager(&*network, &x));
             let off = y.iter().zip(&expected).fold(0.0f64, |off, (a, b)| off.max((a - b).abs()));
             assert!(y.len() == expected.len() && off <= 1e-5, "{} {i}: {off:e}", entry.kind);
@@ -164,7 +179,117 @@ impl Layer for Untraceable {
 #[test]
 fn a_network_that_cannot_be_traced_runs_layer_by_layer() {
     let x = random([2, 3], 0, [-1.0, 1.0], &Device::Cpu);
-    let predictor = Predictor::new(&Untraceable);
+    let network: Arc<dyn Layer> = Arc::new(Untraceable);
+    let predictor = Predictor::new(network.clone());
     assert!(predictor.plan(x.shape(), &Device::Cpu).unwrap().is_none());
     assert_eq!(predictor.run(&x).unwrap().to_f64().unwrap(), eager(&Untraceable, &x));
+    let reason = predictor.reason(x.shape(), &Device::Cpu).unwrap().unwrap().to_string();
+    assert!(reason.contains("runs operations without the tape"), "{reason}");
+    let pass = TrainPass::new(network);
+    let y = pass.run(&Tape::new(), &Var::constant(x.clone()), 0).unwrap();
+    assert_eq!(y.tensor().to_f64().unwrap(), eager(&Untraceable, &x));
+    assert_eq!(pass.reason(x.shape(), &Device::Cpu).unwrap().unwrap().to_string(), reason);
+}
+
+/// On all devices; the tests of `neocog-graph` have no OpenCL.
+#[test]
+fn graphs_before_and_after_a_rewrite_give_the_same_numbers() {
+    for device in devices() {
+        assert!(check_rewrites(&device).unwrap() > 20, "{device}");
+    }
+}
+
+#[test]
+fn a_plan_is_replaced_when_a_parameter_changes() {
+    let model = neocog_models::find("lenet_bn").unwrap();
+    let network = build(&model, &Device::Cpu);
+    let x = random(model.input_shape(2), 3, [0.0, 1.0], &Device::Cpu);
+    let predictor = Predictor::new(network.clone());
+    let first = predictor.run(&x).unwrap().to_f64().unwrap();
+    let plan = predictor.plan(x.shape(), &Device::Cpu).unwrap().unwrap();
+    assert!(Arc::ptr_eq(&plan, &predictor.plan(x.shape(), &Device::Cpu).unwrap().unwrap()));
+    for (name, entry) in state::entries(&*network) {
+        let tensor = entry.tensor().filter(|_| name.ends_with("running_mean") || name.ends_with("fc3.bias"));
+        let Some(tensor) = tensor else { continue };
+        tensor.set(&random(tensor.shape(), 9, [0.5, 1.0], &Device::Cpu)).unwrap();
+        let expected = eager(&*network, &x);
+        let y = predictor.run(&x).unwrap().to_f64().unwrap();
+        let off = y.iter().zip(&expected).fold(0.0f64, |off, (a, b)| off.max((a - b).abs()));
+        assert!(off < 1e-5 && y != first, "{name}: {off:e}");
+    }
+}
+
+/// Outputs, gradients, running statistics and counters of two steps.
+fn train(network: &dyn Layer, forward: impl Fn(&Tape, u64) -> Var) -> Vec<Vec<f64>> {
+    let mut all = Vec::new();
+    for seed in [3, 4] {
+        let tape = Tape::new();
+        let y = forward(&tape, seed);
+        all.push(y.tensor().to_f64().unwrap());
+        let direction = neocog_autograd::check::direction(&y).unwrap();
+        let grads = tape.backward_from(&[(&y, direction)]).unwrap();
+        for (_, entry) in state::entries(network) {
+            match entry {
+                Entry::Param(param) => all.push(grads.param(param).unwrap().to_f64().unwrap()),
+                Entry::Buffer(buffer) => all.push(buffer.value().value().to_f64().unwrap()),
+                Entry::Counter(counter) => all.push(vec![counter.get() as f64]),
+            }
+        }
+    }
+    all
+}
+
+/// A training pass by its graph agrees with the network layer by layer, and is fused.
+#[test]
+fn training_passes_agree_with_layers() {
+    for (device, allowed) in devices().into_iter().zip([1e-10, 2e-3, 2e-3]) {
+        for name in ["lenet", "lenet_bn", "lenet_bn_scratch", "alexnet", "resnet", "googlenet", "densenet"] {
+            if device == Device::Reference && !name.starts_with("lenet") {
+                continue;
+            }
+            let model = neocog_models::find(name).unwrap();
+            let x = Var::constant(random(model.input_shape(2), 3, [0.0, 1.0], &device));
+            let network = build(&model, &device);
+            let eager = train(&*network, |tape, seed| Context::train(tape, seed).run(&*network, &x).unwrap());
+            let network = build(&model, &device);
+            let pass = TrainPass::new(network.clone());
+            let traced = train(&*network, |tape, seed| pass.run(tape, &x, seed).unwrap());
+            assert_eq!(pass.reason(x.shape(), &device).unwrap(), None, "{name}");
+            let largest = eager.iter().flatten().fold(0.0f64, |a, v| a.max(v.abs()));
+            for (i, (eager, traced)) in eager.iter().zip(&traced).enumerate() {
+                let size = eager.iter().fold(1e-4 * largest, |a, v| a.max(v.abs()));
+                let off = eager.iter().zip(traced).fold(0.0f64, |off, (a, b)| off.max((a - b).abs()));
+                assert!(off <= allowed * size, "{name} on {device}, tensor {i}: {off:e} of {size:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn training_graphs_are_fused() {
+    let operations = |name: &str| -> Vec<&str> {
+        let model = neocog_models::find(name).unwrap();
+        let pass = TrainPass::new(build(&model, &Device::Cpu));
+        let graph = pass.graph(&model.input_shape(2), &Device::Cpu).unwrap().unwrap();
+        graph.operations().collect()
+    };
+    let expected = ["conv2d", "batch_norm_train", "max_pool2d", "conv2d", "batch_norm_train", "max_pool2d"];
+    println!("{:?}", operations("lenet_bn"));
+    assert_eq!(operations("lenet_bn")[..6], expected);
+    let alexnet = operations("alexnet");
+    println!("{alexnet:?}");
+    assert_eq!(alexnet[..3], ["conv2d", "max_pool2d", "relu"]);
+    assert_eq!(alexnet.iter().filter(|op| **op == "dropout").count(), 2);
+}
+
+#[test]
+fn each_step_draws_other_numbers() {
+    let spec: LayerSpec = Sequential::new().then(Dropout { p: 0.5 }).then(Linear::new(64, 8)).into();
+    let pass = TrainPass::new(Builder::new(&Device::Cpu, 1).build(&spec, &[2, 64].into()).unwrap());
+    let x = Var::constant(random([2, 64], 1, [0.5, 1.0], &Device::Cpu));
+    let run = |seed| pass.run(&Tape::new(), &x, seed).unwrap().tensor().to_f64().unwrap();
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+    let eager = Context::train(&Tape::new(), 2).run(pass.network(), &x).unwrap();
+    assert_eq!(run(2), eager.tensor().to_f64().unwrap());
 }

@@ -7,7 +7,7 @@ use neocog_layers::{Conv2d, LayerEntry, LayerSpec, Linear, registry};
 use neocog_tests as _;
 
 /// All kinds of layers, listed explicitly to detect one that is no longer linked or registered.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "AvgPool2d",
     "BatchNorm",
     "BatchNorm1d",
@@ -18,6 +18,7 @@ const LAYERS: [&str; 20] = [
     "Flatten",
     "FlattenLayer",
     "GlobalAvgPool2d",
+    "Hardswish",
     "Identity",
     "Linear",
     "LogSoftmax",

@@ -2,7 +2,8 @@
 
 pub mod check;
 mod param;
+mod replay;
 mod tape;
 
 pub use param::{Param, ParamId};
-pub use tape::{Grads, OwnedTapeEntry, Tape, TapeEntry, Var};
+pub use tape::{Grads, OwnedTapeEntry, Tape, TapeEntry, Var, Vars};

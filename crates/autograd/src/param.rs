@@ -14,13 +14,18 @@ pub struct ParamId(u64);
 pub struct Param {
     id: ParamId,
     value: RwLock<Tensor>,
+    version: AtomicU64,
 }
 
 impl Param {
     /// Creates a parameter with an initial value.
     pub fn new(value: Tensor) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Param { id: ParamId(NEXT.fetch_add(1, Ordering::Relaxed)), value: RwLock::new(value) }
+        Param {
+            id: ParamId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            value: RwLock::new(value),
+            version: AtomicU64::new(0),
+        }
     }
 
     /// Returns the identity, which [`Grads::param`](crate::Grads::param) looks up.
@@ -38,9 +43,17 @@ impl Param {
         *self.value.read().unwrap_or_else(PoisonError::into_inner).shape()
     }
 
-    /// Locks the value for changes in place.
+    /// Locks the value for changes in place, and increments the version.
     pub fn write(&self) -> RwLockWriteGuard<'_, Tensor> {
-        self.value.write().unwrap_or_else(PoisonError::into_inner)
+        let value = self.value.write().unwrap_or_else(PoisonError::into_inner);
+        self.version.fetch_add(1, Ordering::Release);
+        value
+    }
+
+    /// Returns a number that increases with each change of the value. A value that is read after its version is at least that
+    /// new, so what is derived from it is current as long as the version stays the same.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Replaces the value, after copying it to the device of the parameter if necessary.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use neocog_tensor::ops::Accumulate;
@@ -62,6 +63,8 @@ pub struct Tape {
     id: u64,
     recording: bool,
     saves_all: bool,
+    /// Whether operations on constants are recorded, too.
+    records_constants: bool,
     /// Whether the recorded operations are meant for a backward pass.
     for_gradients: bool,
     inner: RefCell<Inner>,
@@ -78,7 +81,7 @@ struct Inner {
 /// A recorded operation with the tensors saved for its gradient.
 #[derive(Debug)]
 struct Node {
-    op: Box<dyn Op>,
+    op: Arc<dyn Op>,
     input_shapes: Shapes,
     output_shapes: Shapes,
     /// Slot of each input, `None` for constants.
@@ -114,7 +117,7 @@ pub struct TapeEntry<'a> {
 #[derive(Debug)]
 pub struct OwnedTapeEntry {
     /// The operation.
-    pub op: Box<dyn Op>,
+    pub op: Arc<dyn Op>,
     /// Slots of the inputs; `None` for constants.
     pub inputs: SmallVec<[Option<usize>; 4]>,
     /// The saved inputs; all of them on a tape that saves all.
@@ -144,6 +147,12 @@ impl Tape {
         Self::with_recording(false)
     }
 
+    /// Creates a tape that traces a pass with gradients: layers apply the same operations as on [`Tape::new`], those on constants
+    /// are recorded, too, all inputs are saved, and [`Tape::into_entries`] returns the operations.
+    pub fn tracing_gradients() -> Self {
+        Tape { records_constants: true, ..Self::new().saving_all() }
+    }
+
     /// Creates a tape that traces inference: layers apply the same operations as on [`Tape::no_grad`], all inputs are saved,
     /// and [`Tape::into_entries`] returns the operations.
     pub fn tracing() -> Self {
@@ -163,6 +172,7 @@ impl Tape {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             recording,
             saves_all: false,
+            records_constants: false,
             for_gradients: recording,
             inner: RefCell::default(),
             multiply_adds: Cell::new(0),
@@ -208,15 +218,37 @@ impl Tape {
     /// # Errors
     /// When shapes or devices do not match, a device fails, or an input belongs to another tape.
     pub fn apply(&self, op: impl Op, inputs: &[&Var]) -> Result<Vars> {
+        let outputs = self.run(&op, inputs)?;
+        if !self.records(inputs) {
+            return Ok(outputs.into_iter().map(Var::constant).collect());
+        }
+        self.record(Arc::new(op), inputs, outputs)
+    }
+
+    /// As [`Tape::apply`], for a shared operation: of a graph that is run many times.
+    ///
+    /// # Errors
+    /// As [`Tape::apply`].
+    pub fn apply_shared(&self, op: &Arc<dyn Op>, inputs: &[&Var]) -> Result<Vars> {
+        let outputs = self.run(&**op, inputs)?;
+        if !self.records(inputs) {
+            return Ok(outputs.into_iter().map(Var::constant).collect());
+        }
+        self.record(op.clone(), inputs, outputs)
+    }
+
+    /// Whether an operation on these inputs is recorded.
+    fn records(&self, inputs: &[&Var]) -> bool {
+        self.recording && (self.records_constants || inputs.iter().any(|v| v.id.is_some()))
+    }
+
+    fn run(&self, op: &dyn Op, inputs: &[&Var]) -> Result<Tensors> {
         let tensors: SmallVec<[&Tensor; 6]> = inputs.iter().map(|v| &v.tensor).collect();
-        let outputs = run(&op, &tensors)?;
+        let outputs = run(op, &tensors)?;
         let input_shapes: Shapes = inputs.iter().map(|v| *v.shape()).collect();
         let output_shapes: Shapes = outputs.iter().map(|t| *t.shape()).collect();
         self.multiply_adds.set(self.multiply_adds.get() + op.multiply_adds(&input_shapes, &output_shapes));
-        if !self.recording || inputs.iter().all(|v| v.id.is_none()) {
-            return Ok(outputs.into_iter().map(Var::constant).collect());
-        }
-        self.record(Box::new(op), inputs, input_shapes, outputs, output_shapes)
+        Ok(outputs)
     }
 
     /// Runs an operation with one output, as [`Tape::apply`].
@@ -233,14 +265,7 @@ impl Tape {
         Ok(outputs.remove(0))
     }
 
-    fn record(
-        &self,
-        op: Box<dyn Op>,
-        inputs: &[&Var],
-        input_shapes: Shapes,
-        outputs: Tensors,
-        output_shapes: Shapes,
-    ) -> Result<Vars> {
+    fn record(&self, op: Arc<dyn Op>, inputs: &[&Var], outputs: Tensors) -> Result<Vars> {
         let mut input_slots = SmallVec::new();
         for var in inputs {
             match var.id {
@@ -258,8 +283,8 @@ impl Tape {
         let first_output_slot = inner.slots;
         inner.slots += outputs.len();
         inner.nodes.push(Node {
-            input_shapes,
-            output_shapes,
+            input_shapes: inputs.iter().map(|v| *v.shape()).collect(),
+            output_shapes: outputs.iter().map(|t| *t.shape()).collect(),
             input_slots,
             first_output_slot,
             saved_inputs: saved(inputs.iter().map(|v| &v.tensor), |i| self.saves_all || saves.saves_input(i)),
@@ -296,6 +321,15 @@ impl Tape {
             outputs: node.output_shapes.len(),
             scope: node.scope,
         })
+    }
+
+    /// Returns the slots of all parameters that were used.
+    pub fn param_slots(&self) -> Vec<(ParamId, usize)> {
+        let inner = self.inner.borrow();
+        let mut slots: Vec<_> =
+            inner.params.iter().filter_map(|(id, var)| Some((*id, var.slot()?))).collect();
+        slots.sort_by_key(|(_, slot)| *slot);
+        slots
     }
 
     /// Returns the number of recorded operations.

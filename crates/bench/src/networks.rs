@@ -3,11 +3,12 @@
 //! A training step is forward in training mode, mean cross-entropy, backward, and one SGD step, as in PyTorch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::Random;
-use neocog_layers::{Builder, Context, Layer, Predictor};
+use neocog_layers::{Builder, Layer, Predictor, TrainPass};
 use neocog_models::Model;
 use neocog_tensor::opencl::{KernelTime, Profile};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
@@ -81,7 +82,8 @@ impl Options {
 
 /// A network with random input and labels.
 struct NetworkBench {
-    network: Box<dyn Layer>,
+    pass: TrainPass,
+    predictor: Predictor,
     optimizer: Optimizer,
     x: Var,
     y: Var,
@@ -99,7 +101,7 @@ impl NetworkBench {
         };
         let spec = model.spec_for([c, h, w], model.classes)?;
         let input = Shape::new(&[batch, c, h, w])?;
-        let network = Builder::new(&options.device, 0).build(&spec, &input)?;
+        let network: Arc<dyn Layer> = Builder::new(&options.device, 0).build(&spec, &input)?.into();
         let mut random = Random::stream(0, "bench");
         let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> =
@@ -110,26 +112,27 @@ impl NetworkBench {
             y: Var::constant(Tensor::from_f32([batch], &labels, &options.device)?),
             multiply_adds: neocog_layers::summary::summarize(&*network, &input)?.multiply_adds,
             optimizer: Optimizer::new(config, &*network)?,
-            network,
+            pass: TrainPass::new(network.clone()),
+            predictor: Predictor::new(network),
             batch,
             step: 0,
         })
     }
 
-    fn predict(&self, predictor: &Predictor<'_>) -> Result<()> {
+    fn predict(&self) -> Result<()> {
         // Reading one value waits for the device to finish.
-        predictor.run(self.x.tensor())?.narrow(0, 1)?.to_f32().map(drop)
+        self.predictor.run(self.x.tensor())?.narrow(0, 1)?.to_f32().map(drop)
     }
 
     fn train(&mut self) -> Result<()> {
         self.step += 1;
         let tape = Tape::new();
-        let logits = self.network.forward(&Context::train(&tape, self.step), &self.x)?;
+        let logits = self.pass.run(&tape, &self.x, self.step)?;
         let loss = tape
             .apply(CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 }, &[&logits, &self.y])?
             .remove(0);
         let grads = tape.backward(&loss)?;
-        self.optimizer.step(&*self.network, &grads, 0.01)?;
+        self.optimizer.step(self.pass.network(), &grads, 0.01)?;
         loss.tensor().item().map(drop)
     }
 }
@@ -159,9 +162,7 @@ pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>)
             peak_tensors_mib: peak_tensors_mib(&options.device),
         }
     };
-    let predictor = Predictor::new(&*bench.network);
-    let times = measure(options.budget / 3, || bench.predict(&predictor))?;
-    drop(predictor);
+    let times = measure(options.budget / 3, || bench.predict())?;
     let mut records = vec![record(&bench, "predict", &times, 1.0)];
     if options.train {
         let times = measure(options.budget * 2 / 3, || bench.train())?;
@@ -217,15 +218,8 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
     let mut bench = NetworkBench::new(model, options)?;
     let mut all = Vec::new();
     for mode in ["predict", "train"] {
-        let predictor;
-        let mut call: Box<dyn FnMut() -> Result<()>> = if mode == "train" {
-            Box::new(|| bench.train())
-        } else {
-            predictor = Predictor::new(&*bench.network);
-            // A plan records the layers of its operations only if it is created while profiling is on.
-            profile::record(|| predictor.plan(bench.x.shape(), &options.device)).0?;
-            Box::new(|| bench.predict(&predictor))
-        };
+        let mut call: Box<dyn FnMut() -> Result<()>> =
+            if mode == "train" { Box::new(|| bench.train()) } else { Box::new(|| bench.predict()) };
         // Warm-up before profiling.
         call()?;
         call()?;

@@ -2,10 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::sync::Arc;
 
 use neocog_autograd::{Param, Tape, Var};
 use neocog_tensor::ops::Activation;
-use neocog_tensor::{Context as _, Op, Result, profile};
+use neocog_tensor::{Context as _, Device, Result, Tensor, profile};
 
 pub use crate::buffer::{Buffer, Counter};
 
@@ -31,30 +32,6 @@ pub trait Layer: fmt::Debug + Send + Sync {
 
     /// Passes parameters, buffers and children to `visitor`, in the order in which they are declared.
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>);
-
-    /// Returns the activation, for a layer that is an activation function and nothing else.
-    fn as_activation(&self) -> Option<Activation> {
-        None
-    }
-
-    /// Whether [`forward_activated`](Layer::forward_activated) is fused, which saves a pass over memory.
-    fn fuses_activation(&self) -> bool {
-        false
-    }
-
-    /// Whether a ReLU before the layer and one after it give the same output and gradients, as for max pooling.
-    fn commutes_with_relu(&self) -> bool {
-        false
-    }
-
-    /// Computes the output with an activation applied to it.
-    ///
-    /// # Errors
-    /// As [`Layer::forward`].
-    fn forward_activated(&self, context: &Context<'_>, input: &Var, activation: Activation) -> Result<Var> {
-        let y = self.forward(context, input)?;
-        activate(context, &y, activation)
-    }
 }
 
 /// Applies an activation function.
@@ -62,15 +39,7 @@ pub trait Layer: fmt::Debug + Send + Sync {
 /// # Errors
 /// When the device fails.
 pub fn activate(context: &Context<'_>, x: &Var, activation: Activation) -> Result<Var> {
-    use neocog_tensor::ops::{Relu, Sigmoid, Tanh};
-    fn apply(context: &Context<'_>, op: impl Op, x: &Var) -> Result<Var> {
-        context.tape().apply_single(op, &[x])
-    }
-    match activation {
-        Activation::Relu => apply(context, Relu, x),
-        Activation::Sigmoid => apply(context, Sigmoid, x),
-        Activation::Tanh => apply(context, Tanh, x),
-    }
+    Ok(context.tape().apply_shared(&activation.op(), &[x])?.remove(0))
 }
 
 /// Receives the parts of a layer from [`Layer::visit`].
@@ -88,12 +57,27 @@ pub trait Visitor<'a> {
     fn child(&mut self, name: Option<&str>, layer: &'a dyn Layer);
 }
 
+/// A change of the state of a layer in a training pass, as an update of running statistics. It is made after the operations
+/// that compute its values, in the order in which the layers ran.
+pub trait StateUpdate: fmt::Debug + Send + Sync {
+    /// Changes the state with the values that were passed to [`Context::update`].
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn update(&self, values: &[&Tensor]) -> Result<()>;
+}
+
+/// An update with its values.
+pub(crate) type RecordedUpdate = (Arc<dyn StateUpdate>, Vec<Var>);
+
 /// The state of one forward pass: tape, training or evaluation mode, random numbers and observer.
 pub struct Context<'a> {
     tape: &'a Tape,
     training: bool,
     seed: u64,
     draws: Cell<u64>,
+    /// The updates of a pass that is traced.
+    updates: Option<RefCell<Vec<RecordedUpdate>>>,
     observer: Option<&'a dyn Observer>,
     path: RefCell<Vec<String>>,
 }
@@ -123,7 +107,15 @@ impl<'a> Context<'a> {
     /// Creates a context in training mode: dropout is active, and batch norm uses the statistics of the batch and updates
     /// its running statistics. Use a different `seed` for each step.
     pub fn train(tape: &'a Tape, seed: u64) -> Self {
-        Context { tape, training: true, seed, draws: Cell::new(0), observer: None, path: RefCell::default() }
+        Context {
+            tape,
+            training: true,
+            seed,
+            draws: Cell::new(0),
+            updates: None,
+            observer: None,
+            path: RefCell::default(),
+        }
     }
 
     /// Creates a context in evaluation mode.
@@ -131,7 +123,18 @@ impl<'a> Context<'a> {
         Context { training: false, ..Self::train(tape, 0) }
     }
 
-    /// Sets an observer. Layers are then not fused, so that the output of each one exists.
+    /// Records the updates of state instead of making them.
+    pub(crate) fn tracing(mut self) -> Self {
+        self.updates = Some(RefCell::default());
+        self
+    }
+
+    /// Returns the number of draws and the recorded updates.
+    pub(crate) fn into_trace(self) -> (u64, Vec<RecordedUpdate>) {
+        (self.draws.get(), self.updates.map(RefCell::into_inner).unwrap_or_default())
+    }
+
+    /// Sets an observer.
     #[must_use]
     pub fn observed(mut self, observer: &'a dyn Observer) -> Self {
         self.observer = Some(observer);
@@ -161,6 +164,22 @@ impl<'a> Context<'a> {
         (self.seed, offset)
     }
 
+    /// Changes the state of a layer with values of this pass. A pass that is traced records the change, to make it in each of
+    /// the runs of its graph; a pass on [`Device::Meta`] changes nothing.
+    ///
+    /// # Errors
+    /// Those of the update.
+    pub fn update(&self, update: Arc<dyn StateUpdate>, values: &[&Var]) -> Result<()> {
+        if let Some(updates) = &self.updates {
+            updates.borrow_mut().push((update, values.iter().map(|var| (*var).clone()).collect()));
+            return Ok(());
+        }
+        if values.iter().any(|var| var.tensor().device() == Device::Meta) {
+            return Ok(());
+        }
+        update.update(&values.iter().map(|var| var.tensor()).collect::<Vec<_>>())
+    }
+
     /// Runs a network: [`Layer::forward`], followed by the observer.
     ///
     /// # Errors
@@ -179,37 +198,13 @@ impl<'a> Context<'a> {
     /// # Errors
     /// Those of the layer, with the name added to their path.
     pub fn child(&self, name: Option<&str>, layer: &dyn Layer, input: &Var) -> Result<Var> {
-        self.enter(name, layer, input, || layer.forward(self, input))
-    }
-
-    /// As [`Context::child`], with an activation applied to the output.
-    ///
-    /// # Errors
-    /// As [`Context::child`].
-    pub(crate) fn child_activated(
-        &self,
-        name: Option<&str>,
-        layer: &dyn Layer,
-        input: &Var,
-        activation: Activation,
-    ) -> Result<Var> {
-        self.enter(name, layer, input, || layer.forward_activated(self, input, activation))
-    }
-
-    fn enter(
-        &self,
-        name: Option<&str>,
-        layer: &dyn Layer,
-        input: &Var,
-        run: impl FnOnce() -> Result<Var>,
-    ) -> Result<Var> {
         if self.observer.is_some()
             && let Some(name) = name
         {
             self.path.borrow_mut().push(name.to_string());
         }
         let scope = name.map(profile::scope);
-        let output = run().context(|| path_element(name, layer.label()));
+        let output = layer.forward(self, input).context(|| path_element(name, layer.label()));
         drop(scope);
         if let Some(observer) = self.observer {
             if let Ok(output) = &output {

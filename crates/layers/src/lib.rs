@@ -9,21 +9,25 @@ mod json;
 pub mod layer;
 mod layers;
 mod parse;
-pub mod plan;
+mod predictor;
 pub mod print;
 pub mod receptive_field;
 pub mod registry;
 pub mod spec;
 pub mod state;
 pub mod summary;
+mod trace;
+mod train_pass;
 pub mod weights;
 
 #[doc(hidden)]
 pub use inventory;
 
 pub use builder::{Builder, Init};
-pub use layer::{Buffer, Context, Counter, Layer, Observer, Seen, Visitor};
+pub use layer::{Buffer, Context, Counter, Layer, Observer, Seen, StateUpdate, Visitor};
 pub use layers::*;
-pub use plan::Predictor;
+pub use predictor::Predictor;
 pub use registry::{LayerEntry, registry};
 pub use spec::{Example, LayerSpec, Spec};
+pub use trace::Untraceable;
+pub use train_pass::TrainPass;

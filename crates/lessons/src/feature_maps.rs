@@ -32,7 +32,8 @@ fn run(page: &mut Page<'_>) -> Result<()> {
         None => train(page)?,
     };
     let device = page.device();
-    let network = trained.network(&device)?;
+    let predictor = Predictor::new(trained.network(&device)?);
+    let network = predictor.network();
     let [c, h, w] = trained.input;
 
     let data = trained.config.load_data(&page.options().data_dir)?.test;
@@ -41,7 +42,7 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     let loader = Loader::new(data, options)?;
     let batch = loader.epoch(0)?.next().expect("the test set is not empty")?;
     let image = Tensor::from_f32([1, c, h, w], &batch.pixels, &device)?;
-    let (class, probability) = predict(&Predictor::new(&*network), &image)?.swap_remove(0).classes[0];
+    let (class, probability) = predict(&predictor, &image)?.swap_remove(0).classes[0];
     let names = &trained.class_names;
     let name = |class: usize| names.get(class).map_or("(unnamed)", String::as_str);
     page.print(format!(
@@ -53,7 +54,7 @@ fn run(page: &mut Page<'_>) -> Result<()> {
 
     let recorder = MapRecorder::default();
     let tape = Tape::no_grad();
-    Context::eval(&tape).observed(&recorder).run(&*network, &Var::constant(image.clone()))?;
+    Context::eval(&tape).observed(&recorder).run(network, &Var::constant(image.clone()))?;
     let maps = recorder.0.into_inner();
     let mut rows = Vec::new();
     for (path, label, map) in &maps {
@@ -72,7 +73,7 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     page.table(["layer", "channels", "size", "mean", "fraction of zeros"], rows)?;
     page.check("each layer has feature maps that differ", maps_differ(&maps)?)?;
     page.image("feature_maps", || draw_maps(&trained.config.network, &image, &maps))?;
-    page.image("kernels", || draw_kernels(&trained.config.network, &*network))
+    page.image("kernels", || draw_kernels(&trained.config.network, network))
 }
 
 /// Trains lenet with batch normalization on the embedded digits, which takes a few seconds.

@@ -5,6 +5,7 @@ pub use neocog_base as base;
 #[cfg(feature = "cli")]
 pub use neocog_cli as cli;
 pub use neocog_data as data;
+pub use neocog_graph as graph;
 pub use neocog_layers as layers;
 pub use neocog_models as models;
 pub use neocog_tensor as tensor;
@@ -22,7 +23,7 @@ pub mod prelude {
     pub use neocog_data::{Dataset, Loader, LoaderOptions, Split};
     pub use neocog_layers::{
         BatchNorm1d, BatchNorm2d, Builder, Concat, Context, Conv2d, Dropout, Flatten, Layer, LayerSpec,
-        Linear, MaxPool2d, Predictor, ReLU, Residual, Sequential, Sigmoid,
+        Linear, MaxPool2d, Predictor, ReLU, Residual, Sequential, Sigmoid, TrainPass,
     };
     pub use neocog_tensor::{Device, Shape, Tensor, ops};
     pub use neocog_train::{

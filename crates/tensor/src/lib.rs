@@ -6,7 +6,6 @@ pub(crate) mod cpu;
 pub mod memory;
 pub mod opencl;
 pub mod ops;
-pub mod plan;
 pub mod testing;
 
 #[doc(hidden)]
@@ -15,8 +14,10 @@ pub use inventory;
 pub use neocog_base::{Context, Error, ErrorKind, Result};
 
 pub use core::device::{self, Device};
+pub use core::fusion::{ChannelAffine, Pass};
 pub use core::op::{self, Gradient, InputGrads, Op, SavedTensors, Tensors, Window};
 pub use core::profile;
+pub use core::program::{self, Program};
 pub use core::run::{run, run_single, update};
 pub use core::shape::{self, Shape, Shapes};
 pub use core::tensor::{self, Tensor};

@@ -25,14 +25,13 @@ pub struct Evaluation {
     pub images_per_s: f64,
 }
 
-/// Evaluates `network`, whose parameters are on `device`, on all batches of `loader`, in evaluation mode.
+/// Evaluates a network, whose parameters are on `device`, on all batches of `loader`, in evaluation mode.
 ///
 /// # Errors
 /// When shapes do not match, the device fails, or the loss is not finite.
-pub fn evaluate(network: &dyn Layer, loader: &Loader, device: &Device) -> Result<Evaluation> {
+pub fn evaluate(predictor: &Predictor, loader: &Loader, device: &Device) -> Result<Evaluation> {
     let start = Instant::now();
     let mut meter = Meter::default();
-    let predictor = Predictor::new(network);
     for batch in loader.epoch(0)? {
         let (images, labels) = to_device(&batch?, device)?;
         let tape = Tape::no_grad();
@@ -92,7 +91,7 @@ pub struct Prediction {
 ///
 /// # Errors
 /// When the shape of the images does not fit the network, or the device fails.
-pub fn predict(predictor: &Predictor<'_>, images: &Tensor) -> Result<Vec<Prediction>> {
+pub fn predict(predictor: &Predictor, images: &Tensor) -> Result<Vec<Prediction>> {
     let logits = predictor.run(images)?;
     let classes = logits.shape().last().copied().unwrap_or(1).max(1);
     let probabilities = run_single(&Softmax { dim: 1 }, &[&logits])?.to_f64()?;

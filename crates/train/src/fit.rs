@@ -8,7 +8,7 @@ use std::time::Instant;
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::philox;
 use neocog_data::{Dataset, Loader, LoaderOptions, Split};
-use neocog_layers::{Builder, Context, Layer, LayerSpec};
+use neocog_layers::{Builder, Layer, LayerSpec, Predictor, TrainPass};
 use neocog_models::ScheduleStep;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 
@@ -28,7 +28,10 @@ pub struct Trainer {
     /// `[c, h, w]`.
     input: [usize; 3],
     class_names: Vec<String>,
-    network: Box<dyn Layer>,
+    /// The forward pass of the network in training mode.
+    pass: TrainPass,
+    /// The network in evaluation mode.
+    predictor: Predictor,
     optimizer: Optimizer,
     position: Position,
     meter: Meter,
@@ -95,7 +98,8 @@ impl Trainer {
             ));
         }
         let [c, h, w] = input;
-        let network = Builder::new(device, config.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?;
+        let network: Arc<dyn Layer> =
+            Builder::new(device, config.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?.into();
         let optimizer = Optimizer::new(config.optimizer, &*network)?;
         Ok(Trainer {
             config,
@@ -103,7 +107,8 @@ impl Trainer {
             spec,
             input,
             class_names,
-            network,
+            pass: TrainPass::new(network.clone()),
+            predictor: Predictor::new(network),
             optimizer,
             position: Position::default(),
             meter: Meter::default(),
@@ -118,14 +123,15 @@ impl Trainer {
     /// When the network cannot be built, or the state does not match it.
     pub fn resume(checkpoint: Checkpoint, device: &Device) -> Result<Self> {
         checkpoint.config.check()?;
-        let network = checkpoint.network(device)?;
+        let network: Arc<dyn Layer> = checkpoint.network(device)?.into();
         let mut optimizer = Optimizer::new(checkpoint.config.optimizer, &*network)?;
         optimizer.set_state(checkpoint.optimizer_state(device)?)?;
         Ok(Trainer {
             device: device.clone(),
             spec: checkpoint.spec()?,
             input: checkpoint.input,
-            network,
+            pass: TrainPass::new(network.clone()),
+            predictor: Predictor::new(network),
             optimizer,
             meter: Meter::resume(checkpoint.sums, checkpoint.position.batch as u64),
             position: checkpoint.position,
@@ -146,8 +152,8 @@ impl Trainer {
             spec: self.spec.to_json()?,
             input: self.input,
             class_names: self.class_names.clone(),
-            state: Checkpoint::state_of(&*self.network)?,
-            counters: Checkpoint::counters_of(&*self.network),
+            state: Checkpoint::state_of(self.network())?,
+            counters: Checkpoint::counters_of(self.network()),
             optimizer: Checkpoint::optimizer_state_of(&self.optimizer)?,
             position: self.position,
             sums: self.meter.flush()?,
@@ -180,7 +186,7 @@ impl Trainer {
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<FitOutcome> {
-        check_fits(&*self.network, self.input, &data.train).context(|| self.config.network.as_str())?;
+        check_fits(self.network(), self.input, &data.train).context(|| self.config.network.as_str())?;
         let train = self.loader(&data.train, Part::Train)?;
         let test = self.loader(&data.test, Part::Test)?;
 
@@ -189,7 +195,7 @@ impl Trainer {
             if stop.load(Ordering::Relaxed) {
                 return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
             }
-            let test = evaluate(&*self.network, &test, &self.device).context(|| "test images")?;
+            let test = evaluate(&self.predictor, &test, &self.device).context(|| "test images")?;
             let report = self.finish_epoch(sums, test);
             self.save(checkpoints)?;
             progress.epoch(&report);
@@ -236,13 +242,12 @@ impl Trainer {
         steps_per_epoch: usize,
     ) -> Result<BatchMetrics> {
         let tape = Tape::new();
-        let context = Context::train(&tape, self.step_seed());
-        let logits = context.run(&*self.network, &Var::constant(images))?;
+        let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
         let (loss, metrics) = batch_metrics(&tape, &logits, labels)?;
         let grads = tape.backward(&loss)?;
         let factor = self.config.schedule.lr_factor(self.schedule_step(steps_per_epoch));
         let lr = self.config.optimizer.lr * factor;
-        self.optimizer.step(&*self.network, &grads, lr)?;
+        self.optimizer.step(self.pass.network(), &grads, lr)?;
         Ok(metrics)
     }
 
@@ -356,7 +361,12 @@ impl Trainer {
 
     /// Returns the network.
     pub fn network(&self) -> &dyn Layer {
-        &*self.network
+        self.pass.network()
+    }
+
+    /// Returns the network, shared: for a [`Predictor`].
+    pub fn shared_network(&self) -> Arc<dyn Layer> {
+        self.pass.shared_network()
     }
 
     /// Returns the spec of the network.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_data::{Loader, LoaderOptions, Split};
-use neocog_layers::{Dropout, Linear, Sequential, Sigmoid};
+use neocog_layers::{Dropout, Linear, Predictor, Sequential, Sigmoid};
 use neocog_tensor::{Device, ErrorKind};
 use neocog_train::{
     BatchReport, Checkpoint, CheckpointDir, Decay, EpochReport, FitOutcome, NoProgress, OptimizerKind,
@@ -184,7 +184,7 @@ fn normalization_applies_to_evaluation() {
         let augment = transforms.into_augment(9);
         let options = LoaderOptions::new().batch_size(config.batch).augment(augment);
         let loader = Loader::new(data.test.clone(), options).unwrap();
-        evaluate(trainer.network(), &loader, &Device::Cpu).unwrap().loss
+        evaluate(&Predictor::new(trainer.shared_network()), &loader, &Device::Cpu).unwrap().loss
     };
     let normalize = Step::Normalize(Normalize { mean: vec![0.3], std: vec![0.4] });
     assert_eq!(trainer.history()[0].test_loss, loss(Pipeline::from([normalize])));

@@ -157,7 +157,7 @@ fn a_network_of_a_file_is_trained_and_resumed_bit_for_bit() {
     let names: Vec<String> = state::params(&*other).into_iter().map(|(name, _)| name).collect();
     assert!(names.contains(&"se.fc1.weight".to_string()), "{names:?}");
     let x = neocog_tensor::Tensor::full([2, 1, 16, 16], 0.5, &Device::Cpu).unwrap();
-    assert_eq!(predict(&Predictor::new(&*other), &x).unwrap(), predict(&Predictor::new(resumed.network()), &x).unwrap());
+    assert_eq!(predict(&Predictor::new(other), &x).unwrap(), predict(&Predictor::new(resumed.shared_network()), &x).unwrap());
 }
 
 #[test]

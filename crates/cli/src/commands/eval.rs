@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use neocog_data::{Loader, LoaderOptions};
+use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, Result};
 use neocog_train::{check_fits, evaluate, load_data};
 use serde::Serialize;
@@ -83,7 +84,7 @@ fn run(args: &Args) -> Result<()> {
     check_fits(&*trained.network, trained.input, &dataset).context(|| trained.name.as_str())?;
     let augment = trained.transforms().into_augment(0);
     let options = LoaderOptions::new().batch_size(args.batch).image_size((h, w)).augment(augment);
-    let result = evaluate(&*trained.network, &Loader::new(dataset, options)?, device)?;
+    let result = evaluate(&Predictor::new(trained.network), &Loader::new(dataset, options)?, device)?;
     if args.json {
         return output::json(&JsonRow {
             network: &trained.name,

@@ -1,6 +1,7 @@
 //! Arguments that select a network: a registered one, one from a JSON file, or a trained one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use neocog_data::DatasetInfo;
 use neocog_data::transform::Pipeline;
@@ -173,7 +174,7 @@ pub struct WeightsArgs {
 /// A network with trained weights.
 pub struct TrainedNetwork {
     /// The network.
-    pub network: Box<dyn Layer>,
+    pub network: Arc<dyn Layer>,
     /// Its name.
     pub name: String,
     /// Its input, `[c, h, w]`.
@@ -230,7 +231,7 @@ impl WeightsArgs {
         let network = selected.build(&self.network_args, device)?;
         weights::load(&*network, weights)?;
         Ok(TrainedNetwork {
-            network,
+            network: network.into(),
             name: selected.name().to_string(),
             input: selected.input()?,
             class_names: data.map_or(Ok(Vec::new()), class_names)?,
@@ -246,7 +247,7 @@ impl WeightsArgs {
         }
         let checkpoint = Checkpoint::read(file)?;
         Ok(TrainedNetwork {
-            network: checkpoint.network(device).context(|| file.display().to_string())?,
+            network: checkpoint.network(device).context(|| file.display().to_string())?.into(),
             name: checkpoint.config.network.clone(),
             input: checkpoint.input,
             class_names: checkpoint.class_names.clone(),

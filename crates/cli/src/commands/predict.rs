@@ -95,7 +95,7 @@ fn run(args: &Args) -> Result<()> {
         )));
     }
     let transforms = trained.transforms();
-    let predictor = Predictor::new(&*trained.network);
+    let predictor = Predictor::new(trained.network.clone());
     let mut classified = Vec::new();
     for path in paths {
         let grey = GreyImage::read(path)?;

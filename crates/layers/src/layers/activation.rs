@@ -10,10 +10,21 @@ use crate::layer::{Context, Layer, Visitor, activate};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
-/// Activation functions without parameters: the spec is the layer.
-macro_rules! activations {
-    ($($(#[$doc:meta])* $name:ident $kind:literal = $activation:expr;)*) => {$(
-        $(#[$doc])*
+/// Defines the layers of the activation functions without parameters: the spec is the layer.
+macro_rules! layers {
+    ($tokens:tt $($group:ident { $(
+        $(#[$doc:meta])* $activation:ident $grad:ident $op:literal $grad_op:literal [$($name:ident $kind:literal)?]
+            ($c:ident, $x:ident) = $value:expr;
+            ($gc:ident, $y:ident, $dy:ident) = $grad_value:expr;
+    )* })*) => {
+        $($(layer! { [$(#[$doc])*] [$($name $kind)?] $activation })*)*
+    };
+}
+
+macro_rules! layer {
+    ([$($doc:tt)*] [] $activation:ident) => {};
+    ([$($doc:tt)*] [$name:ident $kind:literal] $activation:ident) => {
+        $($doc)*
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {}
@@ -38,26 +49,15 @@ macro_rules! activations {
             }
 
             fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-                activate(context, input, $activation)
+                activate(context, input, Activation::$activation)
             }
 
             fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
-
-            fn as_activation(&self) -> Option<Activation> {
-                Some($activation)
-            }
         }
-    )*};
+    };
 }
 
-activations! {
-    /// `max(x, 0)`.
-    ReLU "ReLU" = Activation::Relu;
-    /// `1 / (1 + e^-x)`.
-    Sigmoid "Sigmoid" = Activation::Sigmoid;
-    /// The hyperbolic tangent.
-    Tanh "Tanh" = Activation::Tanh;
-}
+neocog_tensor::for_each_activation! { layers () }
 
 /// Softmax layers, with the axis as their only field.
 macro_rules! softmaxes {

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use neocog_autograd::Var;
-use neocog_tensor::ops::Activation;
 use neocog_tensor::{Context as _, Error, Result, Shape};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -71,31 +70,12 @@ impl Chain {
         Ok((Chain(built), shape))
     }
 
-    /// Runs the layers. An activation is fused into the layer before it if that supports it, unless the pass is observed. If
-    /// gradients are recorded, a ReLU before max pooling is applied after it: that is less work in both passes, and the input
-    /// of the pooling need not be saved.
+    /// Runs the layers.
     pub(super) fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-        let mut value = input.clone();
-        let mut rest = self.0.as_slice();
-        let run = |(name, layer): &(Option<String>, Box<dyn Layer>), value: &Var| {
-            context.child(name.as_deref(), &**layer, value)
-        };
-        while let [first @ (name, layer), next @ ..] = rest {
-            let fuses = layer.fuses_activation() && !context.is_observed();
-            let activation = next.first().filter(|_| fuses).and_then(|(_, layer)| layer.as_activation());
-            (value, rest) = match (activation, next) {
-                (Some(Activation::Relu), [relu, pooling, rest @ ..])
-                    if pooling.1.commutes_with_relu() && context.tape().is_recording() =>
-                {
-                    (run(relu, &run(pooling, &run(first, &value)?)?)?, rest)
-                }
-                (Some(activation), _) => {
-                    (context.child_activated(name.as_deref(), &**layer, &value, activation)?, &next[1..])
-                }
-                (None, _) => (run(first, &value)?, next),
-            };
-        }
-        Ok(value)
+        let mut layers = self.0.iter();
+        let Some((name, first)) = layers.next() else { return Ok(input.clone()) };
+        let first = context.child(name.as_deref(), &**first, input)?;
+        layers.try_fold(first, |value, (name, layer)| context.child(name.as_deref(), &**layer, &value))
     }
 
     pub(super) fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {

@@ -1,8 +1,7 @@
 //! Convolution.
 
 use neocog_autograd::{Param, Var};
-use neocog_tensor::ops::{self, Activation};
-use neocog_tensor::{Error, Result, Shape};
+use neocog_tensor::{Error, Result, Shape, ops};
 use serde::{Deserialize, Serialize};
 
 use super::pair;
@@ -140,19 +139,6 @@ struct Built {
     bias: Option<Param>,
 }
 
-impl Built {
-    fn apply(&self, context: &Context<'_>, input: &Var, activation: Option<Activation>) -> Result<Var> {
-        let Conv2d { stride, padding, dilation, groups, flip, .. } = self.spec;
-        let op = ops::Conv2d { stride, padding, dilation, groups, flip, activation };
-        let tape = context.tape();
-        let weight = tape.param(&self.weight);
-        match &self.bias {
-            Some(bias) => tape.apply_single(op, &[input, &weight, &tape.param(bias)]),
-            None => tape.apply_single(op, &[input, &weight]),
-        }
-    }
-}
-
 impl Layer for Built {
     fn label(&self) -> &str {
         Conv2d::KIND
@@ -186,7 +172,14 @@ impl Layer for Built {
     }
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-        self.apply(context, input, None)
+        let Conv2d { stride, padding, dilation, groups, flip, .. } = self.spec;
+        let op = ops::Conv2d { stride, padding, dilation, groups, flip, activation: None };
+        let tape = context.tape();
+        let weight = tape.param(&self.weight);
+        match &self.bias {
+            Some(bias) => tape.apply_single(op, &[input, &weight, &tape.param(bias)]),
+            None => tape.apply_single(op, &[input, &weight]),
+        }
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
@@ -194,13 +187,5 @@ impl Layer for Built {
         if let Some(bias) = &self.bias {
             visitor.param("bias", bias);
         }
-    }
-
-    fn fuses_activation(&self) -> bool {
-        true
-    }
-
-    fn forward_activated(&self, context: &Context<'_>, input: &Var, activation: Activation) -> Result<Var> {
-        self.apply(context, input, Some(activation))
     }
 }

@@ -1,8 +1,7 @@
 //! The fully connected layer.
 
 use neocog_autograd::{Param, Var};
-use neocog_tensor::ops::{self, Activation};
-use neocog_tensor::{Error, Result, Shape};
+use neocog_tensor::{Error, Result, Shape, ops};
 use serde::{Deserialize, Serialize};
 
 use super::python_bool;
@@ -69,18 +68,6 @@ struct Built {
     bias: Option<Param>,
 }
 
-impl Built {
-    fn apply(&self, context: &Context<'_>, input: &Var, activation: Option<Activation>) -> Result<Var> {
-        let op = ops::Linear { activation };
-        let tape = context.tape();
-        let weight = tape.param(&self.weight);
-        match &self.bias {
-            Some(bias) => tape.apply_single(op, &[input, &weight, &tape.param(bias)]),
-            None => tape.apply_single(op, &[input, &weight]),
-        }
-    }
-}
-
 impl Layer for Built {
     fn label(&self) -> &str {
         Linear::KIND
@@ -92,7 +79,13 @@ impl Layer for Built {
     }
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-        self.apply(context, input, None)
+        let op = ops::Linear { activation: None };
+        let tape = context.tape();
+        let weight = tape.param(&self.weight);
+        match &self.bias {
+            Some(bias) => tape.apply_single(op, &[input, &weight, &tape.param(bias)]),
+            None => tape.apply_single(op, &[input, &weight]),
+        }
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
@@ -100,13 +93,5 @@ impl Layer for Built {
         if let Some(bias) = &self.bias {
             visitor.param("bias", bias);
         }
-    }
-
-    fn fuses_activation(&self) -> bool {
-        true
-    }
-
-    fn forward_activated(&self, context: &Context<'_>, input: &Var, activation: Activation) -> Result<Var> {
-        self.apply(context, input, Some(activation))
     }
 }

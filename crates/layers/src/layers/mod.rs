@@ -10,7 +10,7 @@ mod norm;
 mod pool;
 mod shape;
 
-pub use activation::{LogSoftmax, ReLU, Sigmoid, Softmax, Tanh};
+pub use activation::*;
 pub use chain::Child;
 pub use combine::{Concat, Residual, Sequential};
 pub use conv::Conv2d;

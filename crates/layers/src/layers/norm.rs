@@ -3,14 +3,15 @@
 //! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. In training, each channel is normalized with the mean and the biased
 //! variance of the batch, which update the running statistics; in evaluation, with the running statistics.
 
+use std::sync::Arc;
+
 use neocog_autograd::{Param, Var};
-use neocog_tensor::ops::{self, Activation};
-use neocog_tensor::{Device, Error, Result, Shape, update};
+use neocog_tensor::{Error, Result, Shape, Tensor, ops, update};
 use serde::{Deserialize, Serialize};
 
 use super::python_bool;
 use crate::builder::{Builder, Init};
-use crate::layer::{Buffer, Context, Counter, Layer, Visitor};
+use crate::layer::{Buffer, Context, Counter, Layer, StateUpdate, Visitor};
 use crate::register_layer;
 use crate::spec::{Example, Spec};
 
@@ -114,14 +115,50 @@ struct Config {
 struct BuiltBatchNorm {
     config: Config,
     affine: Option<(Param, Param)>,
-    running: Option<Running>,
+    running: Option<Arc<Running>>,
 }
 
+/// Running statistics.
 #[derive(Debug)]
 struct Running {
     mean: Buffer,
     var: Buffer,
     num_batches_tracked: Counter,
+    /// Weight of the new value; `None` for a cumulative average.
+    momentum: Option<f64>,
+    /// Whether the variance is the unbiased one.
+    unbiased: bool,
+}
+
+/// An update of running statistics with the mean and the biased variance of a batch.
+#[derive(Debug)]
+struct RunningUpdate {
+    running: Arc<Running>,
+    /// Number of elements of each channel.
+    count: usize,
+}
+
+impl StateUpdate for RunningUpdate {
+    fn update(&self, statistics: &[&Tensor]) -> Result<()> {
+        let Running { mean, var, num_batches_tracked, momentum, unbiased } = &*self.running;
+        let batches = num_batches_tracked.increment();
+        let factor = momentum.unwrap_or(1.0 / batches as f64);
+        let op = ops::UpdateRunningStats { factor, unbiased: *unbiased, count: self.count };
+        let (mut mean, mut var) = (mean.value().write(), var.value().write());
+        update(&op, statistics, &mut [&mut mean, &mut var]).map(drop)
+    }
+}
+
+/// Updates running statistics with outputs 1 and 2 of the operation that normalizes `input`.
+fn update_running(
+    context: &Context<'_>,
+    running: &Arc<Running>,
+    outputs: &[Var],
+    input: &Shape,
+) -> Result<()> {
+    let count = input.elements() / input[1].max(1);
+    let update = RunningUpdate { running: running.clone(), count };
+    context.update(Arc::new(update), &[&outputs[1], &outputs[2]])
 }
 
 impl std::fmt::Debug for Config {
@@ -149,14 +186,16 @@ impl BuiltBatchNorm {
         let running = if config.track_running_stats {
             let mean = builder.buffer(&features, 0.0, true)?;
             let var = builder.buffer(&features, 1.0, true)?;
-            Some(Running { mean, var, num_batches_tracked: Counter::default() })
+            let momentum = config.momentum;
+            let num_batches_tracked = Counter::default();
+            Some(Arc::new(Running { mean, var, num_batches_tracked, momentum, unbiased: true }))
         } else {
             None
         };
         Ok(BuiltBatchNorm { config, affine, running })
     }
 
-    fn apply(&self, context: &Context<'_>, input: &Var, activation: Option<Activation>) -> Result<Var> {
+    fn apply(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
         let config = &self.config;
         if !config.ranks.contains(&input.shape().rank()) {
             let expected = if config.ranks == [4] { "[n, c, h, w]" } else { "[n, c] or [n, c, l]" };
@@ -168,18 +207,16 @@ impl BuiltBatchNorm {
         match &self.running {
             Some(running) if !context.is_training() => {
                 let [mean, var] = [&running.mean, &running.var].map(|b| Var::constant(b.value().value()));
-                eval(context, config.eps, activation, input, (&mean, &var), affine.as_ref())
+                eval(context, config.eps, input, (&mean, &var), affine.as_ref())
             }
             running => {
-                let op = ops::BatchNormTrain { eps: config.eps, activation };
+                let op = ops::BatchNormTrain { eps: config.eps, activation: None };
                 let outputs = match &affine {
                     Some((weight, bias)) => tape.apply(op, &[input, weight, bias])?,
                     None => tape.apply(op, &[input])?,
                 };
-                if let Some(running) = running.as_ref().filter(|_| input.tensor().device() != Device::Meta) {
-                    let batches = running.num_batches_tracked.increment();
-                    let factor = config.momentum.unwrap_or(1.0 / batches as f64);
-                    update_running_stats(&running.mean, &running.var, &outputs, factor, true, input.shape())?;
+                if let Some(running) = running {
+                    update_running(context, running, &outputs, input.shape())?;
                 }
                 Ok(outputs[0].clone())
             }
@@ -204,7 +241,7 @@ impl Layer for BuiltBatchNorm {
     }
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-        self.apply(context, input, None)
+        self.apply(context, input)
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
@@ -217,14 +254,6 @@ impl Layer for BuiltBatchNorm {
             visitor.buffer("running_var", &running.var);
             visitor.counter("num_batches_tracked", &running.num_batches_tracked);
         }
-    }
-
-    fn fuses_activation(&self) -> bool {
-        true
-    }
-
-    fn forward_activated(&self, context: &Context<'_>, input: &Var, activation: Activation) -> Result<Var> {
-        self.apply(context, input, Some(activation))
     }
 }
 
@@ -277,8 +306,13 @@ impl Spec for BatchNorm {
             spec: self.clone(),
             gamma: builder.param("gamma", shape, Init::Constant(1.0))?,
             beta: builder.param("beta", shape, Init::Constant(0.0))?,
-            moving_mean: builder.buffer(&[self.num_features], 0.0, false)?,
-            moving_var: builder.buffer(&[self.num_features], 0.0, false)?,
+            moving: Arc::new(Running {
+                mean: builder.buffer(&[self.num_features], 0.0, false)?,
+                var: builder.buffer(&[self.num_features], 0.0, false)?,
+                num_batches_tracked: Counter::default(),
+                momentum: Some(1.0 - self.momentum),
+                unbiased: false,
+            }),
         }))
     }
 
@@ -294,13 +328,12 @@ struct BuiltFromScratch {
     spec: BatchNorm,
     gamma: Param,
     beta: Param,
-    moving_mean: Buffer,
-    moving_var: Buffer,
+    moving: Arc<Running>,
 }
 
 impl BuiltFromScratch {
-    fn apply(&self, context: &Context<'_>, input: &Var, activation: Option<Activation>) -> Result<Var> {
-        let BatchNorm { num_features, num_dims, eps, momentum } = self.spec;
+    fn apply(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        let BatchNorm { num_features, num_dims, eps, .. } = self.spec;
         if input.shape().rank() != num_dims {
             return Err(Error::shape(format!(
                 "expected an input with {num_dims} axes, found {}",
@@ -314,20 +347,11 @@ impl BuiltFromScratch {
         };
         let (gamma, beta) = (flat(&self.gamma)?, flat(&self.beta)?);
         if !context.is_training() {
-            let [mean, var] = [&self.moving_mean, &self.moving_var].map(|b| Var::constant(b.value().value()));
-            return eval(context, eps, activation, input, (&mean, &var), Some(&(gamma, beta)));
+            let [mean, var] = [&self.moving.mean, &self.moving.var].map(|b| Var::constant(b.value().value()));
+            return eval(context, eps, input, (&mean, &var), Some(&(gamma, beta)));
         }
-        let outputs = tape.apply(ops::BatchNormTrain { eps, activation }, &[input, &gamma, &beta])?;
-        if input.tensor().device() != Device::Meta {
-            update_running_stats(
-                &self.moving_mean,
-                &self.moving_var,
-                &outputs,
-                1.0 - momentum,
-                false,
-                input.shape(),
-            )?;
-        }
+        let outputs = tape.apply(ops::BatchNormTrain { eps, activation: None }, &[input, &gamma, &beta])?;
+        update_running(context, &self.moving, &outputs, input.shape())?;
         Ok(outputs[0].clone())
     }
 }
@@ -338,22 +362,14 @@ impl Layer for BuiltFromScratch {
     }
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-        self.apply(context, input, None)
+        self.apply(context, input)
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         visitor.param("gamma", &self.gamma);
         visitor.param("beta", &self.beta);
-        visitor.buffer("moving_mean", &self.moving_mean);
-        visitor.buffer("moving_var", &self.moving_var);
-    }
-
-    fn fuses_activation(&self) -> bool {
-        true
-    }
-
-    fn forward_activated(&self, context: &Context<'_>, input: &Var, activation: Activation) -> Result<Var> {
-        self.apply(context, input, Some(activation))
+        visitor.buffer("moving_mean", &self.moving.mean);
+        visitor.buffer("moving_var", &self.moving.var);
     }
 }
 
@@ -380,32 +396,15 @@ fn check_channels(num_features: usize, input: &Shape) -> Result<()> {
 fn eval(
     context: &Context<'_>,
     eps: f64,
-    activation: Option<Activation>,
     input: &Var,
     (mean, var): (&Var, &Var),
     affine: Option<&(Var, Var)>,
 ) -> Result<Var> {
-    let op = ops::BatchNormEval { eps, activation };
+    let op = ops::BatchNormEval { eps, activation: None };
     match affine {
         Some((weight, bias)) => context.tape().apply_single(op, &[input, mean, var, weight, bias]),
         None => context.tape().apply_single(op, &[input, mean, var]),
     }
-}
-
-/// Updates the running statistics with the mean and the variance of the batch, outputs 1 and 2 of the operation.
-fn update_running_stats(
-    mean: &Buffer,
-    var: &Buffer,
-    outputs: &[Var],
-    factor: f64,
-    unbiased: bool,
-    input: &Shape,
-) -> Result<()> {
-    let count = input.elements() / input[1].max(1);
-    let op = ops::UpdateRunningStats { factor, unbiased, count };
-    let (mut mean, mut var) = (mean.value().write(), var.value().write());
-    update(&op, &[outputs[1].tensor(), outputs[2].tensor()], &mut [&mut mean, &mut var])?;
-    Ok(())
 }
 
 /// Formats a number as Python does: `1e-05`.

@@ -173,10 +173,6 @@ impl Layer for MaxPool2d {
         Ok(context.tape().apply(op, &[input])?.remove(0))
     }
 
-    fn commutes_with_relu(&self) -> bool {
-        true
-    }
-
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
 }
 

@@ -2,8 +2,12 @@
 
 pub(crate) mod call;
 pub mod device;
+pub mod fusion;
 pub mod op;
 pub mod profile;
+pub mod program;
+#[doc(hidden)]
+pub mod registration;
 pub(crate) mod run;
 pub mod shape;
 pub mod tensor;

@@ -3,13 +3,16 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::core::call::Call;
+use crate::core::fusion::{ChannelAffine, Pass};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
+use crate::cpu::Activation;
 use crate::memory::Scratch;
 use neocog_base::{Error, Result};
 
@@ -90,6 +93,68 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Returns the number of multiply-adds of a run, for convolutions and products; 0 for other operations.
     fn multiply_adds(&self, _inputs: &[Shape], _outputs: &[Shape]) -> u64 {
         0
+    }
+
+    // What the rewrites of a graph ask. None of these has to be implemented: without them, the operation runs as it is.
+
+    /// Returns the activation function that the operation applies to its only input, if it does nothing else.
+    fn activation(&self) -> Option<Activation> {
+        None
+    }
+
+    /// Returns an operation that computes this one followed by `next`, which has no input but the first output of this one. It
+    /// has the inputs and outputs of this operation, except that its first output is that of `next`. In [`Pass::Training`] its
+    /// gradients are the same, too.
+    fn absorb(&self, _next: &dyn Op, _pass: Pass) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// Whether this operation on the output of `before` gives the same outputs and gradients as `before` on the first output
+    /// of this operation.
+    fn commutes_with(&self, _before: &dyn Op) -> bool {
+        false
+    }
+
+    /// Returns the map of channels that the operation is with these constant inputs (`None` for inputs that are not constant).
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    fn channel_affine(&self, _constants: &[Option<&Tensor>]) -> Result<Option<ChannelAffine>> {
+        Ok(None)
+    }
+
+    /// Returns an operation that computes this one followed by a map of the channels of its only output, and the constant
+    /// tensors that are its inputs from position 1. `inputs` are the shapes of the inputs, `constants` those that are constant.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read, or the device fails.
+    fn absorb_affine(
+        &self,
+        _map: &ChannelAffine,
+        _inputs: &[Shape],
+        _constants: &[Option<&Tensor>],
+    ) -> Result<Option<(Arc<dyn Op>, Vec<Tensor>)>> {
+        Ok(None)
+    }
+
+    /// Returns the operation in a form that keeps what it derives from its constant inputs, as a packed weight, for inputs of
+    /// these shapes. Inputs and outputs are the same.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn pack(&self, _inputs: &[Shape], _constants: &[Option<&Tensor>]) -> Result<Option<Arc<dyn Op>>> {
+        Ok(None)
+    }
+
+    /// Returns the axis along which the operation concatenates inputs of this rank, if that is what it does.
+    fn concat_axis(&self, _rank: usize) -> Option<usize> {
+        None
+    }
+
+    /// Returns the same operation with another seed, for an operation that draws random numbers: a recorded pass draws other
+    /// numbers each time it is run. The offset within the seed's numbers stays the same.
+    fn reseeded(&self, _seed: u64) -> Option<Arc<dyn Op>> {
+        None
     }
 }
 

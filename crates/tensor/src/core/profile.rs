@@ -5,14 +5,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::core::op::Op;
 use crate::core::shape::Shape;
 
+/// Whether runs are recorded.
 static ON: AtomicBool = AtomicBool::new(false);
+/// Whether threads keep track of their scopes: the number of recordings and of [`Naming`]s.
+static NAMING: AtomicUsize = AtomicUsize::new(0);
 static RECORDING: Mutex<()> = Mutex::new(());
 static TOTALS: Mutex<Option<HashMap<Key, Totals>>> = Mutex::new(None);
 
@@ -62,12 +65,17 @@ pub struct Scope(Option<Arc<str>>);
 impl Scope {
     /// Returns the current scope of this thread.
     pub fn current() -> Self {
-        if ON.load(Ordering::Relaxed) { CURRENT.with_borrow(Clone::clone) } else { Scope(None) }
+        if is_naming() { CURRENT.with_borrow(Clone::clone) } else { Scope(None) }
+    }
+
+    /// Returns the dotted name of the layer; `None` outside of all layers, and if scopes were not tracked.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_deref()
     }
 
     /// Enters this scope until the guard is dropped.
     pub fn enter(&self) -> Guard {
-        if !ON.load(Ordering::Relaxed) {
+        if !is_naming() {
             return Guard(None);
         }
         Guard(Some(CURRENT.replace(self.clone())))
@@ -76,7 +84,7 @@ impl Scope {
 
 /// Enters the scope `name` within the current scope of this thread until the guard is dropped.
 pub fn scope(name: &str) -> Guard {
-    if !ON.load(Ordering::Relaxed) {
+    if !is_naming() {
         return Guard(None);
     }
     let inner = match Scope::current().0 {
@@ -84,6 +92,29 @@ pub fn scope(name: &str) -> Guard {
         _ => name.into(),
     };
     Scope(Some(inner)).enter()
+}
+
+fn is_naming() -> bool {
+    NAMING.load(Ordering::Relaxed) > 0
+}
+
+/// While a value of this type exists, scopes are tracked even if nothing is recorded: what is traced then knows its layers.
+#[must_use]
+#[derive(Debug)]
+pub struct Naming(());
+
+impl Naming {
+    /// Begins to track scopes.
+    pub fn begin() -> Self {
+        NAMING.fetch_add(1, Ordering::Relaxed);
+        Naming(())
+    }
+}
+
+impl Drop for Naming {
+    fn drop(&mut self) {
+        NAMING.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Restores the previous scope when dropped.
@@ -111,10 +142,12 @@ pub fn record<T>(work: impl FnOnce() -> T) -> (T, Vec<Row>) {
     }
     let _recording = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
     *totals() = Some(HashMap::new());
+    let naming = Naming::begin();
     ON.store(true, Ordering::Relaxed);
     let off = Off;
     let result = work();
     drop(off);
+    drop(naming);
     let mut rows: Vec<Row> = totals()
         .take()
         .unwrap_or_default()

@@ -70,6 +70,8 @@ pub fn update(op: &dyn Op, inputs: &[&Tensor], state: &mut [&mut Tensor]) -> Res
 }
 
 fn prepare(op: &dyn Op, inputs: &[&Tensor]) -> Result<(Device, Shapes)> {
+    #[cfg(debug_assertions)]
+    crate::core::registration::check(op);
     let device = common_device(op, inputs)?;
     let shapes = op.infer(&input_shapes(inputs)).context(|| op.name())?;
     Ok((device, shapes))

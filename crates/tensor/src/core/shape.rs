@@ -57,7 +57,7 @@ impl Shape {
     }
 
     /// Returns the number of elements at one position of the first axis, such as those of an image.
-    pub(crate) fn row(&self) -> usize {
+    pub fn row(&self) -> usize {
         self.iter().skip(1).product()
     }
 

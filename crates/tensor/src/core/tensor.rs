@@ -229,6 +229,17 @@ impl Tensor {
         }
     }
 
+    /// Whether two tensors have the same shape and are the same memory.
+    pub fn is_same(&self, other: &Tensor) -> bool {
+        let same_storage = match (&self.storage, &other.storage) {
+            (Storage::Reference(a), Storage::Reference(b)) => Arc::ptr_eq(a, b),
+            (Storage::Cpu(a), Storage::Cpu(b)) => Arc::ptr_eq(a, b),
+            (Storage::OpenCl(a), Storage::OpenCl(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same_storage && self.offset == other.offset && self.shape == other.shape
+    }
+
     pub(crate) fn new(shape: Shape, storage: Storage) -> Self {
         Tensor { shape, offset: 0, storage }
     }

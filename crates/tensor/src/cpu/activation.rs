@@ -1,44 +1,141 @@
-//! Activation functions that kernels apply to their results.
+//! Activation functions. This file is the one list of them: kernels that fuse an activation, the operations, and the layers of
+//! `neocog-layers` are generated from it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::simd::Real;
 
-/// An activation function that a convolution, a linear layer or a batch norm applies to its result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// Rectified linear unit, `max(x, 0)`.
-    Relu,
-    /// Logistic sigmoid, `1 / (1 + e^-x)`.
-    Sigmoid,
-    /// Hyperbolic tangent.
-    Tanh,
+/// Calls a macro with the list of activation functions: `for_each_activation! { callback (tokens) }` expands to
+/// `callback! { (tokens) of_output { .. } of_input { .. } }`, where an entry is
+///
+/// ```text
+/// /// Documentation.
+/// Variant GradientOp "operation" "operation_grad" [Layer "Kind"]
+///     (c, x) = value;
+///     (c, saved, dy) = gradient of the input;
+/// ```
+///
+/// In the expressions, `c(1.0)` is a constant. Functions whose gradient is computed from their output are in `of_output`: their
+/// `saved` is the output. They can be fused in training, too. The `saved` of the others, in `of_input`, is the input. An entry
+/// without a layer has `[]`.
+#[macro_export]
+macro_rules! for_each_activation {
+    ($callback:ident $tokens:tt) => {
+        $callback! { $tokens
+            of_output {
+                /// Rectified linear unit, `max(x, 0)`; the gradient at 0 is 0.
+                Relu ReluGrad "relu" "relu_grad" [ReLU "ReLU"]
+                    (c, x) = Real::max(c(0.0), x);
+                    (c, y, dy) = Real::select_gt(y, c(0.0), dy, c(0.0));
+
+                /// Logistic sigmoid, `1 / (1 + e^-x)`.
+                Sigmoid SigmoidGrad "sigmoid" "sigmoid_grad" [Sigmoid "Sigmoid"]
+                    (c, x) = c(1.0) / (c(1.0) + Real::exp(-x));
+                    (c, y, dy) = dy * y * (c(1.0) - y);
+
+                /// Hyperbolic tangent.
+                Tanh TanhGrad "tanh" "tanh_grad" [Tanh "Tanh"]
+                    (c, x) = Real::tanh(x);
+                    (c, y, dy) = dy * (c(1.0) - y * y);
+            }
+            of_input {
+                /// Hard swish, `x clamp(x + 3, 0, 6) / 6`. A. Howard et al., "Searching for MobileNetV3", ICCV 2019.
+                Hardswish HardswishGrad "hardswish" "hardswish_grad" [Hardswish "Hardswish"]
+                    (c, x) = x * -Real::max(c(-6.0), -Real::max(c(0.0), x + c(3.0))) * c(1.0 / 6.0);
+                    (c, x, dy) = Real::select_gt(
+                        c(3.0),
+                        x,
+                        Real::select_gt(x, c(-3.0), dy * (x * c(1.0 / 3.0) + c(0.5)), c(0.0)),
+                        dy
+                    );
+            }
+        }
+    };
 }
 
-impl Activation {
-    /// All activation functions.
-    pub const ALL: [Activation; 3] = [Activation::Relu, Activation::Sigmoid, Activation::Tanh];
+macro_rules! define {
+    ($tokens:tt
+        of_output { $(
+            $(#[$doc:meta])* $name:ident $grad:ident $op:literal $grad_op:literal $layer:tt
+                ($c:ident, $x:ident) = $value:expr;
+                ($gc:ident, $y:ident, $dy:ident) = $grad_value:expr;
+        )* }
+        of_input { $(
+            $(#[$doc_:meta])* $name_:ident $grad_:ident $op_:literal $grad_op_:literal $layer_:tt
+                ($c_:ident, $x_:ident) = $value_:expr;
+                ($gc_:ident, $y_:ident, $dy_:ident) = $grad_value_:expr;
+        )* }
+    ) => {
+        /// An activation function without parameters. Convolutions, linear layers and batch norms can apply one to their result.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Activation {
+            $($(#[$doc])* $name,)*
+            $($(#[$doc_])* $name_,)*
+        }
 
-    /// Computes the function.
-    #[inline(always)]
-    pub(crate) fn apply<R: Real>(self, x: R) -> R {
-        let c = R::constant;
-        match self {
-            Activation::Relu => Real::max(c(0.0), x),
-            Activation::Sigmoid => c(1.0) / (c(1.0) + Real::exp(-x)),
-            Activation::Tanh => Real::tanh(x),
+        impl Activation {
+            /// All activation functions.
+            pub const ALL: &[Activation] = &[$(Activation::$name,)* $(Activation::$name_,)*];
+
+            /// The activation functions whose gradient is computed from their output. Only these can be fused in training.
+            pub const GRAD_OF_OUTPUT: &[Activation] = &[$(Activation::$name,)*];
+
+            /// Whether the gradient of the input is computed from the output; if not, from the input.
+            pub fn has_grad_of_output(self) -> bool {
+                matches!(self, $(Activation::$name)|*)
+            }
+
+            /// Computes the function.
+            #[inline(always)]
+            pub(crate) fn apply<R: Real>(self, x: R) -> R {
+                match self {
+                    $(Activation::$name => {
+                        #[allow(unused_variables, reason = "not every expression has a constant")]
+                        let ($c, $x) = (R::constant, x);
+                        $value
+                    })*
+                    $(Activation::$name_ => {
+                        #[allow(unused_variables, reason = "not every expression has a constant")]
+                        let ($c_, $x_) = (R::constant, x);
+                        $value_
+                    })*
+                }
+            }
+
+            /// Computes the gradient of the input from the gradient `dy` of the output and from what is saved: the output,
+            /// or the input if [`Activation::has_grad_of_output`] is false.
+            #[inline(always)]
+            pub(crate) fn grad_value<R: Real>(self, saved: R, dy: R) -> R {
+                match self {
+                    $(Activation::$name => {
+                        let ($gc, $y, $dy) = (R::constant, saved, dy);
+                        $grad_value
+                    })*
+                    $(Activation::$name_ => {
+                        let ($gc_, $y_, $dy_) = (R::constant, saved, dy);
+                        $grad_value_
+                    })*
+                }
+            }
+        }
+    };
+}
+
+for_each_activation! { define () }
+
+impl Activation {
+    /// Returns the number of an optional activation, for kernels that have it as a constant: 0 is none.
+    pub(crate) const fn number(activation: Option<Self>) -> u8 {
+        match activation {
+            None => 0,
+            Some(activation) => activation as u8 + 1,
         }
     }
 
-    /// Computes the gradient of the input from the output `y` and its gradient `dy`.
+    /// Returns the activation with a number.
     #[inline(always)]
-    pub(crate) fn grad_value<R: Real>(self, y: R, dy: R) -> R {
-        let c = R::constant;
-        match self {
-            Activation::Relu => R::select_gt(y, c(0.0), dy, c(0.0)),
-            Activation::Sigmoid => dy * y * (c(1.0) - y),
-            Activation::Tanh => dy * (c(1.0) - y * y),
-        }
+    pub(crate) const fn from_number(number: u8) -> Option<Self> {
+        if number == 0 { None } else { Some(Self::ALL[number as usize - 1]) }
     }
 }

@@ -150,12 +150,14 @@ pub(crate) fn is_short_lived() -> bool {
 
 /// Marks allocations of this thread as short-lived until dropped.
 #[must_use]
-pub(crate) struct ShortLived {
+#[derive(Debug)]
+pub struct ShortLived {
     previous: bool,
 }
 
 impl ShortLived {
-    pub(crate) fn begin() -> Self {
+    /// Begins.
+    pub fn begin() -> Self {
         ShortLived { previous: SHORT_LIVED.replace(true) }
     }
 }

@@ -28,6 +28,7 @@ inventory::collect!(OpEntry);
 #[macro_export]
 macro_rules! register_op {
     ($name:expr, $cases:expr) => {
+        $crate::inventory::submit! { $crate::core::registration::RegisteredName($name) }
         $crate::inventory::submit! {
             $crate::testing::cases::OpEntry { name: $name, crate_name: env!("CARGO_PKG_NAME"), cases: $cases }
         }

@@ -10,14 +10,18 @@ mod opencl;
 mod reference;
 mod sizes;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use self::sizes::Sizes;
 use super::elementwise::apply_opencl;
 use super::{Activation, ChannelSum};
+use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::{run, run_single};
 use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::cpu::simd::Real;
 use crate::memory::Scratch;
@@ -98,6 +102,11 @@ fn check(x: &Shape, per_channel: &[Shape]) -> Result<Sizes> {
     }
 }
 
+/// Kernels are compiled for activations whose gradient is computed from the output only.
+fn check_activation(activation: Option<Activation>) -> Result<()> {
+    activation.map_or(Ok(()), Activation::check_grad_of_output)
+}
+
 fn check_eps(eps: f64) -> Result<()> {
     if eps >= 0.0 && eps.is_finite() {
         Ok(())
@@ -124,6 +133,7 @@ impl Op for BatchNormTrain {
             return Err(wrong_number(self, inputs, "1 or 3"));
         }
         check_eps(self.eps)?;
+        check_activation(self.activation)?;
         let sizes = check(&inputs[0], &inputs[1..])?;
         if sizes.count() == 1 {
             return Err(Error::shape(format!(
@@ -164,6 +174,12 @@ impl Op for BatchNormTrain {
         let grads = run(&BatchNormTrainGrad { of: *self, affine }, &inputs)?;
         Ok(grads.into_iter().zip(node.needs).map(|(grad, needed)| needed.then_some(grad)).collect())
     }
+
+    fn absorb(&self, next: &dyn Op, _pass: Pass) -> Option<Arc<dyn Op>> {
+        // As `check_activation`.
+        let activation = fusion::fusible(self.activation, next, Pass::Training)?;
+        Some(Arc::new(BatchNormTrain { activation: Some(activation), ..*self }))
+    }
 }
 
 impl Op for BatchNormTrainGrad {
@@ -172,6 +188,7 @@ impl Op for BatchNormTrainGrad {
     }
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        check_activation(self.of.activation)?;
         let expected = 4 + usize::from(self.affine) + usize::from(self.of.activation.is_some());
         if inputs.len() != expected {
             return Err(wrong_number(self, inputs, &expected.to_string()));
@@ -219,6 +236,7 @@ impl Op for BatchNormEval {
             return Err(wrong_number(self, inputs, "3 or 5"));
         }
         check_eps(self.eps)?;
+        check_activation(self.activation)?;
         check(&inputs[0], &inputs[1..])?;
         Ok(smallvec![inputs[0]])
     }
@@ -267,6 +285,29 @@ impl Op for BatchNormEval {
             all[4] = node.if_needed(4, || run_single(&ChannelSum, &[&dz]))?;
         }
         Ok(all)
+    }
+
+    fn absorb(&self, next: &dyn Op, _pass: Pass) -> Option<Arc<dyn Op>> {
+        // As `check_activation`.
+        let activation = fusion::fusible(self.activation, next, Pass::Training)?;
+        Some(Arc::new(BatchNormEval { activation: Some(activation), ..*self }))
+    }
+
+    fn channel_affine(&self, constants: &[Option<&Tensor>]) -> Result<Option<ChannelAffine>> {
+        let Some(statistics) = constants[1..].iter().copied().collect::<Option<Vec<&Tensor>>>() else {
+            return Ok(None);
+        };
+        if self.activation.is_some() {
+            return Ok(None);
+        }
+        let mut statistics =
+            statistics.into_iter().map(Tensor::to_f64).collect::<Result<Vec<_>>>()?.into_iter();
+        let [mean, var, weight, bias] = std::array::from_fn(|_| statistics.next());
+        let (mean, var) = (mean.unwrap_or_default(), var.unwrap_or_default());
+        let weight = weight.unwrap_or_else(|| vec![1.0; var.len()]);
+        let scale = var.iter().zip(weight).map(|(var, weight)| weight / (var + self.eps).sqrt()).collect();
+        let shift = bias.unwrap_or_else(|| vec![0.0; var.len()]);
+        Ok(Some(ChannelAffine::new(scale, mean, shift)))
     }
 }
 

@@ -16,8 +16,8 @@ register_op!("bias_activation_grad", || {
     };
     let shapes = SHAPES.into_iter().chain([&[1, 12, 11, 17][..], &[5, 6, 9, 8]]);
     let mut cases: Vec<Case> = shapes.map(|shape| case(shape, Activation::Relu)).collect();
-    for activation in [Activation::Sigmoid, Activation::Tanh] {
-        cases.push(case(&[3, 5, 6, 7], activation));
+    for activation in Activation::GRAD_OF_OUTPUT {
+        cases.push(case(&[3, 5, 6, 7], *activation));
     }
     cases.push(case(&[32, 192, 24, 24], Activation::Relu).timed());
     cases

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::cpu::Activation;
 use crate::cpu::parallel::CHUNK;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::for_each_activation;
 use crate::memory::Scratch;
 
 /// Intended number of tasks for small batches.
@@ -38,6 +39,21 @@ pub(super) fn grad(
     }
 }
 
+/// Calls [`Part::with`] with one of the activations, outside the loops.
+macro_rules! dispatch_grad {
+    (($part:ident, $simd:ident) of_output { $(
+        $(#[$doc:meta])* $name:ident $grad:ident $op:literal $grad_op:literal $layer:tt
+            ($c:ident, $x:ident) = $value:expr;
+            ($gc:ident, $y:ident, $dy:ident) = $grad_value:expr;
+    )* } of_input $rest:tt) => {
+        match $part.activation {
+            $(Activation::$name => $part.with::<$simd>(|y, dy| Activation::$name.grad_value(y, dy)),)*
+            #[allow(unreachable_patterns, reason = "there may be no others")]
+            _ => unreachable!("infer has checked that the gradient is computed from the output"),
+        }
+    };
+}
+
 /// Consecutive channel planes; their channels cycle through `sums`.
 struct Part<'a> {
     activation: Activation,
@@ -52,12 +68,7 @@ impl Kernel for Part<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // Dispatch outside the loops.
-        match self.activation {
-            Activation::Relu => self.with::<S>(|y, dy| Activation::Relu.grad_value(y, dy)),
-            Activation::Sigmoid => self.with::<S>(|y, dy| Activation::Sigmoid.grad_value(y, dy)),
-            Activation::Tanh => self.with::<S>(|y, dy| Activation::Tanh.grad_value(y, dy)),
-        }
+        for_each_activation! { dispatch_grad (self, S) }
     }
 }
 

@@ -65,6 +65,7 @@ impl Op for BiasActivationGrad {
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         let [y, dy] = expect_inputs(self, inputs)?;
+        self.activation.check_grad_of_output()?;
         match y.extents() {
             _ if y != dy => Err(Error::shape(format!("the output is {y}, its gradient {dy}"))),
             [_, c, ..] => Ok(smallvec![y, Shape::from([*c])]),

@@ -121,6 +121,10 @@ impl Op for Concat {
     fn supports_batch_stride(&self) -> bool {
         self.dim == 1
     }
+    fn concat_axis(&self, rank: usize) -> Option<usize> {
+        let dim = if self.dim < 0 { self.dim + rank as isize } else { self.dim };
+        usize::try_from(dim).ok().filter(|axis| *axis < rank)
+    }
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE
     }

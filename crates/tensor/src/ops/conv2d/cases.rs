@@ -1,9 +1,12 @@
 //! Cases of the convolution operations: edge cases for the tests, layers of networks for the benchmarks.
 
+use super::packed::PackedConv2d;
 use super::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
+use crate::core::device::Device;
+use crate::core::tensor::Tensor;
 use crate::ops::Activation;
 use crate::register_op;
-use crate::testing::cases::{Case, CaseInput};
+use crate::testing::cases::{Case, CaseInput, Fill};
 
 /// A convolution, from which a case of each operation is made.
 #[derive(Clone)]
@@ -226,16 +229,37 @@ fn all() -> Vec<Example> {
     all
 }
 
+// With weights that are packed for the CPU; the cases of the rewrite that packs weights are for all devices.
+register_op!("packed_conv2d", || {
+    let case = |name: &str, x: [usize; 4], weight: [usize; 4]| {
+        let op = Conv2d { padding: [weight[2] / 2; 2], ..Conv2d::default() };
+        let input = CaseInput::uniform(weight);
+        let values = input.make(1);
+        let packed = Tensor::from_f32(weight, &values, &Device::Cpu)
+            .and_then(|tensor| PackedConv2d::new(op, x.into(), &tensor))
+            .expect("the shapes fit");
+        let input = CaseInput { fill: Fill::Values(values.into()), ..input.constant() };
+        Case::new(name, packed, [CaseInput::uniform(x), input, CaseInput::uniform([weight[0]])])
+    };
+    vec![
+        case("one channel", [2, 1, 6, 5], [3, 1, 3, 3]),
+        case("a 3x3 kernel", [2, 16, 7, 9], [32, 16, 3, 3]),
+        case("a 1x1 kernel", [3, 20, 4, 4], [17, 20, 1, 1]),
+    ]
+});
+
 register_op!("conv2d", || {
     let mut cases: Vec<Case> = all().iter().map(|e| e.forward(None, true)).collect();
     let plain = Example::new("no bias", [2, 3, 5, 6], 4, [3, 3]);
     cases.push(plain.forward(None, false));
-    for activation in Activation::ALL {
+    for &activation in Activation::ALL {
         let name = format!("{activation:?}");
-        cases.push(Example { name: name.clone(), ..plain.clone() }.forward(Some(activation), true));
+        let case = Example { name: name.clone(), ..plain.clone() }.forward(Some(activation), true);
+        cases.push(if activation.has_grad_of_output() { case } else { case.without_gradient() });
         let mut wide = Example::new(&format!("{name}, wide"), [1, 20, 9, 33], 19, [3, 3]);
         wide.geometry.padding = [1, 1];
-        cases.push(wide.forward(Some(activation), false));
+        let case = wide.forward(Some(activation), false);
+        cases.push(if activation.has_grad_of_output() { case } else { case.without_gradient() });
     }
     cases
 });

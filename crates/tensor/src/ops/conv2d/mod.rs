@@ -17,17 +17,21 @@ mod reference;
 mod shape;
 mod winograd;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 pub use geometry::Conv2dGeometry;
-pub(crate) use packed::PackedConv2d;
+use packed::PackedConv2d;
 pub(crate) use shape::ConvShape;
 
 use super::Activation;
 use super::bias_activation_grad::Fused;
+use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::Call;
@@ -196,6 +200,26 @@ impl Op for Conv2d {
 
     fn multiply_adds(&self, inputs: &[Shape], outputs: &[Shape]) -> u64 {
         self.geometry().conv_shape(&inputs[0], &inputs[1], &outputs[0]).multiply_adds()
+    }
+
+    fn absorb(&self, next: &dyn Op, pass: Pass) -> Option<Arc<dyn Op>> {
+        let activation = fusion::fusible(self.activation, next, pass)?;
+        Some(Arc::new(Conv2d { activation: Some(activation), ..*self }))
+    }
+
+    fn absorb_affine(
+        &self,
+        map: &ChannelAffine,
+        _inputs: &[Shape],
+        constants: &[Option<&Tensor>],
+    ) -> Result<Option<(Arc<dyn Op>, Vec<Tensor>)>> {
+        let folded = fusion::fold_into_product(map, self.activation, constants)?;
+        Ok(folded.map(|constants| (Arc::new(*self) as Arc<dyn Op>, constants)))
+    }
+
+    fn pack(&self, inputs: &[Shape], constants: &[Option<&Tensor>]) -> Result<Option<Arc<dyn Op>>> {
+        let [_, Some(weight), ..] = constants else { return Ok(None) };
+        Ok(Some(Arc::new(PackedConv2d::new(*self, inputs[0], weight)?)))
     }
 }
 

@@ -13,7 +13,7 @@ use neocog_base::Result;
 /// [`Conv2d`] for inputs of one shape and one constant weight, which is kept in the layout of the device's kernel:
 /// packed, or transformed for the Winograd algorithm. Its inputs are those of the convolution.
 #[derive(Debug)]
-pub(crate) struct PackedConv2d {
+pub(super) struct PackedConv2d {
     op: Conv2d,
     x: Shape,
     packed: Packed,
@@ -59,7 +59,7 @@ impl PackedConv2d {
 
 impl Op for PackedConv2d {
     fn name(&self) -> &'static str {
-        self.op.name()
+        "packed_conv2d"
     }
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {

@@ -3,6 +3,8 @@
 mod cases;
 mod cpu;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
@@ -93,6 +95,10 @@ impl Op for Dropout {
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         Ok(smallvec![node.if_needed(0, || run_single(self, &[node.output_grad()]))?])
+    }
+
+    fn reseeded(&self, seed: u64) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Dropout { seed, ..*self }))
     }
 }
 

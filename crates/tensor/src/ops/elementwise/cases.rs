@@ -3,6 +3,7 @@
 use super::{Accumulate, Scale};
 use crate::core::op::Op;
 use crate::core::shape::Shape;
+use crate::cpu::Activation;
 use crate::cpu::parallel::CHUNK;
 use crate::register_op;
 use crate::testing::cases::{Case, CaseInput};
@@ -19,13 +20,15 @@ pub(super) fn unary<T: Op + Copy>(op: T) -> Vec<Case> {
             if shape.elements() > 1000 { case.without_gradient() } else { case }
         });
     let lenet = Case::new("lenet", op, [CaseInput::between(LENET, -3.0, 3.0)]).timed();
-    small.chain([lenet]).collect()
+    let wide = Case::new("-5 to 5", op, [CaseInput::between([7, 11], -5.0, 5.0)]);
+    small.chain([wide, lenet]).collect()
 }
 
 /// Cases of the gradient of an activation function.
-pub(super) fn unary_grad<T: Op + Copy>(op: T) -> Vec<Case> {
+pub(super) fn unary_grad<T: Op + Copy>(op: T, activation: Activation) -> Vec<Case> {
     let shape = Shape::from([3, 19]);
-    let inputs = |shape| [CaseInput::between(shape, 0.0, 1.0), CaseInput::uniform(shape)];
+    let (low, high) = if activation.has_grad_of_output() { (0.0, 1.0) } else { (-5.0, 5.0) };
+    let inputs = |shape| [CaseInput::between(shape, low, high), CaseInput::uniform(shape)];
     vec![
         Case::new("as of an output", op, inputs(shape)).without_gradient(),
         Case::new("lenet", op, inputs(Shape::from(LENET))).timed(),

@@ -2,14 +2,18 @@
 
 mod cases;
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 use smallvec::smallvec;
 
 use super::bias_activation_grad::Fused;
 use super::{Activation, MatMul};
+use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::cpu::{Matrix, product};
 use crate::memory::Scratch;
@@ -127,5 +131,24 @@ impl Op for Linear {
 
     fn multiply_adds(&self, inputs: &[Shape], _outputs: &[Shape]) -> u64 {
         inputs[0].elements() as u64 * inputs[1][0] as u64
+    }
+
+    fn absorb(&self, next: &dyn Op, pass: Pass) -> Option<Arc<dyn Op>> {
+        let activation = fusion::fusible(self.activation, next, pass)?;
+        Some(Arc::new(Linear { activation: Some(activation) }))
+    }
+
+    fn absorb_affine(
+        &self,
+        map: &ChannelAffine,
+        inputs: &[Shape],
+        constants: &[Option<&Tensor>],
+    ) -> Result<Option<(Arc<dyn Op>, Vec<Tensor>)>> {
+        // With more axes, axis 1 is not the features.
+        if inputs[0].rank() != 2 {
+            return Ok(None);
+        }
+        let folded = fusion::fold_into_product(map, self.activation, constants)?;
+        Ok(folded.map(|constants| (Arc::new(*self) as Arc<dyn Op>, constants)))
     }
 }

@@ -8,6 +8,7 @@ mod cpu;
 
 use smallvec::smallvec;
 
+use super::Activation;
 use super::pooling::{LARGEST_INDEXED_PLANE, PoolWindow, opencl};
 use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
@@ -119,6 +120,11 @@ impl Op for MaxPool2d {
     fn window(&self, _inputs: &[Shape]) -> Option<op::Window> {
         let MaxPool2d { kernel_size, stride, padding, dilation, .. } = *self;
         Some(op::Window { kernel_size, stride, padding, dilation })
+    }
+
+    /// The maximum of a window is the same before and after a ReLU, and so is its index where the gradient is not 0.
+    fn commutes_with(&self, before: &dyn Op) -> bool {
+        before.activation() == Some(Activation::Relu)
     }
 
     fn saves(&self) -> SavedTensors {

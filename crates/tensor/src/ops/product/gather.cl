@@ -52,16 +52,3 @@ Target target_of(int8 s) {
     Target target = {s.s0, s.s1, s.s2, s.s3, s.s4, s.s5, s.s6};
     return target;
 }
-
-real activated(real x, int activation) {
-    switch (activation) {
-    case 1:
-        return relu(x);
-    case 2:
-        return sigmoid(x);
-    case 3:
-        return hyperbolic(x);
-    default:
-        return x;
-    }
-}

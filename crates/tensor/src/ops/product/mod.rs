@@ -306,14 +306,9 @@ pub(crate) fn transposed(
     Ok(Some(to))
 }
 
-/// Returns the number of an activation in the function `activated` of `gather.cl`.
+/// Returns the number of an activation in the function `activated` of the kernels.
 pub(crate) fn activation_number(activation: Option<Activation>) -> i32 {
-    match activation {
-        None => 0,
-        Some(Activation::Relu) => 1,
-        Some(Activation::Sigmoid) => 2,
-        Some(Activation::Tanh) => 3,
-    }
+    i32::from(Activation::number(activation))
 }
 
 /// Returns the program of all kernels.
@@ -339,9 +334,16 @@ fn program(tiles: &TileConfig) -> Source {
 pub(crate) fn shared() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
-        let functions =
-            [("relu", Activation::Relu), ("sigmoid", Activation::Sigmoid), ("hyperbolic", Activation::Tanh)];
-        let mut text: String = functions.map(|(name, f)| function(name, |[x]| f.apply(x))).concat();
+        let mut text = String::new();
+        let mut choice =
+            String::from("real activated(real x, int activation) {\n    switch (activation) {\n");
+        for activation in Activation::ALL {
+            let number = activation_number(Some(*activation));
+            text += &function(&format!("activation{number}"), |[x]| activation.apply(x));
+            choice += &format!("    case {number}:\n        return activation{number}(x);\n");
+        }
+        text += &choice;
+        text += "    default:\n        return x;\n    }\n}\n\n";
         text.push_str(include_str!("gather.cl"));
         text
     })

@@ -14,11 +14,8 @@ pub(super) const COLUMNS: usize = 64;
 /// Number of terms that each lane sums in single precision.
 pub(super) const TERMS: usize = 32;
 
-/// Activations as const parameters.
+/// The number of no activation, [`Activation::number`](crate::ops::Activation::number).
 pub(super) const NONE: u8 = 0;
-pub(super) const RELU: u8 = 1;
-pub(super) const SIGMOID: u8 = 2;
-pub(super) const TANH: u8 = 3;
 
 /// Calls `work` for blocks of channels, with the first channel and the parts of two outputs, on all threads.
 pub(super) fn each_block(

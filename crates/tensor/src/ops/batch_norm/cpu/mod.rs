@@ -15,34 +15,44 @@ mod sums;
 
 use rayon::prelude::*;
 
-use self::blocks::{NONE, PLANE, RELU, SIGMOID, TANH, each_block};
+use self::blocks::{NONE, PLANE, each_block};
 use super::sizes::Sizes;
 use crate::core::view::{View, ViewMut};
 use crate::cpu::parallel::{CHUNK, Shared, for_each_chunk};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::for_each_activation;
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use sums::{GradSums, Grads, Moments, grad_sums};
 
 /// Calls a function that has the activation as a const parameter.
 macro_rules! with_activation {
-    ($activation:expr, $function:ident($($argument:expr),*)) => {
+    ($activation:expr, $function:ident $arguments:tt) => {
+        for_each_activation! { dispatch ($activation, $function, $arguments) }
+    };
+}
+
+/// Calls a function with the number of the activation as its const parameter.
+macro_rules! dispatch {
+    (($activation:expr, $function:ident, $arguments:tt) of_output { $(
+        $(#[$doc:meta])* $name:ident $grad:ident $op:literal $grad_op:literal $layer:tt
+            ($c:ident, $x:ident) = $value:expr;
+            ($gc:ident, $y:ident, $dy:ident) = $grad_value:expr;
+    )* } of_input $rest:tt) => {
         match $activation {
-            None => $function::<NONE>($($argument),*),
-            Some(Activation::Relu) => $function::<RELU>($($argument),*),
-            Some(Activation::Sigmoid) => $function::<SIGMOID>($($argument),*),
-            Some(Activation::Tanh) => $function::<TANH>($($argument),*),
+            None => $function::<NONE> $arguments,
+            $(Some(Activation::$name) => $function::<{ Activation::number(Some(Activation::$name)) }> $arguments,)*
+            #[allow(unreachable_patterns, reason = "there may be no others")]
+            Some(_) => unreachable!("infer has checked that the gradient is computed from the output"),
         }
     };
 }
 
 #[inline(always)]
 fn activate<const A: u8, S: Simd>(z: S) -> S {
-    match A {
-        RELU => Activation::Relu.apply(z),
-        SIGMOID => Activation::Sigmoid.apply(z),
-        TANH => Activation::Tanh.apply(z),
-        _ => z,
+    match Activation::from_number(A) {
+        Some(activation) => activation.apply(z),
+        None => z,
     }
 }
 

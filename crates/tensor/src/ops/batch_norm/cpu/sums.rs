@@ -3,7 +3,7 @@
 //! Short runs are summed in single precision, their sums in double precision. Terms are given by [`Terms`] rather than closures: a
 //! closure that is not inlined is compiled without the instruction set of the kernel.
 
-use super::blocks::{COLUMNS, NONE, PLANE, RELU, SIGMOID, TERMS, each_block};
+use super::blocks::{COLUMNS, PLANE, TERMS, each_block};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::Activation;
 use crate::ops::batch_norm::sizes::Sizes;
@@ -52,14 +52,9 @@ impl<const A: u8> Grads<'_, A> {
     #[inline(always)]
     pub fn dz<S: Simd>(&self, at: usize, len: usize) -> S {
         let dy = S::from_short_slice(&self.dy[at..at + len]);
-        if A == NONE {
-            return dy;
-        }
-        let y = S::from_short_slice(&self.y[at..at + len]);
-        match A {
-            RELU => Activation::Relu.grad_value(y, dy),
-            SIGMOID => Activation::Sigmoid.grad_value(y, dy),
-            _ => Activation::Tanh.grad_value(y, dy),
+        match Activation::from_number(A) {
+            Some(activation) => activation.grad_value(S::from_short_slice(&self.y[at..at + len]), dy),
+            None => dy,
         }
     }
 }

@@ -1,14 +1,46 @@
-use super::graph::Step;
-use super::*;
-use crate::core::op::Op;
-use crate::core::op::{Gradient, InputGrads, SavedTensors, expect_inputs, no_gradient};
-use crate::core::profile::Scope;
-use crate::core::shape::Shapes;
-use crate::core::view::{View, ViewMut};
-use crate::memory::Scratch;
-use crate::opencl::Call;
-use crate::ops::{Add, BatchNormEval, Concat, Conv2d, Flatten, Linear, MaxPool2d, Mul, Relu, Scale, Sigmoid};
+//! Plans compute the same as the operations of a graph one after the other.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use neocog_base::random::Random;
+use neocog_graph::{Graph, Plan, Source, check, registered_rewrites};
+use neocog_tensor::cases::{Case, CaseInput};
+use neocog_tensor::op::{expect_inputs, no_gradient};
+use neocog_tensor::opencl::Call;
+use neocog_tensor::ops::{
+    Activation, Add, BatchNormEval, Concat, Conv2d, Flatten, Linear, MaxPool2d, Mul, Relu, Scale, Sigmoid,
+};
+use neocog_tensor::profile::Scope;
+use neocog_tensor::{
+    Device, Gradient, InputGrads, Op, Result, SavedTensors, Scratch, Shape, Shapes, Tensor, View, ViewMut,
+    register_op,
+};
+
+/// Each rewrite, on its cases.
+#[test]
+fn graphs_before_and_after_a_rewrite_give_the_same_numbers() {
+    for device in [Device::Reference, Device::Cpu] {
+        let compared = check::check_rewrites(&device).unwrap();
+        println!("{device}: {compared} cases");
+        assert!(compared > 20, "{compared}");
+    }
+}
+
+/// All rewrites, in their order, listed explicitly to detect one that is no longer linked or registered.
+#[test]
+fn the_list_of_rewrites_is_complete() {
+    let names: Vec<&str> = registered_rewrites().iter().map(|rewrite| rewrite.name).collect();
+    let expected = [
+        "prune",
+        "fold_batch_norm",
+        "activation_behind_pooling",
+        "fuse_activation",
+        "pack_weights",
+        "join_concat",
+    ];
+    assert_eq!(names, expected);
+    assert!(registered_rewrites().iter().all(|rewrite| !(rewrite.cases)().is_empty()));
+}
 
 fn tensor(shape: impl Into<Shape>, seed: u64) -> Tensor {
     let (shape, mut random) = (shape.into(), Random::new(seed));
@@ -19,17 +51,20 @@ fn tensor(shape: impl Into<Shape>, seed: u64) -> Tensor {
 fn push(graph: &mut Graph, op: impl Op, inputs: &[usize], constants: &[Tensor]) -> usize {
     let constants = constants.iter().cloned().map(Source::Constant);
     let inputs = inputs.iter().map(|v| Source::Value(*v)).chain(constants);
-    graph.push(Box::new(op), inputs, Scope::default()).unwrap()
+    graph.push(op, inputs, Scope::default()).unwrap()
 }
 
 /// Returns the plan of a graph, and the outputs with and without it.
 fn outputs(graph: impl Fn() -> (Graph, usize), x: &Tensor) -> (Plan, [Vec<f32>; 2]) {
-    let (made, output) = graph();
-    let plan = made.plan(output, &Device::Cpu).unwrap();
-    let (made, output) = graph();
-    let last_uses = last_uses(&made.steps, made.shapes.len());
-    let plain = Plan { graph: made, output, device: Device::Cpu, layout: None, last_uses };
-    let values = [plan.run(x), plain.run(x)].map(|y| y.unwrap().to_f32().unwrap());
+    let make = || {
+        let (mut graph, output) = graph();
+        graph.set_outputs([output]).unwrap();
+        graph
+    };
+    let plan = make().plan(&Device::Cpu).unwrap();
+    let plain = make();
+    let plain = plain.run(std::slice::from_ref(x)).unwrap().remove(0);
+    let values = [plan.run(x).unwrap(), plain].map(|y| y.to_f32().unwrap());
     (plan, values)
 }
 
@@ -45,7 +80,7 @@ fn live_values_do_not_overlap() {
     for seed in 0..200 {
         let graph = || {
             let mut random = Random::new(seed);
-            let mut graph = Graph::new(*x.shape());
+            let mut graph = Graph::new([*x.shape()]);
             let mut values = vec![0];
             for _ in 0..14 {
                 let mut pick = |recent: usize| {
@@ -53,7 +88,7 @@ fn live_values_do_not_overlap() {
                     values[from + random.next_u32() as usize % (values.len() - from)]
                 };
                 let (a, b) = (pick(2), pick(6));
-                let [shape_a, shape_b] = [a, b].map(|v| graph.shapes[v]);
+                let [shape_a, shape_b] = [a, b].map(|v| *graph.shape(v));
                 let value = match random.next_u32() % 9 {
                     0 if shape_a == shape_b => push(&mut graph, Add, &[a, b], &[]),
                     1 if shape_a.rank() == 4 && shape_b.rank() == 4 && shape_a[2..] == shape_b[2..] => {
@@ -72,7 +107,7 @@ fn live_values_do_not_overlap() {
                     }
                     8 if shape_a.rank() == 4 => {
                         let statistics = [1, 2].map(|i| tensor([shape_a[1]], i));
-                        let norm = BatchNormEval { eps: 1.0, activation: Some(crate::ops::Activation::Relu) };
+                        let norm = BatchNormEval { eps: 1.0, activation: Some(Activation::Relu) };
                         push(&mut graph, norm, &[a], &statistics)
                     }
                     2 => push(&mut graph, Flatten { start_dim: 1, end_dim: -1 }, &[a], &[]),
@@ -99,12 +134,13 @@ fn live_values_do_not_overlap() {
         };
         let (plan, [planned, plain]) = outputs(graph, &x);
         assert!(close(&planned, &plain), "graph {seed}: {plan:?}");
-        let needed: usize =
-            plan.graph.steps.iter().flat_map(Step::outputs).map(|v| plan.graph.shapes[v].elements()).sum();
-        let layout = plan.layout.as_ref().unwrap();
-        let is_strided = |value: &usize| layout.batch_stride(*value) != plan.graph.shapes[*value].row();
-        let made = plan.graph.steps.iter().filter(|step| step.op.name() != "concat");
-        in_place += made.flat_map(Step::outputs).filter(is_strided).count();
+        let graph = plan.graph();
+        let values = |copies: bool| {
+            let nodes = graph.nodes().iter().filter(move |node| copies || node.op.name() != "concat");
+            nodes.flat_map(|node| node.outputs.iter().copied())
+        };
+        let needed: usize = values(true).map(|value| graph.shape(value).elements()).sum();
+        in_place += values(false).filter(|value| graph.is_part(*value)).count();
         shared += usize::from(plan.buffer_bytes().unwrap() < 2 * needed);
     }
     assert!(shared > 50, "{shared} of 200 graphs share memory");
@@ -120,7 +156,7 @@ fn batch_norms_and_activations_are_fused() {
         for count in [2, 4] {
             let (plan, [planned, plain]) = outputs(
                 || {
-                    let mut graph = Graph::new(*x.shape());
+                    let mut graph = Graph::new([*x.shape()]);
                     let weights = if bias { vec![w.clone(), b.clone()] } else { vec![w.clone()] };
                     let y = push(&mut graph, Conv2d::default(), &[0], &weights);
                     let z = push(&mut graph, norm, &[y], &statistics[..count]);
@@ -132,13 +168,13 @@ fn batch_norms_and_activations_are_fused() {
                 &x,
             );
             assert!(close(&planned, &plain));
-            assert_eq!(plan.operations().collect::<Vec<_>>(), ["conv2d"]);
+            assert_eq!(plan.operations().collect::<Vec<_>>(), ["packed_conv2d"]);
         }
     }
     let x = tensor([2, 6], 8);
     let (plan, [planned, plain]) = outputs(
         || {
-            let mut graph = Graph::new(*x.shape());
+            let mut graph = Graph::new([*x.shape()]);
             let y = push(&mut graph, Linear::default(), &[0], &[tensor([4, 6], 9)]);
             let y = push(&mut graph, norm, &[y], &statistics);
             (graph, y)
@@ -151,7 +187,7 @@ fn batch_norms_and_activations_are_fused() {
     let x = tensor([2, 4, 6], 8);
     let (plan, [planned, plain]) = outputs(
         || {
-            let mut graph = Graph::new(*x.shape());
+            let mut graph = Graph::new([*x.shape()]);
             let y = push(&mut graph, Linear::default(), &[0], &[tensor([5, 6], 9)]);
             let y = push(&mut graph, norm, &[y], &statistics);
             (graph, y)
@@ -167,7 +203,7 @@ fn values_with_two_uses_are_not_fused() {
     let x = tensor([2, 3], 1);
     let (plan, [planned, plain]) = outputs(
         || {
-            let mut graph = Graph::new(*x.shape());
+            let mut graph = Graph::new([*x.shape()]);
             let y = push(&mut graph, Linear::default(), &[0], &[tensor([3, 3], 2)]);
             let z = push(&mut graph, Relu, &[y], &[]);
             let output = push(&mut graph, Mul, &[y, z], &[]);
@@ -207,11 +243,13 @@ impl Op for Reverse {
     }
 }
 
+register_op!("reverse", || vec![Case::new("a row", Reverse, [CaseInput::uniform([4])]).without_gradient()]);
+
 #[test]
 fn unknown_operations_run_unchanged() {
     let x = tensor([2, 3], 1);
     let graph = || {
-        let mut graph = Graph::new(*x.shape());
+        let mut graph = Graph::new([*x.shape()]);
         let y = push(&mut graph, Linear::default(), &[0], &[tensor([3, 3], 2)]);
         let y = push(&mut graph, Reverse, &[y], &[]);
         let y = push(&mut graph, Relu, &[y], &[]);
@@ -225,10 +263,10 @@ fn unknown_operations_run_unchanged() {
 #[test]
 fn the_output_may_be_the_input() {
     let x = tensor([2, 3, 1], 1);
-    let (plan, [planned, plain]) = outputs(|| (Graph::new(*x.shape()), 0), &x);
+    let (plan, [planned, plain]) = outputs(|| (Graph::new([*x.shape()]), 0), &x);
     assert_eq!((planned, plan.buffer_bytes()), (plain, Some(0)));
     let graph = || {
-        let mut graph = Graph::new(*x.shape());
+        let mut graph = Graph::new([*x.shape()]);
         let y = push(&mut graph, Flatten { start_dim: 1, end_dim: -1 }, &[0], &[]);
         (graph, y)
     };
@@ -238,11 +276,12 @@ fn the_output_may_be_the_input() {
 
 #[test]
 fn invalid_graphs_are_errors() {
-    let mut graph = Graph::new([2, 3].into());
-    let missing = graph.push(Box::new(Relu), [Source::Value(7)], Scope::default()).unwrap_err().to_string();
+    let mut graph = Graph::new([[2, 3].into()]);
+    let missing = graph.push(Relu, [Source::Value(7)], Scope::default()).unwrap_err().to_string();
     assert!(missing.contains("no value 7"), "{missing}");
     let elsewhere = Source::Constant(Tensor::zeros([2, 3], &Device::Reference).unwrap());
-    graph.push(Box::new(Add), [Source::Value(0), elsewhere], Scope::default()).unwrap();
-    let error = graph.plan(1, &Device::Cpu).unwrap_err().to_string();
+    graph.push(Add, [Source::Value(0), elsewhere], Scope::default()).unwrap();
+    graph.set_outputs([1]).unwrap();
+    let error = graph.plan(&Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("an input of add is on reference"), "{error}");
 }

@@ -1,0 +1,101 @@
+//! Inference with execution plans, traced once and rewritten.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use neocog_autograd::{Tape, Var};
+use neocog_graph::Plan;
+use neocog_tensor::{Device, Result, Shape, Tensor};
+
+use crate::layer::{Context, Layer};
+use crate::trace::{self, Untraceable};
+
+/// Plans by shape and device of the input, for one version of the state.
+#[derive(Debug, Default)]
+struct Plans {
+    version: u64,
+    plans: HashMap<(Shape, Device), Result<Arc<Plan>, Untraceable>>,
+}
+
+/// Runs a network in evaluation mode with execution plans: one for each input shape, created at its first use and kept until
+/// a parameter or a buffer of the network changes. A network that cannot be traced runs layer by layer;
+/// [`Predictor::reason`] tells why.
+///
+/// The `forward` of the network is traced with an input on [`Device::Meta`], so a layer that computes without the tape, or
+/// reads values of its input, cannot be traced. A predictor can be used by several threads at once.
+#[derive(Debug)]
+pub struct Predictor {
+    network: Arc<dyn Layer>,
+    plans: Mutex<Plans>,
+}
+
+impl Predictor {
+    /// Creates a predictor for a network.
+    pub fn new(network: impl Into<Arc<dyn Layer>>) -> Self {
+        Predictor { network: network.into(), plans: Mutex::default() }
+    }
+
+    /// Returns the network.
+    pub fn network(&self) -> &dyn Layer {
+        &*self.network
+    }
+
+    /// Returns the network, shared: for another pass or predictor.
+    pub fn shared_network(&self) -> Arc<dyn Layer> {
+        self.network.clone()
+    }
+
+    /// Computes the output of the network.
+    ///
+    /// # Errors
+    /// When the network does not accept the input, or the device fails.
+    pub fn run(&self, input: &Tensor) -> Result<Tensor> {
+        match self.planned(input.shape(), &input.device())? {
+            Ok(plan) => plan.run(input),
+            Err(_) => {
+                let tape = Tape::no_grad();
+                let output = Context::eval(&tape).run(&*self.network, &Var::constant(input.clone()))?;
+                Ok(output.tensor().clone())
+            }
+        }
+    }
+
+    /// Returns the plan for inputs of a shape; `None` if the network cannot be traced.
+    ///
+    /// # Errors
+    /// When the network does not accept such an input, or its parameters are on another device.
+    pub fn plan(&self, input: &Shape, device: &Device) -> Result<Option<Arc<Plan>>> {
+        Ok(self.planned(input, device)?.ok())
+    }
+
+    /// Returns the reason why the network cannot be traced for inputs of a shape and runs layer by layer, if that is so.
+    ///
+    /// # Errors
+    /// As [`Predictor::plan`].
+    pub fn reason(&self, input: &Shape, device: &Device) -> Result<Option<Untraceable>> {
+        Ok(self.planned(input, device)?.err())
+    }
+
+    fn planned(&self, input: &Shape, device: &Device) -> Result<Result<Arc<Plan>, Untraceable>> {
+        let key = (*input, *device);
+        // Versions only increase. They are read before the values, which are thus at least that new.
+        let version = trace::tensors(&*self.network).iter().map(|tensor| tensor.param().version()).sum();
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.version != version {
+            *plans = Plans { version, plans: HashMap::new() };
+        }
+        if let Some(plan) = plans.plans.get(&key) {
+            return Ok(plan.clone());
+        }
+        drop(plans);
+        let plan = match trace::inference(&*self.network, input, device)? {
+            Ok(graph) => Ok(Arc::new(graph.plan(device)?)),
+            Err(reason) => Err(reason),
+        };
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.version == version {
+            plans.plans.insert(key, plan.clone());
+        }
+        Ok(plan)
+    }
+}

@@ -1,0 +1,255 @@
+//! Traces of networks: the forward pass as a graph.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use neocog_autograd::{Param, ParamId, Tape, Var};
+use neocog_graph::{Graph, Source};
+use neocog_tensor::profile::Naming;
+use neocog_tensor::{Device, Error, ErrorKind, Result, Shape, Tensor};
+
+use crate::layer::{Buffer, Context, Counter, Layer, StateUpdate, Visitor};
+
+/// The reason why a network cannot be traced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untraceable(String);
+
+impl fmt::Display for Untraceable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The result of a trace: errors are those of the network.
+pub(crate) type Traced<T> = Result<Result<T, Untraceable>>;
+
+fn untraceable<T>(reason: impl Into<String>) -> Traced<T> {
+    Ok(Err(Untraceable(reason.into())))
+}
+
+/// The forward pass of a network in training mode.
+#[derive(Debug)]
+pub(crate) struct TrainGraph {
+    /// Its inputs are the input of the network, and `tensors`. Its outputs are the output of the network, and the values of
+    /// `updates`, one after the other.
+    pub graph: Graph,
+    /// The parameters and buffers that are inputs, as positions in [`tensors`].
+    pub tensors: Vec<usize>,
+    /// Changes of the state of layers, with the number of values that they use.
+    pub updates: Vec<(Arc<dyn StateUpdate>, usize)>,
+}
+
+/// A parameter or a buffer of a network.
+#[derive(Clone, Copy)]
+pub(crate) enum StateTensor<'a> {
+    Param(&'a Param),
+    Buffer(&'a Buffer),
+}
+
+impl<'a> StateTensor<'a> {
+    pub(crate) fn param(self) -> &'a Param {
+        match self {
+            StateTensor::Param(param) => param,
+            StateTensor::Buffer(buffer) => buffer.value(),
+        }
+    }
+}
+
+/// Returns all parameters and buffers of a network, in the order in which they are declared.
+pub(crate) fn tensors(network: &dyn Layer) -> Vec<StateTensor<'_>> {
+    struct Collector<'a>(Vec<StateTensor<'a>>);
+    impl<'a> Visitor<'a> for Collector<'a> {
+        fn param(&mut self, _name: &str, param: &'a Param) {
+            self.0.push(StateTensor::Param(param));
+        }
+        fn buffer(&mut self, _name: &str, buffer: &'a Buffer) {
+            self.0.push(StateTensor::Buffer(buffer));
+        }
+        fn counter(&mut self, _name: &str, _counter: &'a Counter) {}
+        fn child(&mut self, _name: Option<&str>, layer: &'a dyn Layer) {
+            layer.visit(self);
+        }
+    }
+    let mut collector = Collector(Vec::new());
+    network.visit(&mut collector);
+    collector.0
+}
+
+/// Traces the inference of a network for inputs of shape `input` on `device`. Parameters and buffers are constants of the graph.
+///
+/// # Errors
+/// When the network does not accept such an input, or its parameters are on another device.
+pub(crate) fn inference(network: &dyn Layer, input: &Shape, device: &Device) -> Traced<Graph> {
+    if *device == Device::Meta {
+        return nothing_to_compute();
+    }
+    let tape = Tape::tracing();
+    let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
+    let naming = Naming::begin();
+    let y = match Context::eval(&tape).run(network, &x) {
+        Ok(y) => y,
+        Err(error) => return reads_values(error),
+    };
+    drop(naming);
+    let (Some(x), Some(y)) = (x.slot(), y.slot()) else { return bypassed() };
+    let mut graph = Graph::new([*input]);
+    // The values of the graph by their slots on the tape. Values that depend on parameters only are constants.
+    let mut values = HashMap::from([(x, 0)]);
+    for entry in tape.into_entries() {
+        if !entry.inputs.iter().flatten().any(|slot| values.contains_key(slot)) {
+            continue;
+        }
+        let mut sources = Vec::with_capacity(entry.inputs.len());
+        for (slot, tensor) in entry.inputs.iter().zip(entry.saved_inputs) {
+            match (slot.and_then(|slot| values.get(&slot)), tensor) {
+                (Some(&value), _) => sources.push(Source::Value(value)),
+                (None, Some(tensor)) if tensor.device() != Device::Meta => {
+                    sources.push(Source::Constant(tensor));
+                }
+                _ => return not_recorded(entry.op.name(), entry.scope.name()),
+            }
+        }
+        let first = graph.push_shared(entry.op, sources, entry.scope)?;
+        values.extend((0..entry.outputs).map(|i| (entry.first_output + i, first + i)));
+    }
+    match values.get(&y) {
+        Some(output) => graph.set_outputs([*output])?,
+        None => return bypassed(),
+    }
+    Ok(Ok(graph))
+}
+
+/// Traces the forward pass of a network in training mode. Parameters and buffers are inputs of the graph.
+///
+/// # Errors
+/// When the network does not accept such an input, or its parameters are on different devices.
+pub(crate) fn training(network: &dyn Layer, input: &Shape, device: &Device) -> Traced<TrainGraph> {
+    if *device == Device::Meta {
+        return nothing_to_compute();
+    }
+    let tape = Tape::tracing_gradients();
+    let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
+    let naming = Naming::begin();
+    let context = Context::train(&tape, 0).tracing();
+    let y = match context.run(network, &x) {
+        Ok(y) => y,
+        Err(error) => return reads_values(error),
+    };
+    drop(naming);
+    let (draws, recorded) = context.into_trace();
+    let (Some(x), Some(y)) = (x.slot(), y.slot()) else { return bypassed() };
+
+    let state = tensors(network);
+    let positions: HashMap<ParamId, usize> =
+        state.iter().enumerate().map(|(i, tensor)| (tensor.param().id(), i)).collect();
+    let mut inputs = Inputs { shapes: vec![*input], values: HashMap::from([(x, 0)]), tensors: Vec::new() };
+    for (id, slot) in tape.param_slots() {
+        let Some(&position) = positions.get(&id) else {
+            return untraceable("a layer uses a parameter that it does not pass to the visitor");
+        };
+        inputs.values.insert(slot, inputs.shapes.len());
+        inputs.shapes.push(state[position].param().shape());
+        inputs.tensors.push(position);
+    }
+    let entries: Vec<_> = tape.into_entries().collect();
+    // Constants that are buffers are inputs.
+    let mut buffers: HashMap<usize, usize> = HashMap::new();
+    for tensor in entries.iter().flat_map(|entry| constants(&entry.inputs, &entry.saved_inputs)) {
+        let same = |state: &StateTensor<'_>| state.param().value().is_same(tensor);
+        if let Some(position) = state.iter().position(same)
+            && !buffers.contains_key(&position)
+        {
+            buffers.insert(position, inputs.shapes.len());
+            inputs.shapes.push(*tensor.shape());
+            inputs.tensors.push(position);
+        }
+    }
+    let Inputs { shapes, mut values, tensors } = inputs;
+    let mut graph = Graph::new(shapes);
+    for entry in entries {
+        let mut sources = Vec::with_capacity(entry.inputs.len());
+        for (slot, tensor) in entry.inputs.iter().zip(entry.saved_inputs) {
+            let value = match (slot, &tensor) {
+                (Some(slot), _) => values.get(slot),
+                (None, Some(tensor)) => {
+                    let is_buffer = |position: &usize| state[*position].param().value().is_same(tensor);
+                    buffers.iter().find(|(position, _)| is_buffer(position)).map(|(_, value)| value)
+                }
+                (None, None) => None,
+            };
+            match (value, tensor) {
+                (Some(&value), _) => sources.push(Source::Value(value)),
+                (None, Some(tensor)) if slot.is_none() && tensor.device() != Device::Meta => {
+                    sources.push(Source::Constant(tensor));
+                }
+                _ => return not_recorded(entry.op.name(), entry.scope.name()),
+            }
+        }
+        let first = graph.push_shared(entry.op, sources, entry.scope)?;
+        values.extend((0..entry.outputs).map(|i| (entry.first_output + i, first + i)));
+    }
+    let reseeded = graph.nodes().iter().filter(|node| node.op.reseeded(0).is_some()).count() as u64;
+    if reseeded < draws {
+        return untraceable(format!(
+            "{draws} layers draw random numbers, but only {reseeded} operations implement Op::reseeded"
+        ));
+    }
+    let mut outputs = match values.get(&y) {
+        Some(output) => vec![*output],
+        None => return bypassed(),
+    };
+    let mut updates = Vec::with_capacity(recorded.len());
+    for (update, vars) in recorded {
+        for var in &vars {
+            match var.slot().and_then(|slot| values.get(&slot)) {
+                Some(value) => outputs.push(*value),
+                None => return untraceable("a layer updates its state with a value that is not recorded"),
+            }
+        }
+        updates.push((update, vars.len()));
+    }
+    graph.set_outputs(outputs)?;
+    Ok(Ok(TrainGraph { graph, tensors, updates }))
+}
+
+/// The inputs of a graph while it is created.
+struct Inputs {
+    shapes: Vec<Shape>,
+    /// Values by their slots on the tape.
+    values: HashMap<usize, usize>,
+    tensors: Vec<usize>,
+}
+
+fn constants<'a>(
+    slots: &'a [Option<usize>],
+    tensors: &'a [Option<Tensor>],
+) -> impl Iterator<Item = &'a Tensor> {
+    slots.iter().zip(tensors).filter(|(slot, _)| slot.is_none()).filter_map(|(_, tensor)| tensor.as_ref())
+}
+
+/// The values of a trace are on [`Device::Meta`]: a layer that reads them fails.
+fn reads_values<T>(error: Error) -> Traced<T> {
+    if error.kind() == ErrorKind::Device { untraceable(error.to_string()) } else { Err(error) }
+}
+
+fn nothing_to_compute<T>() -> Traced<T> {
+    untraceable("there is nothing to compute on the meta device")
+}
+
+fn bypassed<T>() -> Traced<T> {
+    untraceable("the output does not depend on the input: a layer runs operations without the tape")
+}
+
+fn not_recorded<T>(op: &str, layer: Option<&str>) -> Traced<T> {
+    let of = layer.map_or(String::new(), |layer| format!(" of the layer {layer}"));
+    untraceable(format!("an input of the operation {op}{of} was computed without the tape"))
+}
+
+/// Returns the value of a state tensor for a pass on `tape`: a leaf for a parameter, a constant for a buffer.
+pub(crate) fn var(tape: &Tape, tensor: StateTensor<'_>) -> Var {
+    match tensor {
+        StateTensor::Param(param) => tape.param(param),
+        StateTensor::Buffer(buffer) => Var::constant(buffer.value().value()),
+    }
+}

@@ -1,0 +1,258 @@
+//! Programs: operations on values at fixed places of one buffer, for the CPU.
+//!
+//! What runs many times for inputs of one shape need not allocate a tensor for each value: a [`Program`] is a list of
+//! operations with the places of their inputs and outputs. Shapes, places and overlaps are checked once, when it is created, so
+//! running it is safe whoever chose the places.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::core::device::Device;
+use crate::core::op::Op;
+use crate::core::profile::{self, Scope};
+use crate::core::shape::{Shape, Shapes};
+use crate::core::tensor::{Storage, Tensor};
+use crate::core::view::{View, ViewMut};
+use crate::memory::{Buffer, Scratch};
+use neocog_base::{Context as _, Error, Result};
+
+/// The memory that holds a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The input of the program, which is only read.
+    Input,
+    /// The output tensor.
+    Output,
+    /// The buffer of all other values.
+    Buffer,
+}
+
+/// The place of a value.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The memory.
+    pub base: Base,
+    /// Position of the first element.
+    pub offset: usize,
+    /// Distance between positions of the first axis, in elements: more than a row for parts of a concatenated value.
+    pub batch_stride: usize,
+}
+
+impl Place {
+    /// Returns the positions from the first element to the last.
+    fn span(&self, shape: &Shape) -> Option<Range<usize>> {
+        let len = match shape.elements() {
+            0 => 0,
+            _ => (shape.first().copied().unwrap_or(1) - 1)
+                .checked_mul(self.batch_stride)?
+                .checked_add(shape.row())?,
+        };
+        Some(self.offset..self.offset.checked_add(len)?)
+    }
+}
+
+/// A value: its place and its shape.
+pub type Value = (Place, Shape);
+
+/// An input of an operation.
+#[derive(Clone, Debug)]
+pub enum Operand {
+    /// A tensor on [`Device::Cpu`], the same in each run.
+    Constant(Tensor),
+    /// A value.
+    Value(Value),
+}
+
+/// An operation of a program.
+#[derive(Clone, Debug)]
+pub struct Instruction {
+    /// The operation.
+    pub op: Arc<dyn Op>,
+    /// Its inputs.
+    pub inputs: SmallVec<[Operand; 4]>,
+    /// Its outputs.
+    pub outputs: SmallVec<[Value; 2]>,
+    /// The layer that it belongs to.
+    pub scope: Scope,
+}
+
+/// Operations on values at fixed places, from one input to one output, on [`Device::Cpu`].
+#[derive(Debug)]
+pub struct Program {
+    instructions: Vec<Instruction>,
+    input: Shape,
+    output: Shape,
+    floats: usize,
+}
+
+impl Program {
+    /// Creates a program with inputs of shape `input`, outputs of shape `output` and a buffer of `floats` elements.
+    ///
+    /// # Errors
+    /// If an operation does not accept its inputs or has other outputs, a place is outside of its memory, an output overlaps
+    /// another value of the operation, or an operation would have to support batch strides and does not.
+    pub fn new(instructions: Vec<Instruction>, input: Shape, output: Shape, floats: usize) -> Result<Self> {
+        let program = Program { instructions, input, output, floats };
+        for instruction in &program.instructions {
+            program.check(instruction).context(|| instruction.op.name())?;
+        }
+        Ok(program)
+    }
+
+    fn check(&self, Instruction { op, inputs, outputs, .. }: &Instruction) -> Result<()> {
+        let invalid = |what: &str| Err(Error::invalid_argument(what));
+        if op.state_outputs() > 0 || op.reshapes() {
+            return invalid("operations that update state or reshape are not part of a program");
+        }
+        let shapes: Shapes = inputs
+            .iter()
+            .map(|operand| match operand {
+                Operand::Constant(tensor) => *tensor.shape(),
+                Operand::Value((_, shape)) => *shape,
+            })
+            .collect();
+        if op.infer(&shapes)?.iter().ne(outputs.iter().map(|(_, shape)| shape)) {
+            return invalid("the shapes of the outputs differ from those of the operation");
+        }
+        let mut used: SmallVec<[(Base, Range<usize>); 8]> = SmallVec::new();
+        for (i, operand) in inputs.iter().enumerate() {
+            match operand {
+                Operand::Constant(tensor) if tensor.device() == Device::Cpu => {}
+                Operand::Constant(_) => return invalid("a constant is on another device"),
+                Operand::Value((place, shape)) => {
+                    if place.batch_stride != shape.row() && !(op.supports_batch_stride() && i == 0) {
+                        return invalid("an input has a batch stride that the operation does not support");
+                    }
+                    used.push((place.base, self.span(place, shape)?));
+                }
+            }
+        }
+        for (place, shape) in outputs {
+            if place.batch_stride != shape.row() && !(op.supports_batch_stride() && outputs.len() == 1) {
+                return invalid("an output has a batch stride that the operation does not support");
+            }
+            let span = self.span(place, shape)?;
+            let overlaps = |(base, other): &(Base, Range<usize>)| {
+                *base == place.base && span.start < other.end && other.start < span.end
+            };
+            if place.base == Base::Input || used.iter().any(overlaps) {
+                return invalid("an output overlaps another value of the operation");
+            }
+            used.push((place.base, span));
+        }
+        Ok(())
+    }
+
+    fn span(&self, place: &Place, shape: &Shape) -> Result<Range<usize>> {
+        let memory = match place.base {
+            Base::Input => self.input.elements(),
+            Base::Output => self.output.elements(),
+            Base::Buffer => self.floats,
+        };
+        let span = place.span(shape).filter(|span| span.end <= memory && place.batch_stride >= shape.row());
+        span.ok_or_else(|| Error::invalid_argument("a value is outside of its memory"))
+    }
+
+    /// Returns the number of elements of the buffer.
+    pub fn floats(&self) -> usize {
+        self.floats
+    }
+
+    /// Runs all operations.
+    ///
+    /// # Errors
+    /// If the input has another shape or is on another device.
+    pub fn run(&self, input: &Tensor) -> Result<Tensor> {
+        if *input.shape() != self.input || input.device() != Device::Cpu {
+            return Err(Error::invalid_argument(format!(
+                "the program is for inputs of shape {} on {}, found {input:?}",
+                self.input,
+                Device::Cpu
+            )));
+        }
+        let mut buffer = Buffer::new(self.floats);
+        let mut output = Buffer::new(self.output.elements());
+        let memory = RunMemory { input: input.cpu(), output: &mut output, buffer: &mut buffer };
+        let memory = memory.raw();
+        let scratch = Scratch::new();
+        for Instruction { op, inputs, outputs, scope } in &self.instructions {
+            let _scope = scope.enter();
+            let inputs: SmallVec<[View<'_, f32>; 6]> = inputs
+                .iter()
+                .map(|operand| match operand {
+                    Operand::Constant(tensor) => View::new(tensor.shape(), tensor.cpu()),
+                    // SAFETY: `check` has verified that the value is within its memory and overlaps no output.
+                    Operand::Value((place, shape)) => unsafe { memory.view(place, shape) },
+                })
+                .collect();
+            let mut outputs: SmallVec<[ViewMut<'_, f32>; 4]> = outputs
+                .iter()
+                // SAFETY: `check` has verified that the value is within its memory, is not the input, and overlaps neither
+                // an input nor another output of this operation.
+                .map(|(place, shape)| unsafe { memory.view_mut(place, shape) })
+                .collect();
+            let start = profile::start();
+            op.cpu(&inputs, &mut outputs, &scratch);
+            if start.is_some() {
+                let shapes: Shapes = outputs.iter().map(|view| *view.shape).collect();
+                profile::end(start, &**op, inputs.iter().map(|view| *view.shape), &shapes);
+            }
+        }
+        Ok(Tensor::new(self.output, Storage::Cpu(Arc::new(output))))
+    }
+}
+
+/// The memory of one run.
+struct RunMemory<'a> {
+    input: &'a [f32],
+    output: &'a mut [f32],
+    buffer: &'a mut [f32],
+}
+
+impl<'a> RunMemory<'a> {
+    fn raw(self) -> RawMemory<'a> {
+        RawMemory { input: self.input, output: self.output.as_mut_ptr(), buffer: self.buffer.as_mut_ptr() }
+    }
+}
+
+/// The same as pointers: values that are read and values that are written lie in one buffer.
+struct RawMemory<'a> {
+    input: &'a [f32],
+    output: *mut f32,
+    buffer: *mut f32,
+}
+
+impl<'a> RawMemory<'a> {
+    /// # Safety
+    /// The place must be within its memory, and nothing may write to its span while the view is used.
+    unsafe fn view<'s>(&self, place: &Place, shape: &'s Shape) -> View<'s, f32>
+    where
+        'a: 's,
+    {
+        let span = place.span(shape).unwrap_or_default();
+        let data = match place.base {
+            Base::Input => &self.input[span],
+            // SAFETY: the caller guarantees that the span is within the memory and not written.
+            Base::Output => unsafe { std::slice::from_raw_parts(self.output.add(span.start), span.len()) },
+            // SAFETY: as above.
+            Base::Buffer => unsafe { std::slice::from_raw_parts(self.buffer.add(span.start), span.len()) },
+        };
+        View { shape, data, batch_stride: place.batch_stride }
+    }
+
+    /// # Safety
+    /// The place must be within its memory, which is not the input, and nothing else may use its span while the view is used.
+    unsafe fn view_mut<'s>(&self, place: &Place, shape: &'s Shape) -> ViewMut<'s, f32> {
+        let span = place.span(shape).unwrap_or_default();
+        let start = match place.base {
+            Base::Input => unreachable!("`Program::new` has checked that no operation writes the input"),
+            Base::Output => self.output,
+            Base::Buffer => self.buffer,
+        };
+        // SAFETY: the caller guarantees that the span is within the memory and not used otherwise.
+        let data = unsafe { std::slice::from_raw_parts_mut(start.add(span.start), span.len()) };
+        ViewMut { shape, data, batch_stride: place.batch_stride }
+    }
+}
