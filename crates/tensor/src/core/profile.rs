@@ -3,7 +3,7 @@
 //! Off, it costs one load of a flag for each operation. [`record`] turns it on; who calls layers opens a [`scope`] for
 //! each, and a tape goes back into the scope of an operation for its gradient.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,12 +18,15 @@ static TOTALS: Mutex<Option<HashMap<Key, Totals>>> = Mutex::new(None);
 
 thread_local! {
     static CURRENT: RefCell<Scope> = const { RefCell::new(Scope(None)) };
+    /// The algorithm that the operation that runs on this thread has chosen.
+    static ALGORITHM: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     scope: Scope,
     op: &'static str,
+    algorithm: Option<&'static str>,
     output: Shape,
 }
 
@@ -42,6 +45,8 @@ pub struct Row {
     pub layer: String,
     /// The operation's name.
     pub op: &'static str,
+    /// The algorithm, for operations that have several: convolutions and their gradients.
+    pub algorithm: Option<&'static str>,
     /// The shape of its first output.
     pub output: Shape,
     /// How often it ran.
@@ -120,6 +125,7 @@ pub fn record<T>(work: impl FnOnce() -> T) -> (T, Vec<Row>) {
         .map(|(key, t)| Row {
             layer: key.scope.0.map_or(String::new(), |path| path.to_string()),
             op: key.op,
+            algorithm: key.algorithm,
             output: key.output,
             calls: t.calls,
             seconds: t.time.as_secs_f64(),
@@ -137,7 +143,17 @@ fn totals() -> MutexGuard<'static, Option<HashMap<Key, Totals>>> {
 
 /// The start of a run, if it is to be recorded.
 pub(crate) fn start() -> Option<Instant> {
-    ON.load(Ordering::Relaxed).then(Instant::now)
+    ON.load(Ordering::Relaxed).then(|| {
+        ALGORITHM.set(None);
+        Instant::now()
+    })
+}
+
+/// Notes the algorithm that the running operation has chosen. It must be called on the thread that runs the operation.
+pub(crate) fn note_algorithm(name: &'static str) {
+    if ON.load(Ordering::Relaxed) {
+        ALGORITHM.set(Some(name));
+    }
 }
 
 /// The end of a run that began at `start`; `outputs` are the shapes of all outputs.
@@ -152,7 +168,7 @@ pub(crate) fn end(
     let input_shapes: Vec<Shape> = inputs.collect();
     let elements: usize = input_shapes.iter().chain(outputs).map(Shape::elements).sum();
     let output = outputs.first().copied().unwrap_or(Shape::scalar());
-    let key = Key { scope: Scope::current(), op: op.name(), output };
+    let key = Key { scope: Scope::current(), op: op.name(), algorithm: ALGORITHM.take(), output };
     if let Some(all) = &mut *totals() {
         let row = all.entry(key).or_default();
         row.calls += 1;
