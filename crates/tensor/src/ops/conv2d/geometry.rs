@@ -232,4 +232,21 @@ mod tests {
         assert_eq!(sources(now), [None, Some(0), None]);
         assert!(now.stride < 10 && now.padding < 10, "{now:?}");
     }
+
+    #[test]
+    fn sizes_beyond_64_bits_are_errors() {
+        let geometry = |padding: usize, dilation: usize| Conv2dGeometry {
+            padding: [padding; 2],
+            dilation: [dilation; 2],
+            ..Conv2dGeometry::default()
+        };
+        assert!(geometry(usize::MAX / 2, 1).output_size([5, 5], [3, 3]).is_err());
+        assert!(geometry(usize::MAX, 1).output_size([5, 5], [3, 3]).is_err());
+        assert!(geometry(isize::MAX as usize / 2, 1).output_size([5, 5], [3, 3]).is_err());
+        assert!(geometry(1, usize::MAX).output_size([5, 5], [3, 3]).is_err());
+        assert!(geometry(1, usize::MAX).output_size([5, 5], [1, 1]).is_ok());
+        let conv = geometry(0, 1).conv_shape(&[1 << 40, 1, 1, 1], &[1 << 20, 1, 1, 1], &[1 << 40, 1, 1, 1]);
+        let conv = ConvShape { in_per_group: 1 << 40, ..conv };
+        assert_eq!(conv.multiply_adds(), u64::MAX);
+    }
 }

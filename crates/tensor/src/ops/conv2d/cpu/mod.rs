@@ -18,6 +18,8 @@ mod choice_tests;
 mod col2im;
 mod conv1x1;
 mod cost;
+#[cfg(test)]
+mod error_tests;
 mod implicit_gemm;
 mod layout;
 mod taps;
