@@ -7,7 +7,7 @@ use neocog_autograd::{Tape, Var};
 use neocog_base::random::Random;
 use neocog_layers::{Builder, Context};
 use neocog_models::Model;
-use neocog_tensor::ops::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
+use neocog_tensor::ops::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad, conv_algorithms};
 use neocog_tensor::{Device, Error, Op, Result, Shape, Tensor, run_single};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -88,6 +88,8 @@ pub struct ConvTiming {
     pub stride: usize,
     /// `forward`, `input_grad` or `weight_grad`.
     pub pass: String,
+    /// Name of the algorithm that computes it.
+    pub algorithm: String,
     /// Number of occurrences in all networks together.
     #[serde(rename = "times")]
     pub count: usize,
@@ -157,7 +159,7 @@ pub fn bench_convolutions(
             let baseline_times: Vec<f64> = baseline_rounds.iter().map(|round| round[i]).collect();
             case.timing(pass, options.threads, &times, &baseline_times)
         })
-        .collect();
+        .collect::<Result<_>>()?;
     timings.sort_by(|a, b| (b.median_s * b.count as f64).total_cmp(&(a.median_s * a.count as f64)));
     Ok(timings)
 }
@@ -203,7 +205,7 @@ impl ConvCase {
 
     /// Returns the median time of each pass in seconds.
     fn measure(&self, budget: Duration) -> Result<Vec<f64>> {
-        let ConvCase { x, weight, y, geometry, .. } = *self;
+        let ConvCase { x, weight, y, .. } = *self;
         let tensor = |name: &str, shape: Shape| {
             let mut random = Random::stream(0, name);
             let values: Vec<f32> = (0..shape.elements()).map(|_| random.next_unit() - 0.5).collect();
@@ -211,20 +213,41 @@ impl ConvCase {
         };
         let bias = tensor("bias", Shape::new(&[weight[0]])?)?;
         let (x, dy, kernel) = (tensor("x", x)?, tensor("dy", y)?, tensor("weight", weight)?);
-        let forward = Conv2d::new(geometry, None);
-        let input_grad = Conv2dInputGrad { geometry, input_size: [self.x[2], self.x[3]] };
-        let weight_grad = Conv2dWeightGrad { geometry, kernel_size: [weight[2], weight[3]] };
         let time = |op: &dyn Op, inputs: &[&Tensor]| {
             measure(budget, || run_single(op, inputs).map(drop)).map(|times| times.median())
         };
         self.passes()
             .iter()
-            .map(|&pass| match pass {
-                "forward" => time(&forward, &[&x, &kernel, &bias]),
-                "input_grad" => time(&input_grad, &[&dy, &kernel]),
-                _ => time(&weight_grad, &[&x, &dy]),
+            .map(|&pass| {
+                let op = self.op(pass);
+                match pass {
+                    "forward" => time(&*op, &[&x, &kernel, &bias]),
+                    "input_grad" => time(&*op, &[&dy, &kernel]),
+                    _ => time(&*op, &[&x, &dy]),
+                }
             })
             .collect()
+    }
+
+    /// Returns the operation of a pass.
+    fn op(&self, pass: &str) -> Box<dyn Op> {
+        let ConvCase { x, weight, geometry, .. } = *self;
+        match pass {
+            "forward" => Box::new(Conv2d::new(geometry, None)),
+            "input_grad" => Box::new(Conv2dInputGrad { geometry, input_size: [x[2], x[3]] }),
+            _ => Box::new(Conv2dWeightGrad { geometry, kernel_size: [weight[2], weight[3]] }),
+        }
+    }
+
+    /// Returns the name of the algorithm of a pass.
+    fn algorithm(&self, pass: &str) -> Result<String> {
+        let inputs = match pass {
+            "forward" => [self.x, self.weight],
+            "input_grad" => [self.y, self.weight],
+            _ => [self.x, self.y],
+        };
+        let names = conv_algorithms(&*self.op(pass), &inputs, &Device::Cpu)?;
+        Ok(names[0].to_string())
     }
 
     /// Describes the case for `run_torch_convolutions.py`.
@@ -241,17 +264,24 @@ impl ConvCase {
     }
 
     /// Summarizes the times of all rounds.
-    fn timing(&self, pass: &str, threads: usize, times: &[f64], baseline_times: &[f64]) -> ConvTiming {
+    fn timing(
+        &self,
+        pass: &str,
+        threads: usize,
+        times: &[f64],
+        baseline_times: &[f64],
+    ) -> Result<ConvTiming> {
         let multiply_adds = Conv2d::new(self.geometry, None).multiply_adds(&[self.x, self.weight], &[self.y]);
         let gflops = |seconds: f64| 2.0 * multiply_adds as f64 / seconds / 1e9;
         let median_s = median(times.iter().copied());
         let baseline_median_s = (!baseline_times.is_empty()).then(|| median(baseline_times.iter().copied()));
-        ConvTiming {
+        Ok(ConvTiming {
             networks: self.networks.clone(),
             input: self.x.to_vec(),
             weight: self.weight.to_vec(),
             stride: self.geometry.stride[0],
             pass: pass.to_string(),
+            algorithm: self.algorithm(pass)?,
             count: self.count,
             threads,
             median_s,
@@ -260,7 +290,7 @@ impl ConvCase {
             baseline_gflops: baseline_median_s.map(gflops),
             ratio: baseline_median_s
                 .map(|_| median(times.iter().zip(baseline_times).map(|(time, baseline)| baseline / time))),
-        }
+        })
     }
 }
 
@@ -286,6 +316,8 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert!(passes.iter().all(|p| p.gflops > 0.0 && p.ratio.is_none()));
+        // Two images do not fill a vector, and few channels do not fill blocks.
+        assert!(passes.iter().all(|p| ["implicit_gemm", "col2im"].contains(&p.algorithm.as_str())));
         // Two images, 6 feature maps of 24x24 pixels, 25 taps.
         let first = passes.iter().find(|p| p.input[1] == 1 && p.pass == "forward").unwrap();
         assert!((first.gflops * first.median_s * 1e9 - 2.0 * 2.0 * 6.0 * 576.0 * 25.0).abs() < 1.0);

@@ -192,6 +192,8 @@ pub struct OpProfile {
     pub layer: String,
     /// Name of the operation; empty for the time outside of all operations.
     pub op: String,
+    /// Name of the algorithm, for convolutions and their gradients.
+    pub algorithm: Option<String>,
     /// Shape of the first output.
     pub output: Vec<usize>,
     /// Number of runs per call.
@@ -238,13 +240,14 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
         // Profiling includes the warm-up calls of `measure`.
         let total = times.total_with_warm_up();
         let profile_of = |row: ProfileRow| {
-            let ProfileRow { layer, op, output, runs, seconds, multiply_adds, bytes } = row;
+            let ProfileRow { layer, op, algorithm, output, runs, seconds, multiply_adds, bytes } = row;
             let gflops = (multiply_adds > 0).then(|| 2.0 * multiply_adds as f64 / seconds / 1e9);
             OpProfile {
                 name: model.name.to_string(),
                 mode: mode.to_string(),
                 layer,
                 op,
+                algorithm,
                 output,
                 calls: runs as f64 / times.calls_with_warm_up() as f64,
                 seconds: seconds / times.calls_with_warm_up() as f64,
@@ -270,6 +273,7 @@ pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64
 struct ProfileRow {
     layer: String,
     op: String,
+    algorithm: Option<String>,
     output: Vec<usize>,
     runs: u64,
     seconds: f64,
@@ -282,6 +286,7 @@ impl From<profile::Row> for ProfileRow {
         ProfileRow {
             layer: row.layer,
             op: row.op.to_string(),
+            algorithm: row.algorithm.map(str::to_string),
             output: row.output.to_vec(),
             runs: row.calls,
             seconds: row.seconds,
@@ -291,19 +296,31 @@ impl From<profile::Row> for ProfileRow {
     }
 }
 
+/// Splits what a kernel was launched by, `conv2d [winograd]`, into the operation and the algorithm.
+fn op_and_algorithm(launched_by: &str) -> (&str, Option<&str>) {
+    match launched_by.strip_suffix(']').and_then(|rest| rest.split_once(" [")) {
+        Some((op, algorithm)) => (op, Some(algorithm)),
+        None => (launched_by, None),
+    }
+}
+
 /// Returns the kernels of a device, longest first.
 fn kernel_rows(mut profile: Profile) -> Vec<ProfileRow> {
     profile.kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     let mut multiply_adds: HashMap<&str, u64> =
         profile.ops.iter().map(|work| (work.op, work.multiply_adds)).collect();
-    let row = |kernel: KernelTime| ProfileRow {
-        op: format!("{}: {}", kernel.op, kernel.kernel),
-        runs: kernel.launches,
-        seconds: kernel.seconds,
-        // Attributed to the longest kernel, which comes first.
-        multiply_adds: multiply_adds.remove(kernel.op).unwrap_or(0),
-        bytes: kernel.bytes,
-        ..ProfileRow::default()
+    let row = |kernel: KernelTime| {
+        let (op, algorithm) = op_and_algorithm(kernel.op);
+        ProfileRow {
+            op: format!("{op}: {}", kernel.kernel),
+            algorithm: algorithm.map(str::to_string),
+            runs: kernel.launches,
+            seconds: kernel.seconds,
+            // Attributed to the longest kernel, which comes first.
+            multiply_adds: multiply_adds.remove(op).unwrap_or(0),
+            bytes: kernel.bytes,
+            ..ProfileRow::default()
+        }
     };
     profile.kernels.into_iter().map(row).collect()
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod command;
 mod commands;
+mod conv_algorithm;
 mod help;
 mod image_file;
 mod input_size;

@@ -10,6 +10,7 @@ use neocog_base::{Error, Result};
 
 use crate::command::{CommandEntry, commands};
 use crate::commands::bench::old_spelling::benchmark_first;
+use crate::conv_algorithm;
 use crate::help::examples;
 use crate::output;
 
@@ -103,7 +104,9 @@ impl Program {
         // The command runs on a thread of the pool, so that work too small to share starts without waking another thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)).build();
         let pool = pool.map_err(|e| Error::invalid_argument("cannot start the threads").with_source(e))?;
-        pool.install(|| (command.run)(arguments))
+        let code = pool.install(|| (command.run)(arguments))?;
+        conv_algorithm::report(command.name)?;
+        Ok(code)
     }
 
     fn clap(&self, commands: &[CommandEntry]) -> clap::Command {

@@ -3,7 +3,7 @@
 //! [`record`] enables the profiler; otherwise an operation costs one load of a flag. Code that runs layers enters a [`scope`]
 //! for each, and a tape re-enters an operation's scope for its gradient.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,12 +21,15 @@ static TOTALS: Mutex<Option<HashMap<Key, Totals>>> = Mutex::new(None);
 
 thread_local! {
     static CURRENT: RefCell<Scope> = const { RefCell::new(Scope(None)) };
+    /// The algorithm that the operation that runs on this thread has chosen.
+    static ALGORITHM: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     scope: Scope,
     op: &'static str,
+    algorithm: Option<&'static str>,
     output: Shape,
 }
 
@@ -46,6 +49,8 @@ pub struct Row {
     pub layer: String,
     /// Name of the operation.
     pub op: &'static str,
+    /// The algorithm, for operations that have several: convolutions and their gradients.
+    pub algorithm: Option<&'static str>,
     /// Shape of the first output.
     pub output: Shape,
     /// Number of runs.
@@ -155,6 +160,7 @@ pub fn record<T>(work: impl FnOnce() -> T) -> (T, Vec<Row>) {
         .map(|(key, t)| Row {
             layer: key.scope.0.map_or(String::new(), |path| path.to_string()),
             op: key.op,
+            algorithm: key.algorithm,
             output: key.output,
             calls: t.calls,
             seconds: t.time.as_secs_f64(),
@@ -172,7 +178,17 @@ fn totals() -> MutexGuard<'static, Option<HashMap<Key, Totals>>> {
 
 /// Returns the start time of a run, if a profile is recorded.
 pub(crate) fn start() -> Option<Instant> {
-    ON.load(Ordering::Relaxed).then(Instant::now)
+    ON.load(Ordering::Relaxed).then(|| {
+        ALGORITHM.set(None);
+        Instant::now()
+    })
+}
+
+/// Notes the algorithm that the running operation has chosen. It must be called on the thread that runs the operation.
+pub(crate) fn note_algorithm(name: &'static str) {
+    if ON.load(Ordering::Relaxed) {
+        ALGORITHM.set(Some(name));
+    }
 }
 
 /// Records a run that began at `start`.
@@ -187,7 +203,7 @@ pub(crate) fn end(
     let input_shapes: Vec<Shape> = inputs.collect();
     let elements: usize = input_shapes.iter().chain(outputs).map(Shape::elements).sum();
     let output = outputs.first().copied().unwrap_or(Shape::scalar());
-    let key = Key { scope: Scope::current(), op: op.name(), output };
+    let key = Key { scope: Scope::current(), op: op.name(), algorithm: ALGORITHM.take(), output };
     if let Some(all) = &mut *totals() {
         let row = all.entry(key).or_default();
         row.calls += 1;

@@ -12,7 +12,7 @@ pub struct Profile {
 /// Total time of one kernel, launched by one operation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KernelTime {
-    /// Name of the operation.
+    /// Name of the operation; for convolutions and their gradients also that of the algorithm, `conv2d [winograd]`.
     pub op: &'static str,
     /// Name of the kernel.
     pub kernel: &'static str,

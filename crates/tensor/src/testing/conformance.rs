@@ -1,9 +1,12 @@
 //! Conformance checks: runs the cases of operations and checks that these fulfil the contract of [`Op`](crate::Op).
 //!
+//! Every convolution algorithm that can compute a case runs it, not only the one that would be chosen.
+//!
 //! [`check_device`] runs a case on a device and compares the results with the reference. Outputs are filled with NaN first, so
 //! that unwritten elements are detected, and surrounded by guard values. [`check_gradient`] compares the gradient with central
 //! differences in double precision. A crate that registers operations calls [`check_all`] in a test.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::core::call::{self, Call};
@@ -15,6 +18,7 @@ use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::{Buffer, DeviceId, open};
+use crate::ops::{conv_algorithms, with_algorithm};
 use crate::testing::cases::{Case, registered_ops};
 use neocog_base::{Error, Result};
 
@@ -31,6 +35,8 @@ pub struct Summary {
     /// Number of timed cases that were skipped because the reference would be too slow; see [`REFERENCE_LIMIT`]. Operations
     /// with such cases need another test, which checks samples.
     pub too_large: usize,
+    /// For each convolution algorithm, the number of cases that it computed: forward passes and gradients.
+    pub algorithms: BTreeMap<&'static str, usize>,
     /// One line for each failure.
     pub failures: Vec<String>,
 }
@@ -46,6 +52,13 @@ impl fmt::Display for Summary {
             self.gradients,
             self.failures.len()
         )?;
+        for (i, (name, cases)) in self.algorithms.iter().enumerate() {
+            write!(
+                f,
+                "{} {name} {cases}",
+                if i == 0 { "; convolution algorithms and their cases:" } else { "," }
+            )?;
+        }
         self.failures.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
@@ -77,9 +90,7 @@ pub fn check_ops(device: &Device, filter: impl Fn(&str) -> bool) -> Summary {
             }
             summary.cases += 1;
             let name = format!("{} ({}): {}", entry.name, entry.crate_name, case.name);
-            if let Err(e) = check_device(&case, device) {
-                summary.failures.push(format!("{name}: on {device}: {e}"));
-            }
+            check_algorithms(&case, &name, device, &mut summary);
             if case.check_gradient {
                 summary.gradients += 1;
                 if let Err(e) = check_gradient(&case) {
@@ -89,6 +100,26 @@ pub fn check_ops(device: &Device, filter: impl Fn(&str) -> bool) -> Summary {
         }
     }
     summary
+}
+
+/// Checks a case with every algorithm that can compute it on `device`.
+fn check_algorithms(case: &Case, name: &str, device: &Device, summary: &mut Summary) {
+    let checked = conv_algorithms(&*case.op, &shapes_of(case), device).and_then(|algorithms| {
+        let exact = Exact::of(case)?;
+        if algorithms.is_empty() {
+            exact.check(case, device)?;
+        }
+        for algorithm in algorithms {
+            *summary.algorithms.entry(algorithm).or_default() += 1;
+            if let Err(e) = with_algorithm(algorithm, || exact.check(case, device)) {
+                summary.failures.push(format!("{name}: {algorithm} on {device}: {e}"));
+            }
+        }
+        Ok(())
+    });
+    if let Err(e) = checked {
+        summary.failures.push(format!("{name}: on {device}: {e}"));
+    }
 }
 
 /// Returns the values of a case's inputs and of its state, in single precision.
@@ -107,39 +138,58 @@ fn shapes_of(case: &Case) -> Vec<Shape> {
 /// # Errors
 /// If an output deviates by more than the case's tolerance, is not written completely, or the kernel writes outside of it.
 pub fn check_device(case: &Case, device: &Device) -> Result<()> {
-    let (inputs, state) = values_of(case);
-    let shapes = shapes_of(case);
-    let output_shapes = case.op.infer(&shapes)?;
-    let exact = run_reference(case, &inputs, &state, &output_shapes);
-    let got = match device {
-        Device::Cpu => {
-            let got = run_cpu(case, &inputs, &state, &output_shapes)?;
-            if case.op.supports_batch_stride() {
-                check_batch_stride(case, &inputs, &output_shapes[0], &got[0])?;
-            }
-            got
-        }
-        Device::OpenCl(id) => run_on_opencl(case, *id, &inputs, &state, &output_shapes)?,
-        other => run_through_tensors(case, &inputs, &state, other)?,
-    };
-    for (k, (got, exact)) in got.iter().zip(&exact).enumerate() {
-        let largest = exact.iter().filter(|v| v.is_finite()).fold(0.0f64, |a, v| a.max(v.abs()));
-        for (i, (&g, &e)) in got.iter().zip(exact).enumerate() {
-            let same = g == e || g.is_nan() && e.is_nan() || (g - e).abs() <= case.tolerance * largest;
-            if !same {
-                return Err(Error::new(
-                    crate::ErrorKind::Mismatch,
-                    format!(
-                        "output {k} {}: element {:?} is {g:e}, expected {e:e} with a tolerance of {:e} (NaN may mean that it was not written)",
-                        output_shapes[k],
-                        output_shapes[k].unravel(i),
-                        case.tolerance * largest
-                    ),
-                ));
-            }
-        }
+    Exact::of(case)?.check(case, device)
+}
+
+/// The inputs of a case, and the outputs of the reference.
+struct Exact {
+    inputs: Vec<Vec<f32>>,
+    state: Vec<Vec<f32>>,
+    output_shapes: Shapes,
+    outputs: Vec<Vec<f64>>,
+}
+
+impl Exact {
+    fn of(case: &Case) -> Result<Self> {
+        let (inputs, state) = values_of(case);
+        let output_shapes = case.op.infer(&shapes_of(case))?;
+        let outputs = run_reference(case, &inputs, &state, &output_shapes);
+        Ok(Exact { inputs, state, output_shapes, outputs })
     }
-    Ok(())
+
+    /// Runs the case on `device` and compares all outputs.
+    fn check(&self, case: &Case, device: &Device) -> Result<()> {
+        let Exact { inputs, state, output_shapes, outputs } = self;
+        let got = match device {
+            Device::Cpu => {
+                let got = run_cpu(case, inputs, state, output_shapes)?;
+                if case.op.supports_batch_stride() {
+                    check_batch_stride(case, inputs, &output_shapes[0], &got[0])?;
+                }
+                got
+            }
+            Device::OpenCl(id) => run_on_opencl(case, *id, inputs, state, output_shapes)?,
+            other => run_through_tensors(case, inputs, state, other)?,
+        };
+        for (k, (got, exact)) in got.iter().zip(outputs).enumerate() {
+            let largest = exact.iter().filter(|v| v.is_finite()).fold(0.0f64, |a, v| a.max(v.abs()));
+            for (i, (&g, &e)) in got.iter().zip(exact).enumerate() {
+                let same = g == e || g.is_nan() && e.is_nan() || (g - e).abs() <= case.tolerance * largest;
+                if !same {
+                    return Err(Error::new(
+                        crate::ErrorKind::Mismatch,
+                        format!(
+                            "output {k} {}: element {:?} is {g:e}, expected {e:e} with a tolerance of {:e} (NaN may mean that it was not written)",
+                            output_shapes[k],
+                            output_shapes[k].unravel(i),
+                            case.tolerance * largest
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn run_reference(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape]) -> Vec<Vec<f64>> {
@@ -384,6 +434,10 @@ mod tests {
             let summary = check_all(&device);
             assert!(summary.failures.is_empty(), "{device}: {summary}");
             assert!(summary.ops >= 6 && summary.gradients > 0, "{summary}");
+            if device == Device::Cpu {
+                assert_eq!(summary.algorithms.len(), 6, "{summary}");
+                assert!(summary.algorithms.values().all(|&cases| cases >= 10), "{summary}");
+            }
         }
     }
 }

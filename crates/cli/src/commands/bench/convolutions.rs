@@ -84,6 +84,7 @@ pub fn run(args: &ConvolutionsArgs) -> Result<()> {
                 p.networks.join(", "),
                 format!("{}, stride {}", shapes(p), p.stride),
                 p.pass.clone(),
+                p.algorithm.clone(),
                 p.count.to_string(),
                 percent(Some(p.median_s * p.count as f64 / total)),
                 time(p.median_s),
@@ -98,6 +99,7 @@ pub fn run(args: &ConvolutionsArgs) -> Result<()> {
         "networks",
         "convolution",
         "pass",
+        "algorithm",
         "count",
         "of total",
         "median",
@@ -106,8 +108,8 @@ pub fn run(args: &ConvolutionsArgs) -> Result<()> {
         "PyTorch",
         "ratio",
     ];
-    let mut right = [true; 10];
-    right[..3].fill(false);
+    let mut right = [true; 11];
+    right[..4].fill(false);
     output::line(output::table(head, right, rows))
 }
 

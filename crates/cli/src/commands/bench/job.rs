@@ -8,6 +8,7 @@ use neocog_models::Model;
 use neocog_tensor::{Device, Error, Result};
 
 use super::options::{RunArgs, ShapeArgs};
+use crate::conv_algorithm;
 
 /// A network to benchmark in a process of its own.
 #[derive(Clone, Debug)]
@@ -70,6 +71,7 @@ impl<'a> Job<'a> {
             let name = self.model.name;
             return Err(Error::device(format!("the benchmark of {name} failed: {}", output.status)));
         }
+        conv_algorithm::note_other_process();
         String::from_utf8_lossy(&output.stdout)
             .lines()
             .map(|line| {

@@ -33,7 +33,7 @@ pub fn profile(model: &Model, options: &networks::Options, peak: Option<f64>, js
         output::line(format_args!("{}, {mode}: {} per call", model.name, time(total)))?;
         let rows = by_operation(&of_mode, peak).into_iter().map(|s| {
             let [time, share, gflops, peak, bandwidth] = columns(&s);
-            let op = if s.op.is_empty() { "(outside operations)".to_string() } else { s.op.clone() };
+            let op = if s.op.is_empty() { "(outside operations)".to_string() } else { operation(&s) };
             [op, format!("{:.0}", s.calls), time, share, gflops, peak, bandwidth]
         });
         let head = ["operation", "calls", "time", "of total", "GFLOP/s", "of peak", "GB/s"];
@@ -44,7 +44,7 @@ pub fn profile(model: &Model, options: &networks::Options, peak: Option<f64>, js
         }
         let rows = of_mode.iter().filter(|s| !s.op.is_empty()).map(|s| {
             let [time, share, gflops, peak, bandwidth] = columns(s);
-            [s.layer.clone(), s.op.clone(), format!("{:?}", s.output), time, share, gflops, peak, bandwidth]
+            [s.layer.clone(), operation(s), format!("{:?}", s.output), time, share, gflops, peak, bandwidth]
         });
         let head = ["layer", "operation", "output", "time", "of total", "GFLOP/s", "of peak", "GB/s"];
         output::line(output::table(
@@ -56,13 +56,21 @@ pub fn profile(model: &Model, options: &networks::Options, peak: Option<f64>, js
     Ok(())
 }
 
-/// Sums over the layers: one row per operation, in order of decreasing time.
+/// Returns the name of an operation, and that of its algorithm if it has one: `conv2d [winograd]`.
+fn operation(profile: &OpProfile) -> String {
+    match &profile.algorithm {
+        Some(algorithm) => format!("{} [{algorithm}]", profile.op),
+        None => profile.op.clone(),
+    }
+}
+
+/// Sums over the layers: one row per operation and algorithm, in order of decreasing time.
 fn by_operation(shares: &[&OpProfile], peak: Option<f64>) -> Vec<OpProfile> {
-    let mut sums: BTreeMap<&str, OpProfile> = BTreeMap::new();
+    let mut sums: BTreeMap<(&str, Option<&str>), OpProfile> = BTreeMap::new();
     for s in shares {
         // Rates back to totals, which can be added.
         let (flops, bytes) = (s.gflops.unwrap_or(0.0) * s.seconds, s.gb_per_s * s.seconds);
-        let sum = sums.entry(&s.op).or_insert_with(|| OpProfile {
+        let sum = sums.entry((&s.op, s.algorithm.as_deref())).or_insert_with(|| OpProfile {
             seconds: 0.0,
             calls: 0.0,
             share: 0.0,

@@ -113,6 +113,43 @@ fn edge_cases() -> Vec<Example> {
         new("flip, stride, padding, groups", [2, 4, 6, 5], 4, [3, 3]).with(|g| {
             *g = Conv2dGeometry { stride: [2, 2], padding: [1, 1], dilation: [1, 1], groups: 2, flip: true };
         }),
+        new("no columns, stride 2", [1, 1, 5, 0], 2, [3, 3]).with(|g| {
+            g.stride = [2, 2];
+            g.padding = [2, 2];
+        }),
+        new("no rows", [13, 9, 0, 4], 10, [3, 3]).with(|g| g.padding = [2, 1]),
+        new("no pixels, dilation", [3, 2, 0, 0], 2, [2, 3]).with(|g| {
+            g.padding = [2, 3];
+            g.dilation = [2, 2];
+        }),
+        new("1x1, padding", [16, 1, 1, 2], 1, [1, 1]).with(|g| g.padding = [1, 1]),
+        new("1x1, padding 2, many images", [16, 1, 3, 2], 4, [1, 1]).with(|g| g.padding = [2, 2]),
+        new("padding far above the kernel", [14, 3, 2, 3], 4, [3, 3]).with(|g| g.padding = [7, 5]),
+        new("padding far above the kernel, many channels", [6, 17, 3, 2], 20, [3, 3])
+            .with(|g| g.padding = [5, 8]),
+        new("padding above the kernel, 5x5, flip", [2, 10, 4, 3], 9, [5, 5]).with(|g| {
+            g.padding = [6, 5];
+            g.flip = true;
+        }),
+        new("stride and padding above 100,000", [2, 3, 5, 6], 4, [3, 3]).with(|g| {
+            g.stride = [100_000, 123_456];
+            g.padding = [100_001, 123_456];
+        }),
+        new("the largest strides", [13, 2, 4, 5], 3, [3, 2]).with(|g| g.stride = [i64::MAX as usize; 2]),
+        new("strides above the padding, many channels", [6, 20, 4, 5], 18, [2, 2]).with(|g| {
+            g.stride = [1 << 40, 1000];
+            g.padding = [(1 << 40) - 1, 999];
+        }),
+        new("dilation above 100,000", [2, 3, 5, 6], 4, [3, 2]).with(|g| {
+            g.dilation = [100_000, 100_001];
+            g.padding = [100_000, 50_000];
+        }),
+        new("1x1, the largest dilation", [9, 12, 4, 5], 10, [1, 1]).with(|g| g.dilation = [usize::MAX; 2]),
+        new("stride without a tap, many channels", [7, 18, 9, 7], 20, [2, 1]).with(|g| g.stride = [4, 3]),
+        new("40 taps", [6, 12, 9, 11], 10, [5, 8]).with(|g| g.padding = [2, 3]),
+        new("5x5, dilation and stride, groups", [3, 6, 9, 11], 4, [5, 5]).with(|g| {
+            *g = Conv2dGeometry { stride: [1, 2], padding: [4, 4], dilation: [2, 1], groups: 2, flip: true };
+        }),
         new("image as large as the kernel", [3, 2, 4, 3], 5, [4, 3]),
         new("wide", [1, 3, 5, 70], 17, [3, 3]).with(|g| g.padding = [1, 1]),
         new("many channels", [2, 37, 6, 7], 35, [3, 3]).with(|g| g.padding = [1, 1]),

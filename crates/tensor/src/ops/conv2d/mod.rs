@@ -5,24 +5,33 @@
 //! rotated by 180 degrees: the convolution of mathematics.
 //!
 //! Files, from the bottom up: `shape` has the sizes that kernels work with, `geometry` stride, padding,
-//! dilation and groups; `reference`, `cpu` and `opencl` are the kernels, `winograd` is shared by the latter
-//! two; this file has the operations, on which `packed` and `cases` build.
+//! dilation and groups; `algorithm` has what all algorithms have in common, `reference`, `cpu` and `opencl` are the
+//! kernels, `winograd` is shared by the latter two; `request` finds algorithms by name; this file has the operations,
+//! on which `packed` and `cases` build.
 
+mod algorithm;
 mod cases;
 mod cpu;
 mod geometry;
+mod inspect;
 mod opencl;
 mod packed;
 mod reference;
+mod request;
 mod shape;
+#[cfg(test)]
+mod shape_samples;
 mod winograd;
 
 use std::sync::Arc;
 
 use smallvec::smallvec;
 
+pub(crate) use algorithm::with_algorithm;
 pub use geometry::Conv2dGeometry;
+pub use inspect::conv_algorithms;
 use packed::PackedConv2d;
+pub use request::{RequestedAlgorithm, requested_algorithm};
 pub(crate) use shape::ConvShape;
 
 use super::Activation;
@@ -89,7 +98,7 @@ impl Conv2d {
     fn cpu_packed(
         &self,
         conv: &ConvShape,
-        packed: &[f32],
+        packed: &cpu::Packed,
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
@@ -100,7 +109,8 @@ impl Conv2d {
             ..*conv
         };
         let bias = inputs.get(2).map(|b| b.data);
-        cpu::forward(conv, inputs[0].data, packed, bias, self.activation, outputs[0].data, scratch);
+        let (x, weight, y) = (inputs[0].data, inputs[1].data, &mut *outputs[0].data);
+        cpu::forward(conv, x, weight, packed, bias, self.activation, y, scratch);
     }
 }
 
@@ -110,6 +120,7 @@ impl Op for Conv2d {
     }
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        requested_algorithm()?;
         let (x, weight) = match inputs {
             [x, weight] | [x, weight, _] => (x, weight),
             _ => {
@@ -123,11 +134,11 @@ impl Op for Conv2d {
         let [out, in_per_group, kh, kw] = weight_shape(weight)?;
         self.geometry().check_groups(c, "input")?;
         self.geometry().check_groups(out, "output")?;
-        if c != in_per_group * self.groups {
+        if in_per_group.checked_mul(self.groups) != Some(c) {
             let groups = if self.groups == 1 { String::new() } else { format!(" in {} groups", self.groups) };
             return Err(Error::shape(format!(
                 "the input has {c} channels, the weight expects {}{groups}; input {x}, weight {weight}",
-                in_per_group * self.groups
+                in_per_group as u128 * self.groups as u128
             )));
         }
         if let Some(bias) = inputs.get(2)
@@ -241,6 +252,7 @@ impl Op for Conv2dInputGrad {
     }
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        requested_algorithm()?;
         let [dy, weight] = expect_inputs(self, inputs)?;
         let [n, out, oh, ow] = dy.nchw()?;
         let [weight_out, in_per_group, kh, kw] = weight_shape(&weight)?;
@@ -252,7 +264,13 @@ impl Op for Conv2dInputGrad {
         }
         let [h, w] = self.input_size;
         check_output_size(self.geometry.output_size([h, w], [kh, kw])?, [oh, ow])?;
-        Ok(smallvec![Shape::new(&[n, in_per_group * self.geometry.groups, h, w])?])
+        let channels = in_per_group.checked_mul(self.geometry.groups).ok_or_else(|| {
+            let groups = self.geometry.groups;
+            Error::shape(format!(
+                "{groups} groups of {in_per_group} input channels are too many; weight {weight}"
+            ))
+        })?;
+        Ok(smallvec![Shape::new(&[n, channels, h, w])?])
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
@@ -308,6 +326,7 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        requested_algorithm()?;
         let [x, dy] = expect_inputs(self, inputs)?;
         let [n, c, h, w] = x.nchw()?;
         let [dy_n, out, oh, ow] = dy.nchw()?;

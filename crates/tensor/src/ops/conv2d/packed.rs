@@ -6,7 +6,7 @@ use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
-use crate::memory::{Buffer, Scratch};
+use crate::memory::Scratch;
 use crate::opencl::{self, Call};
 use neocog_base::Result;
 
@@ -20,17 +20,17 @@ pub(super) struct PackedConv2d {
 }
 
 enum Packed {
-    Cpu(Buffer),
+    Cpu(cpu::Packed),
     OpenCl(kernels::Packed),
-    /// The kernel reads the weight in its original layout.
+    /// The device has one algorithm, which reads the weight in its original layout.
     Unpacked,
 }
 
 impl std::fmt::Debug for Packed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Packed::Cpu(buffer) => write!(f, "{} floats", buffer.len()),
-            Packed::OpenCl(_) => write!(f, "on its device"),
+            Packed::Cpu(packed) => write!(f, "for {} on the CPU", packed.algorithm.name()),
+            Packed::OpenCl(packed) => write!(f, "for {} on its device", packed.algorithm.name()),
             Packed::Unpacked => write!(f, "not packed"),
         }
     }
@@ -48,8 +48,7 @@ impl PackedConv2d {
             Device::Cpu => Packed::Cpu(cpu::pack(&conv, weight.cpu(), &Scratch::new())),
             Device::OpenCl(id) => {
                 let call = Call::new(opencl::open(id)?, op.name(), &[], &[]);
-                let packed = kernels::pack(&call, &conv, &*weight.opencl()?)?;
-                packed.map_or(Packed::Unpacked, Packed::OpenCl)
+                Packed::OpenCl(kernels::pack(&call, &conv, &*weight.opencl()?)?)
             }
             Device::Reference | Device::Meta => Packed::Unpacked,
         };

@@ -1,5 +1,13 @@
 //! The sizes that the kernels of a convolution work with.
 
+/// The three computations of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Pass {
+    Forward,
+    InputGrad,
+    WeightGrad,
+}
+
 /// All sizes of one convolution whose shapes were checked: `x [n, groups * in_per_group, h, w]`,
 /// `weight [groups * out_per_group, in_per_group, kh, kw]` and `y [n, groups * out_per_group, oh, ow]`.
 ///
@@ -42,6 +50,51 @@ impl ConvShape {
         self.oh * self.ow
     }
 
+    /// Returns the number of vector multiply-adds for each pair of an output pixel and a tap, if vectors hold `lanes`
+    /// channels of the result of a pass.
+    pub fn vector_steps(&self, pass: Pass, lanes: usize) -> f64 {
+        let [depth, wide] = if pass == Pass::InputGrad {
+            [self.out_per_group, self.in_per_group]
+        } else {
+            [self.in_per_group, self.out_per_group]
+        };
+        (depth * wide.div_ceil(lanes)) as f64
+    }
+
+    /// Returns the number of pairs of an output pixel and a tap that is not over padding.
+    pub fn inside_taps(&self) -> usize {
+        let on_axis = |axis: usize| {
+            let [taps, outputs, size] = [[self.kh, self.oh, self.h], [self.kw, self.ow, self.w]][axis];
+            let [stride, padding, dilation] =
+                [self.stride, self.padding, self.dilation].map(|pair| pair[axis]);
+            let count = |tap: usize| {
+                let end_of = |end: usize| end.saturating_sub(tap * dilation).div_ceil(stride).min(outputs);
+                end_of(size + padding) - end_of(padding)
+            };
+            (0..taps).map(count).sum::<usize>()
+        };
+        on_axis(0) * on_axis(1)
+    }
+
+    /// Returns the phases of an axis that a tap meets, in increasing order: the input pixels `p` with equal `p % stride`
+    /// depend on the same taps, and those of other phases on none.
+    pub fn phases(&self, axis: usize) -> Vec<usize> {
+        let [taps, size] = [[self.kh, self.h], [self.kw, self.w]][axis];
+        let [stride, padding, dilation] = [self.stride, self.padding, self.dilation].map(|pair| pair[axis]);
+        let before = padding % stride;
+        let phase = |tap: usize| (tap * dilation % stride + stride - before) % stride;
+        let mut phases: Vec<usize> = (0..taps).map(phase).filter(|&phase| phase < size).collect();
+        phases.sort_unstable();
+        phases.dedup();
+        phases
+    }
+
+    /// Returns the output pixel under the first tap of input pixel 0 for the input gradient with a stride of 1, which
+    /// is a convolution of the output gradient with the rotated filters.
+    pub fn input_grad_shift(&self) -> [isize; 2] {
+        [(0, self.kh), (1, self.kw)].map(|(axis, kernel)| self.padding[axis] as isize - kernel as isize + 1)
+    }
+
     /// Returns the row and column of the input under kernel element `(kr, kc)` of output pixel `(r, c)`, or
     /// `None` in the padding.
     #[inline]
@@ -60,11 +113,10 @@ impl ConvShape {
     }
 
     /// Returns the multiply-adds of the convolution, which are also those of either gradient. Products with
-    /// padding count, as is usual.
+    /// padding count, as is usual. More than 64 bits can hold are `u64::MAX`.
     pub fn multiply_adds(&self) -> u64 {
         [self.n, self.groups, self.out_per_group, self.oh, self.ow, self.in_per_group, self.kh, self.kw]
             .iter()
-            .map(|&e| e as u64)
-            .product()
+            .fold(1, |product: u64, &e| product.saturating_mul(e as u64))
     }
 }

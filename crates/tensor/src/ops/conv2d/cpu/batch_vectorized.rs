@@ -16,13 +16,16 @@
 
 use rayon::prelude::*;
 
+use super::backend::{Cpu, InstructionSet};
+use super::cost;
 use super::layout::{FeatureMap, Filters};
 use super::transposed_tile::TransposedTile;
-use crate::cpu::parallel::Shared;
+use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::ops::conv2d::ConvShape;
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
 
 /// Maximum of the smaller of the numbers of input and output channels.
 const MAX_CHANNELS: usize = 8;
@@ -33,49 +36,53 @@ const TASKS: usize = 16;
 /// Maximum number of partial sums over parts of the batch.
 const PARTS: usize = 16;
 
-/// Whether this algorithm is the fastest for the forward pass and the weight gradient.
-pub(super) fn is_better(conv: &ConvShape) -> bool {
-    let lanes = instruction_set().1;
-    conv.groups == 1
-        && conv.n > 0
-        && conv.dilation == [1, 1]
-        && conv.in_per_group.min(conv.out_per_group) <= MAX_CHANNELS
-        // At least three quarters of the lanes hold an image.
-        && conv.n * 4 >= conv.n.div_ceil(lanes) * lanes * 3
-        && conv.out_pixels() > 0
-}
+/// The algorithm; see the module's documentation.
+///
+/// It cannot compute several groups and dilations, as its tiles hold neighbouring pixels of all channels, and input
+/// gradients with a stride, which are no convolutions of the output gradient.
+///
+/// It is exact enough for all inputs: an output is the sum of its terms in single precision, one chain of all of them,
+/// with an error that grows with the root of the number of terms.
+pub(super) struct BatchVectorized;
 
-/// Whether this algorithm is the fastest for the input gradient.
-pub(super) fn is_better_for_input_grad(conv: &ConvShape) -> bool {
-    is_better(conv) && conv.stride == [1, 1] && conv.padding[0] < conv.kh && conv.padding[1] < conv.kw
-}
+impl ConvAlgorithm<Cpu> for BatchVectorized {
+    fn name(&self) -> &'static str {
+        "batch_vectorized"
+    }
 
-/// Returns the weight in the layout that [`forward`] expects.
-pub(super) fn pack(conv: &ConvShape, weight: &[f32], scratch: &Scratch) -> Buffer {
-    pack_filters(&DirectConv::forward(conv), &Filters::forward(conv, weight), scratch)
-}
+    fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
+        if conv.groups != 1
+            || conv.n == 0
+            || conv.dilation != [1, 1]
+            || (pass == Pass::InputGrad && conv.stride != [1, 1])
+        {
+            return None;
+        }
+        let is_fastest = conv.in_per_group.min(conv.out_per_group) <= MAX_CHANNELS
+            // At least three quarters of the lanes hold an image.
+            && conv.n * 4 >= conv.n.div_ceil(device.lanes) * device.lanes * 3
+            && (pass != Pass::InputGrad || conv.padding[0] < conv.kh && conv.padding[1] < conv.kw);
+        let general = cost::general(conv, pass, device.lanes);
+        Some(if is_fastest { general } else { NOT_FASTER * general })
+    }
 
-/// Computes the output; `weight` is the result of [`pack`].
-pub(super) fn forward(
-    conv: &ConvShape,
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    activation: Option<Activation>,
-    y: &mut [f32],
-    scratch: &Scratch,
-) {
-    convolve(&DirectConv::forward(conv), weight, bias, activation, x, y, scratch);
-}
+    fn pack(&self, scratch: &Scratch, conv: &ConvShape, weight: &[f32]) -> Option<Buffer> {
+        Some(pack_filters(&DirectConv::forward(conv), &Filters::forward(conv, weight), scratch))
+    }
 
-/// Computes the gradient of the input: a convolution of `dy` with the rotated filters.
-pub(super) fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
-    let [dst, src] = conv.feature_maps();
-    let shift =
-        [conv.padding[0] as isize - conv.kh as isize + 1, conv.padding[1] as isize - conv.kw as isize + 1];
-    let direct = DirectConv { n: conv.n, src, dst, shift, kernel: [conv.kh, conv.kw], stride: [1, 1] };
-    let packed = pack_filters(&direct, &Filters::backward(conv, weight), scratch);
-    convolve(&direct, &packed, None, None, dy, dx, scratch);
+    fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
+        match operands {
+            Operands::Forward { x, weight, bias, activation, y } => {
+                convolve(&DirectConv::forward(conv), weight, bias, activation, x, y, scratch);
+            }
+            Operands::InputGrad { dy, weight, dx } => {
+                let direct = DirectConv::input_grad(conv);
+                let packed = pack_filters(&direct, &Filters::backward(conv, weight), scratch);
+                convolve(&direct, &packed, None, None, dy, dx, scratch);
+            }
+            Operands::WeightGrad { x, dy, dw } => weight_grad(conv, x, dy, dw, scratch),
+        }
+    }
 }
 
 /// A direct convolution from `src` to `dst`: the forward pass, or the input gradient with a stride of 1.
@@ -104,6 +111,13 @@ impl DirectConv {
         DirectConv { n: conv.n, src, dst, shift, kernel: [conv.kh, conv.kw], stride: conv.stride }
     }
 
+    /// The input gradient: a convolution of `dy` with the rotated filters.
+    fn input_grad(conv: &ConvShape) -> Self {
+        let [dst, src] = conv.feature_maps();
+        let shift = conv.input_grad_shift();
+        DirectConv { n: conv.n, src, dst, shift, kernel: [conv.kh, conv.kw], stride: [1, 1] }
+    }
+
     fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
@@ -124,7 +138,7 @@ impl DirectConv {
         Band {
             first_image: group * lanes,
             images: lanes.min(self.n - group * lanes),
-            rows: self.dst.h * band / bands..self.dst.h * (band + 1) / bands,
+            rows: part(self.dst.h, bands, band),
         }
     }
 
@@ -200,8 +214,7 @@ fn convolve(
 
 /// Returns the output channels of register tile `i` of all.
 fn tile_outputs(outputs: usize, per_tile: usize, i: usize) -> std::ops::Range<usize> {
-    let count = outputs.div_ceil(per_tile);
-    outputs * i / count..outputs * (i + 1) / count
+    part(outputs, outputs.div_ceil(per_tile), i)
 }
 
 /// Packs the weight in the order of use: `[tile][channel, tap][output of the tile]`.
@@ -306,6 +319,8 @@ impl Forward<'_> {
             let first = source.row + (row * stride[0]) as isize;
             let low = (-first).clamp(0, kh as isize) as usize;
             let high = (source.h as isize - first).clamp(low as isize, kh as isize) as usize;
+            // Of a kernel that lies in the padding altogether, no row is read: not even the one below the tile.
+            let (low, high) = if low < high { (low, high) } else { (0, 0) };
             let mut column = 0;
             while column < target.columns {
                 // The last tile overlaps the one before, so that it is full.
@@ -424,16 +439,15 @@ impl TileOperands {
 }
 
 /// Computes the gradient of the weight.
-pub(super) fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
+fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
     let lanes = instruction_set().1;
     let direct = DirectConv::forward(conv);
     let bands = direct.bands().1;
     let parts = PARTS.min(bands);
     let size = dw.len() * lanes;
     let mut sums = scratch.take(parts * size);
-    sums.par_chunks_mut(size).enumerate().for_each(|(part, sums)| {
-        let bands = bands * part / parts..bands * (part + 1) / parts;
-        dispatch(WeightGrad { direct: &direct, bands, x, dy, sums, scratch });
+    sums.par_chunks_mut(size).enumerate().for_each(|(i, sums)| {
+        dispatch(WeightGrad { direct: &direct, bands: part(bands, parts, i), x, dy, sums, scratch });
     });
     let taps = conv.kh * conv.kw;
     for (i, dw) in dw.iter_mut().enumerate() {

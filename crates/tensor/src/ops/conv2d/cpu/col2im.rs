@@ -11,22 +11,59 @@
 
 use rayon::prelude::*;
 
+use super::backend::{Cpu, InstructionSet};
+use super::cost;
 use super::implicit_gemm::pixels::{output_grid, whole_rows};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{Bias, GatherMap, Gemm, LeftMatrix, OutputMatrix, PixelGrid, RightMatrix};
-use crate::memory::Scratch;
-use crate::ops::conv2d::ConvShape;
+use crate::memory::{Buffer, Scratch};
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
 
 /// Number of images whose columns share panels.
 const IMAGES: usize = 8;
 
-/// Whether this algorithm is the fastest for the input gradient.
-pub(super) fn is_better(conv: &ConvShape) -> bool {
-    conv.groups == 1 && conv.in_per_group <= 8 && conv.filter_len() >= 16 && conv.out_pixels() > 0
+/// Maximum number of input channels for which gathering costs more than the product.
+const MAX_CHANNELS: usize = 8;
+/// Minimum number of rows of the product that fill its register tiles.
+const MIN_ROWS: usize = 16;
+
+/// The algorithm; see the module's documentation.
+///
+/// It computes input gradients of one group only.
+///
+/// It is exact enough for all inputs: a pixel is the sum of its terms in single precision, a chain over the output
+/// channels for each tap.
+pub(super) struct Col2im;
+
+impl ConvAlgorithm<Cpu> for Col2im {
+    fn name(&self) -> &'static str {
+        "col2im"
+    }
+
+    fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
+        if pass != Pass::InputGrad || conv.groups != 1 || conv.n == 0 {
+            return None;
+        }
+        let is_fastest = conv.in_per_group <= MAX_CHANNELS && conv.filter_len() >= MIN_ROWS;
+        let gemm = cost::implicit_gemm(conv, pass, device.lanes);
+        Some(if is_fastest { gemm } else { NOT_FASTER * gemm })
+    }
+
+    fn pack(&self, _scratch: &Scratch, _conv: &ConvShape, _weight: &[f32]) -> Option<Buffer> {
+        None
+    }
+
+    fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
+        let Operands::InputGrad { dy, weight, dx } = operands else {
+            unreachable!("{} has no cost for this pass", self.name())
+        };
+        input_grad(conv, dy, weight, dx, scratch);
+    }
 }
 
 /// Computes the gradient of the input.
-pub(super) fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
+fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
     let (depth, pixels, image) = (conv.filter_len(), conv.out_pixels(), conv.in_per_group * conv.h * conv.w);
     let grid = PixelGrid { image_stride: conv.out_per_group * pixels, ..output_grid(conv, IMAGES) };
     let from = GatherMap::new(grid, std::iter::once(whole_rows(conv.ow)), scratch);
@@ -61,22 +98,22 @@ pub(super) fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut 
     gemm.run(target, scratch);
     let columns = &columns[..];
     dx.par_chunks_mut(image).zip(columns.par_chunks(depth * pixels)).for_each(|(dx, columns)| {
-        dispatch(Col2im { conv, columns, dx });
+        dispatch(AddColumns { conv, columns, dx });
     });
 }
 
 /// Adds the columns of an image to the pixels under their taps.
-struct Col2im<'a> {
+struct AddColumns<'a> {
     conv: &'a ConvShape,
     columns: &'a [f32],
     dx: &'a mut [f32],
 }
 
-impl Kernel for Col2im<'_> {
+impl Kernel for AddColumns<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Col2im { conv, columns, dx } = self;
+        let AddColumns { conv, columns, dx } = self;
         dx.fill(0.0);
         for channel in 0..conv.in_per_group {
             for kr in 0..conv.kh {

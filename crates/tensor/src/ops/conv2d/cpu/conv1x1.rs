@@ -16,13 +16,16 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::by_size;
-use crate::cpu::parallel::Shared;
+use super::cost;
+use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::transpose::{lanes_to_rows, rows_to_lanes};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::cpu::tile_rows;
-use crate::memory::Scratch;
-use crate::ops::conv2d::ConvShape;
+use crate::memory::{Buffer, Scratch};
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
 
 /// Maximum number of pixels of a chunk: it bounds the chain of additions, and the chunk stays in the L1
 /// cache.
@@ -33,13 +36,42 @@ const TASKS: usize = 16;
 const MIN_CHANNELS: usize = 112;
 /// Minimum number of chunks of a part of the batch: the sums of the parts have to be added.
 const MIN_CHUNKS: usize = 4;
+/// Minimum number of input channels and of output channels for which the register tiles are filled well enough.
+const MIN_FILTERS: usize = 8;
 
-/// Whether this algorithm is the fastest for the weight gradient.
-pub(super) fn is_better(conv: &ConvShape) -> bool {
-    conv.kh * conv.kw == 1
-        && conv.padding == [0, 0]
-        && conv.n * conv.out_pixels() >= CHUNK_PIXELS
-        && conv.out_per_group.min(conv.in_per_group) >= 8
+/// The algorithm; see the module's documentation.
+///
+/// It computes weight gradients of 1x1 kernels without padding only: every output depends on a pixel of the input.
+///
+/// It is exact enough for all inputs: a weight is the sum of its terms in single precision, in chains of at most
+/// [`CHUNK_PIXELS`] terms.
+pub(super) struct Conv1x1;
+
+impl ConvAlgorithm<Cpu> for Conv1x1 {
+    fn name(&self) -> &'static str {
+        "conv1x1"
+    }
+
+    fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
+        if pass != Pass::WeightGrad || conv.kh * conv.kw != 1 || conv.padding != [0, 0] || conv.n == 0 {
+            return None;
+        }
+        let is_fastest = conv.n * conv.out_pixels() >= CHUNK_PIXELS
+            && conv.out_per_group.min(conv.in_per_group) >= MIN_FILTERS;
+        let general = cost::general(conv, pass, device.lanes);
+        Some(if is_fastest { general } else { NOT_FASTER * general })
+    }
+
+    fn pack(&self, _scratch: &Scratch, _conv: &ConvShape, _weight: &[f32]) -> Option<Buffer> {
+        None
+    }
+
+    fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
+        let Operands::WeightGrad { x, dy, dw } = operands else {
+            unreachable!("{} has no cost for this pass", self.name())
+        };
+        weight_grad(conv, x, dy, dw, scratch);
+    }
 }
 
 /// The division of the pixels of all images into chunks: of several small images, or of a part of a large
@@ -69,33 +101,32 @@ impl PixelChunks {
     /// Returns the images of a chunk, and the pixels of each.
     fn get(&self, i: usize) -> (Range<usize>, Range<usize>) {
         let (first, split) = (i / self.splits * self.images, i % self.splits);
-        let pixels = self.pixels * split / self.splits..self.pixels * (split + 1) / self.splits;
+        let pixels = part(self.pixels, self.splits, split);
         (first..(first + self.images).min(self.n), pixels)
     }
 }
 
 /// Computes the gradient of the weight.
-pub(super) fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
+fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
     let lanes = instruction_set().1;
     let vectors = conv.out_per_group.div_ceil(lanes);
     let blocks = (conv.in_per_group / MIN_CHANNELS).next_power_of_two().min(TASKS);
     let chunks = PixelChunks::of(conv);
     let parts = TASKS.div_ceil(blocks * conv.groups).min(chunks.count() / MIN_CHUNKS).max(1);
-    let channels_of =
-        |block: usize| conv.in_per_group * block / blocks..conv.in_per_group * (block + 1) / blocks;
+    let channels_of = |block: usize| part(conv.in_per_group, blocks, block);
     // `[part, group]`, then `[vector, channels of the block, lanes]` for each block.
     let each = vectors * conv.in_per_group * lanes;
     let mut sums = scratch.take(parts * conv.groups * each);
     let target = Shared::new(&mut sums);
     (0..parts * conv.groups * blocks).into_par_iter().for_each(|i| {
         let (block, i) = (i % blocks, i / blocks);
-        let (group, part) = (i % conv.groups, i / conv.groups);
+        let (group, batch_part) = (i % conv.groups, i / conv.groups);
         let channels = channels_of(block);
-        let start = (part * conv.groups + group) * each + vectors * channels.start * lanes;
+        let start = (batch_part * conv.groups + group) * each + vectors * channels.start * lanes;
         let len = vectors * channels.len() * lanes;
         // SAFETY: the tasks have disjoint parts of the buffer.
         let sums = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), len) };
-        let part = chunks.count() * part / parts..chunks.count() * (part + 1) / parts;
+        let part = part(chunks.count(), parts, batch_part);
         dispatch(PartialSums { conv, x, dy, group, channels, chunks, part, sums, scratch });
     });
     let target = Shared::new(dw);

@@ -1,5 +1,6 @@
 //! The memory layouts of feature maps and filters.
 
+use super::transposed_tile::TransposedTile;
 use crate::ops::conv2d::ConvShape;
 
 /// The channels of one side of a convolution, its input or its output, for one group: `[n, channels, h, w]`.
@@ -16,6 +17,12 @@ impl FeatureMap {
     /// Returns the number of blocks of `lanes` channels; the last may be incomplete.
     pub fn blocks(&self, lanes: usize) -> usize {
         self.channels.div_ceil(lanes)
+    }
+
+    /// Returns the tile of `rows` by `columns` pixels of several channels from pixel `[row, column]` on.
+    pub fn tile(&self, [row, column]: [isize; 2], [rows, columns]: [usize; 2]) -> TransposedTile {
+        let FeatureMap { h, w, .. } = *self;
+        TransposedTile { h, w, plane_stride: h * w, row, column, rows, columns }
     }
 }
 

@@ -1,69 +1,76 @@
-//! CPU kernels of convolutions and their gradients, and the choice between them.
+//! CPU kernels of convolutions and their gradients.
 //!
-//! | module | used for | a vector holds |
-//! |---|---|---|
-//! | `winograd` | 3x3 and 5x5, stride 1 | one pixel of `LANES` channels |
-//! | `channel_blocked` | many channels, several images | one pixel of `LANES` channels |
-//! | `batch_vectorized` | few channels, many images | one pixel of `LANES` images |
-//! | `conv1x1` | weight gradient of 1x1 kernels | one pixel of `LANES` output channels |
-//! | `col2im` | input gradient with few input channels | `LANES` pixels |
-//! | `implicit_gemm` | everything else | `LANES` pixels |
-//!
-//! The choice depends on the shapes alone, never on the number of threads.
+//! | algorithm | computes | chosen for | a vector holds |
+//! |---|---|---|---|
+//! | `conv1x1` | weight gradient of 1x1 kernels without padding | many pixels and channels | one pixel of `LANES` output channels |
+//! | `batch_vectorized` | one group, no dilation | few channels, many images | one pixel of `LANES` images |
+//! | `channel_blocked` | one group | many channels, several images | one pixel of `LANES` channels |
+//! | `col2im` | input gradient of one group | few input channels | `LANES` pixels |
+//! | `implicit_gemm` | everything | everything else | `LANES` pixels |
+//! | `winograd` | 3x3 and 5x5, stride 1, one group, no dilation | many channels | one pixel of `LANES` channels |
 
+mod backend;
 mod batch_vectorized;
 mod blocked_gemm;
 mod channel_blocked;
+#[cfg(test)]
+mod choice_tests;
 mod col2im;
 mod conv1x1;
+mod cost;
+#[cfg(test)]
+mod error_tests;
 mod implicit_gemm;
 mod layout;
 mod taps;
 mod transposed_tile;
 mod winograd;
 
-use super::shape::ConvShape;
-use super::winograd::{Pass, TileSize};
-use crate::memory::{Buffer, Scratch};
+use super::algorithm::{self, Algorithm, Operands, note_run};
+use super::shape::{ConvShape, Pass};
+use crate::memory::Scratch;
 use crate::ops::Activation;
+use backend::{Cpu, InstructionSet};
 
-/// The algorithm of the forward pass.
-enum ConvAlgorithm {
-    Winograd(TileSize),
-    BatchVectorized,
-    ChannelBlocked,
-    ImplicitGemm,
+pub(super) use backend::Packed;
+
+/// All algorithms. Of several with the same cost the first is chosen.
+static ALGORITHMS: [Algorithm<Cpu>; 6] = [
+    &conv1x1::Conv1x1,
+    &batch_vectorized::BatchVectorized,
+    &channel_blocked::ChannelBlocked,
+    &col2im::Col2im,
+    &implicit_gemm::ImplicitGemm,
+    &winograd::Winograd,
+];
+
+/// Returns the names of all algorithms.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    ALGORITHMS.iter().map(|algorithm| algorithm.name())
 }
 
-impl ConvAlgorithm {
-    fn of(conv: &ConvShape) -> Self {
-        if let Some(tile_size) = winograd::choose(conv, Pass::Forward) {
-            ConvAlgorithm::Winograd(tile_size)
-        } else if batch_vectorized::is_better(conv) {
-            ConvAlgorithm::BatchVectorized
-        } else if channel_blocked::is_better(conv) {
-            ConvAlgorithm::ChannelBlocked
-        } else {
-            ConvAlgorithm::ImplicitGemm
-        }
-    }
+/// Returns the names of the algorithms that can compute a pass, the chosen one first.
+pub(super) fn applicable(conv: &ConvShape, pass: Pass) -> Vec<&'static str> {
+    algorithm::applicable(&ALGORITHMS, conv, pass, &InstructionSet::current())
 }
 
-/// Returns the weight in the layout that [`forward`] expects for this shape.
-pub(super) fn pack(conv: &ConvShape, weight: &[f32], scratch: &Scratch) -> Buffer {
-    match ConvAlgorithm::of(conv) {
-        ConvAlgorithm::Winograd(tile_size) => winograd::pack(conv, tile_size, weight, scratch),
-        ConvAlgorithm::BatchVectorized => batch_vectorized::pack(conv, weight, scratch),
-        ConvAlgorithm::ChannelBlocked => channel_blocked::pack(conv, weight, scratch),
-        ConvAlgorithm::ImplicitGemm => implicit_gemm::pack(conv, weight, scratch),
-    }
+fn choose(conv: &ConvShape, pass: Pass) -> Algorithm<Cpu> {
+    algorithm::choose(&ALGORITHMS, conv, pass, &InstructionSet::current())
 }
 
-/// Computes `y = activation(x * weight + bias)`; `packed` is the result of [`pack`].
+/// Chooses the algorithm of the forward pass, and packs the weight for it.
+pub(super) fn pack(conv: &ConvShape, weight: &[f32], scratch: &Scratch) -> Packed {
+    let algorithm = choose(conv, Pass::Forward);
+    Packed { algorithm, weight: algorithm.pack(scratch, conv, weight) }
+}
+
+/// Computes `y = activation(x * weight + bias)`; `packed` is the result of [`pack`] for this `weight` and shape.
+#[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
 pub(super) fn forward(
     conv: &ConvShape,
     x: &[f32],
-    packed: &[f32],
+    weight: &[f32],
+    packed: &Packed,
     bias: Option<&[f32]>,
     activation: Option<Activation>,
     y: &mut [f32],
@@ -72,31 +79,20 @@ pub(super) fn forward(
     if y.is_empty() {
         return;
     }
-    match ConvAlgorithm::of(conv) {
-        ConvAlgorithm::Winograd(tile_size) => {
-            winograd::forward(conv, tile_size, x, packed, (bias, activation), y, scratch);
-        }
-        ConvAlgorithm::BatchVectorized => {
-            batch_vectorized::forward(conv, x, packed, bias, activation, y, scratch);
-        }
-        ConvAlgorithm::ChannelBlocked => {
-            channel_blocked::forward(conv, x, packed, bias, activation, y, scratch);
-        }
-        ConvAlgorithm::ImplicitGemm => {
-            implicit_gemm::forward(conv, x, packed, bias, activation, y, scratch);
-        }
-    }
+    note_run(packed.algorithm.name());
+    let weight = packed.weight.as_deref().unwrap_or(weight);
+    packed.algorithm.run(scratch, conv, Operands::Forward { x, weight, bias, activation, y });
 }
 
 /// Computes the gradient of the weight.
 pub(super) fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
-    match winograd::choose(conv, Pass::WeightGrad) {
-        Some(tile_size) => winograd::weight_grad(conv, tile_size, x, dy, dw, scratch),
-        None if conv1x1::is_better(conv) => conv1x1::weight_grad(conv, x, dy, dw, scratch),
-        None if batch_vectorized::is_better(conv) => batch_vectorized::weight_grad(conv, x, dy, dw, scratch),
-        None if channel_blocked::is_possible(conv) => channel_blocked::weight_grad(conv, x, dy, dw, scratch),
-        None => implicit_gemm::weight_grad(conv, x, dy, dw, scratch),
+    if x.is_empty() || dy.is_empty() {
+        dw.fill(0.0);
+        return;
     }
+    let algorithm = choose(conv, Pass::WeightGrad);
+    note_run(algorithm.name());
+    algorithm.run(scratch, conv, Operands::WeightGrad { x, dy, dw });
 }
 
 /// Computes the gradient of the input.
@@ -104,15 +100,7 @@ pub(super) fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut 
     if dx.is_empty() {
         return;
     }
-    if let Some(tile_size) = winograd::choose(conv, Pass::InputGrad) {
-        winograd::input_grad(conv, tile_size, dy, weight, dx, scratch);
-    } else if batch_vectorized::is_better_for_input_grad(conv) {
-        batch_vectorized::input_grad(conv, dy, weight, dx, scratch);
-    } else if channel_blocked::is_better_for_input_grad(conv) {
-        channel_blocked::input_grad(conv, dy, weight, dx, scratch);
-    } else if col2im::is_better(conv) {
-        col2im::input_grad(conv, dy, weight, dx, scratch);
-    } else {
-        implicit_gemm::input_grad(conv, dy, weight, dx, scratch);
-    }
+    let algorithm = choose(conv, Pass::InputGrad);
+    note_run(algorithm.name());
+    algorithm.run(scratch, conv, Operands::InputGrad { dy, weight, dx });
 }

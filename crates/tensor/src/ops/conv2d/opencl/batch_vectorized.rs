@@ -5,11 +5,12 @@
 //! A work-group transposes a band of rows of a vector of images in local memory and computes all outputs of
 //! the band.
 
-use crate::opencl::TileConfig;
+use super::backend::{Limits, OpenCl};
+use super::{cost, weights, winograd};
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
-use crate::ops::conv2d::ConvShape;
-use crate::ops::conv2d::winograd::Pass;
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
 use crate::ops::product::{activation_number, shared};
 use neocog_base::Result;
 
@@ -26,11 +27,60 @@ const TASKS: usize = 16;
 const PARTS: usize = 16;
 /// Maximum number of kernel columns whose weight gradient fits into a register tile.
 const MAX_TAPS: usize = 8;
-/// Maximum bytes of local memory: the L2 cache of a core is at least as large.
-const MEMORY: usize = 512 << 10;
+/// Maximum bytes of local memory for which it is fast: the L2 cache of a core is at least as large.
+pub(super) const MEMORY: usize = 512 << 10;
+
+/// The algorithm; see the module's documentation.
+///
+/// It cannot compute several groups and dilations, as its tiles hold neighbouring pixels of all channels, input
+/// gradients with a stride, which are no convolutions of the output gradient, and weight gradients of kernels more than
+/// 8 columns wide, whose sums do not fit into registers. A band must fit into the local memory of a processor.
+///
+/// It is exact enough for all inputs: an output is the sum of its terms in single precision, one chain of all of them.
+pub(super) struct BatchVectorized;
+
+impl ConvAlgorithm<OpenCl> for BatchVectorized {
+    fn name(&self) -> &'static str {
+        "batch_vectorized"
+    }
+
+    fn cost(&self, conv: &ConvShape, pass: Pass, limits: &Limits) -> Option<f64> {
+        let parameters = BatchVectorizedConv::new(conv, pass, limits)?;
+        let general = cost::implicit_gemm(conv, pass, limits);
+        if !parameters.is_fastest(conv) {
+            return Some(NOT_FASTER * general);
+        }
+        match winograd::estimated_cost(conv, pass, limits) {
+            Some(cost) if parameters.is_faster_than_winograd() => Some(cost.min(general)),
+            _ => Some(general),
+        }
+    }
+
+    fn pack(&self, _call: &Call<'_>, _conv: &ConvShape, _weight: &Buffer) -> Result<Option<Buffer>> {
+        Ok(None)
+    }
+
+    fn run(&self, call: &Call<'_>, conv: &ConvShape, operands: Operands<'_, OpenCl>) -> Result<()> {
+        match operands {
+            Operands::Forward { x, weight, bias, activation, y } => {
+                let algorithm = BatchVectorizedConv::of(call, conv, Pass::Forward);
+                algorithm.forward(call, conv, x, weight, (bias, activation), y)
+            }
+            Operands::InputGrad { dy, weight, dx } => {
+                let algorithm = BatchVectorizedConv::of(call, conv, Pass::InputGrad);
+                algorithm.input_grad(call, conv, dy, weight, dx)
+            }
+            Operands::WeightGrad { x, dy, dw } => {
+                let algorithm = BatchVectorizedConv::of(call, conv, Pass::WeightGrad);
+                let (sums, parts) = algorithm.weight_grad_sums(call, conv, x, dy)?;
+                weights::reduce_grad(call, conv, &sums, parts, dw)
+            }
+        }
+    }
+}
 
 /// The parameters of a batch-vectorized convolution.
-pub(super) struct BatchVectorized {
+pub(super) struct BatchVectorizedConv {
     pass: Pass,
     width: usize,
     /// Channels, rows and columns of the source.
@@ -44,32 +94,39 @@ pub(super) struct BatchVectorized {
     memory: [usize; 3],
 }
 
-impl BatchVectorized {
-    /// Returns the algorithm's parameters if it is the fastest. Depends on the shapes and the device's local
-    /// memory alone.
-    pub fn choose(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Option<Self> {
-        let TileConfig::Cpu(blocks) = call.tile_config() else { return None };
-        let width = blocks.width;
-        let fits = conv.groups == 1
-            && conv.n > 0
-            && conv.dilation == [1, 1]
-            && conv.in_per_group.min(conv.out_per_group) <= MAX_CHANNELS
-            && conv.in_per_group.max(conv.out_per_group) <= MAX_OTHER_CHANNELS
-            // At least three quarters of the lanes hold an image.
-            && conv.n * 4 >= conv.n.next_multiple_of(width) * 3;
-        let fits = fits
-            && match pass {
-                Pass::Forward => true,
-                Pass::InputGrad => {
-                    conv.stride == [1, 1] && conv.padding[0] < conv.kh && conv.padding[1] < conv.kw
-                }
-                Pass::WeightGrad => conv.kw <= MAX_TAPS,
-            };
-        let algorithm = fits.then(|| BatchVectorized::new(conv, pass, width))?;
-        (algorithm.bytes() <= call.device().local_memory.min(MEMORY)).then_some(algorithm)
+impl BatchVectorizedConv {
+    /// Returns the parameters of a pass that has a cost.
+    fn of(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Self {
+        BatchVectorizedConv::new(conv, pass, &Limits::of(call)).expect("a convolution that has a cost")
     }
 
-    fn new(conv: &ConvShape, pass: Pass, width: usize) -> Self {
+    /// Returns the parameters, or `None` if the algorithm cannot compute the pass. Depends on the shapes and the
+    /// device's local memory alone.
+    pub(super) fn new(conv: &ConvShape, pass: Pass, limits: &Limits) -> Option<Self> {
+        let width = limits.tiles?.width;
+        let [rows, columns] = if pass == Pass::InputGrad { [conv.h, conv.w] } else { [conv.oh, conv.ow] };
+        let fits = conv.groups == 1
+            && conv.n > 0
+            && rows > 0
+            && columns > 0
+            && conv.dilation == [1, 1]
+            && (pass != Pass::InputGrad || conv.stride == [1, 1])
+            && (pass != Pass::WeightGrad || conv.kw <= MAX_TAPS);
+        let parameters = fits.then(|| BatchVectorizedConv::with_width(conv, pass, width))?;
+        (parameters.bytes() <= limits.local_memory).then_some(parameters)
+    }
+
+    /// Whether it is faster than the implicit GEMM.
+    fn is_fastest(&self, conv: &ConvShape) -> bool {
+        conv.in_per_group.min(conv.out_per_group) <= MAX_CHANNELS
+            && conv.in_per_group.max(conv.out_per_group) <= MAX_OTHER_CHANNELS
+            // At least three quarters of the lanes hold an image.
+            && conv.n * 4 >= conv.n.next_multiple_of(self.width) * 3
+            && (self.pass != Pass::InputGrad || conv.padding[0] < conv.kh && conv.padding[1] < conv.kw)
+            && self.bytes() <= MEMORY
+    }
+
+    fn with_width(conv: &ConvShape, pass: Pass, width: usize) -> Self {
         let (x, y) = ([conv.in_per_group, conv.h, conv.w], [conv.out_per_group, conv.oh, conv.ow]);
         let (from, to) = if pass == Pass::InputGrad { (y, x) } else { (x, y) };
         // AVX-512, with vectors of 16 floats, has 32 registers.
@@ -92,21 +149,21 @@ impl BatchVectorized {
         };
         let memory =
             [weights.next_multiple_of(width), from[0] * pixels * width, planes * rows * to[2] * width];
-        BatchVectorized { pass, width, from, to, bands, tile, memory }
+        BatchVectorizedConv { pass, width, from, to, bands, tile, memory }
     }
 
     /// Whether this is faster than the Winograd algorithm, whose vectors of channels are at most half full
-    /// with few outputs.
-    pub fn is_better_than_winograd(&self) -> bool {
-        2 * self.to[0] <= self.width
+    /// with few outputs. The weight gradient computes with all pairs of channels.
+    fn is_faster_than_winograd(&self) -> bool {
+        self.pass != Pass::WeightGrad && 2 * self.to[0] <= self.width
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.memory.iter().sum::<usize>() * size_of::<f32>()
     }
 
     /// Computes the output, with the bias and activation of `epilogue`.
-    pub fn forward(
+    fn forward(
         &self,
         call: &Call<'_>,
         conv: &ConvShape,
@@ -128,7 +185,7 @@ impl BatchVectorized {
     }
 
     /// Computes the gradient of the input: a convolution of `dy` with the rotated filters.
-    pub fn input_grad(
+    fn input_grad(
         &self,
         call: &Call<'_>,
         conv: &ConvShape,
@@ -136,7 +193,7 @@ impl BatchVectorized {
         weight: &Buffer,
         dx: &Buffer,
     ) -> Result<()> {
-        let shift = [int(conv.padding[0]) - int(conv.kh - 1), int(conv.padding[1]) - int(conv.kw - 1)];
+        let shift = conv.input_grad_shift().map(|shift| shift as i32);
         self.convolve(
             call,
             conv,
@@ -189,7 +246,7 @@ impl BatchVectorized {
 
     /// Computes the weight gradient as partial sums `[part, (channel, tap), output]`, and returns them with
     /// the number of parts, which depends on the shapes alone.
-    pub fn weight_grad_sums(
+    fn weight_grad_sums(
         &self,
         call: &Call<'_>,
         conv: &ConvShape,

@@ -1,17 +1,53 @@
 //! The implicit GEMM on OpenCL devices: products of the weight and of gathered images (`opencl/product`).
 //! Serves every shape.
 
+use super::backend::{Limits, OpenCl};
+use super::cost;
 use super::weights::{self, TapRange};
 use crate::opencl::{Buffer, Call, int};
 use crate::ops::Activation;
-use crate::ops::conv2d::ConvShape;
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
 use crate::ops::product::{
     Gather, LeftMatrix, PadAndSplit, Product, Target, transposed, weight_grad_sums as product_sums,
 };
 use neocog_base::Result;
 
+/// The algorithm; see the module's documentation.
+///
+/// It is exact enough for all inputs: an output is the sum of its terms in single precision, in chains of bounded length
+/// on processors.
+pub(super) struct ImplicitGemm;
+
+impl ConvAlgorithm<OpenCl> for ImplicitGemm {
+    fn name(&self) -> &'static str {
+        "implicit_gemm"
+    }
+
+    fn cost(&self, conv: &ConvShape, pass: Pass, limits: &Limits) -> Option<f64> {
+        Some(cost::implicit_gemm(conv, pass, limits))
+    }
+
+    fn pack(&self, _call: &Call<'_>, _conv: &ConvShape, _weight: &Buffer) -> Result<Option<Buffer>> {
+        Ok(None)
+    }
+
+    fn run(&self, call: &Call<'_>, conv: &ConvShape, operands: Operands<'_, OpenCl>) -> Result<()> {
+        match operands {
+            Operands::Forward { x, weight, bias, activation, y } => {
+                forward(call, conv, x, weight, (bias, activation), y)
+            }
+            Operands::InputGrad { dy, weight, dx } => input_grad(call, conv, dy, weight, dx),
+            Operands::WeightGrad { x, dy, dw } => {
+                let (sums, parts) = weight_grad_sums(call, conv, x, dy)?;
+                weights::reduce_grad(call, conv, &sums, parts, dw)
+            }
+        }
+    }
+}
+
 /// Computes `y = activation(x * weight + bias)`.
-pub fn forward(
+fn forward(
     call: &Call<'_>,
     conv: &ConvShape,
     x: &Buffer,
@@ -52,12 +88,7 @@ pub fn forward(
 
 /// Computes the weight gradient as partial sums `[part, group, (channel, tap), output]`, and returns them
 /// with the number of parts.
-pub fn weight_grad_sums(
-    call: &Call<'_>,
-    conv: &ConvShape,
-    x: &Buffer,
-    dy: &Buffer,
-) -> Result<(Buffer, usize)> {
+fn weight_grad_sums(call: &Call<'_>, conv: &ConvShape, x: &Buffer, dy: &Buffer) -> Result<(Buffer, usize)> {
     let prepared = pad_and_split_windows(conv);
     let made = prepare_if_needed(call, &prepared, x)?;
     let b = windows(conv, &prepared, made.as_ref().unwrap_or(x));
@@ -66,20 +97,20 @@ pub fn weight_grad_sums(
 }
 
 /// Computes the gradient of the input, one convolution of `dy` without a stride for each phase of the stride:
-/// pixels whose row and column have the same remainders modulo the stride depend on the same taps.
-pub fn input_grad(
-    call: &Call<'_>,
-    conv: &ConvShape,
-    dy: &Buffer,
-    weight: &Buffer,
-    dx: &Buffer,
-) -> Result<()> {
+/// pixels whose row and column have the same remainders modulo the stride depend on the same taps. The gradient of
+/// those that no tap meets is 0.
+fn input_grad(call: &Call<'_>, conv: &ConvShape, dy: &Buffer, weight: &Buffer, dx: &Buffer) -> Result<()> {
     let [rows, columns] = [0, 1].map(|axis| {
         let (size, taps) = ([conv.h, conv.w][axis], [conv.kh, conv.kw][axis]);
-        (0..conv.stride[axis].min(size))
+        conv.phases(axis)
+            .into_iter()
             .map(|first| Phase::new(conv, axis, first, size, taps))
             .collect::<Vec<_>>()
     });
+    if rows.len() * columns.len() < conv.stride[0].min(conv.h) * conv.stride[1].min(conv.w) {
+        // No tap meets the other phases.
+        call.fill(dx, 0.0)?;
+    }
     // All phases gather from the same images, padded for the phases whose taps reach over the edges.
     let extents = [&rows, &columns].map(|phases| {
         let padding = phases.iter().map(Phase::reach_before).max().unwrap_or(0);

@@ -1,57 +1,52 @@
-//! OpenCL kernels of convolutions and their gradients, and the choice between them: on processors the
-//! Winograd or the batch-vectorized algorithm where they are faster, else an implicit GEMM.
+//! OpenCL kernels of convolutions and their gradients.
+//!
+//! | algorithm | computes | chosen for |
+//! |---|---|---|
+//! | `batch_vectorized` | one group, no dilation, on processors | few channels, many images |
+//! | `implicit_gemm` | everything | everything else |
+//! | `winograd` | 3x3 and 5x5, stride 1, one group, no dilation, on processors | many channels |
 //!
 //! The choice depends on the shapes, the vector width and the local memory of the device alone.
 
+mod backend;
 mod batch_vectorized;
+#[cfg(test)]
+mod choice_tests;
+mod cost;
 mod implicit_gemm;
 mod weights;
 mod winograd;
 
-use super::shape::ConvShape;
-use super::winograd::Pass;
+use std::sync::OnceLock;
+
+use super::algorithm::{self, Algorithm, Operands, note_run};
+use super::shape::{ConvShape, Pass};
 use crate::opencl::{Buffer, Call};
 use crate::ops::Activation;
-use batch_vectorized::BatchVectorized;
-use neocog_base::Result;
-use winograd::Winograd;
+use backend::{Limits, OpenCl};
+use neocog_base::{Error, Result};
 
-/// The algorithm of the forward pass or of the input gradient.
-enum ConvAlgorithm {
-    BatchVectorized(BatchVectorized),
-    Winograd(Winograd),
-    ImplicitGemm,
+pub(super) use backend::Packed;
+
+/// All algorithms. Of several with the same cost the first is chosen.
+static ALGORITHMS: [Algorithm<OpenCl>; 3] =
+    [&batch_vectorized::BatchVectorized, &implicit_gemm::ImplicitGemm, &winograd::Winograd];
+
+/// Returns the names of all algorithms.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    ALGORITHMS.iter().map(|algorithm| algorithm.name())
 }
 
-impl ConvAlgorithm {
-    fn of(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Self {
-        let batch_vectorized = BatchVectorized::choose(call, conv, pass);
-        if batch_vectorized.as_ref().is_none_or(|algorithm| !algorithm.is_better_than_winograd())
-            && let Some(algorithm) = Winograd::choose(call, conv, pass)
-        {
-            return ConvAlgorithm::Winograd(algorithm);
-        }
-        batch_vectorized.map_or(ConvAlgorithm::ImplicitGemm, ConvAlgorithm::BatchVectorized)
-    }
+/// Returns the names of the algorithms that can compute a pass, the chosen one first.
+pub(super) fn applicable(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Vec<&'static str> {
+    algorithm::applicable(&ALGORITHMS, conv, pass, &Limits::of(call))
 }
 
-/// A weight transformed for the Winograd algorithm.
-pub(super) struct Packed {
-    filters: Buffer,
-    /// The vector width that it was packed for; auto-tuning may change the device's.
-    width: usize,
-}
-
-/// Packs the weight for [`forward`]. Returns `None` if the kernel for this shape reads the weight in its
-/// original layout.
-pub(super) fn pack(call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Option<Packed>> {
-    match ConvAlgorithm::of(call, conv, Pass::Forward) {
-        ConvAlgorithm::Winograd(algorithm) => {
-            let filters = algorithm.pack(call, conv, weight)?;
-            Ok(Some(Packed { filters, width: algorithm.width() }))
-        }
-        ConvAlgorithm::BatchVectorized(_) | ConvAlgorithm::ImplicitGemm => Ok(None),
-    }
+/// Chooses the algorithm of the forward pass, and packs the weight for it.
+pub(super) fn pack(call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Packed> {
+    let limits = Limits::of(call);
+    let algorithm = algorithm::choose(&ALGORITHMS, conv, Pass::Forward, &limits);
+    Ok(Packed { algorithm, weight: algorithm.pack(call, conv, weight)?, limits })
 }
 
 /// Computes `y = activation(x * weight + bias)`; `packed` is the result of [`pack`], if the weight was packed
@@ -67,22 +62,19 @@ pub(super) fn forward(
     activation: Option<Activation>,
     y: &Buffer,
 ) -> Result<()> {
-    let epilogue = (bias, activation);
-    match ConvAlgorithm::of(call, conv, Pass::Forward) {
-        ConvAlgorithm::BatchVectorized(algorithm) => algorithm.forward(call, conv, x, weight, epilogue, y),
-        ConvAlgorithm::Winograd(algorithm) => {
-            let made;
-            let filters = match packed {
-                Some(packed) if packed.width == algorithm.width() => &packed.filters,
-                _ => {
-                    made = algorithm.pack(call, conv, weight)?;
-                    &made
-                }
-            };
-            algorithm.forward(call, conv, x, filters, epilogue, y)
+    check_sizes(conv)?;
+    let made;
+    let packed = match packed {
+        Some(packed) if packed.limits == Limits::of(call) => packed,
+        _ => {
+            made = pack(call, conv, weight)?;
+            &made
         }
-        ConvAlgorithm::ImplicitGemm => implicit_gemm::forward(call, conv, x, weight, epilogue, y),
-    }
+    };
+    note_run(packed.algorithm.name());
+    let call = &labelled(call, packed.algorithm, Pass::Forward);
+    let weight = packed.weight.as_ref().unwrap_or(weight);
+    packed.algorithm.run(call, conv, Operands::Forward { x, weight, bias, activation, y })
 }
 
 /// Computes the gradient of the weight.
@@ -93,17 +85,10 @@ pub(super) fn weight_grad(
     dy: &Buffer,
     dw: &Buffer,
 ) -> Result<()> {
-    if conv.n == 0 {
+    if x.is_empty() || dy.is_empty() {
         return call.fill(dw, 0.0);
     }
-    if let Some(algorithm) = Winograd::choose(call, conv, Pass::WeightGrad) {
-        return algorithm.weight_grad(call, conv, x, dy, dw);
-    }
-    let (sums, parts) = match BatchVectorized::choose(call, conv, Pass::WeightGrad) {
-        Some(algorithm) => algorithm.weight_grad_sums(call, conv, x, dy)?,
-        None => implicit_gemm::weight_grad_sums(call, conv, x, dy)?,
-    };
-    weights::reduce_grad(call, conv, &sums, parts, dw)
+    run(call, conv, Pass::WeightGrad, Operands::WeightGrad { x, dy, dw })
 }
 
 /// Computes the gradient of the input.
@@ -114,9 +99,54 @@ pub(super) fn input_grad(
     weight: &Buffer,
     dx: &Buffer,
 ) -> Result<()> {
-    match ConvAlgorithm::of(call, conv, Pass::InputGrad) {
-        ConvAlgorithm::BatchVectorized(algorithm) => algorithm.input_grad(call, conv, dy, weight, dx),
-        ConvAlgorithm::Winograd(algorithm) => algorithm.input_grad(call, conv, dy, weight, dx),
-        ConvAlgorithm::ImplicitGemm => implicit_gemm::input_grad(call, conv, dy, weight, dx),
+    run(call, conv, Pass::InputGrad, Operands::InputGrad { dy, weight, dx })
+}
+
+fn run(call: &Call<'_>, conv: &ConvShape, pass: Pass, operands: Operands<'_, OpenCl>) -> Result<()> {
+    check_sizes(conv)?;
+    let algorithm = algorithm::choose(&ALGORITHMS, conv, pass, &Limits::of(call));
+    note_run(algorithm.name());
+    algorithm.run(&labelled(call, algorithm, pass), conv, operands)
+}
+
+/// Returns the call with a name of the operation for profiles that includes the algorithm: `conv2d [winograd]`.
+fn labelled<'a>(call: &Call<'a>, algorithm: Algorithm<OpenCl>, pass: Pass) -> Call<'a> {
+    static LABELS: OnceLock<Vec<(&'static str, Pass, &'static str)>> = OnceLock::new();
+    let labels = LABELS.get_or_init(|| {
+        let ops = [
+            (Pass::Forward, "conv2d"),
+            (Pass::InputGrad, "conv2d_input_grad"),
+            (Pass::WeightGrad, "conv2d_weight_grad"),
+        ];
+        let label = |name: &str, op: &str| &*format!("{op} [{name}]").leak();
+        names().flat_map(|name| ops.map(|(pass, op)| (name, pass, label(name, op)))).collect()
+    });
+    let found = labels.iter().find(|(name, of, _)| *name == algorithm.name() && *of == pass);
+    match found {
+        Some((.., label)) => call.part(label, call.inputs(), call.outputs()),
+        None => *call,
     }
+}
+
+/// Checks that kernels can compute with these sizes: their integers have 32 bits.
+fn check_sizes(conv: &ConvShape) -> Result<()> {
+    let fits = |factors: &[usize]| {
+        let product = factors.iter().try_fold(1usize, |product, &factor| product.checked_mul(factor));
+        product.is_some_and(|product| i32::try_from(product).is_ok())
+    };
+    let channels = conv.groups * conv.in_per_group.max(conv.out_per_group);
+    let padded = [(conv.h, conv.padding[0]), (conv.w, conv.padding[1])].map(|(size, pad)| size + 2 * pad);
+    if padded.iter().all(|&size| fits(&[size]))
+        && fits(&[conv.n, channels, conv.oh, conv.ow])
+        && fits(&[conv.n, channels, conv.h, conv.w])
+        && fits(&[conv.groups, conv.out_per_group, conv.filter_len()])
+    {
+        return Ok(());
+    }
+    let ConvShape { n, h, w, oh, ow, .. } = *conv;
+    Err(Error::shape(format!(
+        "sizes on an OpenCL device must fit into 31 bits: batch size {n}, {channels} channels of {h} x {w} pixels, \
+         {} x {} with padding, output {oh} x {ow}",
+        padded[0], padded[1]
+    )))
 }

@@ -7,22 +7,20 @@
 
 use std::fmt::Write;
 
-use crate::opencl::TileConfig;
+use super::backend::{Limits, OpenCl};
+use super::cost;
 use crate::opencl::formula::map;
-use crate::opencl::{Arg, Buffer, Call, DeviceInfo, Grid, Source, int};
+use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
-use crate::ops::conv2d::ConvShape;
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
 use crate::ops::conv2d::winograd::transform::{
     MAX_POINTS, filter_transform, input_transform, output_transform, point_scale,
 };
-use crate::ops::conv2d::winograd::{self, Pass, TileSize, Tiling};
+use crate::ops::conv2d::winograd::{self, TileSize, Tiling};
 use crate::ops::product::{activation_number, shared};
 use neocog_base::Result;
 
-/// The cost of the implicit GEMM relative to its multiply-adds alone.
-const DIRECT: f64 = 1.3;
-/// The cost of packing a vector of the input for the implicit GEMM, in multiply-adds.
-const DIRECT_PACK: f64 = 14.0;
 /// Maximum number of floats of transformed tiles and products.
 const VALUES: usize = 200 << 10;
 /// Floats of local memory that are reserved for pixels.
@@ -40,13 +38,62 @@ const GRAD_PART: usize = 64;
 /// Maximum number of floats of the sums of all parts of the weight gradient.
 const GRAD_SUMS: usize = 4 << 20;
 
+/// The algorithm; see the module's documentation.
+///
+/// It computes 3x3 and 5x5 kernels with stride 1, without dilation, of one group, on processors with enough local
+/// memory for one tile.
+///
+/// It is exact enough for inputs of similar magnitude; `tests/opencl_winograd.rs` bounds its error. What outliers do is
+/// documented at the CPU's algorithm, which has the same transforms.
+pub(super) struct Winograd;
+
+impl ConvAlgorithm<OpenCl> for Winograd {
+    fn name(&self) -> &'static str {
+        "winograd"
+    }
+
+    fn cost(&self, conv: &ConvShape, pass: Pass, limits: &Limits) -> Option<f64> {
+        let (_, cost) = WinogradConv::new(conv, pass, limits)?;
+        if winograd::is_cost_known(conv, pass) {
+            return Some(cost);
+        }
+        Some(cost.max(NOT_FASTER * cost::implicit_gemm(conv, pass, limits)))
+    }
+
+    fn pack(&self, call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Option<Buffer>> {
+        WinogradConv::of(call, conv, Pass::Forward).pack(call, conv, weight).map(Some)
+    }
+
+    fn run(&self, call: &Call<'_>, conv: &ConvShape, operands: Operands<'_, OpenCl>) -> Result<()> {
+        match operands {
+            Operands::Forward { x, weight, bias, activation, y } => {
+                let algorithm = WinogradConv::of(call, conv, Pass::Forward);
+                algorithm.forward(call, conv, x, weight, (bias, activation), y)
+            }
+            Operands::InputGrad { dy, weight, dx } => {
+                WinogradConv::of(call, conv, Pass::InputGrad).input_grad(call, conv, dy, weight, dx)
+            }
+            Operands::WeightGrad { x, dy, dw } => {
+                WinogradConv::of(call, conv, Pass::WeightGrad).weight_grad(call, conv, x, dy, dw)
+            }
+        }
+    }
+}
+
+/// Returns the estimated cost of a pass, or `None` if the algorithm cannot compute it.
+pub(super) fn estimated_cost(conv: &ConvShape, pass: Pass, limits: &Limits) -> Option<f64> {
+    Some(WinogradConv::new(conv, pass, limits)?.1)
+}
+
 /// The parameters of a Winograd convolution.
-pub(super) struct Winograd {
+struct WinogradConv {
     tile_size: TileSize,
     width: usize,
     tiling: Tiling,
     /// Floats of local memory.
     memory: usize,
+    /// Target number of work-groups.
+    groups: usize,
 }
 
 /// The feature map on one side of a convolution.
@@ -57,46 +104,18 @@ struct FeatureMap {
     w: usize,
 }
 
-impl Winograd {
-    /// Returns the algorithm's parameters if it is faster than the implicit GEMM and the device has enough
-    /// local memory.
-    pub fn choose(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Option<Self> {
-        let TileConfig::Cpu(blocks) = call.tile_config() else { return None };
-        let width = blocks.width;
-        let vectors = |numbers: usize| numbers.div_ceil(width) as f64;
-        let rows = |numbers: usize| numbers.next_multiple_of(blocks.tile_rows) as f64;
-        let taps = (conv.kh * conv.kw) as f64;
-        let direct = DIRECT
-            * taps
-            * match pass {
-                Pass::Forward => {
-                    vectors(conv.n * conv.out_pixels())
-                        * conv.in_per_group as f64
-                        * (rows(conv.out_per_group) + DIRECT_PACK)
-                }
-                Pass::InputGrad => {
-                    vectors(conv.n * conv.h * conv.w)
-                        * conv.out_per_group as f64
-                        * (rows(conv.in_per_group) + DIRECT_PACK)
-                }
-                Pass::WeightGrad => {
-                    vectors(conv.out_per_group)
-                        * conv.in_per_group as f64
-                        * (conv.n * conv.out_pixels()) as f64
-                }
-            };
-        let tile_size = winograd::choose(conv, pass, width, direct)?;
-        Winograd::new(conv, pass, tile_size, width, call.device())
+impl WinogradConv {
+    /// Returns the parameters of a pass that has a cost.
+    fn of(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Self {
+        WinogradConv::new(conv, pass, &Limits::of(call)).expect("a convolution that has a cost").0
     }
 
-    fn new(
-        conv: &ConvShape,
-        pass: Pass,
-        tile_size: TileSize,
-        width: usize,
-        info: &DeviceInfo,
-    ) -> Option<Self> {
-        let local = info.local_memory / size_of::<f32>();
+    /// Returns the parameters and the estimated cost, or `None` if the algorithm cannot compute the pass.
+    fn new(conv: &ConvShape, pass: Pass, limits: &Limits) -> Option<(Self, f64)> {
+        let width = limits.tiles?.width;
+        let (tile_size, cost) = winograd::choose(conv, pass, width)?;
+        let groups = groups(limits);
+        let local = limits.local_memory / size_of::<f32>();
         let [from, to] = sides(conv, pass);
         let depth = from.channels.div_ceil(width);
         let (max_tiles, depth, others) = match pass {
@@ -110,14 +129,14 @@ impl Winograd {
         }
         let size = [to.h, to.w].map(|size| size.div_ceil(tile_size.outputs()));
         while tiles > 0 {
-            let tasks = if pass == Pass::WeightGrad { 1 } else { groups(info) };
+            let tasks = if pass == Pass::WeightGrad { 1 } else { groups };
             let tiling = Tiling::new(conv.n, size, tiles, tasks);
-            let mut algorithm = Winograd { tile_size, width, tiling, memory: 0 };
+            let mut algorithm = WinogradConv { tile_size, width, tiling, memory: 0, groups };
             algorithm.memory = algorithm.unit_floats()
                 + rows(width) * width
                 + tile_size.points().pow(2) * algorithm.point_floats(depth, others);
             if algorithm.memory <= local {
-                return Some(algorithm);
+                return Some((algorithm, cost));
             }
             tiles -= 1;
         }
@@ -144,13 +163,8 @@ impl Winograd {
         (depth + others) * self.block_stride() + 2 * self.width
     }
 
-    /// Returns the vector width.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Returns the transformed filters for [`Winograd::forward`].
-    pub fn pack(&self, call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Buffer> {
+    /// Returns the transformed filters for [`WinogradConv::forward`].
+    fn pack(&self, call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Buffer> {
         self.filters(
             call,
             sides(conv, Pass::Forward),
@@ -161,8 +175,8 @@ impl Winograd {
     }
 
     /// Computes the output, with the bias and activation of `epilogue`; `u` is the result of
-    /// [`Winograd::pack`].
-    pub fn forward(
+    /// [`WinogradConv::pack`].
+    fn forward(
         &self,
         call: &Call<'_>,
         conv: &ConvShape,
@@ -176,7 +190,7 @@ impl Winograd {
     }
 
     /// Computes the gradient of the input: a convolution of `dy` with the rotated filters.
-    pub fn input_grad(
+    fn input_grad(
         &self,
         call: &Call<'_>,
         conv: &ConvShape,
@@ -187,7 +201,7 @@ impl Winograd {
         let taps = conv.kh * conv.kw;
         let u =
             self.filters(call, sides(conv, Pass::InputGrad), weight, [conv.filter_len(), taps], !conv.flip)?;
-        let shift = [int(conv.padding[0]) - int(conv.kh - 1), int(conv.padding[1]) - int(conv.kw - 1)];
+        let shift = conv.input_grad_shift().map(|shift| shift as i32);
         self.convolve(call, sides(conv, Pass::InputGrad), shift, dy, &u, (None, None), dx)
     }
 
@@ -232,7 +246,7 @@ impl Winograd {
         y: &Buffer,
     ) -> Result<()> {
         let panels = to.channels.div_ceil(2 * self.width);
-        let parts = groups(call.device()).div_ceil(self.tiling.tasks).min(panels);
+        let parts = self.groups.div_ceil(self.tiling.tasks).min(panels);
         let each = panels.div_ceil(parts);
         let options = [
             shift[0],
@@ -260,7 +274,7 @@ impl Winograd {
 
     /// Computes the gradient of the weight: sums over tiles, in parts that depend on the shapes alone and are
     /// added in a fixed order.
-    pub fn weight_grad(
+    fn weight_grad(
         &self,
         call: &Call<'_>,
         conv: &ConvShape,
@@ -354,8 +368,8 @@ fn both(from: FeatureMap, to: FeatureMap, lengths: [usize; 2]) -> Arg<'static> {
 
 /// Returns the target number of work-groups: several for each compute unit, to balance the load. Results do
 /// not depend on it.
-fn groups(info: &DeviceInfo) -> usize {
-    4 * info.compute_units
+fn groups(limits: &Limits) -> usize {
+    4 * limits.compute_units
 }
 
 /// Returns the rows of a register tile that is two vectors wide; AVX-512, with vectors of 16 floats, has 32

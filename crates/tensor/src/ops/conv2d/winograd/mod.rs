@@ -7,7 +7,7 @@ pub mod transform;
 
 pub use tiling::Tiling;
 
-use super::shape::ConvShape;
+use super::shape::{ConvShape, Pass};
 
 /// The tile sizes that have kernels: `F(m, r)` of the paper, along each axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,44 +36,24 @@ impl TileSize {
     }
 }
 
-/// The three computations of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    Forward,
-    InputGrad,
-    WeightGrad,
-}
-
-/// Returns the number of vector multiply-adds for each pair of a pixel and a tap.
-pub fn vector_steps(conv: &ConvShape, pass: Pass, lanes: usize) -> f64 {
-    let [depth, wide] = if pass == Pass::InputGrad {
-        [conv.out_per_group, conv.in_per_group]
-    } else {
-        [conv.in_per_group, conv.out_per_group]
-    };
-    (depth * wide.div_ceil(lanes)) as f64
-}
-
-/// Returns the tile size with the least estimated cost on vectors of `lanes` floats, or `None` if the
-/// Winograd algorithm does not apply or costs more than `direct` vector multiply-adds, the cost of the
-/// alternative. Depends on shapes alone.
-pub fn choose(conv: &ConvShape, pass: Pass, lanes: usize, direct: f64) -> Option<TileSize> {
-    let window = [conv.kh, conv.kw];
+/// Returns the tile size with the least estimated cost on vectors of `lanes` floats, and that cost in vector
+/// multiply-adds, or `None` if the Winograd algorithm cannot compute the convolution. Depends on shapes alone.
+pub fn choose(conv: &ConvShape, pass: Pass, lanes: usize) -> Option<(TileSize, f64)> {
     if conv.groups != 1 || conv.stride != [1, 1] || conv.dilation != [1, 1] || conv.n == 0 {
         return None;
     }
-    let tile_sizes: &[TileSize] = match window {
+    let tile_sizes: &[TileSize] = match [conv.kh, conv.kw] {
         [3, 3] => &[TileSize::F4x3, TileSize::F3x3],
         [5, 5] => &[TileSize::F2x5],
         _ => return None,
     };
-    if pass == Pass::InputGrad && (conv.padding[0] >= conv.kh || conv.padding[1] >= conv.kw) {
+    let [rows, columns] = if pass == Pass::InputGrad { [conv.h, conv.w] } else { [conv.oh, conv.ow] };
+    if rows == 0 || columns == 0 {
         return None;
     }
-    let [rows, columns] = if pass == Pass::InputGrad { [conv.h, conv.w] } else { [conv.oh, conv.ow] };
     let blocks = |channels: usize| channels.div_ceil(lanes) as f64;
-    let products = vector_steps(conv, pass, lanes);
-    let cost = |s: &TileSize| {
+    let products = conv.vector_steps(pass, lanes);
+    let cost = |s: TileSize| {
         let (points, m) = ((s.points() * s.points()) as f64, s.outputs());
         let tiles = (conv.n * rows.div_ceil(m) * columns.div_ceil(m)) as f64;
         let transforms = 8.0 * (blocks(conv.in_per_group) + blocks(conv.out_per_group));
@@ -82,6 +62,12 @@ pub fn choose(conv: &ConvShape, pass: Pass, lanes: usize, direct: f64) -> Option
         let filters = if pass == Pass::WeightGrad { 48.0 } else { 20.0 } * products;
         points * (tiles * (1.15 * products + transforms) + filters)
     };
-    let best = tile_sizes.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    (cost(best) < direct).then_some(*best)
+    let costs = tile_sizes.iter().map(|&tile_size| (tile_size, cost(tile_size)));
+    costs.min_by(|(_, a), (_, b)| a.total_cmp(b))
+}
+
+/// Whether the cost that [`choose`] returns is comparable with those of other algorithms. It is not for the input
+/// gradient with padding at least as large as the kernel, where the output is larger than needed.
+pub fn is_cost_known(conv: &ConvShape, pass: Pass) -> bool {
+    pass != Pass::InputGrad || conv.padding[0] < conv.kh && conv.padding[1] < conv.kw
 }

@@ -15,88 +15,63 @@
 //! With a 1x1 kernel, stride 1 and no padding, all pixels of all images are rows of one product.
 
 mod weight_grad;
-mod window;
+pub(super) mod window;
 
 use rayon::prelude::*;
 
-pub(super) use weight_grad::weight_grad;
-
+use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::multiply;
+use super::cost;
 use super::layout::Filters;
 use super::taps::{MAX_TAPS, read_filters};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::ops::conv2d::ConvShape;
-use window::{MIN_IMAGES, SlidingWindow, read_images};
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
+use weight_grad::weight_grad;
+use window::{SlidingWindow, read_images};
 
-/// Number of pixels up to which a feature map is small.
-const SMALL_MAP: usize = 256;
 /// Target number of tasks.
 const TASKS: usize = 16;
 
-/// Whether the kernels support this convolution and there are enough images for them. For small feature maps
-/// one image is enough: an implicit GEMM would leave lanes empty, and the weight is most of the memory
-/// traffic.
-pub(super) fn is_possible(conv: &ConvShape) -> bool {
-    let small = conv.n > 0 && conv.out_pixels().max(conv.h * conv.w) <= SMALL_MAP;
-    let enough = small || conv.n >= MIN_IMAGES;
-    conv.groups == 1
-        && enough
-        && conv.kh * conv.kw <= MAX_TAPS
-        && conv.in_per_group.min(conv.out_per_group) > 8
-}
+/// The algorithm; see the module's documentation.
+///
+/// It cannot compute several groups, and weight gradients of more than 32 taps, whose sums do not fit into registers.
+///
+/// It is exact enough for all inputs: an output is the sum of its terms in single precision, a chain over the channels
+/// for each tap, with an error that grows with the root of the number of terms.
+pub(super) struct ChannelBlocked;
 
-/// Whether this algorithm is faster than the implicit GEMM for the forward pass. 1x1 kernels need no
-/// gathering there.
-pub(super) fn is_better(conv: &ConvShape) -> bool {
-    is_possible(conv) && conv.kh * conv.kw > 1
-}
+impl ConvAlgorithm<Cpu> for ChannelBlocked {
+    fn name(&self) -> &'static str {
+        "channel_blocked"
+    }
 
-/// Whether this algorithm is faster than the implicit GEMM for the input gradient. With a stride, most pixels
-/// of a 1x1 convolution have a gradient of 0.
-pub(super) fn is_better_for_input_grad(conv: &ConvShape) -> bool {
-    is_possible(conv) && (conv.kh * conv.kw > 1 || conv.stride != [1, 1])
-}
+    fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
+        let fits = pass != Pass::WeightGrad || conv.kh * conv.kw <= MAX_TAPS;
+        (conv.groups == 1 && conv.n > 0 && fits).then(|| cost::channel_blocked(conv, pass, device.lanes))
+    }
 
-/// Returns the number of pairs of an output pixel and a tap that is not over padding.
-pub(super) fn tap_count(conv: &ConvShape) -> usize {
-    let window = SlidingWindow::forward(conv);
-    (0..2)
-        .map(|axis| {
-            let [kernel, outputs] = [[conv.kh, conv.kw][axis], [conv.oh, conv.ow][axis]];
-            (0..kernel)
-                .map(|tap| (0..outputs).filter(|&o| window.source(axis, o, tap).is_some()).count())
-                .sum::<usize>()
-        })
-        .product()
-}
+    fn pack(&self, scratch: &Scratch, conv: &ConvShape, weight: &[f32]) -> Option<Buffer> {
+        Some(pack_filters(&SlidingWindow::forward(conv), &Filters::forward(conv, weight), scratch))
+    }
 
-/// Returns the weight in the layout that [`forward`] expects.
-pub(super) fn pack(conv: &ConvShape, weight: &[f32], scratch: &Scratch) -> Buffer {
-    pack_filters(&SlidingWindow::forward(conv), &Filters::forward(conv, weight), scratch)
-}
-
-/// Computes the output; `u` is the result of [`pack`].
-pub(super) fn forward(
-    conv: &ConvShape,
-    x: &[f32],
-    u: &[f32],
-    bias: Option<&[f32]>,
-    activation: Option<Activation>,
-    y: &mut [f32],
-    scratch: &Scratch,
-) {
-    convolve(&SlidingWindow::forward(conv), u, bias, activation, x, y, scratch);
-}
-
-/// Computes the gradient of the input.
-pub(super) fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
-    let filters = Filters { reverse: conv.flip, ..Filters::backward(conv, weight) };
-    let window = SlidingWindow::backward(conv);
-    let u = pack_filters(&window, &filters, scratch);
-    convolve(&window, &u, None, None, dy, dx, scratch);
+    fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
+        match operands {
+            Operands::Forward { x, weight, bias, activation, y } => {
+                convolve(&SlidingWindow::forward(conv), weight, bias, activation, x, y, scratch);
+            }
+            Operands::InputGrad { dy, weight, dx } => {
+                let filters = Filters { reverse: conv.flip, ..Filters::backward(conv, weight) };
+                let window = SlidingWindow::backward(conv);
+                let u = pack_filters(&window, &filters, scratch);
+                convolve(&window, &u, None, None, dy, dx, scratch);
+            }
+            Operands::WeightGrad { x, dy, dw } => weight_grad(conv, x, dy, dw, scratch),
+        }
+    }
 }
 
 fn convolve(

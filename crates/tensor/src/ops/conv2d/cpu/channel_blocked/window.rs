@@ -95,11 +95,7 @@ impl SlidingWindow {
     pub fn sources(&self, rows: &std::ops::Range<usize>) -> std::ops::Range<usize> {
         let seen =
             rows.clone().flat_map(|row| (0..self.kernel[0]).filter_map(move |tap| self.source(0, row, tap)));
-        seen.fold(None, |all: Option<(usize, usize)>, row| match all {
-            None => Some((row, row + 1)),
-            Some((low, high)) => Some((low.min(row), high.max(row + 1))),
-        })
-        .map_or(0..0, |(low, high)| low..high)
+        seen.fold(0..0, |all, row| hull(&all, row..row + 1))
     }
 
     /// Returns the layout of some images and rows.
@@ -125,10 +121,25 @@ impl SlidingWindow {
         let images = (FLOATS / (least * row).max(1)).clamp(MIN_IMAGES * 2, MAX_IMAGES).min(self.n);
         let groups = self.n.div_ceil(images.max(1));
         let images = self.n.div_ceil(groups.max(1));
-        let rows =
-            (1..=self.dst.h).take_while(|&r| r == 1 || self.sources(&(0..r)).len() * row * images <= FLOATS);
+        // The source rows of the first rows of the output, as many as fit.
+        let mut sources = 0..0;
+        let rows = (1..=self.dst.h).take_while(|&r| {
+            sources = hull(&sources, self.sources(&(r - 1..r)));
+            r == 1 || sources.len() * row * images <= FLOATS
+        });
         let bands = self.dst.h.div_ceil(rows.last().unwrap_or(1));
         Bands { groups, bands }
+    }
+}
+
+/// Returns the smallest range that contains both.
+fn hull(a: &std::ops::Range<usize>, b: std::ops::Range<usize>) -> std::ops::Range<usize> {
+    if a.is_empty() {
+        b
+    } else if b.is_empty() {
+        a.clone()
+    } else {
+        a.start.min(b.start)..a.end.max(b.end)
     }
 }
 
@@ -184,14 +195,6 @@ pub unsafe fn read_images<S: Simd>(
 impl FeatureMap {
     /// Returns the tile of some full rows.
     pub fn rows(&self, rows: &std::ops::Range<usize>) -> TransposedTile {
-        TransposedTile {
-            h: self.h,
-            w: self.w,
-            plane_stride: self.h * self.w,
-            row: rows.start as isize,
-            column: 0,
-            rows: rows.len(),
-            columns: self.w,
-        }
+        self.tile([rows.start as isize, 0], [rows.len(), self.w])
     }
 }

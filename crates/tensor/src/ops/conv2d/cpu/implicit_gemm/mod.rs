@@ -5,25 +5,53 @@ mod phases;
 pub mod pixels;
 mod weight_grad;
 
+use super::backend::{Cpu, InstructionSet};
+use super::cost;
+use crate::cpu::parallel::{CHUNK, for_each_chunk};
 use crate::cpu::{Bias, GatherMap, Gemm, LeftMatrix, OutputMatrix, PixelGrid, RightMatrix, Tap};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::ops::conv2d::ConvShape;
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
 use phases::{join_phases, split_phases};
 use pixels::{columns_of_phase, images_per_unit, output_grid, source_grid, source_taps, whole_rows};
-
-pub use weight_grad::weight_grad;
+use weight_grad::weight_grad;
 
 type TapIndices = smallvec::SmallVec<[usize; 64]>;
 
-/// Returns the weight in the layout that [`forward`] expects.
-pub fn pack(conv: &ConvShape, weight: &[f32], scratch: &Scratch) -> Buffer {
-    let no_columns = RightMatrix::Transposed { data: &[] };
-    gemm_of(conv, weight, &tap_indices(conv), no_columns, None, None).pack(scratch)
+/// The algorithm; see the module's documentation.
+///
+/// It is exact enough for all inputs: an output is the sum of its terms in single precision, in chains of bounded length
+/// (see `cpu/tile.rs`).
+pub struct ImplicitGemm;
+
+impl ConvAlgorithm<Cpu> for ImplicitGemm {
+    fn name(&self) -> &'static str {
+        "implicit_gemm"
+    }
+
+    fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
+        Some(cost::implicit_gemm(conv, pass, device.lanes))
+    }
+
+    fn pack(&self, scratch: &Scratch, conv: &ConvShape, weight: &[f32]) -> Option<Buffer> {
+        let no_columns = RightMatrix::Transposed { data: &[] };
+        Some(gemm_of(conv, weight, &tap_indices(conv), no_columns, None, None).pack(scratch))
+    }
+
+    fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
+        match operands {
+            Operands::Forward { x, weight, bias, activation, y } => {
+                forward(conv, x, weight, bias, activation, y, scratch);
+            }
+            Operands::InputGrad { dy, weight, dx } => input_grad(conv, dy, weight, dx, scratch),
+            Operands::WeightGrad { x, dy, dw } => weight_grad(conv, x, dy, dw, scratch),
+        }
+    }
 }
 
-/// Computes the output; `packed` is the result of [`pack`].
-pub fn forward(
+/// Computes the output; `packed` is the packed weight.
+fn forward(
     conv: &ConvShape,
     x: &[f32],
     packed: &[f32],
@@ -93,12 +121,17 @@ fn gemm_of<'a>(
 }
 
 /// Computes the gradient of the input, one convolution of `dy` without a stride for each phase of the stride:
-/// rows `r` of `dx` with `r % stride == phase` depend on every `stride`-th tap only, and columns likewise.
-pub fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
-    for phase in 0..conv.stride[0] * conv.stride[1] {
-        let phase = [phase / conv.stride[1], phase % conv.stride[1]];
-        if phase[0] < conv.h && phase[1] < conv.w {
-            input_grad_phase(conv, phase, dy, weight, dx, scratch);
+/// rows `r` of `dx` with `r % stride == phase` depend on every `stride`-th tap only, and columns likewise. The gradient
+/// of phases that no tap meets is 0.
+fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scratch: &Scratch) {
+    let [rows, columns] = [0, 1].map(|axis| conv.phases(axis));
+    let phases = rows.len() * columns.len();
+    if phases < conv.stride[0].min(conv.h) * conv.stride[1].min(conv.w) {
+        for_each_chunk(dx, CHUNK, |_, dx| dx.fill(0.0));
+    }
+    for &row in &rows {
+        for &column in &columns {
+            input_grad_phase(conv, [row, column], dy, weight, dx, scratch);
         }
     }
     if conv.stride[1] > 1 {
@@ -151,14 +184,10 @@ fn input_grad_phase(
     let (column_base, column_count) = columns_of_phase(conv, phase[1]);
     let tap = Tap { row: phase[0] as isize, row_step: conv.stride[0], column: 0, column_base, column_count };
     let out = GatherMap::new(out_grid, std::iter::once(tap), scratch);
-    let channels = if taps.is_empty() { 0 } else { conv.out_per_group };
-    if taps.is_empty() {
-        taps.push(0);
-    }
     let gemm = Gemm {
         groups: conv.groups,
         rows: conv.in_per_group,
-        channels,
+        channels: conv.out_per_group,
         columns: conv.n * rows * columns,
         a: LeftMatrix {
             data: weight,

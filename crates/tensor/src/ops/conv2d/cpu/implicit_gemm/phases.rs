@@ -11,8 +11,7 @@ use crate::ops::conv2d::ConvShape;
 /// Returns `x` with the columns of each row sorted by phase.
 pub fn split_phases(conv: &ConvShape, x: &[f32], scratch: &Scratch) -> Buffer {
     let mut split = scratch.take(x.len());
-    let rows = (CHUNK / conv.w).max(1);
-    let each = rows * conv.w;
+    let each = chunk(conv);
     split.par_chunks_mut(each).zip(x.par_chunks(each)).for_each(|(to, from)| {
         to.copy_from_slice(from);
         dispatch(SortPhases {
@@ -26,10 +25,15 @@ pub fn split_phases(conv: &ConvShape, x: &[f32], scratch: &Scratch) -> Buffer {
     split
 }
 
+/// Returns the number of pixels that are sorted in one task: whole rows.
+fn chunk(conv: &ConvShape) -> usize {
+    let width = conv.w.max(1);
+    (CHUNK / width).max(1) * width
+}
+
 /// Restores the original order of columns in `dx`, whose rows are sorted by phase.
 pub fn join_phases(conv: &ConvShape, dx: &mut [f32], scratch: &Scratch) {
-    let rows = (CHUNK / conv.w).max(1);
-    for_each_chunk(dx, rows * conv.w, |_, rows| {
+    for_each_chunk(dx, chunk(conv), |_, rows| {
         let line = scratch.take(conv.w);
         dispatch(SortPhases { rows, width: conv.w, stride: conv.stride[1], join: true, line });
     });
@@ -49,7 +53,7 @@ impl Kernel for SortPhases<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self) {
-        for row in self.rows.chunks_exact_mut(self.width) {
+        for row in self.rows.chunks_exact_mut(self.width.max(1)) {
             self.line.copy_from_slice(row);
             // A constant stride compiles to vector shuffles.
             if self.stride == 2 {

@@ -53,7 +53,7 @@ pub fn whole_rows(columns: usize) -> Tap {
 /// phase: the index of the first, and their number.
 pub fn columns_of_phase(conv: &ConvShape, phase: usize) -> (usize, usize) {
     let count = |phase: usize| conv.w.saturating_sub(phase).div_ceil(conv.stride[1]);
-    ((0..phase).map(count).sum(), count(phase))
+    ((0..phase.min(conv.w)).map(count).sum(), count(phase))
 }
 
 /// Returns the number of images that share a gather map (a unit), chosen so that few lanes of the panels of

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::phases::split_phases;
 use super::pixels::{images_per_unit, output_grid, source_grid, source_taps, whole_rows};
 use crate::cpu::GatherMap;
-use crate::cpu::parallel::Shared;
+use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
 use crate::ops::conv2d::ConvShape;
@@ -24,10 +24,6 @@ const DEPTH: usize = 128;
 
 /// Computes the gradient of the weight.
 pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
-    if conv.n == 0 {
-        dw.fill(0.0);
-        return;
-    }
     let split;
     let x = if conv.stride[1] > 1 {
         split = split_phases(conv, x, scratch);
@@ -50,9 +46,9 @@ pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scra
     let target = Shared::new(&mut sums);
     let task = |i: usize| {
         let (block, j) = (i % blocks, i / blocks);
-        let (group, part) = (j % conv.groups, j / conv.groups);
+        let (group, batch_part) = (j % conv.groups, j / conv.groups);
         let channels = block * each..((block + 1) * each).min(conv.in_per_group);
-        let start = part * conv.groups * conv.out_per_group * conv.filter_len()
+        let start = batch_part * conv.groups * conv.out_per_group * conv.filter_len()
             + group * conv.out_per_group * conv.filter_len()
             + conv.out_per_group * channels.start * taps;
         let len = conv.out_per_group * channels.len() * taps;
@@ -67,7 +63,7 @@ pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scra
             out: &out,
             group,
             channels,
-            units: units * part / parts..units * (part + 1) / parts,
+            units: part(units, parts, batch_part),
             sums,
             scratch,
         });

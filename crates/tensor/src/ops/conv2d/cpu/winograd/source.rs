@@ -3,7 +3,6 @@
 use crate::cpu::simd::Simd;
 use crate::memory::Scratch;
 use crate::ops::conv2d::cpu::layout::FeatureMap;
-use crate::ops::conv2d::cpu::transposed_tile::TransposedTile;
 use crate::ops::conv2d::winograd::Tiling;
 use crate::ops::conv2d::winograd::transform::{MAX_POINTS, filter_transform, input_transform};
 
@@ -51,15 +50,12 @@ impl TileSource<'_> {
             let first = block * S::LANES;
             tiles = 0;
             for unit in units.clone().map(|i| tiling.unit(i)) {
-                let region = TransposedTile {
-                    h: self.map.h,
-                    w: self.map.w,
-                    plane_stride: self.map.h * self.map.w,
-                    row: (unit.rows.start * M) as isize + self.shift[0],
-                    column: (unit.columns.start * M) as isize + self.shift[1],
-                    rows: unit.rows.len() * M + T - M,
-                    columns: unit.columns.len() * M + T - M,
-                };
+                let start = [
+                    (unit.rows.start * M) as isize + self.shift[0],
+                    (unit.columns.start * M) as isize + self.shift[1],
+                ];
+                let region =
+                    self.map.tile(start, [&unit.rows, &unit.columns].map(|tiles| tiles.len() * M + T - M));
                 let from = unit.image * self.map.batch_stride + first * self.map.h * self.map.w;
                 let channels = S::LANES.min(self.map.channels - first);
                 // SAFETY: the channels of this block exist; the buffer has the size of the largest region.

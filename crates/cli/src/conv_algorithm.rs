@@ -1,0 +1,43 @@
+//! Reports how many convolutions the algorithm that `NEOCOG_CONV` requests has computed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use neocog_base::{Error, Result};
+use neocog_tensor::ops::requested_algorithm;
+
+use crate::output;
+
+/// The commands that compute convolutions.
+const COMMANDS: [&str; 5] = ["bench", "eval", "golden", "predict", "train"];
+
+/// Whether another process of this program computed convolutions for this one, and reported them.
+static ELSEWHERE: AtomicBool = AtomicBool::new(false);
+
+/// Notes that another process of this program computed convolutions, and reported them on its standard error.
+pub fn note_other_process() {
+    ELSEWHERE.store(true, Ordering::Relaxed);
+}
+
+/// Prints, at the end of a command that computes convolutions, how many of them the requested algorithm has computed; nothing
+/// if none is requested.
+///
+/// # Errors
+/// If there is no algorithm of the requested name, or it has computed none.
+pub fn report(command: &str) -> Result<()> {
+    if !COMMANDS.contains(&command) {
+        return Ok(());
+    }
+    let Some(requested) = requested_algorithm()? else { return Ok(()) };
+    match requested.computed {
+        0 if ELSEWHERE.load(Ordering::Relaxed) => Ok(()),
+        0 => Err(Error::invalid_argument(format!(
+            "NEOCOG_CONV={name} is set, but {name} computed no convolution here: it can compute none of these shapes, or \
+             not on this device",
+            name = requested.name
+        ))),
+        count => {
+            output::note(format_args!("{} computed {count} convolutions and gradients", requested.name));
+            Ok(())
+        }
+    }
+}
