@@ -4,5 +4,5 @@ pub mod check;
 mod param;
 mod tape;
 
-pub use param::{Param, ParamId};
+pub use param::{Param, ParamGuard, ParamId};
 pub use tape::{Grads, OwnedTapeEntry, Tape, TapeEntry, Var};

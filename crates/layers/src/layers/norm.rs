@@ -403,7 +403,7 @@ fn update_running_stats(
 ) -> Result<()> {
     let count = input.elements() / input[1].max(1);
     let op = ops::UpdateRunningStats { factor, unbiased, count };
-    let (mut mean, mut var) = (mean.value().write(), var.value().write());
+    let (mut mean, mut var) = (mean.value().write()?, var.value().write()?);
     update(&op, &[outputs[1].tensor(), outputs[2].tensor()], &mut [&mut mean, &mut var])?;
     Ok(())
 }

@@ -10,10 +10,10 @@ use super::concat::{self, Slot};
 use super::graph::{Graph, Source, last_uses};
 use crate::core::profile;
 use crate::core::shape::{Shape, Shapes};
-use crate::core::tensor::{Storage, Tensor};
-use crate::core::view::{View, ViewMut};
+use crate::core::tensor::{Storage, Tensor, allocate};
+use crate::core::view::{View, ViewMut, span};
 use crate::memory::{Buffer, Scratch};
-use neocog_base::Result;
+use neocog_base::{Context as _, Result};
 
 /// Alignment of values in floats: a cache line.
 const ALIGN: usize = 16;
@@ -42,10 +42,7 @@ struct Location {
 impl Location {
     /// Returns the number of floats from the first element to the last.
     fn span(&self, shape: &Shape) -> usize {
-        match shape.elements() {
-            0 => 0,
-            _ => (shape.first().copied().unwrap_or(1) - 1) * self.batch_stride + shape.row(),
-        }
+        span(shape, self.batch_stride).expect("the value lies within the memory of the plan")
     }
 }
 
@@ -128,10 +125,9 @@ impl Layout {
         if self.locations[output].base == Base::Input {
             return input.reshape(shape);
         }
-        let mut buffer = Buffer::new(self.floats);
-        let mut made = Buffer::new(shape.elements());
+        let mut buffer = Buffer::new(self.floats).context(|| "memory of the plan")?;
+        let mut made = allocate(&shape)?;
         let memory = RunMemory { input: input.cpu(), output: made.as_mut_ptr(), buffer: buffer.as_mut_ptr() };
-        let scratch = Scratch::new();
         for step in graph.steps.iter().filter(|step| step.reshapes().is_none()) {
             let _scope = step.scope.enter();
             let inputs: SmallVec<[View<'_, f32>; 6]> = step
@@ -152,7 +148,8 @@ impl Layout {
                 .map(|value| unsafe { memory.view_mut(self.locations[value], &graph.shapes[value]) })
                 .collect();
             let start = profile::start();
-            step.op.cpu(&inputs, &mut outputs, &scratch);
+            Scratch::with(|scratch| step.op.cpu(&inputs, &mut outputs, scratch))
+                .context(|| step.op.name())?;
             if start.is_some() {
                 let shapes: Shapes = step.outputs().map(|value| graph.shapes[value]).collect();
                 profile::end(start, &*step.op, inputs.iter().map(|view| *view.shape), &shapes);

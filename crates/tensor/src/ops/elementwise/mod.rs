@@ -19,6 +19,7 @@ pub use scale::Scale;
 
 use smallvec::smallvec;
 
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -87,9 +88,11 @@ macro_rules! elementwise {
                 }
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                check_views(self, inputs, outputs);
                 apply::<Self, { [$(stringify!($x)),+].len() }>(std::array::from_fn(|k| inputs[k].data), outputs[0].data);
             }
             fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                check_call(self, call)?;
                 const N: usize = [$(stringify!($x)),+].len();
                 apply_opencl::<N, 0, 1>(call, concat!($name, "_elements"), |args, []| [Self::eval(args)])
             }

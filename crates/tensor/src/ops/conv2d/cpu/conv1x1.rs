@@ -94,7 +94,7 @@ pub(super) fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32
         let start = (part * conv.groups + group) * each + vectors * channels.start * lanes;
         let len = vectors * channels.len() * lanes;
         // SAFETY: the tasks have disjoint parts of the buffer.
-        let sums = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), len) };
+        let sums = unsafe { target.slice(start, len) };
         let part = chunks.count() * part / parts..chunks.count() * (part + 1) / parts;
         dispatch(PartialSums { conv, x, dy, group, channels, chunks, part, sums, scratch });
     });
@@ -256,7 +256,7 @@ struct ReduceParts<'a, I> {
     outputs: Range<usize>,
     channels: Range<usize>,
     sums: I,
-    target: Shared,
+    target: Shared<'a>,
     scratch: &'a Scratch,
 }
 
