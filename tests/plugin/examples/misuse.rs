@@ -335,7 +335,7 @@ fn operations() {
     attempts.report("operations");
 }
 
-fn main() {
+pub fn main() {
     // The attempts panic on purpose.
     let show = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
