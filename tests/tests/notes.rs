@@ -166,7 +166,8 @@ fn training_finds_a_kernel_with_and_without_flip() {
             let grads = tape.backward(&loss).unwrap();
             for (_, param) in &params {
                 let grad = grads.param(param).unwrap().clone();
-                neocog_tensor::update(&ops::SgdStep::new(0.01), &[&grad], &mut [&mut param.write()]).unwrap();
+                neocog_tensor::update(&ops::SgdStep::new(0.01), &[&grad], &mut [&mut param.write().unwrap()])
+                    .unwrap();
             }
         }
         let learned = params[0].1.value().to_f64().unwrap();

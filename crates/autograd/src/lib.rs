@@ -5,5 +5,5 @@ mod param;
 mod replay;
 mod tape;
 
-pub use param::{Param, ParamId};
+pub use param::{Param, ParamGuard, ParamId};
 pub use tape::{Grads, OwnedTapeEntry, Tape, TapeEntry, Var, Vars};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use neocog_tensor::ops::Accumulate;
 use neocog_tensor::profile::Scope;
-use neocog_tensor::{Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, update};
+use neocog_tensor::{Context as _, Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, update};
 use smallvec::SmallVec;
 
 use crate::param::{Param, ParamId};
@@ -402,12 +402,11 @@ impl Tape {
                 output_grads: &output_grads,
                 needs: &needs,
             })?;
-            assert_eq!(input_grads.len(), node.input_slots.len(), "gradients of {}", node.op.name());
             drop(output_grads);
-            for (i, (slot, grad)) in node.input_slots.iter().zip(input_grads).enumerate() {
+            check_grads(&node, &input_grads)?;
+            for (slot, grad) in node.input_slots.iter().zip(input_grads) {
                 if let (Some(slot), Some(grad)) = (slot, grad) {
-                    assert_eq!(*grad.shape(), node.input_shapes[i], "gradient {i} of {}", node.op.name());
-                    add_to(&mut grads[*slot], grad)?;
+                    add_to(&mut grads[*slot], grad).context(|| node.op.name())?;
                 }
             }
         }
@@ -425,6 +424,29 @@ where
     [Option<Tensor>; N]: smallvec::Array<Item = Option<Tensor>>,
 {
     tensors.enumerate().map(|(i, t)| is_saved(i).then(|| t.clone())).collect()
+}
+
+/// Checks the gradients that an operation returned.
+fn check_grads(node: &Node, grads: &[Option<Tensor>]) -> Result<()> {
+    let name = node.op.name();
+    if grads.len() != node.input_shapes.len() {
+        return Err(Error::shape(format!(
+            "{name} has {} inputs, but its gradient returned {} tensors",
+            node.input_shapes.len(),
+            grads.len()
+        )));
+    }
+    for (i, (grad, shape)) in grads.iter().zip(&node.input_shapes).enumerate() {
+        if let Some(grad) = grad
+            && grad.shape() != shape
+        {
+            return Err(Error::shape(format!(
+                "input {i} of {name} has shape {shape}, but its gradient has shape {}",
+                grad.shape()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn add_to(slot: &mut Option<Tensor>, grad: Tensor) -> Result<()> {

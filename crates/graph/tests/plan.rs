@@ -227,10 +227,10 @@ impl Op for Reverse {
         expect_inputs::<1>(self, inputs).map(|shapes| shapes.into_iter().collect())
     }
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-        outputs[0].data.iter_mut().zip(inputs[0].data.iter().rev()).for_each(|(y, x)| *y = *x);
+        outputs[0].data_mut().iter_mut().zip(inputs[0].data().iter().rev()).for_each(|(y, x)| *y = *x);
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
-        outputs[0].data.iter_mut().zip(inputs[0].data.iter().rev()).for_each(|(y, x)| *y = *x);
+        outputs[0].data_mut().iter_mut().zip(inputs[0].data().iter().rev()).for_each(|(y, x)| *y = *x);
     }
     fn opencl(&self, _call: &Call<'_>) -> Result<()> {
         no_gradient(self)

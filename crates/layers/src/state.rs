@@ -1,6 +1,6 @@
 //! The state of a network: parameters, buffers and counters by name, in the order of PyTorch's `state_dict`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use neocog_autograd::Param;
@@ -112,12 +112,14 @@ pub fn differences(stored: &[(&str, String)], network: &[(String, Entry<'_>)]) -
     Ok(all)
 }
 
-/// Returns all parameters of a network with their dotted names.
+/// Returns all parameters of a network with their dotted names. A parameter that several layers share is one parameter, under the
+/// first of its names, as in PyTorch's `named_parameters`; [`state_dict`] has all names.
 pub fn params(network: &dyn Layer) -> Vec<(String, &Param)> {
+    let mut seen = HashSet::new();
     entries(network)
         .into_iter()
         .filter_map(|(name, entry)| match entry {
-            Entry::Param(param) => Some((name, param)),
+            Entry::Param(param) if seen.insert(param.id()) => Some((name, param)),
             _ => None,
         })
         .collect()

@@ -13,13 +13,14 @@ pub use inventory;
 
 pub use neocog_base::{Context, Error, ErrorKind, Result};
 
+pub use core::check::{check_call, check_views};
 pub use core::device::{self, Device};
 pub use core::fusion::{ChannelAffine, Pass};
 pub use core::op::{self, Gradient, InputGrads, Op, SavedTensors, Tensors, Window};
 pub use core::profile;
 pub use core::program::{self, Program};
 pub use core::run::{run, run_single, update};
-pub use core::shape::{self, Shape, Shapes};
+pub use core::shape::{self, IntoShape, Shape, Shapes};
 pub use core::tensor::{self, Tensor};
 pub use core::view::{self, View, ViewMut};
 pub use cpu::fma_peak_gflops;

@@ -37,7 +37,7 @@ fn with_grads(op: &dyn Op, inputs: &[Tensor], needs: &[bool], dy: Tensor) -> (Ve
     (outputs.to_vec(), grads)
 }
 
-fn tensor(shape: impl Into<Shape>, values: &[f32], device: &Device) -> Tensor {
+fn tensor(shape: impl neocog_tensor::IntoShape, values: &[f32], device: &Device) -> Tensor {
     Tensor::from_f32(shape, values, device).unwrap()
 }
 

@@ -3,10 +3,10 @@
 //! The algorithms are those of `torch.optim`. The update of all parameters is one operation on the device, in place; the
 //! state tensors stay on the device too.
 
-use neocog_autograd::Grads;
+use neocog_autograd::{Grads, Param, ParamId};
 use neocog_layers::{Layer, state};
 use neocog_tensor::ops::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
-use neocog_tensor::{Error, Op, Result, Tensor, update};
+use neocog_tensor::{Context as _, Error, Op, Result, Tensor, update};
 
 pub use neocog_models::optimizer::{OptimizerConfig, OptimizerKind};
 
@@ -16,12 +16,14 @@ pub struct Optimizer {
     config: OptimizerConfig,
     /// One for each parameter, in the order of the network.
     states: Vec<OptimizerState>,
+    /// The identities of the parameters.
+    ids: Vec<ParamId>,
 }
 
 /// The state of an optimizer for one parameter.
 #[derive(Clone, Debug)]
 pub struct OptimizerState {
-    /// Dotted name of the parameter.
+    /// Dotted name of the parameter; the first of its names if several layers share it.
     pub name: String,
     /// Number of steps made.
     pub steps: u64,
@@ -36,7 +38,9 @@ impl Optimizer {
     /// When `config` is invalid, or memory cannot be allocated.
     pub fn new(config: OptimizerConfig, network: &dyn Layer) -> Result<Self> {
         config.check()?;
-        let states = state::params(network)
+        let params = state::params(network);
+        let ids = params.iter().map(|(_, param)| param.id()).collect();
+        let states = params
             .into_iter()
             .map(|(name, param)| {
                 let value = param.value();
@@ -49,7 +53,7 @@ impl Optimizer {
                 Ok(OptimizerState { name, steps: 0, tensors })
             })
             .collect::<Result<_>>()?;
-        Ok(Optimizer { config, states })
+        Ok(Optimizer { config, states, ids })
     }
 
     /// Returns the algorithm and the base learning rate.
@@ -91,25 +95,22 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Makes one step with the learning rate `lr`. A parameter without a gradient is not changed.
+    /// Makes one step with the learning rate `lr`. A parameter without a gradient is not changed. A step that fails is not counted.
     ///
     /// # Errors
-    /// When the device fails.
-    ///
-    /// # Panics
-    /// When `network` is not the one that the optimizer was created for.
+    /// `InvalidArgument` when `network` is not the one that the optimizer was created for; when the device fails.
     pub fn step(&mut self, network: &dyn Layer, grads: &Grads, lr: f64) -> Result<()> {
         let params = state::params(network);
-        assert_eq!(params.len(), self.states.len(), "an optimizer belongs to one network");
+        self.check_network(&params)?;
         let (mut steps, mut updated) = (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
-        let mut gradients = Vec::with_capacity(params.len());
+        let (mut gradients, mut counters) =
+            (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         for ((name, param), state) in params.iter().zip(&mut self.states) {
-            assert_eq!(*name, state.name, "an optimizer belongs to one network");
             let Some(grad) = grads.param(param) else { continue };
-            state.steps += 1;
-            steps.push(step_op(&self.config.rule, lr, state.steps));
+            steps.push(step_op(&self.config.rule, lr, state.steps + 1));
             gradients.push(grad);
-            updated.push((param.write(), &mut state.tensors));
+            updated.push((param.write().context(|| name.as_str())?, &mut state.tensors));
+            counters.push(&mut state.steps);
         }
         if steps.is_empty() {
             return Ok(());
@@ -119,7 +120,27 @@ impl Optimizer {
             state.push(value);
             state.extend(tensors.iter_mut());
         }
-        update(&OptimizerSteps { steps }, &gradients, &mut state).map(drop)
+        update(&OptimizerSteps { steps }, &gradients, &mut state)?;
+        counters.into_iter().for_each(|steps| *steps += 1);
+        Ok(())
+    }
+
+    fn check_network(&self, params: &[(String, &Param)]) -> Result<()> {
+        let other = |what: String| {
+            Err(Error::invalid_argument(format!("the optimizer was created for another network: {what}")))
+        };
+        if params.len() != self.states.len() {
+            return other(format!("it has {} parameters, this one has {}", self.states.len(), params.len()));
+        }
+        for (((name, param), state), id) in params.iter().zip(&self.states).zip(&self.ids) {
+            if *name != state.name {
+                return other(format!("its parameter {} is called {name} here", state.name));
+            }
+            if param.id() != *id {
+                return other(format!("the parameter {name} is not the same"));
+            }
+        }
+        Ok(())
     }
 }
 

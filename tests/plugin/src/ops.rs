@@ -5,7 +5,7 @@ use neocog_tensor::op::expect_inputs;
 use neocog_tensor::opencl::{Call, Grid, Source};
 use neocog_tensor::{
     Error, Gradient, InputGrads, Op, Result, SavedTensors, Scratch, Shape, Shapes, View, ViewMut, Window,
-    register_op, run_single,
+    check_call, register_op, run_single,
 };
 use rayon::prelude::*;
 
@@ -58,17 +58,20 @@ impl Op for PixelUnshuffle {
 
     /// Parallel over the rows of the output, so the result does not depend on the number of threads.
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
-        let ([_, channels, height, width], r) = (extents(outputs[0].shape), self.downscale_factor);
-        let x = inputs[0].data;
-        outputs[0].data.par_chunks_mut(width.max(1)).with_min_len(64).enumerate().for_each(|(row, y)| {
-            let (n, channel, p) = (row / (channels * height), row / height % channels, row % height);
-            let (c, h, w) = shuffled_index(r, channel, p, 0);
-            let from = ((n * (channels / (r * r)) + c) * height * r + h) * width * r + w;
-            y.iter_mut().zip(x[from..].iter().step_by(r)).for_each(|(y, x)| *y = *x);
-        });
+        let ([_, channels, height, width], r) = (extents(outputs[0].shape()), self.downscale_factor);
+        let x = inputs[0].data();
+        outputs[0].data_mut().par_chunks_mut(width.max(1)).with_min_len(64).enumerate().for_each(
+            |(row, y)| {
+                let (n, channel, p) = (row / (channels * height), row / height % channels, row % height);
+                let (c, h, w) = shuffled_index(r, channel, p, 0);
+                let from = ((n * (channels / (r * r)) + c) * height * r + h) * width * r + w;
+                y.iter_mut().zip(x[from..].iter().step_by(r)).for_each(|(y, x)| *y = *x);
+            },
+        );
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         launch(call, self.downscale_factor, call.output(0).shape, true)
     }
 
@@ -114,19 +117,22 @@ impl Op for PixelShuffle {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
-        let ([_, channels, height, width], r) = (extents(outputs[0].shape), self.upscale_factor);
-        let (x, plane) = (inputs[0].data, height / r * (width / r));
-        outputs[0].data.par_chunks_mut(width.max(1)).with_min_len(64).enumerate().for_each(|(row, y)| {
-            let (image, h) = (row / height, row % height);
-            let (n, c) = (image / channels, image % channels);
-            let first = ((n * channels + c) * r + h % r) * r;
-            for (w, y) in y.iter_mut().enumerate() {
-                *y = x[(first + w % r) * plane + h / r * (width / r) + w / r];
-            }
-        });
+        let ([_, channels, height, width], r) = (extents(outputs[0].shape()), self.upscale_factor);
+        let (x, plane) = (inputs[0].data(), height / r * (width / r));
+        outputs[0].data_mut().par_chunks_mut(width.max(1)).with_min_len(64).enumerate().for_each(
+            |(row, y)| {
+                let (image, h) = (row / height, row % height);
+                let (n, c) = (image / channels, image % channels);
+                let first = ((n * channels + c) * r + h % r) * r;
+                for (w, y) in y.iter_mut().enumerate() {
+                    *y = x[(first + w % r) * plane + h / r * (width / r) + w / r];
+                }
+            },
+        );
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         launch(call, self.upscale_factor, call.input(0).shape, false)
     }
 
@@ -154,7 +160,9 @@ fn launch(call: &Call<'_>, r: usize, unshuffled: &Shape, unshuffle: bool) -> Res
         w.into(),
     ];
     let source = Source::new("pixel_shuffle", include_str!("ops.cl"));
-    call.launch(&source, "shuffle_pixels", &args, Grid::line(count))
+    // SAFETY: the callers have checked that the buffers have the sizes of the shapes; each of the `count` work-items reads one
+    // element and writes another one of them, and the kernel ignores work-items behind the last.
+    unsafe { call.launch(&source, "shuffle_pixels", &args, Grid::line(count)) }
 }
 
 /// Returns `[n, c, h, w]` of a shape whose rank was checked by `infer`.

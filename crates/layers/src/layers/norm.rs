@@ -144,7 +144,7 @@ impl StateUpdate for RunningUpdate {
         let batches = num_batches_tracked.increment();
         let factor = momentum.unwrap_or(1.0 / batches as f64);
         let op = ops::UpdateRunningStats { factor, unbiased: *unbiased, count: self.count };
-        let (mut mean, mut var) = (mean.value().write(), var.value().write());
+        let (mut mean, mut var) = (mean.value().write()?, var.value().write()?);
         update(&op, statistics, &mut [&mut mean, &mut var]).map(drop)
     }
 }

@@ -123,11 +123,24 @@ impl<'a> Call<'a> {
     ///
     /// # Panics
     /// If number or types of the arguments differ from the kernel's signature.
-    pub fn launch(&self, source: &Source, kernel: &'static str, args: &[Arg<'_>], grid: Grid) -> Result<()> {
+    ///
+    /// # Safety
+    /// With these arguments, no work-item of the rounded grid may read or write outside of the buffers and of the local memory, and
+    /// work-items must not race. The library checks none of it: a processor as a device executes the kernel in the memory of this
+    /// program. The shapes of [`inputs`](Self::inputs) and [`outputs`](Self::outputs) are those of this operation only if the caller
+    /// is [`run`](crate::run): a kernel that another operation may call checks them first.
+    pub unsafe fn launch(
+        &self,
+        source: &Source,
+        kernel: &'static str,
+        args: &[Arg<'_>],
+        grid: Grid,
+    ) -> Result<()> {
         if grid.is_empty() {
             return Ok(());
         }
-        self.runtime.launch(self.op, source, kernel, args, &grid)
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.runtime.launch(self.op, source, kernel, args, &grid) }
     }
 
     /// Sets every element of `buffer` to `value`.
@@ -138,10 +151,10 @@ impl<'a> Call<'a> {
         buffer.fill(value)
     }
 
-    /// Copies all elements of `from` to `to`, which has the same length.
+    /// Copies all elements of `from` to `to`.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If the lengths or the devices differ, or the device fails.
     pub fn copy(&self, from: &Buffer, to: &Buffer) -> Result<()> {
         from.copy_to(to)
     }

@@ -1,6 +1,7 @@
 //! Shapes, devices, tensors, and the contract and execution of operations.
 
 pub(crate) mod call;
+pub(crate) mod check;
 pub mod device;
 pub mod fusion;
 pub mod op;

@@ -202,10 +202,12 @@ pub fn expect_inputs<const N: usize>(op: &dyn Op, inputs: &[Shape]) -> Result<[S
 }
 
 /// The inputs and outputs that an operation's gradient needs. Others are freed: ReLU, for example, saves only its output.
+///
+/// Positions from 63 on are saved together: all of them, or none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SavedTensors {
-    inputs: u32,
-    outputs: u32,
+    inputs: u64,
+    outputs: u64,
 }
 
 impl SavedTensors {
@@ -215,34 +217,37 @@ impl SavedTensors {
     /// Adds the inputs at these positions.
     #[must_use]
     pub const fn inputs(mut self, positions: &[usize]) -> Self {
-        let mut i = 0;
-        while i < positions.len() {
-            self.inputs |= 1 << positions[i];
-            i += 1;
-        }
+        self.inputs |= bits(positions);
         self
     }
 
     /// Adds the outputs at these positions.
     #[must_use]
     pub const fn outputs(mut self, positions: &[usize]) -> Self {
-        let mut i = 0;
-        while i < positions.len() {
-            self.outputs |= 1 << positions[i];
-            i += 1;
-        }
+        self.outputs |= bits(positions);
         self
     }
 
     /// Whether the input at `position` is saved.
     pub const fn saves_input(&self, position: usize) -> bool {
-        self.inputs >> position & 1 == 1
+        self.inputs & bits(&[position]) != 0
     }
 
     /// Whether the output at `position` is saved.
     pub const fn saves_output(&self, position: usize) -> bool {
-        self.outputs >> position & 1 == 1
+        self.outputs & bits(&[position]) != 0
     }
+}
+
+/// Returns a bit for each position; the last bit stands for all further positions.
+const fn bits(positions: &[usize]) -> u64 {
+    const LAST: usize = u64::BITS as usize - 1;
+    let (mut bits, mut i) = (0, 0);
+    while i < positions.len() {
+        bits |= 1 << if positions[i] < LAST { positions[i] } else { LAST };
+        i += 1;
+    }
+    bits
 }
 
 /// Arguments of [`Op::grad`].
@@ -298,5 +303,20 @@ impl Gradient<'_> {
         compute: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Option<Tensor>> {
         if self.needs[position] { compute().map(Some) } else { Ok(None) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_tensors_can_be_saved() {
+        let saved = SavedTensors::NONE.inputs(&[0, 40, 62]).outputs(&[70]);
+        let of = |positions: std::ops::Range<usize>| {
+            positions.filter(|i| saved.saves_input(*i)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0..200), [0, 40, 62]);
+        assert!(saved.saves_output(70) && saved.saves_output(63) && !saved.saves_output(62));
     }
 }

@@ -13,8 +13,8 @@ use crate::core::device::Device;
 use crate::core::op::Op;
 use crate::core::profile::{self, Scope};
 use crate::core::shape::{Shape, Shapes};
-use crate::core::tensor::{Storage, Tensor};
-use crate::core::view::{View, ViewMut};
+use crate::core::tensor::{Storage, Tensor, allocate};
+use crate::core::view::{View, ViewMut, span};
 use crate::memory::{Buffer, Scratch};
 use neocog_base::{Context as _, Error, Result};
 
@@ -43,12 +43,7 @@ pub struct Place {
 impl Place {
     /// Returns the positions from the first element to the last.
     fn span(&self, shape: &Shape) -> Option<Range<usize>> {
-        let len = match shape.elements() {
-            0 => 0,
-            _ => (shape.first().copied().unwrap_or(1) - 1)
-                .checked_mul(self.batch_stride)?
-                .checked_add(shape.row())?,
-        };
+        let len = span(shape, self.batch_stride)?;
         Some(self.offset..self.offset.checked_add(len)?)
     }
 }
@@ -172,11 +167,10 @@ impl Program {
                 Device::Cpu
             )));
         }
-        let mut buffer = Buffer::new(self.floats);
-        let mut output = Buffer::new(self.output.elements());
+        let mut buffer = Buffer::new(self.floats).context(|| "memory of the plan")?;
+        let mut output = allocate(&self.output)?;
         let memory = RunMemory { input: input.cpu(), output: &mut output, buffer: &mut buffer };
         let memory = memory.raw();
-        let scratch = Scratch::new();
         for Instruction { op, inputs, outputs, scope } in &self.instructions {
             let _scope = scope.enter();
             let inputs: SmallVec<[View<'_, f32>; 6]> = inputs
@@ -194,7 +188,7 @@ impl Program {
                 .map(|(place, shape)| unsafe { memory.view_mut(place, shape) })
                 .collect();
             let start = profile::start();
-            op.cpu(&inputs, &mut outputs, &scratch);
+            Scratch::with(|scratch| op.cpu(&inputs, &mut outputs, scratch)).context(|| op.name())?;
             if start.is_some() {
                 let shapes: Shapes = outputs.iter().map(|view| *view.shape).collect();
                 profile::end(start, &**op, inputs.iter().map(|view| *view.shape), &shapes);

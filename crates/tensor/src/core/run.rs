@@ -9,7 +9,7 @@ use crate::core::device::Device;
 use crate::core::op::{Op, Tensors};
 use crate::core::profile;
 use crate::core::shape::{Shape, Shapes};
-use crate::core::tensor::{Storage, Tensor};
+use crate::core::tensor::{Storage, Tensor, allocate, allocate_reference};
 use crate::core::view::{View, ViewMut};
 use crate::memory::{Buffer, Scratch};
 use crate::opencl::{self, Runtime};
@@ -18,12 +18,15 @@ use neocog_base::{Context as _, Error, Result};
 /// Runs `op` on the device of its inputs and returns its outputs.
 ///
 /// # Errors
-/// If the shapes are invalid, the inputs are on different devices, or a device fails.
+/// If the shapes are invalid, the inputs are on different devices, a device fails or is out of memory, or the operation updates
+/// state: then use [`update`].
 ///
-/// # Panics
-/// If the operation updates state: use [`update`] instead.
+/// If the first input is on [`Device::Meta`], so are the outputs: the other inputs, such as parameters, may be on any device. A
+/// tensor without data as another input is an error.
 pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensors> {
-    assert_eq!(op.state_outputs(), 0, "{} updates state: run it with `update`", op.name());
+    if op.state_outputs() != 0 {
+        return Err(Error::invalid_argument(format!("{} updates state: run it with `update`", op.name())));
+    }
     let (device, shapes) = prepare(op, inputs)?;
     execute(op, inputs, &mut [], &shapes, &device)
 }
@@ -31,13 +34,12 @@ pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensors> {
 /// Runs an operation with one output, and returns it.
 ///
 /// # Errors
-/// As [`run`].
-///
-/// # Panics
-/// If the operation has another number of outputs, or updates state.
+/// As [`run`]; also if the operation has another number of outputs.
 pub fn run_single(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let mut outputs = run(op, inputs)?;
-    assert_eq!(outputs.len(), 1, "{} has {} outputs", op.name(), outputs.len());
+    if outputs.len() != 1 {
+        return Err(Error::invalid_argument(format!("{} has {} outputs, not one", op.name(), outputs.len())));
+    }
     Ok(outputs.remove(0))
 }
 
@@ -74,6 +76,14 @@ fn prepare(op: &dyn Op, inputs: &[&Tensor]) -> Result<(Device, Shapes)> {
     crate::core::registration::check(op);
     let device = common_device(op, inputs)?;
     let shapes = op.infer(&input_shapes(inputs)).context(|| op.name())?;
+    if op.state_outputs() > shapes.len() {
+        return Err(Error::invalid_argument(format!(
+            "{} has {} outputs, of which {} are state",
+            op.name(),
+            shapes.len(),
+            op.state_outputs()
+        )));
+    }
     Ok((device, shapes))
 }
 
@@ -81,10 +91,10 @@ fn common_device(op: &dyn Op, inputs: &[&Tensor]) -> Result<Device> {
     let Some(first) = inputs.first() else {
         return Err(Error::invalid_argument(format!("{} expects at least one input", op.name())));
     };
-    if inputs.iter().any(|t| t.device() == Device::Meta) {
-        return Ok(Device::Meta);
-    }
     let device = first.device();
+    if device == Device::Meta {
+        return Ok(device);
+    }
     match inputs.iter().position(|t| t.device() != device) {
         None => Ok(device),
         Some(i) => Err(Error::device(format!(
@@ -104,9 +114,10 @@ fn execute(
 ) -> Result<Tensors> {
     let fresh = &shapes[state.len()..];
     if op.reshapes() {
-        let same =
-            inputs[0].reshape(fresh[0]).expect("a reshaping operation preserves the number of elements");
-        return Ok(smallvec![same]);
+        let [shape] = fresh else {
+            return Err(Error::invalid_argument(format!("{} reshapes, but has not one output", op.name())));
+        };
+        return Ok(smallvec![inputs[0].reshape(*shape).context(|| op.name())?]);
     }
     let start = if *device == Device::Meta { None } else { profile::start() };
     let made = compute(op, inputs, state, shapes, device)?;
@@ -127,10 +138,12 @@ fn compute(
         Device::Reference => {
             let views: SmallVec<[View<'_, f64>; 6]> =
                 inputs.iter().map(|t| View::new(t.shape(), t.reference())).collect();
-            let mut made: Vec<Vec<f64>> = fresh.iter().map(|s| vec![0.0; s.elements()]).collect();
-            let mut outputs: SmallVec<[ViewMut<'_, f64>; 4]> = state
-                .iter_mut()
-                .map(|t| t.reference_mut())
+            let mut made: Vec<Vec<f64>> =
+                fresh.iter().map(allocate_reference).collect::<Result<_>>().context(|| op.name())?;
+            let updated: Vec<&mut [f64]> =
+                state.iter_mut().map(|t| t.reference_mut()).collect::<Result<_>>().context(|| op.name())?;
+            let mut outputs: SmallVec<[ViewMut<'_, f64>; 4]> = updated
+                .into_iter()
                 .chain(made.iter_mut().map(Vec::as_mut_slice))
                 .zip(shapes)
                 .map(|(data, shape)| ViewMut::new(shape, data))
@@ -145,15 +158,17 @@ fn compute(
         Device::Cpu => {
             let views: SmallVec<[View<'_, f32>; 6]> =
                 inputs.iter().map(|t| View::new(t.shape(), t.cpu())).collect();
-            let mut made: SmallVec<[Buffer; 4]> = fresh.iter().map(|s| Buffer::new(s.elements())).collect();
-            let mut outputs: SmallVec<[ViewMut<'_, f32>; 4]> = state
-                .iter_mut()
-                .map(|t| t.cpu_mut())
+            let mut made: SmallVec<[Buffer; 4]> =
+                fresh.iter().map(allocate).collect::<Result<_>>().context(|| op.name())?;
+            let updated: SmallVec<[&mut [f32]; 4]> =
+                state.iter_mut().map(|t| t.cpu_mut()).collect::<Result<_>>().context(|| op.name())?;
+            let mut outputs: SmallVec<[ViewMut<'_, f32>; 4]> = updated
+                .into_iter()
                 .chain(made.iter_mut().map(|b| &mut **b))
                 .zip(shapes)
                 .map(|(data, shape)| ViewMut::new(shape, data))
                 .collect();
-            op.cpu(&views, &mut outputs, &Scratch::new());
+            Scratch::with(|scratch| op.cpu(&views, &mut outputs, scratch)).context(|| op.name())?;
             drop(outputs);
             made.into_iter().zip(fresh).map(|(b, &s)| Tensor::new(s, Storage::Cpu(Arc::new(b)))).collect()
         }

@@ -114,13 +114,43 @@ impl Shape {
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
+    /// For constant or checked extents: more than [`Shape::MAX_RANK`] do not compile. Use [`Shape::new`] for others.
+    ///
     /// # Panics
-    /// If [`Shape::new`] returns an error. Use it for extents that cannot be invalid.
+    /// If the number of elements overflows `usize`.
     fn from(extents: [usize; N]) -> Self {
+        const { assert!(N <= Shape::MAX_RANK, "a shape has at most six extents") };
         match Shape::new(&extents) {
             Ok(shape) => shape,
             Err(e) => panic!("{e}"),
         }
+    }
+}
+
+/// A shape, or extents that are checked when they become one: the argument of functions that return a [`Result`].
+pub trait IntoShape {
+    /// Returns the shape.
+    ///
+    /// # Errors
+    /// As [`Shape::new`].
+    fn into_shape(self) -> Result<Shape>;
+}
+
+impl IntoShape for Shape {
+    fn into_shape(self) -> Result<Shape> {
+        Ok(self)
+    }
+}
+
+impl<const N: usize> IntoShape for [usize; N] {
+    fn into_shape(self) -> Result<Shape> {
+        Shape::new(&self)
+    }
+}
+
+impl IntoShape for &[usize] {
+    fn into_shape(self) -> Result<Shape> {
+        Shape::new(self)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use crate::core::device::Device;
-use crate::core::shape::Shape;
+use crate::core::shape::{IntoShape, Shape};
 use crate::memory::Buffer;
 use crate::opencl;
 use neocog_base::{Error, Result};
@@ -35,21 +35,23 @@ impl Tensor {
     /// Creates a tensor of zeros.
     ///
     /// # Errors
-    /// If the device is not available or out of memory.
-    pub fn zeros(shape: impl Into<Shape>, device: &Device) -> Result<Self> {
+    /// If the shape is invalid, or the device is not available or out of memory.
+    pub fn zeros(shape: impl IntoShape, device: &Device) -> Result<Self> {
         Self::full(shape, 0.0, device)
     }
 
     /// Creates a tensor with all elements equal to `value`.
     ///
     /// # Errors
-    /// If the device is not available or out of memory.
-    pub fn full(shape: impl Into<Shape>, value: f64, device: &Device) -> Result<Self> {
-        let shape = shape.into();
+    /// If the shape is invalid, or the device is not available or out of memory.
+    pub fn full(shape: impl IntoShape, value: f64, device: &Device) -> Result<Self> {
+        let shape = shape.into_shape()?;
         let storage = match device {
-            Device::Reference => Storage::Reference(Arc::new(vec![value; shape.elements()])),
+            Device::Reference => {
+                Storage::Reference(Arc::new(collect(&shape, std::iter::repeat_n(value, shape.elements()))?))
+            }
             Device::Cpu => {
-                let mut buffer = Buffer::new(shape.elements());
+                let mut buffer = allocate(&shape)?;
                 buffer.fill(value as f32);
                 Storage::Cpu(Arc::new(buffer))
             }
@@ -67,17 +69,19 @@ impl Tensor {
     ///
     /// # Errors
     /// If the number of values differs from the shape's, or the device is not available or out of memory.
-    pub fn from_f32(shape: impl Into<Shape>, values: &[f32], device: &Device) -> Result<Self> {
-        let shape = shape.into();
+    pub fn from_f32(shape: impl IntoShape, values: &[f32], device: &Device) -> Result<Self> {
+        let shape = shape.into_shape()?;
         check_count(&shape, values.len())?;
         let storage = match device {
-            Device::Reference => Storage::Reference(Arc::new(values.iter().map(|&v| f64::from(v)).collect())),
+            Device::Reference => {
+                Storage::Reference(Arc::new(collect(&shape, values.iter().map(|&v| f64::from(v)))?))
+            }
             Device::Cpu => {
-                let mut buffer = Buffer::new(values.len());
+                let mut buffer = allocate(&shape)?;
                 buffer.copy_from_slice(values);
                 Storage::Cpu(Arc::new(buffer))
             }
-            Device::OpenCl(id) => upload(*id, values.to_vec())?,
+            Device::OpenCl(id) => upload(*id, collect(&shape, values.iter().copied())?)?,
             Device::Meta => Storage::Meta,
         };
         Ok(Tensor { shape, offset: 0, storage })
@@ -87,17 +91,17 @@ impl Tensor {
     ///
     /// # Errors
     /// If the number of values differs from the shape's, or the device is not available or out of memory.
-    pub fn from_f64(shape: impl Into<Shape>, values: &[f64], device: &Device) -> Result<Self> {
-        let shape = shape.into();
+    pub fn from_f64(shape: impl IntoShape, values: &[f64], device: &Device) -> Result<Self> {
+        let shape = shape.into_shape()?;
         check_count(&shape, values.len())?;
         let storage = match device {
-            Device::Reference => Storage::Reference(Arc::new(values.to_vec())),
+            Device::Reference => Storage::Reference(Arc::new(collect(&shape, values.iter().copied())?)),
             Device::Cpu => {
-                let mut buffer = Buffer::new(values.len());
+                let mut buffer = allocate(&shape)?;
                 buffer.iter_mut().zip(values).for_each(|(to, &from)| *to = from as f32);
                 Storage::Cpu(Arc::new(buffer))
             }
-            Device::OpenCl(id) => upload(*id, values.iter().map(|&v| v as f32).collect())?,
+            Device::OpenCl(id) => upload(*id, collect(&shape, values.iter().map(|&v| v as f32))?)?,
             Device::Meta => Storage::Meta,
         };
         Ok(Tensor { shape, offset: 0, storage })
@@ -111,14 +115,14 @@ impl Tensor {
         let shape = Shape::new(array.shape())?;
         match array.as_slice() {
             Some(values) => Self::from_f32(shape, values, device),
-            None => Self::from_f32(shape, &array.iter().copied().collect::<Vec<f32>>(), device),
+            None => Self::from_f32(shape, &collect(&shape, array.iter().copied())?, device),
         }
     }
 
     /// Copies the elements into an ndarray.
     ///
     /// # Errors
-    /// If the tensor is on [`Device::Meta`], or the device fails.
+    /// If the tensor is on [`Device::Meta`], the device fails, or memory cannot be allocated.
     pub fn to_ndarray(&self) -> Result<ArrayD<f32>> {
         let values = self.to_f32()?;
         Ok(ArrayD::from_shape_vec(IxDyn(&self.shape), values)
@@ -128,11 +132,11 @@ impl Tensor {
     /// Copies the elements in row-major order, in single precision.
     ///
     /// # Errors
-    /// If the tensor is on [`Device::Meta`], or the device fails.
+    /// If the tensor is on [`Device::Meta`], the device fails, or memory cannot be allocated.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         match &self.storage {
-            Storage::Reference(v) => Ok(v[self.range()].iter().map(|&x| x as f32).collect()),
-            Storage::Cpu(v) => Ok(v[self.range()].to_vec()),
+            Storage::Reference(v) => collect(&self.shape, v[self.range()].iter().map(|&x| x as f32)),
+            Storage::Cpu(v) => collect(&self.shape, v[self.range()].iter().copied()),
             Storage::OpenCl(v) => v.read(self.range()),
             Storage::Meta => Err(no_data()),
         }
@@ -141,12 +145,12 @@ impl Tensor {
     /// Copies the elements in row-major order, in double precision.
     ///
     /// # Errors
-    /// If the tensor is on [`Device::Meta`], or the device fails.
+    /// If the tensor is on [`Device::Meta`], the device fails, or memory cannot be allocated.
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         match &self.storage {
-            Storage::Reference(v) => Ok(v[self.range()].to_vec()),
-            Storage::Cpu(v) => Ok(v[self.range()].iter().map(|&x| f64::from(x)).collect()),
-            Storage::OpenCl(v) => Ok(v.read(self.range())?.into_iter().map(f64::from).collect()),
+            Storage::Reference(v) => collect(&self.shape, v[self.range()].iter().copied()),
+            Storage::Cpu(v) => collect(&self.shape, v[self.range()].iter().map(|&x| f64::from(x))),
+            Storage::OpenCl(v) => collect(&self.shape, v.read(self.range())?.into_iter().map(f64::from)),
             Storage::Meta => Err(no_data()),
         }
     }
@@ -184,8 +188,8 @@ impl Tensor {
     ///
     /// # Errors
     /// If the number of elements differs.
-    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor> {
-        let shape = shape.into();
+    pub fn reshape(&self, shape: impl IntoShape) -> Result<Tensor> {
+        let shape = shape.into_shape()?;
         if shape.elements() != self.shape.elements() {
             return Err(Error::shape(format!(
                 "a tensor of shape {} has {} elements and cannot become {shape}, which has {}",
@@ -259,27 +263,32 @@ impl Tensor {
     }
 
     /// Returns the elements for writing; copied first if they are shared.
-    pub(crate) fn reference_mut(&mut self) -> &mut [f64] {
-        let range = self.range();
+    pub(crate) fn reference_mut(&mut self) -> Result<&mut [f64]> {
         let Storage::Reference(v) = &mut self.storage else {
             unreachable!("the caller has checked the device")
         };
-        &mut Arc::make_mut(v)[range]
+        if Arc::get_mut(v).is_none() {
+            let from = self.offset;
+            let copy = collect(&self.shape, v[from..from + self.shape.elements()].iter().copied())?;
+            *v = Arc::new(copy);
+            self.offset = 0;
+        }
+        let range = self.offset..self.offset + self.shape.elements();
+        Ok(&mut Arc::get_mut(v).expect("made unique above")[range])
     }
 
     /// Returns the elements for writing; copied first if they are shared.
-    pub(crate) fn cpu_mut(&mut self) -> &mut [f32] {
+    pub(crate) fn cpu_mut(&mut self) -> Result<&mut [f32]> {
         let Storage::Cpu(v) = &mut self.storage else { unreachable!("the caller has checked the device") };
         if Arc::get_mut(v).is_none() {
             let from = self.offset;
-            let mut copy = Buffer::new(self.shape.elements());
+            let mut copy = allocate(&self.shape)?;
             copy.copy_from_slice(&v[from..from + self.shape.elements()]);
             *v = Arc::new(copy);
             self.offset = 0;
         }
         let range = self.offset..self.offset + self.shape.elements();
-        let Storage::Cpu(v) = &mut self.storage else { unreachable!("as above") };
-        &mut Arc::get_mut(v).expect("made unique above")[range]
+        Ok(&mut Arc::get_mut(v).expect("made unique above")[range])
     }
 
     /// Returns a buffer of exactly these elements, for reading.
@@ -334,6 +343,30 @@ impl fmt::Debug for Tensor {
     }
 }
 
+/// Allocates a buffer for the elements of a tensor, with unspecified contents.
+pub(crate) fn allocate(shape: &Shape) -> Result<Buffer> {
+    Buffer::new(shape.elements()).map_err(|_| no_memory::<f32>(shape))
+}
+
+/// Allocates zeros for the elements of a tensor in double precision.
+pub(crate) fn allocate_reference(shape: &Shape) -> Result<Vec<f64>> {
+    bytemuck::allocation::try_zeroed_vec(shape.elements()).map_err(|()| no_memory::<f64>(shape))
+}
+
+/// Collects the elements of a tensor.
+fn collect<T>(shape: &Shape, values: impl Iterator<Item = T>) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(shape.elements()).map_err(|_| no_memory::<T>(shape))?;
+    all.extend(values);
+    Ok(all)
+}
+
+#[cold]
+fn no_memory<T>(shape: &Shape) -> Error {
+    let bytes = shape.elements() as u128 * size_of::<T>() as u128;
+    Error::device(format!("cannot allocate a tensor of shape {shape} ({bytes} bytes)"))
+}
+
 fn upload(id: opencl::DeviceId, values: Vec<f32>) -> Result<Storage> {
     let buffer = opencl::open(id)?.allocate(values.len())?;
     buffer.write(values)?;
@@ -375,7 +408,7 @@ mod tests {
         let t = Tensor::from_f32([3, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], &Device::Cpu).unwrap();
         let mut row = t.narrow(1, 2).unwrap();
         assert_eq!(row.to_f32().unwrap(), [2.0, 3.0, 4.0, 5.0]);
-        row.cpu_mut()[0] = 9.0;
+        row.cpu_mut().unwrap()[0] = 9.0;
         assert_eq!(row.to_f32().unwrap(), [9.0, 3.0, 4.0, 5.0]);
         assert_eq!(t.to_f32().unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         assert!(t.narrow(2, 2).is_err());
@@ -388,6 +421,17 @@ mod tests {
         let t = Tensor::zeros([100], &Device::Reference).unwrap();
         assert_eq!(format!("{t:?}"), "Tensor([100], reference, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, …])");
         assert_eq!(format!("{:?}", Tensor::zeros([3], &Device::Meta).unwrap()), "Tensor([3], meta)");
+    }
+
+    #[test]
+    fn invalid_shapes_are_errors() {
+        for device in [Device::Cpu, Device::Reference, Device::Meta] {
+            assert!(Tensor::zeros([usize::MAX, 2], &device).is_err());
+            assert!(Tensor::zeros([1; 7], &device).is_err());
+            assert!(Tensor::zeros([2], &device).unwrap().reshape([1, 1, 1, 1, 1, 1, 2]).is_err());
+            let huge = Tensor::zeros([usize::MAX / 16], &device);
+            assert_eq!(huge.is_ok(), device == Device::Meta);
+        }
     }
 
     #[test]

@@ -55,6 +55,11 @@ pub(crate) struct GatherMap {
     runs: Buffer,
     pub taps: usize,
     pub pixels: usize,
+    /// What the map was made for: the pixels of an image, the floats from one image to the next, and the floats of an image's
+    /// channel that its runs reach.
+    image_pixels: usize,
+    image_stride: usize,
+    image_extent: usize,
 }
 
 impl GatherMap {
@@ -67,8 +72,41 @@ impl GatherMap {
         let mut starts = scratch.take(vectors * taps.len() + 1);
         let mut runs = scratch.take(max_runs * 4);
         let count = taps.len();
-        fill(grid, taps, lanes, bytemuck::cast_slice_mut(&mut starts), bytemuck::cast_slice_mut(&mut runs));
-        GatherMap { starts, runs, taps: count, pixels }
+        assert!(u32::try_from(max_runs).is_ok(), "a gather map has fewer than 2^32 runs");
+        let image_extent = fill(
+            grid,
+            taps,
+            lanes,
+            bytemuck::cast_slice_mut(&mut starts),
+            bytemuck::cast_slice_mut(&mut runs),
+        );
+        let image_pixels = grid.rows * grid.columns;
+        GatherMap {
+            starts,
+            runs,
+            taps: count,
+            pixels,
+            image_pixels,
+            image_stride: grid.image_stride,
+            image_extent,
+        }
+    }
+
+    /// Returns the number of floats, from the first channel's start on, that the map reaches for `columns` pixels in units that
+    /// start `unit_stride` floats apart. Kernels compare it with the length of their data.
+    pub fn extent(&self, columns: usize, unit_stride: usize) -> usize {
+        if columns == 0 || self.image_extent == 0 {
+            return 0;
+        }
+        let last_unit = (columns - 1) / self.pixels;
+        // Units before the last are full.
+        let full = self.pixels.div_ceil(self.image_pixels) - 1;
+        let rest = (columns - last_unit * self.pixels).div_ceil(self.image_pixels) - 1;
+        let start = |unit: usize, image: usize| {
+            unit.saturating_mul(unit_stride).saturating_add(image.saturating_mul(self.image_stride))
+        };
+        let before = if last_unit > 0 { start(last_unit - 1, full) } else { 0 };
+        start(last_unit, rest).max(before).saturating_add(self.image_extent)
     }
 
     /// Builds the map of one row of `columns` contiguous pixels.
@@ -182,17 +220,18 @@ impl GatherMapView<'_> {
     }
 }
 
-/// Writes the runs of all vectors and taps.
+/// Writes the runs of all vectors and taps. Returns the number of floats of an image's channel that they reach.
 fn fill(
     grid: PixelGrid,
     taps: impl ExactSizeIterator<Item = Tap> + Clone,
     lanes: usize,
     starts: &mut [u32],
     runs: &mut [Run],
-) {
+) -> usize {
     let pixels = grid.images * grid.rows * grid.columns;
     let mut used = 0;
     let mut next = 0;
+    let mut extent = 0;
     for first in (0..pixels).step_by(lanes) {
         let end = (first + lanes).min(pixels);
         let place =
@@ -216,6 +255,9 @@ fn fill(
                             + row * grid.row_stride as isize
                             + tap.column
                             + low;
+                        if image == 0 {
+                            extent = extent.max(place + high - low);
+                        }
                         let offset = (place - lane) as i64;
                         let mask = (((1u64 << (high - low)) - 1) << lane) as u32;
                         if used > start && runs[used - 1].offset == offset {
@@ -236,4 +278,5 @@ fn fill(
         }
     }
     starts[next] = used as u32;
+    extent as usize
 }

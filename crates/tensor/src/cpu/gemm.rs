@@ -59,6 +59,15 @@ pub(crate) struct OutputMatrix<'a> {
     pub map: &'a GatherMap,
 }
 
+/// An [`OutputMatrix`] without its data.
+#[derive(Clone, Copy)]
+struct OutputLayout<'a> {
+    unit_stride: usize,
+    group_stride: usize,
+    row_stride: usize,
+    map: &'a GatherMap,
+}
+
 /// The bias that is added to the result.
 #[derive(Clone, Copy)]
 pub(crate) enum Bias<'a> {
@@ -94,6 +103,9 @@ impl Gemm<'_> {
         if self.columns == 0 || self.rows == 0 {
             return;
         }
+        self.check(packed, &out);
+        let OutputMatrix { data, unit_stride, group_stride, row_stride, map } = out;
+        let out = OutputLayout { unit_stride, group_stride, row_stride, map };
         let per_unit = out.map.pixels;
         let units = self.columns.div_ceil(per_unit);
         let lanes = crate::cpu::simd::instruction_set().1;
@@ -105,7 +117,7 @@ impl Gemm<'_> {
         let parts = TASKS.div_ceil(units * chunks * self.groups).min(tiles.div_ceil(4)).max(1);
         let tasks = self.groups * units * chunks * parts;
         let work = self.work();
-        let target = Shared::new(out.data);
+        let target = Shared::new(data);
         let task = |i: usize| {
             let (part, i) = (i % parts, i / parts);
             let (chunk, i) = (i % chunks, i / chunks);
@@ -119,7 +131,7 @@ impl Gemm<'_> {
                 panels: panels * chunk / chunks..panels * (chunk + 1) / chunks,
                 tiles: tiles * part / parts..tiles * (part + 1) / parts,
                 target,
-                out: &out,
+                out,
                 scratch,
             });
         };
@@ -128,6 +140,33 @@ impl Gemm<'_> {
         } else {
             (0..tasks).into_par_iter().for_each(task);
         }
+    }
+
+    /// Checks that the packed matrix, the images and the output have the sizes that the tasks access.
+    ///
+    /// # Panics
+    /// If they do not.
+    fn check(&self, packed: &[f32], out: &OutputMatrix<'_>) {
+        assert_eq!(
+            packed.len(),
+            self.groups * self.rows * self.depth(),
+            "the left matrix was packed for other sizes"
+        );
+        let last = |count: usize, stride: usize| count.saturating_sub(1).saturating_mul(stride);
+        if let RightMatrix::Gathered { data, unit_stride, group_stride, channel_stride, map } = self.b
+            && self.channels > 0
+        {
+            assert!(
+                map.pixels == out.map.pixels && map.taps == self.a.taps.len(),
+                "the map was made for other sizes"
+            );
+            let start = last(self.groups, group_stride).saturating_add(last(self.channels, channel_stride));
+            let extent = map.extent(self.columns, unit_stride);
+            assert!(extent == 0 || start.saturating_add(extent) <= data.len(), "the images have other sizes");
+        }
+        let start = last(self.groups, out.group_stride).saturating_add(last(self.rows, out.row_stride));
+        let extent = out.map.extent(self.columns, out.unit_stride);
+        assert!(start.saturating_add(extent) <= out.data.len(), "the output has another size");
     }
 
     fn depth(&self) -> usize {
@@ -149,7 +188,7 @@ impl Gemm<'_> {
             let (group, rows) = (i / tiles, tile_rows(self.rows, max_rows, i % tiles));
             let start = (group * self.rows + rows.start) * depth;
             // SAFETY: the tiles have disjoint parts of the buffer.
-            let to = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), rows.len() * depth) };
+            let to = unsafe { target.slice(start, rows.len() * depth) };
             dispatch(PackRows { a: self.a, channels: self.channels, group, rows, to });
         };
         if self.work() >= SMALL && self.rows * depth >= 1 << 14 {
@@ -256,8 +295,8 @@ struct Task<'a> {
     unit_columns: usize,
     panels: std::ops::Range<usize>,
     tiles: std::ops::Range<usize>,
-    target: Shared,
-    out: &'a OutputMatrix<'a>,
+    target: Shared<'a>,
+    out: OutputLayout<'a>,
     scratch: &'a Scratch,
 }
 
@@ -333,8 +372,8 @@ impl Task<'_> {
                         let from = data.as_ptr().wrapping_add(from);
                         let view = map.view();
                         for tap in 0..taps {
-                            // SAFETY: each channel's block of the panel has `taps * wide` floats; the map was
-                            // made for these images, and the mask excludes images behind the last.
+                            // SAFETY: each channel's block of the panel has `taps * wide` floats; `Gemm::check`
+                            // compared the map with the images, and the mask excludes those behind the last.
                             unsafe {
                                 let to = to.as_mut_ptr().add(tap * wide + half * S::LANES);
                                 if mask == 0 {
@@ -405,7 +444,7 @@ impl Task<'_> {
                     v = activation.apply(v);
                 }
                 let to = self.target.get().wrapping_add(start + row * self.out.row_stride);
-                // SAFETY: the map was made for the output, and tasks have disjoint rows and columns.
+                // SAFETY: `Gemm::check` compared the map with the output; tasks have disjoint rows and columns.
                 unsafe { map.write(vector, mask, v, to) }
             }
         }

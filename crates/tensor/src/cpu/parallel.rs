@@ -3,6 +3,8 @@
 //!
 //! Tasks run on the current rayon pool: the global one, or that of an enclosing `ThreadPool::install`.
 
+use std::marker::PhantomData;
+
 use rayon::prelude::*;
 
 /// Number of elements of a task of elementwise work; less work runs on the calling thread.
@@ -23,23 +25,42 @@ pub(crate) fn part(whole: usize, count: usize, i: usize) -> std::ops::Range<usiz
     whole * i / count..whole * (i + 1) / count
 }
 
-/// A pointer to floats that several threads write, each to elements of its own.
+/// Floats that several tasks write, each to elements of its own.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared(*mut f32);
-// SAFETY: code that dereferences the pointer writes only elements that no other thread accesses.
-unsafe impl Send for Shared {}
+pub(crate) struct Shared<'a> {
+    start: *mut f32,
+    len: usize,
+    floats: PhantomData<&'a mut [f32]>,
+}
+// SAFETY: the floats are borrowed exclusively for `'a`; whoever dereferences the pointer or calls `slice` accesses only
+// elements that no other task accesses.
+unsafe impl Send for Shared<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for Shared<'_> {}
 
-impl Shared {
+impl<'a> Shared<'a> {
     /// Shares the floats between tasks that access disjoint elements.
-    pub fn new(floats: &mut [f32]) -> Self {
-        Shared(floats.as_mut_ptr())
+    pub fn new(floats: &'a mut [f32]) -> Self {
+        Shared { start: floats.as_mut_ptr(), len: floats.len(), floats: PhantomData }
     }
 
-    /// Returns the pointer to the first element.
+    /// Returns the pointer to the first element, for kernels that compute addresses themselves.
     pub fn get(self) -> *mut f32 {
-        self.0
+        self.start
+    }
+
+    /// Returns the elements `start .. start + len`.
+    ///
+    /// # Safety
+    /// No other task may access these elements while the slice exists.
+    ///
+    /// # Panics
+    /// If they exceed the shared floats.
+    #[allow(clippy::mut_from_ref, reason = "the caller guarantees that slices are disjoint")]
+    pub unsafe fn slice(self, start: usize, len: usize) -> &'a mut [f32] {
+        assert!(start <= self.len && len <= self.len - start, "{start} + {len} of {} floats", self.len);
+        // SAFETY: the elements lie within the floats, which are borrowed for `'a`; the caller excludes aliasing.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }
 

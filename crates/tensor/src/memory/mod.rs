@@ -10,9 +10,12 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
+
+use neocog_base::{Error, Result};
 
 /// Sixteen floats: a cache line, and the widest vector of supported CPUs.
 #[repr(C, align(64))]
@@ -35,19 +38,28 @@ pub struct Buffer {
 
 impl Buffer {
     /// Allocates a buffer of `len` floats with unspecified contents.
-    pub fn new(len: usize) -> Self {
+    ///
+    /// # Errors
+    /// `Device` if the memory cannot be allocated, even after free buffers of the pool have been released.
+    pub fn new(len: usize) -> Result<Self> {
         let lines = size_class(len.div_ceil(LINE));
-        let reused = pool().take(lines);
-        let lines = reused.unwrap_or_else(|| bytemuck::allocation::zeroed_slice_box(lines));
-        Buffer { lines, len }
+        if let Some(lines) = pool().take(lines) {
+            return Ok(Buffer { lines, len });
+        }
+        let allocate = || bytemuck::allocation::try_zeroed_slice_box(lines).ok();
+        let made = allocate().or_else(|| {
+            release_cached_memory();
+            allocate()
+        });
+        let Some(made) = made else { return Err(no_memory(len)) };
+        pool().made(lines);
+        Ok(Buffer { lines: made, len })
     }
+}
 
-    /// Allocates a buffer of `len` zeros.
-    pub fn zeros(len: usize) -> Self {
-        let mut buffer = Self::new(len);
-        buffer.fill(0.0);
-        buffer
-    }
+#[cold]
+fn no_memory(len: usize) -> Error {
+    Error::device(format!("cannot allocate {} bytes", len as u128 * size_of::<f32>() as u128))
 }
 
 impl Deref for Buffer {
@@ -102,15 +114,35 @@ pub fn release_cached_memory() {
 pub struct Scratch(());
 
 impl Scratch {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Scratch(())
     }
 
     /// Allocates a buffer of `len` floats with unspecified contents. May be called by several threads at once.
+    ///
+    /// If the memory cannot be allocated, the kernel ends by unwinding, and [`run`](crate::run) returns the error.
     pub fn take(&self, len: usize) -> Buffer {
-        Buffer::new(len)
+        Buffer::new(len).unwrap_or_else(|e| std::panic::resume_unwind(Box::new(OutOfMemory(e))))
+    }
+
+    /// Calls `work` with scratch memory.
+    ///
+    /// # Errors
+    /// If scratch memory cannot be allocated.
+    pub(crate) fn with<T>(work: impl FnOnce(&Scratch) -> T) -> Result<T> {
+        // What `work` leaves half-written is dropped by the caller, or state that is unspecified after an error.
+        std::panic::catch_unwind(AssertUnwindSafe(|| work(&Scratch(())))).map_err(|payload| match payload
+            .downcast::<OutOfMemory>(
+        ) {
+            Ok(error) => error.0.context("scratch memory"),
+            Err(other) => std::panic::resume_unwind(other),
+        })
     }
 }
+
+/// The payload of the unwinding of a kernel that cannot allocate scratch memory.
+struct OutOfMemory(Error);
 
 /// Pool of the free buffers of a device, which also counts all its memory. Sizes are counted in units.
 pub(crate) struct Pool<T> {
@@ -181,21 +213,27 @@ impl<T> Pool<T> {
         Pool { unit, free: BTreeMap::new(), clock: 0, report }
     }
 
-    /// Takes a free buffer of `units`, which is a [`size_class`]. If there is none, the caller allocates one; it counts as in
-    /// use in either case.
+    /// Takes a free buffer of `units`, which is a [`size_class`]. If there is none, the caller allocates one, and calls
+    /// [`made`](Pool::made).
     pub(crate) fn take(&mut self, units: usize) -> Option<T> {
-        let bytes = units * self.unit;
-        self.report.in_use += bytes;
-        self.report.peak_in_use = self.report.peak_in_use.max(self.report.in_use);
         self.clock += 1;
         let class = self.free.entry(units).or_default();
         class.requested = self.clock;
-        let reused = class.buffers.pop();
-        match reused {
-            Some(_) => self.report.cached -= bytes,
-            None => self.report.system_allocations += 1,
-        }
-        reused
+        let reused = class.buffers.pop()?;
+        self.report.cached -= units * self.unit;
+        self.count(units);
+        Some(reused)
+    }
+
+    /// Counts a buffer of `units` that was allocated from the system or the driver.
+    pub(crate) fn made(&mut self, units: usize) {
+        self.report.system_allocations += 1;
+        self.count(units);
+    }
+
+    fn count(&mut self, units: usize) {
+        self.report.in_use += units * self.unit;
+        self.report.peak_in_use = self.report.peak_in_use.max(self.report.in_use);
     }
 
     /// As [`take`](Pool::take), for short-lived buffers: takes the most recently returned buffer of up to four times the size,
@@ -228,15 +266,6 @@ impl<T> Pool<T> {
         freed
     }
 
-    /// Reports that the allocation of a buffer of `units`, counted as in use, has failed.
-    #[cfg_attr(
-        not(feature = "opencl"),
-        allow(dead_code, reason = "allocations of the CPU device do not fail")
-    )]
-    pub(crate) fn not_made(&mut self, units: usize) {
-        self.report.in_use -= units * self.unit;
-    }
-
     /// Removes all free buffers, which the caller frees.
     pub(crate) fn release(&mut self) -> Vec<T> {
         self.report.cached = 0;
@@ -266,6 +295,7 @@ mod tests {
         let mut pool = Pool::new(1);
         for units in [10, 20, 39, 41] {
             assert_eq!(pool.take(units), None::<usize>);
+            pool.made(units);
         }
         for units in [39, 20, 41] {
             assert!(pool.put_back(units, units).is_empty());
@@ -274,6 +304,7 @@ mod tests {
         assert_eq!(pool.take_recent(10), (Some(20), 20));
         assert_eq!(pool.take_recent(10), (Some(39), 39));
         assert_eq!(pool.take_recent(10), (None, 10));
+        pool.made(10);
         assert_eq!(pool.report().in_use, 10 + 20 + 39 + 10);
         assert_eq!(pool.report().system_allocations, 5);
     }
@@ -288,12 +319,25 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_allocation_is_an_error_and_not_counted() {
+        let mut pool: Pool<usize> = Pool::new(1);
+        assert_eq!(pool.take(10), None);
+        assert_eq!(pool.report(), MemoryReport::default());
+        for len in [usize::MAX, usize::MAX / 4, usize::MAX / 64] {
+            assert!(Buffer::new(len).is_err());
+            let error = Scratch::with(|scratch| scratch.take(len).len()).unwrap_err().to_string();
+            assert!(error.contains("scratch memory: cannot allocate"), "{error}");
+        }
+    }
+
+    #[test]
     fn buffers_are_aligned() {
-        let mut b = Buffer::zeros(1000);
+        let mut b = Buffer::new(1000).unwrap();
+        b.fill(0.0);
         assert_eq!(b.as_ptr() as usize % 64, 0);
         assert_eq!(b.len(), 1000);
         b[999] = 3.0;
         assert_eq!(b.iter().sum::<f32>(), 3.0);
-        assert_eq!(Buffer::new(0).len(), 0);
+        assert_eq!(Buffer::new(0).unwrap().len(), 0);
     }
 }

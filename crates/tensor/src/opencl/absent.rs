@@ -48,7 +48,7 @@ impl Runtime {
     pub(crate) fn allocate(&'static self, _len: usize) -> Result<Buffer> {
         match *self {}
     }
-    pub(crate) fn launch(
+    pub(crate) unsafe fn launch(
         &self,
         _op: &'static str,
         _source: &Source,

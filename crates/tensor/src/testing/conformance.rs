@@ -242,7 +242,7 @@ fn run_cpu(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape
         .zip(shapes)
         .map(|(v, shape)| ViewMut::new(shape, &mut v[GUARD..GUARD + shape.elements()]))
         .collect();
-    case.op.cpu(&views, &mut views_mut, &Scratch::new());
+    Scratch::with(|scratch| case.op.cpu(&views, &mut views_mut, scratch))?;
     outputs.iter().zip(shapes).enumerate().map(|(k, (out, shape))| unguard(k, out, shape)).collect()
 }
 
@@ -259,9 +259,10 @@ fn check_batch_stride(case: &Case, inputs: &[Vec<f32>], shape: &Shape, expected:
     }
     let mut views: Vec<View<'_, f32>> =
         case.inputs.iter().zip(inputs).map(|(x, v)| View::new(&x.shape, v)).collect();
-    views[0] = View { shape: x, data: &wide, batch_stride: stride(x) };
+    views[0] = View::strided(x, &wide, stride(x))?;
     let mut y = vec![SENTINEL; span(shape)];
-    case.op.cpu(&views, &mut [ViewMut { shape, data: &mut y, batch_stride: stride(shape) }], &Scratch::new());
+    let mut outputs = [ViewMut::strided(shape, &mut y, stride(shape))?];
+    Scratch::with(|scratch| case.op.cpu(&views, &mut outputs, scratch))?;
     for (got, expected) in y.chunks(stride(shape).max(1)).zip(expected.chunks(shape.row().max(1))) {
         let (image, between) = got.split_at(expected.len());
         let same = image.iter().zip(expected).all(|(&g, &e)| f64::from(g) == e || g.is_nan() && e.is_nan());

@@ -44,7 +44,7 @@ fn create(context: &DeviceContext, lines: usize) -> Result<Mem> {
         let doing = format!(
             "cannot allocate {} of device memory ({} of {} in use)",
             mebibytes((lines * LINE) as u64),
-            mebibytes(in_use - (lines * LINE) as u64),
+            mebibytes(in_use),
             mebibytes(context.info.global_memory)
         );
         fault(doing, e)
@@ -75,7 +75,11 @@ impl Buffer {
         };
         let mem = match reused {
             Some(mem) => mem,
-            None => create(context, lines).inspect_err(|_| context.pool().not_made(lines))?,
+            None => {
+                let mem = create(context, lines)?;
+                context.pool().made(lines);
+                mem
+            }
         };
         Ok(Buffer { context, mem, len, lines })
     }
@@ -154,15 +158,17 @@ impl Buffer {
 
     /// Copies a range of elements to the host, after all commands queued before.
     pub(crate) fn read(&self, range: Range<usize>) -> Result<Vec<f32>> {
-        let mut values = vec![0.0; range.len()];
+        let mut values: Vec<f32> = bytemuck::allocation::try_zeroed_vec(range.len()).map_err(|()| {
+            Error::device(format!("cannot allocate {} bytes of host memory", range.len() * size_of::<f32>()))
+        })?;
         if values.is_empty() {
             return Ok(values);
         }
         let failed = |e| fault("cannot copy from the device", e);
         let mut event = Event::null();
-        {
+        let submitted = {
             let queue = self.context.queue();
-            // SAFETY: the values are not accessed before the event is complete, see below.
+            // SAFETY: the values are neither accessed nor freed before the event is complete, see below.
             unsafe {
                 core::enqueue_read_buffer(
                     &queue.commands,
@@ -175,9 +181,9 @@ impl Buffer {
                 )
             }
             .map_err(failed)?;
-            core::flush(&queue.commands).map_err(failed)?;
-        }
-        match core::wait_for_event(&event) {
+            core::flush(&queue.commands)
+        };
+        match submitted.and_then(|()| core::wait_for_event(&event)) {
             Ok(()) => Ok(values),
             Err(e) => {
                 // The driver may still write to the memory.
@@ -187,9 +193,11 @@ impl Buffer {
         }
     }
 
-    /// Copies all elements to `to`, which has the same length.
+    /// Copies all elements to `to`, which has the same length and device.
     pub(crate) fn copy_to(&self, to: &Buffer) -> Result<()> {
-        assert_eq!(self.len, to.len, "both buffers have the same length");
+        if (self.len, self.device()) != (to.len, to.device()) {
+            return Err(Error::shape(format!("cannot copy {self:?} to {to:?}")));
+        }
         self.copy_range(0..self.len, to)
     }
 

@@ -56,7 +56,10 @@ impl DeviceContext {
 
     /// Waits until all queued commands are complete.
     pub(super) fn finish(&self) -> Result<()> {
-        let mut queue = self.queue();
+        self.finish_locked(&mut self.queue())
+    }
+
+    fn finish_locked(&self, queue: &mut Queue) -> Result<()> {
         core::finish(&queue.commands).map_err(|e| fault(format!("{} failed", self.info.id), e))?;
         queue.uploads.clear();
         Ok(())
@@ -72,12 +75,13 @@ impl DeviceContext {
         drop(free);
     }
 
-    /// Finishes the queue and replaces it by one with these properties.
+    /// Finishes the queue and replaces it by one with these properties. The queue stays locked: a command that another thread added
+    /// in between would not be ordered with those of the new queue.
     pub(super) fn replace_queue(&self, properties: Option<CommandQueueProperties>) -> Result<()> {
-        self.finish()?;
-        let commands = core::create_command_queue(&self.context, self.device, properties);
-        self.queue().commands =
-            commands.map_err(|e| fault(format!("cannot create a queue for {}", self.info.id), e))?;
+        let mut queue = self.queue();
+        self.finish_locked(&mut queue)?;
+        queue.commands = core::create_command_queue(&self.context, self.device, properties)
+            .map_err(|e| fault(format!("cannot create a queue for {}", self.info.id), e))?;
         Ok(())
     }
 }

@@ -94,7 +94,10 @@ impl Runtime {
     }
 
     /// Queues a kernel; see [`Call::launch`](crate::opencl::Call::launch).
-    pub(crate) fn launch(
+    ///
+    /// # Safety
+    /// As of [`Call::launch`](crate::opencl::Call::launch).
+    pub(crate) unsafe fn launch(
         &self,
         op: &'static str,
         source: &Source,
@@ -111,8 +114,8 @@ impl Runtime {
         let mut event = (marks || state.profile.is_some()).then(Event::null);
         let queue = self.context.queue();
         let mut enqueue = || {
-            // SAFETY: `set` has checked that the arguments have the kernel's types. Each kernel keeps within the bounds of
-            // its buffers, which the conformance tests check. The driver keeps buffers alive until the kernel is complete.
+            // SAFETY: `set` has checked that the arguments have the kernel's types; the caller guarantees that the kernel keeps
+            // within the bounds of its buffers. The driver keeps buffers alive until the kernel is complete.
             unsafe {
                 core::enqueue_kernel(
                     &queue.commands,
@@ -173,17 +176,21 @@ impl Runtime {
     }
 
     pub(crate) fn start_profile(&self) -> Result<()> {
+        // Locked throughout: while a profile is recorded, the queue times its commands.
+        let mut state = self.launches_state();
         self.context.replace_queue(Some(CommandQueueProperties::PROFILING_ENABLE))?;
-        self.launches_state().profile = Some(Samples::default());
+        state.profile = Some(Samples::default());
         Ok(())
     }
 
     pub(crate) fn take_profile(&self) -> Result<Profile> {
-        self.finish()?;
-        let samples = self.launches_state().profile.take();
-        let profile = samples.map_or_else(|| Ok(Profile::default()), Samples::profile)?;
-        self.context.replace_queue(None)?;
-        Ok(profile)
+        let samples = {
+            let mut state = self.launches_state();
+            let Some(samples) = state.profile.take() else { return Ok(Profile::default()) };
+            self.context.replace_queue(None)?;
+            samples
+        };
+        samples.profile()
     }
 }
 

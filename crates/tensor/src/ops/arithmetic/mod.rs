@@ -8,6 +8,7 @@ use smallvec::smallvec;
 use super::broadcast::{self, broadcast_shape};
 use super::elementwise::{Expression, Scale, apply, apply_opencl, expression};
 use super::reduce::SumTo;
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -82,6 +83,7 @@ macro_rules! binary {
                 }
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                check_views(self, inputs, outputs);
                 if inputs[0].shape == inputs[1].shape {
                     apply::<Self, 2>([inputs[0].data, inputs[1].data], outputs[0].data);
                 } else {
@@ -89,6 +91,7 @@ macro_rules! binary {
                 }
             }
             fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                check_call(self, call)?;
                 if call.input(0).shape == call.input(1).shape {
                     apply_opencl::<2, 0, 1>(call, concat!($name, "_elements"), |args, []| [Self::eval(args)])
                 } else {

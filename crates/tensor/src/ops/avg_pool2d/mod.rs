@@ -11,6 +11,7 @@ use smallvec::smallvec;
 
 use self::divisor::Divisor;
 use super::pooling::{Axis, PoolWindow, opencl};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -65,7 +66,8 @@ impl AvgPool2d {
         let mut args = vec![call.input(0).into(), out.into()];
         args.extend(opencl::arguments([rows, columns]));
         args.extend([Arg::Float(fixed), (n * c * h).into(), each.into()]);
-        call.launch(&source, kernel, &args, grid)
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source, kernel, &args, grid) }
     }
 
     /// Returns the divisor.
@@ -99,11 +101,13 @@ impl Op for AvgPool2d {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
         cpu::forward(axes, self.divisor(), inputs[0].data, outputs[0].data);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (x, y) = (call.input(0), call.output(0));
         self.launch(call, "avg_pool2d", self.window().axes(x.shape, y.shape))
     }
@@ -188,11 +192,13 @@ impl Op for AvgPool2dGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let axes = self.pool.window().axes(outputs[0].shape, inputs[0].shape);
         cpu::backward(axes, self.pool.divisor(), inputs[0].data, outputs[0].data);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (dy, dx) = (call.input(0), call.output(0));
         self.pool.launch(call, "avg_pool2d_grad", self.pool.window().axes(dx.shape, dy.shape))
     }

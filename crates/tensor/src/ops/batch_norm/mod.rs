@@ -17,6 +17,7 @@ use smallvec::smallvec;
 use self::sizes::Sizes;
 use super::elementwise::apply_opencl;
 use super::{Activation, ChannelSum};
+use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::{run, run_single};
@@ -135,7 +136,7 @@ impl Op for BatchNormTrain {
         check_eps(self.eps)?;
         check_activation(self.activation)?;
         let sizes = check(&inputs[0], &inputs[1..])?;
-        if sizes.count() == 1 {
+        if sizes.count() < 2 {
             return Err(Error::shape(format!(
                 "expected more than 1 value per channel when training, the input is {}",
                 inputs[0]
@@ -150,10 +151,12 @@ impl Op for BatchNormTrain {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         cpu::train(self.eps, self.activation, inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         opencl::train(self.eps, self.activation, call)
     }
 
@@ -210,10 +213,12 @@ impl Op for BatchNormTrainGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         cpu::train_grad(self.of.eps, self.of.activation, self.affine, inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         opencl::train_grad(self.of.eps, self.of.activation, self.affine, call)
     }
 
@@ -246,10 +251,12 @@ impl Op for BatchNormEval {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         cpu::eval(self.eps, self.activation, inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         opencl::eval(self.eps, self.activation, call)
     }
 
@@ -334,10 +341,12 @@ impl Op for BatchNormEvalGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         cpu::eval_grad(self.eps, self.affine, inputs, outputs, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         opencl::eval_grad(self.eps, self.affine, call)
     }
 
@@ -389,6 +398,7 @@ impl Op for UpdateRunningStats {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         for (k, correction) in [1.0, self.correction()].into_iter().enumerate() {
             for (running, &new) in outputs[k].data.iter_mut().zip(inputs[k].data) {
                 let new = f64::from(new) * correction;
@@ -398,6 +408,7 @@ impl Op for UpdateRunningStats {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (factor, correction) = (self.factor, self.correction());
         apply_opencl(call, "update_running_stats", |[mean, var]: [Symbol; 2], [old_mean, old_var]| {
             let [keep, factor, correction] = [1.0 - factor, factor, correction].map(Symbol::constant);

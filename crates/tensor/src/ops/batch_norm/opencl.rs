@@ -79,7 +79,15 @@ impl<'a> Launcher<'a> {
         len: usize,
     ) -> Result<()> {
         let (source, grid) = self.rows("batch_norm", include_str!("moments.cl"), rows, len);
-        self.call.launch(&source, "moments_of_rows", &moments_arguments(x, variances, out, rows, len), grid)
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe {
+            self.call.launch(
+                &source,
+                "moments_of_rows",
+                &moments_arguments(x, variances, out, rows, len),
+                grid,
+            )
+        }
     }
 
     fn moments_of_columns(
@@ -92,7 +100,8 @@ impl<'a> Launcher<'a> {
     ) -> Result<()> {
         let (source, _) = self.rows("batch_norm", include_str!("moments.cl"), 0, 0);
         let args = moments_arguments(x, variances, out, rows, width);
-        self.call.launch(&source, "moments_of_columns", &args, self.vectors(width))
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { self.call.launch(&source, "moments_of_columns", &args, self.vectors(width)) }
     }
 
     /// Computes `Σ dz (x - mean)` and `Σ dz` for each channel, `[2][c]`.
@@ -112,7 +121,8 @@ impl<'a> Launcher<'a> {
             let args =
                 [x.into(), dy.into(), y.into(), mean.into(), (&parts).into(), n.into(), (c * pixels).into()];
             let grid = self.vectors(c * pixels);
-            self.call.launch(&source.insert(&functions), "grad_sums_of_columns", &args, grid)?;
+            // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+            unsafe { self.call.launch(&source.insert(&functions), "grad_sums_of_columns", &args, grid) }?;
             (parts, Shape::from([2 * c, pixels]), Shape::from([2 * c, 1]))
         } else {
             let parts = self.call.scratch(2 * n * c)?;
@@ -127,7 +137,8 @@ impl<'a> Launcher<'a> {
                 c.into(),
                 pixels.into(),
             ];
-            self.call.launch(&source.insert(&functions), "grad_sums_of_planes", &args, grid)?;
+            // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+            unsafe { self.call.launch(&source.insert(&functions), "grad_sums_of_planes", &args, grid) }?;
             (parts, Shape::from([2, n, c]), Shape::from([2, 1, c]))
         };
         if from == to {
@@ -144,7 +155,8 @@ impl<'a> Launcher<'a> {
         let (c, times) = (self.sizes.c, self.times());
         let out = self.call.scratch(c * times)?;
         let args = [values.into(), (&out).into(), c.into(), times.into()];
-        self.call.launch(&self.program(false), "repeat", &args, Grid::line(c * times))?;
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { self.call.launch(&self.program(false), "repeat", &args, Grid::line(c * times)) }?;
         Ok(out)
     }
 
@@ -179,7 +191,8 @@ impl<'a> Launcher<'a> {
             times.into(),
             Arg::Float(self.eps as f32),
         ];
-        self.call.launch(&self.program(false), "constants", &args, Grid::line(c * times))?;
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { self.call.launch(&self.program(false), "constants", &args, Grid::line(c * times)) }?;
         self.apply(false, &[x], &constants, out)
     }
 
@@ -209,7 +222,8 @@ impl<'a> Launcher<'a> {
             Arg::Float(self.eps as f32),
             Arg::Float(count),
         ];
-        self.call.launch(&self.program(true), "grad_constants", &args, Grid::line(c * times))?;
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { self.call.launch(&self.program(true), "grad_constants", &args, Grid::line(c * times)) }?;
         self.apply(true, &inputs, &constants, dx)
     }
 
@@ -221,7 +235,8 @@ impl<'a> Launcher<'a> {
         args.extend([constants.into(), out.into(), width.into(), rows.into(), len.into(), block.into()]);
         let items = rows * len.div_ceil(block);
         let grid = if self.call.on_cpu() { Grid::new([items], [4]) } else { Grid::line(items) };
-        self.call.launch(&self.program(gradient), "apply", &args, grid)
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { self.call.launch(&self.program(gradient), "apply", &args, grid) }
     }
 }
 

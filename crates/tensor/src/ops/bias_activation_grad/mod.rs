@@ -6,6 +6,7 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::channel_sum::{ChannelSum, channels_and_plane};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::{run, run_single};
 use crate::core::shape::{Shape, Shapes};
@@ -84,6 +85,7 @@ impl Op for BiasActivationGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let (channels, plane) = channels_and_plane(inputs[0].shape);
         let [dz, db] = outputs else { return };
         let n = inputs[0].shape[0];
@@ -92,6 +94,7 @@ impl Op for BiasActivationGrad {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let dz = &call.outputs()[..1];
         let activation = self.activation.grad_op();
         activation.opencl(&call.part(activation.name(), call.inputs(), dz))?;

@@ -5,14 +5,16 @@ use crate::core::shape::Shape;
 use crate::register_op;
 use crate::testing::cases::{Case, CaseInput};
 
-/// Shapes with channels: rank 2, empty, and large enough for several threads.
-pub(in crate::ops) const SHAPES: [&[usize]; 8] = [
+/// Shapes with channels: rank 2, empty, without channels, and large enough for several threads.
+pub(in crate::ops) const SHAPES: [&[usize]; 10] = [
     &[3, 5],
     &[1, 1],
     &[4, 3, 7],
     &[2, 3, 4, 5],
     &[2, 3, 0, 5],
     &[0, 4, 3, 3],
+    &[3, 0],
+    &[2, 0, 3, 3],
     &[33, 100],
     &[64, 16, 24, 24],
 ];

@@ -33,7 +33,7 @@ impl Kernel for Sum<'_> {
         let Sum { x, channels, plane, start, y } = self;
         y.fill(0.0);
         if plane == 1 {
-            for row in x.chunks_exact(channels) {
+            for row in x.chunks_exact(channels.max(1)) {
                 let row = &row[start..start + y.len()];
                 for (y, x) in y.chunks_mut(S::LANES).zip(row.chunks(S::LANES)) {
                     (S::from_short_slice(y) + S::from_short_slice(x)).to_short_slice(y);

@@ -6,6 +6,7 @@ pub(super) mod cpu;
 use smallvec::smallvec;
 
 use crate::core::call::{self, Call};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -38,11 +39,13 @@ impl Op for ChannelSum {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let (channels, plane) = channels_and_plane(inputs[0].shape);
         cpu::channel_sum(inputs[0].data, channels, plane, outputs[0].data);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (x, out) = (call.input(0), call.output(0));
         let (channels, plane) = channels_and_plane(x.shape);
         let (x_shape, out_shape) = (Shape::from([x.shape[0], channels, plane]), Shape::from([channels, 1]));

@@ -5,6 +5,7 @@ mod opencl;
 
 use smallvec::smallvec;
 
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -79,6 +80,7 @@ impl Op for Concat {
         }
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let axis = inputs[0].shape.axis(self.dim).expect("checked by infer");
         let out = &mut outputs[0];
         if out.data.is_empty() {
@@ -100,6 +102,7 @@ impl Op for Concat {
         });
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let axis = call.input(0).shape.axis(self.dim)?;
         let outer: usize = call.output(0).shape[..axis].iter().product();
         let row = call.output(0).buffer.len() / outer;
@@ -166,6 +169,7 @@ impl Op for Narrow {
         }
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let (x, out) = (inputs[0], &mut outputs[0]);
         if out.data.is_empty() {
             return;
@@ -181,6 +185,7 @@ impl Op for Narrow {
         });
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let x = call.input(0);
         let axis = x.shape.axis(self.dim)?;
         let outer: usize = x.shape[..axis].iter().product();
@@ -226,6 +231,7 @@ impl Op for NarrowGrad {
         }
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let (dy, out) = (inputs[0], &mut outputs[0]);
         if out.data.is_empty() {
             return;
@@ -245,6 +251,7 @@ impl Op for NarrowGrad {
         });
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (dy, out) = (call.input(0), call.output(0));
         let axis = dy.shape.axis(self.dim)?;
         let outer: usize = dy.shape[..axis].iter().product();

@@ -36,6 +36,7 @@ pub(crate) use shape::ConvShape;
 
 use super::Activation;
 use super::bias_activation_grad::Fused;
+use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
@@ -167,6 +168,7 @@ impl Op for Conv2d {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let conv = self.geometry().conv_shape(inputs[0].shape, inputs[1].shape, outputs[0].shape);
         if outputs[0].data.is_empty() {
             return;
@@ -175,6 +177,7 @@ impl Op for Conv2d {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         self.opencl_packed(call, None)
     }
 
@@ -279,11 +282,13 @@ impl Op for Conv2dInputGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let conv = self.geometry.conv_shape(outputs[0].shape, inputs[1].shape, inputs[0].shape);
         cpu::input_grad(&conv, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (dy, weight, dx) = (call.input(0), call.input(1), call.output(0));
         let conv = self.geometry.conv_shape(dx.shape, weight.shape, dy.shape);
         opencl::input_grad(call, &conv, dy.buffer, weight.buffer, dx.buffer)
@@ -349,11 +354,13 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let conv = self.geometry.conv_shape(inputs[0].shape, outputs[0].shape, inputs[1].shape);
         cpu::weight_grad(&conv, inputs[0].data, inputs[1].data, outputs[0].data, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (x, dy, dw) = (call.input(0), call.input(1), call.output(0));
         let conv = self.geometry.conv_shape(x.shape, dw.shape, dy.shape);
         opencl::weight_grad(call, &conv, x.buffer, dy.buffer, dw.buffer)

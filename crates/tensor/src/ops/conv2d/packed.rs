@@ -1,6 +1,7 @@
 //! A convolution with a constant weight, packed once.
 
 use super::{Conv2d, cpu, opencl as kernels};
+use crate::core::check::{check_call, check_views};
 use crate::core::device::Device;
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window};
 use crate::core::shape::{Shape, Shapes};
@@ -16,6 +17,7 @@ use neocog_base::Result;
 pub(super) struct PackedConv2d {
     op: Conv2d,
     x: Shape,
+    weight: Shape,
     packed: Packed,
 }
 
@@ -45,14 +47,14 @@ impl PackedConv2d {
         let y = op.infer(&[x, *weight.shape()])?[0];
         let conv = op.geometry().conv_shape(&x, weight.shape(), &y);
         let packed = match weight.device() {
-            Device::Cpu => Packed::Cpu(cpu::pack(&conv, weight.cpu(), &Scratch::new())),
+            Device::Cpu => Packed::Cpu(Scratch::with(|scratch| cpu::pack(&conv, weight.cpu(), scratch))?),
             Device::OpenCl(id) => {
                 let call = Call::new(opencl::open(id)?, op.name(), &[], &[]);
                 Packed::OpenCl(kernels::pack(&call, &conv, &*weight.opencl()?)?)
             }
             Device::Reference | Device::Meta => Packed::Unpacked,
         };
-        Ok(PackedConv2d { op, x, packed })
+        Ok(PackedConv2d { op, x, weight: *weight.shape(), packed })
     }
 }
 
@@ -70,7 +72,9 @@ impl Op for PackedConv2d {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
-        assert_eq!(*inputs[0].shape, self.x, "the weight was packed for images of this shape");
+        check_views(self, inputs, outputs);
+        let shapes = [*inputs[0].shape, *inputs[1].shape];
+        assert_eq!(shapes, [self.x, self.weight], "the weight was packed for these shapes");
         let conv = self.op.geometry().conv_shape(inputs[0].shape, inputs[1].shape, outputs[0].shape);
         match &self.packed {
             Packed::Cpu(packed) => self.op.cpu_packed(&conv, packed, inputs, outputs, scratch),
@@ -79,8 +83,10 @@ impl Op for PackedConv2d {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let Packed::OpenCl(packed) = &self.packed else { return self.op.opencl(call) };
-        assert_eq!(*call.input(0).shape, self.x, "the weight was packed for images of this shape");
+        let shapes = [*call.input(0).shape, *call.input(1).shape];
+        assert_eq!(shapes, [self.x, self.weight], "the weight was packed for these shapes");
         self.op.opencl_packed(call, Some(packed))
     }
 

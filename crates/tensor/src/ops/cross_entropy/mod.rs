@@ -18,6 +18,7 @@ use self::class::{class_of, first_largest};
 use super::reduce;
 use super::softmax::rows::row_program;
 use crate::core::call::{self, Call};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -112,6 +113,7 @@ impl Op for CrossEntropy {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let [n, classes] = [inputs[0].shape[0], inputs[0].shape[1]];
         let [loss, probabilities] = outputs else { unreachable!("infer returns two outputs") };
         let values = [inputs[0].data, inputs[1].data];
@@ -129,6 +131,7 @@ impl Op for CrossEntropy {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let [x, targets, loss, probabilities] =
             [call.input(0), call.input(1), call.output(0), call.output(1)];
         let [n, classes] = rows(x.shape, targets.shape)?;
@@ -147,7 +150,8 @@ impl Op for CrossEntropy {
             classes.into(),
             Arg::Float(self.label_smoothing as f32),
         ];
-        call.launch(&source, "cross_entropy", &args, grid)?;
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source, "cross_entropy", &args, grid) }?;
         match self.reduction {
             Reduction::None => Ok(()),
             Reduction::Sum => sum(call, losses, 1.0),
@@ -211,6 +215,7 @@ impl Op for CrossEntropyGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let (p, targets, dloss) = (inputs[0], inputs[1].data, inputs[2].data);
         let (n, classes) = (p.shape[0], p.shape[1]);
         let smooth = (self.of.label_smoothing / classes as f64) as f32;
@@ -238,6 +243,7 @@ impl Op for CrossEntropyGrad {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let [p, targets, dloss] = [call.input(0), call.input(1), call.input(2)];
         let [n, classes] = rows(p.shape, targets.shape)?;
         let divisor = if self.of.reduction == Reduction::Mean { n as f32 } else { 1.0 };
@@ -256,7 +262,8 @@ impl Op for CrossEntropyGrad {
             Arg::Float((self.of.label_smoothing / classes as f64) as f32),
         ];
         let (source, _) = row_program(call, "cross_entropy", KERNELS, n, classes);
-        call.launch(&source, "cross_entropy_grad", &args, Grid::line(n * classes.div_ceil(block)))
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source, "cross_entropy_grad", &args, Grid::line(n * classes.div_ceil(block))) }
     }
 
     fn saves(&self) -> SavedTensors {
@@ -287,6 +294,7 @@ impl Op for CountCorrect {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let classes = inputs[0].shape[1];
         let rows = inputs[0].data.chunks_exact(classes).zip(inputs[1].data);
         outputs[0].data[0] =
@@ -294,12 +302,14 @@ impl Op for CountCorrect {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (x, targets) = (call.input(0), call.input(1));
         let [n, classes] = rows(x.shape, targets.shape)?;
         let correct = call.scratch(n)?;
         let args = [x.into(), targets.into(), (&correct).into(), n.into(), classes.into()];
         let (source, _) = row_program(call, "cross_entropy", KERNELS, n, classes);
-        call.launch(&source, "count_correct", &args, Grid::line(n))?;
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source, "count_correct", &args, Grid::line(n)) }?;
         sum(call, &correct, 1.0)
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -65,12 +66,14 @@ impl Op for Dropout {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let threshold = u32::try_from(self.threshold()).ok();
         let stream = [self.seed, self.offset];
         cpu::dropout(stream, threshold, self.scale() as f32, inputs[0].data, outputs[0].data);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (x, y) = (call.input(0), call.output(0));
         let Ok(threshold) = u32::try_from(self.threshold()) else {
             return call.fill(y.buffer, 0.0);
@@ -86,7 +89,8 @@ impl Op for Dropout {
             Arg::Float(if threshold == 0 { 1.0 } else { self.scale() as f32 }),
         ];
         let source = Source::new("dropout", include_str!("kernels.cl"));
-        call.launch(&source, "dropout", &args, Grid::line(n.div_ceil(4 * call.width())))
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source, "dropout", &args, Grid::line(n.div_ceil(4 * call.width()))) }
     }
 
     fn saves(&self) -> SavedTensors {

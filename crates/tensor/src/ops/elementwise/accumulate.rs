@@ -3,6 +3,7 @@
 use smallvec::smallvec;
 
 use super::map::{self, ElementwiseMap};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -33,9 +34,11 @@ impl Op for Accumulate {
         map::reference(self, inputs, outputs);
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         map::cpu::<Self, 1, 1>(*self, inputs, outputs);
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         map::opencl::<Self, 1, 1>(*self, self.name(), call)
     }
     fn saves(&self) -> SavedTensors {

@@ -25,9 +25,11 @@ macro_rules! elementwise {
                 }
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                crate::core::check::check_views(self, inputs, outputs);
                 apply::<Self, { [$(stringify!($x)),+].len() }>(std::array::from_fn(|k| inputs[k].data), outputs[0].data);
             }
             fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                crate::core::check::check_call(self, call)?;
                 const N: usize = [$(stringify!($x)),+].len();
                 apply_opencl::<N, 0, 1>(call, concat!($name, "_elements"), |args, []| [Self::eval(args)])
             }

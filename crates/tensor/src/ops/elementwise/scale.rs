@@ -3,6 +3,7 @@
 use smallvec::smallvec;
 
 use super::map::{self, ElementwiseMap};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -37,9 +38,11 @@ impl Op for Scale {
         map::reference(self, inputs, outputs);
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         map::cpu::<Self, 1, 1>(*self, inputs, outputs);
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         // The output is not state: its old value is not read.
         super::opencl::apply::<1, 0, 1>(call, self.name(), |x, []| self.eval(x, x))
     }

@@ -5,6 +5,7 @@ mod cpu;
 
 use smallvec::smallvec;
 
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -47,15 +48,18 @@ impl Op for GlobalAvgPool2d {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let plane = inputs[0].shape[2] * inputs[0].shape[3];
         cpu::forward(plane, inputs[0].data, outputs[0].data);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (x, y) = (call.input(0), call.output(0));
         let planes = y.buffer.len();
         let args = [x.into(), y.into(), planes.into(), (x.buffer.len() / planes).into()];
-        call.launch(&program(), "global_avg_pool2d", &args, Grid::line(planes))
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&program(), "global_avg_pool2d", &args, Grid::line(planes)) }
     }
 
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
@@ -100,16 +104,26 @@ impl Op for GlobalAvgPool2dGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let plane = self.input_size[0] * self.input_size[1];
         cpu::backward(plane, inputs[0].data, outputs[0].data);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (dy, dx) = (call.input(0), call.output(0));
         let (planes, pixels) = (dy.buffer.len(), dx.buffer.len() / dy.buffer.len());
         let block = if call.on_cpu() { pixels } else { call.width() };
         let args = [dy.into(), dx.into(), planes.into(), pixels.into(), block.into()];
-        call.launch(&program(), "global_avg_pool2d_grad", &args, Grid::line(planes * pixels.div_ceil(block)))
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe {
+            call.launch(
+                &program(),
+                "global_avg_pool2d_grad",
+                &args,
+                Grid::line(planes * pixels.div_ceil(block)),
+            )
+        }
     }
 
     fn saves(&self) -> SavedTensors {

@@ -9,6 +9,7 @@ use smallvec::smallvec;
 
 use super::bias_activation_grad::Fused;
 use super::{Activation, MatMul};
+use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors};
 use crate::core::run::run_single;
@@ -82,6 +83,7 @@ impl Op for Linear {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let (out, features) = (inputs[1].shape[0], inputs[1].shape[1]);
         if outputs[0].data.is_empty() {
             return;
@@ -92,6 +94,7 @@ impl Op for Linear {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (x, weight, y) = (call.input(0), call.input(1), call.output(0));
         let (out, features) = (weight.shape[0], weight.shape[1]);
         let rows = y.buffer.len() / out;

@@ -5,6 +5,7 @@ mod cases;
 use rayon::prelude::*;
 use smallvec::smallvec;
 
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -77,12 +78,14 @@ impl Op for MatMul {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let [a, b] = [0, 1].map(|i| Matrix::rows(inputs[i].data, inputs[i].shape[0], inputs[i].shape[1]));
         let (a, b) = (a.transposed_if(self.transpose_a), b.transposed_if(self.transpose_b));
         product(a, b, None, None, outputs[0].data, scratch);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (a, b, y) = (call.input(0), call.input(1), call.output(0));
         let [m, k, n] = self.sizes(a.shape, b.shape);
         let rows = if self.transpose_b { transposed(call, b.buffer, 1, [n, k])? } else { None };

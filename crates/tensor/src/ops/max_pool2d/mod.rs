@@ -10,6 +10,7 @@ use smallvec::smallvec;
 
 use super::Activation;
 use super::pooling::{LARGEST_INDEXED_PLANE, PoolWindow, opencl};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -95,6 +96,7 @@ impl Op for MaxPool2d {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
         match outputs {
             [y] => cpu::forward(axes, inputs[0].data, y.data, None, scratch),
@@ -104,6 +106,7 @@ impl Op for MaxPool2d {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let (x, y) = (call.input(0), call.output(0));
         let [rows, columns] = self.window().axes(x.shape, y.shape);
         let source = opencl::program("max_pool2d", include_str!("kernels.cl"), columns)
@@ -114,7 +117,8 @@ impl Op for MaxPool2d {
         args.extend(call.outputs().iter().map(|&output| Arg::from(output)));
         args.extend(opencl::arguments([rows, columns]));
         args.extend([Arg::from(lines), each.into()]);
-        call.launch(&source, "max_pool2d", &args, grid)
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source, "max_pool2d", &args, grid) }
     }
 
     fn window(&self, _inputs: &[Shape]) -> Option<op::Window> {
@@ -182,18 +186,21 @@ impl Op for MaxPool2dGrad {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let output_size = [inputs[0].shape[2], inputs[0].shape[3]];
         cpu::backward(self.input_size, output_size, inputs[0].data, inputs[1].data, outputs[0].data);
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let [dy, indices, dx] = [call.input(0), call.input(1), call.output(0)];
         let [n, c, oh, ow] = dy.shape.nchw()?;
         let [h, w] = self.input_size;
         let team = if call.on_cpu() { 1 } else { 64 };
         let source = Source::new("max_pool2d_grad", include_str!("grad.cl")).define("TEAM", team);
         let args = [dy.into(), indices.into(), dx.into(), (oh * ow).into(), (h * w).into()];
-        call.launch(&source, "max_pool2d_grad", &args, Grid::new([n * c * team], [team]))
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source, "max_pool2d_grad", &args, Grid::new([n * c * team], [team])) }
     }
 
     fn saves(&self) -> SavedTensors {

@@ -87,9 +87,11 @@ macro_rules! step {
                 super::reference(*self, inputs, outputs);
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                crate::core::check::check_views(self, inputs, outputs);
                 super::cpu(*self, inputs, outputs);
             }
             fn opencl(&self, call: &crate::opencl::Call<'_>) -> Result<()> {
+                crate::core::check::check_call(self, call)?;
                 super::opencl(*self, self.name(), call)
             }
             fn saves(&self) -> SavedTensors {

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::{AdamStep, AdamWStep, RmsPropStep, SgdStep};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, no_gradient};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -47,7 +48,14 @@ impl Op for OptimizerSteps {
         }
         let mut shapes = Shapes::new();
         for (i, (step, grad)) in self.steps.iter().zip(inputs).enumerate() {
-            shapes.extend(step.infer(&[*grad]).context(|| format!("step {i}, {}", step.name()))?);
+            let state = step.infer(&[*grad]).context(|| format!("step {i}, {}", step.name()))?;
+            if state.len() != step.state_outputs() {
+                return Err(Error::invalid_argument(format!(
+                    "step {i}, {}, has outputs that are not state; an optimizer step has none",
+                    step.name()
+                )));
+            }
+            shapes.extend(state);
         }
         Ok(shapes)
     }
@@ -59,6 +67,7 @@ impl Op for OptimizerSteps {
     }
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let mut rest = outputs;
         let mut parts = Vec::with_capacity(self.steps.len());
         for (step, grad) in self.steps.iter().zip(inputs) {
@@ -71,6 +80,7 @@ impl Op for OptimizerSteps {
     }
 
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         for (i, (step, state)) in self.state_ranges().enumerate() {
             step.opencl(&call.part(step.name(), &call.inputs()[i..=i], &call.outputs()[state]))?;
         }

@@ -119,8 +119,34 @@ impl<'a> Gather<'a> {
 }
 
 impl Product<'_> {
+    /// Checks that the strides stay within the buffers; the kernels themselves check the gathered matrix.
+    ///
+    /// # Panics
+    /// If they do not.
+    fn check(&self) {
+        let (a, b, c) = (&self.a, &self.b, &self.c);
+        let last = |count: usize, step: usize| count.saturating_sub(1) * step;
+        if self.groups * a.count * b.columns() == 0 {
+            return;
+        }
+        let to = last(self.groups, c.group) + last(a.count, c.row) + c.first;
+        let to = to + last(b.images, c.image) + last(b.size[0], c.line) + last(b.size[1], c.pixel);
+        assert!(to < c.buffer.len(), "the result of a product exceeds its buffer");
+        let rows = last(self.groups, a.group) + last(a.count, a.row) + a.first;
+        let depth = last(b.depth(), a.number.unsigned_abs() as usize);
+        let inside = if a.number < 0 {
+            depth <= a.first && rows < a.buffer.len()
+        } else {
+            rows + depth < a.buffer.len()
+        };
+        assert!(inside || b.depth() == 0, "the left matrix of a product exceeds its buffer");
+        let biases = self.bias.map(Buffer::len);
+        assert!(biases.is_none_or(|len| len >= self.groups * a.count), "the bias of a product is too short");
+    }
+
     /// Computes the product.
     pub fn run(&self, call: &Call<'_>) -> Result<()> {
+        self.check();
         let LeftMatrix { count, group, row, number, first, .. } = self.a;
         let a_steps = [int(count), int(group), int(row), number, int(first), 0, 0, 0];
         let Target { buffer: c, .. } = self.c;
@@ -161,13 +187,15 @@ impl Product<'_> {
                 ]);
                 let across = columns.div_ceil(tiles.panels * tiles.panel());
                 let grid = Grid::new([across, count.div_ceil(tiles.rows), self.groups], [1, 1, 1]);
-                call.launch(&source, "product", &args, grid)
+                // SAFETY: `check` has compared the strides with the buffers, within which the kernel stays.
+                unsafe { call.launch(&source, "product", &args, grid) }
             }
             TileConfig::Gpu(tiles) => {
                 let groups = [columns, count].map(|n| n.div_ceil(tiles.tile()) * WORK_GROUP_SIDE);
                 let grid =
                     Grid::new([groups[0], groups[1], self.groups], [WORK_GROUP_SIDE, WORK_GROUP_SIDE, 1]);
-                call.launch(&source, "product", &args, grid)
+                // SAFETY: `check` has compared the strides with the buffers, within which the kernel stays.
+                unsafe { call.launch(&source, "product", &args, grid) }
             }
         }
     }
@@ -183,6 +211,7 @@ pub(crate) fn weight_grad_sums(
     dy: &Buffer,
 ) -> Result<(Buffer, usize)> {
     let (pixels, depth) = (b.columns(), b.depth());
+    assert!(dy.len() >= pixels * groups * outputs, "the gradient is shorter than its pixels");
     let tiles = call.tile_config();
     let source = program(&tiles);
     let [sizes, steps, start] = b.args();
@@ -207,7 +236,10 @@ pub(crate) fn weight_grad_sums(
                 tiles.depth.into(),
                 Arg::Local(tiles.weight_grad_memory() * size_of::<f32>()),
             ];
-            call.launch(&source, "weight_grad", &args, Grid::new([tasks, parts, groups], [1, 1, 1]))?;
+            // SAFETY: the sizes were checked above; the kernel stays within them.
+            unsafe {
+                call.launch(&source, "weight_grad", &args, Grid::new([tasks, parts, groups], [1, 1, 1]))
+            }?;
             Ok((sums, parts))
         }
         TileConfig::Gpu(tiles) => {
@@ -227,7 +259,8 @@ pub(crate) fn weight_grad_sums(
             ];
             let side = WORK_GROUP_SIDE;
             let grid = Grid::new([squares[0] * side, squares[1] * side, groups * parts], [side, side, 1]);
-            call.launch(&source, "weight_grad", &args, grid)?;
+            // SAFETY: the sizes were checked above; the kernel stays within them.
+            unsafe { call.launch(&source, "weight_grad", &args, grid) }?;
             Ok((sums, parts))
         }
     }
@@ -272,13 +305,17 @@ impl PadAndSplit {
 
     /// Computes the output.
     pub fn run(&self, call: &Call<'_>, x: &Buffer) -> Result<Buffer> {
+        assert!(x.len() >= self.planes * self.size[0] * self.size[1], "the input is shorter than its planes");
         let out = call.scratch(self.planes * self.plane_len())?;
         let [rows, columns] = self.padded;
         let sizes = [self.planes, self.phases, rows, columns, self.size[0], self.size[1], 0, 0].map(int);
         let layout = [self.stride[0], self.stride[1], self.padding[0], self.padding[1], 0, 0, 0, 0].map(int);
         let args = [x.into(), (&out).into(), Arg::Int8(sizes), Arg::Int8(layout)];
         let items = if call.on_cpu() { self.planes * self.phases * rows } else { out.len() };
-        call.launch(&program(&call.tile_config()), "pad_and_split_phases", &args, Grid::line(items))?;
+        // SAFETY: the sizes were checked above; the kernel stays within them.
+        unsafe {
+            call.launch(&program(&call.tile_config()), "pad_and_split_phases", &args, Grid::line(items))
+        }?;
         Ok(out)
     }
 }
@@ -293,6 +330,7 @@ pub(crate) fn transposed(
     if rows <= 1 || columns <= 1 || batches == 0 {
         return Ok(None);
     }
+    assert_eq!(from.len(), batches * rows * columns, "the matrices have these sizes");
     let to = call.scratch(from.len())?;
     let args = [from.into(), (&to).into(), batches.into(), rows.into(), columns.into()];
     let tiles = call.tile_config();
@@ -302,7 +340,8 @@ pub(crate) fn transposed(
         }
         TileConfig::Gpu(_) => Grid::new([columns, rows, batches], [WORK_GROUP_SIDE, WORK_GROUP_SIDE, 1]),
     };
-    call.launch(&program(&tiles), "transpose", &args, grid)?;
+    // SAFETY: the sizes were checked above; the kernel stays within them.
+    unsafe { call.launch(&program(&tiles), "transpose", &args, grid) }?;
     Ok(Some(to))
 }
 

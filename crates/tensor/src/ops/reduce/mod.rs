@@ -8,6 +8,7 @@ use smallvec::smallvec;
 
 use super::Scale;
 use super::broadcast::{self, Strided, expect_broadcasts};
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -52,9 +53,11 @@ impl Op for Sum {
         outputs[0].data[0] = inputs[0].data.iter().sum();
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         outputs[0].data[0] = cpu::sum(inputs[0].data) as f32;
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         opencl::sum(call, call.input(0), call.output(0), 1.0)
     }
     fn saves(&self) -> SavedTensors {
@@ -78,9 +81,11 @@ impl Op for Mean {
         outputs[0].data[0] = inputs[0].data.iter().sum::<f64>() / inputs[0].data.len() as f64;
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         outputs[0].data[0] = (cpu::sum(inputs[0].data) / inputs[0].data.len() as f64) as f32;
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         let n = call.input(0).buffer.len();
         if n == 0 {
             return call.fill(call.output(0).buffer, f32::NAN);
@@ -116,9 +121,11 @@ impl Op for SumTo {
         }
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         cpu::sum_to(inputs[0], &mut outputs[0]);
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         opencl::sum(call, call.input(0), call.output(0), 1.0)
     }
     fn saves(&self) -> SavedTensors {
@@ -146,6 +153,7 @@ impl Op for Expand {
         }
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         let (x, out) = (inputs[0], &mut outputs[0]);
         if out.data.is_empty() {
             return;
@@ -163,6 +171,7 @@ impl Op for Expand {
         });
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         broadcast::opencl::apply::<1>(call, "expand", &formula::function("formula", |[x]: [Symbol; 1]| x))
     }
     fn saves(&self) -> SavedTensors {

@@ -119,9 +119,11 @@ impl Sums {
         let targets = self.outputs.count * parts;
         if self.columns {
             let items = targets * self.inner.div_ceil(call.width());
-            call.launch(&source, "sum_columns", &args, Grid::line(items))
+            // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+            unsafe { call.launch(&source, "sum_columns", &args, Grid::line(items)) }
         } else {
-            call.launch(&source, "sum_rows", &args, Grid::new([targets * team], [team]))
+            // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+            unsafe { call.launch(&source, "sum_rows", &args, Grid::new([targets * team], [team])) }
         }
     }
 }

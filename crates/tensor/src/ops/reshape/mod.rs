@@ -4,6 +4,7 @@ mod cases;
 
 use smallvec::smallvec;
 
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -77,9 +78,11 @@ impl Op for Reshape {
         outputs[0].data.copy_from_slice(inputs[0].data);
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         copy(inputs[0].data, outputs[0].data);
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         call.copy(call.input(0).buffer, call.output(0).buffer)
     }
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
@@ -109,9 +112,11 @@ impl Op for Flatten {
         outputs[0].data.copy_from_slice(inputs[0].data);
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+        check_views(self, inputs, outputs);
         copy(inputs[0].data, outputs[0].data);
     }
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        check_call(self, call)?;
         call.copy(call.input(0).buffer, call.output(0).buffer)
     }
     fn window(&self, inputs: &[Shape]) -> Option<Window> {

@@ -17,6 +17,7 @@ mod rule;
 use smallvec::smallvec;
 
 use self::rule::Rule;
+use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -56,9 +57,11 @@ macro_rules! softmaxes {
                 reference::run(Rule::$op, self.dim, [inputs[0], inputs[0]], &mut outputs[0]);
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                check_views(self, inputs, outputs);
                 cpu::run(Rule::$op, self.dim, [inputs[0], inputs[0]], &mut outputs[0]);
             }
             fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                check_call(self, call)?;
                 opencl::run(Rule::$op, self.dim, call)
             }
             fn saves(&self) -> SavedTensors {
@@ -86,9 +89,11 @@ macro_rules! softmaxes {
                 reference::run(Rule::$grad, self.dim, [inputs[0], inputs[1]], &mut outputs[0]);
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                check_views(self, inputs, outputs);
                 cpu::run(Rule::$grad, self.dim, [inputs[0], inputs[1]], &mut outputs[0]);
             }
             fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                check_call(self, call)?;
                 opencl::run(Rule::$grad, self.dim, call)
             }
             fn saves(&self) -> SavedTensors {

@@ -14,13 +14,15 @@ pub(super) fn run(rule: Rule, dim: isize, call: &Call<'_>) -> Result<()> {
     if inner == 1 {
         let (source, grid) = row_program(call, "softmax", text, outer, len);
         let args = [a.into(), b.into(), out.into(), outer.into(), len.into()];
-        call.launch(&source.define("RULE", rule as u8), "softmax_rows", &args, grid)
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source.define("RULE", rule as u8), "softmax_rows", &args, grid) }
     } else {
         // On GPUs, neighbouring work-items read neighbouring floats.
         let width = if call.on_cpu() { 8 } else { 1 };
         let source = Source::new("softmax", text).define("RULE", rule as u8).define("TEAM", 0);
         let args = [a.into(), b.into(), out.into(), outer.into(), len.into(), inner.into()];
         let grid = Grid::line(outer * inner.div_ceil(width));
-        call.launch(&source.define("WIDTH", width), "softmax_columns", &args, grid)
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&source.define("WIDTH", width), "softmax_columns", &args, grid) }
     }
 }

@@ -87,7 +87,7 @@ fn train_planes<const A: u8>(
     sizes: Sizes,
     [weight, bias]: [Option<&[f32]>; 2],
     [mean, var]: [&mut [f32]; 2],
-    y: Shared,
+    y: Shared<'_>,
 ) {
     each_block(sizes, mean, var, |channel, mean, var| {
         dispatch(Moments { x, sizes, first: channel, mean, var });
@@ -182,7 +182,7 @@ fn train_grad_planes<const A: u8>(
     sizes: Sizes,
     of: &ChannelGrad<'_>,
     [dweight, dbias]: [&mut [f32]; 2],
-    dx: Shared,
+    dx: Shared<'_>,
 ) {
     let grads = Grads::<A> { x, dy, y };
     each_block(sizes, dweight, dbias, |channel, dot, sum| {
@@ -323,7 +323,7 @@ struct Planes<'a, R, const K: usize> {
     channel: usize,
     values: [f32; K],
     /// The whole output, of which the planes of this channel are written.
-    out: Shared,
+    out: Shared<'a>,
 }
 
 impl<R: ChannelMap<K>, const K: usize> Kernel for Planes<'_, R, K> {
@@ -338,7 +338,7 @@ impl<R: ChannelMap<K>, const K: usize> Kernel for Planes<'_, R, K> {
         for image in 0..sizes.n {
             let start = (image * sizes.c + channel) * sizes.pixels;
             // SAFETY: a channel plane of the output, which only this task accesses.
-            let plane = unsafe { std::slice::from_raw_parts_mut(out.get().add(start), sizes.pixels) };
+            let plane = unsafe { out.slice(start, sizes.pixels) };
             let mut at = start;
             let mut whole = plane.chunks_exact_mut(S::LANES);
             for out in &mut whole {

@@ -262,7 +262,7 @@ struct Forward<'a> {
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     x: &'a [f32],
-    target: Shared,
+    target: Shared<'a>,
     scratch: &'a Scratch,
 }
 

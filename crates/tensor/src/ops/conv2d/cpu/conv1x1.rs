@@ -125,7 +125,7 @@ fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch:
         let start = (batch_part * conv.groups + group) * each + vectors * channels.start * lanes;
         let len = vectors * channels.len() * lanes;
         // SAFETY: the tasks have disjoint parts of the buffer.
-        let sums = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), len) };
+        let sums = unsafe { target.slice(start, len) };
         let part = part(chunks.count(), parts, batch_part);
         dispatch(PartialSums { conv, x, dy, group, channels, chunks, part, sums, scratch });
     });
@@ -287,7 +287,7 @@ struct ReduceParts<'a, I> {
     outputs: Range<usize>,
     channels: Range<usize>,
     sums: I,
-    target: Shared,
+    target: Shared<'a>,
     scratch: &'a Scratch,
 }
 

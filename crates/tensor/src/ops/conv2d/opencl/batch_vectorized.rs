@@ -241,7 +241,8 @@ impl BatchVectorizedConv {
             Arg::Local(self.bytes()),
         ];
         let tasks = self.bands * conv.n.div_ceil(self.width);
-        call.launch(&self.source(), "convolve", &args, Grid::new([tasks], [1]))
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&self.source(), "convolve", &args, Grid::new([tasks], [1])) }
     }
 
     /// Computes the weight gradient as partial sums `[part, (channel, tap), output]`, and returns them with
@@ -267,7 +268,8 @@ impl BatchVectorizedConv {
             self.memory[1].into(),
             Arg::Local(self.bytes()),
         ];
-        call.launch(&self.source(), "weight_grad", &args, Grid::new([parts], [1]))?;
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&self.source(), "weight_grad", &args, Grid::new([parts], [1])) }?;
         Ok((sums, parts))
     }
 

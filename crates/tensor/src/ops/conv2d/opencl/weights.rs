@@ -38,7 +38,8 @@ pub fn transposed(
     let ranges = [rows.count, columns.count, rows.first, rows.step, columns.first, columns.step, 0, 0];
     let args = [weight.into(), (&out).into(), Arg::Int8(sizes.map(int)), Arg::Int8(ranges.map(int))];
     let items = conv.groups * conv.out_per_group * conv.in_per_group.div_ceil(BLOCK);
-    call.launch(&source(), "transpose_weight", &args, Grid::line(items))?;
+    // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+    unsafe { call.launch(&source(), "transpose_weight", &args, Grid::line(items)) }?;
     Ok(out)
 }
 
@@ -62,5 +63,6 @@ pub fn reduce_grad(
         usize::from(conv.flip).into(),
     ];
     let items = conv.groups * conv.out_per_group * conv.filter_len().div_ceil(BLOCK);
-    call.launch(&source(), "reduce_weight_grad", &args, Grid::line(items))
+    // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+    unsafe { call.launch(&source(), "reduce_weight_grad", &args, Grid::line(items)) }
 }

@@ -230,7 +230,8 @@ impl WinogradConv {
             usize::from(reverse).into(),
         ];
         let items = blocks * from.channels.div_ceil(self.width);
-        call.launch(&self.source(), "transform_filters", &args, Grid::line(items))?;
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&self.source(), "transform_filters", &args, Grid::line(items)) }?;
         Ok(u)
     }
 
@@ -269,7 +270,8 @@ impl WinogradConv {
             Arg::Local(self.memory * size_of::<f32>()),
         ];
         let grid = Grid::new([self.tiling.tasks, panels.div_ceil(each)], [1, 1]);
-        call.launch(&self.source(), "convolve", &args, grid)
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&self.source(), "convolve", &args, grid) }
     }
 
     /// Computes the gradient of the weight: sums over tiles, in parts that depend on the shapes alone and are
@@ -311,12 +313,15 @@ impl WinogradConv {
             self.tiles(),
             Arg::Local(self.memory * size_of::<f32>()),
         ];
-        call.launch(
-            &self.source(),
-            "filter_grad",
-            &args,
-            Grid::new([splits[0], parts, splits[1]], [1, 1, 1]),
-        )?;
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe {
+            call.launch(
+                &self.source(),
+                "filter_grad",
+                &args,
+                Grid::new([splits[0], parts, splits[1]], [1, 1, 1]),
+            )
+        }?;
         let args = [
             (&sums).into(),
             dw.into(),
@@ -325,7 +330,8 @@ impl WinogradConv {
             to.channels.into(),
             usize::from(conv.flip).into(),
         ];
-        call.launch(&self.source(), "reduce_filter_grad", &args, Grid::line(to.channels * depth))
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&self.source(), "reduce_filter_grad", &args, Grid::line(to.channels * depth)) }
     }
 
     fn tiles(&self) -> Arg<'static> {

@@ -117,7 +117,7 @@ struct Pack<'a> {
     filters: &'a Filters<'a>,
     channels: std::ops::Range<usize>,
     block: usize,
-    target: Shared,
+    target: Shared<'a>,
     scratch: &'a Scratch,
 }
 
@@ -163,7 +163,7 @@ struct Forward<'a> {
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     x: &'a [f32],
-    target: Shared,
+    target: Shared<'a>,
     scratch: &'a Scratch,
 }
 

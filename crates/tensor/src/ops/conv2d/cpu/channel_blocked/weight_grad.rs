@@ -65,7 +65,7 @@ struct PartialSums<'a> {
     start: usize,
     x: &'a [f32],
     dy: &'a [f32],
-    target: Shared,
+    target: Shared<'a>,
     scratch: &'a Scratch,
 }
 

@@ -53,7 +53,7 @@ pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scra
             + conv.out_per_group * channels.start * taps;
         let len = conv.out_per_group * channels.len() * taps;
         // SAFETY: the tasks have disjoint parts of the buffer.
-        let sums = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), len) };
+        let sums = unsafe { target.slice(start, len) };
         dispatch(PartialSums {
             conv,
             images,

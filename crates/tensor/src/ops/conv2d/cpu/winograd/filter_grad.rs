@@ -110,7 +110,7 @@ struct PartialSums<'a, const A: usize, const M: usize> {
     blocks: std::ops::Range<usize>,
     /// The offset of this part's sums, `[point][out][channel]` with channels padded to whole vectors.
     start: usize,
-    target: Shared,
+    target: Shared<'a>,
     scratch: &'a Scratch,
 }
 

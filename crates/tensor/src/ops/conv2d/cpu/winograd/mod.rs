@@ -203,7 +203,7 @@ struct TransformFilters<'a, const A: usize, const R: usize> {
     channels: std::ops::Range<usize>,
     outputs: usize,
     block: usize,
-    target: Shared,
+    target: Shared<'a>,
     scratch: &'a Scratch,
 }
 
@@ -244,7 +244,7 @@ struct Forward<'a, const A: usize, const M: usize> {
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     x: &'a [f32],
-    target: Shared,
+    target: Shared<'a>,
     tiling: &'a Tiling,
     units: std::ops::Range<usize>,
     scratch: &'a Scratch,
