@@ -10,7 +10,7 @@ use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
 /// All operations, listed explicitly to detect one that is no longer linked or registered.
-const OPS: [&str; 55] = [
+const OPS: [&str; 67] = [
     "accumulate",
     "adam_step",
     "adamw_step",
@@ -32,12 +32,20 @@ const OPS: [&str; 55] = [
     "cross_entropy",
     "cross_entropy_grad",
     "dropout",
+    "elu",
+    "elu_grad",
     "expand",
     "flatten",
+    "gelu",
+    "gelu_grad",
+    "gelu_tanh",
+    "gelu_tanh_grad",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
     "hardswish",
     "hardswish_grad",
+    "leaky_relu",
+    "leaky_relu_grad",
     "linear",
     "log_softmax",
     "log_softmax_grad",
@@ -51,6 +59,8 @@ const OPS: [&str; 55] = [
     "optimizer_steps",
     "packed_conv2d",
     "relu",
+    "relu6",
+    "relu6_grad",
     "relu_grad",
     "reshape",
     "rms_prop_step",
@@ -58,6 +68,8 @@ const OPS: [&str; 55] = [
     "sgd_step",
     "sigmoid",
     "sigmoid_grad",
+    "silu",
+    "silu_grad",
     "softmax",
     "softmax_grad",
     "sub",

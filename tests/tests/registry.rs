@@ -7,7 +7,7 @@ use neocog_layers::{Conv2d, LayerEntry, LayerSpec, Linear, registry};
 use neocog_tests as _;
 
 /// All kinds of layers, listed explicitly to detect one that is no longer linked or registered.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 26] = [
     "AvgPool2d",
     "BatchNorm",
     "BatchNorm1d",
@@ -15,17 +15,22 @@ const LAYERS: [&str; 21] = [
     "Concat",
     "Conv2d",
     "Dropout",
+    "ELU",
     "Flatten",
     "FlattenLayer",
+    "GELU",
     "GlobalAvgPool2d",
     "Hardswish",
     "Identity",
+    "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "MaxPool2d",
     "ReLU",
+    "ReLU6",
     "Residual",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
     "Tanh",

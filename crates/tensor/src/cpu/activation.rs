@@ -37,6 +37,11 @@ macro_rules! for_each_activation {
                 Tanh TanhGrad "tanh" "tanh_grad" [Tanh "Tanh"]
                     (c, x) = Real::tanh(x);
                     (c, y, dy) = dy * (c(1.0) - y * y);
+
+                /// Rectified linear unit with an upper bound, `min(max(x, 0), 6)`; the gradient at 0 and at 6 is 0.
+                Relu6 Relu6Grad "relu6" "relu6_grad" [ReLU6 "ReLU6"]
+                    (c, x) = -Real::max(c(-6.0), -Real::max(c(0.0), x));
+                    (c, y, dy) = Real::select_gt(y, c(0.0), Real::select_gt(c(6.0), y, dy, c(0.0)), c(0.0));
             }
             of_input {
                 /// Hard swish, `x clamp(x + 3, 0, 6) / 6`. A. Howard et al., "Searching for MobileNetV3", ICCV 2019.
@@ -48,6 +53,37 @@ macro_rules! for_each_activation {
                         Real::select_gt(x, c(-3.0), dy * (x * c(1.0 / 3.0) + c(0.5)), c(0.0)),
                         dy
                     );
+
+                /// Sigmoid linear unit, `x / (1 + e^-x)`, also called swish.
+                Silu SiluGrad "silu" "silu_grad" [SiLU "SiLU"]
+                    (c, x) = x / (c(1.0) + Real::exp(-x));
+                    (c, x, dy) = {
+                        let sigmoid = c(1.0) / (c(1.0) + Real::exp(-x));
+                        dy * sigmoid * (c(1.0) + x * (c(1.0) - sigmoid))
+                    };
+
+                /// Gaussian error linear unit, `x (1 + erf(x / sqrt(2))) / 2`. D. Hendrycks, K. Gimpel, "Gaussian error linear
+                /// units", 2016.
+                Gelu GeluGrad "gelu" "gelu_grad" []
+                    (c, x) = c(0.5) * x * (c(1.0) + Real::erf(x * c(std::f64::consts::FRAC_1_SQRT_2)));
+                    (c, x, dy) = {
+                        let distribution = c(0.5) + c(0.5) * Real::erf(x * c(std::f64::consts::FRAC_1_SQRT_2));
+                        let density = c(0.398_942_280_401_432_7) * Real::exp(c(-0.5) * x * x);
+                        dy * (distribution + x * density)
+                    };
+
+                /// Approximation of the Gaussian error linear unit, `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x³))) / 2`.
+                GeluTanh GeluTanhGrad "gelu_tanh" "gelu_tanh_grad" []
+                    (c, x) = {
+                        let inner = c(0.797_884_560_802_865_4) * x * (c(1.0) + c(0.044_715) * x * x);
+                        c(0.5) * x * (c(1.0) + Real::tanh(inner))
+                    };
+                    (c, x, dy) = {
+                        let inner = c(0.797_884_560_802_865_4) * x * (c(1.0) + c(0.044_715) * x * x);
+                        let tanh = Real::tanh(inner);
+                        let slope = c(0.797_884_560_802_865_4) * (c(1.0) + c(0.134_145) * x * x);
+                        dy * c(0.5) * (c(1.0) + tanh + x * (c(1.0) - tanh * tanh) * slope)
+                    };
             }
         }
     };

@@ -106,6 +106,9 @@ impl Real for Symbol {
     fn tanh(self) -> Self {
         line(format_args!("tanh({self})"))
     }
+    fn erf(self) -> Self {
+        line(format_args!("erf({self})"))
+    }
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
         line(format_args!("select_gt({a}, {b}, {x}, {y})"))
     }

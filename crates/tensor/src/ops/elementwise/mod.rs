@@ -11,6 +11,7 @@ mod expression;
 pub(super) mod map;
 mod op;
 mod opencl;
+mod parametric;
 mod scale;
 
 pub use accumulate::Accumulate;
@@ -19,4 +20,5 @@ pub use add_relu::AddRelu;
 pub(super) use expression::{Expression, apply, expression};
 pub(super) use map::ElementwiseMap;
 pub(super) use opencl::apply as apply_opencl;
+pub use parametric::{Elu, EluGrad, LeakyRelu, LeakyReluGrad};
 pub use scale::Scale;

@@ -128,7 +128,7 @@ impl Op for MaxPool2d {
 
     /// The maximum of a window is the same before and after a ReLU, and so is its index where the gradient is not 0.
     fn commutes_with(&self, before: &dyn Op) -> bool {
-        before.activation() == Some(Activation::Relu)
+        matches!(before.activation(), Some(Activation::Relu | Activation::Relu6))
     }
 
     fn saves(&self) -> SavedTensors {
