@@ -93,7 +93,7 @@ impl<'n> Predictor<'n> {
     /// # Errors
     /// As [`plan`].
     pub fn plan(&self, input: &Shape, device: &Device) -> Result<Option<Arc<Plan>>> {
-        let key = (*input, device.clone());
+        let key = (*input, *device);
         if let Some(plan) = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(plan.clone());
         }
