@@ -8,7 +8,7 @@ use neocog_benches::{Arguments, run};
 use neocog_tensor::Device;
 
 /// The cases that are checked in test mode without a filter.
-const TEST_FILTER: &str = "Linear";
+const TEST_FILTER: &str = "add";
 
 fn main() -> Result<()> {
     let arguments = Arguments::from_env();

@@ -1,4 +1,4 @@
-//! Gives the linker an empty library where `cl-sys` asks for OpenCL: the functions are in this crate.
+//! Provides an empty library named OpenCL to the linker, as required by `cl-sys`; the functions are defined in this crate.
 
 use std::path::Path;
 use std::{env, fs};
@@ -12,7 +12,7 @@ fn main() {
         println!("cargo::error=cargo has not set OUT_DIR");
         return;
     };
-    // The name that the linker looks for: the second one with Microsoft's tools.
+    // The file name expected by the linker; the second one by Microsoft's tools.
     for name in ["libOpenCL.a", "OpenCL.lib"] {
         let path = Path::new(&folder).join(name);
         if let Err(e) = fs::write(&path, EMPTY) {

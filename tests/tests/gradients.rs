@@ -49,7 +49,7 @@ fn network(name: &str, batch: usize, size: usize, samples: usize) {
     let [c, ..] = model.input;
     // The gradient of a bias before batch norm is 0, and central differences of a network whose output is about 1 have rounding
     // errors of 1e-9, which the default floor does not allow.
-    let check = Check { samples: Some(samples), floor: 1e-2, ..Check::default() };
+    let check = Check::default().with_samples(samples).with_floor(1e-2);
     let spec = model.spec_for([c, size, size], 10).unwrap();
     let report = check_layer(&spec, &[batch, c, size, size].into(), 3, &check).unwrap();
     let report = report.into_result().unwrap();

@@ -90,7 +90,7 @@ fn round_trip(python: &str, model: &Model) -> String {
     let x = Tensor::from_f32(shape, &values, &Device::Cpu).unwrap();
 
     randomize_statistics(&*network);
-    weights::save(&*network, &file("ours.safetensors")).unwrap();
+    weights::save(&*network, &file("neocog.safetensors")).unwrap();
     let y = logits(&*network, &x);
     write_tensors(&file("x.safetensors"), &[("x", &shape, &values), ("y", &[batch, y.len() / batch], &y)]);
 
@@ -100,9 +100,9 @@ fn round_trip(python: &str, model: &Model) -> String {
     assert!(output.status.success(), "{}: {stderr}", model.name);
 
     let other = build(model, 2);
-    weights::load(&*other, &file("theirs.safetensors")).unwrap();
+    weights::load(&*other, &file("pytorch.safetensors")).unwrap();
     let got = logits(&*other, &x);
-    let bytes = fs::read(file("theirs_y.safetensors")).unwrap();
+    let bytes = fs::read(file("pytorch_y.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let torch_y = tensors.tensor("y").unwrap();
     let expected: Vec<f32> =
@@ -112,7 +112,7 @@ fn round_trip(python: &str, model: &Model) -> String {
     assert!(off <= 1e-5, "{}: the logits of PyTorch's weights deviate by {off:e}", model.name);
 
     weights::save(&*other, &file("back.safetensors")).unwrap();
-    let same = fs::read(file("back.safetensors")).unwrap() == fs::read(file("theirs.safetensors")).unwrap();
+    let same = fs::read(file("back.safetensors")).unwrap() == fs::read(file("pytorch.safetensors")).unwrap();
     assert!(same, "{}: the file differs from the one that PyTorch has written", model.name);
     format!("{}, and back {off:.1e}", String::from_utf8_lossy(&output.stdout).trim())
 }

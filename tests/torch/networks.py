@@ -1,7 +1,5 @@
-"""The networks in PyTorch, written for this test alone: modules with the attribute names of the notes, so that their
-state_dict has the names that neocog writes.
-
-Everything is a Chain (a Sequential with names of choice) or one of the few classes below it.
+"""The networks in PyTorch, for the round-trip test: modules with the attribute names of the notes, so that their state_dict has the
+same names as in neocog.
 """
 import torch
 from torch import nn
@@ -9,7 +7,7 @@ from torch.nn.functional import avg_pool2d, relu
 
 
 class Chain(nn.Sequential):
-    """Modules one after the other: numbered, then named."""
+    """A Sequential of numbered modules, followed by named ones."""
 
     def __init__(self, *numbered, **named):
         super().__init__()
@@ -18,14 +16,14 @@ class Chain(nn.Sequential):
 
 
 class Mean(nn.Module):
-    """The mean of every channel, [n, c, h, w] to [n, c, 1, 1]."""
+    """Global average pooling, [n, c, h, w] to [n, c, 1, 1]."""
 
     def forward(self, x):
         return avg_pool2d(x, x.shape[2:])
 
 
-class ByHand(nn.Module):
-    """The notes' batch norm in training: by the mean and the variance of the batch."""
+class BatchNormFromScratch(nn.Module):
+    """The batch norm of the notes in training mode, with the statistics of the batch."""
 
     def __init__(self, channels, dims):
         super().__init__()
@@ -38,7 +36,7 @@ class ByHand(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side."""
+    """Four branches, concatenated along the channels."""
 
     def __init__(self, inputs, p1, p2, p3, p4):
         super().__init__()
@@ -53,7 +51,7 @@ class Inception(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions and a shortcut, which is a 1x1 convolution where the size changes."""
+    """A residual block; the shortcut is a 1x1 convolution if the size changes."""
 
     def __init__(self, inputs, outputs, stride):
         super().__init__()
@@ -68,7 +66,7 @@ class Residual(nn.Module):
 
 
 class Dense(nn.Module):
-    """Layers that each see the outputs of all before them."""
+    """A dense block."""
 
     def __init__(self, inputs, layers, growth):
         super().__init__()
@@ -104,11 +102,11 @@ def lenet_bn(norm=lambda channels, dims: (nn.BatchNorm2d if dims == 4 else nn.Ba
 
 
 def lenet_bn_scratch():
-    return lenet_bn(ByHand)
+    return lenet_bn(BatchNormFromScratch)
 
 
 def head(inputs, hidden):
-    """Two hidden layers with dropout, and the classes."""
+    """Two hidden layers with dropout, and the output layer."""
     layers = []
     for size in (inputs, hidden):
         layers += [nn.Linear(size, hidden), nn.ReLU(), nn.Dropout()]

@@ -8,7 +8,8 @@ use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor};
 use crate::tape::{Tape, Var};
 
 /// The parameters of a gradient check.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Check {
     /// Step of the central differences. A failing element is checked again with a tenth and a hundredth of it, because
     /// differences across a kink, as of ReLU or a maximum, are not the gradient.
@@ -24,6 +25,36 @@ pub struct Check {
 impl Default for Check {
     fn default() -> Self {
         Check { step: 1e-5, tolerance: 1e-6, floor: 1e-3, samples: None }
+    }
+}
+
+impl Check {
+    /// Sets the step of the central differences.
+    #[must_use]
+    pub fn with_step(mut self, step: f64) -> Self {
+        self.step = step;
+        self
+    }
+
+    /// Sets the maximum relative deviation.
+    #[must_use]
+    pub fn with_tolerance(mut self, tolerance: f64) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
+    /// Sets the lower bound of the magnitude that deviations are relative to.
+    #[must_use]
+    pub fn with_floor(mut self, floor: f64) -> Self {
+        self.floor = floor;
+        self
+    }
+
+    /// Sets the maximum number of elements to check per tensor.
+    #[must_use]
+    pub fn with_samples(mut self, samples: usize) -> Self {
+        self.samples = Some(samples);
+        self
     }
 }
 

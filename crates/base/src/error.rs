@@ -1,41 +1,41 @@
-//! The one error type of the project: a kind, a message, and the path to the place where it happened.
+//! The error type of all crates: a kind, a message, and the path to the location of the error.
 //!
-//! A path grows as the error passes up through the layers of a network:
+//! The path grows as the error is propagated through the layers of a network:
 //! `resnet / resnet_block2.0 / conv1 (Conv2d): the input has 64 channels, the weight expects 128`.
-//! Mistakes of the user are errors; broken internal promises panic.
+//! Invalid input is an error; a violated internal invariant panics.
 
 use std::fmt;
 
-/// The result of everything here that can fail.
+/// Result with [`Error`] as the default error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a caller could do about an [`Error`].
+/// Kind of an [`Error`]: what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Shapes that do not fit together, or a picture that ran out: change the shapes.
+    /// Incompatible shapes, or an image that is too small: change the shapes.
     Shape,
-    /// A value that is not allowed: a batch of 0, a learning rate that is NaN. Change the value.
+    /// An invalid value, such as a batch size of 0 or a learning rate of NaN: change the value.
     InvalidArgument,
-    /// A name that is not known: choose one of those that the message offers.
+    /// An unknown name: choose one of those in the message.
     NotFound,
-    /// A device that is missing or failed: choose another, or install what the message names.
+    /// A missing or failed device: choose another, or install what the message names.
     Device,
-    /// A file or connection that could not be read or written.
+    /// A failed read or write of a file or connection.
     Io,
-    /// Bytes that are not what they claim to be: a truncated or damaged file.
+    /// Invalid data: a truncated or damaged file.
     Format,
-    /// Numbers that ran away: a loss that became NaN or infinite.
+    /// Divergence: a loss that is NaN or infinite.
     Diverged,
-    /// Results that differ from what was expected: a failed comparison or check.
+    /// Unexpected results: a failed comparison or check.
     Mismatch,
-    /// A broken promise within the library: please report it.
+    /// A violated invariant of the library: please report it.
     Internal,
 }
 
-/// An error with its kind, its message and the path to where it happened.
+/// An error: its kind, its message and the path to its location.
 ///
-/// It is one pointer wide, so a `Result` costs nothing where all goes well.
+/// It has the size of a pointer, which keeps `Result` small.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -46,39 +46,38 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind` that says `message`.
+    /// Creates an error.
     #[cold]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error(Box::new(Inner { kind, path: Vec::new(), message: message.into(), source: None }))
     }
 
-    /// Shapes that do not fit together.
+    /// Creates an error of the kind [`ErrorKind::Shape`].
     #[cold]
     pub fn shape(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Shape, message)
     }
 
-    /// A value that is not allowed.
+    /// Creates an error of the kind [`ErrorKind::InvalidArgument`].
     #[cold]
     pub fn invalid_argument(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// A file that is not what it claims to be.
+    /// Creates an error of the kind [`ErrorKind::Format`].
     #[cold]
     pub fn format(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Format, message)
     }
 
-    /// A device that is missing or failed.
+    /// Creates an error of the kind [`ErrorKind::Device`].
     #[cold]
     pub fn device(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Device, message)
     }
 
-    /// A name that is not among `known`; names that look alike are offered.
-    ///
-    /// `what` says what was looked for, as in "layer" or "network".
+    /// Creates the error for a name that is not in `known`, with suggestions of similar names. `what` is the kind of the named object,
+    /// such as "layer" or "network".
     #[cold]
     pub fn not_found<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
@@ -88,46 +87,46 @@ impl Error {
         near.retain(|(score, _)| *score > 0.75);
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         let hint = match near.as_slice() {
-            [] => format!("known are: {}", known.join(", ")),
+            [] => format!("available: {}", known.join(", ")),
             some => {
                 let names: Vec<String> = some.iter().take(3).map(|(_, k)| format!("`{k}`")).collect();
-                format!("did you mean {}? All that are known: {}", names.join(" or "), known.join(", "))
+                format!("did you mean {}? Available: {}", names.join(" or "), known.join(", "))
             }
         };
         Self::new(ErrorKind::NotFound, format!("there is no {what} named `{name}`; {hint}"))
     }
 
-    /// An input or output error, with what was being done: `Error::io("cannot read data/x.gz", e)`.
+    /// Creates an error of the kind [`ErrorKind::Io`] with a cause: `Error::io("cannot read data/x.gz", e)`.
     #[cold]
     pub fn io(doing: impl Into<String>, source: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, doing).with_source(source)
     }
 
-    /// SavedTensors `source` as the cause; it is printed after the message.
+    /// Sets the cause, which is displayed after the message.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(source));
         self
     }
 
-    /// Adds a location to the path; the outermost is added last and printed first.
+    /// Adds a location to the path. The outermost location is added last and displayed first.
     #[must_use]
     pub fn context(mut self, location: impl Into<String>) -> Self {
         self.0.path.push(location.into());
         self
     }
 
-    /// What a caller could do about it.
+    /// Returns the kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The message, without path and cause.
+    /// Returns the message, without path and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The places passed on the way up, the outermost first.
+    /// Returns the locations of the path, the outermost first.
     pub fn path(&self) -> impl Iterator<Item = &str> {
         self.0.path.iter().rev().map(String::as_str)
     }
@@ -161,9 +160,9 @@ impl std::error::Error for Error {
     }
 }
 
-/// Adds the location to an error on its way up.
+/// Adds locations to errors that are propagated.
 pub trait Context<T> {
-    /// As [`Error::context`], with a location that is only computed when there is an error.
+    /// As [`Error::context`], with a location that is only computed if there is an error.
     ///
     /// # Errors
     /// The error of `self`, with `location` at the front of its path.
@@ -181,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_is_printed_outermost_first() {
+    fn the_path_is_displayed_outermost_first() {
         let e = Error::shape("the input has 64 channels, the weight expects 128")
             .context("conv1 (Conv2d)")
             .context("resnet_block2.0")
@@ -194,15 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_offers_near_ones() {
+    fn similar_names_are_suggested() {
         let e = Error::not_found("network", "lenett", ["lenet", "lenet_bn", "resnet"]);
         let text = e.to_string();
         assert!(text.contains("did you mean `lenet`"), "{text}");
-        assert!(Error::not_found("network", "zzz", ["lenet"]).to_string().contains("known are: lenet"));
+        assert!(Error::not_found("network", "zzz", ["lenet"]).to_string().contains("available: lenet"));
     }
 
     #[test]
-    fn causes_are_printed() {
+    fn causes_are_displayed() {
         let io = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
         assert_eq!(Error::io("cannot read x", io).to_string(), "cannot read x: no such file");
     }

@@ -1,16 +1,16 @@
-//! Files that are whole or not there.
+//! Atomic file replacement.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// Puts a new file in the place of `path`, if `fill` succeeds and all of it is on the disk.
+/// Replaces the file at `path` atomically by the one that `fill` writes.
 ///
-/// It grows under another name in the same folder, is brought to the disk, and only then takes its name: a file of
-/// that name is always whole, the old one or the new one.
+/// The new file is written under a temporary name in the same directory, synchronized to disk, and then renamed. A file at `path` is
+/// thus always complete: the old one or the new one.
 ///
 /// # Errors
-/// Those of `fill` and of the file system; then what was there is as it was.
+/// Those of `fill` and of the file system; the old file is then unchanged.
 pub fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = match path.parent() {
@@ -25,14 +25,14 @@ pub fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> i
         fs::rename(&part, path)
     })();
     if written.is_err() {
-        // The first error is the one to tell; what is left of the file is of no use to anyone.
+        // Report the first error; the partial file is not needed.
         let _ = fs::remove_file(&part);
         return written;
     }
     sync_folder(folder)
 }
 
-/// The new name is on the disk only when the folder is. Not every system can do that with a folder.
+/// Synchronizes a directory, which makes the new name durable. Not supported on all systems.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_that_fills_up_leaves_the_old_file_alone() {
+    fn a_full_disk_preserves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.ckpt");
         replace(&path, |file| file.write_all(b"old")).unwrap();

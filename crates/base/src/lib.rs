@@ -1,8 +1,4 @@
-//! What every neocog crate stands on: errors that carry the path to the fault ([`Error`]), atomic file replacement
-//! ([`file`]), counter-based random numbers ([`random`]), and the name of the
-//! program that runs ([`program`]).
-//!
-//! This crate knows nothing of tensors or networks.
+#![doc = include_str!("../README.md")]
 
 mod error;
 pub mod file;

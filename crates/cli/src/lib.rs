@@ -1,7 +1,4 @@
-//! The commands of neocog, as a library.
-//!
-//! [`main`] is a complete program. A crate with its own layers, networks or commands calls it to get a program that includes
-//! them; [`register_command!`] adds a command.
+#![doc = include_str!("../README.md")]
 
 mod arguments;
 mod command;

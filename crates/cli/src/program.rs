@@ -148,7 +148,7 @@ pub fn description() -> Result<clap::Command> {
 }
 
 const CONVENTIONS: &str = "Results are written to standard output, progress and messages to standard error. \
-    Exit codes: 0 success; 1 error, with a message `error: …` on standard error; 2 invalid command line; 130 training \
+    Exit codes: 0 success; 1 error, with a message `error: ...` on standard error; 2 invalid command line; 130 training \
     stopped by Ctrl-C.";
 
 const EXAMPLES: &str = "Examples:

@@ -1,18 +1,4 @@
-//! Classic convolutional networks: a spec, the recipe to train it, and the accuracy to expect.
-//!
-//! A network is a [`LayerSpec`] of registered layers; there is no forward code here. Networks are registered with
-//! [`register_model!`], here and in other crates, and found with [`find`] and [`models`].
-//!
-//! ```
-//! use neocog_layers::Builder;
-//! use neocog_tensor::Device;
-//!
-//! let model = neocog_models::find("lenet")?;
-//! let spec = model.spec()?;
-//! let net = Builder::new(&Device::Cpu, 0).build(&spec, &model.input_shape(1))?;
-//! assert_eq!(neocog_layers::state::param_count(&*net), 44_426);
-//! # Ok::<(), neocog_tensor::Error>(())
-//! ```
+#![doc = include_str!("../README.md")]
 
 pub mod alexnet;
 pub mod densenet;

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_no_factors() {
+    fn check_rejects_values_out_of_range() {
         for decay in [
             Decay::Step { epochs: 0, factor: 0.5 },
             Decay::Step { epochs: 1, factor: f64::NAN },

@@ -1,5 +1,6 @@
 //! The program outside of a checkout: in an empty directory, with an empty home directory, called by name and by path.
 
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;

@@ -1,13 +1,4 @@
-//! Opens the system's OpenCL library at run time.
-//!
-//! The crate `cl-sys`, which `ocl` is built on, asks the linker for a library named OpenCL: without one nothing links,
-//! and what was linked with one does not start without it. This crate stands in between. Its build script gives the
-//! linker an empty library of that name, and the functions are defined here: each opens the system's library at the
-//! first call and passes its arguments on. So a program with OpenCL in it builds and starts anywhere, and
-//! uses OpenCL where it is.
-//!
-//! Name the crate once, so that it is linked: `use neocog_opencl_loader as _;`. Where no library is found, the list of
-//! platforms is empty; [`status`] says why. The environment variable [`LIBRARY_VARIABLE`] names another library.
+#![doc = include_str!("../README.md")]
 
 mod table;
 
@@ -16,10 +7,10 @@ use std::sync::OnceLock;
 
 use libloading::Library;
 
-/// The environment variable that names the library to open instead of the system's.
+/// Environment variable of the library to open instead of the system's.
 pub const LIBRARY_VARIABLE: &str = "NEOCOG_OPENCL_LIBRARY";
 
-/// What the system's library is called; the first that opens is taken.
+/// Names of the system's library; the first that opens is used.
 #[cfg(target_os = "windows")]
 const NAMES: &[&str] = &["OpenCL.dll"];
 #[cfg(target_os = "macos")]
@@ -27,10 +18,10 @@ const NAMES: &[&str] = &["/System/Library/Frameworks/OpenCL.framework/OpenCL"];
 #[cfg(not(any(target_os = "windows", target_os = "macos")))]
 const NAMES: &[&str] = &["libOpenCL.so.1", "libOpenCL.so"];
 
-/// Whether an OpenCL library is open, after the attempt to open one.
+/// Opens the OpenCL library if necessary, and returns whether it is open.
 ///
 /// # Errors
-/// With the names that were tried and what the system said to each.
+/// If it cannot be opened, with the system's error for each name that was tried.
 pub fn status() -> Result<(), &'static str> {
     match library() {
         Ok(_) => Ok(()),
@@ -38,25 +29,25 @@ pub fn status() -> Result<(), &'static str> {
     }
 }
 
-/// The library, opened at the first call and never closed: drivers do not survive that.
+/// Returns the library, which is opened at the first call and never closed: drivers do not support that.
 fn library() -> Result<&'static Library, &'static str> {
     static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
     LIBRARY.get_or_init(open).as_ref().map_err(String::as_str)
 }
 
 fn open() -> Result<Library, String> {
-    let wish = std::env::var_os(LIBRARY_VARIABLE).filter(|name| !name.is_empty());
-    let names = match wish {
+    let requested = std::env::var_os(LIBRARY_VARIABLE).filter(|name| !name.is_empty());
+    let names = match requested {
         Some(name) => vec![name],
         None => NAMES.iter().map(Into::into).collect(),
     };
     let mut reasons = Vec::new();
     for name in names {
-        // SAFETY: the library that the system or the user names OpenCL is trusted to be it; its initialisers run here.
+        // SAFETY: the library that the system or the user names is trusted to be OpenCL; its initializers run here.
         match unsafe { Library::new(&name) } {
             Ok(library) => return Ok(library),
             Err(e) => {
-                // The system's own words come with the names of the files.
+                // The system's message usually contains the file name.
                 let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
                 reasons.push(if why.contains(&*name.to_string_lossy()) {
                     why
@@ -69,35 +60,35 @@ fn open() -> Result<Library, String> {
     Err(reasons.join("; "))
 }
 
-/// The function `name` of the library, if there is a library and it has the function.
+/// Returns the function `name` of the library, if there is a library and it defines the function.
 ///
 /// # Safety
 /// `F` must be the type of a pointer to that function.
 unsafe fn find<F: Copy>(name: &CStr) -> Option<F> {
     let library = library().ok()?;
-    // SAFETY: the caller vouches for the type, and the library is never closed.
+    // SAFETY: the caller guarantees the type, and the library is never closed.
     unsafe { library.get::<F>(name.to_bytes_with_nul()) }.ok().map(|f| *f)
 }
 
-/// Any pointer: all that the calling convention asks of one.
+/// Any pointer: the type does not matter to the calling convention.
 type P = *mut c_void;
 
-/// The status of a call that the library does not have.
+/// Status of a function that the library does not define.
 const CL_INVALID_OPERATION: i32 = -59;
 const CL_OUT_OF_RESOURCES: i32 = -5;
 const CL_SUCCESS: i32 = 0;
-/// What the ICD loader says when no driver is installed.
+/// Status returned by the ICD loader if no driver is installed.
 const CL_PLATFORM_NOT_FOUND_KHR: i32 = -1001;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// One test, as the library is opened once in a process.
+    /// A single test, because the library is opened once in a process.
     #[test]
-    fn the_list_of_platforms_is_empty_or_true_and_never_an_error() {
+    fn listing_platforms_never_fails() {
         let mut count = u32::MAX;
-        // SAFETY: no list is asked for, and the count is a live number.
+        // SAFETY: the list is null, and the count points to a variable.
         let status_of_call = unsafe {
             table::clGetPlatformIDs(0, std::ptr::null_mut(), std::ptr::from_mut(&mut count).cast())
         };

@@ -1,12 +1,12 @@
-//! Every function of OpenCL 1.2 and of what `cl-sys` declares of later versions, by what its arguments are to the
-//! calling convention: a pointer, or a whole number of some size.
+//! All functions of OpenCL 1.2, and those of later versions that `cl-sys` declares. Arguments are declared as the calling convention sees
+//! them: as pointers, or integers of some size.
 
 #![allow(non_snake_case, reason = "the names are OpenCL's")]
 #![allow(clippy::too_many_arguments, reason = "as above")]
 
 use super::{CL_INVALID_OPERATION, CL_OUT_OF_RESOURCES, CL_PLATFORM_NOT_FOUND_KHR, CL_SUCCESS, P, find};
 
-/// Defines a function that passes its arguments on; where the library has not got it, the result is `$missing`.
+/// Defines a function that forwards its arguments. If the library does not define it, the result is `$missing`.
 macro_rules! forward {
     ($name:ident($($arg:ident: $type:ty),*) -> $result:ty, $missing:expr $(, $map:ident)?) => {
         #[unsafe(no_mangle)]
@@ -17,7 +17,7 @@ macro_rules! forward {
             // SAFETY: this is the type of the OpenCL function of that name.
             match FUNCTION.get_or_init(|| unsafe { find(name) }) {
                 #[allow(unused_parens, reason = "not every result is mapped")]
-                // SAFETY: the caller keeps to the contract of the OpenCL function.
+                // SAFETY: the caller fulfils the contract of the OpenCL function.
                 Some(f) => $($map)?(unsafe { f($($arg),*) }),
                 None => $missing,
             }
@@ -25,7 +25,7 @@ macro_rules! forward {
     };
 }
 
-/// A status that `ocl` knows: at any other, which some drivers have of their own, it panics.
+/// Maps vendor-specific status codes to a standard one: `ocl` panics for unknown codes.
 fn known(status: i32) -> i32 {
     match status {
         -19..=0 | -70..=-30 | -1001..=-1000 | -9999 => status,
@@ -36,7 +36,7 @@ fn known(status: i32) -> i32 {
 const fn c_name(name: &'static str) -> &'static std::ffi::CStr {
     match std::ffi::CStr::from_bytes_with_nul(name.as_bytes()) {
         Ok(name) => name,
-        Err(_) => panic!("a name with a zero at its end, and only there"),
+        Err(_) => panic!("the name ends with its only zero byte"),
     }
 }
 
@@ -47,8 +47,8 @@ macro_rules! status {
     };
 }
 
-/// Functions that return what they made, and whose last argument is where the status goes.
-macro_rules! made {
+/// Functions that return a new object, and store the status to their last argument.
+macro_rules! create {
     ($($name:ident($($arg:ident: $type:ty),*);)*) => {
         $(forward!($name($($arg: $type,)* status: P) -> P, {
             if !status.is_null() {
@@ -60,13 +60,13 @@ macro_rules! made {
     };
 }
 
-/// The list of platforms: empty without a library and without drivers, where `ocl` would retry for ten seconds.
+/// Lists the platforms. The list is empty without a library or drivers; `ocl` would retry for ten seconds after an error.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "system" fn clGetPlatformIDs(entries: u32, platforms: P, count: P) -> i32 {
     type Function = unsafe extern "system" fn(u32, P, P) -> i32;
     // SAFETY: this is the type of the OpenCL function of that name.
     let status = match unsafe { find::<Function>(c"clGetPlatformIDs") } {
-        // SAFETY: the caller keeps to the contract of the OpenCL function.
+        // SAFETY: the caller fulfils the contract of the OpenCL function.
         Some(f) => unsafe { f(entries, platforms, count) },
         None => CL_PLATFORM_NOT_FOUND_KHR,
     };
@@ -174,7 +174,7 @@ status! {
     clGetGLContextInfoKHR(a: P, b: u32, c: usize, d: P, e: P);
 }
 
-made! {
+create! {
     clCreateContext(a: P, b: u32, c: P, d: P, e: P);
     clCreateContextFromType(a: P, b: u64, c: P, d: P);
     clCreateCommandQueue(a: P, b: P, c: u64);

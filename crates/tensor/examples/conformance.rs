@@ -1,6 +1,6 @@
-//! Checks registered operations on a device, while their kernels are written:
+//! Runs the conformance checks of registered operations on a device:
 //! `cargo run -p neocog-tensor --features opencl --example conformance -- opencl softmax log_softmax`.
-//! Without names it checks all.
+//! Without names, all operations are checked.
 
 use neocog_tensor::{Device, Error, Result, conformance};
 
@@ -14,6 +14,8 @@ fn main() -> Result<()> {
     if summary.failures.is_empty() && summary.ops > 0 {
         Ok(())
     } else {
-        Err(Error::invalid_argument("the operations do not conform, or there are none of these names"))
+        Err(Error::invalid_argument(
+            "some operations do not conform, or there are no operations of these names",
+        ))
     }
 }

@@ -1,7 +1,7 @@
-//! Prints the speed of the timed cases of convolutions and products, and their share of the machine's peak:
+//! Benchmarks the timed cases of convolutions and matrix products, relative to the peak of the machine:
 //! `cargo run --release -p neocog-tensor --example kernel_bench -- [filter ..]`. `RAYON_NUM_THREADS` sets the threads.
-//! With `CPU_TIME=1` (Linux) the processor time of all threads is divided, not the time that passed: for one thread on a
-//! machine that others use. A filter is part of "operation: case"; all of them must match.
+//! With `CPU_TIME=1` (Linux) it measures the processor time of all threads instead of wall time, for a single thread on a shared
+//! machine. A filter is a part of "operation: case"; all filters must match.
 
 use std::time::Instant;
 
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Processor time of all threads so far, if wished.
+/// Returns the processor time of all threads so far, if `CPU_TIME` is set.
 fn processor_seconds() -> Option<f64> {
     std::env::var_os("CPU_TIME")?;
     let tasks = std::fs::read_dir("/proc/self/task").ok()?;

@@ -1,16 +1,4 @@
-//! Tensors, devices, memory and operations.
-//!
-//! A [`Tensor`] is a [`Shape`] and a share in a [`Device`]'s memory. An [`Op`] is a computation with its kernels
-//! and its gradient rule; [`run`] runs it on the device of its inputs. The operations are in [`ops`].
-//!
-//! ```
-//! use neocog_tensor::{Device, Tensor, ops::Relu, run_single};
-//!
-//! let x = Tensor::from_f32([2, 2], &[-1.0, 2.0, -3.0, 4.0], &Device::Cpu)?;
-//! let y = run_single(&Relu, &[&x])?;
-//! assert_eq!(y.to_f32()?, [0.0, 2.0, 0.0, 4.0]);
-//! # Ok::<(), neocog_tensor::Error>(())
-//! ```
+#![doc = include_str!("../README.md")]
 
 mod autotune;
 pub mod core;

@@ -1,5 +1,4 @@
-//! Arithmetic, sums, joining and taking apart against ndarray, for random shapes; the steps of optimizers, split over
-//! threads.
+//! Arithmetic, reductions, concatenation and narrowing against ndarray, for random shapes; optimizer steps on several threads.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -19,8 +18,8 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Two shapes that broadcast: a full one, and two of which some axes are 1 and some outer axes are missing. The axes
-/// are long now and then, so that there is more than one task.
+/// A shape, and two shapes that broadcast to it: some extents are 1, and some outer axes are missing. Some extents are large enough
+/// for several tasks.
 fn broadcasts() -> impl Strategy<Value = (Vec<usize>, Vec<usize>, Vec<usize>)> {
     let extent = prop_oneof![8 => 0usize..=7, 2 => Just(1usize), 1 => 40usize..=200];
     let full = proptest::collection::vec(extent, 0..=4);
@@ -66,7 +65,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn arithmetic_broadcasts_as_ndarray_does((_, a, b) in broadcasts()) {
+    fn arithmetic_broadcasts_as_in_ndarray((_, a, b) in broadcasts()) {
         let (x, y) = (array(&a, 1), array(&b, 2));
         let Ok(shape) = Add.infer(&[Shape::new(&a).unwrap(), Shape::new(&b).unwrap()]) else {
             return Err(TestCaseError::fail(format!("{a:?} and {b:?} broadcast")));
@@ -81,12 +80,12 @@ proptest! {
     }
 
     #[test]
-    fn expand_repeats_and_sum_to_adds_up((full, _, small) in broadcasts()) {
+    fn expand_and_sum_to_match_ndarray((full, _, small) in broadcasts()) {
         let [large_shape, small_shape] = [&full, &small].map(|s| Shape::new(s).unwrap());
         let x = array(&small, 1);
         let large = array(&full, 2);
         let exact = summed(&large, &small);
-        // Each sum is of numbers below 1: an error relative to their count.
+        // The terms are below 1: the error grows with their number.
         let count = (large.len() / exact.len().max(1)).max(1) as f64;
         for device in common::devices() {
             prop_assert_eq!(
@@ -121,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn concat_is_undone_by_narrow(
+    fn narrow_inverts_concat(
         shape in proptest::collection::vec(0usize..=6, 1..=4),
         extents in proptest::collection::vec(0usize..=5, 1..=5),
         axis: Index,
@@ -159,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn flatten_and_reshape_keep_the_elements(
+    fn flatten_and_reshape_preserve_elements(
         shape in proptest::collection::vec(0usize..=5, 1..=5),
         a: Index,
         b: Index,
@@ -192,9 +191,9 @@ proptest! {
     }
 }
 
-/// A step over many elements, cut into tasks, does to each element what it does to it alone.
+/// A step over many elements, split into tasks, has the same result for each element as a step over that element alone.
 #[test]
-fn steps_treat_each_element_alike() {
+fn steps_are_elementwise() {
     const COUNT: usize = 70_001;
     let steps: [(Box<dyn Op>, usize); 2] = [
         (Box::new(AdamStep { amsgrad: true, weight_decay: 0.1, ..AdamStep::new(0.01, 3) }), 4),
@@ -226,7 +225,7 @@ fn steps_treat_each_element_alike() {
 }
 
 #[test]
-fn what_users_get_told() {
+fn error_messages() {
     let shape = |extents: &[usize]| Shape::new(extents).unwrap();
     let message = |op: &dyn Op, inputs: &[Shape]| op.infer(inputs).unwrap_err().to_string();
     let text = message(&Add, &[shape(&[2, 3]), shape(&[2, 4])]);
@@ -238,11 +237,11 @@ fn what_users_get_told() {
     assert!(text.contains("no axis 3"), "{text}");
     assert!(Concat { dim: 0 }.infer(&[shape(&[usize::MAX]), shape(&[2])]).is_err());
     let text = message(&Narrow { dim: 1, start: 2, len: 2 }, &[shape(&[2, 3])]);
-    assert!(text.contains("2 from position 2"), "{text}");
+    assert!(text.contains("length 2 at position 2"), "{text}");
     assert!(Narrow { dim: 1, start: usize::MAX, len: 2 }.infer(&[shape(&[2, 3])]).is_err());
     assert!(NarrowGrad { dim: 0, start: 2, extent: 3 }.infer(&[shape(&[2])]).is_err());
     assert!(SumTo { shape: shape(&[3]) }.infer(&[shape(&[2, 4])]).is_err());
     assert!(Expand { shape: shape(&[4]) }.infer(&[shape(&[2, 4])]).is_err());
     assert!(Reshape { shape: shape(&[5]) }.infer(&[shape(&[2, 3])]).is_err());
-    assert!(message(&Add, &[shape(&[1])]).contains("takes 2 inputs"));
+    assert!(message(&Add, &[shape(&[1])]).contains("expects 2 inputs"));
 }

@@ -1,5 +1,5 @@
-//! Batch norm, softmax and cross-entropy: PyTorch's numbers, random sizes against the reference, any number of threads,
-//! and what users get told.
+//! Batch normalization, softmax and cross entropy: values of PyTorch, random sizes against the reference, several threads, and error
+//! messages.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,22 +14,22 @@ use neocog_tensor::ops::{
 use neocog_tensor::{Device, Gradient, InputGrads, Op, Shape, Tensor, run, run_single, update};
 use proptest::prelude::*;
 
-/// Runs an operation, and its gradient for the first output's gradient `dy`.
+/// Runs an operation and its gradient, given the gradient `dy` of the first output.
 fn with_grads(op: &dyn Op, inputs: &[Tensor], needs: &[bool], dy: Tensor) -> (Vec<Tensor>, InputGrads) {
     let outputs = run(op, &inputs.iter().collect::<Vec<_>>()).unwrap();
-    let keeps = op.saves();
+    let saves = op.saves();
     let mut output_grads = vec![None; outputs.len()];
     output_grads[0] = Some(dy);
     let shapes = |tensors: &[Tensor]| tensors.iter().map(|t| *t.shape()).collect::<Vec<_>>();
-    let kept = |tensors: &[Tensor], keeps: &dyn Fn(usize) -> bool| {
-        tensors.iter().enumerate().map(|(i, t)| keeps(i).then(|| t.clone())).collect::<Vec<_>>()
+    let saved = |tensors: &[Tensor], is_saved: &dyn Fn(usize) -> bool| {
+        tensors.iter().enumerate().map(|(i, t)| is_saved(i).then(|| t.clone())).collect::<Vec<_>>()
     };
     let grads = op
         .grad(&Gradient {
             input_shapes: &shapes(inputs),
             output_shapes: &shapes(&outputs),
-            inputs: &kept(inputs, &|i| keeps.saves_input(i)),
-            outputs: &kept(&outputs, &|i| keeps.saves_output(i)),
+            inputs: &saved(inputs, &|i| saves.saves_input(i)),
+            outputs: &saved(&outputs, &|i| saves.saves_output(i)),
             output_grads: &output_grads,
             needs,
         })
@@ -41,7 +41,7 @@ fn tensor(shape: impl Into<Shape>, values: &[f32], device: &Device) -> Tensor {
     Tensor::from_f32(shape, values, device).unwrap()
 }
 
-/// Both devices: the reference to the digits that are printed here, the kernels to single precision.
+/// Checks the reference to the printed digits, and the CPU kernels in single precision.
 fn each_device(mut check: impl FnMut(&Device, f64)) {
     check(&Device::Reference, 1e-9);
     check(&Device::Cpu, 2e-6);
@@ -61,7 +61,7 @@ const DY: [f32; 12] = [1.0, -0.5, 0.25, 2.0, -1.0, 0.5, 0.75, -0.25, 1.25, -1.5,
 
 /// `torch.sigmoid(F.batch_norm(x, running_mean, running_var, weight, bias, training, 0.1, 1e-3))` in f64.
 #[test]
-fn batch_norm_is_pytorchs() {
+fn batch_norm_matches_pytorch() {
     each_device(|device, tolerance| {
         let new = |shape: &[usize], values: &[f32]| tensor(Shape::new(shape).unwrap(), values, device);
         let (x, dy) = (new(&[2, 2, 3], &X), new(&[2, 2, 3], &DY));
@@ -150,7 +150,7 @@ const EVAL_DX: [f64; 12] = [
 
 /// `F.cross_entropy(logits, target, reduction=…, label_smoothing=0.2)` in f64, with a gradient of 2.
 #[test]
-fn cross_entropy_is_pytorchs() {
+fn cross_entropy_matches_pytorch() {
     const LOSSES: [f64; 2] = [2.5419857806, 2.5637808633];
     const DX: [f64; 6] =
         [-1.5835909042, -0.1073120009, 1.6909029051, 1.3280249251, 0.2853528176, -1.6133777427];
@@ -183,9 +183,8 @@ fn cross_entropy_is_pytorchs() {
     });
 }
 
-/// The probabilities have no gradient, and say so.
 #[test]
-fn no_gradient_flows_through_the_probabilities() {
+fn probabilities_are_not_differentiable() {
     let [logits, target] = [tensor([1, 2], &[0.5, 1.0], &Device::Cpu), tensor([1], &[0.0], &Device::Cpu)];
     let op = CrossEntropy::default();
     let outputs = run(&op, &[&logits, &target]).unwrap();
@@ -207,7 +206,7 @@ fn activations() -> impl Strategy<Value = Option<Activation>> {
 }
 
 /// `[n, c]`, `[n, c, l]` or `[n, c, h, w]` with more than one value for each channel.
-fn pictures() -> impl Strategy<Value = Shape> {
+fn inputs() -> impl Strategy<Value = Shape> {
     let rest = proptest::collection::vec(1usize..=40, 0..=2);
     (1usize..=40, 1usize..=40, rest).prop_filter_map("one value per channel", |(n, c, rest)| {
         let shape = Shape::new(&[&[n, c], &rest[..]].concat()).unwrap();
@@ -238,7 +237,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_batch_norms(x in pictures(), activation in activations(), affine: bool, center in -3.0f32..3.0) {
+    fn random_batch_norms(x in inputs(), activation in activations(), affine: bool, center in -3.0f32..3.0) {
         let channels = Shape::from([x[1]]);
         let input = CaseInput::between(x, center - 1.0, center + 1.0);
         let weight = [CaseInput::between(channels, 0.5, 1.5), CaseInput::uniform(channels)];
@@ -259,7 +258,7 @@ proptest! {
     }
 
     #[test]
-    fn lines_of_a_softmax_sum_to_one((shape, dim) in lines(), size in 0.1f32..30.0) {
+    fn softmax_sums_to_one((shape, dim) in lines(), size in 0.1f32..30.0) {
         let x = CaseInput::between(shape, -size, size);
         check(&Case::new("", Softmax { dim }, [x.clone()]))?;
         check(&Case::new("", LogSoftmax { dim }, [x.clone()]))?;
@@ -319,9 +318,9 @@ proptest! {
     }
 }
 
-/// All timed cases are large enough to be split over threads; the result must not show how.
+/// All timed cases are large enough for several threads.
 #[test]
-fn the_number_of_threads_does_not_change_a_bit() {
+fn results_do_not_depend_on_the_number_of_threads() {
     let ours = ["batch_norm", "softmax", "log_softmax", "cross_entropy"];
     let mut seen = 0;
     for entry in registered_ops().into_iter().filter(|e| ours.iter().any(|name| e.name.starts_with(name))) {
@@ -341,7 +340,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
     assert!(seen >= 20, "only {seen} cases");
 }
 
-/// A mean of 1000 and a deviation of 0.1: the sum of squares alone would lose the variance.
+/// With a mean of 1000 and a deviation of 0.1, the variance must not be computed from the sum of squares.
 #[test]
 fn statistics_far_from_zero() {
     for shape in [Shape::from([64, 2, 10, 10]), Shape::from([6400, 2])] {
@@ -369,17 +368,17 @@ fn has(op: &dyn Op, shapes: &[&[usize]], parts: &[&str]) {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn error_messages() {
     let train = BatchNormTrain { eps: 1e-5, activation: None };
     has(&train, &[&[1, 3]], &["more than 1 value per channel when training", "[1, 3]"]);
     has(&train, &[&[1, 3, 1, 1]], &["more than 1 value per channel when training"]);
     has(&train, &[&[4, 3], &[4], &[3]], &["[3]", "[4]"]);
-    has(&train, &[&[4, 3], &[3]], &["1 or 3", "2 were given"]);
+    has(&train, &[&[4, 3], &[3]], &["1 or 3", "found 2"]);
     has(&train, &[&[4]], &["[n, c, h, w]", "[4]"]);
     has(&train, &[&[4, 3, 2, 2, 2]], &["[n, c, h, w]", "[4, 3, 2, 2, 2]"]);
     has(&BatchNormTrain { eps: -1.0, ..train }, &[&[4, 3]], &["eps", "-1"]);
     let eval = BatchNormEval { eps: 1e-5, activation: None };
-    has(&eval, &[&[4, 3]], &["3 or 5", "1 were given"]);
+    has(&eval, &[&[4, 3]], &["3 or 5", "found 1"]);
     has(&eval, &[&[4, 3], &[3], &[2]], &["[3]", "[2]"]);
     let stats = UpdateRunningStats { factor: 0.1, unbiased: true, count: 8 };
     has(&stats, &[&[3], &[4]], &["[3]", "[4]"]);

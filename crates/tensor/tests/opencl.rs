@@ -1,4 +1,4 @@
-//! OpenCL devices: memory, errors, programs, and that kernels run. That there is a device is part of the tests.
+//! OpenCL devices: memory, errors, programs and kernels. The tests require a device.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,7 +14,7 @@ fn device() -> Option<(Device, DeviceId)> {
 }
 
 #[test]
-fn a_device_has_a_name_that_is_read_again() {
+fn device_names_round_trip() {
     let Some((device, id)) = device() else { return };
     assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
     let all = devices().unwrap();
@@ -26,7 +26,7 @@ fn a_device_has_a_name_that_is_read_again() {
 }
 
 #[test]
-fn numbers_go_there_and_back() {
+fn tensors_round_trip() {
     let Some((device, _)) = device() else { return };
     for count in [0, 1, 31, 1000, 100_000] {
         let values: Vec<f32> = (0..count).map(|i| i as f32).collect();
@@ -37,13 +37,13 @@ fn numbers_go_there_and_back() {
         let wide: Vec<f64> = values.iter().map(|&v| v.into()).collect();
         assert_eq!(Tensor::from_f64([count], &wide, &device).unwrap().to_f64().unwrap(), wide);
         assert_eq!(Tensor::full([count], 2.5, &device).unwrap().to_f32().unwrap(), vec![2.5; count]);
-        let there_and_back = Tensor::from_f32([count], &values, &Device::Cpu).unwrap().to_device(&device);
-        assert_eq!(there_and_back.unwrap().reshape([count, 1]).unwrap().to_f32().unwrap(), values);
+        let round_trip = Tensor::from_f32([count], &values, &Device::Cpu).unwrap().to_device(&device);
+        assert_eq!(round_trip.unwrap().reshape([count, 1]).unwrap().to_f32().unwrap(), values);
     }
 }
 
 #[test]
-fn many_uploads_arrive_in_order() {
+fn uploads_are_executed_in_order() {
     let Some((device, _)) = device() else { return };
     let mut sum = Tensor::zeros([1000], &device).unwrap();
     for i in 0..50 {
@@ -53,9 +53,9 @@ fn many_uploads_arrive_in_order() {
     assert_eq!(sum.to_f32().unwrap(), vec![1225.0; 1000]);
 }
 
-/// Slices start where OpenCL allows a part of a buffer to start, and where it does not.
+/// Slices with and without the alignment of sub-buffers.
 #[test]
-fn slices_are_read_and_never_changed_by_others() {
+fn slices_are_immutable_while_shared() {
     let Some((device, _)) = device() else { return };
     for row in [32, 7] {
         let values: Vec<f32> = (0..4 * row).map(|i| i as f32 - 20.0).collect();
@@ -94,7 +94,7 @@ fn kernels_run_and_are_counted() {
 }
 
 #[test]
-fn sums_are_the_same_bits_every_time() {
+fn sums_are_deterministic() {
     let Some((device, _)) = device() else { return };
     let values: Vec<f32> = (0..300_000).map(|i| (i as f32 * 0.37).sin()).collect();
     let x = Tensor::from_f32([300_000], &values, &device).unwrap();
@@ -104,7 +104,7 @@ fn sums_are_the_same_bits_every_time() {
 }
 
 #[test]
-fn sums_keep_what_is_not_a_number() {
+fn sums_preserve_nan_and_infinities() {
     let Some((device, _)) = device() else { return };
     let sum_with = |special: f32| -> Result<f64> {
         let mut values = vec![1.0; 100_000];
@@ -131,7 +131,7 @@ fn errors_name_the_operation_and_the_sizes() {
         run_single(&Add, &[&x, &Tensor::zeros([2, 3], &Device::Cpu).unwrap()]).unwrap_err().to_string();
     assert!(error.contains(&device.to_string()) && error.contains("cpu"), "{error}");
 
-    // Far more than there is, where nothing can be: not even the driver is asked.
+    // Larger than any buffer: rejected before the driver is called.
     let error = Tensor::zeros([1 << 20, 1 << 20], &device).unwrap_err().to_string();
     assert!(error.contains("MiB") && error.contains(&id.to_string()), "{error}");
     let tall = Tensor::zeros([1 << 20, 1], &device).unwrap();

@@ -1,4 +1,4 @@
-//! The profile and the memory of an OpenCL device: this test has its process for itself, as all share the device.
+//! The profile and the memory of an OpenCL device. In its own process, because these are shared by all tests of a process.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,8 +9,8 @@ use neocog_tensor::{Device, Tensor, run_single, update};
 #[test]
 fn the_device_as_a_whole() {
     a_profile_times_every_kernel();
-    a_loop_that_reads_nothing_does_not_grow();
-    state_that_nobody_shares_is_updated_where_it_is();
+    memory_of_a_loop_without_reads_is_bounded();
+    unshared_state_is_updated_in_place();
 }
 
 fn a_profile_times_every_kernel() {
@@ -29,15 +29,15 @@ fn a_profile_times_every_kernel() {
     assert_eq!((relu.op, relu.kernel, relu.launches), ("relu", "relu_elements", 1500));
     assert_eq!((scale.op, scale.launches), ("scale", 1));
     assert_eq!(relu.bytes, 1500 * 2 * (4 << 20));
-    // A pass over four megabytes takes more than a microsecond and less than a second anywhere.
+    // A pass over four megabytes takes between a microsecond and a second on any device.
     assert!(relu.seconds > 1500e-6 && relu.seconds < 1500.0, "{relu:?}");
     assert_eq!(profile.ops[0].runs, 1500);
-    // Tensors outlive the change of queues, and nothing is timed any more.
+    // Tensors survive the replacement of the queue, and timing has stopped.
     assert_eq!(y.to_f32().unwrap(), vec![6.0; 1 << 20]);
     assert!(id.take_profile().unwrap().kernels.is_empty());
 }
 
-fn a_loop_that_reads_nothing_does_not_grow() {
+fn memory_of_a_loop_without_reads_is_bounded() {
     let Some(device) = require("opencl", "opencl".parse::<Device>()) else { return };
     let Device::OpenCl(id) = device else { panic!("{device}") };
     let mut x = Tensor::full([1000], 1.0, &device).unwrap();
@@ -54,7 +54,7 @@ fn a_loop_that_reads_nothing_does_not_grow() {
     assert_eq!(id.memory_report().unwrap().cached, 0);
 }
 
-fn state_that_nobody_shares_is_updated_where_it_is() {
+fn unshared_state_is_updated_in_place() {
     let Some(device) = require("opencl", "opencl".parse::<Device>()) else { return };
     let Device::OpenCl(id) = device else { panic!("{device}") };
     let grad = Tensor::full([3 << 16], 1.0, &device).unwrap();
@@ -67,7 +67,7 @@ fn state_that_nobody_shares_is_updated_where_it_is() {
     let kernels = launches().len();
     update(&SgdStep::new(0.25), &[&grad], &mut [&mut param]).unwrap();
     assert_eq!(id.memory_report().unwrap(), before);
-    // Another learning rate is no other kernel: it is an argument.
+    // The learning rate is an argument: the kernel is not compiled again.
     assert_eq!((launches().len(), launches()["sgd_step"]), (kernels, 2));
     assert_eq!(param.to_f32().unwrap(), vec![-0.75; 3 << 16]);
 }

@@ -1,4 +1,4 @@
-//! A machine without OpenCL: the program starts, computes on the processor, and says what is missing.
+//! Without an OpenCL library the program starts, computes on the processor, and reports what is missing.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,13 +7,13 @@ use std::process::Command;
 use neocog_tensor::ops::Relu;
 use neocog_tensor::{Device, ErrorKind, Tensor, run_single};
 
-/// Names the library to open; see the loader.
+/// Environment variable of the library to open; see the loader.
 const LIBRARY: &str = "NEOCOG_OPENCL_LIBRARY";
 
 #[test]
-fn a_missing_library_is_an_error_that_says_what_to_install() {
+fn the_error_for_a_missing_library_says_what_to_install() {
     if std::env::var_os(LIBRARY).is_none() {
-        // Once more, in a process where there is no such library.
+        // Run again, in a process without the library.
         let mut again = Command::new(std::env::current_exe().unwrap());
         assert!(again.env(LIBRARY, "no-such-library.so").status().unwrap().success());
         return;

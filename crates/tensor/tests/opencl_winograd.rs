@@ -1,5 +1,5 @@
-//! The error of Winograd's way on OpenCL devices that are processors, against the reference: what is allowed is what the CPU's is
-//! held to. It has its process for itself, as launches are counted for the whole device.
+//! The error of the Winograd algorithm on OpenCL processors against the reference, with the bound of the CPU kernels. In its own process,
+//! because launches are counted for the whole device.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,14 +9,14 @@ use neocog_tensor::opencl::{DeviceId, Kind};
 use neocog_tensor::ops::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
 use neocog_tensor::{Device, Op, Shape, Tensor, run_single};
 
-/// The largest deviation, as a share of the largest value.
+/// Returns the largest deviation, relative to the largest value.
 fn deviation(got: &[f32], exact: &[f64]) -> f64 {
     let largest = exact.iter().fold(0.0f64, |a, v| a.max(v.abs()));
     let off = got.iter().zip(exact).map(|(g, e)| (f64::from(*g) - e).abs());
     off.fold(0.0, |a, v| if v.is_nan() { f64::INFINITY } else { a.max(v) }) / largest
 }
 
-/// The deviation of `op`, which must launch `kernel` where the device is a processor.
+/// Returns the deviation of `op`, which must launch `kernel` if the device is a processor.
 fn error(op: &dyn Op, shapes: [[usize; 4]; 2], id: DeviceId, kernel: &str) -> f64 {
     let run_on = |device: &Device| {
         let inputs = shapes.iter().enumerate().map(|(i, shape)| {

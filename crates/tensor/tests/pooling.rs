@@ -1,5 +1,4 @@
-//! Poolings and dropout: random windows against the reference, any number of threads, PyTorch's
-//! choices at ties and NaNs, and what users get told.
+//! Pooling and dropout: random windows against the reference, several threads, ties and NaN as in PyTorch, and error messages.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -38,9 +37,8 @@ fn run_on(op: &dyn Op, inputs: &[Tensor], threads: usize) -> Tensors {
     pool.install(|| run(op, &inputs.iter().collect::<Vec<_>>()).unwrap())
 }
 
-/// All cases that are large enough to be split over threads are among them; the result must not show how.
 #[test]
-fn the_number_of_threads_does_not_change_a_bit() {
+fn results_do_not_depend_on_the_number_of_threads() {
     for (name, case) in our_cases() {
         let inputs = tensors(&case, &Device::Cpu);
         let bits = |threads| -> Vec<Vec<u32>> {
@@ -51,7 +49,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
     }
 }
 
-/// A window that fits, and `x [n, c, h, w]`.
+/// A valid window, and the shape of `x [n, c, h, w]`.
 fn windows() -> impl Strategy<Value = (MaxPool2d, [usize; 4])> {
     let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
     let window = (pair(1..=5), pair(1..=4), pair(0..=2), pair(1..=3), any::<bool>());
@@ -62,15 +60,15 @@ fn windows() -> impl Strategy<Value = (MaxPool2d, [usize; 4])> {
             let op = MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode, return_indices: true };
             (op, [n, c, h, w])
         })
-        .prop_filter("the window fits", |(op, x)| op.infer(&[Shape::from(*x)]).is_ok())
+        .prop_filter("the window is valid", |(op, x)| op.infer(&[Shape::from(*x)]).is_ok())
 }
 
-/// No two numbers alike; many alike; all below zero.
+/// Distinct numbers, many equal numbers, negative numbers.
 fn fills(x: [usize; 4]) -> [CaseInput; 3] {
     [CaseInput::distinct(x), CaseInput::index(x, 3), CaseInput::between(x, -3.0, -2.0)]
 }
 
-/// Runs `op` on every device and compares with the reference; returns what the CPU and the reference gave.
+/// Runs `op` on every device and compares with the reference; returns the results of the CPU and the reference.
 fn same(op: &dyn Op, cpu: &[&Tensor], tolerance: f64) -> Result<(Tensors, Tensors), TestCaseError> {
     let exact: Vec<Tensor> = (cpu.iter())
         .map(|t| Tensor::from_f64(*t.shape(), &t.to_f64().unwrap(), &Device::Reference).unwrap())
@@ -97,7 +95,7 @@ proptest! {
     fn random_max_pooling((op, x) in windows(), fill in 0usize..3) {
         let input = fills(x)[fill].clone();
         let input = Tensor::from_f32(x, &input.make(1), &Device::Cpu).unwrap();
-        // A largest number is one of the inputs, and where it was is a whole number: both exactly.
+        // Maxima and indices are exact.
         let (outputs, _) = same(&op, &[&input], 0.0)?;
         let bare = run(&MaxPool2d { return_indices: false, ..op }, &[&input]).unwrap();
         prop_assert_eq!(bare.len(), 1);
@@ -137,7 +135,7 @@ proptest! {
     }
 }
 
-fn picture(rows: &[&[f32]]) -> Tensor {
+fn image(rows: &[&[f32]]) -> Tensor {
     Tensor::from_f32([1, 1, rows.len(), rows[0].len()], &rows.concat(), &Device::Cpu).unwrap()
 }
 
@@ -152,30 +150,30 @@ fn max_pool(kernel: usize, stride: usize, padding: usize) -> MaxPool2d {
     }
 }
 
-/// The expected numbers are PyTorch's.
+/// The expected values are those of PyTorch.
 #[test]
-fn ties_and_nans_are_decided_as_in_pytorch() {
+fn ties_and_nans_match_pytorch() {
     const NAN: f32 = f32::NAN;
-    let x = picture(&[&[1.0, NAN, 2.0, NAN], &[NAN, 3.0, 0.0, 1.0]]);
+    let x = image(&[&[1.0, NAN, 2.0, NAN], &[NAN, 3.0, 0.0, 1.0]]);
     let outputs = run(&max_pool(2, 2, 0), &[&x]).unwrap();
     assert!(outputs[0].to_f32().unwrap().iter().all(|v| v.is_nan()));
-    // Of several NaNs the last.
+    // The last of several NaNs.
     assert_eq!(outputs[1].to_f32().unwrap(), [4.0, 3.0]);
 
-    let x = picture(&[&[f32::NEG_INFINITY; 4][..]; 4]);
+    let x = image(&[&[f32::NEG_INFINITY; 4][..]; 4]);
     let outputs = run(&max_pool(3, 1, 1), &[&x]).unwrap();
     assert!(outputs[0].to_f32().unwrap().iter().all(|v| *v == f32::NEG_INFINITY));
     let first = [0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 1.0, 2.0, 4.0, 4.0, 5.0, 6.0, 8.0, 8.0, 9.0, 10.0];
     assert_eq!(outputs[1].to_f32().unwrap(), first);
 
-    // Negative numbers next to the padding: it never wins.
-    let x = picture(&[&[-3.0, -1.0], &[-2.0, -4.0]]);
+    // Negative numbers next to the padding, which is minus infinity.
+    let x = image(&[&[-3.0, -1.0], &[-2.0, -4.0]]);
     let outputs = run(&max_pool(2, 2, 1), &[&x]).unwrap();
     assert_eq!(outputs[0].to_f32().unwrap(), [-3.0, -1.0, -2.0, -4.0]);
 }
 
 #[test]
-fn averages_count_what_pytorch_counts() {
+fn divisors_match_pytorch() {
     let pool = AvgPool2d {
         kernel_size: [2, 2],
         stride: [2, 2],
@@ -184,19 +182,19 @@ fn averages_count_what_pytorch_counts() {
         count_include_pad: true,
         divisor_override: None,
     };
-    let x = picture(&[&[4.0, 8.0], &[12.0, 16.0]]);
+    let x = image(&[&[4.0, 8.0], &[12.0, 16.0]]);
     let y = |pool: AvgPool2d| run_single(&pool, &[&x]).unwrap().to_f32().unwrap();
     assert_eq!(y(pool), [1.0, 2.0, 3.0, 4.0]);
     assert_eq!(y(AvgPool2d { count_include_pad: false, ..pool }), [4.0, 8.0, 12.0, 16.0]);
     assert_eq!(y(AvgPool2d { divisor_override: Some(2), ..pool }), [2.0, 4.0, 6.0, 8.0]);
-    // What lies beyond the padding does not count: 3 of the last window's columns, not 4.
+    // Elements beyond the padding do not count: 3 columns of the last window, not 4.
     let wide = AvgPool2d { kernel_size: [1, 4], stride: [1, 3], padding: [0, 1], ..pool };
-    let row = picture(&[&[3.0, 6.0, 9.0, 12.0]]);
+    let row = image(&[&[3.0, 6.0, 9.0, 12.0]]);
     assert_eq!(run_single(&wide, &[&row]).unwrap().to_f32().unwrap(), [4.5, 7.0]);
 }
 
 #[test]
-fn mistakes_are_errors_that_say_what_to_do() {
+fn error_messages() {
     let x = Shape::from([1, 2, 4, 4]);
     let error = |op: &dyn Op, shapes: &[Shape]| op.infer(shapes).unwrap_err().to_string();
     assert!(error(&max_pool(5, 1, 0), &[x]).contains("4 x 4 pixels"));
@@ -217,7 +215,7 @@ fn mistakes_are_errors_that_say_what_to_do() {
     };
     assert!(error(&AvgPool2d { divisor_override: Some(0), ..pool }, &[x]).contains("divisor_override is 0"));
     let back = AvgPool2dGrad { pool, input_size: [6, 6] };
-    assert!(error(&back, &[x]).contains("gives 3 x 3, but the gradient is [1, 2, 4, 4]"));
+    assert!(error(&back, &[x]).contains("yields 3 x 3, but the gradient is [1, 2, 4, 4]"));
 
     let without = MaxPool2d { return_indices: false, ..max_pool(2, 2, 0) };
     let case = Case::new("", without, [CaseInput::distinct(x)]);

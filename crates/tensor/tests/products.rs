@@ -1,5 +1,4 @@
-//! Convolutions and matrix products: random sizes against the reference, any number of threads, the large layers of
-//! real networks by samples, and what users get told.
+//! Convolutions and matrix products: random sizes against the reference, several threads, samples of large layers, and error messages.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,20 +16,26 @@ fn activations() -> impl Strategy<Value = Option<Activation>> {
     prop_oneof![Just(None), proptest::sample::select(&Activation::ALL[..]).prop_map(Some)]
 }
 
-/// A convolution that fits: its geometry, `x [n, c, h, w]` and the weight `[out, c / groups, kh, kw]`.
+/// A valid convolution: its geometry, and the shapes of `x [n, c, h, w]` and of the weight `[out, c / groups, kh, kw]`.
 fn convolutions() -> impl Strategy<Value = (Conv2dGeometry, [usize; 4], [usize; 4])> {
     let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
     let geometry = (pair(1..=3), pair(0..=3), pair(1..=3), 1usize..=3, any::<bool>());
     let sizes = (0usize..=4, 1usize..=20, 1usize..=20, pair(1..=5), pair(0..=20));
-    (geometry, sizes).prop_map(|((stride, padding, dilation, groups, flip), (n, cg, og, kernel, extra))| {
-        let reach = |i: usize| (kernel[i] - 1) * dilation[i] + 1;
-        let size = |i: usize| (reach(i) + extra[i]).saturating_sub(2 * padding[i]).max(1);
-        let geometry = Conv2dGeometry { stride, padding, dilation, groups, flip };
-        (geometry, [n, cg * groups, size(0), size(1)], [og * groups, cg, kernel[0], kernel[1]])
-    })
+    (geometry, sizes).prop_map(
+        |((stride, padding, dilation, groups, flip), (n, in_per_group, out_per_group, kernel, extra))| {
+            let reach = |i: usize| (kernel[i] - 1) * dilation[i] + 1;
+            let size = |i: usize| (reach(i) + extra[i]).saturating_sub(2 * padding[i]).max(1);
+            let geometry = Conv2dGeometry { stride, padding, dilation, groups, flip };
+            (
+                geometry,
+                [n, in_per_group * groups, size(0), size(1)],
+                [out_per_group * groups, in_per_group, kernel[0], kernel[1]],
+            )
+        },
+    )
 }
 
-/// The case's results with one thread and with two.
+/// Compares the results of a case with one and with two threads.
 fn check_threads(case: &Case) -> Result<(), TestCaseError> {
     let inputs: Vec<Tensor> = (case.inputs.iter().enumerate())
         .map(|(i, x)| Tensor::from_f32(x.shape, &x.make(i as u64), &Device::Cpu).unwrap())
@@ -83,9 +88,9 @@ proptest! {
     }
 }
 
-/// All timed cases are large enough to be split over threads; the result must not show how.
+/// All timed cases are large enough for several threads.
 #[test]
-fn the_number_of_threads_does_not_change_a_bit() {
+fn results_do_not_depend_on_the_number_of_threads() {
     for entry in registered_ops() {
         let ours = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "linear", "matmul", "channel_sum"];
         if ours.contains(&entry.name) {
@@ -96,8 +101,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
     }
 }
 
-/// What the conformance tests leave out: layers so large that a reference run would take minutes. Samples of the result
-/// are summed in double precision.
+/// Layers that are too large for the conformance tests: samples of the results are checked in double precision.
 #[test]
 fn large_layers_by_samples() {
     let mut seen = 0;
@@ -122,7 +126,7 @@ fn check_samples(case: &Case) {
     let mut largest = 0.0f64;
     let count = 97;
     for k in 0..count {
-        // Spread over the whole, the first and the last included.
+        // Evenly distributed, including the first and the last element.
         let i = (output.len() - 1) * k / (count - 1);
         let exact = sample(case, &values, &shape, i);
         worst = worst.max((exact - f64::from(output[i])).abs());
@@ -131,7 +135,7 @@ fn check_samples(case: &Case) {
     assert!(largest > 0.0 && worst <= 2e-5 * largest, "{:?} {}: off by {worst:e}", case.op, case.name);
 }
 
-/// One element of the result.
+/// Computes one element of the result.
 fn sample(case: &Case, values: &[Vec<f32>], shape: &Shape, flat: usize) -> f64 {
     let at = |input: usize, index: &[usize]| {
         let shape = &case.inputs[input].shape;
@@ -160,7 +164,7 @@ fn sample(case: &Case, values: &[Vec<f32>], shape: &Shape, flat: usize) -> f64 {
             }
         }
         name => {
-            // The large ones have square windows, no dilation, no groups.
+            // All large cases have square windows, no dilation and no groups.
             let number = |key: &str| -> usize {
                 let text = op.split(&format!("{key}: [")).nth(1).unwrap();
                 text.split(',').next().unwrap().parse().unwrap()
@@ -225,7 +229,7 @@ fn message(op: &dyn Op, shapes: &[&[usize]]) -> String {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn error_messages() {
     let plain = Conv2d::default();
     let x: &[usize] = &[256, 64, 24, 24];
     let has = |message: String, parts: &[&str]| {

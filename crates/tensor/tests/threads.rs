@@ -1,4 +1,4 @@
-//! The same inputs give the same bits on any number of threads: all cases of all operations.
+//! All cases of all operations have the same bits for any number of threads.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -6,7 +6,7 @@ use neocog_tensor::cases::{Case, CaseInput, registered_ops};
 use neocog_tensor::conformance::is_too_large;
 use neocog_tensor::{Device, Result, Tensor, update};
 
-/// A case's tensors: inputs and state.
+/// Inputs and state of a case.
 struct Tensors {
     inputs: Vec<Tensor>,
     state: Vec<Tensor>,
@@ -23,7 +23,7 @@ impl Tensors {
         Ok(Tensors { inputs: make(&case.inputs, 1)?, state: make(&case.state, 1001)? })
     }
 
-    /// All outputs of the operation, state included, as bits.
+    /// Returns the bits of all outputs, including state.
     fn run(&self, case: &Case, threads: usize) -> Result<Vec<Vec<u32>>> {
         let inputs: Vec<&Tensor> = self.inputs.iter().collect();
         let mut state = self.state.clone();
@@ -35,7 +35,7 @@ impl Tensors {
 }
 
 #[test]
-fn the_number_of_threads_changes_no_bit() {
+fn results_do_not_depend_on_the_number_of_threads() {
     let mut seen = 0;
     for entry in registered_ops() {
         for case in (entry.cases)() {

@@ -1,21 +1,4 @@
-//! Training: configuration, training loop, optimizers, metrics and checkpoints.
-//!
-//! A [`TrainConfig`] determines a run, a [`Trainer`] holds its state, and [`Trainer::fit`] is the training loop. A
-//! [`Checkpoint`] holds everything that is needed to resume a run bit-for-bit, and to [`evaluate`] the network or to
-//! [`predict`] with it. A [`ModelFile`] is a network in a JSON file.
-//!
-//! ```
-//! use std::sync::atomic::AtomicBool;
-//! use neocog_tensor::Device;
-//! use neocog_train::{NoProgress, TrainConfig, Trainer};
-//!
-//! let config = TrainConfig::for_network("lenet", "digits")?.with_epochs(1).with_limit(64);
-//! let data = config.load_data("data".as_ref())?;
-//! let mut trainer = Trainer::new(config, &data.train, &Device::Cpu)?;
-//! trainer.fit(&data, None, &mut NoProgress, &AtomicBool::new(false))?;
-//! assert!(trainer.history()[0].train_loss < 3.0);
-//! # Ok::<(), neocog_tensor::Error>(())
-//! ```
+#![doc = include_str!("../README.md")]
 
 pub mod checkpoint;
 mod config;

@@ -24,6 +24,7 @@ use serde_json::Value;
 
 /// A network with its recipe, as stored in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ModelFile {
     /// Name: letters, digits, `_`, `-` and `.`, since it becomes part of paths.
     pub name: String,
@@ -37,6 +38,26 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
+    /// Creates a file of a network, with a recipe of defaults.
+    pub fn new(name: impl Into<String>, network: impl Into<LayerSpec>) -> Self {
+        let (name, network) = (name.into(), network.into());
+        ModelFile { name, about: String::new(), recipe: Recipe::new(), network }
+    }
+
+    /// Sets the one-line description.
+    #[must_use]
+    pub fn with_about(mut self, about: impl Into<String>) -> Self {
+        self.about = about.into();
+        self
+    }
+
+    /// Sets the recipe.
+    #[must_use]
+    pub fn with_recipe(mut self, recipe: Recipe) -> Self {
+        self.recipe = recipe;
+        self
+    }
+
     /// Creates the file of a registered network for inputs `[c, h, w]` and a number of classes, with its recipe.
     ///
     /// # Errors

@@ -6,8 +6,11 @@ use neocog_data::catalog::DATASETS;
 use neocog_train::{ModelFile, TrainConfig};
 use serde_json::{Value, json};
 
-/// Network, batch size, epochs and learning rate for the data sets of 60,000 images, then for the digits.
-const TABLE: [(&str, (usize, u64, f64), (usize, u64, f64)); 10] = [
+/// Batch size, epochs and learning rate.
+type Values = (usize, u64, f64);
+
+/// Networks with their values for the data sets of 60,000 images, then for the digits.
+const TABLE: [(&str, Values, Values); 10] = [
     ("alexnet", (128, 5, 0.001), (16, 60, 0.001)),
     ("densenet", (256, 5, 0.001), (16, 60, 0.001)),
     ("googlenet", (128, 5, 0.001), (16, 60, 0.001)),
@@ -20,7 +23,7 @@ const TABLE: [(&str, (usize, u64, f64), (usize, u64, f64)); 10] = [
     ("vgg_small", (64, 5, 0.001), (16, 60, 0.001)),
 ];
 
-fn expected(network: &str, data: &str, (batch, epochs, lr): (usize, u64, f64)) -> Value {
+fn expected(network: &str, data: &str, (batch, epochs, lr): Values) -> Value {
     let digits = data == "digits";
     let handwriting = json!({"RandomAffine": {"degrees": 10.0, "translate": 0.1, "scale": 0.1}});
     json!({

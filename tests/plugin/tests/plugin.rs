@@ -93,7 +93,7 @@ fn the_command_line_includes_the_layers_the_network_and_the_command() {
 fn gradients_of_the_network() {
     let model = neocog_models::find("unshuffle_net").unwrap();
     let spec = model.spec_for([1, 8, 8], 10).unwrap();
-    let check = Check { samples: Some(8), floor: 1e-2, ..Check::default() };
+    let check = Check::default().with_samples(8).with_floor(1e-2);
     let report = check_layer(&spec, &[2, 1, 8, 8].into(), 3, &check).unwrap().into_result().unwrap();
     assert!(report.compared > 70);
 }

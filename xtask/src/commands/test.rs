@@ -4,7 +4,6 @@ mod needs;
 mod plugin;
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -169,14 +168,4 @@ fn workspace() -> Result<PathBuf> {
                 "this command runs in a clone of the repository: no xtask/Cargo.toml in this folder or above it",
             )
         })
-}
-
-/// Removes a file, if it is there.
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io(format!("cannot remove {}", path.display()), e))
-        }
-        _ => Ok(()),
-    }
 }

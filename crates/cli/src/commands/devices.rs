@@ -11,7 +11,7 @@ use crate::register_command;
 /// List devices.
 ///
 /// Lists the CPU and the OpenCL devices with their limits and extensions. If there is no OpenCL device, prints what is
-/// missing and what to install.
+/// missing and what to install. With --kernels, the exit code is 1 if a case fails.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog devices

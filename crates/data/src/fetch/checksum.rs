@@ -3,6 +3,6 @@
 use sha2::{Digest, Sha256};
 
 /// Returns the digest as 64 lower-case hexadecimal digits.
-pub(super) fn to_hex(hash: Sha256) -> String {
+pub(crate) fn to_hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

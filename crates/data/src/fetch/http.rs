@@ -8,12 +8,12 @@ use ureq::http::{HeaderMap, HeaderName, Uri};
 use ureq::{Agent, Proxy};
 
 /// Sends HTTP requests.
-pub(super) struct HttpClient {
+pub(crate) struct HttpClient {
     timeout: Duration,
 }
 
 /// Response to a request.
-pub(super) enum Response {
+pub(crate) enum Response {
     /// The file from byte `start` on. `total` is the size of the whole file, if the server reports it.
     Body { start: u64, total: Option<u64>, reader: Box<dyn Read> },
     /// The requested range is not available.
@@ -21,12 +21,12 @@ pub(super) enum Response {
 }
 
 impl HttpClient {
-    pub(super) fn new(timeout: Duration) -> Self {
+    pub(crate) fn new(timeout: Duration) -> Self {
         HttpClient { timeout }
     }
 
     /// Requests the file at `url` from byte `start` on. The error describes what the server did.
-    pub(super) fn get(&self, url: &str, start: u64) -> Result<Response, String> {
+    pub(crate) fn get(&self, url: &str, start: u64) -> Result<Response, String> {
         let agent = self.agent(url)?;
         // The checksum is that of the file as stored, so no transfer encoding may be applied.
         let mut request = agent.get(url).header("Accept-Encoding", "identity");

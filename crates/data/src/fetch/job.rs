@@ -17,7 +17,7 @@ use crate::catalog::{Manifest, RemoteFile};
 const BUFFER_BYTES: usize = 1 << 16;
 
 /// Where the files are read from.
-pub(super) enum Sources {
+pub(crate) enum Sources {
     Folder(PathBuf),
     /// Base URLs with a trailing slash, in the order in which they are tried.
     Urls(Vec<String>),
@@ -25,7 +25,7 @@ pub(super) enum Sources {
 
 impl Sources {
     /// Interprets `from` as a URL or folder; without it, uses the sources of the manifest.
-    pub(super) fn new(manifest: &Manifest<'_>, from: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(manifest: &Manifest<'_>, from: Option<&str>) -> Result<Self> {
         let Some(from) = from else {
             return Ok(Sources::Urls(manifest.sources.iter().map(ToString::to_string).collect()));
         };
@@ -62,7 +62,7 @@ impl From<Error> for Failure {
 }
 
 /// Transfers files from `sources` into `folder`.
-pub(super) struct FetchJob<'a> {
+pub(crate) struct FetchJob<'a> {
     client: HttpClient,
     sources: Sources,
     folder: &'a Path,
@@ -70,7 +70,7 @@ pub(super) struct FetchJob<'a> {
 }
 
 impl<'a> FetchJob<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         folder: &'a Path,
         sources: Sources,
         timeout: Duration,
@@ -80,7 +80,7 @@ impl<'a> FetchJob<'a> {
     }
 
     /// Returns whether the file exists with the expected size and checksum.
-    pub(super) fn is_present(&mut self, file: &RemoteFile<'_>) -> Result<bool> {
+    pub(crate) fn is_present(&mut self, file: &RemoteFile<'_>) -> Result<bool> {
         let path = self.folder.join(file.name);
         let read_error = |e| Error::io(format!("cannot read {}", path.display()), e);
         let metadata = match fs::metadata(&path) {
@@ -105,7 +105,7 @@ impl<'a> FetchJob<'a> {
     }
 
     /// Transfers `file` from the first source that provides it.
-    pub(super) fn fetch_file(&mut self, file: &RemoteFile<'_>) -> Result<()> {
+    pub(crate) fn fetch_file(&mut self, file: &RemoteFile<'_>) -> Result<()> {
         let mut part = PartialFile::open(self.folder.join(format!("{}.part", file.name)), file.size)?;
         let sources: Vec<String> = match &self.sources {
             Sources::Folder(folder) => vec![folder.join(file.name).display().to_string()],

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::checksum;
 
 /// The file `NAME.part`, locked, with the running checksum of its content.
-pub(super) struct PartialFile {
+pub(crate) struct PartialFile {
     path: PathBuf,
     file: File,
     len: u64,
@@ -19,7 +19,7 @@ pub(super) struct PartialFile {
 
 impl PartialFile {
     /// Opens or creates the file at `path`. Existing content is kept unless it is longer than `size`.
-    pub(super) fn open(path: PathBuf, size: u64) -> Result<Self> {
+    pub(crate) fn open(path: PathBuf, size: u64) -> Result<Self> {
         let write_error = |e| Error::io(format!("cannot write {}", path.display()), e);
         let file = OpenOptions::new()
             .read(true)
@@ -47,17 +47,17 @@ impl PartialFile {
     }
 
     /// Returns the number of bytes in the file.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
     /// Returns the SHA-256 of the content as hexadecimal digits.
-    pub(super) fn sha256(&self) -> String {
+    pub(crate) fn sha256(&self) -> String {
         checksum::to_hex(self.hash.clone())
     }
 
     /// Truncates the file to length 0.
-    pub(super) fn clear(&mut self) -> Result<()> {
+    pub(crate) fn clear(&mut self) -> Result<()> {
         if self.len > 0 {
             self.file.set_len(0).map_err(|e| self.error("truncate", e))?;
             self.file.seek(SeekFrom::Start(0)).map_err(|e| self.error("truncate", e))?;
@@ -68,7 +68,7 @@ impl PartialFile {
     }
 
     /// Appends `bytes`.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| self.error("write", e))?;
         self.hash.update(bytes);
         self.len += bytes.len() as u64;
@@ -76,7 +76,7 @@ impl PartialFile {
     }
 
     /// Flushes the file to disk and renames it to `path`.
-    pub(super) fn rename_to(self, path: &Path) -> Result<()> {
+    pub(crate) fn rename_to(self, path: &Path) -> Result<()> {
         self.file.sync_all().map_err(|e| self.error("write", e))?;
         fs::rename(&self.path, path).map_err(|e| {
             Error::io(format!("cannot rename {} to {}", self.path.display(), path.display()), e)
@@ -90,7 +90,7 @@ impl PartialFile {
     }
 
     /// Keeps the file for a later resume and returns its path, or removes it if it is empty.
-    pub(super) fn keep_or_remove(self) -> Result<Option<PathBuf>> {
+    pub(crate) fn keep_or_remove(self) -> Result<Option<PathBuf>> {
         if self.len == 0 {
             fs::remove_file(&self.path).map_err(|e| self.error("remove", e))?;
             return Ok(None);

@@ -22,7 +22,7 @@ impl RandomAffine {
     /// Parameters for handwritten digits.
     pub const HANDWRITING: RandomAffine = RandomAffine { degrees: 10.0, translate: 0.1, scale: 0.1 };
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let RandomAffine { degrees, translate, scale } = *self;
         if degrees.is_finite()
             && degrees >= 0.0
@@ -37,7 +37,7 @@ impl RandomAffine {
         )))
     }
 
-    pub(super) fn apply(&self, pixels: &mut [f32], [_, h, w]: [usize; 3], random: &mut SplitMix64) {
+    pub(crate) fn apply(&self, pixels: &mut [f32], [_, h, w]: [usize; 3], random: &mut SplitMix64) {
         let mut symmetric = |limit: f32| random.uniform(-limit, limit);
         let degrees = symmetric(self.degrees);
         let scale = 1.0 + symmetric(self.scale);
@@ -47,7 +47,7 @@ impl RandomAffine {
 }
 
 /// Clockwise rotation by `degrees`, scaling, and translation by `[dy, dx]` pixels (down, right).
-pub(super) struct Affine {
+pub(crate) struct Affine {
     pub degrees: f32,
     pub scale: f32,
     pub translation: [f32; 2],
@@ -55,7 +55,7 @@ pub(super) struct Affine {
 
 impl Affine {
     /// Transforms each channel `[h, w]` of `pixels`.
-    pub(super) fn apply(&self, pixels: &mut [f32], [h, w]: [usize; 2]) {
+    pub(crate) fn apply(&self, pixels: &mut [f32], [h, w]: [usize; 2]) {
         let (sin, cos) = sin_cos(self.degrees);
         let [dy, dx] = self.translation;
         let (center_y, center_x) = ((h as f32 - 1.0) / 2.0, (w as f32 - 1.0) / 2.0);

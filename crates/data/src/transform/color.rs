@@ -21,7 +21,7 @@ pub struct ColorJitter {
 }
 
 impl ColorJitter {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let named =
             [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
         for (name, value) in named {
@@ -37,7 +37,7 @@ impl ColorJitter {
         Ok(())
     }
 
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &self,
         pixels: &mut [f32],
         [c, h, w]: [usize; 3],

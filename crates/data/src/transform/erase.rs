@@ -32,7 +32,7 @@ impl Default for RandomErasing {
 }
 
 impl RandomErasing {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let RandomErasing { p, scale, ratio, value } = *self;
         check_probability(p)?;
         let ordered = |[min, max]: [f32; 2]| min <= max && max.is_finite();
@@ -52,7 +52,7 @@ impl RandomErasing {
         Ok(())
     }
 
-    pub(super) fn apply(&self, pixels: &mut [f32], [_, h, w]: [usize; 3], random: &mut SplitMix64) {
+    pub(crate) fn apply(&self, pixels: &mut [f32], [_, h, w]: [usize; 3], random: &mut SplitMix64) {
         if !random.chance(self.p) {
             return;
         }

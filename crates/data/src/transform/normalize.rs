@@ -14,7 +14,7 @@ pub struct Normalize {
 }
 
 impl Normalize {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let Normalize { mean, std } = self;
         if mean.is_empty() || mean.len() != std.len() {
             return Err(Error::invalid_argument(format!(
@@ -31,7 +31,7 @@ impl Normalize {
         Ok(())
     }
 
-    pub(super) fn apply(&self, pixels: &mut [f32], [c, h, w]: [usize; 3]) -> Result<()> {
+    pub(crate) fn apply(&self, pixels: &mut [f32], [c, h, w]: [usize; 3]) -> Result<()> {
         let each = self.mean.iter().zip(&self.std).map(|(m, s)| (*m, *s));
         if self.mean.len() == 1 {
             each.for_each(|parameters| normalize(pixels, parameters));

@@ -3,7 +3,7 @@
 use neocog_base::{Error, Result};
 
 /// Checks that `p` is a probability.
-pub(super) fn check_probability(p: f32) -> Result<()> {
+pub(crate) fn check_probability(p: f32) -> Result<()> {
     if (0.0..=1.0).contains(&p) {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use neocog_base::{Error, Result};
 
 const MAX_PADDING: usize = 1 << 16;
 
-pub(super) fn check_padding(padding: usize) -> Result<()> {
+pub(crate) fn check_padding(padding: usize) -> Result<()> {
     if padding <= MAX_PADDING {
         return Ok(());
     }
@@ -12,12 +12,12 @@ pub(super) fn check_padding(padding: usize) -> Result<()> {
 }
 
 /// Reverses each row of `w` pixels.
-pub(super) fn flip_horizontally(pixels: &mut [f32], w: usize) {
+pub(crate) fn flip_horizontally(pixels: &mut [f32], w: usize) {
     pixels.chunks_exact_mut(w).for_each(<[f32]>::reverse);
 }
 
 /// Reverses the order of the rows in each channel `[h, w]`.
-pub(super) fn flip_vertically(pixels: &mut [f32], h: usize, w: usize) {
+pub(crate) fn flip_vertically(pixels: &mut [f32], h: usize, w: usize) {
     for channel in pixels.chunks_exact_mut(h * w) {
         for y in 0..h / 2 {
             let (above, below) = channel.split_at_mut((h - 1 - y) * w);
@@ -27,7 +27,7 @@ pub(super) fn flip_vertically(pixels: &mut [f32], h: usize, w: usize) {
 }
 
 /// Moves the content of each channel `[h, w]` up by `dy` and left by `dx` pixels; fills with 0.
-pub(super) fn translate(pixels: &mut [f32], h: usize, w: usize, dy: isize, dx: isize) {
+pub(crate) fn translate(pixels: &mut [f32], h: usize, w: usize, dy: isize, dx: isize) {
     if (dy, dx) == (0, 0) {
         return;
     }

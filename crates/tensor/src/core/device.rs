@@ -1,4 +1,4 @@
-//! Where tensors live and operations run.
+//! Devices: where tensors are stored and operations run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 use crate::opencl::DeviceId;
 use neocog_base::{Error, Result};
 
-/// A place for tensors.
+/// A device that stores tensors and runs operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Device {
-    /// Double precision and plain loops: slow, obviously right, the definition of every operation.
+    /// Plain loops in double precision: slow, and the definition of every operation.
     Reference,
-    /// The processor, in single precision: vector kernels, chosen for the machine at run time, on all threads.
+    /// The processor, in single precision: SIMD kernels, selected at run time, on all threads.
     #[default]
     Cpu,
-    /// A graphics card or another device that OpenCL reaches, in single precision. Needs the feature `opencl`.
+    /// An OpenCL device, in single precision. Requires the cargo feature `opencl`.
     OpenCl(DeviceId),
-    /// Shapes without data: a network run on it costs nothing and tells every shape (as PyTorch's `meta` device).
+    /// Shapes without data, as PyTorch's `meta` device: running a network on it only infers shapes.
     Meta,
 }
 
 impl Device {
-    /// The devices that hold data, by name. `opencl` is the best device of OpenCL; `opencl:PLATFORM:DEVICE` or
-    /// `opencl:NAME`, with a part of a name, is a certain one.
+    /// Names of the devices that store data. `opencl` is the default OpenCL device; `opencl:PLATFORM:DEVICE` and
+    /// `opencl:NAME`, with a part of a name, select another.
     pub const NAMES: [&'static str; 3] = ["cpu", "opencl", "reference"];
 }
 
@@ -44,8 +44,8 @@ impl FromStr for Device {
     type Err = Error;
 
     /// # Errors
-    /// For a name that is not in [`Device::NAMES`], and for an OpenCL device that is not there: the message says which
-    /// ones are, or what to install.
+    /// If the name is unknown, or there is no such OpenCL device: the message lists the available ones, or says what to
+    /// install.
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "reference" => Ok(Device::Reference),
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_and_written() {
+    fn names_are_parsed_and_displayed() {
         for device in [Device::Cpu, Device::Reference] {
             assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
         }

@@ -1,4 +1,4 @@
-//! Shapes, devices, tensors, the operation contract and running.
+//! Shapes, devices, tensors, and the contract and execution of operations.
 
 pub(crate) mod call;
 pub mod device;

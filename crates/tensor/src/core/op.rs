@@ -1,5 +1,5 @@
-//! The operation: a computation with its kernels and its gradient rule. The one mechanism, the same for the
-//! operations here and for those of other crates.
+//! The operation: a computation with its kernels and its gradient. Operations of this crate and of others implement the same
+//! trait.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -13,109 +13,108 @@ use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use neocog_base::{Error, Result};
 
-/// A short list of tensors, inline for up to two.
+/// A list of tensors, stored inline for up to two.
 pub type Tensors = SmallVec<[Tensor; 2]>;
 
-/// Gradients of an operation's inputs, in their order; `None` where there is none or none is needed.
+/// Gradients of an operation's inputs, in order; `None` for inputs that have or need no gradient.
 pub type InputGrads = SmallVec<[Option<Tensor>; 4]>;
 
 /// A computation on tensors.
 ///
-/// * [`infer`](Op::infer) is the only check of shapes: what the user got wrong becomes an error there, so the
-///   kernels cannot fail.
-/// * [`reference`](Op::reference) is the definition: plain nested loops in double precision, obviously right.
-/// * Kernels get their outputs and scratch handed in and allocate nothing. Outputs hold unspecified values, and
-///   every element of them must be written.
-/// * Some outputs may be *state*, updated in place ([`state_outputs`](Op::state_outputs)): a parameter in an
-///   optimizer's step. State holds its old values when the kernel is called.
-/// * The gradient is written as other operations, so it runs on every device.
-/// * The same inputs give the same bits, whatever the number of threads: work is split by the shapes alone.
+/// * [`infer`](Op::infer) is the only shape check: invalid inputs are an error there, so kernels cannot fail.
+/// * [`reference`](Op::reference) is the definition: plain loops in double precision.
+/// * Kernels receive their outputs and scratch memory, and allocate nothing. Outputs have unspecified contents, and every
+///   element must be written.
+/// * Some outputs may be *state* that is updated in place ([`state_outputs`](Op::state_outputs)), such as a parameter in an
+///   optimizer step. State has its old values when the kernel is called.
+/// * The gradient is expressed by other operations, so it runs on every device.
+/// * The same inputs give the same bits for any number of threads: work is split by shapes only.
 pub trait Op: Any + Debug + Send + Sync {
-    /// The name in lower case with underscores, as PyTorch has it where it does.
+    /// Returns the name in snake case; that of PyTorch if PyTorch has the operation.
     fn name(&self) -> &'static str;
 
-    /// The shapes of all outputs (state included), or what is wrong with the inputs.
+    /// Infers the shapes of all outputs, including state.
     ///
     /// # Errors
-    /// When the number of inputs or their shapes do not fit.
+    /// If the number of inputs, their shapes or the operation's parameters are invalid.
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes>;
 
-    /// The definition, in double precision.
+    /// Computes the outputs in double precision: the definition of the operation.
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]);
 
-    /// The kernel of the CPU device, in single precision.
+    /// Computes the outputs in single precision on the CPU.
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch);
 
-    /// Launches the kernels of OpenCL devices, in single precision. What the call gives needs no OpenCL library, so
-    /// the method is there whether or not OpenCL is. Shapes were checked by [`infer`](Op::infer), and
-    /// there is at least one output element.
+    /// Launches the kernels that compute the outputs in single precision on an OpenCL device. [`Call`] needs no OpenCL
+    /// library, so this method is always compiled. The shapes have been checked by [`infer`](Op::infer), and there is at
+    /// least one output element.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn opencl(&self, call: &Call<'_>) -> Result<()>;
 
-    /// Which inputs and outputs the gradient wants to see again.
+    /// Returns the inputs and outputs that the gradient needs.
     fn saves(&self) -> SavedTensors;
 
-    /// The gradients of the inputs, from those of the outputs. An operation that has none says so with
+    /// Computes the gradients of the inputs from those of the outputs. Operations without a gradient return
     /// [`no_gradient`].
     ///
     /// # Errors
-    /// When the operation has no gradient, or a device fails.
+    /// If the operation has no gradient, or a device fails.
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads>;
 
-    /// How many of the outputs, from the first, are state that is updated in place.
+    /// Returns the number of state outputs, which come first and are updated in place.
     fn state_outputs(&self) -> usize {
         0
     }
 
-    /// Whether the only output is the first input in another shape: then it shares the input's memory, and no kernel
+    /// Whether the only output is the first input in another shape. It then shares the input's memory, and no kernel
     /// runs.
     fn reshapes(&self) -> bool {
         false
     }
 
-    /// Whether the kernel of the CPU takes a first input, and one output, with gaps between their rows along the first axis
-    /// ([`View::step`]): parts of tensors that are joined along axis 1. The gaps are whole multiples of what lies at one position
-    /// of the first two axes; nothing may be written to them.
+    /// Whether the CPU kernel supports a [batch stride](View::batch_stride) of the first input and of the single output, as
+    /// slices of tensors concatenated along axis 1 have. The batch stride is a multiple of the size of a channel plane, and
+    /// nothing may be written between the images.
     fn supports_batch_stride(&self) -> bool {
         false
     }
 
-    /// Which elements of the first input an element of the output sees; `None` for the one at its own place. Receptive
-    /// fields are made of it.
+    /// Returns the window of the first input that an output element depends on; `None` for elementwise operations. Used to
+    /// compute receptive fields.
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
         None
     }
 
-    /// Multiply-adds of one run, the usual count of work for convolutions and products; 0 for all else.
+    /// Returns the number of multiply-adds of a run, for convolutions and products; 0 for other operations.
     fn multiply_adds(&self, _inputs: &[Shape], _outputs: &[Shape]) -> u64 {
         0
     }
 }
 
-/// A window that moves over pictures `[n, c, h, w]`; each pair is `[rows, columns]`.
+/// A sliding window over images `[n, c, h, w]`. Each pair is `[rows, columns]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Its elements.
+    /// Size of the window, in elements.
     pub kernel_size: [usize; 2],
-    /// Pixels from one window to the next.
+    /// Distance between windows, in pixels.
     pub stride: [usize; 2],
-    /// Rows and columns around the picture, on each side.
+    /// Padding on each side of the image, in pixels.
     pub padding: [usize; 2],
-    /// Pixels from one element of the window to the next.
+    /// Distance between the elements of a window, in pixels.
     pub dilation: [usize; 2],
 }
 
 impl Window {
-    /// One window over all of the pictures `[n, c, h, w]`; `None` if that is not what they are.
-    pub fn whole(pictures: &Shape) -> Option<Self> {
-        let [_, _, h, w] = pictures.nchw().ok()?;
+    /// Returns a window that covers images `[n, c, h, w]`; `None` for shapes of another rank.
+    pub fn whole(images: &Shape) -> Option<Self> {
+        let [_, _, h, w] = images.nchw().ok()?;
         Some(Window { kernel_size: [h, w], stride: [h, w], padding: [0, 0], dilation: [1, 1] })
     }
 }
 
-/// The error for [`Op::grad`] of an operation without a gradient.
+/// Returns the error of [`Op::grad`] for operations without a gradient.
 ///
 /// # Errors
 /// Always.
@@ -126,19 +125,18 @@ pub fn no_gradient<T>(op: &dyn Op) -> Result<T> {
 /// Checks the number of inputs; for use in [`Op::infer`].
 ///
 /// # Errors
-/// When it is another.
+/// If the number of inputs is not `N`.
 pub fn expect_inputs<const N: usize>(op: &dyn Op, inputs: &[Shape]) -> Result<[Shape; N]> {
     inputs.try_into().map_err(|_| {
         Error::invalid_argument(format!(
-            "{} takes {N} inputs, {} were given: {inputs:?}",
+            "{} expects {N} inputs, found {}: {inputs:?}",
             op.name(),
             inputs.len()
         ))
     })
 }
 
-/// Which inputs and outputs an operation's gradient wants to see again. Memory is a feature: a relu keeps its
-/// output only.
+/// The inputs and outputs that an operation's gradient needs. Others are freed: ReLU, for example, saves only its output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SavedTensors {
     inputs: u32,
@@ -146,10 +144,10 @@ pub struct SavedTensors {
 }
 
 impl SavedTensors {
-    /// Nothing: the gradient is made of the outputs' gradients and the shapes.
+    /// Nothing: the gradient needs only the gradients of the outputs, and shapes.
     pub const NONE: SavedTensors = SavedTensors { inputs: 0, outputs: 0 };
 
-    /// These inputs, by position.
+    /// Adds the inputs at these positions.
     #[must_use]
     pub const fn inputs(mut self, positions: &[usize]) -> Self {
         let mut i = 0;
@@ -160,7 +158,7 @@ impl SavedTensors {
         self
     }
 
-    /// These outputs, by position.
+    /// Adds the outputs at these positions.
     #[must_use]
     pub const fn outputs(mut self, positions: &[usize]) -> Self {
         let mut i = 0;
@@ -171,69 +169,69 @@ impl SavedTensors {
         self
     }
 
-    /// Whether input `position` is kept.
+    /// Whether the input at `position` is saved.
     pub const fn saves_input(&self, position: usize) -> bool {
         self.inputs >> position & 1 == 1
     }
 
-    /// Whether output `position` is kept.
+    /// Whether the output at `position` is saved.
     pub const fn saves_output(&self, position: usize) -> bool {
         self.outputs >> position & 1 == 1
     }
 }
 
-/// What an operation's gradient has to work with.
+/// Arguments of [`Op::grad`].
 #[derive(Debug)]
 pub struct Gradient<'a> {
-    /// The shapes of all inputs.
+    /// Shapes of all inputs.
     pub input_shapes: &'a [Shape],
-    /// The shapes of all outputs.
+    /// Shapes of all outputs.
     pub output_shapes: &'a [Shape],
-    /// The inputs; those that [`Op::saves`] does not name are `None`.
+    /// The saved inputs; `None` for those not in [`Op::saves`].
     pub inputs: &'a [Option<Tensor>],
-    /// The outputs; those that [`Op::saves`] does not name are `None`.
+    /// The saved outputs; `None` for those not in [`Op::saves`].
     pub outputs: &'a [Option<Tensor>],
-    /// The gradients of the outputs; `None` where an output had no influence.
+    /// Gradients of the outputs; `None` for outputs that did not contribute to the loss.
     pub output_grads: &'a [Option<Tensor>],
-    /// Which inputs need a gradient at all.
+    /// Which inputs need a gradient.
     pub needs: &'a [bool],
 }
 
 impl Gradient<'_> {
-    /// A kept input.
+    /// Returns a saved input.
     ///
     /// # Panics
-    /// When [`Op::saves`] does not name it.
+    /// If it is not in [`Op::saves`].
     pub fn input(&self, position: usize) -> &Tensor {
-        self.inputs[position].as_ref().expect("Op::saves names the inputs that the gradient uses")
+        self.inputs[position].as_ref().expect("Op::saves includes all inputs that the gradient uses")
     }
 
-    /// A kept output.
+    /// Returns a saved output.
     ///
     /// # Panics
-    /// When [`Op::saves`] does not name it.
+    /// If it is not in [`Op::saves`].
     pub fn output(&self, position: usize) -> &Tensor {
-        self.outputs[position].as_ref().expect("Op::saves names the outputs that the gradient uses")
+        self.outputs[position].as_ref().expect("Op::saves includes all outputs that the gradient uses")
     }
 
-    /// The gradient of the first output.
+    /// Returns the gradient of the first output.
     ///
     /// # Panics
-    /// When it had no influence; gradients are only asked for where some output had, so an operation with one
+    /// If it did not contribute to the loss. [`Op::grad`] is only called if some output did, so an operation with one
     /// differentiable output may rely on it.
     pub fn output_grad(&self) -> &Tensor {
-        self.output_grads[0].as_ref().expect("a gradient is only asked for where the output had influence")
+        self.output_grads[0].as_ref().expect("the only differentiable output contributes to the loss")
     }
 
-    /// `make()` if input `position` needs a gradient.
+    /// Calls `compute` if the input at `position` needs a gradient.
     ///
     /// # Errors
-    /// Those of `make`.
+    /// Those of `compute`.
     pub fn if_needed(
         &self,
         position: usize,
-        make: impl FnOnce() -> Result<Tensor>,
+        compute: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Option<Tensor>> {
-        if self.needs[position] { make().map(Some) } else { Ok(None) }
+        if self.needs[position] { compute().map(Some) } else { Ok(None) }
     }
 }

@@ -1,7 +1,7 @@
-//! Where the time goes: each operation's runs, by the layer that asked for them.
+//! Profiles operations by layer.
 //!
-//! Off, it costs one load of a flag for each operation. [`record`] turns it on; who calls layers opens a [`scope`] for
-//! each, and a tape goes back into the scope of an operation for its gradient.
+//! [`record`] enables the profiler; otherwise an operation costs one load of a flag. Code that runs layers enters a [`scope`]
+//! for each, and a tape re-enters an operation's scope for its gradient.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -38,38 +38,39 @@ struct Totals {
     bytes: u64,
 }
 
-/// The runs of one operation in one layer, with outputs of one shape.
+/// Totals of one operation in one layer, with outputs of one shape.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Row {
-    /// The layer's dotted name; empty outside of all layers.
+    /// Dotted name of the layer; empty outside of layers.
     pub layer: String,
-    /// The operation's name.
+    /// Name of the operation.
     pub op: &'static str,
-    /// The algorithm, for operations that have several: convolutions and their gradients.
+    /// Name of the algorithm, for operations that have several: convolutions and their gradients.
     pub algorithm: Option<&'static str>,
-    /// The shape of its first output.
+    /// Shape of the first output.
     pub output: Shape,
-    /// How often it ran.
+    /// Number of runs.
     pub calls: u64,
-    /// The time of all runs together, in seconds.
+    /// Total time in seconds.
     pub seconds: f64,
-    /// The multiply-adds of all runs together.
+    /// Total multiply-adds.
     pub multiply_adds: u64,
-    /// Bytes of the inputs and outputs of all runs together, each counted once in single precision.
+    /// Total size of inputs and outputs in bytes, in single precision.
     pub bytes: u64,
 }
 
-/// The layer that operations belong to; see the module's text.
+/// The layer that operations are attributed to; see the [module](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scope(Option<Arc<str>>);
 
 impl Scope {
-    /// The scope of this thread at this moment.
+    /// Returns the current scope of this thread.
     pub fn current() -> Self {
         if ON.load(Ordering::Relaxed) { CURRENT.with_borrow(Clone::clone) } else { Scope(None) }
     }
 
-    /// Goes into this scope, until what is returned is dropped.
+    /// Enters this scope until the guard is dropped.
     pub fn enter(&self) -> Guard {
         if !ON.load(Ordering::Relaxed) {
             return Guard(None);
@@ -78,7 +79,7 @@ impl Scope {
     }
 }
 
-/// Goes into the scope `name` within the one of this thread, until what is returned is dropped.
+/// Enters the scope `name` within the current scope of this thread until the guard is dropped.
 pub fn scope(name: &str) -> Guard {
     if !ON.load(Ordering::Relaxed) {
         return Guard(None);
@@ -90,21 +91,22 @@ pub fn scope(name: &str) -> Guard {
     Scope(Some(inner)).enter()
 }
 
-/// Leads back to the scope before when it is dropped.
+/// Restores the previous scope when dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct Guard(Option<Scope>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(before) = self.0.take() {
-            CURRENT.set(before);
+        if let Some(previous) = self.0.take() {
+            CURRENT.set(previous);
         }
     }
 }
 
-/// Runs `work`, and returns beside its result the operations that ran meanwhile, the longest first. Recordings of several
-/// threads take turns.
+/// Runs `work`, and returns its result and the profile of the operations that ran meanwhile, sorted by decreasing time.
+///
+/// The profile includes operations of all threads. Only one recording runs at a time; others wait.
 pub fn record<T>(work: impl FnOnce() -> T) -> (T, Vec<Row>) {
     struct Off;
     impl Drop for Off {
@@ -112,7 +114,7 @@ pub fn record<T>(work: impl FnOnce() -> T) -> (T, Vec<Row>) {
             ON.store(false, Ordering::Relaxed);
         }
     }
-    let _turn = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _recording = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
     *totals() = Some(HashMap::new());
     ON.store(true, Ordering::Relaxed);
     let off = Off;
@@ -141,7 +143,7 @@ fn totals() -> MutexGuard<'static, Option<HashMap<Key, Totals>>> {
     TOTALS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The start of a run, if it is to be recorded.
+/// Returns the start time of a run, if a profile is recorded.
 pub(crate) fn start() -> Option<Instant> {
     ON.load(Ordering::Relaxed).then(|| {
         ALGORITHM.set(None);
@@ -156,7 +158,7 @@ pub(crate) fn note_algorithm(name: &'static str) {
     }
 }
 
-/// The end of a run that began at `start`; `outputs` are the shapes of all outputs.
+/// Records a run that began at `start`.
 pub(crate) fn end(
     start: Option<Instant>,
     op: &dyn Op,
@@ -185,7 +187,7 @@ mod tests {
     use crate::{Device, Tensor, run_single};
 
     #[test]
-    fn runs_are_counted_by_scope() {
+    fn runs_are_attributed_to_scopes() {
         let x = Tensor::zeros([4, 4], &Device::Cpu).unwrap();
         let work = || {
             let _outer = scope("block");
@@ -194,7 +196,7 @@ mod tests {
             run_single(&MatMul::default(), &[&x, &x]).unwrap();
             let again = Scope::current();
             drop(inner);
-            let _back = again.enter();
+            let _guard = again.enter();
             run_single(&MatMul::default(), &[&x, &x]).unwrap();
         };
         work();

@@ -1,4 +1,4 @@
-//! Runs operations: the one place where outputs are allocated and a device is chosen.
+//! Runs operations: allocates their outputs and dispatches to the device.
 
 use std::sync::Arc;
 
@@ -18,39 +18,39 @@ use neocog_base::{Context as _, Error, Result};
 /// Runs `op` on the device of its inputs and returns its outputs.
 ///
 /// # Errors
-/// When the shapes do not fit, the inputs are on different devices, or a device fails.
+/// If the shapes are invalid, the inputs are on different devices, or a device fails.
 ///
 /// # Panics
-/// When the operation updates state: that is what [`update`] is for.
+/// If the operation updates state: use [`update`] instead.
 pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensors> {
     assert_eq!(op.state_outputs(), 0, "{} updates state: run it with `update`", op.name());
     let (device, shapes) = prepare(op, inputs)?;
     execute(op, inputs, &mut [], &shapes, &device)
 }
 
-/// Runs an operation with one output.
+/// Runs an operation with one output, and returns it.
 ///
 /// # Errors
 /// As [`run`].
 ///
 /// # Panics
-/// When the operation has another number of outputs.
+/// If the operation has another number of outputs, or updates state.
 pub fn run_single(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let mut outputs = run(op, inputs)?;
     assert_eq!(outputs.len(), 1, "{} has {} outputs", op.name(), outputs.len());
     Ok(outputs.remove(0))
 }
 
-/// Runs an operation that updates `state` in place and returns its other outputs. State that is shared with
-/// other tensors is copied first: they keep the old values.
+/// Runs an operation that updates `state` in place, and returns its other outputs. State that shares memory with other tensors
+/// is copied first; these keep the old values.
 ///
 /// # Errors
-/// As [`run`]; also when the state has not the shapes that the operation expects.
+/// As [`run`]; also if the state does not have the shapes and the device that the operation expects.
 pub fn update(op: &dyn Op, inputs: &[&Tensor], state: &mut [&mut Tensor]) -> Result<Tensors> {
     let (device, shapes) = prepare(op, inputs)?;
     if state.len() != op.state_outputs() {
         return Err(Error::invalid_argument(format!(
-            "{} updates {} tensors, {} were given",
+            "{} updates {} tensors, found {}",
             op.name(),
             op.state_outputs(),
             state.len()
@@ -77,7 +77,7 @@ fn prepare(op: &dyn Op, inputs: &[&Tensor]) -> Result<(Device, Shapes)> {
 
 fn common_device(op: &dyn Op, inputs: &[&Tensor]) -> Result<Device> {
     let Some(first) = inputs.first() else {
-        return Err(Error::invalid_argument(format!("{} needs at least one input", op.name())));
+        return Err(Error::invalid_argument(format!("{} expects at least one input", op.name())));
     };
     if inputs.iter().any(|t| t.device() == Device::Meta) {
         return Ok(Device::Meta);
@@ -103,7 +103,7 @@ fn execute(
     let fresh = &shapes[state.len()..];
     if op.reshapes() {
         let same =
-            inputs[0].reshape(fresh[0]).expect("an operation that reshapes keeps the number of elements");
+            inputs[0].reshape(fresh[0]).expect("a reshaping operation preserves the number of elements");
         return Ok(smallvec![same]);
     }
     let start = if *device == Device::Meta { None } else { profile::start() };
@@ -162,11 +162,11 @@ fn compute(
                 inputs.iter().map(|t| t.opencl()).collect::<Result<_>>().context(sizes)?;
             let made: Vec<opencl::Buffer> =
                 fresh.iter().map(|s| runtime.allocate(s.elements())).collect::<Result<_>>().context(sizes)?;
-            let kept: Vec<&opencl::Buffer> =
+            let updated: Vec<&opencl::Buffer> =
                 state.iter_mut().map(|t| t.opencl_mut()).collect::<Result<_>>().context(sizes)?;
             let views: Vec<call::View<'_>> =
                 inputs.iter().zip(&read).map(|(t, buffer)| call::View { shape: t.shape(), buffer }).collect();
-            let outputs: Vec<call::View<'_>> = kept
+            let outputs: Vec<call::View<'_>> = updated
                 .into_iter()
                 .chain(&made)
                 .zip(shapes)

@@ -1,4 +1,4 @@
-//! Shapes: up to six extents in row-major order, kept inline.
+//! Shapes: up to six extents, stored inline.
 
 use std::fmt;
 use std::ops::Deref;
@@ -7,24 +7,24 @@ use smallvec::SmallVec;
 
 use neocog_base::{Error, Result};
 
-/// The extents of a tensor, the outermost first: `[n, c, h, w]`. No extents at all is a scalar.
+/// The extents of a tensor, the outermost first: `[n, c, h, w]`. A scalar has no extents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     extents: [usize; Shape::MAX_RANK],
     rank: u8,
 }
 
-/// A short list of shapes, inline for up to four.
+/// A list of shapes, stored inline for up to four.
 pub type Shapes = SmallVec<[Shape; 4]>;
 
 impl Shape {
-    /// The most extents that a shape can have.
+    /// Largest number of extents.
     pub const MAX_RANK: usize = 6;
 
-    /// A shape with these extents.
+    /// Creates a shape.
     ///
     /// # Errors
-    /// When there are more than [`Shape::MAX_RANK`] extents, or more elements than a `usize` can count.
+    /// If there are more than [`Shape::MAX_RANK`] extents, or the number of elements overflows `usize`.
     pub fn new(extents: &[usize]) -> Result<Self> {
         if extents.len() > Self::MAX_RANK {
             return Err(Error::shape(format!(
@@ -34,51 +34,51 @@ impl Shape {
             )));
         }
         if extents.iter().try_fold(1usize, |product, &e| product.checked_mul(e.max(1))).is_none() {
-            return Err(Error::shape(format!("the shape {extents:?} has more elements than can be counted")));
+            return Err(Error::shape(format!("the number of elements of the shape {extents:?} overflows")));
         }
         let mut all = [0; Self::MAX_RANK];
         all[..extents.len()].copy_from_slice(extents);
         Ok(Shape { extents: all, rank: extents.len() as u8 })
     }
 
-    /// The shape without extents: one element.
+    /// Returns the shape of a scalar, which has one element.
     pub const fn scalar() -> Self {
         Shape { extents: [0; Self::MAX_RANK], rank: 0 }
     }
 
-    /// The number of extents.
+    /// Returns the number of extents.
     pub fn rank(&self) -> usize {
         self.rank as usize
     }
 
-    /// The number of elements.
+    /// Returns the number of elements.
     pub fn elements(&self) -> usize {
         self.iter().product()
     }
 
-    /// The number of elements at one position along the first axis.
+    /// Returns the number of elements at one position of the first axis, such as those of an image.
     pub(crate) fn row(&self) -> usize {
         self.iter().skip(1).product()
     }
 
-    /// The extents, the outermost first.
+    /// Returns the extents, the outermost first.
     pub fn extents(&self) -> &[usize] {
         &self.extents[..self.rank()]
     }
 
-    /// The extents of a picture batch.
+    /// Returns the extents of a batch of images.
     ///
     /// # Errors
-    /// When the shape is not `[n, c, h, w]`.
+    /// If the shape is not `[n, c, h, w]`.
     pub fn nchw(&self) -> Result<[usize; 4]> {
         <[usize; 4]>::try_from(self.extents())
             .map_err(|_| Error::shape(format!("expected a shape [n, c, h, w], found {self}")))
     }
 
-    /// This shape with the extent `axis` replaced.
+    /// Returns this shape with the extent of `axis` replaced.
     ///
     /// # Panics
-    /// When `axis` is not below the rank.
+    /// If the shape has no axis `axis`.
     #[must_use]
     pub fn with_extent(&self, axis: usize, extent: usize) -> Self {
         assert!(axis < self.rank(), "axis {axis} of {self}");
@@ -100,7 +100,7 @@ impl Shape {
         }
     }
 
-    /// The indices of the element at position `flat` in row-major order.
+    /// Returns the indices of the element at position `flat` in row-major order.
     pub fn unravel(&self, flat: usize) -> Vec<usize> {
         let mut rest = flat;
         let mut index = vec![0; self.rank()];
@@ -115,7 +115,7 @@ impl Shape {
 
 impl<const N: usize> From<[usize; N]> for Shape {
     /// # Panics
-    /// Where [`Shape::new`] would be an error; for extents written in code.
+    /// If [`Shape::new`] returns an error. Use it for extents that cannot be invalid.
     fn from(extents: [usize; N]) -> Self {
         match Shape::new(&extents) {
             Ok(shape) => shape,
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shapes_count_and_unravel() {
+    fn elements_and_indices() {
         let s = Shape::from([2, 3, 4, 5]);
         assert_eq!(s.elements(), 120);
         assert_eq!(s.unravel(119), [1, 2, 3, 4]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_shapes_are_errors() {
+    fn invalid_shapes_are_errors() {
         assert!(Shape::new(&[1; 7]).is_err());
         assert!(Shape::new(&[usize::MAX, 2]).is_err());
         assert!(Shape::from([1, 2]).nchw().is_err());

@@ -1,4 +1,4 @@
-//! A tensor: a shape and a share in a device's memory.
+//! Tensors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::memory::Buffer;
 use crate::opencl;
 use neocog_base::{Error, Result};
 
-/// A shape and a share in a device's memory; contiguous, in row-major order.
+/// A tensor: a shape and elements in the memory of a device, contiguous in row-major order.
 ///
-/// Cloning shares the memory. Nothing changes a tensor that is shared: what works in place
-/// ([`crate::update`]) copies first where it must.
+/// Clones share memory. Tensors are immutable while they share memory: operations in place ([`crate::update`]) copy first if
+/// necessary.
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
-    /// The first element's position in the memory: a slice along the first axis shares its parent's.
+    /// Position of the first element in the storage; slices along the first axis share storage.
     offset: usize,
     storage: Storage,
 }
@@ -32,18 +32,18 @@ pub(crate) enum Storage {
 }
 
 impl Tensor {
-    /// Zeros.
+    /// Creates a tensor of zeros.
     ///
     /// # Errors
-    /// When the device is not there or has no memory left.
+    /// If the device is not available or out of memory.
     pub fn zeros(shape: impl Into<Shape>, device: &Device) -> Result<Self> {
         Self::full(shape, 0.0, device)
     }
 
-    /// `value` everywhere.
+    /// Creates a tensor with all elements equal to `value`.
     ///
     /// # Errors
-    /// When the device is not there or has no memory left.
+    /// If the device is not available or out of memory.
     pub fn full(shape: impl Into<Shape>, value: f64, device: &Device) -> Result<Self> {
         let shape = shape.into();
         let storage = match device {
@@ -63,10 +63,10 @@ impl Tensor {
         Ok(Tensor { shape, offset: 0, storage })
     }
 
-    /// Copies `values`, given in row-major order, to `device`.
+    /// Creates a tensor from values in row-major order.
     ///
     /// # Errors
-    /// When the number of values is not the shape's, or the device is not there or has no memory left.
+    /// If the number of values differs from the shape's, or the device is not available or out of memory.
     pub fn from_f32(shape: impl Into<Shape>, values: &[f32], device: &Device) -> Result<Self> {
         let shape = shape.into();
         check_count(&shape, values.len())?;
@@ -83,10 +83,10 @@ impl Tensor {
         Ok(Tensor { shape, offset: 0, storage })
     }
 
-    /// Copies `values`, given in row-major order, to `device`, rounded to what the device holds.
+    /// Creates a tensor from values in row-major order, rounded to the precision of the device.
     ///
     /// # Errors
-    /// When the number of values is not the shape's, or the device is not there or has no memory left.
+    /// If the number of values differs from the shape's, or the device is not available or out of memory.
     pub fn from_f64(shape: impl Into<Shape>, values: &[f64], device: &Device) -> Result<Self> {
         let shape = shape.into();
         check_count(&shape, values.len())?;
@@ -103,10 +103,10 @@ impl Tensor {
         Ok(Tensor { shape, offset: 0, storage })
     }
 
-    /// Copies an ndarray, of any layout, to `device`.
+    /// Creates a tensor from an ndarray of any layout.
     ///
     /// # Errors
-    /// When it has more than six axes.
+    /// If it has more than six axes, or the device is not available or out of memory.
     pub fn from_ndarray(array: ArrayViewD<'_, f32>, device: &Device) -> Result<Self> {
         let shape = Shape::new(array.shape())?;
         match array.as_slice() {
@@ -115,20 +115,20 @@ impl Tensor {
         }
     }
 
-    /// A copy as an ndarray.
+    /// Copies the elements into an ndarray.
     ///
     /// # Errors
-    /// When the tensor is on [`Device::Meta`], or the device fails.
+    /// If the tensor is on [`Device::Meta`], or the device fails.
     pub fn to_ndarray(&self) -> Result<ArrayD<f32>> {
         let values = self.to_f32()?;
         Ok(ArrayD::from_shape_vec(IxDyn(&self.shape), values)
-            .expect("a tensor has as many values as its shape"))
+            .expect("one value for each element of the shape"))
     }
 
-    /// A copy of the elements in row-major order, in single precision.
+    /// Copies the elements in row-major order, in single precision.
     ///
     /// # Errors
-    /// When the tensor is on [`Device::Meta`], or the device fails.
+    /// If the tensor is on [`Device::Meta`], or the device fails.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         match &self.storage {
             Storage::Reference(v) => Ok(v[self.range()].iter().map(|&x| x as f32).collect()),
@@ -138,10 +138,10 @@ impl Tensor {
         }
     }
 
-    /// A copy of the elements in row-major order, in double precision.
+    /// Copies the elements in row-major order, in double precision.
     ///
     /// # Errors
-    /// When the tensor is on [`Device::Meta`], or the device fails.
+    /// If the tensor is on [`Device::Meta`], or the device fails.
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         match &self.storage {
             Storage::Reference(v) => Ok(v[self.range()].to_vec()),
@@ -151,24 +151,24 @@ impl Tensor {
         }
     }
 
-    /// The value of a tensor with one element.
+    /// Returns the value of a tensor with one element.
     ///
     /// # Errors
-    /// When there is not exactly one element, or it cannot be read.
+    /// If there is not exactly one element, or it cannot be read.
     pub fn item(&self) -> Result<f64> {
         if self.shape.elements() != 1 {
             return Err(Error::shape(format!(
-                "item() needs exactly one element, the shape is {}",
+                "item() expects exactly one element, the shape is {}",
                 self.shape
             )));
         }
         Ok(self.to_f64()?[0])
     }
 
-    /// This tensor on `device`; shared where it is there already.
+    /// Copies the tensor to `device`; shares memory if it is on that device already.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// If the elements cannot be read or written.
     pub fn to_device(&self, device: &Device) -> Result<Tensor> {
         match (&self.storage, device) {
             (_, Device::Meta) => Ok(Tensor { shape: self.shape, offset: 0, storage: Storage::Meta }),
@@ -180,10 +180,10 @@ impl Tensor {
         }
     }
 
-    /// The same elements in another shape; free.
+    /// Returns the same elements in another shape, sharing memory.
     ///
     /// # Errors
-    /// When the number of elements differs.
+    /// If the number of elements differs.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
         if shape.elements() != self.shape.elements() {
@@ -197,15 +197,15 @@ impl Tensor {
         Ok(Tensor { shape, ..self.clone() })
     }
 
-    /// The part `start .. start + len` along the first axis; free.
+    /// Returns the slice `start .. start + len` of the first axis, sharing memory.
     ///
     /// # Errors
-    /// When the part is not within the first axis.
+    /// If the slice exceeds the first axis.
     pub fn narrow(&self, start: usize, len: usize) -> Result<Tensor> {
         let first = self.shape.first().copied().unwrap_or(0);
         if start.checked_add(len).is_none_or(|end| end > first) {
             return Err(Error::shape(format!(
-                "cannot take {len} from position {start} of the first axis of {}",
+                "the slice {start}..{start} + {len} exceeds the first axis of {}",
                 self.shape
             )));
         }
@@ -214,12 +214,12 @@ impl Tensor {
         Ok(Tensor { shape, offset: self.offset + start * row, storage: self.storage.clone() })
     }
 
-    /// The extents.
+    /// Returns the shape.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// Where the elements are.
+    /// Returns the device of the elements.
     pub fn device(&self) -> Device {
         match &self.storage {
             Storage::Reference(_) => Device::Reference,
@@ -236,29 +236,29 @@ impl Tensor {
     pub(crate) fn reference(&self) -> &[f64] {
         match &self.storage {
             Storage::Reference(v) => &v[self.range()],
-            _ => unreachable!("the runner has checked the device"),
+            _ => unreachable!("the caller has checked the device"),
         }
     }
 
     pub(crate) fn cpu(&self) -> &[f32] {
         match &self.storage {
             Storage::Cpu(v) => &v[self.range()],
-            _ => unreachable!("the runner has checked the device"),
+            _ => unreachable!("the caller has checked the device"),
         }
     }
 
-    /// The elements for writing; copied first if anyone else shares them.
+    /// Returns the elements for writing; copied first if they are shared.
     pub(crate) fn reference_mut(&mut self) -> &mut [f64] {
         let range = self.range();
         let Storage::Reference(v) = &mut self.storage else {
-            unreachable!("the runner has checked the device")
+            unreachable!("the caller has checked the device")
         };
         &mut Arc::make_mut(v)[range]
     }
 
-    /// The elements for writing; copied first if anyone else shares them.
+    /// Returns the elements for writing; copied first if they are shared.
     pub(crate) fn cpu_mut(&mut self) -> &mut [f32] {
-        let Storage::Cpu(v) = &mut self.storage else { unreachable!("the runner has checked the device") };
+        let Storage::Cpu(v) = &mut self.storage else { unreachable!("the caller has checked the device") };
         if Arc::get_mut(v).is_none() {
             let from = self.offset;
             let mut copy = Buffer::new(self.shape.elements());
@@ -271,19 +271,19 @@ impl Tensor {
         &mut Arc::get_mut(v).expect("made unique above")[range]
     }
 
-    /// The elements as a buffer of its own, for reading: shared where they are a whole one.
+    /// Returns a buffer of exactly these elements, for reading.
     pub(crate) fn opencl(&self) -> Result<Arc<opencl::Buffer>> {
         match &self.storage {
             Storage::OpenCl(v) if v.len() == self.shape.elements() => Ok(v.clone()),
             Storage::OpenCl(v) => Ok(Arc::new(v.part(self.range())?)),
-            _ => unreachable!("the runner has checked the device"),
+            _ => unreachable!("the caller has checked the device"),
         }
     }
 
-    /// The elements as a buffer of its own, for writing; copied first if anyone else shares them.
+    /// Returns a buffer of exactly these elements, for writing; copied first if they are shared.
     pub(crate) fn opencl_mut(&mut self) -> Result<&opencl::Buffer> {
         let range = self.range();
-        let Storage::OpenCl(v) = &mut self.storage else { unreachable!("the runner has checked the device") };
+        let Storage::OpenCl(v) = &mut self.storage else { unreachable!("the caller has checked the device") };
         if Arc::get_mut(v).is_none() || v.len() != range.len() {
             *v = Arc::new(v.copy(range)?);
             self.offset = 0;
@@ -291,14 +291,35 @@ impl Tensor {
         Ok(v)
     }
 
+    /// Copies the first `count` elements.
+    fn prefix(&self, count: usize) -> Result<Vec<f64>> {
+        let range = self.offset..self.offset + count;
+        match &self.storage {
+            Storage::Reference(v) => Ok(v[range].to_vec()),
+            Storage::Cpu(v) => Ok(v[range].iter().map(|&x| f64::from(x)).collect()),
+            Storage::OpenCl(v) => Ok(v.read(range)?.into_iter().map(f64::from).collect()),
+            Storage::Meta => Err(no_data()),
+        }
+    }
+
     fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.shape.elements()
     }
 }
 
+/// Shape, device and the first elements; elements that cannot be read are left out.
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tensor({}, {})", self.shape, self.device())
+        const SHOWN: usize = 8;
+        write!(f, "Tensor({}, {}", self.shape, self.device())?;
+        let elements = self.shape.elements();
+        let shown = elements.min(SHOWN);
+        if let Ok(values) = self.prefix(shown) {
+            let more = if elements > shown { ", …" } else { "" };
+            let values: Vec<String> = values.iter().map(|v| format!("{v:?}")).collect();
+            write!(f, ", [{}{more}]", values.join(", "))?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -311,7 +332,7 @@ fn upload(id: opencl::DeviceId, values: Vec<f32>) -> Result<Storage> {
 fn check_count(shape: &Shape, count: usize) -> Result<()> {
     if shape.elements() != count {
         return Err(Error::shape(format!(
-            "the shape {shape} has {} elements, but {count} values were given",
+            "the shape {shape} has {} elements, found {count} values",
             shape.elements()
         )));
     }
@@ -320,7 +341,7 @@ fn check_count(shape: &Shape, count: usize) -> Result<()> {
 
 #[cold]
 fn no_data() -> Error {
-    Error::device("a tensor on the meta device has a shape but no data to read")
+    Error::device("a tensor on the meta device has no data")
 }
 
 #[cfg(test)]
@@ -328,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_go_to_ndarray_and_back() {
+    fn ndarrays_round_trip() {
         for device in [Device::Cpu, Device::Reference] {
             let a = ArrayD::from_shape_fn(IxDyn(&[2, 3]), |i| (i[0] * 3 + i[1]) as f32);
             let t = Tensor::from_ndarray(a.view(), &device).unwrap();
@@ -339,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_shares_memory_and_writing_copies() {
+    fn slices_share_memory_until_written() {
         let t = Tensor::from_f32([3, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], &Device::Cpu).unwrap();
         let mut row = t.narrow(1, 2).unwrap();
         assert_eq!(row.to_f32().unwrap(), [2.0, 3.0, 4.0, 5.0]);
@@ -350,7 +371,16 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_checked() {
+    fn debug_output_is_bounded() {
+        let t = Tensor::from_f32([2, 2], &[0.0, 1.5, -2.0, f32::NAN], &Device::Cpu).unwrap();
+        assert_eq!(format!("{t:?}"), "Tensor([2, 2], cpu, [0.0, 1.5, -2.0, NaN])");
+        let t = Tensor::zeros([100], &Device::Reference).unwrap();
+        assert_eq!(format!("{t:?}"), "Tensor([100], reference, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, …])");
+        assert_eq!(format!("{:?}", Tensor::zeros([3], &Device::Meta).unwrap()), "Tensor([3], meta)");
+    }
+
+    #[test]
+    fn numbers_of_elements_are_checked() {
         assert!(Tensor::from_f32([2, 2], &[1.0], &Device::Cpu).is_err());
         assert!(Tensor::zeros([2, 2], &Device::Cpu).unwrap().reshape([3]).is_err());
         assert!(Tensor::zeros([2, 2], &Device::Meta).unwrap().to_f32().is_err());

@@ -1,12 +1,11 @@
-//! Memory of the CPU device: aligned buffers that go back to a pool when they are dropped. Devices with memory of their
-//! own use the same pool for theirs.
+//! Memory of the CPU device: aligned buffers that return to a pool when dropped. Devices with their own memory use the same
+//! kind of pool.
 //!
-//! A training step asks for the same sizes again and again, so after the first step no memory is asked of the
-//! system any more, and no page is touched for the first time. Sizes are rounded up to classes with at most an
-//! eighth of waste. A free buffer serves its own class only, and which classes are in use changes within a step; so
-//! the pool keeps free buffers until it holds three times the most that was in use at once, then lets go of those of the
-//! class that nobody asked for the longest. A loop that needed more than that would let go, each time, of just what it
-//! asks for next, and pay for every page anew.
+//! A training step allocates the same sizes repeatedly, so after the first step no memory is requested from the system and no
+//! page is touched for the first time. Sizes are rounded up to size classes, which waste at most an eighth. A free buffer is
+//! only reused for its own class, and the classes in use change within a step. The pool therefore keeps free buffers until it
+//! holds three times the peak memory in use, then frees buffers of the least recently requested class. With a lower limit, a
+//! loop that exceeds it would free exactly the buffers that it needs next, and pay for every page again.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -15,27 +14,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
 
-/// Sixteen floats: one cache line, and the widest vector of the CPUs that we know.
+/// Sixteen floats: a cache line, and the widest vector of supported CPUs.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Line([f32; LINE]);
 
 const LINE: usize = 16;
 
-/// How much the pool holds at most, in use and free, as a multiple of the most that was in use at once. All networks at hand need
-/// less than two and a half times, as each size has buffers of its own.
+/// Limit of the memory held by a pool, in use and free, as a multiple of the peak memory in use. All tested networks need less
+/// than 2.5: each size class has its own buffers.
 const HELD: usize = 3;
 
-/// Floats that start at a multiple of 64 bytes and return to the pool when dropped.
+/// Floats, aligned to 64 bytes, that return to the pool when dropped.
 ///
-/// A new buffer holds whatever its last user left there, or zeros.
+/// A new buffer has unspecified contents.
 pub struct Buffer {
     lines: Box<[Line]>,
     len: usize,
 }
 
 impl Buffer {
-    /// A buffer of `len` floats, with unspecified contents.
+    /// Allocates a buffer of `len` floats with unspecified contents.
     pub fn new(len: usize) -> Self {
         let lines = size_class(len.div_ceil(LINE));
         let reused = pool().take(lines);
@@ -43,7 +42,7 @@ impl Buffer {
         Buffer { lines, len }
     }
 
-    /// A buffer of `len` zeros.
+    /// Allocates a buffer of `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::new(len);
         buffer.fill(0.0);
@@ -68,37 +67,37 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
         let units = lines.len();
-        // What the pool does not keep is freed here, after its lock is released.
+        // Buffers that the pool does not keep are freed after its lock is released.
         let _freed = pool().put_back(lines, units);
     }
 }
 
-/// What the pool holds, in bytes.
+/// State of a memory pool; sizes in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryReport {
-    /// Lent out at this moment.
+    /// Memory in use.
     pub in_use: usize,
-    /// The most that was lent out at once since the pool was last emptied.
+    /// Peak memory in use since the pool was last released.
     pub peak_in_use: usize,
-    /// Free, kept for the next that asks.
+    /// Free memory, kept for reuse.
     pub cached: usize,
-    /// How often memory was asked of the system.
+    /// Number of allocations from the system or the driver.
     pub system_allocations: usize,
 }
 
-/// What the pool of the CPU device holds.
+/// Returns the state of the memory pool of the CPU device.
 pub fn memory_report() -> MemoryReport {
     pool().report()
 }
 
-/// Gives all free memory of the pool back to the system, and forgets the peak.
+/// Frees all unused memory of the CPU device's pool, and resets the peak.
 pub fn release_cached_memory() {
     // Freed after the lock is released.
     let free = pool().release();
     drop(free);
 }
 
-/// Scratch memory for a kernel: lent from the pool, never asked of the system in a steady state.
+/// Allocates scratch memory for kernels from the pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch(());
 
@@ -107,36 +106,35 @@ impl Scratch {
         Scratch(())
     }
 
-    /// `len` floats with unspecified contents, until the buffer is dropped. Threads may ask at the same time.
+    /// Allocates a buffer of `len` floats with unspecified contents. May be called by several threads at once.
     pub fn take(&self, len: usize) -> Buffer {
         Buffer::new(len)
     }
 }
 
-/// Free buffers of one device, kept for those that ask next, and the count of all its buffers. The sizes of
-/// buffers are counted in units.
+/// Pool of the free buffers of a device, which also counts all its memory. Sizes are counted in units.
 pub(crate) struct Pool<T> {
-    /// Bytes of a unit.
+    /// Size of a unit in bytes.
     unit: usize,
-    /// By number of units.
+    /// Size classes by number of units.
     free: BTreeMap<usize, Class<T>>,
-    /// How often memory was asked for.
+    /// Number of requests and returns.
     clock: u64,
     report: MemoryReport,
 }
 
-/// The free buffers of one size.
+/// Free buffers of one size class.
 struct Class<T> {
     buffers: Vec<T>,
-    /// When one of them was asked for last.
-    asked: u64,
-    /// When one of them came back last.
+    /// Time of the last request.
+    requested: u64,
+    /// Time of the last return.
     returned: u64,
 }
 
 impl<T> Default for Class<T> {
     fn default() -> Self {
-        Class { buffers: Vec::new(), asked: 0, returned: 0 }
+        Class { buffers: Vec::new(), requested: 0, returned: 0 }
     }
 }
 
@@ -144,27 +142,27 @@ thread_local! {
     static SHORT_LIVED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether what this thread asks for is needed for a short while only: see [`Pool::take_recent`].
-#[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "on the CPU plans have a buffer of their own"))]
+/// Whether allocations of this thread are short-lived; see [`Pool::take_recent`].
+#[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "on the CPU, a plan has its own buffer"))]
 pub(crate) fn is_short_lived() -> bool {
     SHORT_LIVED.get()
 }
 
-/// While this lives, what the thread asks for is needed for a short while only.
+/// Marks allocations of this thread as short-lived until dropped.
 #[must_use]
 pub(crate) struct ShortLived {
-    before: bool,
+    previous: bool,
 }
 
 impl ShortLived {
     pub(crate) fn begin() -> Self {
-        ShortLived { before: SHORT_LIVED.replace(true) }
+        ShortLived { previous: SHORT_LIVED.replace(true) }
     }
 }
 
 impl Drop for ShortLived {
     fn drop(&mut self) {
-        SHORT_LIVED.set(self.before);
+        SHORT_LIVED.set(self.previous);
     }
 }
 
@@ -175,21 +173,21 @@ fn pool() -> MutexGuard<'static, Pool<Box<[Line]>>> {
 }
 
 impl<T> Pool<T> {
-    /// An empty pool for buffers that are counted in units of `unit` bytes.
+    /// Creates an empty pool, whose units have `unit` bytes.
     pub(crate) const fn new(unit: usize) -> Self {
         let report = MemoryReport { in_use: 0, peak_in_use: 0, cached: 0, system_allocations: 0 };
         Pool { unit, free: BTreeMap::new(), clock: 0, report }
     }
 
-    /// A free buffer of `units`, which is a [`size_class`]. Where there is none the caller makes one: it
-    /// counts as lent out in any case.
+    /// Takes a free buffer of `units`, which is a [`size_class`]. If there is none, the caller allocates one; it counts as in
+    /// use in either case.
     pub(crate) fn take(&mut self, units: usize) -> Option<T> {
         let bytes = units * self.unit;
         self.report.in_use += bytes;
         self.report.peak_in_use = self.report.peak_in_use.max(self.report.in_use);
         self.clock += 1;
         let class = self.free.entry(units).or_default();
-        class.asked = self.clock;
+        class.requested = self.clock;
         let reused = class.buffers.pop();
         match reused {
             Some(_) => self.report.cached -= bytes,
@@ -198,19 +196,16 @@ impl<T> Pool<T> {
         reused
     }
 
-    /// As [`take`](Pool::take), of something that is needed for a short while: rather the free buffer that came back last, of up
-    /// to four times the size, as it may still be in a cache. Gives its size too.
-    #[cfg_attr(
-        not(feature = "opencl"),
-        allow(dead_code, reason = "on the CPU plans have a buffer of their own")
-    )]
+    /// As [`take`](Pool::take), for short-lived buffers: takes the most recently returned buffer of up to four times the size,
+    /// which may still be in a cache. Also returns its size.
+    #[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "on the CPU, a plan has its own buffer"))]
     pub(crate) fn take_recent(&mut self, units: usize) -> (Option<T>, usize) {
         let fitting = self.free.range(units..=4 * units).filter(|(_, class)| !class.buffers.is_empty());
         let units = fitting.max_by_key(|(_, class)| class.returned).map_or(units, |(&units, _)| units);
         (self.take(units), units)
     }
 
-    /// Takes back a buffer of `units`, and returns those that are to be freed instead of kept.
+    /// Returns a buffer of `units` to the pool. Returns the buffers that the caller must free.
     pub(crate) fn put_back(&mut self, buffer: T, units: usize) -> Vec<T> {
         self.report.in_use -= units * self.unit;
         self.report.cached += units * self.unit;
@@ -221,7 +216,7 @@ impl<T> Pool<T> {
         let mut freed = Vec::new();
         while self.report.cached + self.report.in_use > HELD * self.report.peak_in_use {
             let held = self.free.iter_mut().filter(|(_, class)| !class.buffers.is_empty());
-            let oldest = held.min_by_key(|(_, class)| class.asked);
+            let oldest = held.min_by_key(|(_, class)| class.requested);
             let Some((units, buffer)) = oldest.and_then(|(&u, class)| Some((u, class.buffers.pop()?))) else {
                 break;
             };
@@ -231,26 +226,29 @@ impl<T> Pool<T> {
         freed
     }
 
-    /// Says that a buffer of `units`, counted as lent out, could not be made.
-    #[cfg_attr(not(feature = "opencl"), allow(dead_code, reason = "the system's memory is never refused"))]
+    /// Reports that the allocation of a buffer of `units`, counted as in use, has failed.
+    #[cfg_attr(
+        not(feature = "opencl"),
+        allow(dead_code, reason = "allocations of the CPU device do not fail")
+    )]
     pub(crate) fn not_made(&mut self, units: usize) {
         self.report.in_use -= units * self.unit;
     }
 
-    /// All free buffers, for the caller to free.
+    /// Removes all free buffers, which the caller frees.
     pub(crate) fn release(&mut self) -> Vec<T> {
         self.report.cached = 0;
         self.report.peak_in_use = self.report.in_use;
         std::mem::take(&mut self.free).into_values().flat_map(|class| class.buffers).collect()
     }
 
-    /// What the pool holds.
+    /// Returns the state of the pool.
     pub(crate) fn report(&self) -> MemoryReport {
         self.report
     }
 }
 
-/// The next size with four significant bits: at most an eighth larger.
+/// Rounds up to a number with four significant bits: at most an eighth larger.
 pub(crate) fn size_class(lines: usize) -> usize {
     let lines = lines.max(1);
     let step = 1usize << (usize::BITS - lines.leading_zeros()).saturating_sub(4);
@@ -262,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_needed_shortly_gets_what_came_back_last() {
+    fn short_lived_requests_get_the_last_returned_buffer() {
         let mut pool = Pool::new(1);
         for units in [10, 20, 39, 41] {
             assert_eq!(pool.take(units), None::<usize>);
@@ -270,7 +268,7 @@ mod tests {
         for units in [39, 20, 41] {
             assert!(pool.put_back(units, units).is_empty());
         }
-        // 41 came back last, but is too large; 20 came back after 39.
+        // 41 was returned last, but is too large; 20 was returned after 39.
         assert_eq!(pool.take_recent(10), (Some(20), 20));
         assert_eq!(pool.take_recent(10), (Some(39), 39));
         assert_eq!(pool.take_recent(10), (None, 10));
@@ -288,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_aligned_and_hold_what_is_written() {
+    fn buffers_are_aligned() {
         let mut b = Buffer::zeros(1000);
         assert_eq!(b.as_ptr() as usize % 64, 0);
         assert_eq!(b.len(), 1000);

@@ -1,7 +1,7 @@
-// What every program can use; it stands before the program's own text.
+// Functions for all programs, inserted before the text of each.
 //
-// ON_CPU is 1 on processors, else 0. `real` is the vector of floats that elementwise work is done in: WIDTH of them,
-// eight on processors and four on graphics cards; a program that defines WIDTH itself gets another.
+// ON_CPU is 1 on processors, else 0. `real` is the vector type of elementwise code, with WIDTH floats: eight on processors and
+// four on GPUs, unless the program defines WIDTH itself.
 
 #ifndef WIDTH
 #if ON_CPU
@@ -20,7 +20,7 @@ typedef float real;
 typedef PASTE(float, WIDTH) real;
 #endif
 
-// The `count` floats from `p` on, at most three, and zeros.
+// Loads `count` floats, at most three, and zeros.
 float4 up_to_3(global const float *p, int count) {
     float4 v = (float4)(0.0f);
     if (count >= 2) {
@@ -34,7 +34,7 @@ float4 up_to_3(global const float *p, int count) {
     return v;
 }
 
-// The `count` floats from `p` on, at most WIDTH, and zeros.
+// Loads `count` floats, at most WIDTH, and zeros.
 real load(global const float *p, int count) {
 #if WIDTH == 1
     return count > 0 ? *p : 0.0f;
@@ -43,7 +43,7 @@ real load(global const float *p, int count) {
         return PASTE(vload, WIDTH)(0, p);
     }
 #if WIDTH == 8
-    // Not element by element: on processors many planes end with a vector that is not full.
+    // Not element by element: many channel planes end with a partial vector.
     if (count >= 4) {
         return (real)(vload4(0, p), up_to_3(p + 4, count - 4));
     }
@@ -60,7 +60,7 @@ real load(global const float *p, int count) {
 #endif
 }
 
-// Writes the first `count` floats of `v`, at most three.
+// Stores the first `count` floats of `v`, at most three.
 void store_up_to_3(float4 v, global float *p, int count) {
     if (count >= 2) {
         vstore2(v.lo, 0, p);
@@ -70,7 +70,7 @@ void store_up_to_3(float4 v, global float *p, int count) {
     }
 }
 
-// Writes the first `count` floats of `v`, at most WIDTH.
+// Stores the first `count` floats of `v`, at most WIDTH.
 void store(real v, global float *p, int count) {
 #if WIDTH == 1
     if (count > 0) {
@@ -102,7 +102,7 @@ void store(real v, global float *p, int count) {
 #endif
 }
 
-// The larger; `b` if either is not a number. (OpenCL's max does not say what it does with those.)
+// The larger number; `b` if either is NaN (for which OpenCL's max is unspecified).
 real larger(real a, real b) {
     return a > b ? a : b;
 }
@@ -112,7 +112,7 @@ real select_gt(real a, real b, real x, real y) {
     return a > b ? x : y;
 }
 
-// The sum of a vector's floats, by halves.
+// Sums the lanes of a vector.
 float sum_lanes(real v) {
 #if WIDTH == 1
     return v;
@@ -132,7 +132,7 @@ float sum_lanes(real v) {
 #endif
 }
 
-// A long sum: what rounding took from `sum` is in `rest` (W. Kahan, 1965).
+// A compensated sum: `rest` is the rounding error of `sum` (W. Kahan, 1965).
 typedef struct {
     real sum;
     real rest;
@@ -152,12 +152,12 @@ float total_value(Total total) {
     return sum_lanes(total.sum) - sum_lanes(total.rest);
 }
 
-// Where row `row` starts in an array: the axes' extents and steps, the innermost in s0; unused extents are 1.
-int walk(int row, int8 extents, int8 steps) {
+// The position of row `row` of an array, given the extents and strides of its axes, the innermost in s0; unused extents are 1.
+int walk(int row, int8 extents, int8 strides) {
     int at = 0;
 #define WALK_AXIS(s) \
     if (extents.s > 1) { \
-        at += row % extents.s * steps.s; \
+        at += row % extents.s * strides.s; \
         row /= extents.s; \
     }
     WALK_AXIS(s0)

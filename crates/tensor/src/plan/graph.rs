@@ -8,19 +8,19 @@ use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
 use neocog_base::{Context as _, Error, Result};
 
-/// Where an operation's input comes from.
+/// An input of an operation in a graph.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A value of the graph, by its number.
+    /// The value of the graph with this number.
     Value(usize),
-    /// A tensor that is the same in each run.
+    /// A tensor that is the same in every run.
     Constant(Tensor),
 }
 
-/// Operations on values, in the order in which they are run. Value 0 is the input; the others are numbered as they are made.
+/// Operations on values, in execution order. Value 0 is the input; others are numbered in the order of computation.
 #[derive(Debug)]
 pub struct Graph {
-    /// The shape of each value.
+    /// Shape of each value.
     pub(super) shapes: Vec<Shape>,
     pub(super) steps: Vec<Step>,
 }
@@ -30,10 +30,10 @@ pub struct Graph {
 pub(super) struct Step {
     pub op: Box<dyn Op>,
     pub inputs: SmallVec<[Source; 4]>,
-    /// The value that its first output is; the others follow.
+    /// Number of the first output value; the others follow.
     pub first_output: usize,
     pub outputs: usize,
-    /// The layer that it belongs to.
+    /// The layer that the operation is attributed to.
     pub scope: Scope,
 }
 
@@ -42,7 +42,7 @@ impl Step {
         self.first_output..self.first_output + self.outputs
     }
 
-    /// The value that its output is in another shape, if that is all it does.
+    /// Returns the value whose shape the step changes, if that is all it does.
     pub fn reshapes(&self) -> Option<usize> {
         match self.inputs[..] {
             [Source::Value(value)] if self.op.reshapes() => Some(value),
@@ -50,7 +50,7 @@ impl Step {
         }
     }
 
-    /// The values among its inputs.
+    /// Returns the values among the inputs.
     pub fn values(&self) -> impl Iterator<Item = usize> + '_ {
         self.inputs.iter().filter_map(|source| match source {
             Source::Value(value) => Some(*value),
@@ -60,15 +60,16 @@ impl Step {
 }
 
 impl Graph {
-    /// A graph without operations, for inputs of one shape.
+    /// Creates a graph without operations for inputs of one shape.
     pub fn new(input: Shape) -> Self {
         Graph { shapes: vec![input], steps: Vec::new() }
     }
 
-    /// Adds an operation; returns the number of its first output, which the others follow.
+    /// Adds an operation, and returns the number of its first output; the numbers of the others follow.
     ///
     /// # Errors
-    /// When the shapes of its inputs do not fit, there is no such value, or it updates state, which a plan does not hold.
+    /// If the shapes of its inputs are invalid, a value does not exist, or the operation updates state, which plans do not
+    /// support.
     pub fn push(
         &mut self,
         op: Box<dyn Op>,
@@ -77,7 +78,10 @@ impl Graph {
     ) -> Result<usize> {
         let inputs: SmallVec<[Source; 4]> = inputs.into_iter().collect();
         if op.state_outputs() > 0 {
-            return Err(Error::invalid_argument(format!("{} updates state, a plan has none", op.name())));
+            return Err(Error::invalid_argument(format!(
+                "{} updates state, which plans do not support",
+                op.name()
+            )));
         }
         let shapes: Shapes = inputs.iter().map(|source| self.shape(source)).collect::<Result<_>>()?;
         let outputs = op.infer(&shapes).context(|| op.name())?;
@@ -100,7 +104,7 @@ impl Graph {
     }
 }
 
-/// The step that uses each value last.
+/// Returns the last step that uses each value.
 pub(super) fn last_uses(steps: &[Step], values: usize) -> Vec<Option<usize>> {
     let mut last = vec![None; values];
     for (i, step) in steps.iter().enumerate() {

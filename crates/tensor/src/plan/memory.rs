@@ -1,13 +1,13 @@
-//! Where the values of a plan lie on the CPU.
+//! RunMemory layout of the values of a plan on the CPU.
 //!
-//! All values between input and output share one buffer. A value needs its place from the step that makes it to the step that
-//! uses it last; two that need theirs at the same time lie apart. The largest are placed first, each at the lowest place that
-//! is free. What is joined into a larger value lies in its place there.
+//! All intermediate values share one buffer. A value is live from the step that computes it to the last step that uses it;
+//! values that are live at the same time do not overlap. The largest values are placed first, each at the lowest free offset.
+//! Inputs of concatenations are stored within the concatenated value.
 
 use smallvec::SmallVec;
 
+use super::concat::{self, Slot};
 use super::graph::{Graph, Source, last_uses};
-use super::parts::{self, Spot};
 use crate::core::profile;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::{Storage, Tensor};
@@ -15,77 +15,77 @@ use crate::core::view::{View, ViewMut};
 use crate::memory::{Buffer, Scratch};
 use neocog_base::Result;
 
-/// Values start at multiples of this many floats: of a line of the cache.
+/// Alignment of values in floats: a cache line.
 const ALIGN: usize = 16;
 
-/// In which memory a value lies.
+/// The memory that stores a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Base {
-    /// That of the plan's input.
+    /// The plan's input.
     Input,
-    /// That of the output's tensor.
+    /// The output tensor.
     Output,
-    /// The buffer.
+    /// The shared buffer.
     Buffer,
 }
 
-/// Where a value lies.
+/// Location of a value.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Location {
     base: Base,
-    /// Of its first element.
+    /// Position of the first element.
     offset: usize,
-    /// From a position along the first axis to the next.
-    step: usize,
+    /// Distance between positions of the first axis.
+    batch_stride: usize,
 }
 
-impl Place {
-    /// Floats from the first element to the last.
+impl Location {
+    /// Returns the number of floats from the first element to the last.
     fn span(&self, shape: &Shape) -> usize {
         match shape.elements() {
             0 => 0,
-            _ => (shape.first().copied().unwrap_or(1) - 1) * self.step + shape.row(),
+            _ => (shape.first().copied().unwrap_or(1) - 1) * self.batch_stride + shape.row(),
         }
     }
 }
 
-/// Where all values lie.
+/// Locations of all values.
 #[derive(Debug)]
 pub(super) struct Layout {
-    places: Vec<Place>,
+    locations: Vec<Location>,
     floats: usize,
 }
 
-/// From the step that makes a value to the one that uses it last.
+/// Live range of a value: from the step that computes it to the last step that uses it.
 #[derive(Clone, Copy, Debug)]
-struct Life {
+struct LiveRange {
     first: usize,
     last: usize,
 }
 
-impl Life {
-    fn overlaps(&self, other: &Life) -> bool {
+impl LiveRange {
+    fn overlaps(&self, other: &LiveRange) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 }
 
 impl Layout {
     pub(super) fn new(graph: &mut Graph, output: usize) -> Self {
-        let spots = parts::join(graph, output);
-        let lives = lives(graph, &spots);
-        let is_root = |value: usize| spots[value].root == value && lives[value].is_some();
-        let (input, output) = (spots[0].root, spots[output].root);
+        let slots = concat::place_in_output(graph, output);
+        let ranges = ranges(graph, &slots);
+        let is_root = |value: usize| slots[value].root == value && ranges[value].is_some();
+        let (input, output) = (slots[0].root, slots[output].root);
         let mut in_buffer: Vec<usize> =
-            (0..spots.len()).filter(|&v| is_root(v) && v != input && v != output).collect();
+            (0..slots.len()).filter(|&v| is_root(v) && v != input && v != output).collect();
         in_buffer.sort_by_key(|&v| (std::cmp::Reverse(graph.shapes[v].elements()), v));
         let size = |value: usize| graph.shapes[value].elements().next_multiple_of(ALIGN);
-        let mut offsets = vec![0; spots.len()];
+        let mut offsets = vec![0; slots.len()];
         let mut placed: Vec<usize> = Vec::with_capacity(in_buffer.len());
         let mut floats = 0;
         for value in in_buffer {
             let mut taken: Vec<(usize, usize)> = placed
                 .iter()
-                .filter(|&&other| lives[value].zip(lives[other]).is_some_and(|(a, b)| a.overlaps(&b)))
+                .filter(|&&other| ranges[value].zip(ranges[other]).is_some_and(|(a, b)| a.overlaps(&b)))
                 .map(|&other| (offsets[other], size(other)))
                 .collect();
             taken.sort_unstable();
@@ -100,37 +100,37 @@ impl Layout {
             floats = floats.max(offset + size(value));
             placed.push(value);
         }
-        let place = |&Spot { root, offset, step }: &Spot| {
+        let location = |&Slot { root, offset, batch_stride }: &Slot| {
             let base = match root {
                 root if root == input => Base::Input,
                 root if root == output => Base::Output,
                 _ => Base::Buffer,
             };
-            Place { base, offset: offsets[root] + offset, step }
+            Location { base, offset: offsets[root] + offset, batch_stride }
         };
-        Layout { places: spots.iter().map(place).collect(), floats }
+        Layout { locations: slots.iter().map(location).collect(), floats }
     }
 
-    /// Floats of the buffer.
+    /// Returns the size of the buffer in floats.
     pub(super) fn floats(&self) -> usize {
         self.floats
     }
 
-    /// From a position along a value's first axis to the next.
+    /// Returns the batch stride of a value.
     #[cfg(test)]
-    pub(super) fn step(&self, value: usize) -> usize {
-        self.places[value].step
+    pub(super) fn batch_stride(&self, value: usize) -> usize {
+        self.locations[value].batch_stride
     }
 
     /// Runs all steps.
     pub(super) fn run(&self, graph: &Graph, output: usize, input: &Tensor) -> Result<Tensor> {
         let shape = graph.shapes[output];
-        if self.places[output].base == Base::Input {
+        if self.locations[output].base == Base::Input {
             return input.reshape(shape);
         }
         let mut buffer = Buffer::new(self.floats);
         let mut made = Buffer::new(shape.elements());
-        let memory = Memory { input: input.cpu(), output: made.as_mut_ptr(), buffer: buffer.as_mut_ptr() };
+        let memory = RunMemory { input: input.cpu(), output: made.as_mut_ptr(), buffer: buffer.as_mut_ptr() };
         let scratch = Scratch::new();
         for step in graph.steps.iter().filter(|step| step.reshapes().is_none()) {
             let _scope = step.scope.enter();
@@ -139,17 +139,17 @@ impl Layout {
                 .iter()
                 .map(|source| match source {
                     Source::Constant(tensor) => View::new(tensor.shape(), tensor.cpu()),
-                    // SAFETY: no step writes a value while another one uses it, see `Layout::new`.
+                    // SAFETY: no step writes to a value that is live, see `Layout::new`.
                     Source::Value(value) => unsafe {
-                        memory.view(self.places[*value], &graph.shapes[*value])
+                        memory.view(self.locations[*value], &graph.shapes[*value])
                     },
                 })
                 .collect();
             let mut outputs: SmallVec<[ViewMut<'_, f32>; 4]> = step
                 .outputs()
-                // SAFETY: the outputs of a step lie apart from each other and from all that it uses, see `Layout::new`
-                // and `parts::join`; what lies between the rows of one is not used by this step.
-                .map(|value| unsafe { memory.view_mut(self.places[value], &graph.shapes[value]) })
+                // SAFETY: the outputs of a step overlap neither each other nor its inputs, see `Layout::new` and
+                // `concat::place_in_output`; the step does not access the memory between the images of an output.
+                .map(|value| unsafe { memory.view_mut(self.locations[value], &graph.shapes[value]) })
                 .collect();
             let start = profile::start();
             step.op.cpu(&inputs, &mut outputs, &scratch);
@@ -162,59 +162,60 @@ impl Layout {
     }
 }
 
-/// From when to when each root is needed: as long as any of the values that lie in it.
-fn lives(graph: &Graph, spots: &[Spot]) -> Vec<Option<Life>> {
+/// Returns the live range of each root value: that of all values stored in it.
+fn ranges(graph: &Graph, slots: &[Slot]) -> Vec<Option<LiveRange>> {
     let last_uses = last_uses(&graph.steps, graph.shapes.len());
-    let mut lives: Vec<Option<Life>> = vec![None; graph.shapes.len()];
+    let mut ranges: Vec<Option<LiveRange>> = vec![None; graph.shapes.len()];
     for (i, step) in graph.steps.iter().enumerate() {
-        step.outputs().for_each(|value| live(&mut lives[spots[value].root], i));
+        step.outputs().for_each(|value| extend(&mut ranges[slots[value].root], i));
     }
     for (value, last) in last_uses.into_iter().enumerate() {
-        last.into_iter().for_each(|last| live(&mut lives[spots[value].root], last));
+        last.into_iter().for_each(|last| extend(&mut ranges[slots[value].root], last));
     }
-    lives
+    ranges
 }
 
-fn live(life: &mut Option<Life>, step: usize) {
-    let life = life.get_or_insert(Life { first: step, last: step });
-    *life = Life { first: life.first.min(step), last: life.last.max(step) };
+fn extend(range: &mut Option<LiveRange>, step: usize) {
+    let range = range.get_or_insert(LiveRange { first: step, last: step });
+    *range = LiveRange { first: range.first.min(step), last: range.last.max(step) };
 }
 
 /// The memory of one run.
-struct Memory<'a> {
+struct RunMemory<'a> {
     input: &'a [f32],
     output: *mut f32,
     buffer: *mut f32,
 }
 
-impl<'a> Memory<'a> {
+impl<'a> RunMemory<'a> {
     /// # Safety
-    /// Nobody may write the value while the view lives.
-    unsafe fn view<'s>(&self, place: Place, shape: &'s Shape) -> View<'s, f32>
+    /// The value must not be written while the view exists.
+    unsafe fn view<'s>(&self, location: Location, shape: &'s Shape) -> View<'s, f32>
     where
         'a: 's,
     {
-        let len = place.span(shape);
-        let data = match place.base {
-            Base::Input => &self.input[place.offset..place.offset + len],
-            // SAFETY: the layout keeps all values within the memory; the caller's promise.
-            Base::Output => unsafe { std::slice::from_raw_parts(self.output.add(place.offset), len) },
+        let len = location.span(shape);
+        let data = match location.base {
+            Base::Input => &self.input[location.offset..location.offset + len],
+            // SAFETY: the layout places all values within the memory; the caller excludes aliasing.
+            Base::Output => unsafe { std::slice::from_raw_parts(self.output.add(location.offset), len) },
             // SAFETY: as above.
-            Base::Buffer => unsafe { std::slice::from_raw_parts(self.buffer.add(place.offset), len) },
+            Base::Buffer => unsafe { std::slice::from_raw_parts(self.buffer.add(location.offset), len) },
         };
-        View { shape, data, step: place.step }
+        View { shape, data, batch_stride: location.batch_stride }
     }
 
     /// # Safety
-    /// Nobody else may use the value, nor what lies between its rows, while the view lives.
-    unsafe fn view_mut<'s>(&self, place: Place, shape: &'s Shape) -> ViewMut<'s, f32> {
-        let start = match place.base {
-            Base::Input => unreachable!("no step makes the input"),
+    /// The value, and the memory between its images, must not be accessed otherwise while the view exists.
+    unsafe fn view_mut<'s>(&self, location: Location, shape: &'s Shape) -> ViewMut<'s, f32> {
+        let start = match location.base {
+            Base::Input => unreachable!("no step computes the input"),
             Base::Output => self.output,
             Base::Buffer => self.buffer,
         };
-        // SAFETY: the layout keeps all values within the memory; the caller's promise.
-        let data = unsafe { std::slice::from_raw_parts_mut(start.add(place.offset), place.span(shape)) };
-        ViewMut { shape, data, step: place.step }
+        // SAFETY: the layout places all values within the memory; the caller excludes aliasing.
+        let data =
+            unsafe { std::slice::from_raw_parts_mut(start.add(location.offset), location.span(shape)) };
+        ViewMut { shape, data, batch_stride: location.batch_stride }
     }
 }

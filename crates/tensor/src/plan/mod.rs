@@ -1,20 +1,19 @@
-//! A computation that is written down once, made simpler, and run again and again: how networks predict.
+//! Execution plans for inference: a computation is recorded once, simplified, and run many times.
 //!
-//! A [`Graph`] is a list of operations on values; what does not depend on its input is constant. A [`Plan`] is made of it for
-//! one device:
+//! A [`Graph`] is a list of operations on values; values that do not depend on its input are constants. A [`Plan`] executes it
+//! on one device:
 //!
-//! * Batch norms are folded into the convolution or the linear layer before them, activations into what can apply them, and
-//!   what nobody reads is left out.
-//! * Weights of convolutions are packed, once.
-//! * On the CPU all values lie in one buffer, where those that are not needed at the same time share their
-//!   place, and what will be joined is made where it will lie.
-//!   On other devices each value has a buffer of the device's pool while it is needed.
+//! * Batch norms are folded into the preceding convolution or linear layer, activations are fused into the operation before
+//!   them, and unused operations are removed.
+//! * Weights of convolutions are packed once.
+//! * On the CPU all values share one buffer: values that are not live at the same time may overlap, and inputs of
+//!   concatenations are computed in place. On other devices each live value has a buffer of the device's pool.
 //!
-//! Operations that it does not know are run as they are, so any computation can be planned.
+//! Unknown operations run unchanged, so every computation can be planned.
 
+mod concat;
 mod graph;
 mod memory;
-mod parts;
 mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -33,10 +32,10 @@ use memory::Layout;
 use neocog_base::{Error, Result};
 
 impl Graph {
-    /// A plan that computes value `output` on `device`, where all constants must be.
+    /// Creates a plan that computes value `output` on `device`.
     ///
     /// # Errors
-    /// When a constant is elsewhere, there is no such value, or the device fails.
+    /// If a constant is on another device, there is no such value, or the device fails.
     pub fn plan(mut self, output: usize, device: &Device) -> Result<Plan> {
         self.shape(&Source::Value(output))?;
         for step in &self.steps {
@@ -60,26 +59,26 @@ impl Graph {
     }
 }
 
-/// A computation that is ready to run on one device, for inputs of one shape.
+/// A computation that is ready to run, for one device and one input shape.
 #[derive(Debug)]
 pub struct Plan {
     graph: Graph,
     output: usize,
     device: Device,
-    /// Where values are, on the CPU.
+    /// Memory layout of the values on the CPU.
     layout: Option<Layout>,
     last_uses: Vec<Option<usize>>,
 }
 
 impl Plan {
-    /// The output for an input. May be called by several threads at once.
+    /// Computes the output for an input. May be called by several threads at once.
     ///
     /// # Errors
-    /// When the input has another shape or is elsewhere than planned, or the device fails.
+    /// If the input has another shape or is on another device than planned, or the device fails.
     pub fn run(&self, input: &Tensor) -> Result<Tensor> {
         if *input.shape() != self.graph.shapes[0] {
             return Err(Error::shape(format!(
-                "the plan is for an input {}, the input is {}; make another plan for it",
+                "the plan is for an input of shape {}, the input is {}; it needs another plan",
                 self.graph.shapes[0],
                 input.shape()
             )));
@@ -97,8 +96,7 @@ impl Plan {
         }
     }
 
-    /// One operation after the other, each value in a tensor of its own until it was used last; the next are made where
-    /// those were that nobody needs any more.
+    /// Runs the operations one after the other. Each value has its own tensor until its last use; the pool reuses its memory.
     fn run_each(&self, input: &Tensor) -> Result<Tensor> {
         let mut values: Vec<Option<Tensor>> = vec![None; self.graph.shapes.len()];
         values[0] = Some(input.clone());
@@ -111,9 +109,9 @@ impl Plan {
                     .iter()
                     .map(|source| match source {
                         Source::Constant(tensor) => tensor,
-                        Source::Value(value) => values[*value]
-                            .as_ref()
-                            .expect("a value is made before it is used, and dropped after"),
+                        Source::Value(value) => values[*value].as_ref().expect(
+                            "values are computed before their first use and dropped after their last",
+                        ),
                     })
                     .collect();
                 run(&*step.op, &inputs)?
@@ -127,25 +125,25 @@ impl Plan {
                 }
             }
         }
-        Ok(values[self.output].take().expect("the output is the input or was made by a step"))
+        Ok(values[self.output].take().expect("the output is the input or was computed by a step"))
     }
 
-    /// The shape of its input.
+    /// Returns the shape of the input.
     pub fn input(&self) -> &Shape {
         &self.graph.shapes[0]
     }
 
-    /// The shape of its output.
+    /// Returns the shape of the output.
     pub fn output(&self) -> &Shape {
         &self.graph.shapes[self.output]
     }
 
-    /// The names of its operations, in the order in which they are run.
+    /// Returns the names of the operations, in execution order.
     pub fn operations(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.graph.steps.iter().map(|step| step.op.name())
     }
 
-    /// Bytes of the buffer that holds all values between input and output, on the CPU; `None` on other devices.
+    /// Returns the size in bytes of the buffer of all intermediate values on the CPU; `None` on other devices.
     pub fn buffer_bytes(&self) -> Option<usize> {
         self.layout.as_ref().map(|layout| layout.floats() * size_of::<f32>())
     }

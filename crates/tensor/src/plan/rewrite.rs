@@ -1,4 +1,4 @@
-//! Makes a graph simpler without changing what it computes.
+//! Simplifies a graph without changing its results.
 
 use std::any::Any;
 
@@ -11,36 +11,36 @@ use crate::core::tensor::Tensor;
 use crate::ops::{Activation, BatchNormEval, Conv2d, Linear, PackedConv2d, Relu, Sigmoid, Tanh};
 use neocog_base::Result;
 
-/// Leaves out what `output` does not depend on, and folds batch norms and activations into the operations before them.
+/// Removes steps that `output` does not depend on, and fuses batch norms and activations into the operations before them.
 pub(super) fn simplify(graph: &mut Graph, output: usize) -> Result<()> {
     prune(graph, output);
     let uses = uses(graph, output);
-    let mut maker: Vec<Option<usize>> = vec![None; graph.shapes.len()];
+    let mut producers: Vec<Option<usize>> = vec![None; graph.shapes.len()];
     let mut steps: Vec<Step> = Vec::with_capacity(graph.steps.len());
     for step in std::mem::take(&mut graph.steps) {
-        let before = match step.inputs.first() {
-            Some(Source::Value(value)) if uses[*value] == 1 => maker[*value].map(|at| &mut steps[at]),
+        let producer = match step.inputs.first() {
+            Some(Source::Value(value)) if uses[*value] == 1 => producers[*value].map(|at| &mut steps[at]),
             _ => None,
         };
-        if let Some(before) = before
-            && let Some((op, inputs)) = joined(before, &step, &graph.shapes)?
+        if let Some(producer) = producer
+            && let Some((op, inputs)) = fuse(producer, &step, &graph.shapes)?
         {
-            // In its place, where all inputs are there already; it makes the later one's output.
-            let at = maker[before.first_output];
-            before.op = op;
-            before.inputs = inputs;
-            before.first_output = step.first_output;
-            maker[step.first_output] = at;
+            // The fused step takes the place of the producer, where all inputs are available.
+            let at = producers[producer.first_output];
+            producer.op = op;
+            producer.inputs = inputs;
+            producer.first_output = step.first_output;
+            producers[step.first_output] = at;
             continue;
         }
-        step.outputs().for_each(|value| maker[value] = Some(steps.len()));
+        step.outputs().for_each(|value| producers[value] = Some(steps.len()));
         steps.push(step);
     }
     graph.steps = steps;
     Ok(())
 }
 
-/// Packs the constant weights of convolutions, as their device wants them.
+/// Packs the constant weights of convolutions for their device.
 pub(super) fn pack_weights(graph: &mut Graph) -> Result<()> {
     for step in &mut graph.steps {
         let op: &dyn Any = &*step.op;
@@ -53,7 +53,7 @@ pub(super) fn pack_weights(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// How often each value is used; the output counts once more.
+/// Returns the number of uses of each value; the output counts as a use.
 fn uses(graph: &Graph, output: usize) -> Vec<usize> {
     let mut uses = vec![0; graph.shapes.len()];
     graph.steps.iter().flat_map(Step::values).for_each(|value| uses[value] += 1);
@@ -61,7 +61,7 @@ fn uses(graph: &Graph, output: usize) -> Vec<usize> {
     uses
 }
 
-/// Leaves out steps none of whose outputs is used.
+/// Removes steps without used outputs.
 fn prune(graph: &mut Graph, output: usize) {
     let mut needed = vec![false; graph.shapes.len()];
     needed[output] = true;
@@ -76,19 +76,19 @@ fn prune(graph: &mut Graph, output: usize) {
     graph.steps = kept;
 }
 
-type Joined = (Box<dyn Op>, smallvec::SmallVec<[Source; 4]>);
+type Fused = (Box<dyn Op>, smallvec::SmallVec<[Source; 4]>);
 
-/// One operation for two that follow each other, if there is one.
-fn joined(before: &Step, step: &Step, shapes: &[Shape]) -> Result<Option<Joined>> {
+/// Returns one operation that computes two consecutive ones, if there is one.
+fn fuse(producer: &Step, step: &Step, shapes: &[Shape]) -> Result<Option<Fused>> {
     let op: &dyn Any = &*step.op;
     if let Some(norm) = op.downcast_ref::<BatchNormEval>() {
-        return folded(before, norm, &step.inputs, &shapes[step.first_output]);
+        return fold_batch_norm(producer, norm, &step.inputs, &shapes[step.first_output]);
     }
-    let activated = activation(op).and_then(|activation| with_activation(&*before.op, Some(activation)));
-    Ok(activated.map(|op| (op, before.inputs.clone())))
+    let activated = activation(op).and_then(|activation| with_activation(&*producer.op, Some(activation)));
+    Ok(activated.map(|op| (op, producer.inputs.clone())))
 }
 
-/// The activation that an operation is.
+/// Returns the activation that an operation computes.
 fn activation(op: &dyn Any) -> Option<Activation> {
     if op.is::<Relu>() {
         Some(Activation::Relu)
@@ -101,7 +101,7 @@ fn activation(op: &dyn Any) -> Option<Activation> {
     }
 }
 
-/// The same operation with this activation at its end, if it can have one and has none yet.
+/// Returns the operation with an activation fused into it, if it supports one and has none.
 fn with_activation(op: &dyn Op, activation: Option<Activation>) -> Option<Box<dyn Op>> {
     let op: &dyn Any = op;
     if let Some(op) = op.downcast_ref::<Conv2d>().filter(|op| op.activation.is_none()) {
@@ -115,23 +115,23 @@ fn with_activation(op: &dyn Op, activation: Option<Activation>) -> Option<Box<dy
     }
 }
 
-/// A convolution or a linear layer with the batch norm behind it: `scale (w x + b - mean) + shift` is a sum with the weight
+/// Folds a batch norm into the convolution or linear layer before it: `scale (w x + b - mean) + shift` has the weight
 /// `scale w` and the bias `scale (b - mean) + shift`, where `scale` is `weight / sqrt(var + eps)`.
-fn folded(
-    before: &Step,
+fn fold_batch_norm(
+    producer: &Step,
     norm: &BatchNormEval,
     statistics: &[Source],
     output: &Shape,
-) -> Result<Option<Joined>> {
-    let op: &dyn Any = &*before.op;
+) -> Result<Option<Fused>> {
+    let op: &dyn Any = &*producer.op;
     // The channels of a batch norm are axis 1.
     if !(op.is::<Conv2d>() || op.is::<Linear>() && output.rank() == 2) {
         return Ok(None);
     }
-    let Some(op) = with_activation(&*before.op, norm.activation) else {
+    let Some(op) = with_activation(&*producer.op, norm.activation) else {
         return Ok(None);
     };
-    let (Some(weights), Some(statistics)) = (constants(&before.inputs[1..]), constants(&statistics[1..]))
+    let (Some(weights), Some(statistics)) = (constants(&producer.inputs[1..]), constants(&statistics[1..]))
     else {
         return Ok(None);
     };
@@ -155,14 +155,14 @@ fn folded(
         *b = scale[c] * (*b - mean[c]) + shift.map_or(0.0, |shift| shift[c]);
     }
     let inputs = smallvec![
-        before.inputs[0].clone(),
+        producer.inputs[0].clone(),
         Source::Constant(Tensor::from_f64(*weight.shape(), &scaled, &device)?),
         Source::Constant(Tensor::from_f64([sum.len()], &sum, &device)?),
     ];
     Ok(Some((op, inputs)))
 }
 
-/// The tensors of inputs that are all constant.
+/// Returns the tensors of inputs that are all constants.
 fn constants(inputs: &[Source]) -> Option<Vec<&Tensor>> {
     inputs
         .iter()

@@ -22,7 +22,7 @@ fn push(graph: &mut Graph, op: impl Op, inputs: &[usize], constants: &[Tensor]) 
     graph.push(Box::new(op), inputs, Scope::default()).unwrap()
 }
 
-/// The graph's output by its plan, and that of the operations as they are.
+/// Returns the plan of a graph, and the outputs with and without it.
 fn outputs(graph: impl Fn() -> (Graph, usize), x: &Tensor) -> (Plan, [Vec<f32>; 2]) {
     let (made, output) = graph();
     let plan = made.plan(output, &Device::Cpu).unwrap();
@@ -37,11 +37,11 @@ fn close(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0))
 }
 
-/// Graphs of random operations, each on values that came before: whatever lies where, no value is written over that is needed.
+/// Random graphs: no layout overwrites a live value.
 #[test]
-fn values_share_memory_but_not_at_the_same_time() {
+fn live_values_do_not_overlap() {
     let x = tensor([3, 4, 5, 6], 0);
-    let (mut shared, mut made_in_place) = (0, 0);
+    let (mut shared, mut in_place) = (0, 0);
     for seed in 0..200 {
         let graph = || {
             let mut random = Random::new(seed);
@@ -60,7 +60,7 @@ fn values_share_memory_but_not_at_the_same_time() {
                         push(&mut graph, Concat { dim: 1 }, &[a, b], &[])
                     }
                     5 if shape_a.rank() == 4 && shape_b.rank() == 4 && shape_a[2..] == shape_b[2..] => {
-                        // What a dense block does: what is joined is joined again.
+                        // Nested concatenation, as in a dense block.
                         let weight = tensor([2, shape_a[1], 1, 1], seed);
                         let part = push(&mut graph, Conv2d::default(), &[a], &[weight]);
                         values.push(part);
@@ -102,17 +102,17 @@ fn values_share_memory_but_not_at_the_same_time() {
         let needed: usize =
             plan.graph.steps.iter().flat_map(Step::outputs).map(|v| plan.graph.shapes[v].elements()).sum();
         let layout = plan.layout.as_ref().unwrap();
-        let lies_apart = |value: &usize| layout.step(*value) != plan.graph.shapes[*value].row();
+        let is_strided = |value: &usize| layout.batch_stride(*value) != plan.graph.shapes[*value].row();
         let made = plan.graph.steps.iter().filter(|step| step.op.name() != "concat");
-        made_in_place += made.flat_map(Step::outputs).filter(lies_apart).count();
+        in_place += made.flat_map(Step::outputs).filter(is_strided).count();
         shared += usize::from(plan.buffer_bytes().unwrap() < 2 * needed);
     }
     assert!(shared > 50, "{shared} of 200 graphs share memory");
-    assert!(made_in_place > 50, "{made_in_place} values are made where they are joined");
+    assert!(in_place > 50, "{in_place} values are computed in place");
 }
 
 #[test]
-fn norms_and_activations_go_into_what_is_before_them() {
+fn batch_norms_and_activations_are_fused() {
     let (x, w, b) = (tensor([2, 3, 5, 5], 1), tensor([4, 3, 3, 3], 2), tensor([4], 3));
     let statistics = [tensor([4], 4), tensor([4], 5), tensor([4], 6), tensor([4], 7)];
     let norm = BatchNormEval { eps: 1e-3, activation: None };
@@ -125,7 +125,7 @@ fn norms_and_activations_go_into_what_is_before_them() {
                     let y = push(&mut graph, Conv2d::default(), &[0], &weights);
                     let z = push(&mut graph, norm, &[y], &statistics[..count]);
                     let output = push(&mut graph, Relu, &[z], &[]);
-                    // Nobody reads this one.
+                    // Unused.
                     push(&mut graph, Sigmoid, &[y], &[]);
                     (graph, output)
                 },
@@ -147,7 +147,7 @@ fn norms_and_activations_go_into_what_is_before_them() {
     );
     assert!(close(&planned, &plain));
     assert_eq!(plan.operations().collect::<Vec<_>>(), ["linear"]);
-    // Here axis 1, which the norm is for, is not the features.
+    // Here the channels of the batch norm, axis 1, are not the features.
     let x = tensor([2, 4, 6], 8);
     let (plan, [planned, plain]) = outputs(
         || {
@@ -163,7 +163,7 @@ fn norms_and_activations_go_into_what_is_before_them() {
 }
 
 #[test]
-fn a_value_that_two_need_is_not_folded_away() {
+fn values_with_two_uses_are_not_fused() {
     let x = tensor([2, 3], 1);
     let (plan, [planned, plain]) = outputs(
         || {
@@ -179,7 +179,7 @@ fn a_value_that_two_need_is_not_folded_away() {
     assert_eq!(plan.operations().collect::<Vec<_>>(), ["linear", "relu", "mul"]);
 }
 
-/// An operation that no plan knows.
+/// An operation unknown to plans.
 #[derive(Debug)]
 struct Reverse;
 
@@ -208,7 +208,7 @@ impl Op for Reverse {
 }
 
 #[test]
-fn what_is_unknown_runs_as_it_is() {
+fn unknown_operations_run_unchanged() {
     let x = tensor([2, 3], 1);
     let graph = || {
         let mut graph = Graph::new(*x.shape());
@@ -237,7 +237,7 @@ fn the_output_may_be_the_input() {
 }
 
 #[test]
-fn mistakes_are_errors() {
+fn invalid_graphs_are_errors() {
     let mut graph = Graph::new([2, 3].into());
     let missing = graph.push(Box::new(Relu), [Source::Value(7)], Scope::default()).unwrap_err().to_string();
     assert!(missing.contains("no value 7"), "{missing}");

@@ -1,23 +1,24 @@
-//! Cases: every operation submits examples of itself, and one set of tests reads them all.
+//! Cases: every operation registers examples of itself, which one set of tests runs.
 //!
-//! An operation of another crate registers in the same way, and is then held to the same: each device against the
-//! reference, the gradient against central differences, no element left unwritten, none written outside.
+//! Operations of other crates register in the same way and are tested in the same way: each device against the reference, the
+//! gradient against central differences, every output element written, and nothing written outside the outputs.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::core::op::Op;
 use crate::core::shape::Shape;
-use neocog_base::Result;
 use neocog_base::random::philox;
+use neocog_base::{Error, Result};
 
-/// An operation's entry in the list of all that were linked in; made by [`register_op!`](crate::register_op).
+/// Entry of an operation in the registry, created by [`register_op!`](crate::register_op).
+#[derive(Clone, Copy, Debug)]
 pub struct OpEntry {
-    /// The operation's name.
+    /// Name of the operation.
     pub name: &'static str,
-    /// The crate that registered it.
+    /// Name of the crate that registered it.
     pub crate_name: &'static str,
-    /// Its cases.
+    /// Returns its cases.
     pub cases: fn() -> Vec<Case>,
 }
 
@@ -33,35 +34,36 @@ macro_rules! register_op {
     };
 }
 
-/// All registered operations, sorted by name.
+/// Returns all registered operations of the linked crates, sorted by name.
 pub fn registered_ops() -> Vec<&'static OpEntry> {
     let mut all: Vec<_> = inventory::iter::<OpEntry>.into_iter().collect();
     all.sort_by_key(|e| (e.name, e.crate_name));
     all
 }
 
-/// One example of an operation.
+/// An example of an operation.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Case {
-    /// What is special about it, in a few words.
+    /// Short description.
     pub name: String,
-    /// The operation with its parameters.
+    /// The operation and its parameters.
     pub op: Arc<dyn Op>,
-    /// Its inputs.
+    /// The inputs.
     pub inputs: Vec<CaseInput>,
-    /// The old values of the state that it updates.
+    /// The old values of state outputs.
     pub state: Vec<CaseInput>,
-    /// The largest deviation from the reference that single precision may have, relative to the largest value of
-    /// each output.
+    /// Largest permitted deviation from the reference in single precision, relative to the largest absolute value of each
+    /// output.
     pub tolerance: f64,
-    /// Whether the gradient check includes this case (large cases for timing are left out of it).
+    /// Whether the gradient is checked; not for large cases.
     pub check_gradient: bool,
-    /// Whether the benchmarks time this case.
+    /// Whether benchmarks time this case.
     pub bench: bool,
 }
 
 impl Case {
-    /// A small case for the tests.
+    /// Creates a small case for the tests.
     pub fn new(name: impl Into<String>, op: impl Op, inputs: impl IntoIterator<Item = CaseInput>) -> Self {
         Case {
             name: name.into(),
@@ -74,14 +76,14 @@ impl Case {
         }
     }
 
-    /// With old values for the state.
+    /// Sets the old values of state outputs.
     #[must_use]
     pub fn with_state(mut self, state: impl IntoIterator<Item = CaseInput>) -> Self {
         self.state = state.into_iter().collect();
         self
     }
 
-    /// With another tolerance in single precision; `reason` is for the reader.
+    /// Sets the tolerance in single precision. `reason` documents it.
     #[must_use]
     pub fn with_tolerance(mut self, tolerance: f64, reason: &str) -> Self {
         debug_assert!(!reason.is_empty());
@@ -89,14 +91,14 @@ impl Case {
         self
     }
 
-    /// Without the gradient check, for operations that have no gradient or steps in it.
+    /// Disables the gradient check, for operations whose gradient does not exist or is not continuous.
     #[must_use]
     pub fn without_gradient(mut self) -> Self {
         self.check_gradient = false;
         self
     }
 
-    /// Timed by the benchmarks; too large for the gradient check.
+    /// Enables timing, and disables the gradient check.
     #[must_use]
     pub fn timed(mut self) -> Self {
         self.bench = true;
@@ -105,77 +107,80 @@ impl Case {
     }
 }
 
-/// An input of a case: a shape and a rule for the values, which are the same everywhere.
+/// An input of a case: a shape and a reproducible rule for the values.
 #[derive(Clone)]
 pub struct CaseInput {
-    /// The extents.
+    /// Shape of the input.
     pub shape: Shape,
-    /// How the values are made.
+    /// Rule for the values.
     pub fill: Fill,
-    /// Whether the gradient check differentiates by this input.
+    /// Whether the gradient check differentiates with respect to this input.
     pub differentiable: bool,
 }
 
 /// A rule for values.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Fill {
     /// Uniform in `[low, high)`.
     Uniform {
-        /// The lower end.
+        /// Lower bound.
         low: f32,
-        /// The upper end.
+        /// Upper bound (exclusive).
         high: f32,
     },
-    /// Whole numbers from 0, below the limit.
+    /// Uniformly distributed integers in `[0, below)`.
     Index {
-        /// The limit.
+        /// Upper bound (exclusive).
         below: u32,
     },
-    /// A shuffled arithmetic sequence over `(-1, 1)`: no two values are near, none is 0, so that no maximum is in doubt.
+    /// A shuffled arithmetic sequence in `(-1, 1)`: no two values are close and none is 0, so every maximum is unique.
     Distinct,
-    /// These values.
+    /// The given values.
     Values(Arc<[f32]>),
 }
 
 impl CaseInput {
-    /// Values uniform in `[-1, 1)`.
+    /// Uniform values in `[-1, 1)`.
     pub fn uniform(shape: impl Into<Shape>) -> Self {
         Self::between(shape, -1.0, 1.0)
     }
 
-    /// Values uniform in `[low, high)`.
+    /// Uniform values in `[low, high)`.
     pub fn between(shape: impl Into<Shape>, low: f32, high: f32) -> Self {
         CaseInput { shape: shape.into(), fill: Fill::Uniform { low, high }, differentiable: true }
     }
 
-    /// Whole numbers from 0, below `below`: classes or indices. Not differentiated.
+    /// Integers in `[0, below)`, such as classes or indices. Not differentiable.
     pub fn index(shape: impl Into<Shape>, below: u32) -> Self {
         CaseInput { shape: shape.into(), fill: Fill::Index { below }, differentiable: false }
     }
 
-    /// Values of which no two are near each other.
+    /// Distinct values; see [`Fill::Distinct`].
     pub fn distinct(shape: impl Into<Shape>) -> Self {
         CaseInput { shape: shape.into(), fill: Fill::Distinct, differentiable: true }
     }
 
-    /// These values.
+    /// The given values.
     ///
     /// # Errors
-    /// When their number is not the shape's.
+    /// If their number differs from the shape's.
     pub fn values(shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
         let shape = shape.into();
-        crate::Tensor::from_f32(shape, values, &crate::Device::Cpu)?;
+        if values.len() != shape.elements() {
+            return Err(Error::shape(format!("the shape {shape} does not have {} elements", values.len())));
+        }
         Ok(CaseInput { shape, fill: Fill::Values(values.into()), differentiable: true })
     }
 
-    /// Not differentiated by the gradient check.
+    /// Excludes the input from the gradient check.
     #[must_use]
     pub fn constant(mut self) -> Self {
         self.differentiable = false;
         self
     }
 
-    /// The values; `stream` keeps the inputs of a case apart.
+    /// Computes the values. Different values of `stream` yield independent inputs.
     pub fn make(&self, stream: u64) -> Vec<f32> {
         let count = self.shape.elements();
         let word = |i: usize| philox(stream, i as u128 / 4)[i % 4];

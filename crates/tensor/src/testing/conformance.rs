@@ -1,11 +1,10 @@
-//! Holds operations to their contract, by the cases that they submit.
+//! Conformance checks: runs the cases of operations and checks that these fulfil the contract of [`Op`](crate::Op).
 //!
 //! Every convolution algorithm that can compute a case runs it, not only the one that would be chosen.
 //!
-//! [`check_device`] runs a case on a device and compares it with the reference: outputs are filled with NaN before,
-//! so that an element left unwritten shows, and the memory around each output is guarded. [`check_gradient`] compares
-//! an operation's gradient with central differences, in double precision. Tests of a crate that registers operations
-//! call [`check_all`] once.
+//! [`check_device`] runs a case on a device and compares the results with the reference. Outputs are filled with NaN first, so
+//! that unwritten elements are detected, and surrounded by guard values. [`check_gradient`] compares the gradient with central
+//! differences in double precision. A crate that registers operations calls [`check_all`] in a test.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,21 +22,22 @@ use crate::ops::{conv_algorithms, with_algorithm};
 use crate::testing::cases::{Case, registered_ops};
 use neocog_base::{Error, Result};
 
-/// What [`check_all`] has seen.
-#[derive(Clone, Debug, Default)]
+/// Result of [`check_all`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
-    /// How many operations.
+    /// Number of operations.
     pub ops: usize,
-    /// How many cases.
+    /// Number of checked cases.
     pub cases: usize,
-    /// How many of them had their gradient checked.
+    /// Number of checked gradients.
     pub gradients: usize,
-    /// How many timed cases were left out because the reference would take minutes for them
-    /// ([`REFERENCE_LIMIT`]). An operation with such cases needs a test of its own that looks at samples.
+    /// Number of timed cases that were skipped because the reference would be too slow; see [`REFERENCE_LIMIT`]. Operations
+    /// with such cases need another test, which checks samples.
     pub too_large: usize,
     /// For each convolution algorithm, the number of cases that it computed: forward passes and gradients.
     pub algorithms: BTreeMap<&'static str, usize>,
-    /// What is wrong, a line each.
+    /// One line for each failure.
     pub failures: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} operations, {} cases ({} more are too large for the reference), {} gradients, {} failures",
+            "{} operations, {} cases ({} too large for the reference), {} gradients, {} failures",
             self.ops,
             self.cases,
             self.too_large,
@@ -63,25 +63,25 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The multiply-adds of the largest timed case that [`check_all`] compares with the reference.
+/// Multiply-adds of the largest timed case that [`check_all`] compares with the reference.
 pub const REFERENCE_LIMIT: u64 = 10_000_000;
 
-/// Whether [`check_all`] leaves the case out: timed, and above [`REFERENCE_LIMIT`].
+/// Whether [`check_all`] skips a case: timed, and above [`REFERENCE_LIMIT`].
 pub fn is_too_large(case: &Case) -> bool {
     let shapes = shapes_of(case);
     case.bench
         && case.op.infer(&shapes).is_ok_and(|out| case.op.multiply_adds(&shapes, &out) > REFERENCE_LIMIT)
 }
 
-/// Checks all cases of all registered operations on `device`, and their gradients.
+/// Checks all cases and gradients of all registered operations on `device`.
 pub fn check_all(device: &Device) -> Summary {
     check_ops(device, |_| true)
 }
 
-/// As [`check_all`], for the operations that `chosen` chooses by their names: while one is written.
-pub fn check_ops(device: &Device, chosen: impl Fn(&str) -> bool) -> Summary {
+/// As [`check_all`], for the operations whose names `filter` accepts.
+pub fn check_ops(device: &Device, filter: impl Fn(&str) -> bool) -> Summary {
     let mut summary = Summary::default();
-    for entry in registered_ops().into_iter().filter(|entry| chosen(entry.name)) {
+    for entry in registered_ops().into_iter().filter(|entry| filter(entry.name)) {
         summary.ops += 1;
         for case in (entry.cases)() {
             if is_too_large(&case) {
@@ -122,7 +122,7 @@ fn check_algorithms(case: &Case, name: &str, device: &Device, summary: &mut Summ
     }
 }
 
-/// The values of a case's inputs, and of its state, in single precision.
+/// Returns the values of a case's inputs and of its state, in single precision.
 fn values_of(case: &Case) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let inputs = case.inputs.iter().enumerate().map(|(i, x)| x.make(i as u64 + 1)).collect();
     let state = case.state.iter().enumerate().map(|(i, x)| x.make(i as u64 + 1001)).collect();
@@ -136,12 +136,12 @@ fn shapes_of(case: &Case) -> Vec<Shape> {
 /// Runs a case on `device` and compares all outputs with the reference.
 ///
 /// # Errors
-/// When an output deviates by more than the case's tolerance, is left unwritten, or is written outside.
+/// If an output deviates by more than the case's tolerance, is not written completely, or the kernel writes outside of it.
 pub fn check_device(case: &Case, device: &Device) -> Result<()> {
     Exact::of(case)?.check(case, device)
 }
 
-/// The inputs of a case, and what the reference makes of them.
+/// The inputs of a case and the exact outputs.
 struct Exact {
     inputs: Vec<Vec<f32>>,
     state: Vec<Vec<f32>>,
@@ -164,7 +164,7 @@ impl Exact {
             Device::Cpu => {
                 let got = run_cpu(case, inputs, state, output_shapes)?;
                 if case.op.supports_batch_stride() {
-                    check_gaps(case, inputs, &output_shapes[0], &got[0])?;
+                    check_batch_stride(case, inputs, &output_shapes[0], &got[0])?;
                 }
                 got
             }
@@ -177,9 +177,9 @@ impl Exact {
                 let same = g == e || g.is_nan() && e.is_nan() || (g - e).abs() <= case.tolerance * largest;
                 if !same {
                     return Err(Error::new(
-                        crate::ErrorKind::Diverged,
+                        crate::ErrorKind::Mismatch,
                         format!(
-                            "output {k} {}: element {:?} is {g:e}, the reference has {e:e} (allowed {:e}; NaN may mean that it was not written)",
+                            "output {k} {}: element {:?} is {g:e}, expected {e:e} with a tolerance of {:e} (NaN may mean that it was not written)",
                             output_shapes[k],
                             output_shapes[k].unravel(i),
                             case.tolerance * largest
@@ -206,18 +206,18 @@ fn run_reference(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &
     outputs
 }
 
-/// Floats before and behind every output.
+/// Number of guard values before and after every output.
 const GUARD: usize = 64;
-/// What they hold.
+/// The guard value.
 const SENTINEL: f32 = -7.25e33;
 
-/// The output out of its guards, which must be as they were.
+/// Checks the guard values around an output, and returns the output.
 fn unguard(k: usize, out: &[f32], shape: &Shape) -> Result<Vec<f64>> {
     let end = GUARD + shape.elements();
     if out[..GUARD].iter().chain(&out[end..]).any(|v| *v != SENTINEL) {
         return Err(Error::new(
-            crate::ErrorKind::Diverged,
-            format!("the kernel wrote outside of output {k}"),
+            crate::ErrorKind::Mismatch,
+            format!("the kernel writes outside of output {k}"),
         ));
     }
     Ok(out[GUARD..end].iter().map(|&x| f64::from(x)).collect())
@@ -246,29 +246,29 @@ fn run_cpu(case: &Case, inputs: &[Vec<f32>], state: &[Vec<f32>], shapes: &[Shape
     outputs.iter().zip(shapes).enumerate().map(|(k, (out, shape))| unguard(k, out, shape)).collect()
 }
 
-/// Runs a case with gaps between the rows of its first input and of its output, as of tensors that are joined with others along
-/// axis 1, and compares with what it gave without.
-fn check_gaps(case: &Case, inputs: &[Vec<f32>], shape: &Shape, expected: &[f64]) -> Result<()> {
-    // A channel more before the next row.
-    let step = |shape: &Shape| shape.row() + shape[2..].iter().product::<usize>();
-    let span = |shape: &Shape| shape.elements() + shape[0].saturating_sub(1) * (step(shape) - shape.row());
+/// Runs a case with a larger batch stride of its first input and of its output, as slices of concatenated tensors have, and
+/// compares the result with that of contiguous tensors.
+fn check_batch_stride(case: &Case, inputs: &[Vec<f32>], shape: &Shape, expected: &[f64]) -> Result<()> {
+    // The stride of images with one more channel.
+    let stride = |shape: &Shape| shape.row() + shape[2..].iter().product::<usize>();
+    let span = |shape: &Shape| shape.elements() + shape[0].saturating_sub(1) * (stride(shape) - shape.row());
     let x = &case.inputs[0].shape;
     let mut wide = vec![f32::NAN; span(x)];
-    for (to, from) in wide.chunks_mut(step(x).max(1)).zip(inputs[0].chunks(x.row().max(1))) {
+    for (to, from) in wide.chunks_mut(stride(x).max(1)).zip(inputs[0].chunks(x.row().max(1))) {
         to[..from.len()].copy_from_slice(from);
     }
     let mut views: Vec<View<'_, f32>> =
         case.inputs.iter().zip(inputs).map(|(x, v)| View::new(&x.shape, v)).collect();
-    views[0] = View { shape: x, data: &wide, step: step(x) };
+    views[0] = View { shape: x, data: &wide, batch_stride: stride(x) };
     let mut y = vec![SENTINEL; span(shape)];
-    case.op.cpu(&views, &mut [ViewMut { shape, data: &mut y, step: step(shape) }], &Scratch::new());
-    for (got, expected) in y.chunks(step(shape).max(1)).zip(expected.chunks(shape.row().max(1))) {
-        let (row, gap) = got.split_at(expected.len());
-        let same = row.iter().zip(expected).all(|(&g, &e)| f64::from(g) == e || g.is_nan() && e.is_nan());
-        if !same || gap.iter().any(|v| *v != SENTINEL) {
+    case.op.cpu(&views, &mut [ViewMut { shape, data: &mut y, batch_stride: stride(shape) }], &Scratch::new());
+    for (got, expected) in y.chunks(stride(shape).max(1)).zip(expected.chunks(shape.row().max(1))) {
+        let (image, between) = got.split_at(expected.len());
+        let same = image.iter().zip(expected).all(|(&g, &e)| f64::from(g) == e || g.is_nan() && e.is_nan());
+        if !same || between.iter().any(|v| *v != SENTINEL) {
             return Err(Error::new(
-                crate::ErrorKind::Diverged,
-                "with gaps between the rows of its input and output the kernel gives something else, or writes into the gaps",
+                crate::ErrorKind::Mismatch,
+                "with a batch stride the kernel computes another result, or writes between the images",
             ));
         }
     }
@@ -335,7 +335,7 @@ fn run_through_tensors(
 /// Compares the gradient of a case with central differences, in double precision.
 ///
 /// # Errors
-/// When an element deviates by more than 1e-6 of the largest.
+/// If an element deviates by more than 1e-6 of the largest.
 pub fn check_gradient(case: &Case) -> Result<()> {
     const STEP: f64 = 1e-5;
     const TOLERANCE: f64 = 1e-6;
@@ -351,14 +351,14 @@ pub fn check_gradient(case: &Case) -> Result<()> {
     let run_all = |inputs: &[Tensor]| run(op, &inputs.iter().collect::<Vec<_>>());
     let outputs = run_all(&inputs)?;
 
-    // The function to differentiate: the first output times fixed numbers.
+    // The differentiated function: the scalar product of the first output and a fixed direction.
     let direction = crate::testing::cases::CaseInput::uniform(*outputs[0].shape()).make(77);
     let dy = Tensor::from_f32(*outputs[0].shape(), &direction, &device)?;
     let value = |outputs: &Tensors| -> Result<f64> {
         Ok(outputs[0].to_f64()?.iter().zip(&direction).map(|(y, &d)| y * f64::from(d)).sum())
     };
 
-    let keeps = op.saves();
+    let saved = op.saves();
     let needs: Vec<bool> = case.inputs.iter().map(|x| x.differentiable).collect();
     let mut output_grads = vec![None; outputs.len()];
     output_grads[0] = Some(dy);
@@ -369,12 +369,12 @@ pub fn check_gradient(case: &Case) -> Result<()> {
         inputs: &inputs
             .iter()
             .enumerate()
-            .map(|(i, t)| keeps.saves_input(i).then(|| t.clone()))
+            .map(|(i, t)| saved.saves_input(i).then(|| t.clone()))
             .collect::<Vec<_>>(),
         outputs: &outputs
             .iter()
             .enumerate()
-            .map(|(i, t)| keeps.saves_output(i).then(|| t.clone()))
+            .map(|(i, t)| saved.saves_output(i).then(|| t.clone()))
             .collect::<Vec<_>>(),
         output_grads: &output_grads,
         needs: &needs,
@@ -385,7 +385,7 @@ pub fn check_gradient(case: &Case) -> Result<()> {
 
     for (k, grad) in grads.iter().enumerate().filter(|(k, _)| needs[*k]) {
         let Some(grad) = grad else {
-            return Err(Error::shape(format!("input {k} is differentiable but got no gradient")));
+            return Err(Error::shape(format!("input {k} is differentiable but has no gradient")));
         };
         if grad.shape() != inputs[k].shape() {
             return Err(Error::shape(format!(
@@ -412,9 +412,9 @@ pub fn check_gradient(case: &Case) -> Result<()> {
             let near = (a - n).abs() <= TOLERANCE * largest;
             if !near {
                 return Err(Error::new(
-                    crate::ErrorKind::Diverged,
+                    crate::ErrorKind::Mismatch,
                     format!(
-                        "input {k}, element {:?}: the gradient is {a:e}, differences give {n:e}",
+                        "input {k}, element {:?}: the gradient is {a:e}, the central difference is {n:e}",
                         inputs[k].shape().unravel(i)
                     ),
                 ));
@@ -429,7 +429,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_operations_hold_on_every_device() {
+    fn all_operations_conform_on_every_device() {
         for device in [Device::Cpu, Device::Reference] {
             let summary = check_all(&device);
             assert!(summary.failures.is_empty(), "{device}: {summary}");

@@ -1,4 +1,4 @@
-//! Cases of operations, and the checks that run them on every device.
+//! Cases of operations, and conformance checks that run them on every device.
 
 pub mod cases;
 pub mod conformance;

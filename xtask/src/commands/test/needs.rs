@@ -8,8 +8,6 @@ use std::process::Command;
 use neocog_base::{Error, Result};
 use neocog_tensor::Device;
 
-use super::remove;
-
 /// Something that a machine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Need {
@@ -127,5 +125,15 @@ impl NotRun {
             0 => String::new(),
             n => format!(", {n} DID NOT RUN (listed above)"),
         })
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format!("cannot remove {}", path.display()), e))
+        }
+        _ => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use crate::output;
 
 /// Benchmark networks by number of threads.
 ///
-/// Runs on 1, 2, 4, … threads, up to --threads.
+/// Runs on 1, 2, 4, ... threads, up to --threads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog bench threads resnet

@@ -40,7 +40,7 @@ impl<E: Expression<2>> Kernel for Rows<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let inner = self.walk.inner();
-        let steps = self.walk.inner_steps();
+        let strides = self.walk.inner_strides();
         for (r, row) in self.out.chunks_exact_mut(inner).enumerate() {
             let starts = self.walk.starts(self.first_row + r);
             let mut i = 0;
@@ -49,8 +49,11 @@ impl<E: Expression<2>> Kernel for Rows<'_, E> {
                 for (k, arg) in args.iter_mut().enumerate() {
                     let from = &self.inputs[k][starts[k]..];
                     // Along the innermost axis an array is either constant or contiguous.
-                    *arg =
-                        if steps[k] == 0 { S::splat(from[0]) } else { S::from_short_slice(&from[i..inner]) };
+                    *arg = if strides[k] == 0 {
+                        S::splat(from[0])
+                    } else {
+                        S::from_short_slice(&from[i..inner])
+                    };
                 }
                 E::eval(args).to_short_slice(&mut row[i..]);
                 i += S::LANES;

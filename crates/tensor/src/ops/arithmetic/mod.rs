@@ -18,33 +18,33 @@ use crate::opencl::Call;
 use crate::opencl::formula::{self, Symbol};
 use neocog_base::Result;
 
-/// `a + b`; shapes broadcast as in NumPy.
+/// `a + b`, with broadcasting as in NumPy.
 #[derive(Clone, Copy, Debug)]
 pub struct Add;
 
-/// `a - b`; shapes broadcast as in NumPy.
+/// `a - b`, with broadcasting as in NumPy.
 #[derive(Clone, Copy, Debug)]
 pub struct Sub;
 
-/// `a * b`, element by element; shapes broadcast as in NumPy.
+/// `a * b` (elementwise), with broadcasting as in NumPy.
 #[derive(Clone, Copy, Debug)]
 pub struct Mul;
 
 /// Gradients of a binary operation, in the shape of the result.
 trait BinaryGrad {
-    const KEEPS: SavedTensors;
+    const SAVES: SavedTensors;
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor>;
 }
 
 impl BinaryGrad for Add {
-    const KEEPS: SavedTensors = SavedTensors::NONE;
+    const SAVES: SavedTensors = SavedTensors::NONE;
     fn grads(node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
         Ok(node.output_grad().clone())
     }
 }
 
 impl BinaryGrad for Sub {
-    const KEEPS: SavedTensors = SavedTensors::NONE;
+    const SAVES: SavedTensors = SavedTensors::NONE;
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
         if position == 0 {
             Ok(node.output_grad().clone())
@@ -55,7 +55,7 @@ impl BinaryGrad for Sub {
 }
 
 impl BinaryGrad for Mul {
-    const KEEPS: SavedTensors = SavedTensors::NONE.inputs(&[0, 1]);
+    const SAVES: SavedTensors = SavedTensors::NONE.inputs(&[0, 1]);
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
         run_single(&Mul, &[node.output_grad(), node.input(1 - position)])
     }
@@ -97,7 +97,7 @@ macro_rules! binary {
                 }
             }
             fn saves(&self) -> SavedTensors {
-                <Self as BinaryGrad>::KEEPS
+                <Self as BinaryGrad>::SAVES
             }
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 binary_grad::<Self>(node)

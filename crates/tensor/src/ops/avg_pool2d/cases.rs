@@ -1,4 +1,4 @@
-//! The examples of average pooling.
+//! Cases of average pooling.
 
 use super::{AvgPool2d, AvgPool2dGrad};
 use crate::core::op::Op;
@@ -26,7 +26,7 @@ fn pixels_only(op: AvgPool2d) -> AvgPool2d {
     AvgPool2d { count_include_pad: false, ..op }
 }
 
-/// Name, operation and shape of the picture.
+/// Name, operation and input shape.
 fn examples() -> Vec<(&'static str, AvgPool2d, [usize; 4])> {
     vec![
         ("one pixel", pool(1, 1, 0), [1, 1, 1, 1]),
@@ -36,7 +36,7 @@ fn examples() -> Vec<(&'static str, AvgPool2d, [usize; 4])> {
         ("2 x 2, odd, ceil", ceil(pool(2, 2, 0)), [2, 3, 7, 9]),
         ("2 x 2, wide", pool(2, 2, 0), [1, 2, 4, 95]),
         ("2 x 2, overlapping", pool(2, 1, 0), [1, 2, 5, 23]),
-        ("2 x 2, gaps", pool(2, 3, 0), [2, 2, 8, 11]),
+        ("2 x 2, stride 3", pool(2, 3, 0), [2, 2, 8, 11]),
         ("3 x 3, stride 2, padding", pool(3, 2, 1), [2, 2, 12, 12]),
         ("3 x 3, stride 2, padding, pixels only", pixels_only(pool(3, 2, 1)), [2, 2, 9, 12]),
         ("3 x 3, stride 2, padding, ceil", ceil(pool(3, 2, 1)), [1, 1, 6, 6]),
@@ -59,12 +59,12 @@ fn examples() -> Vec<(&'static str, AvgPool2d, [usize; 4])> {
             AvgPool2d { divisor_override: Some(1), ..ceil(pixels_only(pool(3, 2, 1))) },
             [2, 2, 6, 6],
         ),
-        ("no pictures", pool(2, 2, 0), [0, 3, 4, 4]),
+        ("no images", pool(2, 2, 0), [0, 3, 4, 4]),
         ("no channels", pool(2, 2, 0), [2, 0, 4, 4]),
     ]
 }
 
-/// Name, operation and shape, too large for the gradient check.
+/// As [`examples`], too large for the gradient check.
 fn large_examples() -> Vec<(&'static str, AvgPool2d, [usize; 4])> {
     vec![
         ("many planes", pool(2, 2, 0), [60, 7, 14, 18]),

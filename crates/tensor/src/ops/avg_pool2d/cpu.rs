@@ -1,21 +1,19 @@
-//! The kernels of the CPU. A task does some whole planes. In a plane, a vector of neighbouring windows of one row is
-//! done at a time:
+//! CPU kernels. A task processes some channel planes. Within a plane, kernels are vectorized over adjacent windows of a row:
 //!
 //! ```text
 //! outputs   r: [s  s+1  …]               the sum of one window in each lane
 //! pixels    row(u): x[first + v + lane * stride]     for each (u, v) of the window
 //! ```
 //!
-//! With a stride of 2, two vectors of pixels are split into the even and the odd ones. Lanes beyond the row see pixels
-//! that do not matter, and are not stored. Windows that reach beyond the left or right edge, and all with a larger
-//! stride, are done one by one.
+//! For stride 2, two vectors of pixels are deinterleaved. Lanes beyond the row compute unspecified values that are not stored.
+//! Windows at the left and right edge, and all windows with a larger stride, are computed one by one.
 
 use super::divisor::Divisor;
 use crate::cpu::parallel::{CHUNK, for_each_chunk};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::pooling::Axis;
 
-/// `y` from `x`.
+/// Computes `y` from `x`.
 pub(super) fn forward(axes: [Axis; 2], divisor: Divisor, x: &[f32], y: &mut [f32]) {
     let [from, to] = [axes[0].input * axes[1].input, axes[0].output * axes[1].output];
     for_each_chunk(y, (4 * CHUNK).div_ceil(from) * to, |start, y| {
@@ -24,7 +22,7 @@ pub(super) fn forward(axes: [Axis; 2], divisor: Divisor, x: &[f32], y: &mut [f32
     });
 }
 
-/// `dx` from `dy`.
+/// Computes `dx` from `dy`.
 pub(super) fn backward(axes: [Axis; 2], divisor: Divisor, dy: &[f32], dx: &mut [f32]) {
     let [from, to] = [axes[0].output * axes[1].output, axes[0].input * axes[1].input];
     for_each_chunk(dx, (4 * CHUNK).div_ceil(to) * to, |start, dx| {
@@ -36,7 +34,7 @@ pub(super) fn backward(axes: [Axis; 2], divisor: Divisor, dy: &[f32], dx: &mut [
 struct Forward<'a> {
     axes: [Axis; 2],
     divisor: Divisor,
-    /// The planes of `y`, and whatever follows them.
+    /// The channel planes of this task, and those that follow.
     x: &'a [f32],
     y: &'a mut [f32],
 }
@@ -77,8 +75,8 @@ impl Kernel for Backward<'_> {
     }
 }
 
-/// The windows of a row that are done in vectors of `lanes`, one after the other: the first and how many. With
-/// `overlap` some windows come twice rather than that a vector is not full.
+/// Returns the vectors of `lanes` windows of a row: the first window and the number of windows of each. With `overlap` the last
+/// vector is full, and some windows are computed twice.
 #[inline(always)]
 fn vectors(
     inside: std::ops::Range<usize>,
@@ -93,7 +91,7 @@ fn vectors(
 }
 
 impl Forward<'_> {
-    /// `K` is the number of columns of the window, `S` the stride along them; 0 stands for any.
+    /// `K` is the number of columns of the window, `S` their stride; 0 means any.
     #[inline(always)]
     fn planes<V: Simd, const K: usize, const S: usize>(self) {
         let [rows, columns] = &self.axes;
@@ -126,17 +124,17 @@ impl Backward<'_> {
             for (r, dy) in dy.chunks_exact(columns.output).enumerate() {
                 let row = Row::<K, S> { rows, columns, r, divisor: self.divisor };
                 for s in (0..inside.start).chain(inside.end..columns.output) {
-                    row.spread_edge(s, dy[s], dx);
+                    row.scatter_edge(s, dy[s], dx);
                 }
                 for (s, count) in vectors(inside.clone(), V::LANES, false) {
-                    row.spread::<V>(s, &dy[s..s + count], dx);
+                    row.scatter::<V>(s, &dy[s..s + count], dx);
                 }
             }
         }
     }
 }
 
-/// Row `r` of the windows.
+/// Row `r` of windows.
 struct Row<'a, const K: usize, const S: usize> {
     rows: &'a Axis,
     columns: &'a Axis,
@@ -155,13 +153,13 @@ impl<const K: usize, const S: usize> Row<'_, K, S> {
         if K == 0 { self.columns.kernel } else { K }
     }
 
-    /// Where the window's pixels of row `u` begin in the plane, for a window `s` that is inside.
+    /// Returns the position of the first pixel of row `u` of window `s`, which is within the image.
     #[inline(always)]
     fn start(&self, u: usize, s: usize) -> usize {
         self.rows.pixel(self.r, u) * self.columns.input + s * S - self.columns.padding
     }
 
-    /// The windows from `s` on. `x` is the plane and whatever follows it.
+    /// Computes a vector of windows from `s` on. `x` is the channel plane and those that follow.
     #[inline(always)]
     fn sum<V: Simd>(&self, s: usize, x: &[f32]) -> V {
         let pixels = |at: usize| V::from_short_slice(&x[at.min(x.len())..]);
@@ -194,9 +192,9 @@ impl<const K: usize, const S: usize> Row<'_, K, S> {
         sum / self.divisor(s)
     }
 
-    /// Adds to `dx` what the windows from `s` on get of `dy`, at most a vector.
+    /// Distributes the gradients of at most a vector of windows, from `s` on, to `dx`.
     #[inline(always)]
-    fn spread<V: Simd>(&self, s: usize, dy: &[f32], dx: &mut [f32]) {
+    fn scatter<V: Simd>(&self, s: usize, dy: &[f32], dx: &mut [f32]) {
         let share = V::from_short_slice(dy) / V::splat(self.divisor(s));
         for u in self.rows.taps(self.r) {
             let start = self.start(u, s);
@@ -217,7 +215,7 @@ impl<const K: usize, const S: usize> Row<'_, K, S> {
     }
 
     #[inline(always)]
-    fn spread_edge(&self, s: usize, dy: f32, dx: &mut [f32]) {
+    fn scatter_edge(&self, s: usize, dy: f32, dx: &mut [f32]) {
         let share = dy / self.divisor(s);
         let taps = self.columns.taps(s);
         for u in self.rows.taps(self.r) {

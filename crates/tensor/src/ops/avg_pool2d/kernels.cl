@@ -1,7 +1,7 @@
-// The mean of each window, and its gradient. DIVISOR is what sums are divided by: 0 for `fixed`, 1 for the count of
-// the window's elements in the padded picture, 2 for those in the picture.
+// Average pooling and its gradient. DIVISOR selects the divisor: 0 for `fixed`, 1 for the number of window elements within the padded
+// image, 2 for those within the image.
 
-// The part of window `o`'s divisor that one direction gives.
+// The factor of the divisor of window `o` along one axis.
 float divisor_along(int o, int8 axis) {
 #if DIVISOR == 1
     return padded_taps(o, axis);
@@ -13,7 +13,7 @@ float divisor_along(int o, int8 axis) {
 #endif
 }
 
-// The mean of window (r, s) of the plane `x`; the divisor is `divisor` times what the columns give.
+// The mean of window (r, s) of the channel plane `x`; the divisor is `divisor` times the factor of the columns.
 float mean(
     global const float *x, const int8 rows, const int8 columns, const int2 us, float divisor, int r, int s
 ) {
@@ -28,8 +28,7 @@ float mean(
     return sum / (divisor * divisor_along(s, columns));
 }
 
-// `lines` is the number of rows of outputs of all planes. On processors a work-item does `each` of them, elsewhere one
-// output.
+// `lines` is the number of output rows of all channel planes. A work-item computes `each` rows on processors, and one output on GPUs.
 kernel void avg_pool2d(
     global const float *x,
     global float *y,
@@ -62,7 +61,7 @@ kernel void avg_pool2d(
         while (s < width) {
 #if STRIDE > 0
             if (s >= columns.FIRST_INSIDE && s < columns.END_INSIDE) {
-                // Rather some outputs twice than a vector that is not full.
+                // The last vector is full; some outputs are computed twice.
                 const int t = min(s, max(columns.FIRST_INSIDE, columns.END_INSIDE - WIDTH));
                 const int count = min(WIDTH, columns.END_INSIDE - t);
                 const int start = pixel_of(t, 0, columns);
@@ -89,14 +88,14 @@ kernel void avg_pool2d(
 #endif
 }
 
-// The windows that hold pixel `i`: from x on to before y.
+// The windows that contain pixel `i`: [x, y).
 int2 windows_of(int i, int8 axis) {
     const int place = i + axis.PADDING;
     const int before = place - axis.TAPS;
     return (int2)(before < 0 ? 0 : before / axis.STEP + 1, min(axis.OUTPUT, place / axis.STEP + 1));
 }
 
-// The gradient of pixel (i, j) from the gradients `dy` of a plane, of the rows of windows `rs`.
+// The gradient of pixel (i, j) from the gradients `dy` of a channel plane and the rows `rs` of windows.
 float gathered(
     global const float *dy, const int8 rows, const int8 columns, float fixed, int2 rs, int j
 ) {
@@ -111,8 +110,8 @@ float gathered(
     return sum;
 }
 
-// `lines` is the number of rows of pixels of all planes. On processors a work-item does `each` of them, elsewhere one
-// pixel. Each pixel is gathered from the windows that hold it.
+// `lines` is the number of pixel rows of all channel planes. A work-item computes `each` rows on processors, and one pixel on GPUs. Each
+// pixel is summed over the windows that contain it.
 //
 // With a stride of 2, in numbers that count the padding, pixels 2 t and 2 t + 1 see the same windows but for one: those
 // that begin at 2 t, 2 t - 2, ..  So a vector of windows makes a vector of even and one of odd pixels.
@@ -144,7 +143,7 @@ kernel void avg_pool2d_grad(
         global float *to = dx + line * width;
         int j = 0;
 #if STRIDE > 0
-        // Vectors of windows, from t - (TAPS - 1) / STRIDE on, which are all inside of the picture.
+        // Vectors of windows from t - (TAPS - 1) / STRIDE on, which are within the image.
         const int behind = (columns.TAPS - 1) / STRIDE;
         const int begin = columns.FIRST_INSIDE + behind;
         const float along = fixed * divisor_along(columns.FIRST_INSIDE, columns);
@@ -155,7 +154,7 @@ kernel void avg_pool2d_grad(
             }
         }
         while (t < columns.END_INSIDE) {
-            // Rather some windows twice than a vector that is not full.
+            // The last vector is full; some windows are read twice.
             if (t + WIDTH > columns.END_INSIDE) {
                 t = max(begin, columns.END_INSIDE - WIDTH);
             }
@@ -179,7 +178,7 @@ kernel void avg_pool2d_grad(
                 }
             }
             j = t * STRIDE - columns.PADDING;
-            // The last odd one may be behind the picture.
+            // The last odd pixel may be beyond the image.
             const int made = min(count * STRIDE, width - j);
 #if STRIDE == 1
             store(even, to + j, made);

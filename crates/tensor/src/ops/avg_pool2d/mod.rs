@@ -1,7 +1,7 @@
-//! The mean of each window, and its gradient.
+//! Average pooling.
 //!
-//! `y[n, c, r, s] = sum over u, v of x[n, c, r * stride + u - padding, …] / divisor(r, s)`, with zeros outside of the
-//! picture.
+//! `y[n, c, r, s] = sum over u, v of x[n, c, r * stride + u - padding, …] / divisor(r, s)`, where pixels outside of the image
+//! are 0.
 
 mod cases;
 mod cpu;
@@ -19,21 +19,21 @@ use crate::memory::Scratch;
 use crate::opencl::{Arg, Call};
 use neocog_base::{Error, Result};
 
-/// The mean of each window. Input: `[n, c, h, w]`; output: `[n, c, oh, ow]`. Each pair is `[rows, columns]`.
+/// Average pooling, as PyTorch's `AvgPool2d`. Input: `[n, c, h, w]`; output: `[n, c, oh, ow]`. Each pair is `[rows, columns]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AvgPool2d {
-    /// The window's size.
+    /// Size of the window.
     pub kernel_size: [usize; 2],
-    /// Pixels from one window to the next.
+    /// Distance between windows, in pixels.
     pub stride: [usize; 2],
-    /// Zeros around the picture, on each side, at most half of the window.
+    /// Zero padding on each side, at most half of the kernel size.
     pub padding: [usize; 2],
-    /// Whether a last window may reach beyond the padded picture, as long as it starts inside of the picture or of
-    /// the padding before it. What lies beyond the padding never counts.
+    /// Whether output sizes are rounded up: a last window may extend beyond the padded image if it starts within the image or
+    /// the left padding. Elements beyond the padding never count.
     pub ceil_mode: bool,
-    /// Whether the zeros of the padding count as numbers of the mean.
+    /// Whether padding counts in the divisor.
     pub count_include_pad: bool,
-    /// What to divide each sum by instead of the count of its numbers; not 0.
+    /// Divisor to use instead of the number of elements; not 0.
     pub divisor_override: Option<usize>,
 }
 
@@ -50,15 +50,15 @@ impl AvgPool2d {
         self.window().output_size(input)
     }
 
-    /// Launches the kernel `kernel`, which makes the output of the input.
+    /// Launches the forward or the backward kernel.
     fn launch(&self, call: &Call<'_>, kernel: &'static str, [rows, columns]: [Axis; 2]) -> Result<()> {
-        let (way, fixed) = match self.divisor() {
+        let (mode, fixed) = match self.divisor() {
             Divisor::Fixed(divisor) => (0, divisor as f32),
             Divisor::WithPadding => (1, 1.0),
             Divisor::PixelsOnly => (2, 1.0),
         };
         let source =
-            opencl::program("avg_pool2d", include_str!("kernels.cl"), columns).define("DIVISOR", way);
+            opencl::program("avg_pool2d", include_str!("kernels.cl"), columns).define("DIVISOR", mode);
         let out = call.output(0);
         let [n, c, h, w] = out.shape.nchw()?;
         let (each, grid) = opencl::lines(call, n * c * h, w);
@@ -68,7 +68,7 @@ impl AvgPool2d {
         call.launch(&source, kernel, &args, grid)
     }
 
-    /// What the sums are divided by.
+    /// Returns the divisor.
     fn divisor(&self) -> Divisor {
         match (self.divisor_override, self.count_include_pad) {
             (Some(divisor), _) => Divisor::Fixed(divisor),
@@ -125,7 +125,7 @@ impl Op for AvgPool2d {
 }
 
 impl AvgPool2d {
-    /// For the definition: the pixels of window `(r, s)` of a picture `[h, w]`, and what their sum is divided by.
+    /// Returns the pixels of window `(r, s)` of an image `[h, w]`, and the divisor; for the reference.
     fn pixels(&self, h: usize, w: usize, r: usize, s: usize) -> (Vec<(usize, usize)>, f64) {
         let [kh, kw] = self.kernel_size;
         let [ph, pw] = self.padding;
@@ -148,12 +148,12 @@ impl AvgPool2d {
     }
 }
 
-/// The gradient of [`AvgPool2d`]. Input: `dy [n, c, oh, ow]`, the gradient of its output; output: `[n, c, h, w]`.
+/// The gradient of [`AvgPool2d`]. Input: `dy [n, c, oh, ow]`; output: `[n, c, h, w]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AvgPool2dGrad {
-    /// The pooling.
+    /// The forward operation.
     pub pool: AvgPool2d,
-    /// `[h, w]` of the picture.
+    /// Size `[h, w]` of the forward input.
     pub input_size: [usize; 2],
 }
 
@@ -169,7 +169,7 @@ impl Op for AvgPool2dGrad {
         let expected = self.pool.output_size([h, w])?;
         if expected != [oh, ow] {
             return Err(Error::shape(format!(
-                "pooling a picture of {h} x {w} pixels gives {} x {}, but the gradient is {dy}",
+                "pooling an image of {h} x {w} pixels yields {} x {}, but the gradient is {dy}",
                 expected[0], expected[1]
             )));
         }

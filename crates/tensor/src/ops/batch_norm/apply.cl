@@ -1,10 +1,9 @@
-// What is made of each number. The functions `activate(z)` and `before(y, dy)`, the gradient before the activation, are
-// inserted.
+// The elementwise pass. The functions `activate(z)` and `before(y, dy)`, the gradient before the activation, are inserted.
 //
-// COLUMNS is 0 where work-items make planes, or pieces of planes, each with the constants of one channel; and 1 where
-// [n, c, h, w] is taken for a matrix of n rows and c h w columns, each with constants of its own.
+// COLUMNS is 0 if work-items process channel planes, or blocks of them, with the constants of one channel. It is 1 if [n, c, h, w] is
+// processed as a matrix of n rows and c h w columns with constants for each column.
 
-// to[k, c, i] = from[c]: a channel's number for each of its columns. One work-item for each number of the result.
+// to[c, i] = from[c]: repeats the number of each channel for its columns. One work-item for each result.
 kernel void repeat(global const float *from, global float *to, const int channels, const int times) {
     const int at = get_global_id(0);
     if (at < channels * times) {
@@ -37,7 +36,7 @@ kernel void constants(
 }
 
 // The constants of dx = p (dz - q (x - mean) - r), [4][c][times]: mean, p, q, r; and dweight and dbias.
-// `sums` is [2][c]; a channel's mean and variance are those of `count` numbers, infinitely many if they are given.
+// `sums` is [2][c]; `count` is the number of elements of a channel, infinite for given statistics.
 kernel void grad_constants(
     global const float *mean,
     global const float *var,
@@ -70,7 +69,7 @@ kernel void grad_constants(
     out[3 * width + at] = sums[channels + c] / count;
 }
 
-// The numbers of a channel, or of a vector of columns.
+// The constants of a channel, or of a vector of columns.
 typedef struct {
     real mean;
     real a;
@@ -106,7 +105,7 @@ Constants constants_at(global const float *from, int width, int at, int count) {
 #define INPUT_PARAMETERS global const float *x
 #endif
 
-void make(INPUT_PARAMETERS, global float *out, Constants k, int at, int count) {
+void compute(INPUT_PARAMETERS, global float *out, Constants k, int at, int count) {
     const real d = load(x + at, count) - k.mean;
 #if GRADIENT
     const real dz = before(load(y + at, count), load(dy + at, count));
@@ -116,8 +115,8 @@ void make(INPUT_PARAMETERS, global float *out, Constants k, int at, int count) {
 #endif
 }
 
-// The result: y, or where GRADIENT is 1 dx. `width` is the number of channels or of columns; `rows` of planes or of rows
-// of columns, and `len` what they are long. One work-item for each `piece` of a row, which is a multiple of WIDTH.
+// Computes y, or dx if GRADIENT is 1. `width` is the number of channels or columns, `rows` the number of planes or rows, and `len`
+// their length. One work-item for each `block` of a row, a multiple of WIDTH.
 kernel void apply(
     INPUT_PARAMETERS,
     global const float *constants,
@@ -125,24 +124,24 @@ kernel void apply(
     const int width,
     const int rows,
     const int len,
-    const int piece
+    const int block
 ) {
-    const int pieces = (len + piece - 1) / piece;
-    const int row = get_global_id(0) / pieces;
+    const int blocks = (len + block - 1) / block;
+    const int row = get_global_id(0) / blocks;
     if (row >= rows) {
         return;
     }
-    const int start = (get_global_id(0) - row * pieces) * piece;
-    const int end = min(len, start + piece);
+    const int start = (get_global_id(0) - row * blocks) * block;
+    const int end = min(len, start + block);
 #if COLUMNS
     for (int at = start; at < end; at += WIDTH) {
         const Constants k = constants_at(constants, width, at, end - at);
-        make(INPUTS, out, k, row * len + at, end - at);
+        compute(INPUTS, out, k, row * len + at, end - at);
     }
 #else
     const Constants k = constants_at(constants, width, row % width, 1);
     for (int at = start; at < end; at += WIDTH) {
-        make(INPUTS, out, k, row * len + at, end - at);
+        compute(INPUTS, out, k, row * len + at, end - at);
     }
 #endif
 }

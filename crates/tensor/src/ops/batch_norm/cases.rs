@@ -1,4 +1,4 @@
-//! The cases of all forms.
+//! Cases of batch normalization.
 
 use super::{BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats};
 use crate::core::shape::Shape;
@@ -25,7 +25,7 @@ fn channels(x: Shape) -> Shape {
     Shape::from([x[1]])
 }
 
-/// A scale that is not 1.
+/// A weight other than 1.
 fn weight(x: Shape) -> CaseInput {
     CaseInput::between(channels(x), 0.5, 1.5)
 }

@@ -1,7 +1,6 @@
-// The sums that the gradients are made of. The function `before(y, dy)` is inserted: dz, the gradient before the activation,
-// from the operation's output and its gradient.
+// Sums for the gradients. The function `before(y, dy)` is inserted, which computes dz, the gradient before the activation.
 
-// sums[plane] = Σ dz (x - mean) and sums[planes + plane] = Σ dz for each plane of `len` numbers.
+// sums[plane] = Σ dz (x - mean) and sums[planes + plane] = Σ dz for each channel plane of `len` elements.
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void grad_sums_of_planes(
     global const float *x,
     global const float *dy,
@@ -21,8 +20,8 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void grad_sums_of_plan
     }
 #endif
     const float shift = mean[plane % channels];
-    Sum dots = sum_of_nothing();
-    Sum plain = sum_of_nothing();
+    Sum dots = empty_sum();
+    Sum plain = empty_sum();
     for (int at = lane * WIDTH; at < len; at += TEAM * WIDTH) {
         const int place = plane * len + at;
         const int count = len - at;
@@ -38,7 +37,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void grad_sums_of_plan
     }
 }
 
-// The same of each column, whose mean is in `mean`. One work-item for each vector of columns.
+// The same for each column; `mean` is that of each column. One work-item for each vector of columns.
 kernel void grad_sums_of_columns(
     global const float *x,
     global const float *dy,
@@ -54,8 +53,8 @@ kernel void grad_sums_of_columns(
         return;
     }
     const real shift = load(mean + column, count);
-    Sum dots = sum_of_nothing();
-    Sum plain = sum_of_nothing();
+    Sum dots = empty_sum();
+    Sum plain = empty_sum();
     for (int row = 0; row < rows; row++) {
         const int place = row * width + column;
         const real dz = before(load(y + place, count), load(dy + place, count));

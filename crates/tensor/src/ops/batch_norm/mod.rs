@@ -1,8 +1,8 @@
-//! Batch normalisation of `[n, c]`, `[n, c, l]` and `[n, c, h, w]`.
+//! Batch normalization of `[n, c]`, `[n, c, l]` and `[n, c, h, w]`.
 //!
-//! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. For each channel, over all images and pixels,
-//! `y = activation((x - mean) / sqrt(var + eps) · weight + bias)`, in training with the batch's own mean and biased
-//! variance, in prediction with given ones.
+//! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. For each channel,
+//! `y = activation((x - mean) / sqrt(var + eps) · weight + bias)`: in training with the mean and the biased variance of the batch,
+//! in inference with given ones.
 
 mod cases;
 mod cpu;
@@ -25,55 +25,63 @@ use crate::opencl::Call;
 use crate::opencl::formula::Symbol;
 use neocog_base::{Error, Result};
 
-/// Normalises by the batch. Inputs: `x`, or `x`, `weight [c]`, `bias [c]`. Outputs: `y` like `x`; `mean [c]`;
-/// `var [c]`, the biased variance.
+/// Normalizes by the statistics of the batch.
+///
+/// Inputs: `x`, and optionally `weight [c]` and `bias [c]`. Outputs: `y` in the shape of `x`, `mean [c]`, and `var [c]`, the biased
+/// variance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormTrain {
-    /// Added to the variance under the root.
+    /// Added to the variance for numerical stability.
     pub eps: f64,
-    /// What is applied to the result.
+    /// Activation that is applied to the result.
     pub activation: Option<Activation>,
 }
 
-/// The gradient of [`BatchNormTrain`]. Inputs: `x`, `mean`, `var`, `dy`, then `weight` if `affine`, then `y` if there
-/// is an activation. Outputs: `dx`, `dweight [c]`, `dbias [c]`.
+/// The gradient of [`BatchNormTrain`].
+///
+/// Inputs: `x`, `mean`, `var`, `dy`, then `weight` if `affine`, then `y` if there is an activation. Outputs: `dx`, `dweight [c]`,
+/// `dbias [c]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormTrainGrad {
-    /// The operation that it belongs to.
+    /// The forward operation.
     pub of: BatchNormTrain,
-    /// Whether there is a weight.
+    /// Whether there are a weight and a bias.
     pub affine: bool,
 }
 
-/// Normalises by given statistics. Inputs: `x`, `mean [c]`, `var [c]`, or these and `weight [c]`, `bias [c]`. The
-/// statistics have no gradient.
+/// Normalizes by given statistics.
+///
+/// Inputs: `x`, `mean [c]`, `var [c]`, and optionally `weight [c]` and `bias [c]`. Output: in the shape of `x`. The statistics are
+/// not differentiable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormEval {
-    /// Added to the variance under the root.
+    /// Added to the variance for numerical stability.
     pub eps: f64,
-    /// What is applied to the result.
+    /// Activation that is applied to the result.
     pub activation: Option<Activation>,
 }
 
-/// The gradient of [`BatchNormEval`] by its first input and its weight. Inputs: `x`, `mean`, `var`, `dz`, and
-/// `weight` if `affine`; `dz` is the gradient before the activation. Outputs: `dx`, `dweight [c]`.
+/// The gradient of [`BatchNormEval`] with respect to its first input and its weight.
+///
+/// Inputs: `x`, `mean`, `var`, `dz`, the gradient before the activation, and `weight` if `affine`. Outputs: `dx`, `dweight [c]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormEvalGrad {
-    /// Added to the variance under the root.
+    /// Added to the variance for numerical stability.
     pub eps: f64,
-    /// Whether there is a weight.
+    /// Whether there are a weight and a bias.
     pub affine: bool,
 }
 
-/// Takes a batch's statistics into running ones: `running = (1 - factor) · running + factor · new`. State:
-/// `running_mean [c]`, `running_var [c]`. Inputs: `mean [c]`, `var [c]`, the biased variance.
+/// Updates running statistics: `running = (1 - factor) · running + factor · new`.
+///
+/// Inputs: `mean [c]` and `var [c]`, the biased variance. State: `running_mean [c]` and `running_var [c]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UpdateRunningStats {
-    /// The share of the new value.
+    /// Weight of the new value, from 0 to 1; PyTorch's `momentum`.
     pub factor: f64,
-    /// Whether the variance is taken in times `count / (count - 1)`, as PyTorch does.
+    /// Whether the new variance is multiplied by `count / (count - 1)`, as in PyTorch.
     pub unbiased: bool,
-    /// How many numbers of each channel the statistics are of.
+    /// Number of elements of each channel in the batch.
     pub count: usize,
 }
 
@@ -94,13 +102,13 @@ fn check_eps(eps: f64) -> Result<()> {
     if eps >= 0.0 && eps.is_finite() {
         Ok(())
     } else {
-        Err(Error::invalid_argument(format!("eps must be a number that is not negative, not {eps}")))
+        Err(Error::invalid_argument(format!("eps must be at least 0 and finite, it is {eps}")))
     }
 }
 
 fn wrong_number(op: &dyn Op, inputs: &[Shape], expected: &str) -> Error {
     Error::invalid_argument(format!(
-        "{} takes {expected} inputs, {} were given: {inputs:?}",
+        "{} expects {expected} inputs, found {}: {inputs:?}",
         op.name(),
         inputs.len()
     ))
@@ -140,8 +148,8 @@ impl Op for BatchNormTrain {
     }
 
     fn saves(&self) -> SavedTensors {
-        let keeps = SavedTensors::NONE.inputs(&[0, 1]).outputs(&[1, 2]);
-        if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
+        let saved = SavedTensors::NONE.inputs(&[0, 1]).outputs(&[1, 2]);
+        if self.activation.is_some() { saved.outputs(&[0]) } else { saved }
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
@@ -232,14 +240,14 @@ impl Op for BatchNormEval {
     }
 
     fn saves(&self) -> SavedTensors {
-        let keeps = SavedTensors::NONE.inputs(&[0, 1, 2, 3]);
-        if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
+        let saved = SavedTensors::NONE.inputs(&[0, 1, 2, 3]);
+        if self.activation.is_some() { saved.outputs(&[0]) } else { saved }
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         if node.needs[1] || node.needs[2] {
             return Err(Error::invalid_argument(
-                "the statistics of batch_norm_eval have no gradient: detach them",
+                "the statistics of batch_norm_eval are not differentiable: detach them",
             ));
         }
         let dz = match self.activation {
@@ -321,7 +329,7 @@ impl Op for UpdateRunningStats {
         }
         if !(0.0..=1.0).contains(&self.factor) {
             return Err(Error::invalid_argument(format!(
-                "factor is a share from 0 to 1, not {}",
+                "factor must be from 0 to 1, it is {}",
                 self.factor
             )));
         }

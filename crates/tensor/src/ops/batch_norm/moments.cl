@@ -1,10 +1,10 @@
 // Means and variances.
 
-// The mean and the biased variance of each of some rows of `len` numbers. Where `are_means` is 1, the numbers are
-// means themselves, each of as many numbers, whose variances are in `spread`.
+// The mean and the biased variance of rows of `len` numbers. If `are_means` is 1, the numbers are means of equally many numbers, whose
+// variances are in `x_variances`.
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void moments_of_rows(
     global const float *x,
-    global const float *spread,
+    global const float *x_variances,
     const int are_means,
     global float *means,
     global float *variances,
@@ -20,19 +20,19 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void moments_of_rows(
     }
 #endif
     x += row * len;
-    Sum sum = sum_of_nothing();
+    Sum sum = empty_sum();
     for (int at = lane * WIDTH; at < len; at += TEAM * WIDTH) {
         sum = sum_add(sum, load(x + at, len - at));
     }
-    // The mean is rounded: what is left of it is taken out of the variance.
+    // The variance is corrected for the rounding of the mean.
     const float mean = team_sum(sum_value(sum)) / len;
-    Sum squares = sum_of_nothing();
-    Sum rests = sum_of_nothing();
+    Sum squares = empty_sum();
+    Sum rests = empty_sum();
     for (int at = lane * WIDTH; at < len; at += TEAM * WIDTH) {
         const real d = or_zero(load(x + at, len - at) - mean, len - at);
         real square = d * d;
         if (are_means) {
-            square += load(spread + row * len + at, len - at);
+            square += load(x_variances + row * len + at, len - at);
         }
         squares = sum_add(squares, square);
         rests = sum_add(rests, d);
@@ -41,16 +41,16 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void moments_of_rows(
     const float rest = team_sum(sum_value(rests)) / len;
     if (lane == 0) {
         means[row] = mean;
-        // A variance that is not a number stays so.
+        // Preserves NaN.
         const float variance = square - rest * rest;
         variances[row] = variance < 0.0f ? 0.0f : variance;
     }
 }
 
-// The same of each column of a matrix. One work-item for each vector of columns.
+// The same for each column of a matrix. One work-item for each vector of columns.
 kernel void moments_of_columns(
     global const float *x,
-    global const float *spread,
+    global const float *x_variances,
     const int are_means,
     global float *means,
     global float *variances,
@@ -63,18 +63,18 @@ kernel void moments_of_columns(
         return;
     }
     x += column;
-    Sum sum = sum_of_nothing();
+    Sum sum = empty_sum();
     for (int row = 0; row < rows; row++) {
         sum = sum_add(sum, load(x + row * width, count));
     }
     const real mean = sum_lane_values(sum) / rows;
-    Sum squares = sum_of_nothing();
-    Sum rests = sum_of_nothing();
+    Sum squares = empty_sum();
+    Sum rests = empty_sum();
     for (int row = 0; row < rows; row++) {
         const real d = load(x + row * width, count) - mean;
         real square = d * d;
         if (are_means) {
-            square += load(spread + column + row * width, count);
+            square += load(x_variances + column + row * width, count);
         }
         squares = sum_add(squares, square);
         rests = sum_add(rests, d);

@@ -1,5 +1,4 @@
-//! The kernels of OpenCL devices: sums over each channel, the constants that are made of them, and a pass that writes the
-//! result.
+//! OpenCL kernels: sums over each channel, the constants computed from them, and a pass that writes the result.
 
 use smallvec::SmallVec;
 
@@ -11,40 +10,40 @@ use crate::opencl::{Arg, Buffer, Grid, Source};
 use crate::ops::{Activation, reduce};
 use neocog_base::Result;
 
-/// On processors, planes from this many pixels on are walked one by one.
+/// On processors, channel planes of at least this many pixels are processed one by one.
 const PLANE: usize = 32;
 
-/// A batch, and how a device goes through it.
+/// A batch, and the work distribution on a device.
 #[derive(Clone, Copy, Debug)]
-struct Plan<'a> {
+struct Launcher<'a> {
     call: &'a Call<'a>,
     sizes: Sizes,
     activation: Option<Activation>,
     eps: f64,
-    /// Whether the batch is taken for a matrix of `n` rows, as planes are too small for vectors.
+    /// Whether the batch is processed as a matrix of `n` rows, because channel planes are too small for vectors.
     columns: bool,
-    /// The floats of a vector: one on graphics cards, where neighbouring work-items then read neighbouring floats.
+    /// Vector width: 1 on GPUs, where neighbouring work-items read neighbouring floats.
     width: usize,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> Launcher<'a> {
     fn new(call: &'a Call<'a>, x: View<'_>, activation: Option<Activation>, eps: f64) -> Self {
         let sizes = Sizes::of(x.shape);
         let (smallest, width) = if call.on_cpu() { (PLANE, 8) } else { (2, 1) };
-        Plan { call, sizes, activation, eps, columns: sizes.pixels < smallest, width }
+        Launcher { call, sizes, activation, eps, columns: sizes.pixels < smallest, width }
     }
 
-    /// How often a channel's numbers are repeated.
+    /// Returns the number of columns of each channel.
     fn times(&self) -> usize {
         if self.columns { self.sizes.pixels } else { 1 }
     }
 
-    /// The grid for kernels that make each vector of `width` columns.
+    /// Returns the grid of kernels with a work-item for each vector of `width` columns.
     fn vectors(&self, width: usize) -> Grid {
         Grid::line(width.div_ceil(self.width))
     }
 
-    /// A program that sums up rows of `len` numbers, and the grid for so many rows.
+    /// Returns a program that sums rows of `len` numbers, and its grid.
     fn rows(&self, name: &'static str, text: &'static str, rows: usize, len: usize) -> (Source, Grid) {
         let team = if self.call.on_cpu() || len <= 64 { 1 } else { 64 };
         let group = if self.call.on_cpu() { 4 } else { 64 };
@@ -53,7 +52,7 @@ impl<'a> Plan<'a> {
         (source, Grid::new([rows * team], [group]))
     }
 
-    /// The mean and the variance of each channel of `x`.
+    /// Computes the mean and the variance of each channel of `x`.
     fn moments(&self, x: &Buffer, mean: &Buffer, var: &Buffer) -> Result<()> {
         let Sizes { n, c, pixels } = self.sizes;
         if pixels == 1 {
@@ -61,47 +60,47 @@ impl<'a> Plan<'a> {
         }
         let count = c * if self.columns { pixels } else { n };
         let parts = [self.call.scratch(count)?, self.call.scratch(count)?];
-        let (means, spread) = (&parts[0], &parts[1]);
+        let (means, variances) = (&parts[0], &parts[1]);
         if self.columns {
-            self.moments_of_columns(x, None, [means, spread], n, c * pixels)?;
-            self.moments_of_rows(means, Some(spread), [mean, var], c, pixels)
+            self.moments_of_columns(x, None, [means, variances], n, c * pixels)?;
+            self.moments_of_rows(means, Some(variances), [mean, var], c, pixels)
         } else {
-            self.moments_of_rows(x, None, [means, spread], n * c, pixels)?;
-            self.moments_of_columns(means, Some(spread), [mean, var], n, c)
+            self.moments_of_rows(x, None, [means, variances], n * c, pixels)?;
+            self.moments_of_columns(means, Some(variances), [mean, var], n, c)
         }
     }
 
     fn moments_of_rows(
         &self,
         x: &Buffer,
-        spread: Option<&Buffer>,
+        variances: Option<&Buffer>,
         out: [&Buffer; 2],
         rows: usize,
         len: usize,
     ) -> Result<()> {
         let (source, grid) = self.rows("batch_norm", include_str!("moments.cl"), rows, len);
-        self.call.launch(&source, "moments_of_rows", &moments_arguments(x, spread, out, rows, len), grid)
+        self.call.launch(&source, "moments_of_rows", &moments_arguments(x, variances, out, rows, len), grid)
     }
 
     fn moments_of_columns(
         &self,
         x: &Buffer,
-        spread: Option<&Buffer>,
+        variances: Option<&Buffer>,
         out: [&Buffer; 2],
         rows: usize,
         width: usize,
     ) -> Result<()> {
         let (source, _) = self.rows("batch_norm", include_str!("moments.cl"), 0, 0);
-        let args = moments_arguments(x, spread, out, rows, width);
+        let args = moments_arguments(x, variances, out, rows, width);
         self.call.launch(&source, "moments_of_columns", &args, self.vectors(width))
     }
 
-    /// `Σ dz (x - mean)` and `Σ dz` for each channel, `[2][c]`.
+    /// Computes `Σ dz (x - mean)` and `Σ dz` for each channel, `[2][c]`.
     fn grad_sums(&self, [x, dy, y]: [&Buffer; 3], mean: &Buffer) -> Result<Buffer> {
         let Sizes { n, c, pixels } = self.sizes;
         let text = include_str!("grad_sums.cl");
         let functions = functions(self.activation);
-        // Sums of what: parts of channels, and how many of each.
+        // Partial sums, and their shapes before and after summation.
         let (parts, from, to) = if self.columns {
             let repeated = match pixels {
                 1 => None,
@@ -140,7 +139,7 @@ impl<'a> Plan<'a> {
         Ok(totals)
     }
 
-    /// A channel's number for each of its columns.
+    /// Repeats the number of each channel for its columns.
     fn repeat(&self, values: &Buffer) -> Result<Buffer> {
         let (c, times) = (self.sizes.c, self.times());
         let out = self.call.scratch(c * times)?;
@@ -157,7 +156,7 @@ impl<'a> Plan<'a> {
             .insert(&functions(self.activation))
     }
 
-    /// `out = activate((x - mean) / sqrt(var + eps) · weight + bias)`.
+    /// Computes `out = activate((x - mean) / sqrt(var + eps) · weight + bias)`.
     fn normalize(
         &self,
         x: &Buffer,
@@ -184,7 +183,7 @@ impl<'a> Plan<'a> {
         self.apply(false, &[x], &constants, out)
     }
 
-    /// The gradients. `sums` are those of `dz (x - mean)` and of `dz`; `count` is infinite if the statistics were given.
+    /// Computes the gradients. `count` is the number of elements of a channel, infinite for given statistics.
     fn grads(
         &self,
         inputs: [&Buffer; 3],
@@ -217,10 +216,10 @@ impl<'a> Plan<'a> {
     fn apply(&self, gradient: bool, inputs: &[&Buffer], constants: &Buffer, out: &Buffer) -> Result<()> {
         let Sizes { n, c, pixels } = self.sizes;
         let (width, rows, len) = if self.columns { (c * pixels, n, c * pixels) } else { (c, n * c, pixels) };
-        let piece = if self.call.on_cpu() { 4096 } else { self.width };
+        let block = if self.call.on_cpu() { 4096 } else { self.width };
         let mut args: SmallVec<[Arg<'_>; 10]> = inputs.iter().map(|&input| input.into()).collect();
-        args.extend([constants.into(), out.into(), width.into(), rows.into(), len.into(), piece.into()]);
-        let items = rows * len.div_ceil(piece);
+        args.extend([constants.into(), out.into(), width.into(), rows.into(), len.into(), block.into()]);
+        let items = rows * len.div_ceil(block);
         let grid = if self.call.on_cpu() { Grid::new([items], [4]) } else { Grid::line(items) };
         self.call.launch(&self.program(gradient), "apply", &args, grid)
     }
@@ -228,17 +227,25 @@ impl<'a> Plan<'a> {
 
 fn moments_arguments<'a>(
     x: &'a Buffer,
-    spread: Option<&'a Buffer>,
-    [means, variances]: [&'a Buffer; 2],
+    variances: Option<&'a Buffer>,
+    [means, out_variances]: [&'a Buffer; 2],
     rows: usize,
     len: usize,
 ) -> [Arg<'a>; 7] {
-    let are_means = usize::from(spread.is_some());
-    let spread = spread.unwrap_or(x);
-    [x.into(), spread.into(), are_means.into(), means.into(), variances.into(), rows.into(), len.into()]
+    let are_means = usize::from(variances.is_some());
+    let variances = variances.unwrap_or(x);
+    [
+        x.into(),
+        variances.into(),
+        are_means.into(),
+        means.into(),
+        out_variances.into(),
+        rows.into(),
+        len.into(),
+    ]
 }
 
-/// The activation, and the gradient before it.
+/// Generates the activation and its gradient.
 fn functions(activation: Option<Activation>) -> String {
     let activate = formula::function("activate", |[z]: [Symbol; 1]| activation.map_or(z, |a| a.apply(z)));
     let before =
@@ -248,22 +255,22 @@ fn functions(activation: Option<Activation>) -> String {
 
 pub(super) fn train(eps: f64, activation: Option<Activation>, call: &Call<'_>) -> Result<()> {
     let (x, [y, mean, var]) = (call.input(0), [0, 1, 2].map(|i| call.output(i).buffer));
-    let plan = Plan::new(call, x, activation, eps);
-    if plan.sizes.count() == 0 {
-        // No numbers have no mean.
+    let launcher = Launcher::new(call, x, activation, eps);
+    if launcher.sizes.count() == 0 {
+        // The mean of no elements is NaN.
         call.fill(mean, f32::NAN)?;
         return call.fill(var, f32::NAN);
     }
-    plan.moments(x.buffer, mean, var)?;
+    launcher.moments(x.buffer, mean, var)?;
     let affine = (call.inputs().len() == 3).then(|| [1, 2].map(|i| call.input(i).buffer));
-    plan.normalize(x.buffer, mean, var, affine, y)
+    launcher.normalize(x.buffer, mean, var, affine, y)
 }
 
 pub(super) fn eval(eps: f64, activation: Option<Activation>, call: &Call<'_>) -> Result<()> {
     let [mean, var] = [1, 2].map(|i| call.input(i).buffer);
     let affine = (call.inputs().len() == 5).then(|| [3, 4].map(|i| call.input(i).buffer));
-    let plan = Plan::new(call, call.input(0), activation, eps);
-    plan.normalize(call.input(0).buffer, mean, var, affine, call.output(0).buffer)
+    let launcher = Launcher::new(call, call.input(0), activation, eps);
+    launcher.normalize(call.input(0).buffer, mean, var, affine, call.output(0).buffer)
 }
 
 pub(super) fn train_grad(
@@ -274,24 +281,24 @@ pub(super) fn train_grad(
 ) -> Result<()> {
     let [x, mean, var, dy] = [0, 1, 2, 3].map(|i| call.input(i).buffer);
     let outputs = [0, 1, 2].map(|i| call.output(i).buffer);
-    let plan = Plan::new(call, call.input(0), activation, eps);
-    if plan.sizes.count() == 0 {
+    let launcher = Launcher::new(call, call.input(0), activation, eps);
+    if launcher.sizes.count() == 0 {
         call.fill(outputs[1], 0.0)?;
         return call.fill(outputs[2], 0.0);
     }
     let y = activation.map_or(x, |_| call.input(call.inputs().len() - 1).buffer);
     let weight = affine.then(|| call.input(4).buffer);
-    plan.grads([x, dy, y], [mean, var], weight, outputs, plan.sizes.count() as f32)
+    launcher.grads([x, dy, y], [mean, var], weight, outputs, launcher.sizes.count() as f32)
 }
 
 pub(super) fn eval_grad(eps: f64, affine: bool, call: &Call<'_>) -> Result<()> {
     let [x, mean, var, dz] = [0, 1, 2, 3].map(|i| call.input(i).buffer);
     let [dx, dweight] = [0, 1].map(|i| call.output(i).buffer);
-    let plan = Plan::new(call, call.input(0), None, eps);
-    if plan.sizes.count() == 0 {
+    let launcher = Launcher::new(call, call.input(0), None, eps);
+    if launcher.sizes.count() == 0 {
         return call.fill(dweight, 0.0);
     }
     let weight = affine.then(|| call.input(4).buffer);
-    let dbias = call.scratch(plan.sizes.c)?;
-    plan.grads([x, dz, x], [mean, var], weight, [dx, dweight, &dbias], f32::INFINITY)
+    let dbias = call.scratch(launcher.sizes.c)?;
+    launcher.grads([x, dz, x], [mean, var], weight, [dx, dweight, &dbias], f32::INFINITY)
 }

@@ -1,10 +1,10 @@
-//! The definition.
+//! Reference implementation.
 
 use super::sizes::Sizes;
 use crate::core::view::{View, ViewMut};
 use crate::ops::Activation;
 
-/// The positions of a channel's numbers.
+/// Returns the positions of the elements of a channel.
 fn positions(sizes: Sizes, channel: usize) -> impl Iterator<Item = usize> + Clone {
     (0..sizes.n).flat_map(move |i| (0..sizes.pixels).map(move |p| (i * sizes.c + channel) * sizes.pixels + p))
 }

@@ -1,4 +1,4 @@
-// Sums of rows and columns. TEAM work-items do a row, each every TEAM-th vector of it; on processors TEAM is 1.
+// Sums of rows and columns. TEAM work-items process a row, each every TEAM-th vector; on processors TEAM is 1.
 
 #if TEAM == 1
 #define SHARED
@@ -26,18 +26,18 @@ float team_reduce(float value, local float *shared) {
 #define LANES ((int8)(0, 1, 2, 3, 4, 5, 6, 7))
 #define or_zero(v, count) (LANES < (count) ? (v) : (real)(0.0f))
 #else
-// Vectors of one lane are never half full.
+// Vectors of one lane are never partial.
 #define or_zero(v, count) (v)
 #endif
 
-// A long sum that is added up in short ones: sixteen additions at a time, then one that keeps what is rounded off.
+// A long sum: sixteen plain additions, then a compensated one.
 typedef struct {
     real run;
     int terms;
     Total total;
 } Sum;
 
-Sum sum_of_nothing() {
+Sum empty_sum() {
     Sum sum;
     sum.run = (real)(0.0f);
     sum.terms = 0;

@@ -16,24 +16,26 @@ use crate::memory::Scratch;
 use crate::opencl::Call;
 use neocog_base::{Error, Result};
 
-/// The gradients of `z` and of `b` in `y = activation(z + b)`, where `b` has a number for each channel. Inputs: the output
-/// `y [n, c, ..]` and its gradient `dy`; outputs: `dz [n, c, ..]` and `db [c]`, the sum of `dz` over all other axes.
+/// The gradients of `z` and `b` in `y = activation(z + b)`, where `b` has one number for each channel.
+///
+/// Inputs: the output `y [n, c, ..]` and its gradient `dy`. Outputs: `dz [n, c, ..]`, and `db [c]`, the sum of `dz` over all
+/// other axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BiasActivationGrad {
-    /// The activation.
+    /// Activation of the fused operation.
     pub activation: Activation,
 }
 
-/// What an operation that ends with a bias and perhaps an activation does first in its gradient.
+/// First step of the gradient of operations that end with a bias and an optional activation.
 pub(crate) struct Fused {
-    /// The gradient of what the bias is added to.
+    /// Gradient of the operand to which the bias is added.
     pub dy: Tensor,
-    /// The bias's gradient, if there is a bias, at position 2, and it is needed.
+    /// Gradient of the bias, the input at position 2, if it exists and needs a gradient.
     pub bias: Option<Tensor>,
 }
 
 impl Fused {
-    /// The gradients of `activation(z + bias)`, taken for a tensor of this shape, whose channels are the second axis.
+    /// Computes the gradients of `activation(z + bias)`, reshaped to `shape`, whose second axis are the channels.
     pub fn grad(activation: Option<Activation>, node: &Gradient<'_>, shape: Shape) -> Result<Self> {
         let dy = node.output_grad().reshape(shape)?;
         let y = || node.output(0).reshape(shape);

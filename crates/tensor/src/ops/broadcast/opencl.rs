@@ -24,10 +24,10 @@ pub(in crate::ops) fn apply<const N: usize>(
     walk.extents[..outer].iter().rev().zip(&mut extents).for_each(|(&e, to)| *to = e);
     let mut args = Vec::new();
     for k in 0..N {
-        let mut steps = [0; 8];
-        walk.steps[..outer].iter().rev().zip(&mut steps).for_each(|(s, to)| *to = s[k]);
-        steps[7] = walk.inner_steps()[k];
-        args.extend([call.input(k).into(), axes(steps)]);
+        let mut strides = [0; 8];
+        walk.strides[..outer].iter().rev().zip(&mut strides).for_each(|(s, to)| *to = s[k]);
+        strides[7] = walk.inner_strides()[k];
+        args.extend([call.input(k).into(), axes(strides)]);
     }
     let (rows, inner) = (walk.rows(), walk.inner());
     args.extend([out.into(), axes(extents), rows.into(), inner.into()]);

@@ -21,7 +21,7 @@ struct Sum<'a> {
     x: &'a [f32],
     channels: usize,
     plane: usize,
-    /// The channel of `y[0]`.
+    /// Channel of `y[0]`.
     start: usize,
     y: &'a mut [f32],
 }

@@ -12,7 +12,7 @@ use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use neocog_base::{Error, Result};
 
-/// `y[c] = sum over all other axes of x[n, c, ..]`: the gradient of a bias. Input: `[n, c, ..]`; output: `[c]`.
+/// The sum over all axes but the channels: the gradient of a bias. Input: `[n, c, ..]`; output: `[c]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChannelSum;
 
@@ -63,7 +63,7 @@ impl Op for ChannelSum {
     }
 }
 
-/// Channels, and elements of each in a picture.
+/// Returns the number of channels, and the size of a channel plane.
 pub(super) fn channels_and_plane(shape: &Shape) -> (usize, usize) {
     (shape[1], shape[2..].iter().product())
 }

@@ -1,5 +1,5 @@
-// Copies `rows` rows of `len` floats; `from_row` and `to_row` are the distances between rows. One work-item for each
-// vector of each row.
+// Copies `rows` rows of `len` floats; `from_row` and `to_row` are the strides of the rows. One work-item for each vector of each
+// row.
 kernel void copy_rows(
     global const float *from,
     const int from_start,

@@ -14,32 +14,32 @@ use crate::memory::Scratch;
 use crate::opencl::Call;
 use neocog_base::{Error, Result};
 
-/// Joins its inputs, one or more, along axis `dim`; all other extents are the same.
+/// Concatenates one or more inputs along axis `dim`; all other extents must be equal.
 #[derive(Clone, Copy, Debug)]
 pub struct Concat {
-    /// The axis; negative numbers count from the last.
+    /// The axis; negative numbers count from the last axis.
     pub dim: isize,
 }
 
-/// The part `start .. start + len` along axis `dim`.
+/// Takes the range `start .. start + len` of axis `dim`.
 #[derive(Clone, Copy, Debug)]
 pub struct Narrow {
-    /// The axis; negative numbers count from the last.
+    /// The axis; negative numbers count from the last axis.
     pub dim: isize,
-    /// The first position taken.
+    /// First position of the range.
     pub start: usize,
-    /// How many are taken.
+    /// Length of the range.
     pub len: usize,
 }
 
-/// The gradient of [`Narrow`]: puts its input at `start` along axis `dim` of a tensor that is 0 elsewhere.
+/// The gradient of [`Narrow`]: places its input at position `start` of axis `dim` in a tensor of zeros.
 #[derive(Clone, Copy, Debug)]
 pub struct NarrowGrad {
-    /// The axis; negative numbers count from the last.
+    /// The axis; negative numbers count from the last axis.
     pub dim: isize,
-    /// Where the input goes.
+    /// Position of the input in the output.
     pub start: usize,
-    /// The result's extent along the axis.
+    /// Extent of the output along the axis.
     pub extent: usize,
 }
 
@@ -49,19 +49,19 @@ impl Op for Concat {
     }
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         let Some(first) = inputs.first() else {
-            return Err(Error::invalid_argument("concat needs at least one input"));
+            return Err(Error::invalid_argument("concat expects at least one input"));
         };
         let axis = first.axis(self.dim)?;
         let mut extent = 0usize;
         for (k, shape) in inputs.iter().enumerate() {
             if shape.rank() != first.rank() || shape.with_extent(axis, first[axis]) != *first {
                 return Err(Error::shape(format!(
-                    "inputs joined along axis {axis} must agree in all other extents: input 0 is {first}, input {k} is {shape}"
+                    "inputs concatenated along axis {axis} must have equal extents along the other axes: input 0 is {first}, input {k} is {shape}"
                 )));
             }
-            extent = extent.checked_add(shape[axis]).ok_or_else(|| {
-                Error::shape(format!("the extents along axis {axis} add up to more than can be counted"))
-            })?;
+            extent = extent
+                .checked_add(shape[axis])
+                .ok_or_else(|| Error::shape(format!("the sum of the extents along axis {axis} overflows")))?;
         }
         Ok(smallvec![Shape::new(first.with_extent(axis, extent).extents())?])
     }
@@ -85,14 +85,14 @@ impl Op for Concat {
             return;
         }
         let outer: usize = out.shape[..axis].iter().product();
-        // Only rows along the first axis have gaps between them.
-        let step = if axis == 1 { out.step } else { out.shape.elements() / outer };
-        for_each_chunk(out.data, (CHUNK / step).max(1) * step, |start, part| {
-            for (r, to) in part.chunks_mut(step).enumerate() {
+        // Only positions of the first axis may be strided.
+        let stride = if axis == 1 { out.batch_stride } else { out.shape.elements() / outer };
+        for_each_chunk(out.data, (CHUNK / stride).max(1) * stride, |start, part| {
+            for (r, to) in part.chunks_mut(stride).enumerate() {
                 let mut at = 0;
                 for x in inputs {
                     let len = x.shape.elements() / outer;
-                    let from = (start / step + r) * if axis == 1 { x.step } else { len };
+                    let from = (start / stride + r) * if axis == 1 { x.batch_stride } else { len };
                     copy(&x.data[from..from + len], &mut to[at..at + len]);
                     at += len;
                 }
@@ -146,7 +146,7 @@ impl Op for Narrow {
         let axis = x.axis(self.dim)?;
         if self.start.checked_add(self.len).is_none_or(|end| end > x[axis]) {
             return Err(Error::shape(format!(
-                "cannot take {} from position {} along axis {axis} of {x}",
+                "a range of length {} at position {} exceeds axis {axis} of {x}",
                 self.len, self.start
             )));
         }
@@ -205,7 +205,7 @@ impl Op for NarrowGrad {
         let axis = dy.axis(self.dim)?;
         if self.start.checked_add(dy[axis]).is_none_or(|end| end > self.extent) {
             return Err(Error::shape(format!(
-                "{dy} at position {} of axis {axis} does not fit into an extent of {}",
+                "{dy} at position {} exceeds axis {axis} of extent {}",
                 self.start, self.extent
             )));
         }

@@ -99,7 +99,11 @@ impl Conv2d {
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
     ) {
-        let conv = &ConvShape { x_batch_stride: inputs[0].step, y_batch_stride: outputs[0].step, ..*conv };
+        let conv = &ConvShape {
+            x_batch_stride: inputs[0].batch_stride,
+            y_batch_stride: outputs[0].batch_stride,
+            ..*conv
+        };
         let bias = inputs.get(2).map(|b| b.data);
         let (x, weight, y) = (inputs[0].data, inputs[1].data, &mut *outputs[0].data);
         cpu::forward(conv, x, weight, packed, bias, self.activation, y, scratch);

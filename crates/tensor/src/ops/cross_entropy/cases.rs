@@ -9,7 +9,7 @@ fn values(shape: impl Into<Shape>, values: &[f32]) -> CaseInput {
     CaseInput::values(shape, values).expect("as many values as the shape has")
 }
 
-/// Logits and targets with something special.
+/// Logits and targets, including special values.
 fn inputs() -> Vec<(&'static str, [CaseInput; 2])> {
     let random = |n: usize, classes: usize, size: f32| {
         [CaseInput::between([n, classes], -size, size), CaseInput::index([n], classes as u32)]
@@ -28,7 +28,7 @@ fn inputs() -> Vec<(&'static str, [CaseInput; 2])> {
             ],
         ),
         (
-            "no class numbers",
+            "invalid targets",
             [CaseInput::uniform([4, 3]).constant(), values([4], &[-1.0, 3.0, 0.5, 2.0]).constant()],
         ),
         (

@@ -1,4 +1,4 @@
-//! Class numbers as floats.
+//! Class indices stored as floats.
 
 /// Returns the position of the first NaN, else of the first largest value.
 pub(super) fn first_largest<T: PartialOrd>(row: &[T]) -> usize {
@@ -15,7 +15,7 @@ pub(super) fn first_largest<T: PartialOrd>(row: &[T]) -> usize {
     best
 }
 
-/// Converts a target to a class number; `None` if it is not one.
+/// Converts a target to a class index; `None` if it is not one.
 pub(super) fn class_of(target: f64, classes: usize) -> Option<usize> {
     (target >= 0.0 && target < classes as f64 && target.fract() == 0.0).then_some(target as usize)
 }

@@ -1,11 +1,11 @@
-// Cross entropy of rows of logits; `softmax/rows.cl` has what it shares with softmax.
+// Cross entropy of rows of logits; `softmax/rows.cl` is inserted.
 
-// Whether a target is the number of a class.
+// Whether a target is a class index.
 int is_class(float target, int classes) {
     return target >= 0.0f && target < classes && target == floor(target);
 }
 
-// The losses and the probabilities of the rows.
+// Computes the losses and the probabilities of the rows.
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void cross_entropy(
     global const float *x,
     global const float *targets,
@@ -28,7 +28,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void cross_entropy(
     const float max = team_max(largest(x, classes, lane));
     const float sum = team_sum(exps(x, probabilities, classes, lane, max));
     const float factor = 1.0f / sum;
-    // The maximum goes first: its difference from a logit is exact, or nearly so.
+    // Subtract from the maximum first: that difference has almost no rounding error.
     real differences = (real)(0.0f);
     for (int at = lane * WIDTH; at < classes; at += TEAM * WIDTH) {
         const int count = classes - at;
@@ -52,8 +52,8 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void cross_entropy(
     }
 }
 
-// dx[i] = (p[i] - hit [i = target] - everywhere) dloss / share. One work-item for each `piece` classes of each row;
-// `step` is 1 if each row has a dloss of its own, else 0.
+// dx[i] = (p[i] - hit [i = target] - smooth) dloss / divisor. One work-item for each `block` of classes of each row; `stride` is 1 if
+// each row has its own dloss, else 0.
 kernel void cross_entropy_grad(
     global const float *p,
     global const float *targets,
@@ -61,35 +61,35 @@ kernel void cross_entropy_grad(
     global float *dx,
     const int rows,
     const int classes,
-    const int piece,
-    const int step,
-    const float share,
+    const int block,
+    const int stride,
+    const float divisor,
     const float hit,
-    const float everywhere
+    const float smooth
 ) {
-    const int pieces = (classes + piece - 1) / piece;
-    const int row = get_global_id(0) / pieces;
+    const int blocks = (classes + block - 1) / block;
+    const int row = get_global_id(0) / blocks;
     if (row >= rows) {
         return;
     }
-    const int start = (get_global_id(0) - row * pieces) * piece;
-    const int end = min(classes, start + piece);
+    const int start = (get_global_id(0) - row * blocks) * block;
+    const int end = min(classes, start + block);
     const float target = targets[row];
-    const float factor = is_class(target, classes) ? dloss[row * step] / share : NAN;
+    const float factor = is_class(target, classes) ? dloss[row * stride] / divisor : NAN;
     const int class = is_class(target, classes) ? (int)target : 0;
     for (int at = start; at < end; at += WIDTH) {
         const int place = row * classes + at;
         const real here = LANES + at == class ? (real)(hit) : (real)(0.0f);
-        store((load(p + place, end - at) - here - everywhere) * factor, dx + place, end - at);
+        store((load(p + place, end - at) - here - smooth) * factor, dx + place, end - at);
     }
 }
 
-// right[row] = 1 where the first largest number of the row is at the target, else 0; NaN is larger than any number.
-// One work-item for each row.
+// correct[row] = 1 if the first largest number of the row is at the target, else 0; NaN is larger than any number. One work-item for
+// each row.
 kernel void count_correct(
     global const float *x,
     global const float *targets,
-    global float *right,
+    global float *correct,
     const int rows,
     const int classes
 ) {
@@ -106,5 +106,5 @@ kernel void count_correct(
             place = i;
         }
     }
-    right[row] = targets[row] == place ? 1.0f : 0.0f;
+    correct[row] = targets[row] == place ? 1.0f : 0.0f;
 }

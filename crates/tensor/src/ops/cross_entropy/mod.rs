@@ -1,6 +1,6 @@
-//! Cross entropy of logits and classes, its gradient, and the count of right answers.
+//! Cross entropy of logits and class targets, its gradient, and the number of correct predictions.
 //!
-//! Row by row, with `m = max x`, `s = Σ e^(x - m)`, the target `t` and smoothing `ε` over `c` classes:
+//! For each row, with `m = max x`, `s = Σ e^(x - m)`, the target `t`, and label smoothing `ε` over `c` classes:
 //!
 //! ```text
 //! loss   = (1 - ε) (m + ln s - x[t]) + ε / c Σ (m + ln s - x[i])
@@ -27,45 +27,47 @@ use crate::memory::Scratch;
 use crate::opencl::{Arg, Buffer, Grid};
 use neocog_base::{Error, Result};
 
-/// What becomes of the losses of a batch.
+/// Reduction of the losses of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduction {
-    /// Their mean; NaN for an empty batch.
+    /// Mean of the losses; NaN for an empty batch.
     #[default]
     Mean,
-    /// Their sum.
+    /// Sum of the losses.
     Sum,
-    /// They stay as they are, one for each row.
+    /// No reduction: one loss for each row.
     None,
 }
 
-/// PyTorch's `cross_entropy` of class numbers.
+/// Cross entropy of logits and class indices, as PyTorch's `cross_entropy`.
 ///
-/// Inputs: the logits `[n, classes]` and the targets `[n]`, class numbers from 0. Outputs: the loss, `[]` or for
-/// [`Reduction::None`] `[n]`; and the probabilities `[n, classes]`, the softmax of the logits, which are there for
-/// the gradient: none flows back through them.
+/// Inputs: logits `[n, classes]`, and targets `[n]`, class indices from 0. Outputs: the loss, `[]`, or `[n]` for
+/// [`Reduction::None`]; and the probabilities `[n, classes]`, the softmax of the logits, which the gradient uses and which are
+/// not differentiable themselves.
 ///
-/// A target that is no class number (negative, a fraction, too large) makes its loss and its gradient NaN; there is no
-/// number for rows to be ignored.
+/// The loss and the gradient of an invalid target (negative, fractional, too large) are NaN. There is no `ignore_index`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CrossEntropy {
-    /// What becomes of the losses of the rows.
+    /// Reduction of the losses of the rows.
     pub reduction: Reduction,
-    /// The share, from 0 to 1, of the target that is spread evenly over all classes.
+    /// Label smoothing in `[0, 1]`: the share of the target that is distributed uniformly over all classes.
     pub label_smoothing: f64,
 }
 
-/// The gradient of [`CrossEntropy`]'s logits. Inputs: the probabilities `[n, classes]`, the targets `[n]`, and the
-/// gradient of the loss, `[]` or `[n]`; output: `[n, classes]`.
+/// The gradient of [`CrossEntropy`] with respect to the logits.
+///
+/// Inputs: the probabilities `[n, classes]`, the targets `[n]`, and the gradient of the loss, `[]` or `[n]`. Output:
+/// `[n, classes]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CrossEntropyGrad {
-    /// The operation that it belongs to.
+    /// The forward operation.
     pub of: CrossEntropy,
 }
 
-/// How many rows of the logits have their first largest value at the target. Inputs: the logits `[n, classes]` and
-/// the targets `[n]`; output: `[]`. As in PyTorch's `argmax`, NaN is larger than any number.
+/// Number of rows whose first largest logit is that of the target.
+///
+/// Inputs: logits `[n, classes]` and targets `[n]`. Output: `[]`. NaN is larger than any number, as in PyTorch's `argmax`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CountCorrect;
 
@@ -149,7 +151,7 @@ impl Op for CrossEntropy {
         match self.reduction {
             Reduction::None => Ok(()),
             Reduction::Sum => sum(call, losses, 1.0),
-            // No rows have no mean.
+            // The mean of no rows is NaN.
             Reduction::Mean if n == 0 => call.fill(loss.buffer, f32::NAN),
             Reduction::Mean => sum(call, losses, 1.0 / n as f32),
         }
@@ -162,7 +164,7 @@ impl Op for CrossEntropy {
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         if node.output_grads[1].is_some() {
             return Err(Error::invalid_argument(
-                "cross_entropy has no gradient through its probabilities; take those of softmax",
+                "the probabilities of cross_entropy are not differentiable; use softmax",
             ));
         }
         let grad = CrossEntropyGrad { of: *self };
@@ -182,9 +184,7 @@ impl Op for CrossEntropyGrad {
         check_smoothing(self.of.label_smoothing)?;
         let expected = loss_shape(self.of.reduction, n);
         if dloss != expected {
-            return Err(Error::shape(format!(
-                "the gradient of the loss should be {expected}, it is {dloss}"
-            )));
+            return Err(Error::shape(format!("expected a gradient of the loss {expected}, found {dloss}")));
         }
         Ok(smallvec![probabilities])
     }
@@ -213,7 +213,7 @@ impl Op for CrossEntropyGrad {
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
         let (p, targets, dloss) = (inputs[0], inputs[1].data, inputs[2].data);
         let (n, classes) = (p.shape[0], p.shape[1]);
-        let everywhere = (self.of.label_smoothing / classes as f64) as f32;
+        let smooth = (self.of.label_smoothing / classes as f64) as f32;
         let hit = (1.0 - self.of.label_smoothing) as f32;
         for_each_chunk(outputs[0].data, (CHUNK / classes).max(1) * classes, |start, part| {
             for (r, dx) in part.chunks_exact_mut(classes).enumerate() {
@@ -228,9 +228,9 @@ impl Op for CrossEntropyGrad {
                     None => dx.fill(f32::NAN),
                     Some(t) => {
                         for (dx, p) in dx.iter_mut().zip(p) {
-                            *dx = (p - everywhere) * dloss;
+                            *dx = (p - smooth) * dloss;
                         }
-                        dx[t] = (p[t] - hit - everywhere) * dloss;
+                        dx[t] = (p[t] - hit - smooth) * dloss;
                     }
                 }
             }
@@ -240,8 +240,8 @@ impl Op for CrossEntropyGrad {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         let [p, targets, dloss] = [call.input(0), call.input(1), call.input(2)];
         let [n, classes] = rows(p.shape, targets.shape)?;
-        let share = if self.of.reduction == Reduction::Mean { n as f32 } else { 1.0 };
-        let piece = if call.on_cpu() { classes } else { call.width() };
+        let divisor = if self.of.reduction == Reduction::Mean { n as f32 } else { 1.0 };
+        let block = if call.on_cpu() { classes } else { call.width() };
         let args = [
             p.into(),
             targets.into(),
@@ -249,14 +249,14 @@ impl Op for CrossEntropyGrad {
             call.output(0).into(),
             n.into(),
             classes.into(),
-            piece.into(),
+            block.into(),
             usize::from(self.of.reduction == Reduction::None).into(),
-            Arg::Float(share),
+            Arg::Float(divisor),
             Arg::Float((1.0 - self.of.label_smoothing) as f32),
             Arg::Float((self.of.label_smoothing / classes as f64) as f32),
         ];
         let (source, _) = row_program(call, "cross_entropy", KERNELS, n, classes);
-        call.launch(&source, "cross_entropy_grad", &args, Grid::line(n * classes.div_ceil(piece)))
+        call.launch(&source, "cross_entropy_grad", &args, Grid::line(n * classes.div_ceil(block)))
     }
 
     fn saves(&self) -> SavedTensors {
@@ -296,11 +296,11 @@ impl Op for CountCorrect {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         let (x, targets) = (call.input(0), call.input(1));
         let [n, classes] = rows(x.shape, targets.shape)?;
-        let right = call.scratch(n)?;
-        let args = [x.into(), targets.into(), (&right).into(), n.into(), classes.into()];
+        let correct = call.scratch(n)?;
+        let args = [x.into(), targets.into(), (&correct).into(), n.into(), classes.into()];
         let (source, _) = row_program(call, "cross_entropy", KERNELS, n, classes);
         call.launch(&source, "count_correct", &args, Grid::line(n))?;
-        sum(call, &right, 1.0)
+        sum(call, &correct, 1.0)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -319,17 +319,17 @@ fn loss_shape(reduction: Reduction, n: usize) -> Shape {
     }
 }
 
-/// The extents of `[n, classes]`, where the targets are `[n]`.
+/// Checks the shapes, and returns `[n, classes]`.
 fn rows(logits: &Shape, target: &Shape) -> Result<[usize; 2]> {
     let [n, classes] = *logits.extents() else {
         return Err(Error::shape(format!("expected logits [n, classes], found {logits}")));
     };
     if classes == 0 {
-        return Err(Error::shape(format!("there must be at least one class; logits {logits}")));
+        return Err(Error::shape(format!("expected at least one class, found logits {logits}")));
     }
     if target.extents() != [n] {
         return Err(Error::shape(format!(
-            "the targets should be [{n}], a class number for each row of the logits {logits}; they are {target}"
+            "expected targets [{n}], a class index for each row of the logits {logits}, found {target}"
         )));
     }
     Ok([n, classes])
@@ -339,7 +339,7 @@ fn check_smoothing(label_smoothing: f64) -> Result<()> {
     if (0.0..=1.0).contains(&label_smoothing) {
         Ok(())
     } else {
-        Err(Error::invalid_argument(format!("label_smoothing is a share from 0 to 1, not {label_smoothing}")))
+        Err(Error::invalid_argument(format!("label_smoothing must be from 0 to 1, it is {label_smoothing}")))
     }
 }
 

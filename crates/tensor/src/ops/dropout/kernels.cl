@@ -1,9 +1,9 @@
-// Dropout with the numbers of Philox 4x32: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy
-// as 1, 2, 3", SC 2011. Element i has word i % 4 of block i / 4, as on every other device.
+// Dropout by Philox 4x32: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Element i
+// uses word i % 4 of block i / 4, as on all devices.
 
 typedef PASTE(uint, WIDTH) words;
 
-// The high halves of products. Processors have vectors of such products, but not for mul_hi.
+// The high halves of products. Compilers for processors vectorize this, but not mul_hi.
 words high(words a, uint b) {
 #if ON_CPU
     return PASTE(convert_uint, WIDTH)((PASTE(convert_ulong, WIDTH)(a) * (ulong)b) >> (ulong)32);
@@ -12,15 +12,15 @@ words high(words a, uint b) {
 #endif
 }
 
-// The words of WIDTH elements in their order: the blocks' words are in w0 to w3, and `a` and `b` name two blocks.
+// The words of WIDTH elements in order. w0 to w3 are the words of each block; `a` and `b` select two blocks.
 #if WIDTH == 8
 #define VECTOR(a, b) (uint8)(w0.a, w1.a, w2.a, w3.a, w0.b, w1.b, w2.b, w3.b)
 #else
 #define VECTOR(a, b) (uint4)(w0.a, w1.a, w2.a, w3.a)
 #endif
 
-// The numbers from `at` on where their words are not below the threshold, times `scale`. (Not a product with zero:
-// what is dropped may be infinite.)
+// Scales the elements from `at` on whose words are at least the threshold, and drops the others. (Not by a product with 0: dropped
+// elements may be infinite.)
 void keep(words w, global const float *x, global float *y, int at, int n, uint threshold, float scale) {
     if (at < n) {
         const real kept = load(x + at, n - at) * scale;
@@ -28,7 +28,7 @@ void keep(words w, global const float *x, global float *y, int at, int n, uint t
     }
 }
 
-// One work-item for WIDTH blocks, which are 4 WIDTH elements.
+// One work-item for each WIDTH blocks of four elements.
 kernel void dropout(
     global const float *x,
     global float *y,

@@ -14,29 +14,29 @@ use crate::opencl::{Arg, Call, Grid, Source};
 use neocog_base::random::philox;
 use neocog_base::{Error, Result};
 
-/// `y[i] = 0` with probability `p`, else `x[i] / (1 - p)`; in the shape of `x`. N. Srivastava et al., "Dropout", JMLR 15
-/// (2014).
+/// `y[i] = 0` with probability `p`, else `x[i] / (1 - p)`. The output has the shape of `x`. N. Srivastava et al., "Dropout",
+/// JMLR 15 (2014).
 ///
-/// Element `i`, counted over the whole tensor, is dropped when word `i % 4` of the Philox block with key `seed` and
-/// counter `offset * 2^64 + i / 4` is below `p * 2^32`: on every device and with any number of threads the same. The
-/// gradient is the same operation on `dy`, so nothing is kept.
+/// Element `i` in row-major order is dropped if word `i % 4` of the Philox block with key `seed` and counter
+/// `offset * 2^64 + i / 4` is below `p * 2^32`. The mask is thus the same on every device and for any number of threads. The
+/// gradient is the same operation on `dy`, so nothing is saved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
-    /// The probability, from 0 to 1.
+    /// Probability of dropping an element, from 0 to 1.
     pub p: f64,
-    /// Which stream of random numbers.
+    /// Seed of the random number stream.
     pub seed: u64,
-    /// Which part of the stream; a new one for each step and each layer.
+    /// Offset into the stream: a different one for each step and each layer.
     pub offset: u64,
 }
 
 impl Dropout {
-    /// Words below this drop their element: from 0 to 2^32.
+    /// Returns the threshold, from 0 to 2^32: elements whose words are below it are dropped.
     fn threshold(&self) -> u64 {
         (self.p * (1u64 << 32) as f64).round() as u64
     }
 
-    /// What kept numbers are multiplied by.
+    /// Returns the factor of the remaining elements.
     fn scale(&self) -> f64 {
         1.0 / (1.0 - self.p)
     }
@@ -50,7 +50,7 @@ impl Op for Dropout {
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         let [x] = expect_inputs(self, inputs)?;
         if !(0.0..=1.0).contains(&self.p) {
-            return Err(Error::invalid_argument(format!("p is a probability from 0 to 1, not {}", self.p)));
+            return Err(Error::invalid_argument(format!("p must be from 0 to 1, it is {}", self.p)));
         }
         Ok(smallvec![x])
     }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_and_means_are_right_within_five_sigma() {
+    fn rates_and_means_are_within_five_sigma() {
         let count = 1_000_000;
         for p in [0.0, 0.1, 0.5, 0.9, 1.0] {
             let y = on_ones(Dropout { p, seed: 42, offset: 7 }, count);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn seed_and_offset_make_different_masks() {
+    fn masks_depend_on_seed_and_offset() {
         let masks =
             [(1, 1), (1, 2), (2, 1)].map(|(seed, offset)| on_ones(Dropout { p: 0.5, seed, offset }, 400));
         for (a, b) in [(0, 1), (0, 2), (1, 2)] {
@@ -132,12 +132,12 @@ mod tests {
             assert!((150..=250).contains(&equal), "{equal} of 400 are equal");
         }
         assert_eq!(masks[0], on_ones(Dropout { p: 0.5, seed: 1, offset: 1 }, 400));
-        // A mask does not depend on how many elements come after.
+        // The mask does not depend on the number of elements.
         assert_eq!(masks[0][..7], on_ones(Dropout { p: 0.5, seed: 1, offset: 1 }, 7));
     }
 
     #[test]
-    fn impossible_probabilities_are_errors() {
+    fn invalid_probabilities_are_errors() {
         for p in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
             let error = Dropout { p, seed: 0, offset: 0 }.infer(&[Shape::from([2])]).unwrap_err();
             assert!(error.to_string().contains("from 0 to 1"), "{error}");

@@ -15,7 +15,7 @@ use neocog_base::Result;
 /// `y = factor * x`.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
-    /// The factor.
+    /// The constant.
     pub factor: f64,
 }
 

@@ -11,7 +11,7 @@ register_op!("global_avg_pool2d", || {
         case("squares", [2, 3, 5, 5]),
         case("not square", [1, 4, 3, 6]),
         case("one row", [1, 2, 1, 37]),
-        case("no pictures", [0, 3, 4, 4]),
+        case("no images", [0, 3, 4, 4]),
         case("no channels", [3, 0, 4, 4]),
         case("large planes", [2, 3, 150, 131]).without_gradient(),
         case("many planes", [70, 90, 3, 5]).without_gradient(),
@@ -28,7 +28,7 @@ register_op!("global_avg_pool2d_grad", || {
         case("one pixel", [3, 10, 1, 1]),
         case("squares", [2, 3, 5, 5]),
         case("not square", [1, 4, 3, 6]),
-        case("no pictures", [0, 3, 4, 4]),
+        case("no images", [0, 3, 4, 4]),
         case("many planes", [70, 90, 3, 5]).without_gradient(),
         case("GoogLeNet", [32, 1024, 7, 7]).timed(),
     ]

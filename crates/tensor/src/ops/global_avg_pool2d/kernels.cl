@@ -1,5 +1,5 @@
-// y[p] = the mean of plane p. One work-item for each plane.
-kernel void means(global const float *x, global float *y, const int planes, const int pixels) {
+// y[p] = the mean of channel plane p. One work-item for each plane.
+kernel void global_avg_pool2d(global const float *x, global float *y, const int planes, const int pixels) {
     const int plane = get_global_id(0);
     if (plane >= planes) {
         return;
@@ -17,22 +17,22 @@ kernel void means(global const float *x, global float *y, const int planes, cons
     y[plane] = total_value(total) / pixels;
 }
 
-// dx[p, i] = dy[p] / pixels. One work-item for each `piece` pixels of each plane.
-kernel void spread(
+// dx[p, i] = dy[p] / pixels. One work-item for each `block` of pixels of each channel plane.
+kernel void global_avg_pool2d_grad(
     global const float *dy,
     global float *dx,
     const int planes,
     const int pixels,
-    const int piece
+    const int block
 ) {
-    const int pieces = (pixels + piece - 1) / piece;
-    const int plane = get_global_id(0) / pieces;
+    const int blocks = (pixels + block - 1) / block;
+    const int plane = get_global_id(0) / blocks;
     if (plane >= planes) {
         return;
     }
     const real value = (real)(dy[plane] / pixels);
-    const int start = (get_global_id(0) - plane * pieces) * piece;
-    const int end = min(pixels, start + piece);
+    const int start = (get_global_id(0) - plane * blocks) * block;
+    const int end = min(pixels, start + block);
     for (int at = start; at < end; at += WIDTH) {
         store(value, dx + plane * pixels + at, end - at);
     }

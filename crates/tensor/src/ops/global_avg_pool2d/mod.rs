@@ -13,7 +13,7 @@ use crate::memory::Scratch;
 use crate::opencl::{Call, Grid, Source};
 use neocog_base::{Error, Result};
 
-/// `y[n, c, 0, 0] = mean of x[n, c]`. Input: `[n, c, h, w]`; output: `[n, c, 1, 1]`.
+/// The mean of each channel plane. Input: `[n, c, h, w]`; output: `[n, c, 1, 1]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GlobalAvgPool2d;
 
@@ -21,7 +21,7 @@ pub struct GlobalAvgPool2d;
 /// `[n, c, h, w]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GlobalAvgPool2dGrad {
-    /// `[h, w]` of the picture.
+    /// Size `[h, w]` of the forward input.
     pub input_size: [usize; 2],
 }
 
@@ -34,7 +34,7 @@ impl Op for GlobalAvgPool2d {
         let [x] = expect_inputs(self, inputs)?;
         let [n, c, h, w] = x.nchw()?;
         if h == 0 || w == 0 {
-            return Err(Error::shape(format!("an empty picture has no mean: {x}")));
+            return Err(Error::shape(format!("cannot average an empty image: {x}")));
         }
         Ok(smallvec![Shape::new(&[n, c, 1, 1])?])
     }
@@ -55,7 +55,7 @@ impl Op for GlobalAvgPool2d {
         let (x, y) = (call.input(0), call.output(0));
         let planes = y.buffer.len();
         let args = [x.into(), y.into(), planes.into(), (x.buffer.len() / planes).into()];
-        call.launch(&program(), "means", &args, Grid::line(planes))
+        call.launch(&program(), "global_avg_pool2d", &args, Grid::line(planes))
     }
 
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
@@ -87,7 +87,7 @@ impl Op for GlobalAvgPool2dGrad {
         let [h, w] = self.input_size;
         match dy.nchw()? {
             [n, c, 1, 1] if h > 0 && w > 0 => Ok(smallvec![Shape::new(&[n, c, h, w])?]),
-            [_, _, 1, 1] => Err(Error::shape(format!("an empty picture has no mean: {h} x {w} pixels"))),
+            [_, _, 1, 1] => Err(Error::shape(format!("cannot average an empty image: {h} x {w} pixels"))),
             _ => Err(Error::shape(format!("expected a shape [n, c, 1, 1], found {dy}"))),
         }
     }
@@ -107,9 +107,9 @@ impl Op for GlobalAvgPool2dGrad {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         let (dy, dx) = (call.input(0), call.output(0));
         let (planes, pixels) = (dy.buffer.len(), dx.buffer.len() / dy.buffer.len());
-        let piece = if call.on_cpu() { pixels } else { call.width() };
-        let args = [dy.into(), dx.into(), planes.into(), pixels.into(), piece.into()];
-        call.launch(&program(), "spread", &args, Grid::line(planes * pixels.div_ceil(piece)))
+        let block = if call.on_cpu() { pixels } else { call.width() };
+        let args = [dy.into(), dx.into(), planes.into(), pixels.into(), block.into()];
+        call.launch(&program(), "global_avg_pool2d_grad", &args, Grid::line(planes * pixels.div_ceil(block)))
     }
 
     fn saves(&self) -> SavedTensors {
@@ -126,9 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn impossible_shapes_are_errors() {
+    fn invalid_shapes_are_errors() {
         let error = |op: &dyn Op, shape: Shape| op.infer(&[shape]).unwrap_err().to_string();
-        assert!(error(&GlobalAvgPool2d, Shape::from([1, 2, 0, 3])).contains("no mean: [1, 2, 0, 3]"));
+        assert!(error(&GlobalAvgPool2d, Shape::from([1, 2, 0, 3])).contains("empty image: [1, 2, 0, 3]"));
         assert!(error(&GlobalAvgPool2d, Shape::from([1, 2])).contains("[n, c, h, w]"));
         let back = GlobalAvgPool2dGrad { input_size: [2, 3] };
         assert!(error(&back, Shape::from([1, 2, 2, 1])).contains("found [1, 2, 2, 1]"));

@@ -14,14 +14,15 @@ use crate::core::view::{View, ViewMut};
 use crate::cpu::{Matrix, product};
 use crate::memory::Scratch;
 use crate::opencl::Call;
-use crate::ops::product::{Gather, Product, Rows, Target, transposed};
+use crate::ops::product::{Gather, LeftMatrix, Product, Target, transposed};
 use neocog_base::{Error, Result};
 
-/// `y = activation(x weight^T + bias)`. Inputs: `x [.., in]` with any leading axes, `weight [out, in]` and, if there
-/// is one, `bias [out]`; output: `[.., out]`.
+/// `y = activation(x weight^T + bias)`.
+///
+/// Inputs: `x [.., in]` with any leading axes, `weight [out, in]` and optionally `bias [out]`. Output: `[.., out]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Linear {
-    /// What is applied to the result.
+    /// Activation that is applied to the result.
     pub activation: Option<Activation>,
 }
 
@@ -35,16 +36,16 @@ impl Op for Linear {
             [x, weight] | [x, weight, _] => (x, weight),
             _ => {
                 return Err(Error::invalid_argument(format!(
-                    "linear takes an input, a weight and perhaps a bias; {} were given: {inputs:?}",
+                    "linear expects an input, a weight and an optional bias, found {} inputs: {inputs:?}",
                     inputs.len()
                 )));
             }
         };
         let [out, features] = weight.extents() else {
-            return Err(Error::shape(format!("the weight should be [out, in], it is {weight}")));
+            return Err(Error::shape(format!("expected a weight [out, in], found {weight}")));
         };
         match x.extents().last() {
-            None => return Err(Error::shape("the input is a scalar, it should have features: [.., in]")),
+            None => return Err(Error::shape("the input is a scalar, expected [.., in]")),
             Some(last) if last != features => {
                 return Err(Error::shape(format!(
                     "the input has {last} features, the weight expects {features}; input {x}, weight {weight}"
@@ -55,7 +56,7 @@ impl Op for Linear {
         if let Some(bias) = inputs.get(2)
             && bias.extents() != [*out]
         {
-            return Err(Error::shape(format!("the bias should be [{out}], it is {bias}")));
+            return Err(Error::shape(format!("expected a bias [{out}], found {bias}")));
         }
         let mut extents = x.to_vec();
         extents[x.rank() - 1] = *out;
@@ -90,22 +91,22 @@ impl Op for Linear {
         let (x, weight, y) = (call.input(0), call.input(1), call.output(0));
         let (out, features) = (weight.shape[0], weight.shape[1]);
         let rows = y.buffer.len() / out;
-        // The transposed result, so that the weight is read where it lies.
+        // Computes the transposed result, so that the weight is read in place.
         let columns = transposed(call, x.buffer, 1, [rows, features])?;
         let product = Product {
             groups: 1,
-            a: Rows { buffer: weight.buffer, count: out, group: 0, row: features, number: 1, first: 0 },
+            a: LeftMatrix { buffer: weight.buffer, count: out, group: 0, row: features, number: 1, first: 0 },
             b: Gather::matrix(columns.as_ref().unwrap_or(x.buffer), features, rows),
             bias: call.inputs().get(2).map(|view| view.buffer),
             activation: self.activation,
-            c: Target { buffer: y.buffer, group: 0, row: 1, picture: 0, line: 0, pixel: out, first: 0 },
+            c: Target { buffer: y.buffer, group: 0, row: 1, image: 0, line: 0, pixel: out, first: 0 },
         };
         product.run(call)
     }
 
     fn saves(&self) -> SavedTensors {
-        let keeps = SavedTensors::NONE.inputs(&[0, 1]);
-        if self.activation.is_some() { keeps.outputs(&[0]) } else { keeps }
+        let saved = SavedTensors::NONE.inputs(&[0, 1]);
+        if self.activation.is_some() { saved.outputs(&[0]) } else { saved }
     }
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {

@@ -29,7 +29,7 @@ register_op!("matmul", || {
             cases.push(case("odd", a, b, sizes).without_gradient());
         }
         for sizes in [[256, 2304, 196], [512, 4608, 49]] {
-            cases.push(case("picture", a, b, sizes).timed());
+            cases.push(case("image", a, b, sizes).timed());
         }
         cases.push(case("square", a, b, [1024; 3]).timed());
     }

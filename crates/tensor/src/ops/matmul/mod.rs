@@ -13,11 +13,12 @@ use crate::cpu::simd::vectorized;
 use crate::cpu::{Matrix, product};
 use crate::memory::Scratch;
 use crate::opencl::{Call, int};
-use crate::ops::product::{Gather, Product, Rows, Target, transposed};
+use crate::ops::product::{Gather, LeftMatrix, Product, Target, transposed};
 use neocog_base::{Error, Result};
 
-/// `y = a b`, each transposed first where told. Inputs: `a [m, k]` (or `[k, m]`), `b [k, n]` (or `[n, k]`);
-/// output: `[m, n]`.
+/// `y = a b`, where each input may be transposed.
+///
+/// Inputs: `a [m, k]`, or `[k, m]` if transposed; `b [k, n]`, or `[n, k]` if transposed. Output: `[m, n]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MatMul {
     /// Whether `a` is transposed.
@@ -27,7 +28,7 @@ pub struct MatMul {
 }
 
 impl MatMul {
-    /// `[m, k, n]`.
+    /// Returns `[m, k, n]`.
     fn sizes(&self, a: &[usize], b: &[usize]) -> [usize; 3] {
         let (m, k) = if self.transpose_a { (a[1], a[0]) } else { (a[0], a[1]) };
         [m, k, if self.transpose_b { b[0] } else { b[1] }]
@@ -42,13 +43,13 @@ impl Op for MatMul {
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         let [a, b] = expect_inputs(self, inputs)?;
         if a.rank() != 2 || b.rank() != 2 {
-            return Err(Error::shape(format!("matmul takes two matrices, not {a} and {b}")));
+            return Err(Error::shape(format!("matmul expects two matrices, found {a} and {b}")));
         }
         let [m, k, n] = self.sizes(&a, &b);
         if k != b[usize::from(self.transpose_b)] {
-            let transposed = |so| if so { " transposed" } else { "" };
+            let transposed = |transpose| if transpose { " transposed" } else { "" };
             return Err(Error::shape(format!(
-                "the matrices do not fit: {a}{} and {b}{}",
+                "the inner extents differ: {a}{} and {b}{}",
                 transposed(self.transpose_a),
                 transposed(self.transpose_b)
             )));
@@ -88,11 +89,11 @@ impl Op for MatMul {
         let (row, number) = if self.transpose_a { (1, m) } else { (k, 1) };
         let product = Product {
             groups: 1,
-            a: Rows { buffer: a.buffer, count: m, group: 0, row, number: int(number), first: 0 },
+            a: LeftMatrix { buffer: a.buffer, count: m, group: 0, row, number: int(number), first: 0 },
             b: Gather::matrix(rows.as_ref().unwrap_or(b.buffer), k, n),
             bias: None,
             activation: None,
-            c: Target { buffer: y.buffer, group: 0, row: n, picture: 0, line: 0, pixel: 1, first: 0 },
+            c: Target { buffer: y.buffer, group: 0, row: n, image: 0, line: 0, pixel: 1, first: 0 },
         };
         product.run(call)
     }

@@ -1,4 +1,4 @@
-//! The examples of max pooling.
+//! Cases of max pooling.
 
 use super::{MaxPool2d, MaxPool2dGrad};
 use crate::core::shape::Shape;
@@ -39,7 +39,7 @@ register_op!("max_pool2d", || {
         case("2 x 2, odd, ceil", MaxPool2d { ceil_mode: true, ..pool(2, 2) }, [2, 3, 7, 9]),
         case("2 x 2, wide", pool(2, 2), [1, 2, 4, 95]),
         case("2 x 2, overlapping", pool(2, 1), [1, 2, 5, 23]),
-        case("2 x 2, gaps", pool(2, 3), [2, 2, 8, 11]),
+        case("2 x 2, stride 3", pool(2, 3), [2, 2, 8, 11]),
         case("3 x 3, stride 2", pool(3, 2), [2, 2, 9, 12]),
         case("3 x 3, stride 2, padding", padded(3, 2, 1), [2, 2, 12, 12]),
         case("3 x 3, stride 2, padding, wide", padded(3, 2, 1), [1, 1, 5, 70]).without_gradient(),
@@ -58,7 +58,7 @@ register_op!("max_pool2d", || {
             [2, 1, 8, 7],
         ),
         case("rows only", MaxPool2d { kernel_size: [4, 1], stride: [4, 1], ..pool(1, 1) }, [1, 2, 8, 19]),
-        case("no pictures", pool(2, 2), [0, 3, 4, 4]),
+        case("no images", pool(2, 2), [0, 3, 4, 4]),
         case("no channels", pool(2, 2), [2, 0, 4, 4]),
         case("without indices", without(pool(2, 2)), [2, 3, 6, 8]).without_gradient(),
         case("without indices, padding", without(padded(3, 2, 1)), [2, 3, 9, 7]).without_gradient(),
@@ -93,7 +93,7 @@ register_op!("max_pool2d_grad", || {
         let inputs = [CaseInput::uniform(y), CaseInput::index(y, below)];
         Case::new(name, MaxPool2dGrad { input_size }, inputs).without_gradient()
     };
-    // Each index in its own cell of 2 x 2, as pooling without overlap makes them.
+    // Each index in its own cell of 2 x 2, as pooling without overlap yields.
     let cells = |name: &str, n: usize, [h, w]: [usize; 2], output_size: [usize; 2]| {
         let [oh, ow] = output_size;
         let y = [n, 1, oh, ow];
@@ -115,7 +115,7 @@ register_op!("max_pool2d_grad", || {
         case("more outputs than pixels", [2, 3], [2, 3, 9, 9]),
         case("no windows", [3, 3], [2, 3, 0, 4]),
         case("no pixels", [0, 3], [2, 3, 0, 1]),
-        case("no pictures", [4, 4], [0, 3, 2, 2]),
+        case("no images", [4, 4], [0, 3, 2, 2]),
         case("many planes", [14, 18], [60, 7, 7, 9]),
         cells("cells", 5, [6, 8], [3, 4]),
         cells("cells, wide", 2, [4, 90], [2, 45]),

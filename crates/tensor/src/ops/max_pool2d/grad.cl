@@ -1,6 +1,6 @@
-// dx[index[i]] += dy[i] in each plane. TEAM work-items do a plane; each owns the pixels whose number leaves its own
-// when divided by TEAM, and sees all outputs in their order. So no two add to the same pixel, and sums are always in
-// the same order. On processors TEAM is 1.
+// dx[index[i]] += dy[i] in each channel plane. TEAM work-items process a plane: work-item i owns the pixels with index i modulo TEAM,
+// and reads all outputs in order. So no two work-items add to the same pixel, and the order of additions is fixed. On processors
+// TEAM is 1.
 
 kernel __attribute__((reqd_work_group_size(TEAM, 1, 1))) void max_pool2d_grad(
     global const float *dy,
@@ -9,7 +9,7 @@ kernel __attribute__((reqd_work_group_size(TEAM, 1, 1))) void max_pool2d_grad(
     const int outputs,
     const int pixels
 ) {
-    // The grid has exactly one team for each plane.
+    // The grid has exactly one work-group for each plane.
     const int plane = get_group_id(0);
     const int lane = get_local_id(0);
     dy += plane * outputs;

@@ -1,6 +1,6 @@
-// The largest number of each window, and where it was: `row * w + column`. INDICES says whether that is wanted.
+// Max pooling; with the indices `row * w + column` of the maxima if INDICES is 1.
 
-// One output: window (r, s) of the plane `x`. Gives the number; and where it was to `at`.
+// The maximum of window (r, s) of the channel plane `x`; stores its index to `at`.
 float largest(global const float *x, const int8 rows, const int8 columns, int2 us, int r, int s, int *at) {
     const int2 vs = inside_taps(s, columns);
     float best = -INFINITY;
@@ -19,8 +19,7 @@ float largest(global const float *x, const int8 rows, const int8 columns, int2 u
     return best;
 }
 
-// `lines` is the number of rows of outputs of all planes. On processors a work-item does `each` of them, elsewhere one
-// output.
+// `lines` is the number of output rows of all channel planes. A work-item computes `each` rows on processors, and one output on GPUs.
 kernel void max_pool2d(
     global const float *x,
     global float *y,
@@ -58,7 +57,7 @@ kernel void max_pool2d(
         while (s < width) {
 #if STRIDE > 0
             if (s >= columns.FIRST_INSIDE && s < columns.END_INSIDE) {
-                // Rather some outputs twice than a vector that is not full.
+                // The last vector is full; some outputs are computed twice.
                 const int t = min(s, max(columns.FIRST_INSIDE, columns.END_INSIDE - WIDTH));
                 const int count = min(WIDTH, columns.END_INSIDE - t);
                 const int start = pixel_of(t, 0, columns);
@@ -66,7 +65,7 @@ kernel void max_pool2d(
                     + pixel_of(t, columns.TAPS - 1, columns) + REACH;
                 if (end <= lines / rows.OUTPUT * plane) {
                     real best = (real)(-INFINITY);
-                    real place = (real)(pixel_of(r, us.x, rows) * columns.INPUT + start);
+                    real index = (real)(pixel_of(r, us.x, rows) * columns.INPUT + start);
                     for (int u = us.x; u < us.y; u++) {
                         int here = pixel_of(r, u, rows) * columns.INPUT + start;
                         for (int v = 0; v < columns.TAPS; v++) {
@@ -74,15 +73,15 @@ kernel void max_pool2d(
                             const int8 better = (value > best) | (value != value);
                             best = select(best, value, better);
 #if INDICES
-                            place = select(place, (real)(here), better);
+                            index = select(index, (real)(here), better);
 #endif
                             here += columns.DILATION;
                         }
                     }
                     store(best, y + line * width + t, count);
 #if INDICES
-                    place += (real)(0, 1, 2, 3, 4, 5, 6, 7) * (real)(STRIDE);
-                    store(place, indices + line * width + t, count);
+                    index += (real)(0, 1, 2, 3, 4, 5, 6, 7) * (real)(STRIDE);
+                    store(index, indices + line * width + t, count);
 #endif
                     s = t + count;
                     continue;

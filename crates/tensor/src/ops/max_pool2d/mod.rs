@@ -1,7 +1,7 @@
-//! The largest number of each window, and its gradient.
+//! Max pooling.
 //!
-//! `y[n, c, r, s] = max over u, v of x[n, c, r * stride + u * dilation - padding, …]`, where padding never wins. Of equal
-//! numbers the first in row order wins; a NaN wins over all numbers and over NaNs before it, as in PyTorch.
+//! `y[n, c, r, s] = max over u, v of x[n, c, r * stride + u * dilation - padding, …]`, where padding is minus infinity. The first
+//! of equal numbers in row-major order is selected; NaN is larger than all numbers and than NaNs before it, as in PyTorch.
 
 mod cases;
 mod cpu;
@@ -17,23 +17,23 @@ use crate::memory::Scratch;
 use crate::opencl::{Arg, Call, Grid, Source};
 use neocog_base::{Error, Result};
 
-/// The largest number of each window. Input: `[n, c, h, w]`; output: `[n, c, oh, ow]`, and the indices in the same
-/// shape if they are asked for. Each pair is `[rows, columns]`.
+/// Max pooling, as PyTorch's `MaxPool2d`. Input: `[n, c, h, w]`. Outputs: `[n, c, oh, ow]`, and optionally the indices in the same
+/// shape. Each pair is `[rows, columns]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MaxPool2d {
-    /// The window's size.
+    /// Size of the window.
     pub kernel_size: [usize; 2],
-    /// Pixels from one window to the next.
+    /// Distance between windows, in pixels.
     pub stride: [usize; 2],
-    /// Pixels around the picture, on each side, at most half of the window; they never win.
+    /// Padding with minus infinity on each side, at most half of the kernel size.
     pub padding: [usize; 2],
-    /// Pixels from one element of the window to the next.
+    /// Distance between the elements of a window, in pixels.
     pub dilation: [usize; 2],
-    /// Whether a last window may reach beyond the padded picture, as long as it starts inside of the picture or of
-    /// the padding before it.
+    /// Whether output sizes are rounded up: a last window may extend beyond the padded image if it starts within the image or
+    /// the left padding.
     pub ceil_mode: bool,
-    /// Whether a second output tells where the maxima were: `row * w + column` in the input's plane, as whole numbers.
-    /// The gradient needs it.
+    /// Whether there is a second output, the index `row * w + column` of each maximum in its channel plane. The gradient needs
+    /// it.
     pub return_indices: bool,
 }
 
@@ -59,7 +59,7 @@ impl Op for MaxPool2d {
         }
         if h * w > LARGEST_INDEXED_PLANE {
             return Err(Error::shape(format!(
-                "the plane of {h} x {w} pixels is too large for indices, which are exact up to {LARGEST_INDEXED_PLANE} pixels"
+                "images of {h} x {w} pixels are too large for indices, which are exact up to {LARGEST_INDEXED_PLANE} pixels"
             )));
         }
         Ok(smallvec![y, y])
@@ -69,7 +69,7 @@ impl Op for MaxPool2d {
         let x = inputs[0].nchw();
         let (_, _, h, w) = x.dim();
         let mut outputs = outputs.iter_mut();
-        let mut y = outputs.next().expect("infer gives y").nchw();
+        let mut y = outputs.next().expect("infer returns y").nchw();
         let mut indices = outputs.next().map(ViewMut::nchw);
         for ((n, c, r, s), y) in y.indexed_iter_mut() {
             let mut best: Option<(f64, usize)> = None;
@@ -85,7 +85,7 @@ impl Op for MaxPool2d {
                     }
                 }
             }
-            let (largest, at) = best.expect("infer has checked that each window holds a pixel");
+            let (largest, at) = best.expect("infer has checked that each window contains a pixel");
             *y = largest;
             if let Some(indices) = &mut indices {
                 indices[[n, c, r, s]] = at as f64;
@@ -98,7 +98,7 @@ impl Op for MaxPool2d {
         match outputs {
             [y] => cpu::forward(axes, inputs[0].data, y.data, None, scratch),
             [y, indices, ..] => cpu::forward(axes, inputs[0].data, y.data, Some(&mut *indices.data), scratch),
-            [] => unreachable!("infer gives one or two outputs"),
+            [] => unreachable!("infer returns one or two outputs"),
         }
     }
 
@@ -128,7 +128,7 @@ impl Op for MaxPool2d {
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         if !self.return_indices {
             return Err(Error::invalid_argument(
-                "the gradient of max_pool2d needs the places of the maxima: set return_indices to true",
+                "the gradient of max_pool2d needs the indices of the maxima: set return_indices to true",
             ));
         }
         let x = &node.input_shapes[0];
@@ -137,12 +137,12 @@ impl Op for MaxPool2d {
     }
 }
 
-/// The gradient of [`MaxPool2d`]. Inputs: `dy`, the gradient of its output, and its indices, both `[n, c, oh, ow]`;
-/// output: `[n, c, h, w]`. Each gradient is added where its index points to; one that points out of the plane counts for
-/// nothing.
+/// The gradient of [`MaxPool2d`]. Inputs: `dy` and the indices, both `[n, c, oh, ow]`; output: `[n, c, h, w]`.
+///
+/// Each gradient is added at its index. Indices outside of the channel plane are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MaxPool2dGrad {
-    /// `[h, w]` of the picture.
+    /// Size `[h, w]` of the forward input.
     pub input_size: [usize; 2],
 }
 

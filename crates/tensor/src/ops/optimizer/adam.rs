@@ -1,6 +1,6 @@
 //! Adam and AdamW.
 
-use super::{Rule, below_one, not_negative, step};
+use super::{StepFormula, below_one, not_negative, step};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -15,24 +15,24 @@ macro_rules! adam {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub struct $op {
-            /// The learning rate.
+            /// Learning rate.
             pub lr: f64,
-            /// How much of the moments is kept at each step.
+            /// Decay rates of the first and the second moment.
             pub betas: [f64; 2],
-            /// Added to the root of the second moment.
+            /// Added to the denominator for numerical stability.
             pub eps: f64,
-            /// The strength of the weight decay.
+            /// Weight decay coefficient.
             pub weight_decay: f64,
-            /// Whether to divide by the largest second moment so far.
+            /// Whether to use the AMSGrad variant: the largest second moment so far.
             pub amsgrad: bool,
-            /// Whether to go up instead of down.
+            /// Whether to maximize the objective instead of minimizing it.
             pub maximize: bool,
-            /// The number of this step, from 1 on.
+            /// Number of this step, from 1.
             pub step: u64,
         }
 
         impl $op {
-            /// Step number `step`, from 1 on, with PyTorch's defaults.
+            /// Creates step number `step`, from 1, with PyTorch's defaults.
             pub const fn new(lr: f64, step: u64) -> Self {
                 let betas = [0.9, 0.999];
                 $op { lr, betas, eps: 1e-8, weight_decay: $decay, amsgrad: false, maximize: false, step }
@@ -45,13 +45,13 @@ macro_rules! adam {
                 not_negative("eps", self.eps)?;
                 not_negative("weight_decay", self.weight_decay)?;
                 if self.step == 0 {
-                    return Err(Error::invalid_argument("steps are counted from 1"));
+                    return Err(Error::invalid_argument("step must be at least 1"));
                 }
                 Ok(())
             }
         }
 
-        impl Rule for $op {
+        impl StepFormula for $op {
             fn state(&self) -> usize {
                 if self.amsgrad { 4 } else { 3 }
             }
@@ -91,7 +91,7 @@ macro_rules! adam {
                     CaseInput::between(shape, 0.0, 1.0),
                 ];
                 Case::new(name, step, [CaseInput::uniform(shape)])
-                    .with_state(state.into_iter().take(Rule::state(&step)))
+                    .with_state(state.into_iter().take(StepFormula::state(&step)))
                     .without_gradient()
             };
             let shape = Shape::from([3, 7]);
@@ -130,8 +130,8 @@ adam! {
 }
 
 adam! {
-    /// One step of AdamW, as `torch.optim.AdamW`: [`AdamStep`], but the weight decay is taken from the parameter
-    /// itself, `param = (1 - lr * weight_decay) * param`, and does not enter the moments.
+    /// One step of AdamW, as `torch.optim.AdamW`: [`AdamStep`] with decoupled weight decay,
+    /// `param = (1 - lr * weight_decay) * param`, which does not affect the moments.
     ///
     /// Input and state as those of [`AdamStep`]. I. Loshchilov, F. Hutter, "Decoupled weight decay regularization",
     /// ICLR 2019.

@@ -1,7 +1,7 @@
-//! The steps of optimizers: operations that update a parameter and its moments in place, in one pass over memory.
+//! Optimizer steps: operations that update a parameter and its state tensors in place, in one pass over memory.
 //!
-//! The input is the parameter's gradient; the state is the parameter, then what the step remembers of earlier steps,
-//! which starts as zeros. [`OptimizerSteps`] makes those of all parameters in one run. The formulas are PyTorch's.
+//! The input is the gradient of the parameter. The state is the parameter, then the state tensors of the optimizer, which are
+//! initialized to zeros. [`OptimizerSteps`] updates all parameters in one run. The formulas are those of PyTorch.
 
 mod adam;
 mod rms_prop;
@@ -21,18 +21,18 @@ use crate::ops::elementwise::ElementwiseMap;
 use crate::ops::elementwise::map;
 use neocog_base::{Error, Result};
 
-/// A step's formula for one element, with room for the largest state; what is not used is 0.
-trait Rule: Copy + Send + Sync {
-    /// How many tensors the state has.
+/// The formula of a step for one element, with the largest number of state tensors; unused ones are 0.
+trait StepFormula: Copy + Send + Sync {
+    /// Returns the number of state outputs.
     fn state(&self) -> usize;
-    /// The new state from the gradient and the old state.
+    /// Computes the new state from the gradient and the old state.
     fn step<R: Real>(&self, grad: R, state: [R; 4]) -> [R; 4];
 }
 
 #[derive(Clone, Copy)]
 struct WithState<T, const N: usize>(T);
 
-impl<T: Rule, const N: usize> ElementwiseMap<1, N> for WithState<T, N> {
+impl<T: StepFormula, const N: usize> ElementwiseMap<1, N> for WithState<T, N> {
     #[inline(always)]
     fn eval<R: Real>(&self, [grad]: [R; 1], old: [R; N]) -> [R; N] {
         let state = std::array::from_fn(|k| if k < N { old[k] } else { R::constant(0.0) });
@@ -41,38 +41,38 @@ impl<T: Rule, const N: usize> ElementwiseMap<1, N> for WithState<T, N> {
     }
 }
 
-fn infer<T: Rule>(rule: T, [grad]: [Shape; 1]) -> Shapes {
-    std::iter::repeat_n(grad, rule.state()).collect()
+fn infer<T: StepFormula>(formula: T, [grad]: [Shape; 1]) -> Shapes {
+    std::iter::repeat_n(grad, formula.state()).collect()
 }
 
-fn reference<T: Rule>(rule: T, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
-    match rule.state() {
-        1 => map::reference::<_, 1, 1>(&WithState::<T, 1>(rule), inputs, outputs),
-        2 => map::reference::<_, 1, 2>(&WithState::<T, 2>(rule), inputs, outputs),
-        3 => map::reference::<_, 1, 3>(&WithState::<T, 3>(rule), inputs, outputs),
-        _ => map::reference::<_, 1, 4>(&WithState::<T, 4>(rule), inputs, outputs),
+fn reference<T: StepFormula>(formula: T, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+    match formula.state() {
+        1 => map::reference::<_, 1, 1>(&WithState::<T, 1>(formula), inputs, outputs),
+        2 => map::reference::<_, 1, 2>(&WithState::<T, 2>(formula), inputs, outputs),
+        3 => map::reference::<_, 1, 3>(&WithState::<T, 3>(formula), inputs, outputs),
+        _ => map::reference::<_, 1, 4>(&WithState::<T, 4>(formula), inputs, outputs),
     }
 }
 
-fn cpu<T: Rule>(rule: T, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>]) {
-    match rule.state() {
-        1 => map::cpu::<_, 1, 1>(WithState::<T, 1>(rule), inputs, outputs),
-        2 => map::cpu::<_, 1, 2>(WithState::<T, 2>(rule), inputs, outputs),
-        3 => map::cpu::<_, 1, 3>(WithState::<T, 3>(rule), inputs, outputs),
-        _ => map::cpu::<_, 1, 4>(WithState::<T, 4>(rule), inputs, outputs),
+fn cpu<T: StepFormula>(formula: T, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>]) {
+    match formula.state() {
+        1 => map::cpu::<_, 1, 1>(WithState::<T, 1>(formula), inputs, outputs),
+        2 => map::cpu::<_, 1, 2>(WithState::<T, 2>(formula), inputs, outputs),
+        3 => map::cpu::<_, 1, 3>(WithState::<T, 3>(formula), inputs, outputs),
+        _ => map::cpu::<_, 1, 4>(WithState::<T, 4>(formula), inputs, outputs),
     }
 }
 
-fn opencl<T: Rule>(rule: T, name: &'static str, call: &Call<'_>) -> Result<()> {
-    match rule.state() {
-        1 => map::opencl::<_, 1, 1>(WithState::<T, 1>(rule), name, call),
-        2 => map::opencl::<_, 1, 2>(WithState::<T, 2>(rule), name, call),
-        3 => map::opencl::<_, 1, 3>(WithState::<T, 3>(rule), name, call),
-        _ => map::opencl::<_, 1, 4>(WithState::<T, 4>(rule), name, call),
+fn opencl<T: StepFormula>(formula: T, name: &'static str, call: &Call<'_>) -> Result<()> {
+    match formula.state() {
+        1 => map::opencl::<_, 1, 1>(WithState::<T, 1>(formula), name, call),
+        2 => map::opencl::<_, 1, 2>(WithState::<T, 2>(formula), name, call),
+        3 => map::opencl::<_, 1, 3>(WithState::<T, 3>(formula), name, call),
+        _ => map::opencl::<_, 1, 4>(WithState::<T, 4>(formula), name, call),
     }
 }
 
-/// Makes an operation of a rule.
+/// Implements [`Op`] by a formula.
 macro_rules! step {
     ($op:ident $name:literal) => {
         impl Op for $op {
@@ -99,19 +99,19 @@ macro_rules! step {
                 no_gradient(self)
             }
             fn state_outputs(&self) -> usize {
-                Rule::state(self)
+                StepFormula::state(self)
             }
         }
     };
 }
 use step;
 
-/// Checks that a hyperparameter is a number from 0 on.
+/// Checks that a hyperparameter is finite and not negative.
 fn not_negative(name: &str, value: f64) -> Result<()> {
     if value >= 0.0 && value.is_finite() {
         Ok(())
     } else {
-        Err(Error::invalid_argument(format!("{name} must be a number from 0 on, it is {value}")))
+        Err(Error::invalid_argument(format!("{name} must be at least 0 and finite, it is {value}")))
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
     use crate::core::op::Op;
 
     #[test]
-    fn bad_hyperparameters_are_errors() {
+    fn invalid_hyperparameters_are_errors() {
         let shape = [Shape::from([2])];
         let sgd = SgdStep::new(0.1);
         assert!(sgd.infer(&shape).is_ok());

@@ -1,6 +1,6 @@
 //! RMSprop.
 
-use super::{Rule, not_negative, step};
+use super::{StepFormula, not_negative, step};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -22,28 +22,28 @@ use neocog_base::Result;
 /// ```
 ///
 /// Input: the gradient. State: the parameter, the mean square, then, where momentum is not 0, the momentum buffer,
-/// then, when centered, the mean. A variance that rounding makes negative counts as 0.
+/// then, when centered, the mean. A variance that is negative due to rounding counts as 0.
 /// G. Hinton, "Neural networks for machine learning", lecture 6e, 2012.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RmsPropStep {
-    /// The learning rate.
+    /// Learning rate.
     pub lr: f64,
-    /// How much of the mean square is kept at each step.
+    /// Smoothing constant of the mean square.
     pub alpha: f64,
-    /// Added to the root of the mean square.
+    /// Added to the denominator for numerical stability.
     pub eps: f64,
-    /// The factor of an L2 penalty.
+    /// Weight decay coefficient (L2 penalty).
     pub weight_decay: f64,
-    /// How much of the earlier steps is kept; 0 for none.
+    /// Momentum factor; 0 for none.
     pub momentum: f64,
-    /// Whether to divide by the deviation instead of the root of the mean square.
+    /// Whether to normalize by the standard deviation instead of the root mean square.
     pub centered: bool,
-    /// Whether to go up instead of down.
+    /// Whether to maximize the objective instead of minimizing it.
     pub maximize: bool,
 }
 
 impl RmsPropStep {
-    /// A step with PyTorch's defaults.
+    /// Creates a step with PyTorch's defaults.
     pub const fn new(lr: f64) -> Self {
         let alpha = 0.99;
         RmsPropStep {
@@ -66,7 +66,7 @@ impl RmsPropStep {
     }
 }
 
-impl Rule for RmsPropStep {
+impl StepFormula for RmsPropStep {
     fn state(&self) -> usize {
         2 + usize::from(self.momentum != 0.0) + usize::from(self.centered)
     }
@@ -105,7 +105,7 @@ register_op!("rms_prop_step", || {
         let small = CaseInput::between(shape, -0.5, 0.5);
         let state = [CaseInput::uniform(shape), CaseInput::between(shape, 0.5, 1.0), small.clone(), small];
         Case::new(name, step, [CaseInput::uniform(shape)])
-            .with_state(state.into_iter().take(Rule::state(&step)))
+            .with_state(state.into_iter().take(StepFormula::state(&step)))
             .without_gradient()
     };
     let shape = Shape::from([3, 7]);

@@ -1,6 +1,6 @@
 //! Stochastic gradient descent.
 
-use super::{Rule, not_negative, step};
+use super::{StepFormula, not_negative, step};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -22,24 +22,24 @@ use neocog_base::{Error, Result};
 /// Input: the gradient. State: the parameter and, where momentum is not 0, the momentum buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdStep {
-    /// The learning rate.
+    /// Learning rate.
     pub lr: f64,
-    /// How much of the earlier steps is kept; 0 for none.
+    /// Momentum factor; 0 for none.
     pub momentum: f64,
-    /// How much less the momentum buffer takes in of a new gradient.
+    /// Dampening of the momentum.
     pub dampening: f64,
-    /// Whether to look one step of momentum ahead; needs momentum, and no dampening.
+    /// Whether to use Nesterov momentum; requires momentum, and no dampening.
     pub nesterov: bool,
-    /// The factor of an L2 penalty.
+    /// Weight decay coefficient (L2 penalty).
     pub weight_decay: f64,
-    /// Whether to go up instead of down.
+    /// Whether to maximize the objective instead of minimizing it.
     pub maximize: bool,
-    /// Whether this is the first step, which sets the momentum buffer whatever is in it.
+    /// Whether this is the first step, which initializes the momentum buffer.
     pub first: bool,
 }
 
 impl SgdStep {
-    /// A plain step, without momentum and weight decay.
+    /// Creates a step without momentum and weight decay.
     pub const fn new(lr: f64) -> Self {
         SgdStep {
             lr,
@@ -58,18 +58,18 @@ impl SgdStep {
         not_negative("weight_decay", self.weight_decay)?;
         if !self.dampening.is_finite() {
             return Err(Error::invalid_argument(format!(
-                "dampening must be a number, it is {}",
+                "dampening must be finite, it is {}",
                 self.dampening
             )));
         }
         if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
-            return Err(Error::invalid_argument("nesterov needs a momentum above 0 and a dampening of 0"));
+            return Err(Error::invalid_argument("nesterov requires a momentum above 0 and a dampening of 0"));
         }
         Ok(())
     }
 }
 
-impl Rule for SgdStep {
+impl StepFormula for SgdStep {
     fn state(&self) -> usize {
         if self.momentum == 0.0 { 1 } else { 2 }
     }
@@ -97,7 +97,7 @@ register_op!("sgd_step", || {
     let momentum = SgdStep { momentum: 0.9, ..plain };
     let case = |name: &str, step: SgdStep, shape: Shape| {
         Case::new(name, step, [CaseInput::uniform(shape)])
-            .with_state((0..Rule::state(&step)).map(|_| CaseInput::uniform(shape)))
+            .with_state((0..StepFormula::state(&step)).map(|_| CaseInput::uniform(shape)))
             .without_gradient()
     };
     let shape = Shape::from([3, 7]);

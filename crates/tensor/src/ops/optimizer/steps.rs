@@ -1,4 +1,4 @@
-//! The steps of all parameters of a network in one pass.
+//! The steps of all parameters of a network in one operation.
 
 use rayon::prelude::*;
 
@@ -12,17 +12,17 @@ use crate::register_op;
 use crate::testing::cases::{Case, CaseInput};
 use neocog_base::{Context as _, Error, Result};
 
-/// The steps of several parameters, such as [`SgdStep`], as one operation: threads share out all their elements at once.
+/// The steps of several parameters, such as [`SgdStep`], as one operation, which is distributed over all threads.
 ///
 /// Inputs: a gradient for each step. State: that of the first step, then that of the second, and so on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct OptimizerSteps {
-    /// One for each parameter.
+    /// One step for each parameter.
     pub steps: Vec<Box<dyn Op>>,
 }
 
 impl OptimizerSteps {
-    /// Every step, and where its state is.
+    /// Returns each step and the range of its state outputs.
     fn state_ranges(&self) -> impl Iterator<Item = (&dyn Op, std::ops::Range<usize>)> {
         self.steps.iter().scan(0, |end, step| {
             let start = *end;
@@ -40,7 +40,7 @@ impl Op for OptimizerSteps {
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         if inputs.len() != self.steps.len() {
             return Err(Error::invalid_argument(format!(
-                "{} steps need a gradient each, not {}",
+                "{} steps expect one gradient each, found {}",
                 self.steps.len(),
                 inputs.len()
             )));
@@ -66,7 +66,7 @@ impl Op for OptimizerSteps {
             parts.push((step, grad, state));
             rest = others;
         }
-        // Long steps are shared out further, within their own kernel.
+        // Large steps are split further by their own kernels.
         parts.into_par_iter().for_each(|(step, grad, state)| step.cpu(&[*grad], state, scratch));
     }
 
@@ -91,7 +91,7 @@ impl Op for OptimizerSteps {
 }
 
 register_op!("optimizer_steps", || {
-    // The state of each step: the parameter, then what else there is of its shape.
+    // The state of each step: the parameter, then its state tensors.
     let case = |name: &str, steps: Vec<(Box<dyn Op>, Shape)>| {
         let grads: Vec<CaseInput> = steps.iter().map(|(_, shape)| CaseInput::uniform(*shape)).collect();
         let state: Vec<CaseInput> = steps
@@ -126,7 +126,7 @@ register_op!("optimizer_steps", || {
             vec![adam(Shape::from([70_001])), adam(Shape::from([3])), adam(Shape::from([17]))],
         ),
         case(
-            "other rules",
+            "other optimizers",
             vec![
                 (Box::new(AdamWStep { amsgrad: true, ..AdamWStep::new(0.1, 2) }), Shape::from([6, 5])),
                 (Box::new(RmsPropStep { momentum: 0.9, ..RmsPropStep::new(0.1) }), Shape::from([41])),

@@ -9,7 +9,7 @@ use neocog_base::{Error, Result};
 /// Largest channel plane, in pixels, whose indices are exact in single precision.
 pub(super) const LARGEST_INDEXED_PLANE: usize = 1 << 24;
 
-/// The settings of a pooling; each pair is `[rows, columns]`.
+/// Parameters of a pooling. Each pair is `[rows, columns]`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PoolWindow {
     pub kernel_size: [usize; 2],
@@ -19,7 +19,7 @@ pub(super) struct PoolWindow {
     pub ceil_mode: bool,
 }
 
-/// One direction of a [`PoolWindow`] over a picture whose sizes were checked.
+/// One axis of a [`PoolWindow`] on an image of valid size.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
     pub input: usize,
@@ -31,12 +31,12 @@ pub(super) struct Axis {
 }
 
 impl PoolWindow {
-    /// `[oh, ow]`: `o = (i + 2 * padding - dilation * (k - 1) - 1) / stride + 1`, rounded down, or up in `ceil_mode`;
-    /// but a last window that would start behind the picture is left out.
+    /// Returns `[oh, ow]`: `o = (i + 2 * padding - dilation * (k - 1) - 1) / stride + 1`, rounded down, or up in `ceil_mode`. A
+    /// last window that would start in the right padding is omitted.
     ///
     /// # Errors
-    /// When a setting is 0, the padding more than half the kernel, the picture empty or smaller than the window, or
-    /// a window would hold nothing but padding.
+    /// If a parameter is 0, the padding is more than half the kernel size, the image is empty or smaller than the window, or a
+    /// window contains only padding.
     pub fn output_size(&self, input: [usize; 2]) -> Result<[usize; 2]> {
         for (name, value) in
             [("kernel_size", self.kernel_size), ("stride", self.stride), ("dilation", self.dilation)]
@@ -52,7 +52,7 @@ impl PoolWindow {
             )));
         }
         if input.contains(&0) {
-            return Err(Error::shape(format!("the picture is empty: {} x {} pixels", input[0], input[1])));
+            return Err(Error::shape(format!("the image is empty: {} x {} pixels", input[0], input[1])));
         }
         Ok([self.along(0, input)?, self.along(1, input)?])
     }
@@ -61,7 +61,7 @@ impl PoolWindow {
         let (kernel, stride, dilation) = (self.kernel_size[axis], self.stride[axis], self.dilation[axis]);
         let padded = self.padding[axis].checked_mul(2).and_then(|p| p.checked_add(input[axis]));
         let reach = dilation.checked_mul(kernel - 1).and_then(|r| r.checked_add(1));
-        // Rounding up is rounding down with almost one step more.
+        // Rounding up equals rounding down after adding `stride - 1`.
         let slack = if self.ceil_mode { stride - 1 } else { 0 };
         let room = padded.and_then(|p| p.checked_add(slack));
         let (Some(room), Some(reach)) = (room, reach) else {
@@ -73,7 +73,7 @@ impl PoolWindow {
         let direction = ["rows", "columns"][axis];
         let Some(steps) = room.checked_sub(reach) else {
             return Err(Error::shape(format!(
-                "the picture is smaller than the window: {} x {} pixels with padding {:?}, but the window of {} x {} with dilation {:?} spans {reach} {direction}",
+                "the image is smaller than the window: {} x {} pixels with padding {:?}, but the window of {} x {} with dilation {:?} spans {reach} {direction}",
                 input[0], input[1], self.padding, self.kernel_size[0], self.kernel_size[1], self.dilation,
             )));
         };
@@ -81,13 +81,13 @@ impl PoolWindow {
         if self.ceil_mode && (output - 1).saturating_mul(stride) >= input[axis] + self.padding[axis] {
             output -= 1;
         }
-        // Only a window that starts in the padding can step over the whole picture, in one step of its dilation.
+        // Only a window that starts in the padding can skip the whole image, if the dilation is larger than the image.
         let axis = self.axis(axis, input, output);
         let large_steps = dilation > axis.input;
         let starts_outside = if large_steps { axis.padding.div_ceil(stride).min(output) } else { 0 };
         if let Some(o) = (0..starts_outside).find(|&o| axis.taps(o).is_empty()) {
             return Err(Error::shape(format!(
-                "window {o} along the {direction} would hold nothing but padding: {} {direction}, padding {}, dilation {dilation}",
+                "window {o} along the {direction} contains only padding: {} {direction}, padding {}, dilation {dilation}",
                 axis.input, axis.padding
             )));
         }
@@ -105,7 +105,7 @@ impl PoolWindow {
         }
     }
 
-    /// Rows and columns, of shapes `[n, c, h, w]` and `[n, c, oh, ow]` that were checked.
+    /// Returns the vertical and the horizontal axis for valid shapes `[n, c, h, w]` and `[n, c, oh, ow]`.
     pub fn axes(&self, x: &[usize], y: &[usize]) -> [Axis; 2] {
         let input = [x[2], x[3]];
         [self.axis(0, input, y[2]), self.axis(1, input, y[3])]
@@ -113,7 +113,7 @@ impl PoolWindow {
 }
 
 impl Axis {
-    /// Which elements of window `o` lie inside of the picture.
+    /// Returns the elements of window `o` within the image.
     #[inline]
     pub fn taps(&self, o: usize) -> Range<usize> {
         let start = o * self.stride;
@@ -122,27 +122,27 @@ impl Axis {
         first.min(end)..end
     }
 
-    /// The pixel under element `tap` of window `o`, which lies inside.
+    /// Returns the pixel at element `tap` of window `o`, which must be within the image.
     #[inline]
     pub fn pixel(&self, o: usize, tap: usize) -> usize {
         o * self.stride + tap * self.dilation - self.padding
     }
 
-    /// How many elements of window `o` lie inside of the padded picture.
+    /// Returns the number of elements of window `o` within the padded image.
     #[inline]
     pub fn padded_taps(&self, o: usize) -> usize {
         let left = (self.input + 2 * self.padding).saturating_sub(o * self.stride);
         self.steps(left).min(self.kernel)
     }
 
-    /// How many elements of a window lie on its first `pixels` pixels. Without dilation there is no division, which would
+    /// Returns the number of window elements on the first `pixels` pixels. Avoids the division if there is no dilation: it would
     /// take longer than a small window.
     #[inline]
     fn steps(&self, pixels: usize) -> usize {
         if self.dilation == 1 { pixels } else { pixels.div_ceil(self.dilation) }
     }
 
-    /// The windows that lie inside of the picture as a whole.
+    /// Returns the windows that are completely within the image.
     pub fn inside(&self) -> Range<usize> {
         let reach = (self.kernel - 1) * self.dilation + 1;
         let first = self.padding.div_ceil(self.stride);
@@ -172,15 +172,15 @@ mod tests {
         assert_eq!(size(window(2, 2, 0, 1, false), 5), 2);
         assert_eq!(size(window(2, 2, 0, 1, true), 5), 3);
         assert_eq!(size(window(3, 2, 1, 1, false), 48), 24);
-        // A last window that would start in the padding on the right is left out.
+        // A last window that would start in the right padding is omitted.
         assert_eq!(size(window(2, 4, 1, 1, true), 5), 2);
         assert_eq!(size(window(2, 3, 1, 1, true), 5), 2);
-        // A window may reach beyond a picture that is smaller.
+        // A window may be larger than the image.
         assert_eq!(size(window(2, 2, 0, 1, true), 1), 1);
     }
 
     #[test]
-    fn every_window_is_inside_or_has_taps_left_out() {
+    fn window_elements_match_a_naive_computation() {
         for kernel in 1..=4 {
             for (stride, padding, dilation, input) in (1..=4)
                 .flat_map(|s| (0..=kernel / 2).map(move |p| (s, p)))
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_windows_are_errors() {
+    fn invalid_windows_are_errors() {
         let error = |window: PoolWindow, input| window.output_size(input).unwrap_err().to_string();
         assert!(error(window(0, 1, 0, 1, false), [4, 4]).contains("kernel_size is [0, 0]"));
         assert!(error(window(2, 0, 0, 1, false), [4, 4]).contains("stride is [0, 0]"));
@@ -216,7 +216,7 @@ mod tests {
         assert!(error(window(2, 1, 1, 1, false), [0, 4]).contains("empty: 0 x 4"));
         assert!(error(window(5, 1, 0, 1, false), [4, 9]).contains("spans 5 rows"));
         assert!(error(window(3, 1, 0, 4, false), [9, 8]).contains("spans 9 columns"));
-        assert!(error(window(2, 1, 1, 3, false), [2, 2]).contains("nothing but padding"));
+        assert!(error(window(2, 1, 1, 3, false), [2, 2]).contains("only padding"));
         assert!(error(window(3, 1, 0, usize::MAX, false), [9, 8]).contains("too large"));
         assert!(error(window(usize::MAX, 1, usize::MAX / 2, 1, false), [9, 8]).contains("too large"));
     }

@@ -1,8 +1,7 @@
-// Products and convolutions on processors; the text of product/mod.rs says what they are made of.
+// Products and convolutions on processors; see product/mod.rs.
 //
-// A work-item computes a block of results. It packs what it needs of the gathered matrix into local memory, which on a
-// processor is memory in the thread's own cache, and takes tiles of ROWS rows and VECTORS vectors through it, in
-// registers. A group is one work-item.
+// A work-item computes a block of results. It packs a block of the gathered matrix into local memory, which on processors is
+// cached memory, and computes register tiles of ROWS rows and VECTORS vectors. A work-group is one work-item.
 
 #define PANEL (VECTORS * WIDTH)
 
@@ -11,7 +10,7 @@
 #define VLOAD PASTE(vload, WIDTH)
 #define VSTORE PASTE(vstore, WIDTH)
 
-// The vector at `at`; lanes outside of the array are 0.
+// Loads the vector at `at`; lanes outside of the array are 0.
 real fetch(global const float *b, int at, int length) {
     if (at >= 0 && at <= length - WIDTH) {
         return VLOAD(0, b + at);
@@ -23,8 +22,7 @@ real fetch(global const float *b, int at, int length) {
     return VLOAD(0, part);
 }
 
-// A vector of columns: runs of pixels that lie one behind the other. Run i begins with lane lane[i]; at[i] is where its
-// lane 0 would be.
+// A vector of columns as runs of contiguous pixels. Run i starts at lane lane[i]; at[i] is the position of its lane 0.
 typedef struct {
     int count;
     int at[WIDTH];
@@ -37,11 +35,11 @@ Runs runs_of(const Gather *g, int column) {
     const int left = min(WIDTH, g->columns - column);
     int row = column / g->pixels;
     int pixel = column - row * g->pixels;
-    int picture = row / g->rows;
-    row -= picture * g->rows;
+    int image = row / g->rows;
+    row -= image * g->rows;
     int lane = 0;
     while (lane < left) {
-        runs.at[runs.count] = g->first + picture * g->picture + row * g->row + pixel - lane;
+        runs.at[runs.count] = g->first + image * g->image + row * g->row + pixel - lane;
         runs.lane[runs.count] = lane;
         runs.count++;
         lane += g->pixels - pixel;
@@ -49,14 +47,14 @@ Runs runs_of(const Gather *g, int column) {
         row++;
         if (row == g->rows) {
             row = 0;
-            picture++;
+            image++;
         }
     }
     return runs;
 }
 
-// to[i] = how far row k + i of the gathered matrix lies from row 0, for rows before `end`. Returns the least and the most of
-// these and 0.
+// to[i] = the offset of row k + i of the gathered matrix from row 0, for rows before `end`. Returns the minimum and the maximum of
+// the offsets and 0.
 int2 measure_rows(const Gather *g, int k, int end, local int *to) {
     const int taps = max(1, g->tap_rows * g->tap_columns);
     int channel = k / taps;
@@ -84,8 +82,7 @@ int2 measure_rows(const Gather *g, int k, int end, local int *to) {
     return reach;
 }
 
-// to[i * step] = the columns of `runs` in the row that lies distances[i] from row 0, for `count` rows, which reach as
-// measure_rows has found.
+// to[i * step] = the columns `runs` of the row at offset distances[i], for `count` rows; `reach` is the result of measure_rows.
 void pack(
     global const float *b,
     int length,
@@ -124,8 +121,8 @@ void pack(
     }
 }
 
-// c (+)= a b, of a tile: `steps` numbers of each row of `a`, `row` apart and `number` from one another, and a panel.
-// Of rows that are not there the last is computed again.
+// c (+)= a b for a tile: `steps` elements of each row of `a`, with the strides `row` and `number`, and a panel. Beyond the last row,
+// it is computed again.
 #define TILE(name, space, vectors) \
     void name( \
         int steps, \
@@ -168,7 +165,7 @@ void pack(
         } \
     }
 
-// One for each number of vectors, as a panel at the edge is narrower.
+// One function for each number of vectors, because panels at the edge are narrower.
 #if VECTORS > 2
 #define WIDEST_TILE(name, space) TILE(name##_3, space, 3)
 #define WIDEST(name) if (vectors > 2) { name##_3(steps, a, row, number, rows, b, c, add); } else
@@ -202,8 +199,8 @@ void pack(
 TILES(tile, global)
 TILES(tile_of_packed, local)
 
-// A group for each block of `block_panels` panels, of `block_rows` rows, and group of the convolution. `k` is walked
-// through in blocks of `block_depth`.
+// One work-group for each block of `block_panels` panels and `block_rows` rows, and for each group of the convolution. Iterates
+// over `k` in blocks of `block_depth`.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     global const float *a,
     const int8 a_steps,
@@ -222,7 +219,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
 ) {
     const int group = get_global_id(2);
     const Gather g = gather(sizes, steps, start, group);
-    const Rows left = rows_of(a_steps);
+    const LeftMatrix left = left_matrix(a_steps);
     const int row = get_global_id(1) * block_rows;
     const int rows = min(block_rows, left.rows - row);
     const int vector = get_global_id(0) * block_panels * VECTORS;
@@ -271,22 +268,22 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
         const int count = min(WIDTH, g.columns - column);
         int line = column / g.pixels;
         int pixel = column - line * g.pixels;
-        int picture = line / g.rows;
-        line -= picture * g.rows;
-        // Whether the results lie one behind the other: in a line, or in lines that do.
+        int image = line / g.rows;
+        line -= image * g.rows;
+        // Whether the results are contiguous: within a line, or in contiguous lines.
         const int whole = count == WIDTH && target.pixel == 1
             && (pixel + WIDTH <= g.pixels
                 || (target.line == g.pixels && line * g.pixels + pixel + WIDTH <= g.rows * g.pixels));
         int to[WIDTH];
         for (int i = 0; i < (whole ? 1 : count); i++) {
-            to[i] = picture * target.picture + line * target.line + pixel * target.pixel;
+            to[i] = image * target.image + line * target.line + pixel * target.pixel;
             pixel++;
             if (pixel == g.pixels) {
                 pixel = 0;
                 line++;
                 if (line == g.rows) {
                     line = 0;
-                    picture++;
+                    image++;
                 }
             }
         }
@@ -312,9 +309,9 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     }
 }
 
-// sums[part, group, (channel, tap), o] = sum over the pixels of the part of b[(channel, tap), pixel] * dy[pixel, o], where
-// a pixel of `dy` has the numbers of all groups. A group for each block of `block_rows` (channel, tap) and `block_panels`
-// panels of `o`, part and group of the convolution; pixels are packed in blocks of `block_pixels`, whole vectors.
+// sums[part, group, (channel, tap), o] = sum over the pixels of a part of b[(channel, tap), pixel] * dy[pixel, o], where dy has the
+// layout [pixel, group, o]. One work-group for each block of `block_rows` (channel, tap) and `block_panels` panels of `o`, each part
+// and each group of the convolution; pixels are packed in blocks of `block_pixels`, a multiple of WIDTH.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
     global const float *b,
     const int8 sizes,
@@ -341,13 +338,13 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
     const int vectors = min(block_panels * VECTORS, (outputs + WIDTH - 1) / WIDTH - vector);
     const int panels = (vectors + VECTORS - 1) / VECTORS;
     const int tiles = (rows + ROWS - 1) / ROWS;
-    // A vector more than the pixels, so that rows do not lie in the same lines of the cache.
+    // Padded by a vector, so that rows do not map to the same cache lines.
     const int line = block_pixels + WIDTH;
     local float *packed = memory + block_rows * line;
     local float *totals = packed + block_pixels * PANEL;
     local int *distances = (local int *)(totals + block_panels * block_rows * PANEL);
     const int2 reach = measure_rows(&g, row, row + rows, distances);
-    // From one pixel of `dy` to the next.
+    // Stride of the pixels of `dy`.
     const int next = groups * outputs;
 
     const int first = part * part_pixels;
@@ -361,7 +358,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
         for (int p = 0; p < panels; p++) {
             const int wide = min(VECTORS, vectors - p * VECTORS);
             for (int v = 0; v < wide; v++) {
-                // What is read beyond the last output is not written.
+                // Values read beyond the last output are not stored.
                 const int o = group * outputs + (vector + p * VECTORS + v) * WIDTH;
                 for (int i = 0; i < count; i++) {
                     const real x = fetch(dy, (pixel + i) * next + o, g.columns * next);
@@ -387,16 +384,16 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
     }
 }
 
-// out[plane, phase, r, q] = x[plane, r * line_step - top, q * columns_step + phase - side], zeros outside of the picture.
-// A work-item for each row of `out`.
-kernel void spread(
+// out[plane, phase, r, q] = x[plane, r * line_step - top, q * step + phase - side], zeros outside of the image. One work-item for
+// each row of `out`.
+kernel void pad_and_split_phases(
     global const float *x,
     global float *out,
     const int8 sizes,
-    const int8 ways
+    const int8 layout
 ) {
     const int planes = sizes.s0, phases = sizes.s1, rows = sizes.s2, columns = sizes.s3, h = sizes.s4, w = sizes.s5;
-    const int line_step = ways.s0, step = ways.s1, top = ways.s2, side = ways.s3;
+    const int line_step = layout.s0, step = layout.s1, top = layout.s2, side = layout.s3;
     const int item = get_global_id(0);
     if (item >= planes * phases * rows) {
         return;
@@ -406,7 +403,7 @@ kernel void spread(
     const int line = (item - block * rows) * line_step - top;
     const int shift = block - plane * phases - side;
     out += item * columns;
-    // From `first` to before `last` the columns are inside.
+    // Columns first .. last are within the image.
     int first = columns, last = columns;
     if (line >= 0 && line < h) {
         first = clamp(shift >= 0 ? 0 : (step - 1 - shift) / step, 0, columns);
@@ -434,7 +431,7 @@ kernel void spread(
     }
 }
 
-// to[batch, column, row] = from[batch, row, column]. A work-item for each square of WIDTH rows and columns.
+// to[batch, column, row] = from[batch, row, column]. One work-item for each block of WIDTH rows and columns.
 kernel void transpose(global const float *from, global float *to, const int batches, const int rows, const int columns) {
     const int across = (columns + WIDTH - 1) / WIDTH;
     const int down = (rows + WIDTH - 1) / WIDTH;
@@ -452,7 +449,7 @@ kernel void transpose(global const float *from, global float *to, const int batc
     for (int i = 0; i < WIDTH; i++) {
         square_rows[i] = row + i < rows ? load(from + i * columns, columns - column) : (real)(0.0f);
     }
-    // Every round interleaves the first half of the vectors with the second.
+    // Each round interleaves the first half of the vectors with the second.
     UNROLL for (int round = 1; round < WIDTH; round *= 2) {
         real mixed[WIDTH];
         UNROLL for (int i = 0; i < WIDTH / 2; i++) {

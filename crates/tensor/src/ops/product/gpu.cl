@@ -1,18 +1,18 @@
-// Products and convolutions on graphics cards; the text of product/mod.rs says what they are made of.
+// Products and convolutions on GPUs; see product/mod.rs.
 //
-// A work-group of SIDE by SIDE items computes a square of TILE by TILE results, each item ITEM by ITEM of them. It walks
-// through `k` in steps of SIDE numbers, of which both squares are brought to local memory first.
+// A work-group of SIDE by SIDE work-items computes TILE by TILE results, each work-item ITEM by ITEM of them. It iterates over
+// `k` in steps of SIDE, and first copies a block of each matrix to local memory.
 
 #define SIDE 16
 #define ITEMS (SIDE * SIDE)
 #define TILE (SIDE * ITEM)
 
-// A long sum is made of short ones, of so many steps.
+// Number of steps of a short sum; long sums are sums of short ones.
 #define SHORT_SUM 32
 
 #define GROUP_SHAPE __attribute__((reqd_work_group_size(SIDE, SIDE, 1)))
 
-// sum[i][j] += the products of a square of the left matrix and one of the right.
+// sum[i][j] += the product of a block of the left matrix and one of the right.
 void add_products(local float (*left)[TILE + 1], local float (*right)[TILE], float (*sum)[ITEM]) {
     const int x = get_local_id(0), y = get_local_id(1);
     for (int k = 0; k < SIDE; k++) {
@@ -29,8 +29,8 @@ void add_products(local float (*left)[TILE + 1], local float (*right)[TILE], flo
     }
 }
 
-// Adds the short sums to the long ones, and begins anew.
-void lengthen(float (*total)[ITEM], float (*sum)[ITEM]) {
+// Adds the short sums to the long ones, and resets them.
+void flush_sums(float (*total)[ITEM], float (*sum)[ITEM]) {
     for (int i = 0; i < ITEM; i++) {
         for (int j = 0; j < ITEM; j++) {
             total[i][j] += sum[i][j];
@@ -39,14 +39,14 @@ void lengthen(float (*total)[ITEM], float (*sum)[ITEM]) {
     }
 }
 
-// Where a column of the right matrix begins.
+// The position of the first row of a column of the right matrix.
 int column_start(const Gather *g, int column) {
     const int row = column / g->pixels;
-    const int picture = row / g->rows;
-    return g->first + picture * g->picture + (row - picture * g->rows) * g->row + column - row * g->pixels;
+    const int image = row / g->rows;
+    return g->first + image * g->image + (row - image * g->rows) * g->row + column - row * g->pixels;
 }
 
-// How far row `k` of the right matrix is from the column's beginning.
+// The offset of row `k` of the right matrix within a column.
 int row_distance(const Gather *g, int k) {
     const int taps = g->tap_rows * g->tap_columns;
     const int channel = k / taps;
@@ -71,13 +71,13 @@ kernel GROUP_SHAPE void product(
     local float right[SIDE][TILE];
     const int group = get_global_id(2);
     const Gather g = gather(sizes, steps, start, group);
-    const Rows rows = rows_of(a_steps);
+    const LeftMatrix rows = left_matrix(a_steps);
     const int depth = g.channels * g.tap_rows * g.tap_columns;
     const int x = get_local_id(0), y = get_local_id(1);
     const int item = y * SIDE + x;
     const int column0 = get_group_id(0) * TILE, row0 = get_group_id(1) * TILE;
     a += rows.first + group * rows.group;
-    // The column that this item brings.
+    // The column that this work-item copies.
     const int column = column0 + item % TILE;
     const int from = column < g.columns ? column_start(&g, column) : 0;
 
@@ -97,10 +97,10 @@ kernel GROUP_SHAPE void product(
         barrier(CLK_LOCAL_MEM_FENCE);
         steps_done++;
         if (steps_done % SHORT_SUM == 0) {
-            lengthen(total, sum);
+            flush_sums(total, sum);
         }
     }
-    lengthen(total, sum);
+    flush_sums(total, sum);
 
     const Target target = target_of(c_steps);
     c += target.first + group * target.group;
@@ -110,8 +110,8 @@ kernel GROUP_SHAPE void product(
             break;
         }
         const int line = to / g.pixels;
-        const int picture = line / g.rows;
-        global float *out = c + picture * target.picture + (line - picture * g.rows) * target.line
+        const int image = line / g.rows;
+        global float *out = c + image * target.image + (line - image * g.rows) * target.line
             + (to - line * g.pixels) * target.pixel;
         for (int i = 0; i < ITEM; i++) {
             const int row = row0 + y + i * SIDE;
@@ -123,8 +123,8 @@ kernel GROUP_SHAPE void product(
     }
 }
 
-// sums[part, group, (channel, tap), o] = sum over the pixels of the part of b[(channel, tap), pixel] * dy[pixel, o], where
-// a pixel of `dy` has the numbers of all groups. The third axis of the grid has the parts of each group.
+// sums[part, group, (channel, tap), o] = sum over the pixels of a part of b[(channel, tap), pixel] * dy[pixel, o], where dy has the
+// layout [pixel, group, o]. The third axis of the grid are the parts of each group.
 kernel GROUP_SHAPE void weight_grad(
     global const float *b,
     const int8 sizes,
@@ -171,10 +171,10 @@ kernel GROUP_SHAPE void weight_grad(
         barrier(CLK_LOCAL_MEM_FENCE);
         steps_done++;
         if (steps_done % SHORT_SUM == 0) {
-            lengthen(total, sum);
+            flush_sums(total, sum);
         }
     }
-    lengthen(total, sum);
+    flush_sums(total, sum);
 
     sums += (part * groups + group) * depth * outputs;
     for (int i = 0; i < ITEM; i++) {
@@ -188,11 +188,11 @@ kernel GROUP_SHAPE void weight_grad(
     }
 }
 
-// out[plane, phase, r, q] = x[plane, r * line_step - top, q * step + phase - side], zeros outside of the picture. A
-// work-item for each number.
-kernel void spread(global const float *x, global float *out, const int8 sizes, const int8 ways) {
+// out[plane, phase, r, q] = x[plane, r * line_step - top, q * step + phase - side], zeros outside of the image. One work-item for
+// each number.
+kernel void pad_and_split_phases(global const float *x, global float *out, const int8 sizes, const int8 layout) {
     const int planes = sizes.s0, phases = sizes.s1, rows = sizes.s2, columns = sizes.s3, h = sizes.s4, w = sizes.s5;
-    const int line_step = ways.s0, step = ways.s1, top = ways.s2, side = ways.s3;
+    const int line_step = layout.s0, step = layout.s1, top = layout.s2, side = layout.s3;
     const int at = get_global_id(0);
     if (at >= planes * phases * rows * columns) {
         return;
@@ -206,7 +206,7 @@ kernel void spread(global const float *x, global float *out, const int8 sizes, c
     out[at] = inside ? x[(plane * h + line) * w + column] : 0.0f;
 }
 
-// to[batch, column, row] = from[batch, row, column]. A group for each square; the third axis has the batch.
+// to[batch, column, row] = from[batch, row, column]. One work-group for each square block; the third axis is the batch.
 kernel GROUP_SHAPE void transpose(
     global const float *from,
     global float *to,

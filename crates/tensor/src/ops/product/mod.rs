@@ -1,11 +1,11 @@
-//! The product that everything with multiply-adds is made of on OpenCL devices: `c = activation(a b + bias)`.
+//! Matrix products on OpenCL devices, `c = activation(a b + bias)`: the basis of matmul, linear layers and convolutions.
 //!
-//! `a` is read where it lies. `b` is gathered: its rows are channels and taps, its columns the pixels of pictures, so a
-//! convolution never writes its unfolded picture to memory. To gather, pixels of a row must lie one behind the other, and
-//! every tap of every pixel must lie inside: [`spread`] makes pictures so, with zeros around and the columns of a stride
-//! put together. A matrix is one picture of one row, with a channel for each of its rows.
+//! `a` is read in place. `b` is gathered (implicit GEMM): its rows are channels and kernel taps, its columns are pixels of
+//! images, so a convolution never stores an im2col buffer. Gathering requires that the pixels of a row are contiguous and that
+//! all taps of all pixels are within the image: [`PadAndSplit`] pads images with zeros, and groups their columns by phases of the
+//! stride. A plain matrix is one image of one row, with a channel for each of its rows.
 //!
-//! There are kernels for processors (`cpu.cl`) and for graphics cards (`gpu.cl`); what both compute with is `gather.cl`.
+//! There are kernels for processors (`cpu.cl`) and for GPUs (`gpu.cl`); `gather.cl` is shared.
 
 use std::sync::OnceLock;
 
@@ -15,47 +15,47 @@ use crate::opencl::formula::function;
 use crate::opencl::{Arg, Buffer, CpuTiles, Grid, Source, TileConfig, WORK_GROUP_SIDE, int};
 use neocog_base::Result;
 
-/// The left matrix, `a[group, row, number]`: steps of each.
+/// The left matrix `a[group, row, k]`, given by its strides.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
+pub(crate) struct LeftMatrix<'a> {
     pub buffer: &'a Buffer,
-    /// How many rows a group has.
+    /// Number of rows of a group.
     pub count: usize,
     pub group: usize,
     pub row: usize,
-    /// Below 0 where the numbers are read backwards.
+    /// Stride of `k`; negative to read backwards.
     pub number: i32,
     pub first: usize,
 }
 
-/// The right matrix, gathered from pictures.
+/// The right matrix, gathered from images.
 #[derive(Clone, Copy)]
 pub(crate) struct Gather<'a> {
     pub buffer: &'a Buffer,
-    pub pictures: usize,
-    /// Rows and pixels of a picture's columns.
+    pub images: usize,
+    /// Rows of an image, and columns of a row.
     pub size: [usize; 2],
     pub channels: usize,
     pub taps: [usize; 2],
-    /// Steps.
+    /// Strides.
     pub group: usize,
-    pub picture: usize,
+    pub image: usize,
     pub row: usize,
     pub channel: i32,
-    /// From one tap to the next; columns in the picture before it was split into phases.
+    /// Stride of taps; of columns in the image before it was split into phases.
     pub tap: [i32; 2],
-    /// Into how many phases the columns are split, and the step from one to the next.
+    /// Number of phases of the columns, and their stride.
     pub phases: [usize; 2],
     pub first: usize,
 }
 
-/// The result, `c[group, row, picture, line, pixel]`: steps of each.
+/// The result `c[group, row, image, line, pixel]`, given by its strides.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub buffer: &'a Buffer,
     pub group: usize,
     pub row: usize,
-    pub picture: usize,
+    pub image: usize,
     pub line: usize,
     pub pixel: usize,
     pub first: usize,
@@ -64,25 +64,25 @@ pub(crate) struct Target<'a> {
 /// A product of `groups` pairs of matrices.
 pub(crate) struct Product<'a> {
     pub groups: usize,
-    pub a: Rows<'a>,
+    pub a: LeftMatrix<'a>,
     pub b: Gather<'a>,
-    /// One for each row of each group.
+    /// One number for each row of each group.
     pub bias: Option<&'a Buffer>,
     pub activation: Option<Activation>,
     pub c: Target<'a>,
 }
 
 impl<'a> Gather<'a> {
-    /// A matrix of `rows` rows of `columns` numbers.
+    /// A row-major matrix.
     pub fn matrix(buffer: &'a Buffer, rows: usize, columns: usize) -> Self {
         Gather {
             buffer,
-            pictures: 1,
+            images: 1,
             size: [1, columns],
             channels: rows,
             taps: [1; 2],
             group: 0,
-            picture: 0,
+            image: 0,
             row: 0,
             channel: int(columns),
             tap: [0; 2],
@@ -92,19 +92,19 @@ impl<'a> Gather<'a> {
     }
 
     fn columns(&self) -> usize {
-        self.pictures * self.size[0] * self.size[1]
+        self.images * self.size[0] * self.size[1]
     }
 
     fn depth(&self) -> usize {
         self.channels * self.taps[0] * self.taps[1]
     }
 
-    /// The kernels' arguments.
+    /// Returns the kernel arguments.
     fn args(&self) -> [Arg<'a>; 3] {
         let [rows, pixels] = self.size;
         let sizes = [self.columns(), rows, pixels, self.channels, self.taps[0], self.taps[1], 0, 0].map(int);
         let steps = [
-            int(self.picture),
+            int(self.image),
             int(self.row),
             self.channel,
             self.tap[0],
@@ -119,15 +119,15 @@ impl<'a> Gather<'a> {
 }
 
 impl Product<'_> {
-    /// Runs it.
+    /// Computes the product.
     pub fn run(&self, call: &Call<'_>) -> Result<()> {
-        let Rows { count, group, row, number, first, .. } = self.a;
+        let LeftMatrix { count, group, row, number, first, .. } = self.a;
         let a_steps = [int(count), int(group), int(row), number, int(first), 0, 0, 0];
         let Target { buffer: c, .. } = self.c;
         let c_steps = [
             self.c.group,
             self.c.row,
-            self.c.picture,
+            self.c.image,
             self.c.line,
             self.c.pixel,
             self.c.first,
@@ -173,9 +173,8 @@ impl Product<'_> {
     }
 }
 
-/// The gradient of a convolution's weight, as sums that are still cut into parts:
-/// `sums[part, group, (channel, tap), o]`, of the pixels of `b` and of `dy [pixel, group, o]`. Returns them and the number
-/// of parts, which the shapes decide.
+/// Computes the gradient of a convolution's weight as partial sums `sums[part, group, (channel, tap), o]` over the pixels of
+/// `b` and of `dy [pixel, group, o]`. Returns them and the number of parts, which depends on shapes only.
 pub(crate) fn weight_grad_sums(
     call: &Call<'_>,
     groups: usize,
@@ -234,55 +233,57 @@ pub(crate) fn weight_grad_sums(
     }
 }
 
-/// Into how many parts a sum over `pixels` is cut so that `tasks` become `enough`, and the pixels of a part: whole tiles.
+/// Returns the number of parts of a sum over `pixels` such that `tasks` become `enough`, and the size of a part, a multiple of
+/// `block`.
 fn parts_of(pixels: usize, tasks: usize, enough: usize, block: usize) -> (usize, usize) {
     let parts = enough.div_ceil(tasks).min(pixels.div_ceil(block)).max(1);
     let part = pixels.div_ceil(parts).next_multiple_of(block);
     (pixels.div_ceil(part), part)
 }
 
-/// What becomes of the planes of pictures so that they can be gathered.
+/// Pads channel planes with zeros and splits their columns by phases of the stride, so that they can be gathered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spread {
+pub(crate) struct PadAndSplit {
+    /// Number of channel planes.
     pub planes: usize,
-    /// Of the pictures.
+    /// Rows and columns of the input.
     pub size: [usize; 2],
     /// Rows and columns of each phase.
-    pub spread: [usize; 2],
-    /// Of the columns; those above the last are left out.
+    pub padded: [usize; 2],
+    /// Number of phases of the columns; others are omitted.
     pub phases: usize,
-    /// From one row and column that are kept to the next.
-    pub step: [usize; 2],
-    /// Zeros above and to the left.
+    /// Stride of the rows, and of the columns within a phase.
+    pub stride: [usize; 2],
+    /// Rows of zeros above, and columns of zeros to the left.
     pub padding: [usize; 2],
 }
 
-impl Spread {
-    /// Whether the pictures can be gathered as they are.
-    pub fn is_needless(&self) -> bool {
-        let [rows, columns] = self.spread;
-        self.step == [1, 1] && self.padding == [0, 0] && rows <= self.size[0] && columns <= self.size[1]
+impl PadAndSplit {
+    /// Whether the output equals the input.
+    pub fn is_identity(&self) -> bool {
+        let [rows, columns] = self.padded;
+        self.stride == [1, 1] && self.padding == [0, 0] && rows <= self.size[0] && columns <= self.size[1]
     }
 
-    /// The numbers of a spread plane.
-    pub fn plane(&self) -> usize {
-        self.phases * self.spread[0] * self.spread[1]
+    /// Returns the number of elements of an output plane.
+    pub fn plane_len(&self) -> usize {
+        self.phases * self.padded[0] * self.padded[1]
     }
 
-    /// Spreads the pictures.
+    /// Computes the output.
     pub fn run(&self, call: &Call<'_>, x: &Buffer) -> Result<Buffer> {
-        let out = call.scratch(self.planes * self.plane())?;
-        let [rows, columns] = self.spread;
+        let out = call.scratch(self.planes * self.plane_len())?;
+        let [rows, columns] = self.padded;
         let sizes = [self.planes, self.phases, rows, columns, self.size[0], self.size[1], 0, 0].map(int);
-        let ways = [self.step[0], self.step[1], self.padding[0], self.padding[1], 0, 0, 0, 0].map(int);
-        let args = [x.into(), (&out).into(), Arg::Int8(sizes), Arg::Int8(ways)];
+        let layout = [self.stride[0], self.stride[1], self.padding[0], self.padding[1], 0, 0, 0, 0].map(int);
+        let args = [x.into(), (&out).into(), Arg::Int8(sizes), Arg::Int8(layout)];
         let items = if call.on_cpu() { self.planes * self.phases * rows } else { out.len() };
-        call.launch(&program(&call.tile_config()), "spread", &args, Grid::line(items))?;
+        call.launch(&program(&call.tile_config()), "pad_and_split_phases", &args, Grid::line(items))?;
         Ok(out)
     }
 }
 
-/// `[batches, rows, columns]` with the last two axes swapped; nothing if that is the same memory.
+/// Transposes the last two axes of `[batches, rows, columns]`; `None` if the elements are in the same order.
 pub(crate) fn transposed(
     call: &Call<'_>,
     from: &Buffer,
@@ -305,7 +306,7 @@ pub(crate) fn transposed(
     Ok(Some(to))
 }
 
-/// An activation as the function `activated` of `gather.cl` knows it.
+/// Returns the number of an activation in the function `activated` of `gather.cl`.
 pub(crate) fn activation_number(activation: Option<Activation>) -> i32 {
     match activation {
         None => 0,
@@ -315,7 +316,7 @@ pub(crate) fn activation_number(activation: Option<Activation>) -> i32 {
     }
 }
 
-/// The program of the kernels `product`, `weight_grad`, `spread` and `transpose`.
+/// Returns the program of all kernels.
 fn program(tiles: &TileConfig) -> Source {
     match tiles {
         TileConfig::Cpu(CpuTiles { width, tile_rows, vectors, .. }) => {
@@ -334,7 +335,7 @@ fn program(tiles: &TileConfig) -> Source {
     }
 }
 
-/// What stands before both kernels' texts.
+/// Returns the code that is inserted before the kernels: activations and `gather.cl`.
 pub(crate) fn shared() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {

@@ -5,7 +5,7 @@ use crate::cpu::parallel::{CHUNK, for_each_chunk};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::broadcast::Strided;
 
-/// The sum of all, in at most 64 parts of a size that depends on the length alone.
+/// Sums all elements, in at most 64 parts whose size depends on the length only.
 pub(super) fn sum(x: &[f32]) -> f64 {
     const PARTS: usize = 64;
     if x.is_empty() {
@@ -20,7 +20,7 @@ pub(super) fn sum(x: &[f32]) -> f64 {
     sums[..count].iter().sum()
 }
 
-/// The sum of a slice: short runs in single precision, their sums in double.
+/// Sums a slice: short runs in single precision, their sums in double precision.
 fn sum_slice(x: &[f32]) -> f64 {
     dispatch(SumKernel(x))
 }
@@ -31,7 +31,7 @@ impl Kernel for SumKernel<'_> {
     type Output = f64;
     #[inline(always)]
     fn run<S: Simd>(self) -> f64 {
-        // Sixteen additions in each of four vectors, then the lanes: few enough that rounding stays below 1e-6.
+        // Sixteen additions for each of four vectors, then their lanes: the rounding error stays below 1e-6.
         let mut total = 0.0;
         let mut runs = self.0.chunks_exact(64 * S::LANES);
         for run in &mut runs {
@@ -61,26 +61,26 @@ pub(super) fn sum_to(x: View<'_, f32>, out: &mut ViewMut<'_, f32>) {
         out.data.fill(0.0);
         return;
     }
-    // Walk over the input with the steps of both; axes of step 0 in the output are summed along.
+    // Iterate over the input with the strides of both arrays; axes with stride 0 in the output are summed.
     let walk = Strided::new(x.shape, [x.shape, out.shape]);
     let split = |kept: bool| -> Strided<2> {
-        let mut part = Strided { extents: Default::default(), steps: Default::default() };
-        for (&extent, &step) in walk.extents.iter().zip(&walk.steps) {
-            if (step[1] != 0) == kept {
+        let mut part = Strided { extents: Default::default(), strides: Default::default() };
+        for (&extent, &stride) in walk.extents.iter().zip(&walk.strides) {
+            if (stride[1] != 0) == kept {
                 part.extents.push(extent);
-                part.steps.push(step);
+                part.strides.push(stride);
             }
         }
-        // The innermost loop is a loop of its own below.
+        // The innermost loop is separate, see below.
         part.extents.push(1);
-        part.steps.push([0; 2]);
+        part.strides.push([0; 2]);
         part
     };
     let inner = walk.inner();
     let summed = split(false);
     let kept = split(true);
-    if walk.inner_steps()[1] == 0 {
-        // Rows of the input are summed whole: every output is a sum over rows.
+    if walk.inner_strides()[1] == 0 {
+        // Rows of the input are summed: each output is a sum of rows.
         let rows = summed.rows() / inner;
         let chunk = (CHUNK / (rows * inner)).max(1);
         for_each_chunk(out.data, chunk, |start, part| {
@@ -96,20 +96,20 @@ pub(super) fn sum_to(x: View<'_, f32>, out: &mut ViewMut<'_, f32>) {
             }
         });
     } else {
-        // Rows of the input are added to rows of the output, a piece that stays in the cache at a time.
-        const PIECE: usize = 256;
+        // Rows of the input are added elementwise, one cache block at a time.
+        const BLOCK: usize = 256;
         let summed_rows = summed.rows();
         for_each_chunk(out.data, inner, |start, row| {
             let base = kept.starts(start)[0];
-            for_each_chunk(row, PIECE, |at, piece| {
-                let mut sums = [0.0f64; PIECE];
+            for_each_chunk(row, BLOCK, |at, block| {
+                let mut sums = [0.0f64; BLOCK];
                 for s in 0..summed_rows {
                     let from = base + at + summed.starts(s)[0];
-                    for (sum, value) in sums.iter_mut().zip(&x.data[from..from + piece.len()]) {
+                    for (sum, value) in sums.iter_mut().zip(&x.data[from..from + block.len()]) {
                         *sum += f64::from(*value);
                     }
                 }
-                piece.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+                block.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
             });
         });
     }

@@ -1,13 +1,13 @@
-// Sums along axes. The summed rows of an output are cut into PIECEs, and these are dealt out to `parts` teams; a second
-// launch adds the parts. Sums are long sums (Total), always in the same order.
+// Sums along axes. The summed rows of an output are split into blocks of BLOCK floats, which are distributed over `parts` teams; a
+// second launch adds the parts. Sums are compensated (Total), in a fixed order.
 //
-// On processors a team is one work-item, which takes consecutive pieces; on graphics cards it is a work-group of TEAM
-// work-items, which read neighbouring vectors, and teams take pieces in turn.
+// On processors a team is one work-item, which sums consecutive blocks; on GPUs it is a work-group of TEAM work-items that read
+// neighbouring vectors, and blocks are distributed round-robin.
 
-#define PIECE 2048
+#define BLOCK 2048
 
 #if TEAM > 1
-// The sum over the work-items of a group, for its first work-item.
+// Sums over the work-items of a group; the result is valid in the first work-item.
 float team_sum(float value, local float *shared) {
     const int lane = get_local_id(0);
     shared[lane] = value;
@@ -21,17 +21,17 @@ float team_sum(float value, local float *shared) {
 }
 #endif
 
-// out[o * parts + p] = factor * sum of part p of output o: rows of `inner` floats, which are summed whole.
+// out[o * parts + p] = factor * the sum of part p of output o, over whole rows of `inner` floats.
 kernel __attribute__((reqd_work_group_size(TEAM, 1, 1))) void sum_rows(
     global const float *x,
     global float *out,
     const int inner,
     const int rows,
     const int8 row_extents,
-    const int8 row_steps,
+    const int8 row_strides,
     const int outputs,
     const int8 extents,
-    const int8 steps,
+    const int8 strides,
     const int parts,
     const float factor
 ) {
@@ -40,22 +40,22 @@ kernel __attribute__((reqd_work_group_size(TEAM, 1, 1))) void sum_rows(
     const int output = team / parts;
     const int part = team - output * parts;
     const int lane = get_local_id(0);
-    const int pieces = (inner + PIECE - 1) / PIECE;
-    const int units = rows * pieces;
+    const int blocks = (inner + BLOCK - 1) / BLOCK;
+    const int units = rows * blocks;
 #if TEAM > 1
     const int first = part, last = units, next = parts;
 #else
     const int each = (units + parts - 1) / parts;
     const int first = part * each, last = min(units, first + each), next = 1;
 #endif
-    x += walk(output, extents, steps);
+    x += walk(output, extents, strides);
     Total total = {(real)(0.0f), (real)(0.0f)};
     for (int unit = first; unit < last; unit += next) {
-        const int row = unit / pieces;
-        const int start = (unit - row * pieces) * PIECE;
-        const int end = min(inner, start + PIECE);
-        global const float *from = x + walk(row, row_extents, row_steps);
-        // Sixteen additions at a time, then one that keeps what is rounded off.
+        const int row = unit / blocks;
+        const int start = (unit - row * blocks) * BLOCK;
+        const int end = min(inner, start + BLOCK);
+        global const float *from = x + walk(row, row_extents, row_strides);
+        // Sixteen plain additions, then a compensated one.
         int at = start + lane * WIDTH;
         while (at < end) {
             real run = load(from + at, end - at);
@@ -78,18 +78,18 @@ kernel __attribute__((reqd_work_group_size(TEAM, 1, 1))) void sum_rows(
     }
 }
 
-// out[(p * outputs + o) * inner + i] = sum over the rows of part p of x at column i of output o. One work-item for
-// each vector of columns of each output and part.
+// out[(p * outputs + o) * inner + i] = the sum of column i over the rows of part p of output o. One work-item for each vector of
+// columns of each output and part.
 kernel void sum_columns(
     global const float *x,
     global float *out,
     const int inner,
     const int rows,
     const int8 row_extents,
-    const int8 row_steps,
+    const int8 row_strides,
     const int outputs,
     const int8 extents,
-    const int8 steps,
+    const int8 strides,
     const int parts,
     const float factor
 ) {
@@ -104,10 +104,10 @@ kernel void sum_columns(
     const int output = target - part * outputs;
     const int each = (rows + parts - 1) / parts;
     const int last = min(rows, (part + 1) * each);
-    x += walk(output, extents, steps) + at;
+    x += walk(output, extents, strides) + at;
     Total total = {(real)(0.0f), (real)(0.0f)};
     for (int row = part * each; row < last; row++) {
-        total = total_add(total, load(x + walk(row, row_extents, row_steps), count));
+        total = total_add(total, load(x + walk(row, row_extents, row_strides), count));
     }
     store((total.sum - total.rest) * factor, out + target * inner + at, count);
 }

@@ -1,4 +1,4 @@
-//! Sums over axes, and their counterpart, repetition along axes.
+//! Reductions, and expansion by broadcasting.
 
 mod cases;
 mod cpu;
@@ -18,26 +18,25 @@ use crate::opencl::Call;
 use crate::opencl::formula::{self, Symbol};
 use neocog_base::Result;
 
-/// The sum of all elements, a scalar.
+/// The sum of all elements. Output: a scalar.
 #[derive(Clone, Copy, Debug)]
 pub struct Sum;
 
-/// The mean of all elements, a scalar; NaN for a tensor without elements.
+/// The mean of all elements; NaN for a tensor without elements. Output: a scalar.
 #[derive(Clone, Copy, Debug)]
 pub struct Mean;
 
-/// Sums along the axes that broadcasting from `shape` to the input's shape would repeat: the gradient of
-/// [`Expand`].
+/// Sums along the axes that broadcasting from `shape` to the input's shape repeats. This is the gradient of [`Expand`].
 #[derive(Clone, Copy, Debug)]
 pub struct SumTo {
-    /// The result's shape, which must broadcast to the input's.
+    /// Shape of the output, which must broadcast to the input's.
     pub shape: Shape,
 }
 
-/// Repeats the input to `shape`, to which it must broadcast.
+/// Broadcasts the input to `shape`.
 #[derive(Clone, Copy, Debug)]
 pub struct Expand {
-    /// The result's shape.
+    /// Shape of the output.
     pub shape: Shape,
 }
 
@@ -94,8 +93,8 @@ impl Op for Mean {
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let shape = node.input_shapes[0];
         Ok(smallvec![node.if_needed(0, || {
-            let part = run_single(&Scale { factor: 1.0 / shape.elements() as f64 }, &[node.output_grad()])?;
-            run_single(&Expand { shape }, &[&part])
+            let scaled = run_single(&Scale { factor: 1.0 / shape.elements() as f64 }, &[node.output_grad()])?;
+            run_single(&Expand { shape }, &[&scaled])
         })?])
     }
 }
@@ -113,7 +112,7 @@ impl Op for SumTo {
         let (x, out) = (inputs[0], &mut outputs[0]);
         out.data.fill(0.0);
         for (i, value) in x.data.iter().enumerate() {
-            out.data[repeated_position(out.shape, &x.shape.unravel(i))] += value;
+            out.data[broadcast_position(out.shape, &x.shape.unravel(i))] += value;
         }
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
@@ -143,7 +142,7 @@ impl Op for Expand {
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         let (x, out) = (inputs[0], &mut outputs[0]);
         for i in 0..out.data.len() {
-            out.data[i] = x.data[repeated_position(x.shape, &out.shape.unravel(i))];
+            out.data[i] = x.data[broadcast_position(x.shape, &out.shape.unravel(i))];
         }
     }
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
@@ -156,7 +155,7 @@ impl Op for Expand {
         for_each_chunk(out.data, (CHUNK / inner).max(1) * inner, |start, part| {
             for (r, row) in part.chunks_exact_mut(inner).enumerate() {
                 let [from] = walk.starts(start / inner + r);
-                match walk.inner_steps() {
+                match walk.inner_strides() {
                     [0] => row.fill(x.data[from]),
                     _ => row.copy_from_slice(&x.data[from..from + inner]),
                 }
@@ -175,8 +174,8 @@ impl Op for Expand {
     }
 }
 
-/// The position in `shape` of an element of the shape that it broadcasts to.
-fn repeated_position(shape: &Shape, index: &[usize]) -> usize {
+/// Returns the position in `shape` of an element of a shape to which it broadcasts.
+fn broadcast_position(shape: &Shape, index: &[usize]) -> usize {
     let own = &index[index.len() - shape.rank()..];
     shape.iter().zip(own).fold(0, |flat, (&e, &i)| flat * e + if e == 1 { 0 } else { i })
 }

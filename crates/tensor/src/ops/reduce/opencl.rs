@@ -6,16 +6,16 @@ use crate::ops::broadcast::Strided;
 use crate::ops::broadcast::opencl::axes;
 use neocog_base::Result;
 
-/// The floats of a piece of a row, as in the kernels.
-const PIECE: usize = 2048;
+/// Size of a block of a row in floats, as in the kernels.
+const BLOCK: usize = 2048;
 
-/// The most parts that the sum of one output is cut into.
+/// Largest number of parts of the sum of one output.
 const PARTS: usize = 64;
 
-/// So many work-items are enough for a device, so that outputs need not be cut into parts.
+/// Number of work-items that saturates a device: with as many outputs, sums are not split into parts.
 const ENOUGH: usize = 512;
 
-/// `out = factor * ` the sum of `x` along the axes that broadcasting from `out` to `x` would repeat.
+/// Sets `out` to `factor` times the sum of `x` along the axes that broadcasting from `out` to `x` repeats.
 pub(crate) fn sum(call: &Call<'_>, x: View<'_>, out: View<'_>, factor: f32) -> Result<()> {
     if x.buffer.is_empty() {
         return call.fill(out.buffer, 0.0);
@@ -23,9 +23,9 @@ pub(crate) fn sum(call: &Call<'_>, x: View<'_>, out: View<'_>, factor: f32) -> R
     let walk = Strided::new(x.shape, [x.shape, out.shape]);
     let sums = Sums {
         inner: walk.inner(),
-        rows: Axes::of(&walk, |step| step == 0),
-        outputs: Axes::of(&walk, |step| step != 0),
-        columns: walk.inner_steps()[1] != 0,
+        rows: Axes::of(&walk, |stride| stride == 0),
+        outputs: Axes::of(&walk, |stride| stride != 0),
+        columns: walk.inner_strides()[1] != 0,
     };
     let parts = sums.parts();
     if parts == 1 {
@@ -37,65 +37,65 @@ pub(crate) fn sum(call: &Call<'_>, x: View<'_>, out: View<'_>, factor: f32) -> R
         let rows = Axes {
             count: parts,
             extents: [parts, 1, 1, 1, 1, 1, 1, 1],
-            steps: [out.buffer.len(), 0, 0, 0, 0, 0, 0, 0],
+            strides: [out.buffer.len(), 0, 0, 0, 0, 0, 0, 0],
         };
         Sums { inner: out.buffer.len(), rows, outputs: Axes::none(), columns: true }
     } else {
         let count = out.buffer.len();
         let outputs =
-            Axes { count, extents: [count, 1, 1, 1, 1, 1, 1, 1], steps: [parts, 0, 0, 0, 0, 0, 0, 0] };
+            Axes { count, extents: [count, 1, 1, 1, 1, 1, 1, 1], strides: [parts, 0, 0, 0, 0, 0, 0, 0] };
         Sums { inner: parts, rows: Axes::none(), outputs, columns: false }
     };
     rest.launch(call, &partial, out.buffer, 1, factor)
 }
 
-/// What is summed, seen as rows of an array.
+/// A sum over rows of an array.
 struct Sums {
-    /// The floats of a row.
+    /// Length of a row in floats.
     inner: usize,
-    /// The rows that are summed.
+    /// The summed rows.
     rows: Axes,
-    /// The outputs: numbers, or rows when columns are summed.
+    /// The outputs: numbers, or rows if columns are summed.
     outputs: Axes,
-    /// Whether the rows are added to one another, instead of each being summed up.
+    /// Whether rows are added elementwise, rather than each row summed.
     columns: bool,
 }
 
-/// Axes of the array outside of its rows.
+/// Outer axes of the array.
 struct Axes {
     count: usize,
-    /// The innermost first.
+    /// Innermost first.
     extents: [usize; 8],
-    steps: [usize; 8],
+    strides: [usize; 8],
 }
 
 impl Axes {
     fn none() -> Self {
-        Axes { count: 1, extents: [1; 8], steps: [0; 8] }
+        Axes { count: 1, extents: [1; 8], strides: [0; 8] }
     }
 
-    /// The outer axes whose step in the output is `wanted`.
+    /// Returns the outer axes whose stride in the output is `wanted`.
     fn of(walk: &Strided<2>, wanted: impl Fn(usize) -> bool) -> Self {
         let mut axes = Self::none();
         let outer = walk.extents.len() - 1;
-        let chosen = walk.extents[..outer].iter().zip(&walk.steps[..outer]).rev();
-        for (i, (&extent, step)) in chosen.filter(|(_, step)| wanted(step[1])).enumerate() {
+        let chosen = walk.extents[..outer].iter().zip(&walk.strides[..outer]).rev();
+        for (i, (&extent, stride)) in chosen.filter(|(_, stride)| wanted(stride[1])).enumerate() {
             axes.count *= extent;
             axes.extents[i] = extent;
-            axes.steps[i] = step[0];
+            axes.strides[i] = stride[0];
         }
         axes
     }
 }
 
 impl Sums {
-    /// Into how many parts the sum of an output is cut: by the shapes alone, so that the order of additions is
+    /// Returns the number of parts of the sum of an output. It depends on shapes only, so that the order of additions is
     /// always the same.
     fn parts(&self) -> usize {
         let (items, units) = if self.columns {
             (self.outputs.count * self.inner.div_ceil(8), self.rows.count.div_ceil(16))
         } else {
-            (self.outputs.count, self.rows.count * self.inner.div_ceil(PIECE))
+            (self.outputs.count, self.rows.count * self.inner.div_ceil(BLOCK))
         };
         (ENOUGH / items).clamp(1, PARTS).min(units)
     }
@@ -109,10 +109,10 @@ impl Sums {
             self.inner.into(),
             self.rows.count.into(),
             axes(self.rows.extents),
-            axes(self.rows.steps),
+            axes(self.rows.strides),
             self.outputs.count.into(),
             axes(self.outputs.extents),
-            axes(self.outputs.steps),
+            axes(self.outputs.strides),
             parts.into(),
             Arg::Float(factor),
         ];

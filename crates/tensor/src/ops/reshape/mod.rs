@@ -13,29 +13,29 @@ use crate::memory::Scratch;
 use crate::opencl::Call;
 use neocog_base::{Error, Result};
 
-/// The same elements in another shape. As [`Tensor::reshape`](crate::Tensor::reshape), in a form that can be recorded.
+/// Changes the shape, as [`Tensor::reshape`](crate::Tensor::reshape), in a form that can be recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct Reshape {
-    /// The new shape.
+    /// Shape of the output.
     pub shape: Shape,
 }
 
-/// Joins the axes `start_dim` to `end_dim`, both included, into one; negative numbers count from the last axis.
+/// Merges the axes `start_dim ..= end_dim`, where negative numbers count from the last axis.
 ///
 /// As PyTorch's `Flatten(start_dim, end_dim)`, whose defaults are 1 and -1. A scalar becomes a vector of one element.
 #[derive(Clone, Copy, Debug)]
 pub struct Flatten {
-    /// The first of the joined axes.
+    /// First merged axis.
     pub start_dim: isize,
-    /// The last of them.
+    /// Last merged axis.
     pub end_dim: isize,
 }
 
 impl Flatten {
-    /// The shape that `shape` becomes.
+    /// Returns the flattened shape.
     ///
     /// # Errors
-    /// When there is no such axis, or `start_dim` lies behind `end_dim`.
+    /// If there is no such axis, or `start_dim` is greater than `end_dim`.
     pub fn flattened(&self, shape: &Shape) -> Result<Shape> {
         if shape.rank() == 0 {
             let one = Shape::from([1]);
@@ -46,7 +46,7 @@ impl Flatten {
         let (start, end) = (shape.axis(self.start_dim)?, shape.axis(self.end_dim)?);
         if start > end {
             return Err(Error::invalid_argument(format!(
-                "start_dim {} lies behind end_dim {} for the shape {shape}",
+                "start_dim {} is greater than end_dim {} for the shape {shape}",
                 self.start_dim, self.end_dim
             )));
         }
@@ -90,7 +90,7 @@ impl Op for Reshape {
         SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        back(node)
+        reshape_grad(node)
     }
     fn reshapes(&self) -> bool {
         true
@@ -122,14 +122,14 @@ impl Op for Flatten {
         SavedTensors::NONE
     }
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-        back(node)
+        reshape_grad(node)
     }
     fn reshapes(&self) -> bool {
         true
     }
 }
 
-fn back(node: &Gradient<'_>) -> Result<InputGrads> {
+fn reshape_grad(node: &Gradient<'_>) -> Result<InputGrads> {
     let shape = node.input_shapes[0];
     Ok(smallvec![node.if_needed(0, || run_single(&Reshape { shape }, &[node.output_grad()]))?])
 }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn impossible_shapes_are_errors() {
+    fn invalid_shapes_are_errors() {
         let shape = Shape::from([2, 3, 4]);
         let flatten = |start_dim, end_dim| Flatten { start_dim, end_dim }.flattened(&shape);
         assert_eq!(flatten(-2, -1).unwrap(), Shape::from([2, 12]));

@@ -41,7 +41,7 @@ impl Kernel for Lines<'_> {
             if inner == 1 {
                 row::<S>(rule, a, b, out);
             } else {
-                // The lanes are lines side by side.
+                // Vectorized over adjacent lines.
                 for start in (0..inner).step_by(S::LANES) {
                     columns::<S>(
                         rule,
@@ -54,7 +54,7 @@ impl Kernel for Lines<'_> {
     }
 }
 
-/// A line whose elements lie side by side.
+/// Computes a contiguous line.
 #[inline(always)]
 fn row<S: Simd>(rule: Rule, a: &[f32], b: &[f32], out: &mut [f32]) {
     match rule {
@@ -93,7 +93,7 @@ fn row<S: Simd>(rule: Rule, a: &[f32], b: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Up to `LANES` lines side by side, `inner` elements from one of their elements to the next.
+/// Up to `LANES` adjacent lines, whose elements have the stride `inner`.
 #[derive(Clone, Copy)]
 struct Columns<'a> {
     a: &'a [f32],

@@ -1,12 +1,12 @@
-// Softmax and its logarithm, and their gradients. RULE says which:
+// Softmax, log-softmax and their gradients, selected by RULE:
 #define SOFTMAX 0
 #define LOG_SOFTMAX 1
 #define SOFTMAX_GRAD 2
 #define LOG_SOFTMAX_GRAD 3
-// `a` is x, or y for a gradient; `b` is x again, or dy.
+// `a` is x, or y for a gradient; `b` is x, or dy for a gradient.
 
 #if TEAM > 0
-// Rows of floats that lie side by side.
+// Contiguous rows.
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void softmax_rows(
     global const float *a,
     global const float *b,
@@ -51,7 +51,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void softmax_rows(
     }
 }
 #else
-// Lines whose elements are `inner` apart. One work-item for each vector of lines side by side.
+// Lines whose elements have the stride `inner`. One work-item for each vector of adjacent lines.
 kernel void softmax_columns(
     global const float *a,
     global const float *b,

@@ -1,6 +1,6 @@
-//! Softmax and its logarithm along an axis, and their gradients.
+//! Softmax and log-softmax along an axis, and their gradients.
 //!
-//! With `m = max x` and `s = Σ e^(x - m)` along the axis, so that nothing overflows:
+//! With `m = max x` and `s = Σ e^(x - m)` along the axis, which avoids overflow:
 //!
 //! ```text
 //! softmax      y = e^(x - m) / s        dx = y (dy - Σ y dy)
@@ -32,14 +32,14 @@ macro_rules! softmaxes {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub struct $op {
-            /// The axis; negative numbers count from the last.
+            /// The axis; negative numbers count from the last axis.
             pub dim: isize,
         }
 
-        #[doc = concat!("The gradient of [`", stringify!($op), "`]: inputs `y`, its output, and `dy`, of the same shape.")]
+        #[doc = concat!("The gradient of [`", stringify!($op), "`]. Inputs: its output `y`, and `dy`, of the same shape.")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub struct $grad {
-            /// The axis; negative numbers count from the last.
+            /// The axis; negative numbers count from the last axis.
             pub dim: isize,
         }
 
@@ -78,7 +78,7 @@ macro_rules! softmaxes {
                 let [y, dy] = expect_inputs(self, inputs)?;
                 y.axis(self.dim)?;
                 if y != dy {
-                    return Err(Error::shape(format!("the output is {y}, but its gradient {dy}")));
+                    return Err(Error::shape(format!("the output is {y}, but its gradient is {dy}")));
                 }
                 Ok(smallvec![y])
             }
@@ -105,8 +105,8 @@ macro_rules! softmaxes {
 }
 
 softmaxes! {
-    /// `e^x / Σ e^x` along an axis.
+    /// Softmax, `e^x / Σ e^x` along an axis.
     Softmax "softmax", SoftmaxGrad "softmax_grad", log false;
-    /// `x - ln Σ e^x` along an axis.
+    /// Logarithm of the softmax, `x - ln Σ e^x` along an axis.
     LogSoftmax "log_softmax", LogSoftmaxGrad "log_softmax_grad", log true;
 }

@@ -1,5 +1,4 @@
-// What kernels that work row by row share. TEAM work-items do a row, each every TEAM-th vector of it; on processors
-// TEAM is 1.
+// Row-wise primitives. TEAM work-items process a row, each every TEAM-th vector; on processors TEAM is 1.
 
 #if WIDTH == 8
 #define LANES ((int8)(0, 1, 2, 3, 4, 5, 6, 7))
@@ -32,7 +31,7 @@ float largest_lane(real v) {
 #define team_max(value) team_reduce(value, 1, shared)
 #define team_sum(value) team_reduce(value, 0, shared)
 
-// The sum, or the largest, of what the work-items of a team have.
+// The sum or the maximum over the work-items of a team.
 float team_reduce(float value, int largest, local float *shared) {
     const int lane = get_local_id(0);
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -49,7 +48,7 @@ float team_reduce(float value, int largest, local float *shared) {
 }
 #endif
 
-// out = e^(x - max) and, in the same work-item, its sum.
+// out = e^(x - max); returns the sum over the vectors of the work-item.
 float exps(global const float *x, global float *out, int len, int lane, float max) {
     real sum = (real)(0.0f);
     for (int at = lane * WIDTH; at < len; at += TEAM * WIDTH) {
@@ -60,7 +59,7 @@ float exps(global const float *x, global float *out, int len, int lane, float ma
     return sum_lanes(sum);
 }
 
-// The largest number of a row that the work-item sees; minus infinity if it sees none.
+// The maximum over the vectors of the work-item; minus infinity if there is none.
 float largest(global const float *x, int len, int lane) {
     real max = (real)(-INFINITY);
     for (int at = lane * WIDTH; at < len; at += TEAM * WIDTH) {

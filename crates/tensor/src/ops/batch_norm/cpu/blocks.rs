@@ -5,22 +5,22 @@ use rayon::prelude::*;
 use crate::cpu::parallel::CHUNK;
 use crate::ops::batch_norm::sizes::Sizes;
 
-/// Planes from this many pixels on are walked one by one.
+/// Channel planes of at least this many pixels are processed one by one.
 pub(super) const PLANE: usize = 32;
 
-/// The most columns of which one task makes the sums.
+/// Largest number of columns of a task.
 pub(super) const COLUMNS: usize = 64;
 
-/// How many terms each lane adds up in single precision.
+/// Number of terms that each lane sums in single precision.
 pub(super) const TERMS: usize = 32;
 
-/// The activation as a number that types can hold.
+/// Activations as const parameters.
 pub(super) const NONE: u8 = 0;
 pub(super) const RELU: u8 = 1;
 pub(super) const SIGMOID: u8 = 2;
 pub(super) const TANH: u8 = 3;
 
-/// Calls `work` with the first of some channels and the parts of two outputs that belong to them, on all threads.
+/// Calls `work` for blocks of channels, with the first channel and the parts of two outputs, on all threads.
 pub(super) fn each_block(
     sizes: Sizes,
     a: &mut [f32],

@@ -1,14 +1,14 @@
-//! The kernels of the CPU: sums over each channel, then a pass that writes the result.
+//! CPU kernels: sums over each channel, then a pass that writes the result.
 //!
-//! Large planes are walked one by one, with vectors along the pixels:
+//! Large channel planes are processed one by one, vectorized over pixels:
 //!
 //! ```text
 //!   n = 0   c = 0 [ v v v v .. ]   c = 1 [ v v v v .. ]   ..
 //!   n = 1   c = 0 [ v v v v .. ]   ..
 //! ```
 //!
-//! Where planes are smaller than two vectors, `[n, c, h, w]` is taken for a matrix of `n` rows and `c h w` columns;
-//! vectors lie across the columns, and what belongs to a channel is repeated for each of its columns.
+//! If planes are smaller than two vectors, `[n, c, h, w]` is processed as a matrix of `n` rows and `c h w` columns: kernels are
+//! vectorized over columns, and the numbers of a channel are repeated for each of its columns.
 
 mod blocks;
 mod sums;
@@ -24,7 +24,7 @@ use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use sums::{GradSums, Grads, Moments, grad_sums};
 
-/// Calls a function that is generic over the activation.
+/// Calls a function that has the activation as a const parameter.
 macro_rules! with_activation {
     ($activation:expr, $function:ident($($argument:expr),*)) => {
         match $activation {
@@ -70,7 +70,7 @@ pub(super) fn train(
     with_activation!(activation, normalize(x, sizes, &channels, y.data, scratch));
 }
 
-/// A channel at a time, so that its numbers are still in the cache when they are normalised.
+/// Processes one channel at a time, so that its elements are still in the cache when they are normalized.
 fn train_planes<const A: u8>(
     eps: f64,
     x: &[f32],
@@ -83,7 +83,7 @@ fn train_planes<const A: u8>(
         dispatch(Moments { x, sizes, first: channel, mean, var });
         let weight = weight.map_or(1.0, |w| w[channel]);
         let values = [mean[0], scale(eps, var[0], weight), bias.map_or(0.0, |b| b[channel])];
-        dispatch(Planes { rule: &Affine::<A>(x), sizes, channel, values, out: y });
+        dispatch(Planes { map: &Affine::<A>(x), sizes, channel, values, out: y });
     });
 }
 
@@ -99,12 +99,12 @@ pub(super) fn eval(
     let scale = scales(eps, inputs[2].data, weight, scratch);
     let channels = Channels { mean: inputs[1].data, scale: &scale, bias };
     let (x, y, image) = (&inputs[0], &mut outputs[0], inputs[0].shape.row());
-    if [x.step, y.step] == [image; 2] || y.data.is_empty() {
+    if [x.batch_stride, y.batch_stride] == [image; 2] || y.data.is_empty() {
         with_activation!(activation, normalize(x.data, sizes, &channels, y.data, scratch));
         return;
     }
-    let (one, from) = (Sizes { n: 1, ..sizes }, x.data.par_chunks(x.step));
-    y.data.par_chunks_mut(y.step).zip(from).for_each(|(y, x)| {
+    let (one, from) = (Sizes { n: 1, ..sizes }, x.data.par_chunks(x.batch_stride));
+    y.data.par_chunks_mut(y.batch_stride).zip(from).for_each(|(y, x)| {
         let (x, y) = (&x[..image], &mut y[..image]);
         with_activation!(activation, normalize(x, one, &channels, y, scratch));
     });
@@ -124,7 +124,7 @@ pub(super) fn train_grad(
     let [dx, dweight, dbias] = outputs else { unreachable!("three outputs") };
     let y: &[f32] = activation.map_or(&[], |_| inputs[inputs.len() - 1].data);
     let (x, dy) = (inputs[0].data, inputs[3].data);
-    let of = ChannelGrad { eps: eps, count: sizes.count() as f64, mean, var: inputs[2].data, weight };
+    let of = ChannelGrad { eps, count: sizes.count() as f64, mean, var: inputs[2].data, weight };
     if sizes.pixels >= PLANE {
         let dx = Shared::new(dx.data);
         with_activation!(activation, train_grad_planes(x, dy, y, sizes, &of, [dweight.data, dbias.data], dx));
@@ -139,7 +139,7 @@ pub(super) fn train_grad(
     with_activation!(activation, input_grad(x, dy, y, sizes, channels, dx.data, scratch));
 }
 
-/// What the gradient of a channel is made with.
+/// Parameters of the gradient of a channel.
 struct ChannelGrad<'a> {
     eps: f64,
     count: f64,
@@ -149,9 +149,8 @@ struct ChannelGrad<'a> {
 }
 
 impl ChannelGrad<'_> {
-    /// `p`, `q`, `r` and the mean, for `dx = p (dz - q (x - mean) - r)`; `dot` is `Σ dz (x - mean)` and becomes the gradient of
-    /// the weight. Where few images make a batch, almost nothing is left of the difference: each of the numbers is rounded
-    /// only once.
+    /// Returns `p`, `q`, `r` and the mean, for `dx = p (dz - q (x - mean) - r)`. Replaces `dot`, `Σ dz (x - mean)`, by the gradient
+    /// of the weight. For small batches the difference nearly cancels, so each number is rounded only once.
     fn numbers(&self, c: usize, dot: &mut f32, sum: f32) -> [f32; 4] {
         let inverse = 1.0 / (f64::from(self.var[c]) + self.eps).sqrt();
         let dweight = f64::from(*dot) * inverse;
@@ -180,7 +179,7 @@ fn train_grad_planes<const A: u8>(
         let mean = &of.mean[channel..=channel];
         dispatch(GradSums { grads, sizes, mean, first: channel, dot, sum });
         let values = of.numbers(channel, &mut dot[0], sum[0]);
-        dispatch(Planes { rule: &grads, sizes, channel, values, out: dx });
+        dispatch(Planes { map: &grads, sizes, channel, values, out: dx });
     });
 }
 
@@ -204,12 +203,12 @@ pub(super) fn eval_grad(
     input_grad::<NONE>(x, dz, &[], sizes, [&*p, &*zero, &*zero, mean], dx.data, scratch);
 }
 
-/// `weight / sqrt(var + eps)`.
+/// Computes `weight / sqrt(var + eps)`.
 fn scale(eps: f64, var: f32, weight: f32) -> f32 {
     (f64::from(weight) / (f64::from(var) + eps).sqrt()) as f32
 }
 
-/// The same for each channel.
+/// Computes [`scale`] for each channel.
 fn scales(eps: f64, var: &[f32], weight: Option<&[f32]>, scratch: &Scratch) -> Buffer {
     let mut scale = scratch.take(var.len());
     for (c, s) in scale.iter_mut().enumerate() {
@@ -218,21 +217,21 @@ fn scales(eps: f64, var: &[f32], weight: Option<&[f32]>, scratch: &Scratch) -> B
     scale
 }
 
-/// Calls `work` with the first of some images and the part of the output that belongs to them, on all threads.
+/// Calls `work` for blocks of images, with the position of the block and its part of the output, on all threads.
 fn each_image(sizes: Sizes, out: &mut [f32], work: impl Fn(usize, &mut [f32]) + Sync) {
     let image = (sizes.c * sizes.pixels).max(1);
     let images = (CHUNK / image).max(1);
     for_each_chunk(out, images * image, |start, part| work(start, part));
 }
 
-/// What a channel's numbers are normalised with.
+/// Parameters of each channel.
 struct Channels<'a> {
     mean: &'a [f32],
     scale: &'a [f32],
     bias: Option<&'a [f32]>,
 }
 
-/// `y = activation((x - mean) · scale + bias)`.
+/// Computes `y = activation((x - mean) · scale + bias)`.
 fn normalize<const A: u8>(
     x: &[f32],
     sizes: Sizes,
@@ -246,7 +245,7 @@ fn normalize<const A: u8>(
     write(&Affine::<A>(x), sizes, channels, y, scratch);
 }
 
-/// `dx = p (dz - q (x - mean) - r)`.
+/// Computes `dx = p (dz - q (x - mean) - r)`.
 fn input_grad<const A: u8>(
     x: &[f32],
     dy: &[f32],
@@ -259,15 +258,15 @@ fn input_grad<const A: u8>(
     write(&Grads::<A> { x, dy, y }, sizes, channels, dx, scratch);
 }
 
-/// A result at each place, from `K` numbers of its channel.
-trait Rule<const K: usize>: Sync {
-    /// Those of the `len` numbers from `at` on.
+/// An elementwise map with `K` parameters for each channel.
+trait ChannelMap<const K: usize>: Sync {
+    /// Computes the results of `len` elements from `at` on.
     fn value<S: Simd>(&self, at: usize, len: usize, channel: [S; K]) -> S;
 }
 
 struct Affine<'a, const A: u8>(&'a [f32]);
 
-impl<const A: u8> Rule<3> for Affine<'_, A> {
+impl<const A: u8> ChannelMap<3> for Affine<'_, A> {
     #[inline(always)]
     fn value<S: Simd>(&self, at: usize, len: usize, [mean, scale, bias]: [S; 3]) -> S {
         let x = S::from_short_slice(&self.0[at..at + len]);
@@ -275,7 +274,7 @@ impl<const A: u8> Rule<3> for Affine<'_, A> {
     }
 }
 
-impl<const A: u8> Rule<4> for Grads<'_, A> {
+impl<const A: u8> ChannelMap<4> for Grads<'_, A> {
     #[inline(always)]
     fn value<S: Simd>(&self, at: usize, len: usize, [p, q, r, mean]: [S; 4]) -> S {
         let d = S::from_short_slice(&self.x[at..at + len]) - mean;
@@ -283,9 +282,9 @@ impl<const A: u8> Rule<4> for Grads<'_, A> {
     }
 }
 
-/// Writes a rule's result, an image at a time.
-fn write<const K: usize, R: Rule<K>>(
-    rule: &R,
+/// Writes the results of a map, in blocks of images.
+fn write<const K: usize, R: ChannelMap<K>>(
+    map: &R,
     sizes: Sizes,
     channels: [&[f32]; K],
     out: &mut [f32],
@@ -293,7 +292,7 @@ fn write<const K: usize, R: Rule<K>>(
 ) {
     let Sizes { c, pixels, .. } = sizes;
     if pixels >= PLANE || pixels <= 1 {
-        each_image(sizes, out, |start, out| dispatch(Write { rule, pixels, channels, start, out }));
+        each_image(sizes, out, |start, out| dispatch(Write { map, pixels, channels, start, out }));
         return;
     }
     let repeated = channels.map(|values| {
@@ -304,58 +303,58 @@ fn write<const K: usize, R: Rule<K>>(
         columns
     });
     let channels = std::array::from_fn(|k| &*repeated[k]);
-    each_image(sizes, out, |start, out| dispatch(Write { rule, pixels: 1, channels, start, out }));
+    each_image(sizes, out, |start, out| dispatch(Write { map, pixels: 1, channels, start, out }));
 }
 
-/// Writes a rule's result for all planes of one channel.
+/// Writes the results of a map for all planes of one channel.
 struct Planes<'a, R, const K: usize> {
-    rule: &'a R,
+    map: &'a R,
     sizes: Sizes,
     channel: usize,
     values: [f32; K],
-    /// All of the result; this channel's planes are written.
+    /// The whole output, of which the planes of this channel are written.
     out: Shared,
 }
 
-impl<R: Rule<K>, const K: usize> Kernel for Planes<'_, R, K> {
+impl<R: ChannelMap<K>, const K: usize> Kernel for Planes<'_, R, K> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Planes { rule, sizes, channel, values: numbers, out } = self;
+        let Planes { map, sizes, channel, values: numbers, out } = self;
         let mut values = [S::splat(0.0); K];
         for k in 0..K {
             values[k] = S::splat(numbers[k]);
         }
         for image in 0..sizes.n {
             let start = (image * sizes.c + channel) * sizes.pixels;
-            // SAFETY: a plane of the result, which this task alone writes.
+            // SAFETY: a channel plane of the output, which only this task accesses.
             let plane = unsafe { std::slice::from_raw_parts_mut(out.get().add(start), sizes.pixels) };
             let mut at = start;
             let mut whole = plane.chunks_exact_mut(S::LANES);
             for out in &mut whole {
-                rule.value(at, S::LANES, values).to_slice(out);
+                map.value(at, S::LANES, values).to_slice(out);
                 at += S::LANES;
             }
             let rest = whole.into_remainder();
-            rule.value(at, rest.len(), values).to_short_slice(rest);
+            map.value(at, rest.len(), values).to_short_slice(rest);
         }
     }
 }
 
 struct Write<'a, R, const K: usize> {
-    rule: &'a R,
+    map: &'a R,
     pixels: usize,
     channels: [&'a [f32]; K],
-    /// The position of `out[0]` in all of the result, where an image begins.
+    /// Position of `out[0]` in the output: the start of an image.
     start: usize,
     out: &'a mut [f32],
 }
 
-impl<R: Rule<K>, const K: usize> Kernel for Write<'_, R, K> {
+impl<R: ChannelMap<K>, const K: usize> Kernel for Write<'_, R, K> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Write { rule, pixels, channels, start, out } = self;
+        let Write { map, pixels, channels, start, out } = self;
         let count = channels[0].len().max(1);
         let mut at = start;
         if pixels == 1 {
@@ -365,7 +364,7 @@ impl<R: Rule<K>, const K: usize> Kernel for Write<'_, R, K> {
                     for k in 0..K {
                         values[k] = S::from_short_slice(&channels[k][v * S::LANES..][..out.len()]);
                     }
-                    rule.value(at, out.len(), values).to_short_slice(out);
+                    map.value(at, out.len(), values).to_short_slice(out);
                     at += out.len();
                 }
             }
@@ -378,11 +377,11 @@ impl<R: Rule<K>, const K: usize> Kernel for Write<'_, R, K> {
             }
             let mut whole = plane.chunks_exact_mut(S::LANES);
             for out in &mut whole {
-                rule.value(at, S::LANES, values).to_slice(out);
+                map.value(at, S::LANES, values).to_slice(out);
                 at += S::LANES;
             }
             let rest = whole.into_remainder();
-            rule.value(at, rest.len(), values).to_short_slice(rest);
+            map.value(at, rest.len(), values).to_short_slice(rest);
             at += rest.len();
         }
     }

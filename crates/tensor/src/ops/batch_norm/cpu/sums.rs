@@ -1,21 +1,20 @@
-//! Sums over the numbers of each channel.
+//! Sums over the elements of each channel.
 //!
-//! All sums are in single precision for some terms only, then join a double. Terms are given by [`Terms`], not by
-//! closures: those would not always be inlined, and on its own a closure has not the instruction set.
+//! Short runs are summed in single precision, their sums in double precision. Terms are given by [`Terms`] rather than closures: a
+//! closure that is not inlined is compiled without the instruction set of the kernel.
 
 use super::blocks::{COLUMNS, NONE, PLANE, RELU, SIGMOID, TERMS, each_block};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::Activation;
 use crate::ops::batch_norm::sizes::Sizes;
 
-/// `K` terms to add up for each number.
+/// `K` terms for each element.
 trait Terms<const K: usize> {
-    /// Those of the `len` numbers from `at` on; `shift` is what belongs to the numbers' channels. Lanes from `len`
-    /// on are 0.
+    /// Computes the terms of `len` elements from `at` on, whose channels have the shifts `shift`. Lanes from `len` on are 0.
     fn terms<S: Simd>(&self, at: usize, len: usize, shift: S) -> [S; K];
 }
 
-/// `x`.
+/// The term `x`.
 struct Plain<'a>(&'a [f32]);
 
 impl Terms<1> for Plain<'_> {
@@ -25,7 +24,7 @@ impl Terms<1> for Plain<'_> {
     }
 }
 
-/// `(x - shift)²` and `x - shift`.
+/// The terms `(x - shift)²` and `x - shift`.
 struct Deviation<'a>(&'a [f32]);
 
 impl Terms<2> for Deviation<'_> {
@@ -39,17 +38,17 @@ impl Terms<2> for Deviation<'_> {
     }
 }
 
-/// `dz (x - shift)` and `dz`, the gradient before the activation `A`.
+/// The terms `dz (x - shift)` and `dz`, the gradient before the activation `A`.
 #[derive(Clone, Copy)]
 pub(super) struct Grads<'a, const A: u8> {
     pub x: &'a [f32],
     pub dy: &'a [f32],
-    /// Empty without activation.
+    /// Empty if there is no activation.
     pub y: &'a [f32],
 }
 
 impl<const A: u8> Grads<'_, A> {
-    /// `dz` of the `len` numbers from `at` on.
+    /// Computes `dz` of `len` elements from `at` on.
     #[inline(always)]
     pub fn dz<S: Simd>(&self, at: usize, len: usize) -> S {
         let dy = S::from_short_slice(&self.dy[at..at + len]);
@@ -73,7 +72,7 @@ impl<const A: u8> Terms<2> for Grads<'_, A> {
     }
 }
 
-/// The sums over the `len` numbers from `at` on, in four interleaved parts.
+/// Sums the terms of `len` elements from `at` on, in four interleaved parts.
 #[inline(always)]
 fn line<S: Simd, const K: usize, T: Terms<K>>(terms: &T, at: usize, len: usize, shift: S) -> [f64; K] {
     let mut total = [0.0; K];
@@ -116,7 +115,7 @@ struct Columns {
     count: usize,
 }
 
-/// The sums of each column.
+/// Sums the terms of each column.
 #[inline(always)]
 fn columns<S: Simd, const K: usize, T: Terms<K>>(
     terms: &T,
@@ -137,7 +136,7 @@ fn columns<S: Simd, const K: usize, T: Terms<K>>(
     total
 }
 
-/// The sums of `V` vectors of columns, of `len` columns each, from the column `at` of those that `c` names.
+/// Sums the terms of `V` vectors of `len` columns each, from column `at` of `c` on.
 #[inline(always)]
 fn vectors<S: Simd, const K: usize, const V: usize, T: Terms<K>>(
     terms: &T,
@@ -177,7 +176,7 @@ fn vectors<S: Simd, const K: usize, const V: usize, T: Terms<K>>(
     }
 }
 
-/// The mean and the biased variance of some channels, from `first` on.
+/// Computes the mean and the biased variance of channels from `first` on.
 pub(super) struct Moments<'a> {
     pub x: &'a [f32],
     pub sizes: Sizes,
@@ -207,7 +206,7 @@ impl Kernel for Moments<'_> {
                 *mean = (sums[of.clone()].iter().sum::<f64>() / count) as f32;
                 shift[of].fill(*mean);
             }
-            // The mean is rounded: what is left of it is taken out of the variance.
+            // Corrects the variance for the rounding of the mean.
             let [squares, rests] = columns::<S, 2, _>(&Deviation(x), c, &shift);
             for (i, var) in var.iter_mut().enumerate() {
                 let [square, rest] =
@@ -216,8 +215,8 @@ impl Kernel for Moments<'_> {
             }
             return;
         }
-        // Plane by plane, which stays in the cache for its own mean and squares. These join those of the planes before
-        // as T. Chan, G. Golub and R. LeVeque have it ("Updating formulae", 1979).
+        // One channel plane at a time, which stays in the cache for both passes. Combined by the formula of T. Chan, G. Golub and
+        // R. LeVeque ("Updating formulae", 1979).
         let size = pixels as f64;
         for (i, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
             let (mut center, mut squares) = (0.0, 0.0);
@@ -231,14 +230,14 @@ impl Kernel for Moments<'_> {
                 center += step / (seen + 1.0);
                 squares += square - rest * rest / size + step * step * size * (seen / (seen + 1.0));
             }
-            // No images have no mean.
+            // The mean of no images is NaN.
             *mean = if n == 0 { f32::NAN } else { center as f32 };
             *var = (squares / count) as f32;
         }
     }
 }
 
-/// `dot = Σ dz (x - mean)` and `sum = Σ dz` for each channel.
+/// Computes `dot = Σ dz (x - mean)` and `sum = Σ dz` for each channel.
 pub(super) fn grad_sums<const A: u8>(
     x: &[f32],
     dy: &[f32],

@@ -9,7 +9,7 @@ use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, Operands};
 use crate::ops::conv2d::shape::{ConvShape, Pass};
 use crate::ops::product::{
-    Gather, Product, Rows, Spread, Target, transposed, weight_grad_sums as product_sums,
+    Gather, LeftMatrix, PadAndSplit, Product, Target, transposed, weight_grad_sums as product_sums,
 };
 use neocog_base::Result;
 
@@ -58,7 +58,7 @@ fn forward(
     let (prepared, depth) = (pad_and_split_windows(conv), conv.filter_len());
     let made = prepare_if_needed(call, &prepared, x)?;
     let mut b = windows(conv, &prepared, made.as_ref().unwrap_or(x));
-    let mut a = Rows {
+    let mut a = LeftMatrix {
         buffer: weight,
         count: conv.out_per_group,
         group: conv.out_per_group * depth,
@@ -78,7 +78,7 @@ fn forward(
         buffer: y,
         group: conv.out_per_group * plane,
         row: plane,
-        picture: conv.groups * conv.out_per_group * plane,
+        image: conv.groups * conv.out_per_group * plane,
         line: conv.ow,
         pixel: 1,
         first: 0,
@@ -117,17 +117,17 @@ fn input_grad(call: &Call<'_>, conv: &ConvShape, dy: &Buffer, weight: &Buffer, d
         let end = phases.iter().map(Phase::end).max().unwrap_or(0);
         (padding as usize, (end + padding) as usize)
     });
-    let prepared = Spread {
+    let prepared = PadAndSplit {
         planes: conv.n * conv.groups * conv.out_per_group,
         size: [conv.oh, conv.ow],
-        spread: [extents[0].1, extents[1].1],
+        padded: [extents[0].1, extents[1].1],
         phases: 1,
-        step: [1, 1],
+        stride: [1, 1],
         padding: [extents[0].0, extents[1].0],
     };
     let made = prepare_if_needed(call, &prepared, dy)?;
     let (pitch, plane) = match made {
-        Some(_) => (prepared.spread[1], prepared.plane()),
+        Some(_) => (prepared.padded[1], prepared.plane_len()),
         None => (conv.ow, conv.out_pixels()),
     };
     for row in &rows {
@@ -144,12 +144,12 @@ fn input_grad(call: &Call<'_>, conv: &ConvShape, dy: &Buffer, weight: &Buffer, d
             let size = if conv.stride == [1, 1] { merged(size, [pitch, line]) } else { size };
             let b = Gather {
                 buffer: made.as_ref().unwrap_or(dy),
-                pictures: conv.n,
+                images: conv.n,
                 size,
                 channels: conv.out_per_group,
                 taps: [row.taps.count, column.taps.count],
                 group: conv.out_per_group * plane,
-                picture: conv.groups * conv.out_per_group * plane,
+                image: conv.groups * conv.out_per_group * plane,
                 row: pitch,
                 channel: int(plane),
                 tap: [-row.source_step * int(pitch), -column.source_step],
@@ -160,12 +160,12 @@ fn input_grad(call: &Call<'_>, conv: &ConvShape, dy: &Buffer, weight: &Buffer, d
                 buffer: dx,
                 group: conv.in_per_group * conv.h * conv.w,
                 row: conv.h * conv.w,
-                picture: conv.groups * conv.in_per_group * conv.h * conv.w,
+                image: conv.groups * conv.in_per_group * conv.h * conv.w,
                 line,
                 pixel: conv.stride[1],
                 first: row.first * conv.w + column.first,
             };
-            let a = Rows {
+            let a = LeftMatrix {
                 buffer: &transposed,
                 count: conv.in_per_group,
                 group: conv.in_per_group * depth,
@@ -181,8 +181,8 @@ fn input_grad(call: &Call<'_>, conv: &ConvShape, dy: &Buffer, weight: &Buffer, d
 
 /// Runs `pad_and_split_phases` on `x`, or returns `None` if the images can be gathered in their original
 /// layout.
-fn prepare_if_needed(call: &Call<'_>, prepared: &Spread, x: &Buffer) -> Result<Option<Buffer>> {
-    if prepared.is_needless() { Ok(None) } else { prepared.run(call, x).map(Some) }
+fn prepare_if_needed(call: &Call<'_>, prepared: &PadAndSplit, x: &Buffer) -> Result<Option<Buffer>> {
+    if prepared.is_identity() { Ok(None) } else { prepared.run(call, x).map(Some) }
 }
 
 /// Merges all rows into one if they are contiguous in the source and in the result. `steps` are the pixels
@@ -192,43 +192,43 @@ fn merged([rows, pixels]: [usize; 2], steps: [usize; 2]) -> [usize; 2] {
 }
 
 /// Returns the padding and the splitting into phases that make the windows of a convolution gatherable.
-fn pad_and_split_windows(conv: &ConvShape) -> Spread {
+fn pad_and_split_windows(conv: &ConvShape) -> PadAndSplit {
     let reach = [(conv.kh - 1) * conv.dilation[0], (conv.kw - 1) * conv.dilation[1]];
     // For kernels one row high only the rows under them are copied, if a copy is needed at all.
     let line_step = if conv.kh == 1 && conv.stride[1] > 1 { conv.stride[0] } else { 1 };
-    Spread {
+    PadAndSplit {
         planes: conv.n * conv.groups * conv.in_per_group,
         size: [conv.h, conv.w],
-        spread: [
+        padded: [
             (conv.oh - 1) * conv.stride[0] / line_step + reach[0] + 1,
             conv.ow + reach[1] / conv.stride[1],
         ],
         phases: conv.stride[1].min(reach[1] + 1),
-        step: [line_step, conv.stride[1]],
+        stride: [line_step, conv.stride[1]],
         padding: conv.padding,
     }
 }
 
 /// Returns the windows of a convolution over `buffer`, which is the input, or its copy by `prepared` if one
 /// is needed.
-fn windows<'a>(conv: &ConvShape, prepared: &Spread, buffer: &'a Buffer) -> Gather<'a> {
-    let (pitch, plane) = match prepared.is_needless() {
+fn windows<'a>(conv: &ConvShape, prepared: &PadAndSplit, buffer: &'a Buffer) -> Gather<'a> {
+    let (pitch, plane) = match prepared.is_identity() {
         true => (conv.w, conv.h * conv.w),
-        false => (prepared.spread[1], prepared.plane()),
+        false => (prepared.padded[1], prepared.plane_len()),
     };
-    let row = conv.stride[0] / prepared.step[0] * pitch;
+    let row = conv.stride[0] / prepared.stride[0] * pitch;
     Gather {
         buffer,
-        pictures: conv.n,
+        images: conv.n,
         size: merged([conv.oh, conv.ow], [row, conv.ow]),
         channels: conv.in_per_group,
         taps: [conv.kh, conv.kw],
         group: conv.in_per_group * plane,
-        picture: conv.groups * conv.in_per_group * plane,
+        image: conv.groups * conv.in_per_group * plane,
         row,
         channel: int(plane),
         tap: [int(conv.dilation[0] * pitch), int(conv.dilation[1])],
-        phases: [conv.stride[1], prepared.spread[0] * prepared.spread[1]],
+        phases: [conv.stride[1], prepared.padded[0] * prepared.padded[1]],
         first: 0,
     }
 }

@@ -1,9 +1,9 @@
 //! The Winograd algorithm for OpenCL devices that are processors, with the transforms, tiles and units of
-//! [`winograd`](super::super::winograd); the kernels are in `winograd.cl`.
+//! `conv2d/winograd`, which the CPU uses as well; the kernels are in `winograd.cl`.
 //!
-//! A work-group transforms the tiles of its units, multiplies at the points, a panel of two vectors of
-//! outputs at a time, and transforms the products back. All of it stays in local memory, which is memory in
-//! the cache of a core on a processor.
+//! A work-group transforms the tiles of its units, multiplies at the points, a panel of two vectors of outputs
+//! at a time, and transforms the products back. All of it stays in local memory, which on a processor is
+//! memory in the cache of a core.
 
 use std::fmt::Write;
 

@@ -1,19 +1,19 @@
-//! The kernels of the CPU.
+//! CPU kernels.
 //!
-//! A task does some whole planes. In a plane, a vector of neighbouring outputs of one row stays in registers while the
-//! window's elements go by:
+//! A task processes some channel planes. Within a plane, kernels are vectorized over adjacent outputs of a row, which stay in
+//! registers while the elements of the window are compared:
 //!
 //! ```text
-//! outputs   r: [s  s+1  …]               best, at: one lane each
+//! outputs   r: [s  s+1  …]               value, index: one lane each
 //! pixels    row(u): x[first + v * dilation + lane * stride]     for each (u, v) of the window
 //! ```
 //!
-//! With a stride of 2, two vectors of pixels are split into the even and the odd ones, which serve two `v` at once.
-//! Lanes beyond the row see pixels that do not matter, and are not stored. Windows that reach beyond the left or right
-//! edge, and all with a larger stride, are done one by one. Small planes have a way of their own, in `lanes`.
+//! For stride 2, two vectors of pixels are deinterleaved, for two values of `v`. Lanes beyond the row compute unspecified values
+//! that are not stored. Windows at the left and right edge, and all windows with a larger stride, are computed one by one. Small
+//! planes use the algorithm of `plane_vectorized`.
 
 mod best;
-mod lanes;
+mod plane_vectorized;
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
 use crate::ops::pooling::{Axis, LARGEST_INDEXED_PLANE};
 
-/// `y` and, if wanted, the indices.
+/// Computes `y`, and the indices if requested.
 pub(super) fn forward(
     axes: [Axis; 2],
     x: &[f32],
@@ -49,7 +49,7 @@ pub(super) fn forward(
     }
 }
 
-/// The planes of `y`, of `x` and whatever follows.
+/// Computes the channel planes of a task; `x` may contain more.
 fn run<const INDICES: bool>(
     axes: [Axis; 2],
     x: &[f32],
@@ -57,14 +57,14 @@ fn run<const INDICES: bool>(
     indices: &mut [f32],
     scratch: &Scratch,
 ) {
-    if lanes::is_better(axes) {
-        dispatch(lanes::Planes::<INDICES> { axes, x, y, indices, scratch });
+    if plane_vectorized::is_better(axes) {
+        dispatch(plane_vectorized::Planes::<INDICES> { axes, x, y, indices, scratch });
     } else {
         dispatch(Forward::<INDICES> { axes, x, y, indices });
     }
 }
 
-/// `dx`, of planes `input_size`, from `dy` and the indices, of planes `output_size`.
+/// Computes `dx`, with planes of `input_size`, from `dy` and the indices, with planes of `output_size`.
 pub(super) fn backward(
     input_size: [usize; 2],
     output_size: [usize; 2],
@@ -84,7 +84,7 @@ pub(super) fn backward(
     });
 }
 
-/// How many planes of `pixels` pixels make a task: whole vectors of small ones.
+/// Returns the number of planes of a task; a multiple of the vector width for small planes.
 fn planes_per_task(pixels: usize) -> usize {
     let planes = (4 * CHUNK).div_ceil(pixels);
     if planes < 16 { planes } else { planes.next_multiple_of(16) }
@@ -92,7 +92,7 @@ fn planes_per_task(pixels: usize) -> usize {
 
 struct Forward<'a, const INDICES: bool> {
     axes: [Axis; 2],
-    /// The planes of `y`, and whatever follows them.
+    /// The channel planes of this task, and those that follow.
     x: &'a [f32],
     y: &'a mut [f32],
     indices: &'a mut [f32],
@@ -115,7 +115,7 @@ impl<const INDICES: bool> Kernel for Forward<'_, INDICES> {
 }
 
 impl<const INDICES: bool> Forward<'_, INDICES> {
-    /// `K` is the width of a window without dilation, `S` the stride along the columns; 0 stands for any.
+    /// `K` is the width of a window without dilation, `S` the stride of the columns; 0 means any.
     #[inline(always)]
     fn planes<V: Simd, const K: usize, const S: usize>(self) {
         let [rows, columns] = self.axes;
@@ -131,7 +131,7 @@ impl<const INDICES: bool> Forward<'_, INDICES> {
 struct Plane<'a, const K: usize, const S: usize, const INDICES: bool> {
     rows: Axis,
     columns: Axis,
-    /// The plane, and whatever follows it.
+    /// The channel plane, and those that follow.
     x: &'a [f32],
 }
 
@@ -149,7 +149,7 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
             }
             let mut s = inside.start;
             while s < inside.end {
-                // Rather some outputs twice than a vector that is not full.
+                // The last vector is full; some outputs are computed twice.
                 if s + V::LANES > inside.end && inside.len() >= V::LANES {
                     s = inside.end - V::LANES;
                 }
@@ -167,22 +167,23 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
         }
     }
 
-    /// Outputs of row `r`, where the rows `taps` of the windows are inside, from `s` on, whose windows do not reach beyond the edges left and right.
+    /// Computes a vector of outputs of row `r` from `s` on, whose windows are within the image horizontally; `taps` are the rows of
+    /// the windows within the image.
     #[inline(always)]
     fn vector<V: Simd>(&self, r: usize, taps: &Range<usize>, s: usize) -> Best<V> {
         let column = s * S - self.columns.padding;
         let start = |u| self.rows.pixel(r, u) * self.columns.input + column;
-        let place = |at: usize| V::splat(at as f32);
-        let mut best = Best { value: V::splat(f32::NEG_INFINITY), at: place(start(taps.start)) };
+        let index = |at: usize| V::splat(at as f32);
+        let mut best = Best { value: V::splat(f32::NEG_INFINITY), at: index(start(taps.start)) };
         for u in taps.clone() {
             let start = start(u);
             match (K, S) {
                 (2 | 3, 2) => {
                     let (even, odd) = self.pairs::<V>(start);
-                    best.see::<INDICES>(even, place(start));
-                    best.see::<INDICES>(odd, place(start + 1));
+                    best.see::<INDICES>(even, index(start));
+                    best.see::<INDICES>(odd, index(start + 1));
                     if K == 3 {
-                        best.see::<INDICES>(self.pairs::<V>(start + 2).0, place(start + 2));
+                        best.see::<INDICES>(self.pairs::<V>(start + 2).0, index(start + 2));
                     }
                 }
                 _ => {
@@ -191,7 +192,7 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
                     for v in 0..kernel {
                         let at = start + v * dilation;
                         let value = if S == 2 { self.pairs::<V>(at).0 } else { self.pixels(at) };
-                        best.see::<INDICES>(value, place(at));
+                        best.see::<INDICES>(value, index(at));
                     }
                 }
             }
@@ -199,19 +200,19 @@ impl<const K: usize, const S: usize, const INDICES: bool> Plane<'_, K, S, INDICE
         best
     }
 
-    /// Pixels from `at` on; zeros behind the last of all.
+    /// Loads pixels from `at` on, and zeros beyond the last one.
     #[inline(always)]
     fn pixels<V: Simd>(&self, at: usize) -> V {
         V::from_short_slice(&self.x[at.min(self.x.len())..])
     }
 
-    /// Every other pixel from `at` on, and those between them.
+    /// Loads pixels from `at` on, and separates even from odd positions.
     #[inline(always)]
     fn pairs<V: Simd>(&self, at: usize) -> (V, V) {
         self.pixels::<V>(at).deinterleave(self.pixels(at + V::LANES))
     }
 
-    /// One output, whose window may reach beyond any edge.
+    /// Computes one output, whose window may extend beyond any edge.
     #[inline(always)]
     fn edge(&self, r: usize, s: usize, y: &mut [f32], indices: &mut [f32]) {
         let (us, vs) = (self.rows.taps(r), self.columns.taps(s));
@@ -259,14 +260,14 @@ impl Kernel for Backward<'_> {
     }
 }
 
-/// Adds each gradient where its index points to; windows may overlap.
+/// Adds each gradient at its index; windows may overlap.
 #[inline(always)]
 fn scatter(dy: &[f32], indices: &[f32], dx: &mut [f32]) {
     dx.fill(0.0);
     let end = dx.len() as f32;
     for (d, &at) in dy.iter().zip(indices) {
         if at >= 0.0 && at < end {
-            // SAFETY: a number from 0 to the length of a slice, which is far below 2^63.
+            // SAFETY: at least 0, and less than the length of a slice, which fits `usize`.
             let at: usize = unsafe { at.to_int_unchecked() };
             if let Some(x) = dx.get_mut(at) {
                 *x += d;
@@ -275,8 +276,8 @@ fn scatter(dy: &[f32], indices: &[f32], dx: &mut [f32]) {
     }
 }
 
-/// Windows of 2 x 2 that do not overlap: each gradient goes to one pixel of its own cell of four, so that each pixel is
-/// written once. Gives `false`, and leaves `dx` unfinished, when an index points out of its cell.
+/// For windows of 2 x 2 that do not overlap: each gradient is stored in one pixel of its own cell of four, so each pixel is written
+/// once. Returns `false`, and leaves `dx` incomplete, if an index is outside of its cell.
 ///
 /// ```text
 /// output (r, s)  ->  row 2r:      2s  2s+1      offset from the first:  0  1

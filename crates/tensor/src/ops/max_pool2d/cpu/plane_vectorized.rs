@@ -1,13 +1,13 @@
-//! Small planes, whose rows are too short for vectors: a vector holds the same pixel of as many planes as it has lanes.
+//! Max pooling vectorized over channel planes, for planes whose rows are too short for vectors.
 //!
-//! Windows run over the columns first and over the rows of what that leaves, so that a window of 3 x 3 looks at 3 + 3
-//! numbers, not at 9:
+//! The maximum is separable: it is computed over columns first and then over rows, so a window of 3 x 3 needs 3 + 3 comparisons
+//! instead of 9:
 //!
 //! ```text
-//! x [h, w]  ->  largest of each window's columns [h, ow]  ->  y [oh, ow]
+//! x [h, w]  ->  maxima over the columns of windows [h, ow]  ->  y [oh, ow]
 //! ```
 //!
-//! Of equal numbers the first still wins: the first column of each row, then the first row.
+//! The first of equal numbers is still selected: the first column of each row, then the first row.
 
 use super::best::Best;
 use crate::cpu::simd::transpose::{lanes_to_rows, rows_to_lanes};
@@ -15,22 +15,22 @@ use crate::cpu::simd::{Kernel, Simd};
 use crate::memory::Scratch;
 use crate::ops::pooling::Axis;
 
-/// Rows from this length on fill vectors well enough on their own.
+/// Length of output rows from which vectors along rows are faster.
 const LONG: usize = 16;
 
-/// As above, where a vector of outputs needs no more pixels than it has lanes.
+/// As above, for stride 1, where a vector of outputs needs no more pixels than it has lanes.
 const LONG_UNIT_STRIDE: usize = 24;
 
-/// The pixels of planes beyond which a vector for each no longer stays in the nearest cache.
+/// Largest channel plane, in pixels: beyond it, a vector for each pixel exceeds the L1 cache.
 const LARGEST: usize = 1 << 10;
 
-/// Whether windows are to be done this way.
+/// Whether this algorithm is faster.
 pub(super) fn is_better([rows, columns]: [Axis; 2]) -> bool {
     let long = if columns.stride == 1 { LONG_UNIT_STRIDE } else { LONG };
     columns.output < long && rows.input * columns.input <= LARGEST
 }
 
-/// The planes of `y`, and their indices if they are wanted, from those of `x`.
+/// Computes channel planes of `y`, and their indices if requested.
 pub(super) struct Planes<'a, const INDICES: bool> {
     pub axes: [Axis; 2],
     pub x: &'a [f32],
@@ -39,17 +39,17 @@ pub(super) struct Planes<'a, const INDICES: bool> {
     pub scratch: &'a Scratch,
 }
 
-/// The best numbers of `count` places and where they were seen, a vector each.
-struct Seen<'a> {
+/// Maxima and their indices: a vector for each position.
+struct Maxima<'a> {
     values: &'a mut [f32],
-    places: &'a mut [f32],
+    index_values: &'a mut [f32],
 }
 
-impl Seen<'_> {
+impl Maxima<'_> {
     #[inline(always)]
     fn get<V: Simd, const INDICES: bool>(&self, i: usize) -> Best<V> {
         let value = V::from_slice(&self.values[i * V::LANES..]);
-        let at = if INDICES { V::from_slice(&self.places[i * V::LANES..]) } else { value };
+        let at = if INDICES { V::from_slice(&self.index_values[i * V::LANES..]) } else { value };
         Best { value, at }
     }
 
@@ -57,7 +57,7 @@ impl Seen<'_> {
     fn set<V: Simd, const INDICES: bool>(&mut self, i: usize, best: Best<V>) {
         best.value.to_slice(&mut self.values[i * V::LANES..]);
         if INDICES {
-            best.at.to_slice(&mut self.places[i * V::LANES..]);
+            best.at.to_slice(&mut self.index_values[i * V::LANES..]);
         }
     }
 }
@@ -72,17 +72,17 @@ impl<const INDICES: bool> Kernel for Planes<'_, INDICES> {
         let between = rows.input * columns.output;
         let mut pixels = scratch.take(from * V::LANES);
         let [mut values, mut best] = [between, to].map(|count| scratch.take(count * V::LANES));
-        let [mut places, mut at] =
+        let [mut index_values, mut at] =
             [between, to].map(|count| scratch.take(if INDICES { count * V::LANES } else { 0 }));
-        let mut between = Seen { values: &mut values, places: &mut places };
-        let mut last = Seen { values: &mut best, places: &mut at };
+        let mut between = Maxima { values: &mut values, index_values: &mut index_values };
+        let mut last = Maxima { values: &mut best, index_values: &mut at };
         let mut indices = indices.chunks_mut(V::LANES * to);
         for (y, x) in y.chunks_mut(V::LANES * to).zip(x.chunks(V::LANES * from)) {
             let planes = y.len() / to;
             assert!(x.len() >= planes * from);
-            // SAFETY: `planes` planes of `x`, and a vector for each of the pixels.
+            // SAFETY: `x` has `planes` planes, and `pixels` a vector for each pixel.
             unsafe { rows_to_lanes::<V>(x.as_ptr(), from, planes, from, pixels.as_mut_ptr()) }
-            // Zero times a number is zero; times an infinity or what is no number, it is no number.
+            // 0 times a finite number is 0; times an infinity or NaN it is NaN.
             let zero = V::splat(0.0);
             let check =
                 pixels.chunks_exact(V::LANES).fold(zero, |sum, v| V::from_slice(v).mul_add(zero, sum));
@@ -93,20 +93,20 @@ impl<const INDICES: bool> Kernel for Planes<'_, INDICES> {
                 over_columns::<V, INDICES, false>(axes, &pixels, &mut between);
                 over_rows::<V, INDICES, false>(axes, &between, &mut last);
             }
-            // SAFETY: a vector for each output, and `planes` planes of `y` and of the indices.
+            // SAFETY: `last` has a vector for each output, and `y` and the indices have `planes` planes.
             unsafe {
                 lanes_to_rows::<V>(last.values.as_ptr(), y.as_mut_ptr(), to, planes, to);
                 if INDICES {
                     let indices = indices.next().unwrap_or_default();
                     assert_eq!(indices.len(), y.len());
-                    lanes_to_rows::<V>(last.places.as_ptr(), indices.as_mut_ptr(), to, planes, to);
+                    lanes_to_rows::<V>(last.index_values.as_ptr(), indices.as_mut_ptr(), to, planes, to);
                 }
             }
         }
     }
 }
 
-/// One more of a window's elements. Where all are `NUMBERS` a comparison is saved.
+/// Compares with another element of the windows. Saves a comparison if all are `NUMBERS`, not NaN.
 #[inline(always)]
 fn see<V: Simd, const INDICES: bool, const NUMBERS: bool>(best: &mut Best<V>, value: V, at: V) {
     if !NUMBERS {
@@ -116,7 +116,7 @@ fn see<V: Simd, const INDICES: bool, const NUMBERS: bool>(best: &mut Best<V>, va
     if INDICES {
         best.at = V::select_gt(value, best.value, at, best.at);
     }
-    // Of equal numbers, such as the zeros of either sign, the one that was there.
+    // Of equal numbers, such as zeros of different signs, the first.
     best.value = value.max(best.value);
 }
 
@@ -124,7 +124,7 @@ fn see<V: Simd, const INDICES: bool, const NUMBERS: bool>(best: &mut Best<V>, va
 fn over_columns<V: Simd, const INDICES: bool, const NUMBERS: bool>(
     [rows, columns]: [Axis; 2],
     x: &[f32],
-    to: &mut Seen<'_>,
+    to: &mut Maxima<'_>,
 ) {
     for s in 0..columns.output {
         let taps = columns.taps(s);
@@ -145,8 +145,8 @@ fn over_columns<V: Simd, const INDICES: bool, const NUMBERS: bool>(
 #[inline(always)]
 fn over_rows<V: Simd, const INDICES: bool, const NUMBERS: bool>(
     [rows, columns]: [Axis; 2],
-    from: &Seen<'_>,
-    to: &mut Seen<'_>,
+    from: &Maxima<'_>,
+    to: &mut Maxima<'_>,
 ) {
     let width = columns.output;
     for r in 0..rows.output {
