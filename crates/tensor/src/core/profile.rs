@@ -49,7 +49,7 @@ pub struct Row {
     pub layer: String,
     /// Name of the operation.
     pub op: &'static str,
-    /// The algorithm, for operations that have several: convolutions and their gradients.
+    /// Name of the algorithm, for operations that have several: convolutions and their gradients.
     pub algorithm: Option<&'static str>,
     /// Shape of the first output.
     pub output: Shape,

@@ -128,6 +128,8 @@ pub fn applicable<B: Backend>(
 thread_local! {
     /// The algorithm that [`with_algorithm`] requests on this thread.
     static REQUESTED_HERE: Cell<Option<&'static str>> = const { Cell::new(None) };
+    /// The algorithm of the last pass that this thread has run.
+    static LAST_RUN: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
 /// How many passes the algorithm that `NEOCOG_CONV` requests has computed.
@@ -144,8 +146,9 @@ fn wanted() -> Option<&'static str> {
     REQUESTED_HERE.get().or_else(requested)
 }
 
-/// Calls `work`, in which this thread prefers the algorithm `name` to the cheapest one and to `NEOCOG_CONV`.
-pub fn with_algorithm<R>(name: &'static str, work: impl FnOnce() -> R) -> R {
+/// Calls `work`, in which this thread prefers the algorithm `name` to the cheapest one and to `NEOCOG_CONV`. Returns its
+/// result, and the algorithm of the last pass that the thread ran meanwhile.
+pub fn with_algorithm<R>(name: &'static str, work: impl FnOnce() -> R) -> (R, Option<&'static str>) {
     struct Restore(Option<&'static str>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -153,11 +156,14 @@ pub fn with_algorithm<R>(name: &'static str, work: impl FnOnce() -> R) -> R {
         }
     }
     let _restore = Restore(REQUESTED_HERE.replace(Some(name)));
-    work()
+    LAST_RUN.set(None);
+    let result = work();
+    (result, LAST_RUN.get())
 }
 
 /// Counts a pass that the algorithm `name` computes, if `NEOCOG_CONV` requests it, and notes it in the profile.
 pub fn note_run(name: &'static str) {
+    LAST_RUN.set(Some(name));
     crate::core::profile::note_algorithm(name);
     if requested() == Some(name) {
         COMPUTED.fetch_add(1, Ordering::Relaxed);
