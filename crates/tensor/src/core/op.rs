@@ -22,6 +22,9 @@ pub type Tensors = SmallVec<[Tensor; 2]>;
 /// Gradients of an operation's inputs, in order; `None` for inputs that have or need no gradient.
 pub type InputGrads = SmallVec<[Option<Tensor>; 4]>;
 
+/// An operation that has absorbed a channelwise affine map, and its constant inputs after the first input.
+pub type AbsorbedAffine = (Arc<dyn Op>, Vec<Tensor>);
+
 /// A computation on tensors.
 ///
 /// * [`infer`](Op::infer) is the only shape check: invalid inputs are an error there, so kernels cannot fail.
@@ -133,7 +136,7 @@ pub trait Op: Any + Debug + Send + Sync {
         _map: &ChannelAffine,
         _inputs: &[Shape],
         _constants: &[Option<&Tensor>],
-    ) -> Result<Option<(Arc<dyn Op>, Vec<Tensor>)>> {
+    ) -> Result<Option<AbsorbedAffine>> {
         Ok(None)
     }
 

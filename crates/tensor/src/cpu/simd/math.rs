@@ -153,8 +153,7 @@ fn erf<S: Simd>(x: S) -> S {
     let x = S::splat(4.0).min(S::splat(-4.0).max(x));
     let z = x * x;
     let mut p = S::splat(-2.726_142_3e-10);
-    for c in
-        [2.770_681_4e-8, -2.101_024_1e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_599_8e-3, -1.609_603_3e-2]
+    for c in [2.770_681_4e-8, -2.101_024_1e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2]
     {
         p = p.mul_add(z, S::splat(c));
     }
@@ -223,7 +222,7 @@ mod tests {
         let values: Vec<f32> = (0..20_001).map(|i| (i - 10_000) as f32 * 7e-4).collect();
         for out in each_level(&Apply { function: 2, values: values.clone() }) {
             for (x, y) in values.iter().zip(&out) {
-                let error = (f64::from(*y) - f64::from(*x).erf()).abs();
+                let error = (f64::from(*y) - Real::erf(f64::from(*x))).abs();
                 assert!(error < 1.5e-7, "{x}: {error:e}");
             }
         }
@@ -233,7 +232,10 @@ mod tests {
             (1.0, 0.842_700_792_949_714_9),
             (3.0, 0.999_977_909_503_001_4),
         ] {
-            assert!((x.erf() - expected).abs() < 1e-15 && ((-x).erf() + expected).abs() < 1e-15, "{x}");
+            assert!(
+                (Real::erf(x) - expected).abs() < 1e-15 && (Real::erf(-x) + expected).abs() < 1e-15,
+                "{x}"
+            );
         }
     }
 

@@ -38,7 +38,7 @@ use super::Activation;
 use super::bias_activation_grad::Fused;
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
-use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
+use crate::core::op::{AbsorbedAffine, Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
@@ -226,7 +226,7 @@ impl Op for Conv2d {
         map: &ChannelAffine,
         _inputs: &[Shape],
         constants: &[Option<&Tensor>],
-    ) -> Result<Option<(Arc<dyn Op>, Vec<Tensor>)>> {
+    ) -> Result<Option<AbsorbedAffine>> {
         let folded = fusion::fold_into_product(map, self.activation, constants)?;
         Ok(folded.map(|constants| (Arc::new(*self) as Arc<dyn Op>, constants)))
     }

@@ -11,7 +11,7 @@ use super::bias_activation_grad::Fused;
 use super::{Activation, MatMul};
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
-use crate::core::op::{Gradient, InputGrads, Op, SavedTensors};
+use crate::core::op::{AbsorbedAffine, Gradient, InputGrads, Op, SavedTensors};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
@@ -146,7 +146,7 @@ impl Op for Linear {
         map: &ChannelAffine,
         inputs: &[Shape],
         constants: &[Option<&Tensor>],
-    ) -> Result<Option<(Arc<dyn Op>, Vec<Tensor>)>> {
+    ) -> Result<Option<AbsorbedAffine>> {
         // With more axes, axis 1 is not the features.
         if inputs[0].rank() != 2 {
             return Ok(None);
