@@ -135,7 +135,7 @@ fn networks_accept_other_input_sizes() {
         }
         if size > 1 {
             let error = model.spec_for([1, size - 1, size], 10).unwrap_err().to_string();
-            assert!(error.starts_with(path) && error.contains("the picture is smaller"), "{name}: {error}");
+            assert!(error.starts_with(path) && error.contains("the image is smaller"), "{name}: {error}");
         }
     }
 }

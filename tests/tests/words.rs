@@ -16,18 +16,18 @@ const REPLACED: [(&str, &str); 45] = [
     (r"turned round|\bturns? (it|them|planes|rows) round", "transposed"),
     (r"\bstrips?\b", "transposed tile"),
     (r"\bPiece\b", "Run"),
-    (r"\bstruct Table\b|\bTable::new", "GatherMap"),
+    (r"\bcpu::Table\b|\bstruct Table<", "GatherMap"),
     (r"\bProblem\b", "ConvShape"),
     (r"\bcg\b|\bog\b", "in_per_group, out_per_group"),
     (r"\btakes_gaps\b|\bgaps\b", "supports_batch_stride, batch stride"),
-    (r"\bKeeps\b|\bkeeps_input\b", "SavedTensors, saves_input"),
+    (r"\bKeeps::|: Keeps\b|\bkeeps_input\b", "SavedTensors, saves_input"),
     (r"\brun1\b|\bapply1\b", "run_single, apply_single"),
     (r"Grads::of\b|had no influence", "Grads::get, did not contribute to the loss"),
     (r"trait At\b|\bAt::at\b", "Context::context"),
     (r"ErrorKind::Argument\b|ErrorKind::Unknown\b", "InvalidArgument, NotFound"),
     (r"\bMoment\b", "ScheduleStep"),
     (r"\bSilent\b", "NoProgress"),
-    (r"\bSums\b.*meter|struct Sums\b", "Totals"),
+    (r"meter::Sums\b", "Totals"),
     (r"\bOptimizerRule\b|\benum Rule\b.*Sgd", "OptimizerKind"),
     (r"set_memory\b|optimizer_memory\b", "OptimizerState"),
     (r"Schedule::share|schedule\.share", "lr_factor"),
@@ -67,13 +67,19 @@ const REPLACED: [(&str, &str); 45] = [
 ];
 
 /// Where a replaced term is right, and why: part of a path, the term, the reason.
-const EXPLAINED: [(&str, &str, &str); 6] = [
+const EXPLAINED: [(&str, &str, &str); 12] = [
     ("tests/tests/words.rs", "", "this list"),
     ("CHANGELOG.md", "", "the table of renames"),
     ("crates/cli", "--picture", "the option's name is a stable interface"),
     ("README.md", "--picture", "the option's name is a stable interface"),
     ("README.md", "cargo xtask", "the two commands of a clone"),
     ("xtask/", "cargo xtask", "the maintainers' program"),
+    ("CONTRIBUTING.md", "cargo xtask", "maintainers work in a clone"),
+    ("crates/cli/src/commands/predict.rs", "picture", "the field of the option --picture"),
+    ("crates/lessons", "random_tensor(\"picture", "the name of a random stream decides its values"),
+    ("tests/src/training.rs", "Random::stream", "the name of a random stream decides its values"),
+    ("tests/tests/registry.rs", "there is no network named", "plain English"),
+    ("crates/data/src/transform/color.rs", "turns of the color circle", "the unit of the hue"),
 ];
 
 fn root() -> PathBuf {

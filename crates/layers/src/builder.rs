@@ -32,7 +32,7 @@ pub struct Builder {
 impl Builder {
     /// Creates a builder for layers on `device`.
     pub fn new(device: &Device, seed: u64) -> Self {
-        Builder { device: device.clone(), seed, path: Vec::new() }
+        Builder { device: *device, seed, path: Vec::new() }
     }
 
     /// Creates a parameter with initial values.

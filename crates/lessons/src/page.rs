@@ -80,7 +80,7 @@ impl<'a> Page<'a> {
 
     /// Returns the device to compute on.
     pub fn device(&self) -> Device {
-        self.options.device.clone()
+        self.options.device
     }
 
     /// Returns the paths of the images written so far.

@@ -103,7 +103,7 @@ impl Trainer {
         let optimizer = Optimizer::new(config.optimizer, &*network)?;
         Ok(Trainer {
             config,
-            device: device.clone(),
+            device: *device,
             spec,
             input,
             class_names,
@@ -127,7 +127,7 @@ impl Trainer {
         let mut optimizer = Optimizer::new(checkpoint.config.optimizer, &*network)?;
         optimizer.set_state(checkpoint.optimizer_state(device)?)?;
         Ok(Trainer {
-            device: device.clone(),
+            device: *device,
             spec: checkpoint.spec()?,
             input: checkpoint.input,
             pass: TrainPass::new(network.clone()),

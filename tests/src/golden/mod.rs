@@ -99,7 +99,7 @@ pub fn run_file(path: &Path, name: &str, device: &Device) -> Report {
         tally.add_error("the file", e);
         tally
     });
-    Report { file: name.to_string(), kind, device: device.clone(), tally }
+    Report { file: name.to_string(), kind, device: *device, tally }
 }
 
 fn run_any(path: &Path, device: &Device, kind: &mut &'static str) -> Result<Tally> {

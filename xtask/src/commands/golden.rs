@@ -28,7 +28,7 @@ register_command!("golden", 200, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let folder = args.dir.clone().unwrap_or_else(golden::own_folder);
-    let devices = args.device.clone().map_or(vec![Device::Cpu, Device::Reference], |device| vec![device]);
+    let devices = args.device.map_or(vec![Device::Cpu, Device::Reference], |device| vec![device]);
     let mut written = Ok(());
     let reports = golden::run_folder(&folder, &devices, |report| {
         if args.json && written.is_ok() {

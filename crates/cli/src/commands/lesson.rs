@@ -52,7 +52,7 @@ fn run(args: &Args) -> Result<()> {
             output::line("\n")?;
         }
         output::line(format_args!("{}: {}\n{}\n", lesson.name, lesson.about, "=".repeat(72)))?;
-        let options = LessonOptions::new(args.device.device.clone())
+        let options = LessonOptions::new(args.device.device)
             .out(args.out.clone())
             .checkpoint(args.checkpoint.clone())
             .data_dir(&args.data_dir.data_dir);

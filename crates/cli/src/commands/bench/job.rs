@@ -28,7 +28,7 @@ impl<'a> Job<'a> {
     pub fn new(run: &RunArgs, model: &'a Model) -> Self {
         Job {
             model,
-            device: run.device.device.clone(),
+            device: run.device.device,
             threads: rayon::current_num_threads(),
             batch: default_batch(model),
             size: None,

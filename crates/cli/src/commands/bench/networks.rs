@@ -127,7 +127,7 @@ fn measure_in_process(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
 }
 
 fn options(args: &NetworksArgs) -> networks::Options {
-    networks::Options::new(args.run.device.device.clone())
+    networks::Options::new(args.run.device.device)
         .threads(rayon::current_num_threads())
         .batch(args.shape.batch)
         .size(args.shape.size)

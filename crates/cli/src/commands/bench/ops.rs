@@ -46,7 +46,7 @@ pub fn run(args: &OpsArgs) -> Result<()> {
     let device = &args.device.device;
     let peak = peak(device);
     print_peak(device, peak);
-    let options = ops::Options::new(device.clone())
+    let options = ops::Options::new(*device)
         .threads(rayon::current_num_threads())
         .budget(Duration::from_secs_f64(args.budget / 10.0))
         .filter(args.filter.clone());

@@ -134,7 +134,7 @@ pub(super) fn train_grad(
     let [dx, dweight, dbias] = outputs else { unreachable!("three outputs") };
     let y: &[f32] = activation.map_or(&[], |_| inputs[inputs.len() - 1].data);
     let (x, dy) = (inputs[0].data, inputs[3].data);
-    let of = ChannelGrad { eps: eps, count: sizes.count() as f64, mean, var: inputs[2].data, weight };
+    let of = ChannelGrad { eps, count: sizes.count() as f64, mean, var: inputs[2].data, weight };
     if sizes.pixels >= PLANE {
         let dx = Shared::new(dx.data);
         with_activation!(activation, train_grad_planes(x, dy, y, sizes, &of, [dweight.data, dbias.data], dx));
