@@ -83,7 +83,8 @@ impl Spec for SqueezeExcitation {
         let hidden = channels / reduction;
         let (fc1, _) =
             builder.child(Some("fc1"), &Linear::new(channels, hidden).into(), &[n, channels].into())?;
-        let (fc2, _) = builder.child(Some("fc2"), &Linear::new(hidden, channels).into(), &[n, hidden].into())?;
+        let (fc2, _) =
+            builder.child(Some("fc2"), &Linear::new(hidden, channels).into(), &[n, hidden].into())?;
         Ok(Box::new(Built { fc1, fc2 }))
     }
 

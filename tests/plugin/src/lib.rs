@@ -2,8 +2,10 @@
 //!
 //! * [`PixelUnshuffle`](ops::PixelUnshuffle) is an operation with kernels and gradient; [`layers::PixelUnshuffle`] is the layer.
 //! * [`layers::SqueezeExcitation`] is a layer with parameters, composed of layers and operations of neocog.
+//! * [`rewrites`] has a rewrite of graphs, for inference and training.
 //! * [`network`] is a network of both layers.
 
 pub mod layers;
 pub mod network;
 pub mod ops;
+pub mod rewrites;

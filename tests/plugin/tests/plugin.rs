@@ -4,14 +4,21 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_autograd::check::Check;
+use neocog_autograd::{Tape, Var};
+use neocog_graph::check::check_rewrites;
+use neocog_graph::registered_rewrites;
 use neocog_layers::check::{check_layer, check_registered};
-use neocog_layers::{Builder, LayerSpec, Predictor, registry, state, weights};
-use neocog_plugin_example as _;
+use neocog_layers::{
+    Builder, Context, Layer, LayerSpec, Predictor, TrainPass, Visitor, registry, state, weights,
+};
+use neocog_plugin_example::ops::{PixelShuffle, PixelUnshuffle};
 use neocog_tensor::cases::registered_ops;
-use neocog_tensor::{Device, conformance};
+use neocog_tensor::ops::Sigmoid;
+use neocog_tensor::{Device, Result, Tensor, conformance};
 use neocog_train::{
     BatchReport, Checkpoint, EpochReport, FitOutcome, ModelFile, Progress, TrainConfig, Trainer, predict,
 };
@@ -39,6 +46,65 @@ fn operations_conform() {
     }
 }
 
+/// Unshuffles and shuffles pixels.
+#[derive(Debug)]
+struct RoundTrip;
+
+impl Layer for RoundTrip {
+    fn label(&self) -> &str {
+        "RoundTrip"
+    }
+
+    fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        let y = context.tape().apply_single(PixelUnshuffle { downscale_factor: 2 }, &[input])?;
+        let y = context.tape().apply_single(
+            Sigmoid,
+            &[&context.tape().apply_single(PixelShuffle { upscale_factor: 2 }, &[&y])?],
+        )?;
+        context.tape().apply_single(PixelUnshuffle { downscale_factor: 2 }, &[&y])
+    }
+
+    fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
+}
+
+/// The rewrite of the plugin is applied to networks, in inference and in training.
+#[test]
+fn the_rewrite_takes_part() {
+    let names: Vec<&str> =
+        registered_rewrites().iter().filter(|r| r.crate_name == CRATE).map(|r| r.name).collect();
+    assert_eq!(names, ["cancel_pixel_unshuffle"]);
+    for device in [Device::Cpu, Device::Reference] {
+        check_rewrites(&device).unwrap();
+    }
+    let x = Tensor::from_f32([1, 1, 2, 2], &[-1.0, 0.0, 0.5, 2.0], &Device::Cpu).unwrap();
+    let network: Arc<dyn Layer> = Arc::new(RoundTrip);
+    let expected = {
+        let (tape, x) = (Tape::new(), x.clone());
+        let x = tape.leaf(x);
+        let y = Context::train(&tape, 0).run(&*network, &x).unwrap();
+        let direction = Tensor::full(*y.shape(), 1.0, &Device::Cpu).unwrap();
+        let gradient = tape.backward_from(&[(&y, direction)]).unwrap().get(&x).unwrap().to_f32().unwrap();
+        (y.tensor().to_f32().unwrap(), gradient)
+    };
+    let fused = ["reshape", "sigmoid", "pixel_unshuffle"];
+
+    let predictor = Predictor::new(network.clone());
+    let plan = predictor.plan(x.shape(), &Device::Cpu).unwrap().unwrap();
+    assert_eq!(plan.operations().collect::<Vec<_>>(), fused);
+    assert_eq!(predictor.run(&x).unwrap().to_f32().unwrap(), expected.0);
+
+    let pass = TrainPass::new(network);
+    let graph = pass.graph(x.shape(), &Device::Cpu).unwrap().unwrap();
+    assert_eq!(graph.operations().collect::<Vec<_>>(), fused);
+    let tape = Tape::new();
+    let leaf = tape.leaf(x);
+    let y = pass.run(&tape, &leaf, 0).unwrap();
+    assert_eq!(y.tensor().to_f32().unwrap(), expected.0);
+    let direction = Tensor::full(*y.shape(), 1.0, &Device::Cpu).unwrap();
+    let grads = tape.backward_from(&[(&y, direction)]).unwrap();
+    assert_eq!(grads.get(&leaf).unwrap().to_f32().unwrap(), expected.1);
+}
+
 #[test]
 fn everything_is_registered() {
     let layers: Vec<&str> =
@@ -53,7 +119,13 @@ fn everything_is_registered() {
 fn the_recipe_depends_on_the_data_set() {
     let config = |data| {
         let config = TrainConfig::for_network("unshuffle_net", data).unwrap();
-        (config.batch, config.epochs, config.optimizer.lr, config.schedule.to_string(), config.transforms.is_empty())
+        (
+            config.batch,
+            config.epochs,
+            config.optimizer.lr,
+            config.schedule.to_string(),
+            config.transforms.is_empty(),
+        )
     };
     assert_eq!(config("mnist"), (64, 5, 0.002, "constant".into(), true));
     assert_eq!(config("digits"), (16, 60, 0.002, "cosine decay to 0".into(), false));
@@ -157,7 +229,10 @@ fn a_network_of_a_file_is_trained_and_resumed_bit_for_bit() {
     let names: Vec<String> = state::params(&*other).into_iter().map(|(name, _)| name).collect();
     assert!(names.contains(&"se.fc1.weight".to_string()), "{names:?}");
     let x = neocog_tensor::Tensor::full([2, 1, 16, 16], 0.5, &Device::Cpu).unwrap();
-    assert_eq!(predict(&Predictor::new(other), &x).unwrap(), predict(&Predictor::new(resumed.shared_network()), &x).unwrap());
+    assert_eq!(
+        predict(&Predictor::new(other), &x).unwrap(),
+        predict(&Predictor::new(resumed.shared_network()), &x).unwrap()
+    );
 }
 
 #[test]
