@@ -30,11 +30,11 @@ pub use batch_norm::{
 pub use bias_activation_grad::BiasActivationGrad;
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
+pub(crate) use conv2d::PackedConv2d;
 pub use conv2d::{
     Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad, RequestedAlgorithm, conv_algorithms,
     requested_algorithm,
 };
-pub(crate) use conv2d::{PackedConv2d, with_algorithm};
 pub use cross_entropy::{CountCorrect, CrossEntropy, CrossEntropyGrad, Reduction};
 pub use dropout::Dropout;
 pub use elementwise::{Accumulate, AddRelu, Relu, ReluGrad, Scale, Sigmoid, SigmoidGrad, Tanh, TanhGrad};

@@ -1,9 +1,11 @@
 //! Cases of the convolution operations: edge cases for the tests, layers of networks for the benchmarks.
 
+use super::algorithm::with_algorithm;
+use super::inspect::conv_algorithms;
 use super::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::ops::Activation;
 use crate::register_op;
-use crate::testing::cases::{Case, CaseInput};
+use crate::testing::cases::{AlgorithmsEntry, Case, CaseInput};
 
 /// A convolution, from which a case of each operation is made.
 #[derive(Clone)]
@@ -261,6 +263,10 @@ fn all() -> Vec<Example> {
     let mut all = edge_cases();
     all.extend(networks());
     all
+}
+
+inventory::submit! {
+    AlgorithmsEntry { names: conv_algorithms, with: |name, work| with_algorithm(name, work).1 }
 }
 
 register_op!("conv2d", || {

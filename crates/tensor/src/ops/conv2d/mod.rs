@@ -25,7 +25,6 @@ mod winograd;
 
 use smallvec::smallvec;
 
-pub(crate) use algorithm::with_algorithm;
 pub use geometry::Conv2dGeometry;
 pub use inspect::conv_algorithms;
 pub(crate) use packed::PackedConv2d;

@@ -17,13 +17,7 @@ pub struct Sample {
 
 impl Sample {
     /// Makes uniformly distributed operands.
-    pub fn new(
-        [n, c, h, w]: [usize; 4],
-        out: usize,
-        kernel: usize,
-        padding: [usize; 2],
-        flip: bool,
-    ) -> Self {
+    pub fn new([n, c, h, w]: [usize; 4], out: usize, kernel: usize, padding: [usize; 2], flip: bool) -> Self {
         let geometry = Conv2dGeometry { padding, flip, ..Conv2dGeometry::default() };
         let [oh, ow] = geometry.output_size([h, w], [kernel; 2]).unwrap();
         let conv = geometry.conv_shape(&[n, c, h, w], &[out, c, kernel, kernel], &[n, out, oh, ow]);
