@@ -256,7 +256,10 @@ fn error_messages() {
     let geometry = plain.geometry();
     let to_input = Conv2dInputGrad { geometry, input_size: [24, 24] };
     has(message(&to_input, &[&[2, 8, 22, 21], &[8, 64, 3, 3]]), &["22 x 21", "22 x 22"]);
-    has(message(&to_input, &[&[2, 7, 22, 22], &[8, 64, 3, 3]]), &["7 channels", "makes 8"]);
+    has(
+        message(&to_input, &[&[2, 7, 22, 22], &[8, 64, 3, 3]]),
+        &["7 channels", "the weight 8 output channels"],
+    );
     let to_weight = Conv2dWeightGrad { geometry, kernel_size: [3, 3] };
     has(message(&to_weight, &[&[2, 8, 24, 24], &[3, 8, 22, 22]]), &["2 images but 3"]);
     has(message(&Linear::default(), &[&[4, 6], &[3, 7]]), &["6 features", "expects 7"]);

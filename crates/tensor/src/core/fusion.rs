@@ -1,6 +1,5 @@
 //! What operations tell the rewrites of a graph about themselves.
 
-use crate::core::op::Op;
 use crate::core::tensor::Tensor;
 use crate::cpu::Activation;
 use neocog_base::Result;
@@ -80,9 +79,9 @@ pub(crate) fn fold_into_product(
     }
 }
 
-/// Returns the activation that `next` is, for an operation whose own activation is `own`: `None` if it has one, or cannot apply
-/// that of `next` in such a pass. In training, the gradient of a fused activation is computed from its output.
-pub(crate) fn fusible(own: Option<Activation>, next: &dyn Op, pass: Pass) -> Option<Activation> {
+/// Returns the activation `next` of a following operation, for an operation whose own activation is `own`: `None` if it has one, or
+/// cannot apply `next` in such a pass. In training, the gradient of a fused activation is computed from its output.
+pub(crate) fn fusible(own: Option<Activation>, next: Option<Activation>, pass: Pass) -> Option<Activation> {
     let in_pass = |activation: &Activation| pass == Pass::Inference || activation.has_grad_of_output();
-    next.activation().filter(in_pass).filter(|_| own.is_none())
+    next.filter(in_pass).filter(|_| own.is_none())
 }

@@ -30,7 +30,6 @@ pub use batch_norm::{
 pub use bias_activation_grad::BiasActivationGrad;
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
-pub(crate) use conv2d::with_algorithm;
 pub use conv2d::{
     Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad, RequestedAlgorithm, conv_algorithms,
     requested_algorithm,

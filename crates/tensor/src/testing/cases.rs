@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::core::device::Device;
 use crate::core::op::Op;
 use crate::core::shape::Shape;
 use neocog_base::random::philox;
@@ -23,6 +24,21 @@ pub struct OpEntry {
 }
 
 inventory::collect!(OpEntry);
+
+/// A function that returns the names of the algorithms that can compute an operation on inputs of these shapes.
+type AlgorithmNames = fn(&dyn Op, &[Shape], &Device) -> Result<Vec<&'static str>>;
+
+/// The algorithms of operations that have several, for conformance checks of each of them.
+pub(crate) struct AlgorithmsEntry {
+    /// Returns the names of the algorithms that can compute an operation on inputs of these shapes; none for operations without
+    /// a choice.
+    pub names: AlgorithmNames,
+    /// Calls a function in which this thread uses the algorithm of this name. Returns the name of the algorithm that computed
+    /// the last operation meanwhile, if one did.
+    pub with: fn(&'static str, &mut dyn FnMut()) -> Option<&'static str>,
+}
+
+inventory::collect!(AlgorithmsEntry);
 
 /// Registers an operation's cases: `register_op!("relu", cases)`, with `fn cases() -> Vec<Case>`.
 #[macro_export]

@@ -18,8 +18,7 @@ use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::{Buffer, DeviceId, open};
-use crate::ops::{conv_algorithms, with_algorithm};
-use crate::testing::cases::{Case, registered_ops};
+use crate::testing::cases::{AlgorithmsEntry, Case, registered_ops};
 use neocog_base::{Error, Result};
 
 /// Result of [`check_all`].
@@ -104,13 +103,19 @@ pub fn check_ops(device: &Device, filter: impl Fn(&str) -> bool) -> Summary {
 
 /// Checks a case with every algorithm that can compute it on `device`.
 fn check_algorithms(case: &Case, name: &str, device: &Device, summary: &mut Summary) {
-    let checked = conv_algorithms(&*case.op, &shapes_of(case), device).and_then(|algorithms| {
-        let exact = Exact::of(case)?;
-        if algorithms.is_empty() {
-            exact.check(case, device)?;
-        }
-        for algorithm in algorithms {
-            let (checked, used) = with_algorithm(algorithm, || exact.check(case, device));
+    if let Err(e) = try_check_algorithms(case, name, device, summary) {
+        summary.failures.push(format!("{name}: on {device}: {e}"));
+    }
+}
+
+/// As [`check_algorithms`], but returns the error of an operation without a choice of algorithms.
+fn try_check_algorithms(case: &Case, name: &str, device: &Device, summary: &mut Summary) -> Result<()> {
+    let exact = Exact::of(case)?;
+    for entry in inventory::iter::<AlgorithmsEntry> {
+        let names = (entry.names)(&*case.op, &shapes_of(case), device)?;
+        for &algorithm in &names {
+            let mut checked = Ok(());
+            let used = (entry.with)(algorithm, &mut || checked = exact.check(case, device));
             match used {
                 // Nothing computes an empty output.
                 None => {}
@@ -123,11 +128,11 @@ fn check_algorithms(case: &Case, name: &str, device: &Device, summary: &mut Summ
                 summary.failures.push(format!("{name}: {algorithm} on {device}: {e}"));
             }
         }
-        Ok(())
-    });
-    if let Err(e) = checked {
-        summary.failures.push(format!("{name}: on {device}: {e}"));
+        if !names.is_empty() {
+            return Ok(());
+        }
     }
+    exact.check(case, device)
 }
 
 /// Returns the values of a case's inputs and of its state, in single precision.

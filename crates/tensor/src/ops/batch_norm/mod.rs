@@ -180,7 +180,7 @@ impl Op for BatchNormTrain {
 
     fn absorb(&self, next: &dyn Op, _pass: Pass) -> Option<Arc<dyn Op>> {
         // As `check_activation`.
-        let activation = fusion::fusible(self.activation, next, Pass::Training)?;
+        let activation = fusion::fusible(self.activation, next.activation(), Pass::Training)?;
         Some(Arc::new(BatchNormTrain { activation: Some(activation), ..*self }))
     }
 }
@@ -296,7 +296,7 @@ impl Op for BatchNormEval {
 
     fn absorb(&self, next: &dyn Op, _pass: Pass) -> Option<Arc<dyn Op>> {
         // As `check_activation`.
-        let activation = fusion::fusible(self.activation, next, Pass::Training)?;
+        let activation = fusion::fusible(self.activation, next.activation(), Pass::Training)?;
         Some(Arc::new(BatchNormEval { activation: Some(activation), ..*self }))
     }
 

@@ -1,12 +1,14 @@
 //! Cases of the convolution operations: edge cases for the tests, layers of networks for the benchmarks.
 
+use super::algorithm::with_algorithm;
+use super::inspect::conv_algorithms;
 use super::packed::PackedConv2d;
 use super::{Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::core::device::Device;
 use crate::core::tensor::Tensor;
 use crate::ops::Activation;
 use crate::register_op;
-use crate::testing::cases::{Case, CaseInput, Fill};
+use crate::testing::cases::{AlgorithmsEntry, Case, CaseInput, Fill};
 
 /// A convolution, from which a case of each operation is made.
 #[derive(Clone)]
@@ -264,6 +266,10 @@ fn all() -> Vec<Example> {
     let mut all = edge_cases();
     all.extend(networks());
     all
+}
+
+inventory::submit! {
+    AlgorithmsEntry { names: conv_algorithms, with: |name, work| with_algorithm(name, work).1 }
 }
 
 // With weights that are packed for the CPU; the cases of the rewrite that packs weights are for all devices.

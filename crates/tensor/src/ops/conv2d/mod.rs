@@ -6,8 +6,8 @@
 //!
 //! Files, from the bottom up: `shape` has the sizes that kernels work with, `geometry` stride, padding,
 //! dilation and groups; `algorithm` has what all algorithms have in common, `reference`, `cpu` and `opencl` are the
-//! kernels, `winograd` is shared by the latter two; `request` finds algorithms by name; this file has the operations,
-//! on which `packed` and `cases` build.
+//! kernels, `winograd` is shared by the latter two; `request` finds algorithms by name; `operation` has the
+//! convolution as a value, `packed` one with a packed weight; this file has the operations, on which `cases` builds.
 
 mod algorithm;
 mod cases;
@@ -15,6 +15,7 @@ mod cpu;
 mod geometry;
 mod inspect;
 mod opencl;
+mod operation;
 mod packed;
 mod reference;
 mod request;
@@ -27,14 +28,13 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
-pub(crate) use algorithm::with_algorithm;
 pub use geometry::Conv2dGeometry;
 pub use inspect::conv_algorithms;
+pub use operation::Conv2d;
 use packed::PackedConv2d;
 pub use request::{RequestedAlgorithm, requested_algorithm};
 pub(crate) use shape::ConvShape;
 
-use super::Activation;
 use super::bias_activation_grad::Fused;
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
@@ -47,73 +47,6 @@ use crate::memory::Scratch;
 use crate::opencl::Call;
 use geometry::weight_shape;
 use neocog_base::{Error, Result};
-
-/// A two-dimensional convolution with an optional fused activation.
-///
-/// Inputs: `x [n, c, h, w]`, `weight [out, c / groups, kh, kw]` and optionally `bias [out]`; output: `[n,
-/// out, oh, ow]` with the size of [`Conv2dGeometry::output_size`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Conv2d {
-    /// Pixels from one window to the next, `[rows, columns]`.
-    pub stride: [usize; 2],
-    /// Zeros added on each side of the image, `[rows, columns]`.
-    pub padding: [usize; 2],
-    /// Pixels from one kernel element to the next, `[rows, columns]`.
-    pub dilation: [usize; 2],
-    /// Number of groups of channels.
-    pub groups: usize,
-    /// Whether the kernel is rotated by 180 degrees: true convolution instead of cross-correlation.
-    pub flip: bool,
-    /// The activation applied to the result.
-    pub activation: Option<Activation>,
-}
-
-impl Default for Conv2d {
-    fn default() -> Self {
-        Conv2d::new(Conv2dGeometry::default(), None)
-    }
-}
-
-impl Conv2d {
-    /// Creates a convolution of this geometry.
-    pub fn new(geometry: Conv2dGeometry, activation: Option<Activation>) -> Self {
-        let Conv2dGeometry { stride, padding, dilation, groups, flip } = geometry;
-        Conv2d { stride, padding, dilation, groups, flip, activation }
-    }
-
-    /// Runs the OpenCL kernel; `packed` is the result of [`opencl::pack`], if there is one.
-    fn opencl_packed(&self, call: &Call<'_>, packed: Option<&opencl::Packed>) -> Result<()> {
-        let conv = self.geometry().conv_shape(call.input(0).shape, call.input(1).shape, call.output(0).shape);
-        let [x, weight, y] = [call.input(0), call.input(1), call.output(0)].map(|view| view.buffer);
-        let bias = call.inputs().get(2).map(|view| view.buffer);
-        opencl::forward(call, &conv, x, weight, packed, bias, self.activation, y)
-    }
-
-    /// Returns the geometry without the activation.
-    pub fn geometry(&self) -> Conv2dGeometry {
-        let Conv2d { stride, padding, dilation, groups, flip, .. } = *self;
-        Conv2dGeometry { stride, padding, dilation, groups, flip }
-    }
-
-    /// Runs the CPU kernel with a weight that [`cpu::pack`] packed for these sizes.
-    fn cpu_packed(
-        &self,
-        conv: &ConvShape,
-        packed: &cpu::Packed,
-        inputs: &[View<'_, f32>],
-        outputs: &mut [ViewMut<'_, f32>],
-        scratch: &Scratch,
-    ) {
-        let conv = &ConvShape {
-            x_batch_stride: inputs[0].batch_stride,
-            y_batch_stride: outputs[0].batch_stride,
-            ..*conv
-        };
-        let bias = inputs.get(2).map(|b| b.data);
-        let (x, weight, y) = (inputs[0].data, inputs[1].data, &mut *outputs[0].data);
-        cpu::forward(conv, x, weight, packed, bias, self.activation, y, scratch);
-    }
-}
 
 impl Op for Conv2d {
     fn name(&self) -> &'static str {
@@ -217,7 +150,7 @@ impl Op for Conv2d {
     }
 
     fn absorb(&self, next: &dyn Op, pass: Pass) -> Option<Arc<dyn Op>> {
-        let activation = fusion::fusible(self.activation, next, pass)?;
+        let activation = fusion::fusible(self.activation, next.activation(), pass)?;
         Some(Arc::new(Conv2d { activation: Some(activation), ..*self }))
     }
 

@@ -137,7 +137,7 @@ impl Op for Linear {
     }
 
     fn absorb(&self, next: &dyn Op, pass: Pass) -> Option<Arc<dyn Op>> {
-        let activation = fusion::fusible(self.activation, next, pass)?;
+        let activation = fusion::fusible(self.activation, next.activation(), pass)?;
         Some(Arc::new(Linear { activation: Some(activation) }))
     }
 

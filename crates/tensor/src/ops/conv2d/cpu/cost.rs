@@ -38,8 +38,8 @@ pub fn channel_blocked(conv: &ConvShape, pass: Pass, lanes: usize) -> f64 {
     if !enough || conv.kh * conv.kw > MAX_TAPS || conv.in_per_group.min(conv.out_per_group) <= FEW_CHANNELS {
         return NOT_FASTER * implicit_gemm(conv, pass, lanes);
     }
-    // All pixels are transposed, including those under no tap.
-    let taps = if is_matrix_product(conv, pass) { conv.out_pixels() } else { conv.inside_taps() };
+    // All pixels are transposed, including those under no tap. The cost is never 0, so that multiples of it are larger.
+    let taps = if is_matrix_product(conv, pass) { conv.out_pixels() } else { conv.inside_taps().max(1) };
     1.25 * (conv.n * taps) as f64 * conv.vector_steps(pass, lanes)
 }
 
