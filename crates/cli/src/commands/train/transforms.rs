@@ -205,12 +205,12 @@ mod tests {
     #[test]
     fn parameters_out_of_range_are_rejected() {
         for (options, expected) in [
-            ("--flip=2", "RandomHorizontalFlip: p is a probability from 0 to 1, not 2"),
+            ("--flip=2", "RandomHorizontalFlip: p must be a probability from 0 to 1, not 2"),
             ("--rotation -3", "must not be negative"),
             ("--hue 0.7", "from 0 to 0.5"),
             ("--normalize=0.5", "expected MEAN/STD"),
             ("--normalize=0.5/0", "standard deviations above 0"),
-            ("--normalize=0.5,0.4/0.1", "there are 2 and 1"),
+            ("--normalize=0.5,0.4/0.1", "found 2 and 1"),
             ("--normalize=0.5,0.4/0.1,0.2", "means of 2 channels, but the images of digits (train) have 1"),
         ] {
             let e = parsed(options).unwrap_err().to_string();
