@@ -13,6 +13,14 @@ const COMMANDS: [&str; 5] = ["bench", "eval", "golden", "predict", "train"];
 /// Whether another process of this program computed convolutions for this one, and reported them.
 static ELSEWHERE: AtomicBool = AtomicBool::new(false);
 
+/// Checks the requested name before the command starts.
+///
+/// # Errors
+/// If there is no algorithm of that name.
+pub fn check() -> Result<()> {
+    requested_algorithm().map(drop)
+}
+
 /// Notes that another process of this program computed convolutions, and reported them on its standard error.
 pub fn note_other_process() {
     ELSEWHERE.store(true, Ordering::Relaxed);

@@ -104,6 +104,7 @@ impl Program {
         // The command runs on a thread of the pool, so that work too small to share starts without waking another thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)).build();
         let pool = pool.map_err(|e| Error::invalid_argument("cannot start the threads").with_source(e))?;
+        conv_algorithm::check()?;
         let code = pool.install(|| (command.run)(arguments))?;
         conv_algorithm::report(command.name)?;
         Ok(code)

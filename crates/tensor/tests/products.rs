@@ -261,7 +261,10 @@ fn error_messages() {
         &["7 channels", "the weight 8 output channels"],
     );
     let to_weight = Conv2dWeightGrad { geometry, kernel_size: [3, 3] };
-    has(message(&to_weight, &[&[2, 8, 24, 24], &[3, 8, 22, 22]]), &["a batch size of 2, the gradient of the output 3"]);
+    has(
+        message(&to_weight, &[&[2, 8, 24, 24], &[3, 8, 22, 22]]),
+        &["a batch size of 2, the gradient of the output 3"],
+    );
     has(message(&Linear::default(), &[&[4, 6], &[3, 7]]), &["6 features", "expects 7"]);
     has(message(&Linear::default(), &[&[], &[3, 7]]), &["scalar"]);
     has(message(&MatMul::default(), &[&[4, 6], &[3, 7]]), &["[4, 6] and [3, 7]"]);

@@ -119,9 +119,14 @@ fn properties(known: &DatasetInfo, root: &Path) -> Result<Option<Properties>> {
             let (shape, train, test) = (train.shape(), train.len(), test.len());
             Ok(Some(Properties { shape, train, test, mean, std }))
         }
-        Err(e) if e.kind() == ErrorKind::Io && !known.folder(root).exists() => Ok(None),
+        // A download that failed leaves an empty directory.
+        Err(e) if e.kind() == ErrorKind::Io && is_missing_or_empty(&known.folder(root)) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+fn is_missing_or_empty(directory: &Path) -> bool {
+    directory.read_dir().map_or(!directory.exists(), |mut entries| entries.next().is_none())
 }
 
 fn print_json(sets: &[DatasetInfo], root: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_base::program;
-use neocog_data::catalog::DEFAULT_DATASET;
+use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
     Checkpoint, CheckpointDir, Decay, FitOutcome, OptimizerKind, TrainConfig, Trainer, check_fits,
@@ -150,17 +150,40 @@ fn run(args: &Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         FitOutcome::Stopped(file) => {
-            let file = file.map_or(String::new(), |file| program::quoted(&file.display().to_string()));
             let position = trainer.position();
             output::note(format_args!(
                 "stopped in epoch {} after batch {}; resume with: {}",
                 position.epoch + 1,
                 position.batch,
-                program::command(format_args!("train --resume {file}"))
+                program::command(resume_arguments(args, file.as_deref()))
             ));
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
+}
+
+/// Returns the arguments that resume this run: those that the checkpoint does not hold are repeated.
+fn resume_arguments(args: &Args, checkpoint: Option<&Path>) -> String {
+    let path = |path: &Path| program::quoted(&path.display().to_string());
+    let mut text = "train".to_string();
+    if let Some(checkpoint) = checkpoint {
+        // A path that starts with a dash would pass for an option.
+        let dash = checkpoint.to_string_lossy().starts_with('-');
+        text += &format!(" --resume{}{}", if dash { '=' } else { ' ' }, path(checkpoint));
+    }
+    if args.data_dir.data_dir != Path::new(DEFAULT_ROOT) {
+        text += &format!(" --data-dir {}", path(&args.data_dir.data_dir));
+    }
+    if args.device.device != Device::Cpu {
+        text += &format!(" --device {}", program::quoted(&args.device.device.to_string()));
+    }
+    if args.workers != 1 {
+        text += &format!(" --workers {}", args.workers);
+    }
+    if args.json {
+        text += " --json";
+    }
+    text
 }
 
 /// Creates a trainer at epoch 0, and loads the data set.
