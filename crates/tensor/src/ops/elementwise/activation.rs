@@ -93,7 +93,7 @@ impl Activation {
     /// fused activation calls it first, and then computes its own gradient from the result.
     ///
     /// # Errors
-    /// As [`Activation::check_grad_of_output`]; if the shapes differ, or the device fails.
+    /// If the gradient is not computed from the output, the shapes differ, or the device fails.
     pub fn grad(self, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
         self.check_grad_of_output()?;
         run_single(self.grad_op(), &[y, dy])
