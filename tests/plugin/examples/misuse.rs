@@ -41,6 +41,9 @@ impl Misuse {
     }
 }
 
+// Operations that run must be registered; this one has no cases.
+neocog_tensor::register_op!("misuse", Vec::new);
+
 impl fmt::Debug for Misuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Misuse")
