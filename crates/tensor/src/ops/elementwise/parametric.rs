@@ -88,9 +88,11 @@ macro_rules! parametric {
                 map::reference::<Self, $inputs, 1>(self, inputs, outputs);
             }
             fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {
+                crate::core::check::check_views(self, inputs, outputs);
                 map::cpu::<Self, $inputs, 1>(*self, inputs, outputs);
             }
             fn opencl(&self, call: &Call<'_>) -> Result<()> {
+                crate::core::check::check_call(self, call)?;
                 // The output is not state: its old value is not read.
                 super::opencl::apply::<$inputs, 0, 1>(call, concat!($name, "_elements"), |x, []| self.eval(x, [x[0]]))
             }
