@@ -219,8 +219,10 @@ fn opencl_kernels_with_wrong_views() {
     };
     let mut attempts = Attempts::default();
     let x = Tensor::zeros([1], &device).unwrap();
+    // Operations that accept one input of this shape are used as they should be.
+    let is_misuse = |case: &Case| case.inputs.len() > 1 && case.op.infer(&[*x.shape()]).is_err();
     for entry in registered_ops() {
-        for case in (entry.cases)().into_iter().filter(|case| case.inputs.len() > 1).take(1) {
+        for case in (entry.cases)().into_iter().filter(is_misuse).take(1) {
             let op: Box<dyn Op> = Box::new(Forward(case.op));
             attempts.refuse(entry.name, || run(&Misuse { opencl: Some(op), ..Misuse::new() }, &[&x]));
         }
