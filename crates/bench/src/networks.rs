@@ -83,7 +83,8 @@ impl Options {
 /// A network with random input and labels.
 struct NetworkBench {
     pass: TrainPass,
-    predictor: Predictor,
+    /// Only while prediction is measured: packed weights are memory that training does not need.
+    predictor: Option<Predictor>,
     optimizer: Optimizer,
     x: Var,
     y: Var,
@@ -112,19 +113,21 @@ impl NetworkBench {
             y: Var::constant(Tensor::from_f32([batch], &labels, &options.device)?),
             multiply_adds: neocog_layers::summary::summarize(&*network, &input)?.multiply_adds,
             optimizer: Optimizer::new(config, &*network)?,
-            pass: TrainPass::new(network.clone()),
-            predictor: Predictor::new(network),
+            pass: TrainPass::new(network),
+            predictor: None,
             batch,
             step: 0,
         })
     }
 
-    fn predict(&self) -> Result<()> {
+    fn predict(&mut self) -> Result<()> {
+        let predictor = self.predictor.get_or_insert_with(|| Predictor::new(self.pass.shared_network()));
         // Reading one value waits for the device to finish.
-        self.predictor.run(self.x.tensor())?.narrow(0, 1)?.to_f32().map(drop)
+        predictor.run(self.x.tensor())?.narrow(0, 1)?.to_f32().map(drop)
     }
 
     fn train(&mut self) -> Result<()> {
+        self.predictor = None;
         self.step += 1;
         let tape = Tape::new();
         let logits = self.pass.run(&tape, &self.x, self.step)?;

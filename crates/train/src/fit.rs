@@ -31,7 +31,6 @@ pub struct Trainer {
     /// The forward pass of the network in training mode.
     pass: TrainPass,
     /// The network in evaluation mode.
-    predictor: Predictor,
     optimizer: Optimizer,
     position: Position,
     meter: Meter,
@@ -107,8 +106,7 @@ impl Trainer {
             spec,
             input,
             class_names,
-            pass: TrainPass::new(network.clone()),
-            predictor: Predictor::new(network),
+            pass: TrainPass::new(network),
             optimizer,
             position: Position::default(),
             meter: Meter::default(),
@@ -130,8 +128,7 @@ impl Trainer {
             device: *device,
             spec: checkpoint.spec()?,
             input: checkpoint.input,
-            pass: TrainPass::new(network.clone()),
-            predictor: Predictor::new(network),
+            pass: TrainPass::new(network),
             optimizer,
             meter: Meter::resume(checkpoint.sums, checkpoint.position.batch as u64),
             position: checkpoint.position,
@@ -195,7 +192,10 @@ impl Trainer {
             if stop.load(Ordering::Relaxed) {
                 return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
             }
-            let test = evaluate(&self.predictor, &test, &self.device).context(|| "test images")?;
+            // Not kept: its packed weights are memory, and out of date after the next step.
+            let predictor = Predictor::new(self.shared_network());
+            let test = evaluate(&predictor, &test, &self.device).context(|| "test images")?;
+            drop(predictor);
             let report = self.finish_epoch(sums, test);
             self.save(checkpoints)?;
             progress.epoch(&report);

@@ -39,6 +39,11 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Returns the name in snake case; that of PyTorch if PyTorch has the operation.
     fn name(&self) -> &'static str;
 
+    /// Returns the name in profiles: that of the operation that the user knows, if a rewrite has put another in its place.
+    fn profile_name(&self) -> &'static str {
+        self.name()
+    }
+
     /// Infers the shapes of all outputs, including state.
     ///
     /// # Errors

@@ -203,7 +203,7 @@ pub(crate) fn end(
     let input_shapes: Vec<Shape> = inputs.collect();
     let elements: usize = input_shapes.iter().chain(outputs).map(Shape::elements).sum();
     let output = outputs.first().copied().unwrap_or(Shape::scalar());
-    let key = Key { scope: Scope::current(), op: op.name(), algorithm: ALGORITHM.take(), output };
+    let key = Key { scope: Scope::current(), op: op.profile_name(), algorithm: ALGORITHM.take(), output };
     if let Some(all) = &mut *totals() {
         let row = all.entry(key).or_default();
         row.calls += 1;

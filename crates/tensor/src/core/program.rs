@@ -97,6 +97,8 @@ impl Program {
     }
 
     fn check(&self, Instruction { op, inputs, outputs, .. }: &Instruction) -> Result<()> {
+        #[cfg(debug_assertions)]
+        crate::core::registration::check(&**op);
         let invalid = |what: &str| Err(Error::invalid_argument(what));
         if op.state_outputs() > 0 || op.reshapes() {
             return invalid("operations that update state or reshape are not part of a program");

@@ -189,7 +189,7 @@ fn compute(
                 .zip(shapes)
                 .map(|(buffer, shape)| call::View { shape, buffer })
                 .collect();
-            run_opencl(op, runtime, &Call::new(runtime, op.name(), &views, &outputs))?;
+            run_opencl(op, runtime, &Call::new(runtime, op.profile_name(), &views, &outputs))?;
             drop(outputs);
             made.into_iter().zip(fresh).map(|(b, &s)| Tensor::new(s, Storage::OpenCl(Arc::new(b)))).collect()
         }
@@ -206,7 +206,7 @@ pub(crate) fn run_opencl(op: &dyn Op, runtime: &'static Runtime, call: &Call<'_>
     op.opencl(call).context(|| {
         format!("{} of {:?} to {:?} on {}", op.name(), shapes(inputs), shapes(outputs), runtime.info().id)
     })?;
-    runtime.note_run(op.name(), || op.multiply_adds(&shapes(inputs), &shapes(outputs)));
+    runtime.note_run(op.profile_name(), || op.multiply_adds(&shapes(inputs), &shapes(outputs)));
     Ok(())
 }
 

@@ -63,6 +63,10 @@ impl Op for PackedConv2d {
         "packed_conv2d"
     }
 
+    fn profile_name(&self) -> &'static str {
+        self.op.profile_name()
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
         self.op.infer(inputs)
     }
