@@ -1,40 +1,265 @@
 //! Atomic file replacement.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io::{self, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use crate::{Error, Result as NeocogResult};
+
+/// The end of the name of every temporary file of [`replace`].
+const TEMPORARY: &str = ".neocog.part";
 
 /// Replaces the file at `path` atomically by the one that `fill` writes.
 ///
 /// The new file is written under a temporary name in the same directory, synchronized to disk, and then renamed. A file at `path` is
-/// thus always complete: the old one or the new one.
+/// thus always complete: the old one or the new one. The new file has the permissions of the old one and, where that is
+/// allowed, its owner. A symbolic link stays, and the file that it points to is replaced.
+///
+/// A FIFO or a character device, such as `/dev/stdout`, is not replaced: the content is written to it when it is complete.
+///
+/// A process that is killed leaves a file `.NAME.PROCESS-NUMBER.neocog.part`. The first replacement in a directory removes
+/// those whose process has ended.
 ///
 /// # Errors
-/// Those of `fill` and of the file system; the old file is then unchanged.
+/// Those of `fill` and of the file system; the old file is then unchanged. `PermissionDenied` for a file that may not be
+/// written, `IsADirectory` for a directory, `InvalidInput` for a block device or a socket.
 pub fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(existing) if existing.is_file() => {
+            // Renaming needs no permission to write the file, but who took it away wants the file to stay.
+            File::options().write(true).open(path)?;
+            replace_file(&link_target(path)?, Some(&existing), fill)
+        }
+        Ok(existing) => write_through(path, &existing, fill),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => replace_file(&link_target(path)?, None, fill),
+        Err(e) => Err(e),
+    }
+}
+
+/// Checks that a command does not replace the file that it reads: `output` is not `input`, nor a link to it.
+///
+/// # Errors
+/// `InvalidArgument` if it is.
+pub fn check_distinct(input: &Path, output: &Path) -> NeocogResult<()> {
+    if is_same(input, output) {
+        return Err(Error::invalid_argument(format!(
+            "{} is the file that is read; choose another output file",
+            output.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file or directory, which exists.
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    if let (Ok(a), Ok(b)) = (fs::metadata(a), fs::metadata(b)) {
+        use std::os::unix::fs::MetadataExt;
+        return (a.dev(), a.ino()) == (b.dev(), b.ino());
+    }
+    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Removes temporary files of [`replace`] in `folder` that killed processes left. Those of running processes stay, as does
+/// everything where the file system has no locks.
+pub fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if is_temporary(&entry.file_name()) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            remove_if_unlocked(&entry.path());
+        }
+    }
+}
+
+/// Synchronizes a directory, which makes new names durable. Not supported on all systems.
+///
+/// # Errors
+/// When the disk fails.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // A directory that may not be listed, or a file system without this operation.
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn replace_file(
+    path: &Path,
+    existing: Option<&Metadata>,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let part = folder.join(format!(".{}.part", name.display()));
-    let written = (|| {
-        let mut file = File::create(&part)?;
-        fill(&mut file)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    })();
-    if written.is_err() {
-        // Report the first error; the partial file is not needed.
-        let _ = fs::remove_file(&part);
-        return written;
+    remove_leftovers_once(folder);
+    let mut part = TemporaryFile::create(folder, name)?;
+    if let Some(existing) = existing {
+        keep_attributes(&part.file, existing)?;
     }
+    fill(&mut part.file)?;
+    part.file.sync_all()?;
+    fs::rename(&part.path, path)?;
+    part.renamed = true;
     sync_folder(folder)
 }
 
-/// Synchronizes a directory, which makes the new name durable. Not supported on all systems.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+/// Follows symbolic links to the file, which need not exist.
+fn link_target(path: &Path) -> io::Result<PathBuf> {
+    const MAX_LINKS: usize = 40;
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = fs::read_link(&path)?;
+                path = path.parent().unwrap_or(Path::new("")).join(target);
+            }
+            _ => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
+}
+
+/// Gives a new file the permissions of an existing one, and its owner and group where that is allowed.
+fn keep_attributes(new: &File, existing: &Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let (uid, gid) = (existing.uid(), existing.gid());
+        let created = new.metadata()?;
+        if (uid, gid) != (created.uid(), created.gid()) && fchown(new, Some(uid), Some(gid)).is_err() {
+            // Only the superuser gives files away.
+            let _ = fchown(new, None, Some(gid));
+        }
+    }
+    new.set_permissions(existing.permissions())
+}
+
+/// Writes to what is not a regular file, after the content is complete.
+fn write_through(
+    path: &Path,
+    existing: &Metadata,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    if existing.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !is_stream(existing) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is neither a regular file nor a FIFO or character device",
+        ));
+    }
+    let mut part = TemporaryFile::create(&std::env::temp_dir(), OsStr::new("neocog"))?;
+    fill(&mut part.file)?;
+    part.file.rewind()?;
+    let mut out = File::options().write(true).open(path)?;
+    io::copy(&mut part.file, &mut out)?;
+    Ok(())
+}
+
+fn is_stream(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = metadata.file_type();
+        kind.is_fifo() || kind.is_char_device()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        false
+    }
+}
+
+/// A file with a name of its own, locked while its process writes it, and removed when it is dropped without being renamed.
+struct TemporaryFile {
+    path: PathBuf,
+    file: File,
+    renamed: bool,
+}
+
+impl TemporaryFile {
+    fn create(folder: &Path, name: &OsStr) -> io::Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = name.to_string_lossy();
+        // File names have at most 255 bytes.
+        let name: String = name.chars().take(50).collect();
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!(".{name}.{}-{number}{TEMPORARY}", std::process::id()));
+            let file = match File::options().read(true).write(true).create_new(true).open(&path) {
+                // The number restarts with the process, and process ids come back.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                file => file?,
+            };
+            // Another process that looks for leftovers may lock and remove the file before it is locked here.
+            let locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+            if locked && is_at(&file, &path) {
+                return Ok(TemporaryFile { path, file, renamed: false });
+            }
+        }
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // The first error is reported; the partial file is not needed.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether the open file is still the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    if let Ok(open) = file.metadata() {
+        use std::os::unix::fs::MetadataExt;
+        return fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (open.dev(), open.ino()));
+    }
+    let _ = file;
+    path.exists()
+}
+
+/// Whether a name is `.NAME.PROCESS-NUMBER.neocog.part`.
+fn is_temporary(name: &OsStr) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    name.to_str()
+        .and_then(|name| name.strip_prefix('.')?.strip_suffix(TEMPORARY))
+        .and_then(|name| name.rsplit_once('.')?.1.split_once('-'))
+        .is_some_and(|(process, number)| digits(process) && digits(number))
+}
+
+fn remove_leftovers_once(folder: &Path) {
+    static SEEN: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+    let key = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
+    if SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(key) {
+        remove_leftovers(folder);
+    }
+}
+
+fn remove_if_unlocked(path: &Path) {
+    if let Ok(file) = File::options().write(true).open(path)
+        && file.try_lock().is_ok()
+    {
+        let _ = fs::remove_file(path);
+    }
 }
 
 #[cfg(test)]
@@ -42,6 +267,13 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
 
     #[test]
     fn a_full_disk_preserves_the_old_file() {
@@ -57,5 +289,84 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the unfinished file is gone");
         replace(&path, |file| file.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn two_writers_of_one_file_do_not_disturb_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.ckpt");
+        replace(&path, |outer| {
+            outer.write_all(b"out")?;
+            replace(&path, |inner| inner.write_all(b"inner"))?;
+            remove_leftovers(folder.path());
+            outer.write_all(b"er")
+        })
+        .unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"outer");
+        assert_eq!(names(folder.path()), ["last.ckpt"]);
+    }
+
+    #[test]
+    fn only_leftovers_of_killed_processes_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| fs::write(folder.path().join(name), "x").unwrap();
+        for name in [".a.bin.12-0.neocog.part", ".a.bin.x-0.neocog.part", ".a.12-0.part", "a.12-0.neocog.part"] {
+            write(name);
+        }
+        write(".live.77-1.neocog.part");
+        let live = File::open(folder.path().join(".live.77-1.neocog.part")).unwrap();
+        live.try_lock().unwrap();
+        replace(&folder.path().join("b"), |file| file.write_all(b"b")).unwrap();
+        let kept = [".a.12-0.part", ".a.bin.x-0.neocog.part", ".live.77-1.neocog.part", "a.12-0.neocog.part", "b"];
+        assert_eq!(names(folder.path()), kept);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_and_symbolic_links_stay() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("sub/real"), folder.path().join("link"));
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        symlink("sub/real", &link).unwrap();
+        // A link to nothing yet.
+        replace(&link, |file| file.write_all(b"1")).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"1");
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+        replace(&link, |file| {
+            assert_eq!(file.metadata()?.permissions().mode() & 0o777, 0o640, "private from the start");
+            file.write_all(b"2")
+        })
+        .unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"2");
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(names(&folder.path().join("sub")), ["real"]);
+        assert!(is_same(&link, &target) && !is_same(&link, folder.path()));
+        assert!(check_distinct(&target, &link).unwrap_err().to_string().contains("is the file that is read"));
+        check_distinct(&target, &folder.path().join("none")).unwrap();
+        // A circle of links.
+        let circle = folder.path().join("circle");
+        symlink("circle", &circle).unwrap();
+        assert!(replace(&circle, |file| file.write_all(b"3")).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_and_directories_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let e = replace(folder.path(), |file| file.write_all(b"x")).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::IsADirectory);
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let e = replace(&socket, |file| file.write_all(b"x")).unwrap_err();
+        assert!(e.to_string().contains("neither a regular file"), "{e}");
+        assert!(socket.exists());
+        // A character device is written to: this one is always full.
+        if Path::new("/dev/full").exists() {
+            let e = replace(Path::new("/dev/full"), |file| file.write_all(b"x")).unwrap_err();
+            assert_eq!(e.kind(), io::ErrorKind::StorageFull);
+            replace(Path::new("/dev/null"), |file| file.write_all(b"x")).unwrap();
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod error;
 pub mod file;
+pub mod lock;
 pub mod program;
 pub mod random;
 pub mod testing;
