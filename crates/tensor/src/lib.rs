@@ -24,6 +24,6 @@ pub use core::shape::{self, IntoShape, Shape, Shapes};
 pub use core::tensor::{self, Tensor};
 pub use core::view::{self, View, ViewMut};
 pub use cpu::fma_peak_gflops;
-pub use cpu::simd::instruction_set;
+pub use cpu::simd::{check_instruction_set, instruction_set};
 pub use memory::{MemoryReport, Scratch, memory_report, release_cached_memory};
 pub use testing::{cases, conformance};

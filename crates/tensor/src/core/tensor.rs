@@ -7,6 +7,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use crate::core::device::Device;
 use crate::core::shape::{IntoShape, Shape};
+use crate::cpu::simd::check_instruction_set;
 use crate::memory::Buffer;
 use crate::opencl;
 use neocog_base::{Error, Result};
@@ -345,6 +346,8 @@ impl fmt::Debug for Tensor {
 
 /// Allocates a buffer for the elements of a tensor, with unspecified contents.
 pub(crate) fn allocate(shape: &Shape) -> Result<Buffer> {
+    // Everything on the CPU starts with a tensor.
+    check_instruction_set()?;
     Buffer::new(shape.elements()).map_err(|_| no_memory::<f32>(shape))
 }
 

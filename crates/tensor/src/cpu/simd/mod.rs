@@ -14,6 +14,10 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::sync::OnceLock;
+
+use neocog_base::{Error, Result};
+
 pub(crate) use math::Real;
 pub(crate) use vector::{Kernel, Simd};
 
@@ -29,31 +33,68 @@ pub(crate) enum Level {
     Portable,
 }
 
-/// Returns the fastest instruction set of this machine. `NEOCOG_SIMD=avx2` or `portable` selects a slower
-/// one.
+/// Returns the instruction set that kernels use: the one that `NEOCOG_SIMD` requests, or the fastest of this machine. With an
+/// invalid request, for which [`check_instruction_set`] is an error, it is the fastest.
 pub(crate) fn level() -> Level {
-    use std::sync::OnceLock;
-    static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| {
-        let requested = std::env::var("NEOCOG_SIMD").unwrap_or_default();
-        if requested == "portable" {
-            return Level::Portable;
-        }
-        #[cfg(target_arch = "x86_64")]
-        {
-            if requested != "avx2" && x86::has_avx512() {
-                return Level::Avx512;
-            }
-            if x86::has_avx2() {
-                return Level::Avx2;
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        if neon::has_neon() {
-            return Level::Neon;
-        }
-        Level::Portable
+    chosen().as_ref().map_or_else(|_| available()[0].1, |&level| level)
+}
+
+/// Checks that `NEOCOG_SIMD`, if it is set, names an instruction set of this machine.
+///
+/// # Errors
+/// `InvalidArgument`, with the names that are valid here.
+#[inline]
+pub fn check_instruction_set() -> Result<()> {
+    match chosen() {
+        Ok(_) => Ok(()),
+        Err(message) => Err(Error::invalid_argument(message.as_str())),
+    }
+}
+
+fn chosen() -> &'static Result<Level, String> {
+    static LEVEL: OnceLock<Result<Level, String>> = OnceLock::new();
+    LEVEL.get_or_init(|| {
+        let requested = std::env::var_os("NEOCOG_SIMD").unwrap_or_default();
+        choose(&requested.to_string_lossy(), &available())
     })
+}
+
+fn choose(requested: &str, available: &[(&str, Level)]) -> Result<Level, String> {
+    match available.iter().find(|(name, _)| requested.is_empty() || requested == *name) {
+        Some((_, level)) => Ok(*level),
+        None => {
+            let names: Vec<&str> = available.iter().map(|(name, _)| *name).collect();
+            let why = if NAMES.contains(&requested) {
+                "this machine does not have it"
+            } else {
+                "there is no such instruction set"
+            };
+            Err(format!("NEOCOG_SIMD={requested}: {why}; valid here: {}", names.join(", ")))
+        }
+    }
+}
+
+/// The names of all instruction sets, of other processors too.
+const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+
+/// Returns the instruction sets of this machine and their names, the fastest first.
+fn available() -> Vec<(&'static str, Level)> {
+    let mut all = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if x86::has_avx512() {
+            all.push(("avx512", Level::Avx512));
+        }
+        if x86::has_avx2() {
+            all.push(("avx2", Level::Avx2));
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if neon::has_neon() {
+        all.push(("neon", Level::Neon));
+    }
+    all.push(("portable", Level::Portable));
+    all
 }
 
 /// Returns the name of the instruction set that the kernels use on this machine, and the number of floats of
@@ -140,6 +181,20 @@ pub(crate) fn each_level<K: Kernel + Clone>(kernel: &K) -> Vec<K::Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_instruction_set_is_an_error() {
+        let two = [("avx2", level()), ("portable", Level::Portable)];
+        assert_eq!(choose("", &two), Ok(level()));
+        assert_eq!(choose("portable", &two), Ok(Level::Portable));
+        let e = choose("nonsense", &two).unwrap_err();
+        assert_eq!(e, "NEOCOG_SIMD=nonsense: there is no such instruction set; valid here: avx2, portable");
+        let e = choose("neon", &two).unwrap_err();
+        assert_eq!(e, "NEOCOG_SIMD=neon: this machine does not have it; valid here: avx2, portable");
+        assert!(choose("AVX2", &two).is_err() && choose("avx2 ", &two).is_err());
+        let all = available();
+        assert!(all.iter().all(|(name, _)| NAMES.contains(name)) && all.last() == Some(&two[1]));
+    }
 
     #[derive(Clone)]
     struct Shuffles;
