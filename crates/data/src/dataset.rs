@@ -6,7 +6,8 @@ use std::sync::Arc;
 use neocog_base::{Error, ErrorKind, Result};
 
 use crate::catalog::{DatasetInfo, DatasetSource};
-use crate::idx::{self, IdxImages};
+use crate::identity;
+use crate::idx::{self, IdxImages, IdxPair};
 
 /// A data set, split into training and test set.
 #[derive(Clone, Debug)]
@@ -16,12 +17,14 @@ pub struct Split {
     pub train: Arc<Dataset>,
     /// Test set.
     pub test: Arc<Dataset>,
+    /// What a user should know about the files, such as that they are those of another data set.
+    pub warnings: Vec<String>,
 }
 
 impl Split {
     /// Creates a split of a training and a test set.
     pub fn new(train: impl Into<Arc<Dataset>>, test: impl Into<Arc<Dataset>>) -> Self {
-        Split { train: train.into(), test: test.into() }
+        Split { train: train.into(), test: test.into(), warnings: Vec::new() }
     }
 }
 
@@ -72,9 +75,6 @@ impl DatasetParts {
     }
 }
 
-/// Images and labels as read from a pair of IDX files.
-type IdxPair = (IdxImages, Vec<u8>);
-
 /// Loads the data set `name` of the catalog, from the folder `root/name` unless it is compiled in.
 ///
 /// The files in the folder may be gzip-compressed, as downloaded, or uncompressed without the extension `.gz`. The
@@ -82,7 +82,8 @@ type IdxPair = (IdxImages, Vec<u8>);
 ///
 /// # Errors
 /// `NotFound` for a name that is not in the catalog; `Io`, with the command that downloads the data set, if a file is
-/// missing; `Format` if a file is damaged.
+/// missing; `Format` if a file is damaged. Files with other content than the data set's are no error, but a
+/// [warning](Split::warnings).
 pub fn load(name: &str, root: &Path) -> Result<Split> {
     DatasetInfo::find(name)?.load(root)
 }
@@ -126,11 +127,15 @@ impl DatasetInfo {
                 ((train, read(test_images.name, test_labels.name)?), Some(folder))
             }
         };
+        let warnings = match &folder {
+            Some(folder) => identity::check(self, folder, &train, &test).into_iter().collect(),
+            None => Vec::new(),
+        };
         let build = |name, data| match (self.build(name, data), &folder) {
             (Err(e), Some(folder)) => Err(e.context(folder.display().to_string())),
             (dataset, _) => dataset,
         };
-        Ok(Split::new(build("train", train)?, build("test", test)?))
+        Ok(Split { warnings, ..Split::new(build("train", train)?, build("test", test)?) })
     }
 
     /// Returns the path of `file` in `folder`, compressed or not.
@@ -385,7 +390,7 @@ mod tests {
 
     #[test]
     fn digits_are_complete() {
-        let Split { train, test } = load("digits", Path::new("nowhere")).unwrap();
+        let Split { train, test, .. } = load("digits", Path::new("nowhere")).unwrap();
         assert_eq!((train.len(), test.len()), (1437, 360));
         assert_eq!((train.shape(), train.max_value(), train.classes()), ([1, 8, 8], 16, 10));
         let mut classes = [0; 10];
@@ -399,7 +404,7 @@ mod tests {
     /// The accuracy of a nearest-centroid classifier: it depends on pixels, labels, order and split.
     #[test]
     fn nearest_centroid_accuracy_on_digits() {
-        let Split { train, test } = load("digits", Path::new("data")).unwrap();
+        let Split { train, test, .. } = load("digits", Path::new("data")).unwrap();
         let mut means = vec![[0f64; 64]; 10];
         for (i, &label) in train.labels().iter().enumerate() {
             let count = train.labels().iter().filter(|&&l| l == label).count() as f64;
@@ -440,7 +445,7 @@ mod tests {
         write(root.path(), "train-labels-idx1-ubyte", &[3], vec![9, 0, 3]);
         write(root.path(), "t10k-images-idx3-ubyte", &[1, 2, 2], vec![9; 4]);
         write(root.path(), "t10k-labels-idx1-ubyte", &[1], vec![7]);
-        let Split { train, test } = load("mnist", root.path()).unwrap();
+        let Split { train, test, .. } = load("mnist", root.path()).unwrap();
         assert_eq!((train.len(), test.len()), (3, 1));
         assert_eq!((train.image(1), train.labels()), (&[4, 5, 6, 7][..], &[9, 0, 3][..]));
 

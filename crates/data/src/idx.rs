@@ -43,6 +43,9 @@ pub struct IdxImages {
     pub pixels: Vec<u8>,
 }
 
+/// Images and labels as read from a pair of files.
+pub(crate) type IdxPair = (IdxImages, Vec<u8>);
+
 /// Reads images from the file at `path`: rank 3, `[n, h, w]`.
 ///
 /// # Errors
@@ -127,6 +130,29 @@ fn read(path: &Path, rank: usize, advice: &str) -> Result<Idx> {
     IdxReader { name: &name, rank, advice }.read(BufReader::with_capacity(1 << 16, file))
 }
 
+/// Reads the members of a gzip file one after the other, as `cat a.gz b.gz`, bgzip and pigz make them, up to what is not a member.
+struct GzipMembers<R> {
+    /// The current member; `None` after an error.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(member) = &mut self.member else { return Ok(0) };
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            // One byte decides: the next one may not be in the buffer yet.
+            if member.get_mut().fill_buf()?.first() != Some(&GZIP[0]) {
+                return Ok(0);
+            }
+            self.member = self.member.take().map(|member| GzDecoder::new(member.into_inner()));
+        }
+    }
+}
+
 /// Parser of one file: its name and advice for error messages, and the expected rank.
 struct IdxReader<'a> {
     name: &'a str,
@@ -140,10 +166,11 @@ impl IdxReader<'_> {
         // `BufReader` fills its buffer with one read, which returns at least two bytes unless the file is shorter.
         let start = reader.fill_buf().map_err(|e| Error::io(format!("cannot read {}", self.name), e))?;
         if start.starts_with(&GZIP) {
-            let mut inner = GzDecoder::new(reader);
-            let idx = self.read_plain(&mut inner)?;
-            let mut rest = inner.into_inner();
-            let trailing = io::copy(&mut rest, &mut io::sink()).map_err(|e| self.read_error(e))?;
+            let mut members = GzipMembers { member: Some(GzDecoder::new(reader)) };
+            let idx = self.read_plain(&mut members)?;
+            let mut rest = members.member.map(GzDecoder::into_inner);
+            let trailing = rest.as_mut().map_or(Ok(0), |rest| io::copy(rest, &mut io::sink()));
+            let trailing = trailing.map_err(|e| self.read_error(e))?;
             if trailing > 0 {
                 return Err(self.format_error(format!("{trailing} trailing bytes after the gzip stream")));
             }
@@ -398,7 +425,25 @@ mod tests {
         assert!(error_message(&junk).contains("4 trailing bytes after the gzip stream"));
         let member = gzip(&two_images());
         let twice = [member.clone(), member.clone()].concat();
-        assert!(error_message(&twice).contains(&format!("{} trailing bytes", member.len())));
+        assert!(error_message(&twice).contains("28 trailing bytes: the header declares"));
+    }
+
+    #[test]
+    fn a_gzip_file_may_have_several_members() {
+        let plain = two_images();
+        for cut in 0..=plain.len() {
+            let members = [gzip(&plain[..cut]), gzip(&[]), gzip(&plain[cut..])].concat();
+            assert_eq!(parse_images("x", &members).unwrap(), parse_images("x", &plain).unwrap());
+            // From a reader whose buffer ends anywhere.
+            let idx = IdxReader { name: "x", rank: 3, advice: ADVICE };
+            for size in [2, 3, 7] {
+                let read = idx.read(BufReader::with_capacity(size, members.as_slice())).unwrap();
+                assert_eq!(read.data, plain[16..]);
+            }
+            let damaged = [&members[..], b"\x1f"].concat();
+            assert!(error_message(&damaged).contains("gzip stream"), "{}", error_message(&damaged));
+            assert!(error_message(&members[..members.len() - 1]).contains("truncated"));
+        }
     }
 
     #[test]

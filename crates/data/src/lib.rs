@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod dataset;
 #[cfg(feature = "fetch")]
 pub mod fetch;
+mod identity;
 pub mod idx;
 pub mod loader;
 pub mod resize;
