@@ -310,14 +310,17 @@ mod tests {
     fn only_leftovers_of_killed_processes_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str| fs::write(folder.path().join(name), "x").unwrap();
-        for name in [".a.bin.12-0.neocog.part", ".a.bin.x-0.neocog.part", ".a.12-0.part", "a.12-0.neocog.part"] {
+        for name in
+            [".a.bin.12-0.neocog.part", ".a.bin.x-0.neocog.part", ".a.12-0.part", "a.12-0.neocog.part"]
+        {
             write(name);
         }
         write(".live.77-1.neocog.part");
         let live = File::open(folder.path().join(".live.77-1.neocog.part")).unwrap();
         live.try_lock().unwrap();
         replace(&folder.path().join("b"), |file| file.write_all(b"b")).unwrap();
-        let kept = [".a.12-0.part", ".a.bin.x-0.neocog.part", ".live.77-1.neocog.part", "a.12-0.neocog.part", "b"];
+        let kept =
+            [".a.12-0.part", ".a.bin.x-0.neocog.part", ".live.77-1.neocog.part", "a.12-0.neocog.part", "b"];
         assert_eq!(names(folder.path()), kept);
     }
 

@@ -1,6 +1,7 @@
 //! The name of the running program, for messages that name a command: `run: neocog fetch-data mnist`.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::OnceLock;
 
 static NAME: OnceLock<String> = OnceLock::new();
@@ -38,9 +39,42 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
+/// `path` as one word of a shell's command line, also if it is not valid UTF-8 (on Unix; bash and zsh read it).
+pub fn quoted_path(path: &Path) -> String {
+    if let Some(text) = path.to_str() {
+        return quoted(text);
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = path.as_os_str().as_bytes();
+        let escaped: String = bytes
+            .iter()
+            .map(|&b| match b {
+                b'\'' | b'\\' => format!("\\{}", char::from(b)),
+                b' '..=b'~' => char::from(b).to_string(),
+                _ => format!("\\x{b:02x}"),
+            })
+            .collect();
+        format!("$'{escaped}'")
+    }
+    #[cfg(not(unix))]
+    quoted(&path.to_string_lossy())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_of_any_bytes_are_quoted() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let path = |bytes: &'static [u8]| quoted_path(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(path(b"a/b"), "a/b");
+        assert_eq!(path(b"it's \xff\\"), r"$'it\'s \xff\\'");
+    }
 
     #[test]
     fn words_are_quoted_where_needed() {

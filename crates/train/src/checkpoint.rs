@@ -1,8 +1,10 @@
 //! Checkpoints: the complete state of a run, in files that are replaced atomically.
 
 mod content;
+mod dir;
 mod file;
 mod version1;
 
 pub use content::{Checkpoint, NamedTensor, SavedOptimizerState, Values};
-pub use file::{CheckpointDir, MAGIC, VERSION};
+pub use dir::CheckpointDir;
+pub use file::{MAGIC, VERSION};

@@ -9,6 +9,7 @@ use neocog_models::{OptimizerConfig, Recipe, Schedule};
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::environment::Environment;
 use crate::model_file::ModelFile;
 
 /// The configuration of a training run. Together with the network and the data it determines the result.
@@ -37,6 +38,9 @@ pub struct TrainConfig {
     /// Transforms of the images: random ones in training only, the others in evaluation and prediction too.
     #[serde(default)]
     pub transforms: Pipeline,
+    /// What else the bits of the run depend on, set when it starts; with it, a resumed run is checked.
+    #[serde(default, skip_serializing_if = "Environment::is_unknown")]
+    pub environment: Environment,
 }
 
 impl TrainConfig {
@@ -53,6 +57,7 @@ impl TrainConfig {
             optimizer: recipe.optimizer_config(),
             schedule: recipe.schedule.unwrap_or_default(),
             transforms: Pipeline { steps: recipe.transforms.unwrap_or_default().to_vec() },
+            environment: Environment::default(),
         }
     }
 
@@ -160,11 +165,12 @@ impl TrainConfig {
 /// # Errors
 /// When the data set is unknown, missing or damaged.
 pub fn load_data(name: &str, limit: Option<usize>, root: &Path) -> Result<Split> {
-    let Split { train, test, .. } = neocog_data::load(name, root)?;
-    match limit {
-        None => Ok(Split::new(train, test)),
-        Some(limit) => Ok(Split::new(first(&train, limit)?, first(&test, limit)?)),
+    let mut split = neocog_data::load(name, root)?;
+    if let Some(limit) = limit {
+        split.train = first(&split.train, limit)?;
+        split.test = first(&split.test, limit)?;
     }
+    Ok(split)
 }
 
 fn first(dataset: &Arc<Dataset>, count: usize) -> Result<Arc<Dataset>> {

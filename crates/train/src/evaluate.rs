@@ -1,5 +1,6 @@
 //! Evaluation on a data set, and prediction.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
@@ -7,7 +8,7 @@ use neocog_data::{Dataset, Loader};
 use neocog_layers::builder::output_shape;
 use neocog_layers::{Layer, Predictor};
 use neocog_tensor::ops::Softmax;
-use neocog_tensor::{Device, Error, Result, Tensor, run_single};
+use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
 use serde::Serialize;
 
 use crate::meter::{Meter, batch_metrics, to_device};
@@ -30,9 +31,27 @@ pub struct Evaluation {
 /// # Errors
 /// When shapes do not match, the device fails, or the loss is not finite.
 pub fn evaluate(predictor: &Predictor, loader: &Loader, device: &Device) -> Result<Evaluation> {
+    let never = AtomicBool::new(false);
+    let evaluation = evaluate_until(predictor, loader, device, &never)?;
+    evaluation.ok_or_else(|| Error::new(ErrorKind::Internal, "the evaluation stopped without being asked to"))
+}
+
+/// As [`evaluate`], until the end of the batch during which `stop` becomes true: then the result is `None`.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_until(
+    predictor: &Predictor,
+    loader: &Loader,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<Option<Evaluation>> {
     let start = Instant::now();
     let mut meter = Meter::default();
     for batch in loader.epoch(0)? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let (images, labels) = to_device(&batch?, device)?;
         let tape = Tape::no_grad();
         let logits = Var::constant(predictor.run(&images)?);
@@ -40,12 +59,12 @@ pub fn evaluate(predictor: &Predictor, loader: &Loader, device: &Device) -> Resu
     }
     let mut sums = meter.flush()?;
     sums.seconds = start.elapsed().as_secs_f64();
-    Ok(Evaluation {
+    Ok(Some(Evaluation {
         images: sums.images,
         loss: sums.mean_loss(),
         accuracy: sums.accuracy(),
         images_per_s: sums.images_per_second(),
-    })
+    }))
 }
 
 /// Checks that a network with inputs of shape `input`, `[c, h, w]`, can be trained and evaluated on `data`.

@@ -14,10 +14,12 @@ use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tenso
 
 use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::config::TrainConfig;
-use crate::evaluate::{Evaluation, check_fits, evaluate};
+use crate::environment::Environment;
+use crate::evaluate::{Evaluation, check_fits, evaluate_until};
 use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, to_device};
 use crate::optimizer::Optimizer;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
+use crate::save_every::{SaveEvery, SaveTimer};
 
 /// A training run: the network, its optimizer and the position of the run.
 #[derive(Debug)]
@@ -37,6 +39,10 @@ pub struct Trainer {
     history: Vec<EpochReport>,
     /// Number of data loader threads.
     workers: usize,
+    allow_different: bool,
+    save_every: SaveEvery,
+    /// The epoch whose checkpoint is in [`CheckpointDir::BEST`].
+    best_saved: Option<EpochReport>,
 }
 
 /// A part of the data set.
@@ -83,13 +89,14 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::new`].
     pub fn with_classes(
-        config: TrainConfig,
+        mut config: TrainConfig,
         spec: LayerSpec,
         input: [usize; 3],
         class_names: Vec<String>,
         device: &Device,
     ) -> Result<Self> {
         config.check()?;
+        config.environment = Environment::default();
         // Fail now and not when the checkpoint is read.
         if LayerSpec::from_json(&spec.to_json()?)? != spec {
             return Err(Error::invalid_argument(
@@ -112,6 +119,9 @@ impl Trainer {
             meter: Meter::default(),
             history: Vec::new(),
             workers: 1,
+            allow_different: false,
+            save_every: SaveEvery::Never,
+            best_saved: None,
         })
     }
 
@@ -136,6 +146,9 @@ impl Trainer {
             class_names: checkpoint.class_names,
             history: checkpoint.history,
             workers: 1,
+            allow_different: false,
+            save_every: SaveEvery::Never,
+            best_saved: None,
         })
     }
 
@@ -158,13 +171,16 @@ impl Trainer {
         })
     }
 
-    /// Trains until all epochs are finished, or until the end of the batch during which `stop` becomes true.
+    /// Trains until all epochs are finished, or until the end of the batch, of training or evaluation, during which `stop`
+    /// becomes true.
     ///
-    /// After every epoch, and when the run is stopped, [`CheckpointDir::LAST`] is written; after every epoch with the best
-    /// test accuracy so far, [`CheckpointDir::BEST`] too.
+    /// After every epoch, and when the run is stopped, [`CheckpointDir::LAST`] is written, and within epochs as often as
+    /// [`Trainer::set_save_every`] says; after every epoch with the best test accuracy so far, first
+    /// [`CheckpointDir::BEST`].
     ///
     /// # Errors
-    /// When the network does not fit the data, the device fails, or a checkpoint cannot be written.
+    /// When the network does not fit the data, the device fails, or a checkpoint cannot be written. `Mismatch` when a resumed
+    /// run would not be the same; see [`Trainer::check_environment`].
     /// [`ErrorKind::Diverged`] when the loss is not finite: the message has the step, and the last checkpoint is kept.
     pub fn fit(
         &mut self,
@@ -186,33 +202,62 @@ impl Trainer {
         check_fits(self.network(), self.input, &data.train).context(|| self.config.network.as_str())?;
         let train = self.loader(&data.train, Part::Train)?;
         let test = self.loader(&data.test, Part::Test)?;
+        let now = Environment::of(data, &self.device)?;
+        if !self.allow_different {
+            self.config.environment.check(&now)?;
+        }
+        self.config.environment = now;
+        self.begin(checkpoints)?;
+        let mut timer = SaveTimer::new(self.save_every);
 
         while self.position.epoch < self.config.epochs {
-            let sums = self.train_epoch(&train, progress, stop)?;
-            if stop.load(Ordering::Relaxed) {
-                return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
-            }
+            let sums = self.train_epoch(&train, checkpoints, &mut timer, progress, stop)?;
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
-            let test = evaluate(&predictor, &test, &self.device).context(|| "test images")?;
+            let test = evaluate_until(&predictor, &test, &self.device, stop).context(|| "test images")?;
             drop(predictor);
+            // A resumed run evaluates again.
+            let Some(test) = test else { return Ok(FitOutcome::Stopped(self.save(checkpoints)?)) };
             let report = self.finish_epoch(sums, test);
             self.save(checkpoints)?;
+            timer.saved();
             progress.epoch(&report);
         }
         Ok(FitOutcome::Finished)
+    }
+
+    /// Looks at the checkpoints in the directory of the run.
+    fn begin(&mut self, checkpoints: Option<&CheckpointDir>) -> Result<()> {
+        let Some(checkpoints) = checkpoints else { return Ok(()) };
+        self.best_saved = checkpoints.begin(&self.history);
+        let newest = self.history.last().filter(|_| self.position.batch == 0);
+        let lacks_best = newest.is_some() && self.best() == newest && self.best_saved.as_ref() != newest;
+        if lacks_best {
+            let newest = newest.copied();
+            checkpoints.write(CheckpointDir::BEST, &self.checkpoint()?)?;
+            self.best_saved = newest;
+        }
+        if self.position.step > 0 && !checkpoints.has_last() {
+            checkpoints.write(CheckpointDir::LAST, &self.checkpoint()?)?;
+        }
+        Ok(())
     }
 
     /// Trains on the remaining batches of the current epoch, or until `stop`.
     fn train_epoch(
         &mut self,
         loader: &Loader,
+        checkpoints: Option<&CheckpointDir>,
+        timer: &mut SaveTimer,
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<Totals> {
         let start = Instant::now();
         let before = self.meter.sums().seconds;
         for batch in loader.epoch_from(self.position.epoch, self.position.batch)? {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             let (images, labels) = to_device(&batch?, &self.device)?;
             let metrics = self.train_step(images, &labels, loader.batches())?;
             self.meter.add(metrics)?;
@@ -227,6 +272,10 @@ impl Trainer {
             });
             if stop.load(Ordering::Relaxed) {
                 break;
+            }
+            if timer.is_due(self.position.step) {
+                self.save(checkpoints)?;
+                timer.saved();
             }
         }
         self.meter.flush()?;
@@ -245,8 +294,7 @@ impl Trainer {
         let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
         let (loss, metrics) = batch_metrics(&tape, &logits, labels)?;
         let grads = tape.backward(&loss)?;
-        let factor = self.config.schedule.lr_factor(self.schedule_step(steps_per_epoch));
-        let lr = self.config.optimizer.lr * factor;
+        let lr = self.lr_at(self.position.step, steps_per_epoch as u64, self.config.epochs);
         self.optimizer.step(self.pass.network(), &grads, lr)?;
         Ok(metrics)
     }
@@ -268,16 +316,19 @@ impl Trainer {
         report
     }
 
-    /// Writes the last checkpoint, and the best one if the epoch that has just finished is the best so far.
+    /// Writes the best checkpoint if the epoch that has just finished is better than the one that is saved, then the last one:
+    /// the best is never older than the history of the last.
     fn save(&mut self, checkpoints: Option<&CheckpointDir>) -> Result<Option<PathBuf>> {
         let Some(checkpoints) = checkpoints else { return Ok(None) };
         let checkpoint = self.checkpoint()?;
-        let path = checkpoints.write(CheckpointDir::LAST, &checkpoint)?;
-        let newest = self.history.last().filter(|_| self.position.batch == 0);
-        if newest.is_some() && self.best() == newest {
+        let newest = self.history.last().filter(|_| self.position.batch == 0).copied();
+        if let Some(newest) = newest
+            && self.best_saved.is_none_or(|best| newest.test_acc > best.test_acc)
+        {
             checkpoints.write(CheckpointDir::BEST, &checkpoint)?;
+            self.best_saved = Some(newest);
         }
-        Ok(Some(path))
+        checkpoints.write(CheckpointDir::LAST, &checkpoint).map(Some)
     }
 
     /// Creates the loader of the training images, shuffled and augmented, or of the test images, with the transforms that are
@@ -304,14 +355,6 @@ impl Trainer {
         // The high bit keeps the counter apart from those of the streams with the same seed.
         let [a, b, ..] = philox(self.config.seed, 1 << 127 | u128::from(self.position.step));
         u64::from(a) << 32 | u64::from(b)
-    }
-
-    fn schedule_step(&self, steps_per_epoch: usize) -> ScheduleStep {
-        ScheduleStep {
-            step: self.position.step,
-            steps_per_epoch: steps_per_epoch as u64,
-            epochs: self.config.epochs,
-        }
     }
 
     /// Adds the step and advice to the error of a run that diverged.
@@ -359,6 +402,37 @@ impl Trainer {
         self.workers = workers;
     }
 
+    /// Sets how often a checkpoint is written within an epoch; never by default.
+    pub fn set_save_every(&mut self, save_every: SaveEvery) {
+        self.save_every = save_every;
+    }
+
+    /// Sets whether [`Trainer::fit`] resumes a run with other data, or on another device, instruction set or version of neocog.
+    pub fn set_allow_different(&mut self, allow: bool) {
+        self.allow_different = allow;
+    }
+
+    /// Checks that a resumed run is the same, bit for bit: with `data`, on this device, instruction set and version of neocog.
+    ///
+    /// # Errors
+    /// `Mismatch`, with what differs, unless [`Trainer::set_allow_different`] allows it.
+    pub fn check_environment(&self, data: &Split) -> Result<()> {
+        let is_checked = !self.allow_different && !self.config.environment.is_unknown();
+        if is_checked { self.config.environment.check(&Environment::of(data, &self.device)?) } else { Ok(()) }
+    }
+
+    /// Returns the environment of the checkpoint that the run was resumed from, or of the last call of [`Trainer::fit`].
+    pub fn environment(&self) -> &Environment {
+        &self.config.environment
+    }
+
+    /// Returns the learning rate of step `step`, counted from 0, of this run if it had `epochs` epochs of
+    /// `steps_per_epoch` steps.
+    pub fn lr_at(&self, step: u64, steps_per_epoch: u64, epochs: u64) -> f64 {
+        let factor = self.config.schedule.lr_factor(ScheduleStep { step, steps_per_epoch, epochs });
+        self.config.optimizer.lr * factor
+    }
+
     /// Returns the network.
     pub fn network(&self) -> &dyn Layer {
         self.pass.network()
@@ -392,5 +466,11 @@ impl Trainer {
     /// Returns the report of the first epoch with the best test accuracy.
     pub fn best(&self) -> Option<&EpochReport> {
         self.history.iter().reduce(|best, next| if next.test_acc > best.test_acc { next } else { best })
+    }
+
+    /// Returns the report of the epoch whose checkpoint is in [`CheckpointDir::BEST`]. It is not the [`best`](Self::best) one
+    /// where the run was resumed without the checkpoint of that.
+    pub fn best_saved(&self) -> Option<&EpochReport> {
+        self.best_saved.as_ref()
     }
 }

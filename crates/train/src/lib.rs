@@ -2,16 +2,19 @@
 
 pub mod checkpoint;
 mod config;
+mod environment;
 mod evaluate;
 mod fit;
 mod meter;
 pub mod model_file;
 pub mod optimizer;
 mod progress;
+mod save_every;
 
 pub use checkpoint::{Checkpoint, CheckpointDir};
 pub use config::{TrainConfig, load_data};
-pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, predict};
+pub use environment::Environment;
+pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_until, predict};
 pub use fit::{FitOutcome, Trainer};
 pub use meter::Totals;
 pub use model_file::ModelFile;
@@ -19,3 +22,4 @@ pub use neocog_models::schedule;
 pub use neocog_models::{Decay, OptimizerConfig, OptimizerKind, Recipe, Schedule};
 pub use optimizer::Optimizer;
 pub use progress::{BatchReport, EpochReport, NoProgress, Position, Progress};
+pub use save_every::SaveEvery;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Only `network` is required, and a file may also consist of the network alone (an object with a "kind"). Defaults: the
-//! name is that of the file, the input is that of the data set; for the recipe see [`Recipe`].
+//! name is that of the file, with `_` for characters that names do not have, the input is that of the data set; for the recipe see [`Recipe`].
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -147,8 +147,8 @@ impl ModelFile {
         let text = String::from_utf8(bytes)
             .map_err(|e| Error::format("not a network in JSON").with_source(e.utf8_error()))
             .context(location)?;
-        let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        Self::from_json(&text, &name).context(location)
+        let stem = path.file_stem().unwrap_or_default();
+        Self::from_json(&text, &name_from(&stem.to_string_lossy())).context(location)
     }
 }
 
@@ -166,9 +166,18 @@ pub fn check_input([c, h, w]: [usize; 3]) -> Result<()> {
     }
 }
 
+/// Makes a valid name of a file's: `my_net` of `my net`.
+fn name_from(stem: &str) -> String {
+    let name: String = stem.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
+    if name.is_empty() || name.starts_with('.') { format!("network{name}") } else { name }
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
 fn check_name(name: &str) -> Result<()> {
-    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_allowed) {
         return Err(Error::invalid_argument(format!(
             "\"{name}\" is not a valid name of a network: use letters, digits, _, - and ., and do not start with a dot"
         )));

@@ -317,12 +317,15 @@ fn a_failed_write_keeps_the_existing_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("last.ckpt");
     checkpoint.write(&path).unwrap();
-    // The temporary file cannot be created where a directory has its name.
-    let obstacle = dir.path().join(".last.ckpt.part");
-    fs::create_dir(&obstacle).unwrap();
-    let e = checkpoint.write(&path).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Io);
-    assert!(e.to_string().contains("the existing file was not changed"), "{e}");
+    // A device that is always full, as the file behind a link.
+    #[cfg(target_os = "linux")]
+    {
+        let full = dir.path().join("full.ckpt");
+        std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+        let e = checkpoint.write(&full).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Io);
+        assert!(e.to_string().contains("the existing file was not changed"), "{e}");
+    }
     assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint);
 
     fs::write(dir.path().join("file"), "").unwrap();

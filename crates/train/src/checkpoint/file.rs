@@ -8,10 +8,9 @@
 //!
 //! Files are replaced atomically ([`replace`]): a reader sees the old file or the new one.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
 use bincode::config::{self, Configuration, Fixint, LittleEndian};
 use bincode::error::DecodeError;
@@ -32,59 +31,6 @@ const HEADER: usize = 8 + 4 + 8 + 32;
 
 fn encoding() -> Configuration<LittleEndian, Fixint> {
     config::standard().with_fixed_int_encoding()
-}
-
-/// The directory for the checkpoints of a run.
-#[derive(Debug)]
-pub struct CheckpointDir {
-    path: PathBuf,
-    last_written: Mutex<Option<PathBuf>>,
-}
-
-impl CheckpointDir {
-    /// File name of the latest checkpoint.
-    pub const LAST: &'static str = "last.ckpt";
-    /// File name of the checkpoint with the best test accuracy.
-    pub const BEST: &'static str = "best.ckpt";
-
-    /// Creates the directory if it does not exist, and checks that files can be written in it.
-    ///
-    /// # Errors
-    /// `Io` when the directory cannot be created or written to.
-    pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
-        let cannot_write =
-            |e| Error::io(format!("cannot write checkpoints to the directory {}", path.display()), e);
-        fs::create_dir_all(&path).map_err(cannot_write)?;
-        let probe = path.join(".probe.part");
-        let written = File::create(&probe).and_then(|mut file| file.write_all(&MAGIC));
-        let removed = fs::remove_file(&probe);
-        written.and(removed).map_err(cannot_write)?;
-        Ok(CheckpointDir { path, last_written: Mutex::default() })
-    }
-
-    /// Returns the path of the directory.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns the path of [`CheckpointDir::LAST`], if it was written through this value.
-    pub fn last_written(&self) -> Option<PathBuf> {
-        self.last_written.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Writes a checkpoint under `name`, replacing an existing one; returns its path.
-    ///
-    /// # Errors
-    /// `Io` when it cannot be written; an existing file is not changed then.
-    pub fn write(&self, name: &str, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        let path = self.path.join(name);
-        checkpoint.write(&path)?;
-        if name == Self::LAST {
-            *self.last_written.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
-        }
-        Ok(path)
-    }
 }
 
 impl Checkpoint {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::content::{Checkpoint, NamedTensor, SavedOptimizerState};
 use crate::config::TrainConfig;
+use crate::environment::Environment;
 use crate::meter::Totals;
 use crate::progress::{EpochReport, Position};
 
@@ -52,6 +53,7 @@ impl From<Version1> for Checkpoint {
                 optimizer,
                 schedule,
                 transforms,
+                environment: Environment::default(),
             },
             spec: old.spec,
             input: old.input,

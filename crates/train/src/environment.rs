@@ -1,0 +1,111 @@
+//! What the bits of a run depend on besides its configuration and network.
+
+use neocog_data::Split;
+use neocog_tensor::{Device, Error, ErrorKind, Result, instruction_set};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// What the bits of a run depend on besides its configuration and network. A run that is resumed elsewhere is another run.
+///
+/// A value is `None` where it is not known, as in checkpoints of earlier versions, and where it has no influence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Environment {
+    /// SHA-256 of the training and test images and labels that are used, as hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Kind of the device: `cpu`, `opencl` or `reference`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Name of the OpenCL device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_name: Option<String>,
+    /// Instruction set of the kernels, on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simd: Option<String>,
+    /// Version of neocog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+impl Environment {
+    /// Returns the environment of a run with `data` on `device` in this process.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub fn of(data: &Split, device: &Device) -> Result<Self> {
+        let (kind, device_name) = match device {
+            Device::OpenCl(id) => ("opencl".to_string(), Some(id.info()?.name.clone())),
+            other => (other.to_string(), None),
+        };
+        Ok(Environment {
+            data: Some(checksum(data)),
+            device: Some(kind),
+            device_name,
+            simd: (*device == Device::Cpu).then(|| instruction_set().0.to_string()),
+            version: Some(env!("CARGO_PKG_VERSION").to_string()),
+        })
+    }
+
+    /// Whether nothing is known.
+    pub fn is_unknown(&self) -> bool {
+        *self == Environment::default()
+    }
+
+    /// Returns a line for each value that is known in both environments and differs; `self` is that of the checkpoint.
+    pub fn differences(&self, now: &Environment) -> Vec<String> {
+        let values = [
+            ("data (SHA-256)", &self.data, &now.data),
+            ("device", &self.device, &now.device),
+            ("OpenCL device", &self.device_name, &now.device_name),
+            ("instruction set (NEOCOG_SIMD)", &self.simd, &now.simd),
+            ("version of neocog", &self.version, &now.version),
+        ];
+        values
+            .into_iter()
+            .filter_map(|(name, then, now)| match (then, now) {
+                (Some(then), Some(now)) if then != now => {
+                    Some(format!("{name}: {} then, {} now", short(then), short(now)))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Checks that nothing differs that is known in both environments; `self` is that of the checkpoint.
+    ///
+    /// # Errors
+    /// `Mismatch` with the [`differences`](Self::differences).
+    pub fn check(&self, now: &Environment) -> Result<()> {
+        let differences = self.differences(now);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "the resumed run would not be the same, bit for bit:\n  {}\nuse the same as then, or --allow-different to go on",
+                differences.join("\n  ")
+            ),
+        ))
+    }
+}
+
+/// The start of a checksum; other values in full.
+fn short(value: &str) -> &str {
+    if value.len() == 64 { &value[..16] } else { value }
+}
+
+/// SHA-256 of the images, labels, shapes and maximum values of both parts.
+fn checksum(data: &Split) -> String {
+    let mut sum = Sha256::new();
+    for part in [&data.train, &data.test] {
+        for size in part.shape().into_iter().chain([part.len(), usize::from(part.max_value())]) {
+            sum.update((size as u64).to_le_bytes());
+        }
+        sum.update(part.pixels());
+        sum.update(part.labels());
+    }
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
