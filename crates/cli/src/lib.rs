@@ -7,6 +7,7 @@ mod conv_algorithm;
 mod help;
 mod image_file;
 mod input_size;
+mod interrupt;
 pub mod output;
 mod program;
 

@@ -2,11 +2,25 @@
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_base::{Error, Result};
 use serde::Serialize;
 
-/// Writes a line to standard output. When the reader has closed the pipe, as in `| head`, exits with code 0.
+/// Whether the command has more to do than to print.
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// Whether the reader of standard output has closed it.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, the program goes on without output when the reader of standard output closes it: for commands that have more to do
+/// than to print.
+pub fn go_on_without_reader() {
+    GO_ON.store(true, Ordering::Relaxed);
+}
+
+/// Writes a line to standard output. When the reader has closed the pipe, as in `| head`, exits with code 0, or does nothing
+/// after [`go_on_without_reader`].
 ///
 /// # Errors
 /// When writing fails for another reason.
@@ -14,7 +28,15 @@ pub fn line(text: impl Display) -> Result<()> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+            if !GO_ON.load(Ordering::Relaxed) {
+                std::process::exit(0);
+            }
+            if !CLOSED.swap(true, Ordering::Relaxed) {
+                note(format_args!("the reader of standard output has closed it: going on without output"));
+            }
+            Ok(())
+        }
         Err(e) => Err(Error::io("cannot write to standard output", e)),
     }
 }
@@ -26,6 +48,13 @@ pub fn line(text: impl Display) -> Result<()> {
 pub fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value);
     line(text.map_err(|e| Error::format("cannot serialize the result as JSON").with_source(e))?)
+}
+
+/// Writes what a user should know about the files of a data set to standard error.
+pub fn warnings(split: &neocog_data::Split) {
+    for warning in &split.warnings {
+        note(format_args!("warning: {warning}"));
+    }
 }
 
 /// Writes a line to standard error; errors are ignored.

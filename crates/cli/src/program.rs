@@ -12,6 +12,7 @@ use crate::command::{CommandEntry, commands};
 use crate::commands::bench::old_spelling::benchmark_first;
 use crate::conv_algorithm;
 use crate::help::examples;
+use crate::interrupt;
 use crate::output;
 
 /// A program with all commands that are linked into it.
@@ -32,7 +33,7 @@ pub struct Program {
 /// Runs the command line of this process; help and messages use the name by which the program was called.
 ///
 /// # Exit codes
-/// 0 after success, 1 after an error, 2 for an invalid command line, 130 when Ctrl-C stopped a training.
+/// 0 after success, 1 after an error, 2 for an invalid command line, 130 when Ctrl-C, SIGTERM or SIGHUP stopped a training.
 pub fn main() -> ExitCode {
     Program::from_args().main()
 }
@@ -92,6 +93,7 @@ impl Program {
     }
 
     fn run(&self) -> Result<ExitCode> {
+        interrupt::report_file_size_limit();
         let commands = commands()?;
         let program = PROGRAM.get_or_init(|| self.clap(&commands));
         let matches = program.clone().get_matches_from(benchmark_first(program, std::env::args_os()));
@@ -105,6 +107,7 @@ impl Program {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)).build();
         let pool = pool.map_err(|e| Error::invalid_argument("cannot start the threads").with_source(e))?;
         conv_algorithm::check()?;
+        neocog_tensor::check_instruction_set()?;
         let code = pool.install(|| (command.run)(arguments))?;
         conv_algorithm::report(command.name)?;
         Ok(code)
@@ -150,7 +153,7 @@ pub fn description() -> Result<clap::Command> {
 
 const CONVENTIONS: &str = "Results are written to standard output, progress and messages to standard error. \
     Exit codes: 0 success; 1 error, with a message `error: ...` on standard error; 2 invalid command line; 130 training \
-    stopped by Ctrl-C.";
+    stopped by Ctrl-C, SIGTERM or SIGHUP, after its checkpoint was written.";
 
 const EXAMPLES: &str = "Examples:
   neocog train                                  train lenet on the embedded digits

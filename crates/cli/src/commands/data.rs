@@ -84,6 +84,7 @@ fn run(args: &Args) -> Result<()> {
 
 fn split(args: &Args, name: &str, default: SplitArg) -> Result<Arc<Dataset>> {
     let loaded = neocog_data::load(name, &args.data_dir.data_dir)?;
+    output::warnings(&loaded);
     Ok(match args.part.unwrap_or(default) {
         SplitArg::Train => loaded.train,
         SplitArg::Test => loaded.test,

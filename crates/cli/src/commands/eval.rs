@@ -21,6 +21,7 @@ use crate::register_command;
 #[command(after_help = examples("Examples:
   neocog eval runs/lenet-digits/best.ckpt
   neocog eval runs/lenet-fashion-mnist/last.ckpt --part train --json
+  neocog eval runs/lenet-digits/best.ckpt --limit 100
   neocog eval --network resnet --weights resnet.safetensors --data fashion-mnist"))]
 struct Args {
     /// Checkpoint.
@@ -36,6 +37,9 @@ struct Args {
     /// Split of the data set.
     #[arg(long, value_enum, value_name = "SPLIT", default_value = "test")]
     part: SplitArg,
+    /// Use only the first N images of the split [default: all].
+    #[arg(long, value_name = "N", value_parser = count)]
+    limit: Option<usize>,
     /// Batch size; affects speed only.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = count)]
     batch: usize,
@@ -70,12 +74,13 @@ fn run(args: &Args) -> Result<()> {
     let device = &args.device.device;
     let trained = args.weights.open(args.file.as_deref(), args.data.as_deref(), device)?;
     let config = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.config);
-    let (data, limit) = match (&args.data, config) {
-        (Some(data), config) => (data.as_str(), config.and_then(|config| config.limit)),
-        (None, Some(config)) => (config.data.as_str(), config.limit),
+    let data = match (&args.data, config) {
+        (Some(data), _) => data.as_str(),
+        (None, Some(config)) => config.data.as_str(),
         (None, None) => return Err(Error::invalid_argument("no data set given; use --data NAME")),
     };
-    let split = load_data(data, limit, &args.data_dir.data_dir)?;
+    let split = load_data(data, args.limit, &args.data_dir.data_dir)?;
+    output::warnings(&split);
     let (part, dataset) = match args.part {
         SplitArg::Test => ("test", split.test),
         SplitArg::Train => ("train", split.train),

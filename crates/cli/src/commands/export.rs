@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use neocog_base::file::check_distinct;
 use neocog_layers::state::{self, Entry};
 use neocog_layers::weights;
 use neocog_tensor::{Context as _, Device, Result};
@@ -43,6 +44,7 @@ register_command!("export", 90, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
+    check_distinct(&args.file, &args.to)?;
     let checkpoint = Checkpoint::read(&args.file)?;
     let network = checkpoint.network(&Device::Cpu).context(|| args.file.display().to_string())?;
     weights::save(&*network, &args.to)?;

@@ -37,6 +37,7 @@ register_command!("fetch-data", 10, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
+    output::go_on_without_reader();
     let names: Vec<&str> = DatasetInfo::fetchable().map(|known| known.name).collect();
     let selected = match args.name.as_str() {
         "all" => names,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use neocog_base::file::check_distinct;
 use neocog_data::DatasetInfo;
 use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
@@ -56,6 +57,7 @@ register_command!("import", 100, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
+    check_distinct(&args.weights, &args.to)?;
     let selected = args.network_args.select(args.network.as_deref())?;
     let class_names: Vec<String> =
         DatasetInfo::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();

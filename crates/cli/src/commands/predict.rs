@@ -1,8 +1,10 @@
 //! `predict`: classification of image files.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use image::ImageReader;
+use neocog_base::file::check_distinct;
 use neocog_data::{SampleId, Transform, resize};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, Result, Tensor};
@@ -21,7 +23,8 @@ use crate::register_command;
 ///
 /// Prints the most likely classes and their probabilities. Images (PNG or JPEG) are converted to greyscale, with white behind
 /// transparent pixels, and resized to the network's input. The data sets show bright objects on a dark background, so
-/// images with a bright border are inverted; see --invert.
+/// images with a bright border are inverted; see --invert. A file that cannot be classified is reported, and the others are
+/// classified; the exit code is then 1.
 ///
 /// If a file name ends with - and a class, as written by `data --export`, the prediction is compared with that class.
 #[derive(Debug, clap::Args)]
@@ -77,7 +80,7 @@ struct JsonRow {
 register_command!("predict", 50, Args, run);
 
 /// Runs the command.
-fn run(args: &Args) -> Result<()> {
+fn run(args: &Args) -> Result<ExitCode> {
     let (file, paths) = match args.files.split_first() {
         Some((file, paths)) if !args.weights.is_given() => (Some(file.as_path()), paths),
         _ => (None, args.files.as_slice()),
@@ -85,39 +88,53 @@ fn run(args: &Args) -> Result<()> {
     if paths.is_empty() {
         return Err(Error::invalid_argument("no images given; list their files after the checkpoint"));
     }
+    if let Some(sheet) = &args.picture {
+        args.files.iter().try_for_each(|input| check_distinct(input, sheet))?;
+        output::go_on_without_reader();
+    }
     let device = &args.device.device;
     let trained = args.weights.open(file, args.data.as_deref(), device)?;
-    let [c, h, w] = trained.input;
+    let [c, ..] = trained.input;
     if c != 1 {
         return Err(Error::invalid_argument(format!(
             "predict supports greyscale networks only; the input of {} has {c} channels",
             trained.name
         )));
     }
-    let transforms = trained.transforms();
     let predictor = Predictor::new(trained.network.clone());
     let mut classified = Vec::new();
     for path in paths {
-        let grey = GreyImage::read(path)?;
-        let inverted = match args.invert {
-            Invert::Auto => grey.border_is_bright(),
-            fixed => fixed == Invert::Yes,
-        };
-        let location = || path.display().to_string();
-        let pixels = grey.preprocess((h, w), inverted).context(location)?;
-        let mut input = pixels.clone();
-        transforms.apply(&mut input, [1, h, w], SampleId::default()).context(location)?;
-        let image = Tensor::from_f32([1, 1, h, w], &input, device)?;
-        let prediction = predict(&predictor, &image)?.swap_remove(0);
-        let truth = class_in_name(path, &trained.class_names);
-        let result = Classified { pixels, prediction, truth };
-        print(args, &trained, path, &result, inverted)?;
-        classified.push(result);
+        match classify(args, &trained, &predictor, path) {
+            Ok(result) => {
+                print(args, &trained, path, &result)?;
+                classified.push(result);
+            }
+            // The other images are classified all the same.
+            Err(e) => output::note(format_args!("error: {e}")),
+        }
     }
-    if let Some(file) = &args.picture {
+    if let Some(file) = args.picture.as_ref().filter(|_| !classified.is_empty()) {
         save(&sheet(&trained, &classified)?.draw(), file)?;
     }
-    Ok(())
+    Ok(if classified.len() == paths.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Classifies the image at `path`.
+fn classify(args: &Args, trained: &TrainedNetwork, predictor: &Predictor, path: &Path) -> Result<Classified> {
+    let [_, h, w] = trained.input;
+    let grey = GreyImage::read(path)?;
+    let inverted = match args.invert {
+        Invert::Auto => grey.border_is_bright(),
+        fixed => fixed == Invert::Yes,
+    };
+    let location = || path.display().to_string();
+    let pixels = grey.preprocess((h, w), inverted).context(location)?;
+    let mut input = pixels.clone();
+    trained.transforms().apply(&mut input, [1, h, w], SampleId::default()).context(location)?;
+    let image = Tensor::from_f32([1, 1, h, w], &input, &args.device.device)?;
+    let prediction = predict(predictor, &image).context(location)?.swap_remove(0);
+    let truth = class_in_name(path, &trained.class_names);
+    Ok(Classified { pixels, prediction, truth, inverted })
 }
 
 /// An image and its predicted classes.
@@ -127,6 +144,8 @@ struct Classified {
     prediction: Prediction,
     /// The class, if the file name contains it.
     truth: Option<usize>,
+    /// Whether the intensities were inverted.
+    inverted: bool,
 }
 
 impl Classified {
@@ -136,13 +155,8 @@ impl Classified {
     }
 }
 
-fn print(
-    args: &Args,
-    trained: &TrainedNetwork,
-    path: &Path,
-    result: &Classified,
-    inverted: bool,
-) -> Result<()> {
+fn print(args: &Args, trained: &TrainedNetwork, path: &Path, result: &Classified) -> Result<()> {
+    let inverted = result.inverted;
     let classes = result.prediction.classes.iter().take(args.top.max(1));
     let top: Vec<(String, f64)> = classes.map(|&(class, p)| (trained.class_name(class), p)).collect();
     if args.json {

@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use neocog_base::file::is_same;
 use neocog_base::program;
 use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
-    Checkpoint, CheckpointDir, Decay, FitOutcome, OptimizerKind, TrainConfig, Trainer, check_fits,
+    CheckpointDir, Decay, Environment, FitOutcome, OptimizerKind, SaveEvery, TrainConfig, Trainer, check_fits,
 };
 
 use super::network::{NetworkArgs, SelectedNetwork, load_weights};
 use crate::arguments::{DataDirArg, DeviceArg};
 use crate::help::examples;
+use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::output;
 use crate::register_command;
 
@@ -25,17 +25,18 @@ mod transforms;
 use progress::Report;
 use transforms::Transforms;
 
-/// The exit code after Ctrl-C: 128 + SIGINT.
-const INTERRUPTED: u8 = 130;
+/// The default of --save-every: a kill costs minutes.
+const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
 
 /// Train a network and write checkpoints.
 ///
 /// Hyperparameters default to the network's recipe and are printed at the start; for the small data set digits, the recipe
 /// uses smaller batches, more epochs and augmentation. After each epoch, writes OUT/last.ckpt, and OUT/best.ckpt if the
-/// test accuracy is the best so far.
+/// test accuracy is the best so far. One training at a time writes to a directory; checkpoints of an earlier one are replaced
+/// with --overwrite only.
 ///
-/// Ctrl-C stops after the current batch, writes OUT/last.ckpt and exits with code 130; --resume continues from it
-/// bit-for-bit. A second Ctrl-C exits at once.
+/// Ctrl-C, SIGTERM or SIGHUP stops after the current batch, writes OUT/last.ckpt and exits with code 130; --resume continues
+/// from it bit-for-bit, if data, kind of device, instruction set and version are the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog train
@@ -45,6 +46,8 @@ const INTERRUPTED: u8 = 130;
   neocog train --spec my.json --data mnist
   neocog train resnet --data fashion-mnist --weights resnet.safetensors
   neocog train --resume runs/lenet-digits/last.ckpt --epochs 60
+  neocog train vgg --data fashion-mnist --save-every 500steps
+  neocog train lenet --out runs/lenet-digits --overwrite
   neocog train --json > epochs.jsonl"))]
 struct Args {
     /// Network; `summary` lists them [default: lenet].
@@ -97,10 +100,21 @@ struct Args {
     workers: usize,
     #[command(flatten)]
     device: DeviceArg,
-    /// Directory for checkpoints [default: runs/NETWORK-DATA; with --resume, that of the checkpoint].
+    /// Directory for checkpoints [default: runs/NETWORK-DATA, or runs/NETWORK-DATA-2 and so on if that exists; with --resume,
+    /// that of the checkpoint].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --device, --out and --json.
+    /// Replace the checkpoints that the directory holds.
+    #[arg(long)]
+    overwrite: bool,
+    /// Write OUT/last.ckpt within epochs too: after a time, such as 10m or 1h, after steps, such as 500steps, or never.
+    #[arg(long, value_name = "INTERVAL", default_value_t = SAVE_EVERY)]
+    save_every: SaveEvery,
+    /// Resume although the data, the device, the instruction set or the version differ: the result is then another one.
+    #[arg(long, requires = "resume")]
+    allow_different: bool,
+    /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --device, --out, --overwrite,
+    /// --save-every, --allow-different and --json.
     #[arg(
         long,
         value_name = "FILE",
@@ -126,20 +140,32 @@ register_command!("train", 30, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<ExitCode> {
-    let (mut trainer, data) = match &args.resume {
+    output::go_on_without_reader();
+    let (mut trainer, data, folder) = match &args.resume {
         Some(file) => resume(args, file)?,
         None => start(args)?,
     };
     trainer.set_workers(args.workers);
-    let folder = CheckpointDir::create(out_folder(args, trainer.config()))?;
-    let stop = stop_on_ctrl_c()?;
+    trainer.set_save_every(args.save_every);
+    let stop = stop_on_signal()?;
 
+    if !folder.is_exclusive() {
+        output::note(format_args!(
+            "warning: the file system of {} has no locks: do not start another training there",
+            folder.path().display()
+        ));
+    }
     print_configuration(&trainer, &data, &args.device.device);
     let start = Instant::now();
     let mut report = Report::new(args.json, trainer.config());
     let outcome = trainer.fit(&data, Some(&folder), &mut report, &stop);
-    report.finish()?;
-    match outcome? {
+    let written = report.finish();
+    for file in folder.set_aside() {
+        output::note(format_args!("kept what the resumed run replaces: {}", file.display()));
+    }
+    let outcome = outcome?;
+    written?;
+    match outcome {
         FitOutcome::Finished => {
             let text = result(&trainer, &folder, start);
             if args.json {
@@ -155,42 +181,56 @@ fn run(args: &Args) -> Result<ExitCode> {
                 "stopped in epoch {} after batch {}; resume with: {}",
                 position.epoch + 1,
                 position.batch,
-                program::command(resume_arguments(args, file.as_deref()))
+                resume_command(args, file.as_deref())
             ));
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
 }
 
-/// Returns the arguments that resume this run: those that the checkpoint does not hold are repeated.
-fn resume_arguments(args: &Args, checkpoint: Option<&Path>) -> String {
-    let path = |path: &Path| program::quoted(&path.display().to_string());
+/// Returns the command that resumes this run: what the checkpoint does not hold is repeated.
+fn resume_command(args: &Args, checkpoint: Option<&Path>) -> String {
     let mut text = "train".to_string();
+    let mut add = |option: &str, value: String| {
+        // A value that starts with a dash would pass for an option.
+        let separator = if value.starts_with('-') { '=' } else { ' ' };
+        text += &format!(" {option}{separator}{value}");
+    };
     if let Some(checkpoint) = checkpoint {
-        // A path that starts with a dash would pass for an option.
-        let dash = checkpoint.to_string_lossy().starts_with('-');
-        text += &format!(" --resume{}{}", if dash { '=' } else { ' ' }, path(checkpoint));
+        add("--resume", program::quoted_path(checkpoint));
     }
     if args.data_dir.data_dir != Path::new(DEFAULT_ROOT) {
-        text += &format!(" --data-dir {}", path(&args.data_dir.data_dir));
+        add("--data-dir", program::quoted_path(&args.data_dir.data_dir));
     }
     if args.device.device != Device::Cpu {
-        text += &format!(" --device {}", program::quoted(&args.device.device.to_string()));
+        add("--device", program::quoted(&args.device.device.to_string()));
     }
     if args.workers != 1 {
-        text += &format!(" --workers {}", args.workers);
+        add("--workers", args.workers.to_string());
+    }
+    if args.save_every != SAVE_EVERY {
+        add("--save-every", args.save_every.to_string());
+    }
+    let threads = rayon::current_num_threads();
+    if std::thread::available_parallelism().is_ok_and(|all| all.get() != threads) {
+        add("--threads", threads.to_string());
     }
     if args.json {
         text += " --json";
     }
-    text
+    let environment = ["NEOCOG_SIMD", "NEOCOG_CONV"].iter().filter_map(|name| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some(format!("{name}={} ", program::quoted(&value)))
+    });
+    environment.collect::<String>() + &program::command(text)
 }
 
-/// Creates a trainer at epoch 0, and loads the data set.
-fn start(args: &Args) -> Result<(Trainer, neocog_data::Split)> {
+/// Creates a trainer at epoch 0, loads the data set, and creates the directory.
+fn start(args: &Args) -> Result<(Trainer, neocog_data::Split, CheckpointDir)> {
     let selected = args.network_args.select(args.network.as_deref().or(Some("lenet")))?;
     let mut config = config(args, &selected)?;
     let data = config.load_data(&args.data_dir.data_dir)?;
+    output::warnings(&data);
     config.transforms = args.transforms.pipeline(config.transforms, &data.train)?;
     let input = selected.input_for(data.train.shape());
     let location = match &args.network_args.spec {
@@ -206,7 +246,39 @@ fn start(args: &Args) -> Result<(Trainer, neocog_data::Split)> {
     if let Some(file) = &args.weights {
         load_weights(trainer.network(), file, args.partial)?;
     }
-    Ok((trainer, data))
+    let folder = new_folder(args, trainer.config())?;
+    Ok((trainer, data, folder))
+}
+
+/// Creates the directory of a new run.
+fn new_folder(args: &Args, config: &TrainConfig) -> Result<CheckpointDir> {
+    let default = || Path::new("runs").join(format!("{}-{}", config.network, config.data));
+    match &args.out {
+        Some(out) => unused(args, CheckpointDir::create(out)?),
+        None if args.overwrite => CheckpointDir::create(default()),
+        None => {
+            let folder = CheckpointDir::create_numbered(&default())?;
+            if folder.path() != default() {
+                output::note(format_args!(
+                    "{} exists: writing checkpoints to {}; --overwrite replaces those of an earlier run",
+                    default().display(),
+                    folder.path().display()
+                ));
+            }
+            Ok(folder)
+        }
+    }
+}
+
+/// Checks that the directory holds no run, or may be overwritten.
+fn unused(args: &Args, folder: CheckpointDir) -> Result<CheckpointDir> {
+    if folder.holds_run() && !args.overwrite {
+        return Err(Error::invalid_argument(format!(
+            "{} holds the checkpoints of another run: choose another directory, or use --overwrite to replace them",
+            folder.path().display()
+        )));
+    }
+    Ok(folder)
 }
 
 /// Returns the network's recipe with the changes that the arguments ask for.
@@ -241,11 +313,21 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     Ok(config)
 }
 
-/// Creates a trainer from a checkpoint, and loads the data set.
-fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split)> {
+/// Creates a trainer from a checkpoint, loads the data set, and locks the directory.
+fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split, CheckpointDir)> {
     let device = &args.device.device;
-    let checkpoint = Checkpoint::read(file)?;
     let location = || file.display().to_string();
+    let parent = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Locked before the checkpoint is read, so that no other run replaces it in between.
+    let own = match &args.out {
+        Some(out) if !is_same(out, parent) => None,
+        _ if file.is_file() => Some(CheckpointDir::create(parent)?),
+        _ => None,
+    };
+    let checkpoint = CheckpointDir::read_to_resume(file)?;
     if let Some(name) = &args.network {
         let model = neocog_models::find(name)?;
         let network = neocog_layers::Builder::new(device, 0).build(&model.spec()?, &model.input_shape(1))?;
@@ -258,35 +340,50 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split)> {
             .context(location);
         }
     }
+    let history = checkpoint.history.clone();
     let mut trainer = Trainer::resume(checkpoint, device).context(location)?;
+    let planned = trainer.config().epochs;
     if let Some(epochs) = args.epochs {
         trainer.set_epochs(epochs).context(location)?;
     }
     let data = trainer.config().load_data(&args.data_dir.data_dir)?;
-    Ok((trainer, data))
-}
-
-fn out_folder(args: &Args, config: &TrainConfig) -> PathBuf {
-    match (&args.out, args.resume.as_deref().and_then(Path::parent)) {
-        (Some(out), _) => out.clone(),
-        (None, Some(parent)) if parent.as_os_str().is_empty() => PathBuf::from("."),
-        (None, Some(parent)) => parent.to_path_buf(),
-        (None, None) => Path::new("runs").join(format!("{}-{}", config.network, config.data)),
-    }
-}
-
-/// Returns a flag that the first Ctrl-C sets; the second one exits.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
+    output::warnings(&data);
+    trainer.set_allow_different(args.allow_different);
+    trainer.check_environment(&data).context(location)?;
+    if args.allow_different {
+        for difference in trainer.environment().differences(&Environment::of(&data, device)?) {
+            output::note(format_args!("going on although different: {difference}"));
         }
-        output::note(format_args!("stopping after this batch; press Ctrl-C again to exit at once"));
-    })
-    .map_err(|e| Error::invalid_argument("cannot handle Ctrl-C").with_source(e))?;
-    Ok(stop)
+    }
+    note_stretched_schedule(&trainer, planned, data.train.len());
+    let folder = match own {
+        Some(folder) => folder,
+        None => {
+            let folder = unused(args, CheckpointDir::create(args.out.as_deref().unwrap_or(parent))?)?;
+            folder.adopt_best(parent, &history)?;
+            folder
+        }
+    };
+    Ok((trainer, data, folder))
+}
+
+/// Tells how another number of epochs changes the learning rate.
+fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
+    let config = trainer.config();
+    if planned == config.epochs || !matches!(config.schedule.decay, Decay::Cosine { .. }) {
+        return;
+    }
+    let steps = images.div_ceil(config.batch) as u64;
+    let step = trainer.position().step;
+    output::note(format_args!(
+        "the schedule ({}) now spans {} epochs instead of {planned}: the learning rate was {:.3e} in the last step, and is \
+         {:.3e} in the next one (without --epochs {:.3e})",
+        config.schedule,
+        config.epochs,
+        trainer.lr_at(step.saturating_sub(1), steps, planned),
+        trainer.lr_at(step, steps, config.epochs),
+        trainer.lr_at(step, steps, planned),
+    ));
 }
 
 /// Prints the hyperparameters, and where a resumed training continues, to standard error.
@@ -336,6 +433,25 @@ fn result(trainer: &Trainer, folder: &CheckpointDir, start: Instant) -> String {
         best.epoch,
         folder.path().display()
     );
+    match trainer.best_saved() {
+        Some(saved) if saved == best => {}
+        Some(saved) => {
+            text += &format!(
+                "; the checkpoint of epoch {} was not there when the run was resumed: {} is that of epoch {} ({:.4})",
+                best.epoch,
+                CheckpointDir::BEST,
+                saved.epoch,
+                saved.test_acc
+            );
+        }
+        None => {
+            text += &format!(
+                "; the checkpoint of epoch {} was not there when the run was resumed: there is no {}",
+                best.epoch,
+                CheckpointDir::BEST
+            );
+        }
+    }
     let config = trainer.config();
     let model = neocog_models::find(&config.network).ok();
     let model = model.filter(|model| model.spec().is_ok_and(|spec| spec == *trainer.spec()));

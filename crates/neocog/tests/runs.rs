@@ -1,0 +1,453 @@
+//! Runs on disk: their directories, signals, pipes and limits, and what a resume needs to be the same run.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const NEOCOG: &str = env!("CARGO_BIN_EXE_neocog");
+
+/// A run of an epoch.
+const SHORT: &str = "train lenet --limit 64 --epochs 1";
+/// A run that does not end before it is stopped.
+const LONG: &str = "train lenet --epochs 100000";
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(NEOCOG);
+        command.args(arguments.split(' ')).current_dir(self.0.path());
+        command
+    }
+
+    /// Runs a line of `sh`, in which `$N` is the program.
+    fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).env("N", NEOCOG).current_dir(self.0.path());
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that succeeds; returns standard output and standard error.
+    fn success(&self, arguments: &str) -> (String, String) {
+        texts(&self.run(arguments), 0)
+    }
+
+    /// Runs a command that fails; returns the error.
+    fn error(&self, arguments: &str) -> String {
+        texts(&self.run(arguments), 1).1
+    }
+
+    /// The number of finished epochs of a checkpoint.
+    fn epochs(&self, checkpoint: &str) -> u64 {
+        let (text, _) = self.success(&format!("eval {checkpoint} --limit 1"));
+        let after = text.split_once(" after ").unwrap().1;
+        after.split_once(" epochs").unwrap().0.parse().unwrap()
+    }
+}
+
+fn texts(output: &Output, code: i32) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{stdout}{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    (stdout, stderr)
+}
+
+/// A training that prints its epochs; it is killed when the value is dropped.
+struct Running {
+    child: Child,
+    stdout: Option<BufReader<std::process::ChildStdout>>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().map(BufReader::new);
+        Running { child, stdout }
+    }
+
+    /// Waits until an epoch is finished; returns its line.
+    fn epoch(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        assert!(line.starts_with("epoch "), "{line}");
+        line
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
+        assert!(status.unwrap().success());
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end; returns the exit code and standard error.
+    fn end(mut self) -> (Option<i32>, String) {
+        let start = Instant::now();
+        while self.is_running() {
+            assert!(start.elapsed() < Duration::from_secs(120), "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        (self.child.wait().unwrap().code(), stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_second_run_does_not_replace_the_first() {
+    let folder = Folder::new();
+    folder.success(SHORT);
+    let first = fs::read(folder.path("runs/lenet-digits/best.ckpt")).unwrap();
+    let (stdout, stderr) = folder.success(&format!("{SHORT} --seed 1"));
+    assert!(stdout.ends_with("checkpoints in runs/lenet-digits-2\n"), "{stdout}");
+    assert!(
+        stderr.contains("runs/lenet-digits exists: writing checkpoints to runs/lenet-digits-2"),
+        "{stderr}"
+    );
+    assert_eq!(fs::read(folder.path("runs/lenet-digits/best.ckpt")).unwrap(), first);
+
+    let error = folder.error(&format!("{SHORT} --seed 1 --out runs/lenet-digits"));
+    assert!(
+        error.contains("holds the checkpoints of another run") && error.contains("--overwrite"),
+        "{error}"
+    );
+    assert_eq!(fs::read(folder.path("runs/lenet-digits/best.ckpt")).unwrap(), first);
+    folder.success(&format!("{SHORT} --seed 1 --overwrite"));
+    assert_ne!(fs::read(folder.path("runs/lenet-digits/best.ckpt")).unwrap(), first);
+
+    // A resumed run goes on in its own directory, however that is spelled, and elsewhere only if that is free.
+    let resume = "train --resume runs/lenet-digits/last.ckpt --epochs";
+    folder.success(&format!("{resume} 2"));
+    folder.success(&format!("{resume} 3 --out runs/../runs/lenet-digits/"));
+    assert_eq!(folder.epochs("runs/lenet-digits/last.ckpt"), 3);
+    let error = folder.error(&format!("{resume} 4 --out runs/lenet-digits-2"));
+    assert!(error.contains("--overwrite"), "{error}");
+    folder.success(&format!("{resume} 4 --out elsewhere"));
+    assert!(folder.path("elsewhere/best.ckpt").is_file());
+    folder.success(&format!("{resume} 4 --out runs/lenet-digits-2 --overwrite"));
+    assert_eq!(folder.epochs("runs/lenet-digits-2/last.ckpt"), 4);
+    assert!(!folder.path("no").exists());
+    assert!(folder.error("train --resume no/last.ckpt").contains("cannot read the checkpoint"));
+    assert!(!folder.path("no").exists());
+}
+
+#[test]
+fn two_runs_at_once_do_not_share_a_directory() {
+    let folder = Folder::new();
+    let mut first = Running::start(folder.command(&format!("{LONG} --out run")));
+    first.epoch();
+    let process = format!("process {} on ", first.child.id());
+    for command in [
+        format!("{SHORT} --out run"),
+        format!("{SHORT} --out run --overwrite"),
+        "train --resume run/last.ckpt".into(),
+    ] {
+        let error = folder.error(&command);
+        assert!(error.contains("another run writes to the directory run: "), "{error}");
+        assert!(error.contains(&process) && error.contains(" since 20"), "{error}");
+    }
+    first.epoch();
+    // A killed run leaves no lock, and what it leaves of a temporary file is removed.
+    first.signal("KILL");
+    first.end();
+    fs::write(folder.path("run/.last.ckpt.1-0.neocog.part"), "half").unwrap();
+    fs::write(folder.path("run/.last.ckpt.part"), "half").unwrap();
+    let mut resumed = Running::start(folder.command("train --resume run/last.ckpt"));
+    resumed.epoch();
+    assert!(!folder.path("run/.last.ckpt.1-0.neocog.part").exists());
+    assert!(!folder.path("run/.last.ckpt.part").exists());
+}
+
+#[test]
+fn ignored_signals_stay_ignored() {
+    let folder = Folder::new();
+    let line = format!("trap '' HUP INT; exec \"$N\" {LONG} --out run");
+    let mut run = Running::start(folder.shell(&line));
+    run.epoch();
+    run.signal("HUP");
+    run.signal("INT");
+    for _ in 0..3 {
+        run.epoch();
+    }
+    assert!(run.is_running());
+    run.signal("TERM");
+    let (code, stderr) = run.end();
+    assert_eq!(code, Some(130), "{stderr}");
+    assert!(stderr.contains("resume with: "), "{stderr}");
+}
+
+#[test]
+fn further_signals_do_not_lose_what_the_first_saves() {
+    let folder = Folder::new();
+    for (i, signals) in [&["INT", "INT", "INT"][..], &["HUP"], &["TERM", "INT"]].into_iter().enumerate() {
+        let mut run = Running::start(
+            folder.command(&format!("train lenet_bn --batch 1437 --epochs 100000 --out run{i}")),
+        );
+        // The signal handler is there before the configuration is printed.
+        let mut stderr = BufReader::new(run.child.stderr.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("lenet_bn on digits") {
+            assert!(stderr.read_line(&mut text).unwrap() > 0, "{text}");
+        }
+        signals.iter().for_each(|signal| run.signal(signal));
+        stderr.read_to_string(&mut text).unwrap();
+        assert_eq!(run.child.wait().unwrap().code(), Some(130), "{text}");
+        assert!(text.contains("stopping after this batch"), "{text}");
+        assert!(folder.path(&format!("run{i}/last.ckpt")).is_file(), "{text}");
+        let command = text.lines().find_map(|line| line.split_once("resume with: ")).unwrap().1;
+        assert_eq!(command, format!("{NEOCOG} train --resume run{i}/last.ckpt"));
+    }
+}
+
+#[test]
+fn the_printed_command_is_whole() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("my data")).unwrap();
+    let line = format!(
+        "NEOCOG_SIMD=portable exec \"$N\" --threads 1 {LONG} --data-dir 'my data' --workers 2 --save-every 90s --json --out 'it'\\''s'"
+    );
+    let mut run = Running::start(folder.shell(&line));
+    let mut json = String::new();
+    run.stdout.as_mut().unwrap().read_line(&mut json).unwrap();
+    assert!(json.starts_with("{\"epoch\":1,"), "{json}");
+    run.signal("INT");
+    let (code, stderr) = run.end();
+    assert_eq!(code, Some(130), "{stderr}");
+    let command = stderr.lines().find_map(|line| line.split_once("resume with: ")).unwrap().1;
+    assert!(command.starts_with("NEOCOG_SIMD=portable "), "{command}");
+    let one_core = std::thread::available_parallelism().unwrap().get() == 1;
+    let threads = if one_core { "" } else { " --threads 1" };
+    let expected = format!(
+        " train --resume 'it'\\''s/last.ckpt' --data-dir 'my data' --workers 2 --save-every 1m30s{threads} --json"
+    );
+    assert!(command.ends_with(&expected), "{command}");
+    // It can be pasted.
+    let mut resumed = Running::start(folder.shell(&format!("exec env {command}")));
+    json.clear();
+    resumed.stdout.as_mut().unwrap().read_line(&mut json).unwrap();
+    assert!(json.starts_with("{\"epoch\":"), "{json}");
+}
+
+#[test]
+fn a_training_goes_on_when_its_reader_goes_away() {
+    let folder = Folder::new();
+    let mut run = Running::start(folder.command("train lenet --limit 64 --epochs 30 --out run"));
+    run.epoch();
+    drop(run.stdout.take());
+    let (code, stderr) = run.end();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stderr.matches("going on without output").count(), 1, "{stderr}");
+    assert_eq!(folder.epochs("run/last.ckpt"), 30);
+    // A command that only prints ends.
+    let output =
+        folder.shell("\"$N\" summary lenet | true; \"$N\" eval run/last.ckpt --json > /dev/full").output();
+    assert!(texts(&output.unwrap(), 1).1.contains("cannot write to standard output"));
+}
+
+#[test]
+fn the_limit_of_file_sizes_is_an_error() {
+    let folder = Folder::new();
+    let output = folder.shell(&format!("ulimit -f 16; exec \"$N\" {SHORT} --out run")).output().unwrap();
+    let (_, stderr) = texts(&output, 1);
+    assert!(
+        stderr.contains("error: cannot write the checkpoint run/") && stderr.contains("too large"),
+        "{stderr}"
+    );
+    let left: Vec<_> = fs::read_dir(folder.path("run")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, [".lock"]);
+}
+
+#[test]
+fn instruction_sets_are_checked() {
+    let folder = Folder::new();
+    let run =
+        |value: &str, arguments: &str| folder.command(arguments).env("NEOCOG_SIMD", value).output().unwrap();
+    let (_, error) = texts(&run("nonsense", SHORT), 1);
+    let expected = "error: NEOCOG_SIMD=nonsense: there is no such instruction set; valid here: ";
+    assert!(error.starts_with(expected) && error.ends_with("portable\n"), "{error}");
+    texts(&run("", &format!("{SHORT} --out fastest")), 0);
+    texts(&run("portable", &format!("{SHORT} --out portable")), 0);
+    let resume = "train --resume portable/last.ckpt --epochs 2";
+    texts(&run("portable", resume), 0);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        let resume = "train --resume portable/last.ckpt --epochs 3";
+        let (_, error) = texts(&run("avx2", resume), 1);
+        assert!(error.contains("instruction set (NEOCOG_SIMD): portable then, avx2+fma now"), "{error}");
+        assert!(error.contains("--allow-different"), "{error}");
+        let (_, stderr) = texts(&run("avx2", &format!("{resume} --allow-different")), 0);
+        assert!(stderr.contains("going on although different: instruction set"), "{stderr}");
+    }
+}
+
+/// Writes MNIST's four files with images of one value.
+fn write_mnist(root: &Path, value: u8) {
+    fs::create_dir_all(root.join("mnist")).unwrap();
+    for (part, count) in [("train", 20u8), ("t10k", 10)] {
+        let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 28, 0, 0, 0, 28];
+        images.extend(vec![value; usize::from(count) * 784]);
+        let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
+        labels.extend((0..count).map(|i| i % 10));
+        fs::write(root.join(format!("mnist/{part}-images-idx3-ubyte")), images).unwrap();
+        fs::write(root.join(format!("mnist/{part}-labels-idx1-ubyte")), labels).unwrap();
+    }
+}
+
+#[test]
+fn other_data_are_noticed() {
+    let folder = Folder::new();
+    write_mnist(&folder.path("a"), 7);
+    write_mnist(&folder.path("b"), 8);
+    let (_, stderr) = folder.success("train lenet --data mnist --data-dir a --epochs 1 --out run");
+    let warning = "warning: the files in a/mnist are not those of mnist: the training images have an unknown checksum, ";
+    assert!(stderr.contains(warning), "{stderr}");
+    assert!(folder.success("eval run/last.ckpt --data-dir a").1.contains(warning));
+    let resume = "train --resume run/last.ckpt --epochs 2 --data-dir";
+    let error = folder.error(&format!("{resume} b"));
+    assert!(error.contains("data (SHA-256): ") && error.contains("--allow-different"), "{error}");
+    folder.success(&format!("{resume} a"));
+    folder.success("train --resume run/last.ckpt --epochs 3 --data-dir b --allow-different");
+}
+
+#[test]
+fn another_number_of_epochs_stretches_the_schedule_with_a_note() {
+    let folder = Folder::new();
+    folder.success(&format!("{SHORT} --schedule cosine --lr 0.01 --out run"));
+    let (_, stderr) = folder.success("train --resume run/last.ckpt --epochs 2");
+    assert!(
+        stderr.contains(
+            "the schedule (cosine decay to 0) now spans 2 epochs instead of 1: the learning rate was "
+        ),
+        "{stderr}"
+    );
+    assert!(stderr.contains("and is 5.000e-3 in the next one (without --epochs 0.000e0)"), "{stderr}");
+    let (_, stderr) = folder.success("train --resume run/last.ckpt --out other");
+    assert!(!stderr.contains("the schedule ("), "{stderr}");
+}
+
+#[test]
+fn eval_uses_all_images_unless_limited() {
+    let folder = Folder::new();
+    folder.success(&format!("{SHORT} --out run"));
+    let (stdout, _) = folder.success("eval run/last.ckpt");
+    assert!(stdout.contains(" on 360 images of digits (test)"), "{stdout}");
+    let (stdout, _) = folder.success("eval run/last.ckpt --limit 64 --part train");
+    assert!(stdout.contains(" on 64 images of digits (train)"), "{stdout}");
+}
+
+#[test]
+fn one_bad_image_does_not_end_a_list() {
+    let folder = Folder::new();
+    folder.success(&format!("{SHORT} --out run"));
+    image::GrayImage::new(28, 28).save(folder.path("good.png")).unwrap();
+    fs::write(folder.path("bad.png"), "no image").unwrap();
+    let output = folder.run("predict run/last.ckpt good.png bad.png good.png --picture sheet.png");
+    let (stdout, stderr) = texts(&output, 1);
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("good.png: ")).count(), 2, "{stdout}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("error: bad.png is not a PNG or JPEG image"), "{stderr}");
+    assert!(image::open(folder.path("sheet.png")).is_ok());
+    let error = folder.error("predict run/last.ckpt bad.png none.png --picture none.png");
+    assert_eq!(error.lines().count(), 2, "{error}");
+    assert!(!folder.path("none.png").exists());
+    let good = fs::read(folder.path("good.png")).unwrap();
+    assert!(
+        folder
+            .error("predict run/last.ckpt good.png --picture good.png")
+            .contains("is the file that is read")
+    );
+    assert_eq!(fs::read(folder.path("good.png")).unwrap(), good);
+}
+
+#[test]
+fn outputs_do_not_replace_inputs_or_devices() {
+    let folder = Folder::new();
+    folder.success(&format!("{SHORT} --out run"));
+    let checkpoint = fs::read(folder.path("run/last.ckpt")).unwrap();
+    std::os::unix::fs::symlink("run/last.ckpt", folder.path("link")).unwrap();
+    for to in ["run/last.ckpt", "run/../run/last.ckpt", "link"] {
+        let error = folder.error(&format!("export run/last.ckpt --to {to}"));
+        assert!(error.contains("is the file that is read; choose another output file"), "{error}");
+        assert_eq!(fs::read(folder.path("run/last.ckpt")).unwrap(), checkpoint);
+    }
+    folder.success("export run/last.ckpt --to w.safetensors");
+    let weights = fs::read(folder.path("w.safetensors")).unwrap();
+    let error = folder.error("import w.safetensors --network lenet --data digits --to w.safetensors");
+    assert!(error.contains("is the file that is read"), "{error}");
+    assert_eq!(fs::read(folder.path("w.safetensors")).unwrap(), weights);
+
+    // Through a FIFO comes the same file; it stays a FIFO.
+    let line =
+        "mkfifo fifo && (cat fifo > through & \"$N\" export run/last.ckpt --to fifo && wait) && test -p fifo";
+    texts(&folder.shell(line).output().unwrap(), 0);
+    assert_eq!(fs::read(folder.path("through")).unwrap(), weights);
+    let line = "\"$N\" export run/last.ckpt --to /dev/stdout | head -c 100 > part; test -c /dev/null && \"$N\" export run/last.ckpt --to /dev/null";
+    texts(&folder.shell(line).output().unwrap(), 0);
+    assert_eq!(fs::read(folder.path("part")).unwrap(), weights[..100]);
+    let error = folder.error("export run/last.ckpt --to run");
+    assert!(
+        error.starts_with("error: cannot write the weights to run") && error.contains("is a directory"),
+        "{error}"
+    );
+
+    // Checkpoints keep permissions and links.
+    use std::os::unix::fs::PermissionsExt;
+    fs::create_dir(folder.path("disk")).unwrap();
+    fs::rename(folder.path("run/best.ckpt"), folder.path("disk/best.ckpt")).unwrap();
+    std::os::unix::fs::symlink("../disk/best.ckpt", folder.path("run/best.ckpt")).unwrap();
+    fs::set_permissions(folder.path("run/last.ckpt"), fs::Permissions::from_mode(0o600)).unwrap();
+    folder.success(&format!("{SHORT} --out run --overwrite"));
+    folder.success("train --resume run/last.ckpt --epochs 2");
+    assert!(fs::symlink_metadata(folder.path("run/best.ckpt")).unwrap().is_symlink());
+    assert_eq!(fs::metadata(folder.path("run/last.ckpt")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn files_may_have_any_name() {
+    let folder = Folder::new();
+    let network = r#"{"kind": "Sequential", "layers": [{"name": "0", "layer": {"kind": "Flatten"}},
+        {"name": "1", "layer": {"kind": "Linear", "in_features": 64, "out_features": 10}}]}"#;
+    for name in ["my net.json", "-x.json", "..json", "netz-ü (2).json", "a\nb.json"] {
+        fs::write(folder.path(name), network).unwrap();
+        let mut command = folder.command("summary --input 1x8x8 --json");
+        let (stdout, _) = texts(&command.arg(format!("--spec={name}")).output().unwrap(), 0);
+        assert!(stdout.contains("\"parameters\":650"), "{name}: {stdout}");
+    }
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"\xff net.json");
+    if fs::write(folder.0.path().join(name), network).is_ok() {
+        let mut command = folder.command("train --input 1x8x8 --limit 16 --epochs 1 --spec");
+        texts(&command.arg(name).output().unwrap(), 0);
+        assert!(folder.path("runs/__net-digits/last.ckpt").is_file());
+    }
+}
