@@ -35,7 +35,7 @@ use backend::{Cpu, InstructionSet};
 pub(super) use backend::Packed;
 
 /// All algorithms. Of several with the same cost the first is chosen.
-static ALGORITHMS: [Algorithm<Cpu>; 6] = [
+static ALGORITHMS: &[Algorithm<Cpu>] = &[
     &conv1x1::Conv1x1,
     &batch_vectorized::BatchVectorized,
     &channel_blocked::ChannelBlocked,
@@ -51,11 +51,11 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// Returns the names of the algorithms that can compute a pass, the chosen one first.
 pub(super) fn applicable(conv: &ConvShape, pass: Pass) -> Vec<&'static str> {
-    algorithm::applicable(&ALGORITHMS, conv, pass, &InstructionSet::current())
+    algorithm::applicable(ALGORITHMS, conv, pass, &InstructionSet::current())
 }
 
 fn choose(conv: &ConvShape, pass: Pass) -> Algorithm<Cpu> {
-    algorithm::choose(&ALGORITHMS, conv, pass, &InstructionSet::current())
+    algorithm::choose(ALGORITHMS, conv, pass, &InstructionSet::current())
 }
 
 /// Chooses the algorithm of the forward pass, and packs the weight for it.
