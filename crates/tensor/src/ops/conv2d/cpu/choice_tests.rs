@@ -82,8 +82,7 @@ impl Rules {
 #[test]
 fn the_cheapest_algorithm_is_the_one_of_the_rules() {
     let mut counts = std::collections::BTreeMap::new();
-    let known =
-        ["winograd", "batch_vectorized", "channel_blocked", "conv1x1", "col2im", "implicit_gemm"];
+    let known = ["winograd", "batch_vectorized", "channel_blocked", "conv1x1", "col2im", "implicit_gemm"];
     let known: Vec<Algorithm<Cpu>> =
         ALGORITHMS.iter().copied().filter(|algorithm| known.contains(&algorithm.name())).collect();
     // AVX-512; AVX2, NEON and portable vectors.

@@ -29,8 +29,8 @@ use neocog_base::{Error, Result};
 pub(super) use backend::Packed;
 
 /// All algorithms. Of several with the same cost the first is chosen.
-static ALGORITHMS: [Algorithm<OpenCl>; 3] =
-    [&batch_vectorized::BatchVectorized, &implicit_gemm::ImplicitGemm, &winograd::Winograd];
+static ALGORITHMS: &[Algorithm<OpenCl>] =
+    &[&batch_vectorized::BatchVectorized, &implicit_gemm::ImplicitGemm, &winograd::Winograd];
 
 /// Returns the names of all algorithms.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
