@@ -6,6 +6,7 @@
 //! | `batch_vectorized` | one group, no dilation | few channels, many images | one pixel of `LANES` images |
 //! | `channel_blocked` | one group | many channels, several images | one pixel of `LANES` channels |
 //! | `col2im` | input gradient of one group | few input channels | `LANES` pixels |
+//! | `depthwise` | one input channel in each group | several groups | `LANES` pixels |
 //! | `implicit_gemm` | everything | everything else | `LANES` pixels |
 //! | `winograd` | 3x3 and 5x5, stride 1, one group, no dilation | many channels | one pixel of `LANES` channels |
 
@@ -18,6 +19,7 @@ mod choice_tests;
 mod col2im;
 mod conv1x1;
 mod cost;
+mod depthwise;
 #[cfg(test)]
 mod error_tests;
 mod implicit_gemm;
@@ -40,6 +42,7 @@ static ALGORITHMS: &[Algorithm<Cpu>] = &[
     &batch_vectorized::BatchVectorized,
     &channel_blocked::ChannelBlocked,
     &col2im::Col2im,
+    &depthwise::Depthwise,
     &implicit_gemm::ImplicitGemm,
     &winograd::Winograd,
 ];
