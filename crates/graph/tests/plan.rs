@@ -31,6 +31,7 @@ fn graphs_before_and_after_a_rewrite_give_the_same_numbers() {
 fn the_list_of_rewrites_is_complete() {
     let names: Vec<&str> = registered_rewrites().iter().map(|rewrite| rewrite.name).collect();
     let expected = [
+        "fold_constants",
         "prune",
         "fold_batch_norm",
         "activation_behind_pooling",

@@ -2,6 +2,7 @@
 
 mod activation_behind_pooling;
 mod fold_batch_norm;
+mod fold_constants;
 mod fuse_activation;
 mod join_concat;
 mod pack_weights;

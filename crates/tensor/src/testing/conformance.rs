@@ -449,7 +449,7 @@ mod tests {
             assert!(summary.failures.is_empty(), "{device}: {summary}");
             assert!(summary.ops >= 6 && summary.gradients > 0, "{summary}");
             if device == Device::Cpu {
-                assert_eq!(summary.algorithms.len(), 6, "{summary}");
+                assert!(summary.algorithms.len() >= 6, "{summary}");
                 assert!(summary.algorithms.values().all(|&cases| cases >= 10), "{summary}");
             }
         }

@@ -111,6 +111,28 @@ fn edge_cases() -> Vec<Example> {
             g.groups = 4;
             g.stride = [2, 1];
         }),
+        new("depthwise, rows of several vectors", [2, 3, 6, 71], 3, [3, 3]).with(|g| {
+            g.groups = 3;
+            g.padding = [1, 1];
+        }),
+        new("depthwise, 5x5, stride 2", [3, 4, 11, 40], 4, [5, 5]).with(|g| {
+            *g = Conv2dGeometry { stride: [2, 2], padding: [2, 2], dilation: [1, 1], groups: 4, flip: false };
+        }),
+        new("depthwise, stride, dilation, flip", [2, 2, 13, 35], 2, [3, 3]).with(|g| {
+            *g = Conv2dGeometry { stride: [2, 3], padding: [3, 2], dilation: [3, 2], groups: 2, flip: true };
+        }),
+        new("depthwise, several outputs", [2, 3, 7, 18], 9, [3, 2]).with(|g| {
+            g.groups = 3;
+            g.padding = [0, 1];
+        }),
+        new("depthwise, stride above the kernel", [2, 3, 10, 20], 3, [1, 2]).with(|g| {
+            g.groups = 3;
+            g.stride = [3, 4];
+        }),
+        new("depthwise, padding above the kernel", [1, 2, 4, 5], 2, [2, 3]).with(|g| {
+            g.groups = 2;
+            g.padding = [5, 7];
+        }),
         new("flip", [2, 3, 5, 4], 2, [3, 2]).with(|g| g.flip = true),
         new("flip, stride, padding, groups", [2, 4, 6, 5], 4, [3, 3]).with(|g| {
             *g = Conv2dGeometry { stride: [2, 2], padding: [1, 1], dilation: [1, 1], groups: 2, flip: true };
@@ -224,8 +246,8 @@ fn edge_cases() -> Vec<Example> {
     ]
 }
 
-/// Returns layers of LeNet at batch size 256, and of ResNet-18 on 96 x 96 and 224 x 224 images at batch size
-/// 32, for the benchmarks.
+/// Returns layers of LeNet at batch size 256, of ResNet-18 on 96 x 96 and 224 x 224 images at batch size 32, and of
+/// depthwise networks, for the benchmarks.
 fn networks() -> Vec<Example> {
     let layer = |n: usize, [c, out]: [usize; 2], size: usize, k: usize, stride: usize, padding: usize| {
         let name = format!("batch {n}: {c} to {out} channels, {size}x{size}, {k}x{k}, stride {stride}");
@@ -235,6 +257,11 @@ fn networks() -> Vec<Example> {
         });
         example.timed = true;
         example
+    };
+    let depthwise = |n: usize, c: usize, size: usize, k: usize, stride: usize| {
+        let mut example = layer(n, [c, c], size, k, stride, k / 2);
+        example.name.push_str(", depthwise");
+        example.with(|g| g.groups = c)
     };
     vec![
         layer(256, [1, 6], 28, 5, 1, 0),
@@ -259,6 +286,10 @@ fn networks() -> Vec<Example> {
         layer(32, [512, 128], 28, 1, 1, 0),
         layer(1, [64, 64], 56, 3, 1, 1),
         layer(1, [512, 512], 7, 3, 1, 1),
+        depthwise(32, 64, 56, 3, 1),
+        depthwise(32, 128, 56, 3, 2),
+        depthwise(32, 256, 14, 3, 1),
+        depthwise(32, 64, 28, 5, 1),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! The choice by cost is the one of the rules that it replaced.
+//! The choice by cost is the one of the rules that it replaced, among the algorithms that these rules knew.
 
 use super::*;
 use crate::ops::conv2d::shape_samples::for_each_shape;
@@ -82,12 +82,15 @@ impl Rules {
 #[test]
 fn the_cheapest_algorithm_is_the_one_of_the_rules() {
     let mut counts = std::collections::BTreeMap::new();
+    let known = ["winograd", "batch_vectorized", "channel_blocked", "conv1x1", "col2im", "implicit_gemm"];
+    let known: Vec<Algorithm<Cpu>> =
+        ALGORITHMS.iter().copied().filter(|algorithm| known.contains(&algorithm.name())).collect();
     // AVX-512; AVX2, NEON and portable vectors.
     for lanes in [16, 8] {
         let rules = Rules { lanes };
         for_each_shape(|conv| {
             for pass in [Pass::Forward, Pass::InputGrad, Pass::WeightGrad] {
-                let chosen = algorithm::cheapest(&ALGORITHMS, conv, pass, &InstructionSet { lanes }).name();
+                let chosen = algorithm::cheapest(&known, conv, pass, &InstructionSet { lanes }).name();
                 if pass == Pass::InputGrad && conv.h * conv.w * conv.n == 0 {
                     // The output is empty: nothing runs.
                     continue;

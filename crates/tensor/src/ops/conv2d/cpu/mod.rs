@@ -6,6 +6,7 @@
 //! | `batch_vectorized` | one group, no dilation | few channels, many images | one pixel of `LANES` images |
 //! | `channel_blocked` | one group | many channels, several images | one pixel of `LANES` channels |
 //! | `col2im` | input gradient of one group | few input channels | `LANES` pixels |
+//! | `depthwise` | one input channel in each group | several groups | `LANES` pixels |
 //! | `implicit_gemm` | everything | everything else | `LANES` pixels |
 //! | `winograd` | 3x3 and 5x5, stride 1, one group, no dilation | many channels | one pixel of `LANES` channels |
 
@@ -18,6 +19,7 @@ mod choice_tests;
 mod col2im;
 mod conv1x1;
 mod cost;
+mod depthwise;
 #[cfg(test)]
 mod error_tests;
 mod implicit_gemm;
@@ -35,11 +37,12 @@ use backend::{Cpu, InstructionSet};
 pub(super) use backend::Packed;
 
 /// All algorithms. Of several with the same cost the first is chosen.
-static ALGORITHMS: [Algorithm<Cpu>; 6] = [
+static ALGORITHMS: &[Algorithm<Cpu>] = &[
     &conv1x1::Conv1x1,
     &batch_vectorized::BatchVectorized,
     &channel_blocked::ChannelBlocked,
     &col2im::Col2im,
+    &depthwise::Depthwise,
     &implicit_gemm::ImplicitGemm,
     &winograd::Winograd,
 ];
@@ -51,11 +54,11 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// Returns the names of the algorithms that can compute a pass, the chosen one first.
 pub(super) fn applicable(conv: &ConvShape, pass: Pass) -> Vec<&'static str> {
-    algorithm::applicable(&ALGORITHMS, conv, pass, &InstructionSet::current())
+    algorithm::applicable(ALGORITHMS, conv, pass, &InstructionSet::current())
 }
 
 fn choose(conv: &ConvShape, pass: Pass) -> Algorithm<Cpu> {
-    algorithm::choose(&ALGORITHMS, conv, pass, &InstructionSet::current())
+    algorithm::choose(ALGORITHMS, conv, pass, &InstructionSet::current())
 }
 
 /// Chooses the algorithm of the forward pass, and packs the weight for it.

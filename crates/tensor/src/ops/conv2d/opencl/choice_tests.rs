@@ -52,7 +52,7 @@ fn the_cheapest_algorithm_is_the_one_of_the_rules() {
                     // Nothing runs, or no algorithm does.
                     continue;
                 }
-                let chosen = algorithm::cheapest(&ALGORITHMS, conv, pass, &limits).name();
+                let chosen = algorithm::cheapest(ALGORITHMS, conv, pass, &limits).name();
                 assert_eq!(chosen, choose_by_rules(conv, pass, &limits), "{limits:?}, {pass:?} of {conv:?}");
                 *counts.entry((chosen, pass)).or_insert(0) += 1;
             }

@@ -29,8 +29,8 @@ use neocog_base::{Error, Result};
 pub(super) use backend::Packed;
 
 /// All algorithms. Of several with the same cost the first is chosen.
-static ALGORITHMS: [Algorithm<OpenCl>; 3] =
-    [&batch_vectorized::BatchVectorized, &implicit_gemm::ImplicitGemm, &winograd::Winograd];
+static ALGORITHMS: &[Algorithm<OpenCl>] =
+    &[&batch_vectorized::BatchVectorized, &implicit_gemm::ImplicitGemm, &winograd::Winograd];
 
 /// Returns the names of all algorithms.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -39,13 +39,13 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// Returns the names of the algorithms that can compute a pass, the chosen one first.
 pub(super) fn applicable(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Vec<&'static str> {
-    algorithm::applicable(&ALGORITHMS, conv, pass, &Limits::of(call))
+    algorithm::applicable(ALGORITHMS, conv, pass, &Limits::of(call))
 }
 
 /// Chooses the algorithm of the forward pass, and packs the weight for it.
 pub(super) fn pack(call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Packed> {
     let limits = Limits::of(call);
-    let algorithm = algorithm::choose(&ALGORITHMS, conv, Pass::Forward, &limits);
+    let algorithm = algorithm::choose(ALGORITHMS, conv, Pass::Forward, &limits);
     Ok(Packed { algorithm, weight: algorithm.pack(call, conv, weight)?, limits })
 }
 
@@ -104,7 +104,7 @@ pub(super) fn input_grad(
 
 fn run(call: &Call<'_>, conv: &ConvShape, pass: Pass, operands: Operands<'_, OpenCl>) -> Result<()> {
     check_sizes(conv)?;
-    let algorithm = algorithm::choose(&ALGORITHMS, conv, pass, &Limits::of(call));
+    let algorithm = algorithm::choose(ALGORITHMS, conv, pass, &Limits::of(call));
     note_run(algorithm.name());
     algorithm.run(&labelled(call, algorithm, pass), conv, operands)
 }
