@@ -279,7 +279,8 @@ fn a_run_with_other_data_is_not_resumed_in_silence() {
     fit(resume(|_| {}, false), &data()).unwrap();
     // What is not known is not compared.
     fit(resume(|config| config.environment = Default::default(), false), &other).unwrap();
-    let changes: [(fn(&mut TrainConfig), &str); 3] = [
+    type Change = fn(&mut TrainConfig);
+    let changes: [(Change, &str); 3] = [
         (|c| c.environment.version = Some("0.1.0".into()), "version of neocog: 0.1.0 then"),
         (|c| c.environment.simd = Some("mmx".into()), "instruction set (NEOCOG_SIMD): mmx then"),
         (|c| c.environment.device = Some("opencl".into()), "device: opencl then, cpu now"),

@@ -235,7 +235,7 @@ fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Whether there is no file in the directory but those that a run leaves that was killed before its first checkpoint.
+/// Whether the directory is absent or has only what a run leaves that was killed before its first checkpoint.
 fn is_unused(path: &Path) -> bool {
     let ours = |name: &str| name == LOCK || OLD_TEMPORARY.contains(&name) || name.ends_with(".neocog.part");
     match fs::read_dir(path) {
