@@ -443,6 +443,20 @@ fn files_may_have_any_name() {
         let (stdout, _) = texts(&command.arg(format!("--spec={name}")).output().unwrap(), 0);
         assert!(stdout.contains("\"parameters\":650"), "{name}: {stdout}");
     }
+    // With byte order marks, as editors on Windows write them.
+    let utf16: Vec<u16> = network.encode_utf16().collect();
+    for bytes in [
+        [b"\xef\xbb\xbf", network.as_bytes()].concat(),
+        [vec![0xff, 0xfe], utf16.iter().flat_map(|unit| unit.to_le_bytes()).collect()].concat(),
+        [vec![0xfe, 0xff], utf16.iter().flat_map(|unit| unit.to_be_bytes()).collect()].concat(),
+    ] {
+        fs::write(folder.path("marked.json"), &bytes).unwrap();
+        let (stdout, _) = folder.success("summary --input 1x8x8 --json --spec marked.json");
+        assert!(stdout.contains("\"parameters\":650"), "{stdout}");
+        fs::write(folder.path("marked.json"), &bytes[..bytes.len() - 1]).unwrap();
+        let error = folder.error("summary --input 1x8x8 --spec marked.json");
+        assert!(error.contains("marked.json: not a network in JSON"), "{error}");
+    }
     use std::os::unix::ffi::OsStrExt;
     let name = std::ffi::OsStr::from_bytes(b"\xff net.json");
     if fs::write(folder.0.path().join(name), network).is_ok() {

@@ -144,9 +144,7 @@ impl ModelFile {
         File::open(path)
             .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
             .map_err(cannot_read)?;
-        let text = String::from_utf8(bytes)
-            .map_err(|e| Error::format("not a network in JSON").with_source(e.utf8_error()))
-            .context(location)?;
+        let text = decode(bytes).context(location)?;
         let stem = path.file_stem().unwrap_or_default();
         Self::from_json(&text, &name_from(&stem.to_string_lossy())).context(location)
     }
@@ -164,6 +162,23 @@ pub fn check_input([c, h, w]: [usize; 3]) -> Result<()> {
             "{c} x {h} x {w} is not a valid image shape: it must have from 1 to {MAX_ELEMENTS} elements"
         ))),
     }
+}
+
+/// Decodes UTF-8, with or without a byte order mark, and UTF-16 with one, as some editors write.
+fn decode(bytes: Vec<u8>) -> Result<String> {
+    let units = |bytes: &[u8], unit: fn([u8; 2]) -> u16| -> Vec<u16> {
+        bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or_default()])).collect()
+    };
+    let not_text = || Error::format("not a network in JSON");
+    let units = match bytes.as_slice() {
+        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => {
+            return String::from_utf8(rest.to_vec()).map_err(|e| not_text().with_source(e.utf8_error()));
+        }
+        _ => return String::from_utf8(bytes).map_err(|e| not_text().with_source(e.utf8_error())),
+    };
+    String::from_utf16(&units).map_err(|e| not_text().with_source(e))
 }
 
 /// Makes a valid name of a file's: `my_net` of `my net`.

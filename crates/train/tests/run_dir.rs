@@ -148,11 +148,26 @@ fn a_kill_between_the_two_checkpoints_of_an_epoch_is_repaired() {
     fs::remove_file(epochs[1].join(BEST)).unwrap();
     let dir = CheckpointDir::create(&epochs[1]).unwrap();
     let mut trainer = resumed(checkpoint.clone());
+    trainer.fit(&data(), Some(&dir), &mut NoProgress, &true.into()).unwrap();
+    assert_best_is_right(&epochs[1]);
     finish(&mut trainer, Some(&dir));
     let held = trainer.best_saved().copied();
     assert_eq!(held.as_ref(), trainer.best());
     let best = Checkpoint::read(&epochs[1].join(BEST)).unwrap();
     assert_eq!(best.history.last(), held.as_ref(), "what is said of best.ckpt is what it holds");
+}
+
+#[test]
+fn the_first_of_equal_epochs_is_the_best() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.optimizer.lr = 0.0;
+    let mut trainer =
+        Trainer::with_spec(config, new().spec().clone(), [1, 28, 28], &data().train, &Device::Cpu).unwrap();
+    finish(&mut trainer, Some(&CheckpointDir::create(root.path()).unwrap()));
+    assert_eq!(trainer.history()[0].test_acc, trainer.history()[2].test_acc);
+    assert_eq!(trainer.best().unwrap().epoch, 1);
+    assert_best_is_right(root.path());
 }
 
 #[test]

@@ -62,7 +62,9 @@ impl Check {
 fn checks(root: &Path, scratch: &Path) -> Result<Vec<Check>> {
     let own = env::current_exe().map_err(|e| Error::io("cannot find the path of this program", e))?;
     let mut training = Command::new(own);
-    training.args("train lenet --data digits --epochs 2 --limit 256 --overwrite --out".split(' ')).arg(scratch);
+    training
+        .args("train lenet --data digits --epochs 2 --limit 256 --overwrite --out".split(' '))
+        .arg(scratch);
     let plugin = format!("test --manifest-path {}", plugin::copy_outside(root)?.join("Cargo.toml").display());
     Ok(vec![
         Check::cargo("format", "fmt --all --check"),
