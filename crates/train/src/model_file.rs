@@ -166,13 +166,16 @@ pub fn check_input([c, h, w]: [usize; 3]) -> Result<()> {
 
 /// Decodes UTF-8, with or without a byte order mark, and UTF-16 with one, as some editors write.
 fn decode(bytes: Vec<u8>) -> Result<String> {
-    let units = |bytes: &[u8], unit: fn([u8; 2]) -> u16| -> Vec<u16> {
-        bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or_default()])).collect()
-    };
     let not_text = || Error::format("not a network in JSON");
+    let units = |bytes: &[u8], unit: fn([u8; 2]) -> u16| -> Result<Vec<u16>> {
+        let (pairs, []) = bytes.as_chunks() else {
+            return Err(Error::format("not a network in JSON: the UTF-16 text ends within a character"));
+        };
+        Ok(pairs.iter().map(|&pair| unit(pair)).collect())
+    };
     let units = match bytes.as_slice() {
-        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
+        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes)?,
+        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes)?,
         [0xef, 0xbb, 0xbf, rest @ ..] => {
             return String::from_utf8(rest.to_vec()).map_err(|e| not_text().with_source(e.utf8_error()));
         }
