@@ -155,8 +155,7 @@ fn erf<S: Simd>(x: S) -> S {
     let magnitude = S::splat(4.0).min(x.abs());
     // Large: the complement's logarithm, with the sign of x.
     let mut p = S::splat(-1.258_311_7e-5);
-    for c in [3.363_761_6e-4, -3.697_830_4e-3, 2.387_960_7e-2, -1.063_738_95e-1, -6.350_681e-1, -1.128_669_1]
-    {
+    for c in [3.363_761_6e-4, -3.697_830_4e-3, 2.387_960_7e-2, -1.063_739e-1, -6.350_681e-1, -1.128_669_1] {
         p = p.mul_add(magnitude, S::splat(c));
     }
     let large = one - exp(p * magnitude);
