@@ -58,8 +58,7 @@ pub fn check_distinct(input: &Path, output: &Path) -> NeocogResult<()> {
 pub fn is_same(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
     if let (Ok(a), Ok(b)) = (fs::metadata(a), fs::metadata(b)) {
-        use std::os::unix::fs::MetadataExt;
-        return (a.dev(), a.ino()) == (b.dev(), b.ino());
+        return file_id(&a) == file_id(&b);
     }
     matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
@@ -226,12 +225,18 @@ impl Drop for TemporaryFile {
     }
 }
 
+/// Returns what identifies a file: its device and its number there.
+#[cfg(unix)]
+fn file_id(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
 /// Whether the open file is still the one at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     if let Ok(open) = file.metadata() {
-        use std::os::unix::fs::MetadataExt;
-        return fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (open.dev(), open.ino()));
+        return fs::metadata(path).is_ok_and(|there| file_id(&there) == file_id(&open));
     }
     let _ = file;
     path.exists()

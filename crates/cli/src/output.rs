@@ -13,8 +13,8 @@ static GO_ON: AtomicBool = AtomicBool::new(false);
 /// Whether the reader of standard output has closed it.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// From now on, the program goes on without output when the reader of standard output closes it: for commands that have more to do
-/// than to print.
+/// Makes a closed standard output no reason to exit: after this call, further output is dropped. For commands whose main result
+/// is not what they print.
 pub fn go_on_without_reader() {
     GO_ON.store(true, Ordering::Relaxed);
 }

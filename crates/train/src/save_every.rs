@@ -41,7 +41,7 @@ impl FromStr for SaveEvery {
         }
         if let Some(steps) = text.strip_suffix("steps").or_else(|| text.strip_suffix("step")) {
             return match steps.trim().parse() {
-                Ok(1..) => Ok(SaveEvery::Steps(steps.trim().parse().map_err(|_| invalid())?)),
+                Ok(steps @ 1..) => Ok(SaveEvery::Steps(steps)),
                 _ => Err(invalid()),
             };
         }

@@ -102,9 +102,10 @@ fn run(args: &Args) -> Result<ExitCode> {
         )));
     }
     let predictor = Predictor::new(trained.network.clone());
+    let transforms = trained.transforms();
     let mut classified = Vec::new();
     for path in paths {
-        match classify(args, &trained, &predictor, path) {
+        match classify(args, &trained, &predictor, &transforms, path) {
             Ok(result) => {
                 print(args, &trained, path, &result)?;
                 classified.push(result);
@@ -120,7 +121,13 @@ fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Classifies the image at `path`.
-fn classify(args: &Args, trained: &TrainedNetwork, predictor: &Predictor, path: &Path) -> Result<Classified> {
+fn classify(
+    args: &Args,
+    trained: &TrainedNetwork,
+    predictor: &Predictor,
+    transforms: &impl Transform,
+    path: &Path,
+) -> Result<Classified> {
     let [_, h, w] = trained.input;
     let grey = GreyImage::read(path)?;
     let inverted = match args.invert {
@@ -130,7 +137,7 @@ fn classify(args: &Args, trained: &TrainedNetwork, predictor: &Predictor, path: 
     let location = || path.display().to_string();
     let pixels = grey.preprocess((h, w), inverted).context(location)?;
     let mut input = pixels.clone();
-    trained.transforms().apply(&mut input, [1, h, w], SampleId::default()).context(location)?;
+    transforms.apply(&mut input, [1, h, w], SampleId::default()).context(location)?;
     let image = Tensor::from_f32([1, 1, h, w], &input, &args.device.device)?;
     let prediction = predict(predictor, &image).context(location)?.swap_remove(0);
     let truth = class_in_name(path, &trained.class_names);

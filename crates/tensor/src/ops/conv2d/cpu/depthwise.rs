@@ -356,6 +356,7 @@ impl Kernel for Planes<'_> {
         // The rows of an output phase one behind the other; whole blocks are stored.
         let mut sums = scratch.take(direction.phase_len().max(direction.dst_plane()) + BLOCK * S::LANES);
         let mut taps: Vec<(usize, f32)> = Vec::new();
+        let covers_all = direction.covers_all();
         for plane in self.planes {
             let (image, group) = (plane / conv.groups, plane % conv.groups);
             let src =
@@ -370,7 +371,7 @@ impl Kernel for Planes<'_> {
                 let start = image * direction.dst_batch_stride + channel * direction.dst_plane();
                 // SAFETY: every plane of the result belongs to one task.
                 let dst = unsafe { self.dst.slice(start, direction.dst_plane()) };
-                if !direction.covers_all() {
+                if !covers_all {
                     dst.fill(0.0);
                 }
                 let bias = self.epilogue.bias.map_or(0.0, |bias| bias[channel]);
