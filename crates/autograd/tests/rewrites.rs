@@ -13,8 +13,13 @@ fn run(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     let leaves: Vec<Var> = inputs.iter().map(|x| tape.leaf(x.clone())).collect();
     let outputs = tape.run_graph(graph, leaves.iter().cloned(), 0).unwrap();
     let mut all: Vec<Tensor> = outputs.iter().map(|y| y.tensor().clone()).collect();
-    let direction = check::direction(&outputs[0]).unwrap();
-    let grads = tape.backward_from(&[(&outputs[0], direction)]).unwrap();
+    // An output of constants alone has no slot, and no gradient.
+    let seeds: Vec<(&Var, Tensor)> = outputs
+        .iter()
+        .filter(|y| y.slot().is_some())
+        .map(|y| (y, check::direction(y).unwrap()))
+        .collect();
+    let grads = tape.backward_from(&seeds).unwrap();
     all.extend(leaves.iter().map(|leaf| grads.get(leaf).unwrap().clone()));
     all
 }
