@@ -66,6 +66,27 @@ pub struct Difference {
     pub what: String,
 }
 
+impl Difference {
+    /// Whether the tensor is missing in the file.
+    pub fn is_missing(&self) -> bool {
+        self.what.ends_with(MISSING)
+    }
+
+    /// Whether the tensor is not in the network.
+    pub fn is_unexpected(&self) -> bool {
+        self.what.ends_with(UNEXPECTED)
+    }
+
+    /// Whether the tensor has another shape in the network.
+    pub fn is_other_shape(&self) -> bool {
+        self.what.contains(OTHER_SHAPE)
+    }
+}
+
+const MISSING: &str = " is missing";
+const UNEXPECTED: &str = " is not in the network";
+const OTHER_SHAPE: &str = ", the network has [";
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.what)
@@ -100,14 +121,13 @@ pub fn differences(stored: &[(&str, String)], network: &[(String, Entry<'_>)]) -
         let what = match unmatched.remove(name.as_str()) {
             Some(found) if *found == expected => continue,
             Some(found) => format!("is {found}, the network has {expected}"),
-            None => format!("{expected} is missing"),
+            None => format!("{expected}{MISSING}"),
         };
         all.push(Difference { name: name.clone(), what });
     }
-    let unexpected = unmatched.into_iter().map(|(name, found)| Difference {
-        name: name.to_string(),
-        what: format!("{found} is not in the network"),
-    });
+    let unexpected = unmatched
+        .into_iter()
+        .map(|(name, found)| Difference { name: name.to_string(), what: format!("{found}{UNEXPECTED}") });
     all.extend(unexpected);
     Ok(all)
 }
@@ -123,6 +143,14 @@ pub fn params(network: &dyn Layer) -> Vec<(String, &Param)> {
             _ => None,
         })
         .collect()
+}
+
+/// Returns the dotted name of the head of a network: the last layer with parameters, which computes the classes. `None` for a network
+/// without parameters, or one that is a single layer.
+pub fn head(network: &dyn Layer) -> Option<String> {
+    let params = params(network);
+    let (name, _) = params.last()?;
+    Some(name.rsplit_once('.')?.0.to_string())
 }
 
 /// Returns the number of elements of all parameters of a network.

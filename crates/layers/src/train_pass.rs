@@ -10,8 +10,8 @@ use neocog_tensor::{Device, Pass, Result, Shape, Tensor};
 use crate::layer::{Context, Layer};
 use crate::trace::{self, TrainGraph, Untraceable};
 
-/// Graphs by shape and device of the input.
-type Graphs = HashMap<(Shape, Device), Result<Arc<TrainGraph>, Untraceable>>;
+/// Graphs by shape and device of the input, and by the positions of frozen parameters and buffers.
+type Graphs = HashMap<(Shape, Device, Vec<usize>), Result<Arc<TrainGraph>, Untraceable>>;
 
 /// Runs the forward pass of a network in training mode: dropout is active, and batch norm uses the statistics of the batch and
 /// updates its running statistics.
@@ -101,7 +101,9 @@ impl TrainPass {
     }
 
     fn traced(&self, input: &Shape, device: &Device) -> Result<Result<Arc<TrainGraph>, Untraceable>> {
-        let key = (*input, *device);
+        let state = trace::tensors(&*self.network);
+        let frozen = state.iter().enumerate().filter(|(_, tensor)| tensor.param().is_frozen());
+        let key = (*input, *device, frozen.map(|(i, _)| i).collect());
         if let Some(traced) = self.graphs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(traced.clone());
         }

@@ -106,7 +106,7 @@ impl Trainer {
         let [c, h, w] = input;
         let network: Arc<dyn Layer> =
             Builder::new(device, config.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?.into();
-        let optimizer = Optimizer::new(config.optimizer, &*network)?;
+        let optimizer = config.prepare(&*network)?;
         Ok(Trainer {
             config,
             device: *device,
@@ -132,7 +132,7 @@ impl Trainer {
     pub fn resume(checkpoint: Checkpoint, device: &Device) -> Result<Self> {
         checkpoint.config.check()?;
         let network: Arc<dyn Layer> = checkpoint.network(device)?.into();
-        let mut optimizer = Optimizer::new(checkpoint.config.optimizer, &*network)?;
+        let mut optimizer = checkpoint.config.prepare(&*network)?;
         optimizer.set_state(checkpoint.optimizer_state(device)?)?;
         Ok(Trainer {
             device: *device,
@@ -294,8 +294,13 @@ impl Trainer {
         let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
         let (loss, metrics) = batch_metrics(&tape, &logits, labels)?;
         let grads = tape.backward(&loss)?;
-        let lr = self.lr_at(self.position.step, steps_per_epoch as u64, self.config.epochs);
-        self.optimizer.step(self.pass.network(), &grads, lr)?;
+        let step = ScheduleStep {
+            step: self.position.step,
+            steps_per_epoch: steps_per_epoch as u64,
+            epochs: self.config.epochs,
+        };
+        let factor = self.config.schedule.lr_factor(step);
+        self.optimizer.step_scaled(self.pass.network(), &grads, factor)?;
         Ok(metrics)
     }
 

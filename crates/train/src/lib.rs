@@ -19,7 +19,7 @@ pub use fit::{FitOutcome, Trainer};
 pub use meter::Totals;
 pub use model_file::ModelFile;
 pub use neocog_models::schedule;
-pub use neocog_models::{Decay, OptimizerConfig, OptimizerKind, Recipe, Schedule};
+pub use neocog_models::{Decay, OptimizerConfig, OptimizerKind, ParamGroup, Recipe, Schedule};
 pub use optimizer::Optimizer;
 pub use progress::{BatchReport, EpochReport, NoProgress, Position, Progress};
 pub use save_every::SaveEvery;

@@ -23,6 +23,9 @@ struct Args {
     /// Run only the checks whose name contains TEXT
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Run the long variants of the tests too: all networks of torchvision, many more mutated files
+    #[arg(long)]
+    full: bool,
     /// Fail if the machine lacks one of these, instead of listing what did not run
     #[arg(long, value_name = "NEED", value_delimiter = ',')]
     require: Vec<Need>,

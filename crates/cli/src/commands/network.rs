@@ -6,7 +6,7 @@ use std::sync::Arc;
 use neocog_data::DatasetInfo;
 use neocog_data::transform::Pipeline;
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
-use neocog_models::Model;
+use neocog_models::{Family, Model};
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 
@@ -92,6 +92,23 @@ impl NetworkArgs {
         Ok(SelectedNetwork { origin: Origin::Registered(model), spec, input: Some(input) })
     }
 
+    /// Returns a network of torchvision with `classes` classes, those of the data, unless --classes is given; other networks as they
+    /// are.
+    ///
+    /// # Errors
+    /// When the input is too small for the network.
+    pub fn for_classes(&self, selected: SelectedNetwork, classes: usize) -> Result<SelectedNetwork> {
+        match (&selected.origin, selected.input) {
+            (Origin::Registered(model), Some(input))
+                if model.family == Family::Torchvision && self.size.classes.is_none() =>
+            {
+                let spec = model.spec_for(input, classes)?;
+                Ok(SelectedNetwork { spec, ..selected })
+            }
+            _ => Ok(selected),
+        }
+    }
+
     /// Whether --input or --classes is given.
     pub fn changes_size(&self) -> bool {
         self.size.input.is_some() || self.size.classes.is_some()
@@ -161,7 +178,7 @@ impl SelectedNetwork {
 /// Weights in place of a checkpoint.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WeightsArgs {
-    /// Safetensors file with the weights of --network or --spec, in place of a checkpoint.
+    /// File with the weights of --network or --spec, safetensors or of torch.save, in place of a checkpoint.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Network of the weights; `summary` lists them.
@@ -269,4 +286,21 @@ pub fn load_weights(network: &dyn Layer, path: &Path, partial: bool) -> Result<w
         output::note(format_args!("not loaded:{lines}"));
     }
     Ok(loaded)
+}
+
+/// Loads the weights of a file into a network; the head is left out if it has another number of classes. Prints a summary to
+/// standard error.
+///
+/// # Errors
+/// Those of [`weights::load_except_head`].
+pub fn load_pretrained(network: &dyn Layer, path: &Path) -> Result<()> {
+    let loaded = weights::load_except_head(network, path)?;
+    output::note(format_args!("loaded {} tensors from {}", loaded.loaded.len(), path.display()));
+    if !loaded.skipped.is_empty() {
+        let lines: String = loaded.skipped.iter().map(|difference| format!("\n  {difference}")).collect();
+        output::note(format_args!(
+            "not loaded is the head, which has another number of classes and starts from random values:{lines}"
+        ));
+    }
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! Batch normalization: PyTorch's, and the implementation from scratch of the notes.
 //!
 //! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. In training, each channel is normalized with the mean and the biased
-//! variance of the batch, which update the running statistics; in evaluation, with the running statistics.
+//! variance of the batch, which update the running statistics; in evaluation, and in training if they are frozen, with the running
+//! statistics.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use neocog_autograd::{Param, Var};
 use neocog_tensor::{Error, Result, Shape, Tensor, ops, update};
 use serde::{Deserialize, Serialize};
 
-use super::python_bool;
+use super::{python_bool, python_float};
 use crate::builder::{Builder, Init};
 use crate::layer::{Buffer, Context, Counter, Layer, StateUpdate, Visitor};
 use crate::register_layer;
@@ -130,6 +131,13 @@ struct Running {
     unbiased: bool,
 }
 
+impl Running {
+    /// Whether the statistics are frozen: training then uses them as evaluation does, and does not update them.
+    fn is_frozen(&self) -> bool {
+        self.mean.value().is_frozen() || self.var.value().is_frozen()
+    }
+}
+
 /// An update of running statistics with the mean and the biased variance of a batch.
 #[derive(Debug)]
 struct RunningUpdate {
@@ -205,7 +213,7 @@ impl BuiltBatchNorm {
         let tape = context.tape();
         let affine = self.affine.as_ref().map(|(w, b)| (tape.param(w), tape.param(b)));
         match &self.running {
-            Some(running) if !context.is_training() => {
+            Some(running) if !context.is_training() || running.is_frozen() => {
                 let [mean, var] = [&running.mean, &running.var].map(|b| Var::constant(b.value().value()));
                 eval(context, config.eps, input, (&mean, &var), affine.as_ref())
             }
@@ -346,7 +354,7 @@ impl BuiltFromScratch {
             tape.apply_single(ops::Reshape { shape: Shape::from([num_features]) }, &[&tape.param(param)])
         };
         let (gamma, beta) = (flat(&self.gamma)?, flat(&self.beta)?);
-        if !context.is_training() {
+        if !context.is_training() || self.moving.is_frozen() {
             let [mean, var] = [&self.moving.mean, &self.moving.var].map(|b| Var::constant(b.value().value()));
             return eval(context, eps, input, (&mean, &var), Some(&(gamma, beta)));
         }
@@ -404,14 +412,5 @@ fn eval(
     match affine {
         Some((weight, bias)) => context.tape().apply_single(op, &[input, mean, var, weight, bias]),
         None => context.tape().apply_single(op, &[input, mean, var]),
-    }
-}
-
-/// Formats a number as Python does: `1e-05`.
-fn python_float(value: f64) -> String {
-    let text = format!("{value:e}");
-    match text.split_once("e-") {
-        Some((mantissa, exponent)) if value < 1e-4 && value > 0.0 => format!("{mantissa}e-{exponent:0>2}"),
-        _ => format!("{value:?}"),
     }
 }

@@ -195,7 +195,9 @@ impl Checkpoint {
         self.optimizer
             .iter()
             .map(|saved| {
-                if !saved.tensors.iter().map(|t| t.name.as_str()).eq(names.iter().copied()) {
+                // A parameter that was frozen has no state.
+                let is_frozen = saved.steps == 0 && saved.tensors.is_empty();
+                if !is_frozen && !saved.tensors.iter().map(|t| t.name.as_str()).eq(names.iter().copied()) {
                     let found: Vec<&str> = saved.tensors.iter().map(|t| t.name.as_str()).collect();
                     return Err(Error::format(format!(
                         "the optimizer state of {} has the tensors {found:?}, {} expects {names:?}",
