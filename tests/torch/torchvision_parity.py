@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 name, directory = sys.argv[1], pathlib.Path(sys.argv[2])
 torch.set_num_threads(2)
+# PyTorch's gradient of hardsigmoid multiplies by 1 / 6 in single precision, also of doubles: a relative error of 3e-8.
+torch.nn.Hardsigmoid.forward = lambda self, x: torch.nn.functional.relu6(x + 3) / 6
 options = {"weights": None}
 if name in ("tv_googlenet", "inception_v3"):
     options |= {"aux_logits": False, "init_weights": False}

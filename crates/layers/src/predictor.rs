@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ndarray::{ArrayD, ArrayViewD};
 use neocog_autograd::{Tape, Var};
 use neocog_graph::Plan;
 use neocog_tensor::{Device, Result, Shape, Tensor};
@@ -58,6 +59,28 @@ impl Predictor {
                 Ok(output.tensor().clone())
             }
         }
+    }
+
+    /// Computes the output of the network for an array of any memory layout, on the device of the network's parameters, without any
+    /// preprocessing.
+    ///
+    /// ```
+    /// use neocog_layers::{Builder, Linear, Predictor, Sequential};
+    /// use neocog_tensor::Device;
+    ///
+    /// let spec = Sequential::new().then(Linear::new(3, 2)).into();
+    /// let predictor = Predictor::new(Builder::new(&Device::Cpu, 0).build(&spec, &[1, 3].into())?);
+    /// let images = ndarray::ArrayD::<f32>::zeros(vec![5, 3]);
+    /// assert_eq!(predictor.run_ndarray(images.view())?.shape(), [5, 2]);
+    /// # Ok::<(), neocog_tensor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Predictor::run`].
+    pub fn run_ndarray(&self, input: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+        let state = trace::tensors(&*self.network);
+        let device = state.first().map_or(Device::Cpu, |tensor| tensor.param().value().device());
+        self.run(&Tensor::from_ndarray(input, &device)?)?.to_ndarray()
     }
 
     /// Returns the plan for inputs of a shape; `None` if the network cannot be traced.

@@ -119,6 +119,9 @@ fn run(args: &Args) -> Result<()> {
             continue;
         }
         let began = Instant::now();
+        if args.full {
+            check.command.env("NEOCOG_FULL", "1");
+        }
         let status = check.command.current_dir(&root).env(NOT_RUN, not_run.file()).status();
         let status =
             status.map_err(|e| Error::io(format!("cannot start the check \"{}\"", check.name), e))?;

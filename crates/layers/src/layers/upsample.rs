@@ -4,7 +4,7 @@ use neocog_autograd::Var;
 use neocog_tensor::{Error, Result, Shape, ops};
 use serde::{Deserialize, Serialize};
 
-use super::{pair, python_bool};
+use super::pair;
 use crate::builder::Builder;
 use crate::layer::{Context, Layer, Visitor};
 use crate::register_layer;
@@ -96,13 +96,7 @@ impl Layer for Upsample {
             (Some(size), _) => format!("size={}", pair::long(size)),
             (None, factor) => format!("scale_factor={:?}", factor.unwrap_or(1.0)),
         };
-        let corners = match self.mode {
-            UpsampleMode::Bilinear if self.align_corners => {
-                format!(", align_corners={}", python_bool(self.align_corners))
-            }
-            _ => String::new(),
-        };
-        format!("{size}, mode='{mode}'{corners}")
+        format!("{size}, mode='{mode}'")
     }
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
