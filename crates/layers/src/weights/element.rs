@@ -54,10 +54,19 @@ impl ElementType {
             Dtype::I8 => ElementType::I8,
             Dtype::U8 => ElementType::U8,
             Dtype::BOOL => ElementType::Bool,
+            Dtype::F8_E4M3 => ElementType::Other("F8_E4M3"),
+            Dtype::F8_E5M2 => ElementType::Other("F8_E5M2"),
+            Dtype::F8_E8M0 => ElementType::Other("F8_E8M0"),
+            Dtype::F8_E4M3FNUZ => ElementType::Other("F8_E4M3FNUZ"),
+            Dtype::F8_E5M2FNUZ => ElementType::Other("F8_E5M2FNUZ"),
+            Dtype::F4 => ElementType::Other("F4"),
+            Dtype::F6_E2M3 => ElementType::Other("F6_E2M3"),
+            Dtype::F6_E3M2 => ElementType::Other("F6_E3M2"),
+            Dtype::C64 => ElementType::Other("C64"),
             Dtype::U16 => ElementType::Other("U16"),
             Dtype::U32 => ElementType::Other("U32"),
             Dtype::U64 => ElementType::Other("U64"),
-            _ => ElementType::Other("an unknown type"),
+            _ => ElementType::Other("another type"),
         }
     }
 

@@ -292,20 +292,26 @@ fn value<'a>(
 ) -> Result<Result<Value<'a>, &'static str>> {
     let param = match entry {
         Entry::Counter(counter) => {
-            // Counts are below 2^53 in practice; larger ones are exact as integers only.
-            let count = match element {
-                ElementType::I64 => {
-                    bytes.try_into().ok().map(i64::from_le_bytes).and_then(|v| u64::try_from(v).ok())
-                }
-                _ => element.number(bytes).filter(|v| *v >= 0.0 && v.fract() == 0.0).map(|v| v as u64),
-            };
-            return Ok(count.map(|count| Value::Count(counter, count)).ok_or("is not a count of at least 0"));
+            return Ok(count(element, bytes).map(|count| Value::Count(counter, count)));
         }
         Entry::Param(param) => param,
         Entry::Buffer(buffer) => buffer.value(),
     };
     let device = param.value().device();
     Ok(tensor(element, param.shape(), bytes, &device)?.map(|tensor| Value::Tensor(param, tensor)))
+}
+
+/// Converts the number that a counter is stored as; the error is why it cannot be used.
+fn count(element: ElementType, bytes: &[u8]) -> Result<u64, &'static str> {
+    const NEGATIVE: &str = "is a negative count";
+    if let (ElementType::I64, Ok(bytes)) = (element, bytes.try_into()) {
+        return u64::try_from(i64::from_le_bytes(bytes)).map_err(|_| NEGATIVE);
+    }
+    match element.number(bytes) {
+        Some(number) if number < 0.0 => Err(NEGATIVE),
+        Some(number) if number.fract() == 0.0 => Ok(number as u64),
+        _ => Err("is not a count"),
+    }
 }
 
 /// Returns the description of a stored tensor for [`state::differences`]. A counter may be stored as any number.
