@@ -183,7 +183,7 @@ fn model_files_have_defaults_and_errors_name_the_field() {
     .unwrap();
     assert_eq!((full.name.as_str(), full.recipe.input), ("other", Some([1, 2, 3])));
     let optimizer = full.recipe.optimizer_config();
-    assert_eq!((optimizer.lr, optimizer.rule.name()), (0.5, "sgd"));
+    assert_eq!((optimizer.lr, optimizer.kind.name()), (0.5, "sgd"));
     assert_eq!(read(&full.to_json().unwrap()).unwrap(), full);
 
     for (json, expected) in [

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use neocog_base::file::is_same;
 use neocog_base::program;
+use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
@@ -289,18 +290,18 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     config.seed = args.seed.unwrap_or(config.seed);
     config.limit = args.limit;
     if let Some(name) = &args.optimizer {
-        let rule = OptimizerKind::named(name)?;
-        if rule.name() != config.optimizer.rule.name() {
-            config.optimizer.lr = rule.default_lr();
+        let kind = OptimizerKind::named(name)?;
+        if kind.name() != config.optimizer.kind.name() {
+            config.optimizer.lr = kind.default_lr();
         }
-        config.optimizer.rule = rule;
+        config.optimizer.kind = kind;
     }
     config.optimizer.lr = args.lr.unwrap_or(config.optimizer.lr);
     if let Some(momentum) = args.momentum {
-        config.optimizer.rule = config.optimizer.rule.with_momentum(momentum)?;
+        config.optimizer.kind = config.optimizer.kind.with_momentum(momentum)?;
     }
     if let Some(weight_decay) = args.weight_decay {
-        config.optimizer.rule = config.optimizer.rule.with_weight_decay(weight_decay);
+        config.optimizer.kind = config.optimizer.kind.with_weight_decay(weight_decay);
     }
     config.schedule.warm_up = args.warm_up.unwrap_or(config.schedule.warm_up);
     config.schedule.decay = match args.schedule {
@@ -376,10 +377,10 @@ fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
     let steps = images.div_ceil(config.batch) as u64;
     let step = trainer.position().step;
     output::note(format_args!(
-        "the schedule ({}) now spans {} epochs instead of {planned}: the learning rate was {:.3e} in the last step, and is \
+        "the schedule ({}) now spans {} instead of {planned}: the learning rate was {:.3e} in the last step, and is \
          {:.3e} in the next one (without --epochs {:.3e})",
         config.schedule,
-        config.epochs,
+        count(config.epochs, "epoch"),
         trainer.lr_at(step.saturating_sub(1), steps, planned),
         trainer.lr_at(step, steps, config.epochs),
         trainer.lr_at(step, steps, planned),
@@ -390,15 +391,14 @@ fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
 fn print_configuration(trainer: &Trainer, data: &neocog_data::Split, device: &Device) {
     let config = trainer.config();
     output::note(format_args!(
-        "{} on {}: {} training and {} test images, {} epochs, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with \
-         {} threads",
+        "{} on {}: {} training and {}, {}, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with {}",
         config.network,
         config.data,
         data.train.len(),
-        data.test.len(),
-        config.epochs,
+        count(data.test.len(), "test image"),
+        count(config.epochs, "epoch"),
         config.batch,
-        config.optimizer.rule.name(),
+        config.optimizer.kind.name(),
         config.optimizer.lr,
         if config.schedule == neocog_train::Schedule::default() {
             String::new()
@@ -407,14 +407,16 @@ fn print_configuration(trainer: &Trainer, data: &neocog_data::Split, device: &De
         },
         if config.transforms.is_empty() { String::new() } else { format!(", {}", config.transforms) },
         config.seed,
-        rayon::current_num_threads(),
+        count(rayon::current_num_threads(), "thread"),
     ));
     let position = trainer.position();
     if position.epoch >= config.epochs {
-        output::note(format_args!(
-            "all {} epochs are finished; use --epochs to train for more",
-            config.epochs
-        ));
+        let finished = if config.epochs == 1 {
+            "the epoch is finished".to_string()
+        } else {
+            format!("all {} epochs are finished", config.epochs)
+        };
+        output::note(format_args!("{finished}; use --epochs to train for more"));
     } else if position.step > 0 {
         output::note(format_args!("resuming in epoch {} after batch {}", position.epoch + 1, position.batch));
     }
