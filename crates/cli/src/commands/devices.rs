@@ -19,7 +19,7 @@ use crate::register_command;
   neocog devices --kernels                    test all kernels on the OpenCL devices
   neocog train lenet --device opencl          the first GPU, or else the first device
   neocog train lenet --device opencl:0:1      the second device of the first platform
-  neocog train lenet --device opencl:nvidia   the first device whose name or platform contains this
+  neocog train lenet --device opencl:nvidia   the first device whose name or platform contains `nvidia`
 
 The environment variable NEOCOG_OPENCL_DEVICE, set to 0:1 or a part of a name, selects the device of `opencl`."))]
 struct Args {

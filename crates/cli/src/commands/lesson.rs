@@ -26,7 +26,7 @@ struct Args {
     /// Directory for images (PNG) [default: no images].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Trained network for feature_maps [default: train one].
+    /// Checkpoint of a trained network for feature_maps [default: train one].
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     #[command(flatten)]

@@ -26,8 +26,8 @@ use crate::register_command;
 ///
 /// Prints the most likely classes and their probabilities. Images (PNG or JPEG) are converted to grayscale, with white behind
 /// transparent pixels, and resized to the network's input. The data sets show bright objects on a dark background, so
-/// images with a bright border are inverted; see --invert. A file that cannot be classified is reported, and the others are
-/// classified; the exit code is then 1.
+/// images with a bright border are inverted; see --invert. Files that cannot be classified are reported and skipped; the exit
+/// code is then 1.
 ///
 /// If a file name ends with - and a class, as written by `data --export`, the prediction is compared with that class.
 #[derive(Debug, clap::Args)]

@@ -33,11 +33,11 @@ const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
 ///
 /// Hyperparameters default to the network's recipe and are printed at the start; for the small data set digits, the recipe
 /// uses smaller batches, more epochs and augmentation. After each epoch, writes OUT/last.ckpt, and OUT/best.ckpt if the
-/// test accuracy is the best so far. One training at a time writes to a directory; checkpoints of an earlier one are replaced
-/// with --overwrite only.
+/// test accuracy is the best so far. Only one training run at a time can write to a directory; --overwrite replaces the
+/// checkpoints of an earlier run.
 ///
 /// Ctrl-C, SIGTERM or SIGHUP stops after the current batch, writes OUT/last.ckpt and exits with code 130; --resume continues
-/// from it bit-for-bit, if data, kind of device, instruction set and version are the same.
+/// from it bit-for-bit if the data, the kind of device, the instruction set and the version are the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog train
@@ -105,13 +105,13 @@ struct Args {
     /// that of the checkpoint].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Replace the checkpoints that the directory holds.
+    /// Replace the checkpoints of an earlier run in the output directory.
     #[arg(long)]
     overwrite: bool,
     /// Write OUT/last.ckpt within epochs too: after a time, such as 10m or 1h, after steps, such as 500steps, or never.
     #[arg(long, value_name = "INTERVAL", default_value_t = SAVE_EVERY)]
     save_every: SaveEvery,
-    /// Resume although the data, the device, the instruction set or the version differ: the result is then another one.
+    /// Resume even if the data, the device, the instruction set or the version differ; the result then differs as well.
     #[arg(long, requires = "resume")]
     allow_different: bool,
     /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --device, --out, --overwrite,
@@ -368,7 +368,7 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split, Chec
     Ok((trainer, data, folder))
 }
 
-/// Tells how another number of epochs changes the learning rate.
+/// Reports how another number of epochs changes the learning rate.
 fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
     let config = trainer.config();
     if planned == config.epochs || !matches!(config.schedule.decay, Decay::Cosine { .. }) {
