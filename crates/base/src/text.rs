@@ -13,7 +13,8 @@ pub fn noun_for(number: &(impl PartialEq + From<u8>), noun: &str) -> String {
     if *number == 1u8.into() {
         return noun.to_string();
     }
-    let sibilant = ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end));
+    // The end of "epoch" is spoken as a k.
+    let sibilant = ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end)) && !noun.ends_with("epoch");
     format!("{noun}{}", if sibilant { "es" } else { "s" })
 }
 
@@ -24,6 +25,7 @@ mod tests {
     #[test]
     fn nouns_agree_with_their_number() {
         assert_eq!(count(1, "epoch"), "1 epoch");
+        assert_eq!(count(2, "epoch"), "2 epochs");
         assert_eq!(count(2usize, "image"), "2 images");
         assert_eq!(count(0u64, "batch"), "0 batches");
         assert_eq!(count(3u32, "class"), "3 classes");

@@ -415,7 +415,7 @@ fn outputs_do_not_replace_inputs_or_devices() {
     assert_eq!(fs::read(folder.path("part")).unwrap(), weights[..100]);
     let error = folder.error("export run/last.ckpt --to run");
     assert!(
-        error.starts_with("error: cannot write the weights to run") && error.contains("is a directory"),
+        error.starts_with("error: cannot write to run: it is a directory; add the name of a file"),
         "{error}"
     );
 

@@ -95,8 +95,7 @@ pub fn check_classes(network: &dyn Layer, input: [usize; 3], classes: usize, dat
     let output = output_shape(network, &[1, c, h, w].into())?;
     if output.rank() != 2 || output[1] < classes {
         return Err(Error::shape(format!(
-            "the output of the network for one image is {output}, but {data} has {} and needs [1, {classes}]",
-            count(classes, "class")
+            "the output of the network for one image is {output}, but the {classes} classes of {data} need [1, {classes}]"
         )));
     }
     Ok(())

@@ -113,7 +113,11 @@ impl SelectedNetwork {
     pub fn about(&self) -> &str {
         match &self.origin {
             Origin::Registered(model) => model.about,
-            Origin::File(file) => &file.about,
+            // The file of a registered network has the description of version 0.1.
+            Origin::File(file) => match neocog_models::find(&file.name) {
+                Ok(model) if model.stored_about() == file.about => model.about,
+                _ => &file.about,
+            },
         }
     }
 
