@@ -342,7 +342,11 @@ fn errors_in_network_files_have_a_path() {
             .starts_with("error: cannot read the network none.json: No such file")
     );
     assert!(folder.error("train --spec .").contains("not a network in JSON"));
-    assert!(folder.error("train --spec a.json --classes 3").contains("--classes is for registered networks"));
+    assert!(
+        folder
+            .usage_error("train --spec a.json --classes 3")
+            .contains("--classes is for registered networks")
+    );
     assert!(folder.error("spec lenett").contains("did you mean `lenet`"));
     assert!(
         folder
