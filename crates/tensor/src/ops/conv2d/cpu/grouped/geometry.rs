@@ -1,8 +1,10 @@
 //! Where the taps of a sum lie in the buffer of a group.
 
-use super::BLOCK;
 use crate::cpu::simd::Simd;
 use crate::ops::conv2d::shape::ConvShape;
+
+/// Number of vectors that are computed together in a long row.
+pub(super) const BLOCK: usize = 8;
 
 /// A source pixel that an output pixel depends on, on one axis: pixel `i + offset` of phase `phase` is under tap `tap` of
 /// pixel `i`.

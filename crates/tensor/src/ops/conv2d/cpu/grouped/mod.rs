@@ -27,9 +27,6 @@ use geometry::Direction;
 use planes::{Epilogue, planes};
 use weight_grad::weight_grad;
 
-/// Number of vectors that are computed together in a long row.
-const BLOCK: usize = 8;
-
 /// The algorithm; see the module's documentation.
 ///
 /// It can compute everything. It is exact enough for all inputs: an output is the sum of its

@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::BLOCK;
-use super::geometry::{Direction, Outputs};
+use super::geometry::{BLOCK, Direction, Outputs};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;

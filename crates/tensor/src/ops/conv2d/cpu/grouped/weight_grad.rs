@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::BLOCK;
-use super::geometry::{Direction, Tap, copy_row};
+use super::geometry::{BLOCK, Direction, Tap, copy_row};
 use crate::cpu::parallel::part;
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::Scratch;
