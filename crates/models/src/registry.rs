@@ -25,6 +25,7 @@ pub struct Model {
     pub family: Family,
     /// One-line description with the source.
     pub about: &'static str,
+    stored_about: Option<&'static str>,
     /// Builds the spec for inputs `[c, h, w]` and a number of classes.
     pub build: BuildSpec,
     /// Default shape of one input, `[c, h, w]`.
@@ -99,6 +100,7 @@ impl Model {
             crate_name: "",
             family: Family::Notes,
             about: "",
+            stored_about: None,
             build,
             input,
             classes,
@@ -126,6 +128,18 @@ impl Model {
     pub const fn with_about(mut self, about: &'static str) -> Self {
         self.about = about;
         self
+    }
+
+    /// Sets the description in JSON files, where it differs from [`Model::about`]: files of earlier versions do not change.
+    #[must_use]
+    pub const fn with_stored_about(mut self, about: &'static str) -> Self {
+        self.stored_about = Some(about);
+        self
+    }
+
+    /// Returns the description in JSON files.
+    pub fn stored_about(&self) -> &'static str {
+        self.stored_about.unwrap_or(self.about)
     }
 
     /// Sets the recipe.

@@ -76,7 +76,10 @@ fn arrays_give_what_the_library_gives() {
     assert!(off < 1e-4, "{off}");
 
     for (arguments, expected) in [
-        ("run lenet --input x.npy --output out --weights w.safetensors", "lenet"),
+        (
+            "run lenet --input x.npy --output out --weights w.safetensors",
+            "the weights do not match the network",
+        ),
         ("run nonet --input x.npy --output out", "there is no checkpoint nonet"),
         ("run lenet --input missing.npy --output out", "missing.npy"),
         ("run lenet --input w.safetensors --output out", "not an .npy file"),

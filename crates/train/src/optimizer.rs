@@ -4,6 +4,7 @@
 //! state tensors stay on the device too.
 
 use neocog_autograd::{Grads, Param, ParamId};
+use neocog_base::text::count;
 use neocog_layers::freeze::Selector;
 use neocog_layers::{Layer, state};
 use neocog_tensor::ops::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
@@ -71,7 +72,7 @@ impl Optimizer {
             .into_iter()
             .map(|(name, param)| {
                 let value = param.value();
-                let names = if param.is_frozen() { &[] } else { config.rule.state_tensors() };
+                let names = if param.is_frozen() { &[] } else { config.kind.state_tensors() };
                 let tensors = names
                     .iter()
                     .map(|_| Tensor::zeros(*value.shape(), &value.device()))
@@ -99,8 +100,8 @@ impl Optimizer {
     pub fn set_state(&mut self, states: Vec<OptimizerState>) -> Result<()> {
         if states.len() != self.states.len() {
             return Err(Error::format(format!(
-                "the optimizer state has {} parameters, the network has {}",
-                states.len(),
+                "the optimizer state has {}, the network has {}",
+                count(states.len(), "parameter"),
                 self.states.len()
             )));
         }
@@ -111,7 +112,7 @@ impl Optimizer {
                     "the optimizer state of {} has the shapes {:?}, but {} expects {:?} for {}",
                     new.name,
                     shapes(new),
-                    self.config.rule.name(),
+                    self.config.kind.name(),
                     shapes(old),
                     old.name
                 )));
@@ -149,11 +150,11 @@ impl Optimizer {
             (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         for (((name, param), state), settings) in params.iter().zip(&mut self.states).zip(&self.settings) {
             let Some(grad) = grads.param(param) else { continue };
-            let rule = match settings.weight_decay {
-                Some(weight_decay) => self.config.rule.with_weight_decay(weight_decay),
-                None => self.config.rule,
+            let kind = match settings.weight_decay {
+                Some(weight_decay) => self.config.kind.with_weight_decay(weight_decay),
+                None => self.config.kind,
             };
-            steps.push(step_op(&rule, lr(settings.lr), state.steps + 1));
+            steps.push(step_op(&kind, lr(settings.lr), state.steps + 1));
             gradients.push(grad);
             updated.push((param.write().context(|| name.as_str())?, &mut state.tensors));
             counters.push(&mut state.steps);
@@ -176,7 +177,11 @@ impl Optimizer {
             Err(Error::invalid_argument(format!("the optimizer was created for another network: {what}")))
         };
         if params.len() != self.states.len() {
-            return other(format!("it has {} parameters, this one has {}", self.states.len(), params.len()));
+            return other(format!(
+                "it has {}, this one has {}",
+                count(self.states.len(), "parameter"),
+                params.len()
+            ));
         }
         for (((name, param), state), id) in params.iter().zip(&self.states).zip(&self.ids) {
             if *name != state.name {
@@ -228,9 +233,9 @@ fn settings(
     Ok(settings)
 }
 
-fn step_op(rule: &OptimizerKind, lr: f64, step: u64) -> Box<dyn Op> {
+fn step_op(kind: &OptimizerKind, lr: f64, step: u64) -> Box<dyn Op> {
     let maximize = false;
-    match *rule {
+    match *kind {
         OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay } => {
             Box::new(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: step == 1 })
         }

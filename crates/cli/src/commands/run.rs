@@ -14,7 +14,7 @@ use neocog_train::{Checkpoint, ModelFile};
 use serde::Serialize;
 use zip::ZipArchive;
 
-use crate::arguments::{DeviceArg, count};
+use crate::arguments::{DeviceArg, positive};
 use crate::help::examples;
 use crate::output;
 use crate::register_command;
@@ -44,7 +44,7 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Number of classes of a registered network [default: the network's].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "spec")]
     classes: Option<usize>,
     /// Array: an .npy file, or an .npz file with one array, or one that is called input.
     #[arg(long, value_name = "[NAME=]FILE", required = true)]
@@ -129,11 +129,6 @@ fn open(args: &Args, input: Shape, device: &Device) -> Result<(String, Box<dyn L
     let [_, c, h, w] = input.nchw().context(|| "the input")?;
     let (name, spec) = match (&args.spec, &args.network) {
         (Some(file), _) => {
-            if args.classes.is_some() {
-                return Err(Error::invalid_argument(
-                    "--classes is for registered networks; in a file, the last layer determines the number of classes",
-                ));
-            }
             let file = ModelFile::read(file)?;
             (file.name, file.network)
         }

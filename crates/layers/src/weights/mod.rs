@@ -34,16 +34,48 @@ use self::safetensors_file::{SafetensorsFile, not_safetensors};
 use self::stored::{StoredTensor, TensorFile};
 use self::torch_file::TorchFile;
 use crate::layer::{Counter, Layer};
-use crate::state::{self, Difference, Entry};
+use crate::state::{self, Difference, DifferenceKind, Entry};
 
 /// The result of loading a file.
+///
+/// As what PyTorch's `load_state_dict` returns. After [`load`], all lists but `loaded` are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Loaded {
     /// Names of the loaded tensors, in the order of the network.
     pub loaded: Vec<String>,
-    /// The tensors that were not loaded: missing in the file, not in the network, or of another shape. Always empty after
-    /// [`load`].
-    pub skipped: Vec<Difference>,
+    /// Names of the tensors of the network that are not in the file.
+    pub missing_keys: Vec<String>,
+    /// Names of the tensors of the file that are not in the network.
+    pub unexpected_keys: Vec<String>,
+    /// Names of the tensors that have another shape in the file, or another type.
+    pub mismatched_shapes: Vec<String>,
+    /// Names of the tensors whose values in the file cannot be used, such as NaN.
+    pub invalid_values: Vec<String>,
+    differences: Vec<Difference>,
+}
+
+impl Loaded {
+    fn new(loaded: Vec<String>, differences: Vec<Difference>) -> Self {
+        let names = |kind| {
+            let of_kind = differences.iter().filter(|difference| difference.kind == kind);
+            of_kind.map(|difference| difference.name.clone()).collect()
+        };
+        Loaded {
+            loaded,
+            missing_keys: names(DifferenceKind::Missing),
+            unexpected_keys: names(DifferenceKind::Unexpected),
+            mismatched_shapes: names(DifferenceKind::Shape),
+            invalid_values: names(DifferenceKind::Value),
+            differences,
+        }
+    }
+
+    /// All tensors that were not loaded, with the reasons: in the order of the network, followed by unexpected ones and those
+    /// with values that cannot be used.
+    pub fn differences(&self) -> &[Difference] {
+        &self.differences
+    }
 }
 
 /// Writes the parameters, persistent buffers and counters of `network` to `path` in single precision, replacing an existing
@@ -89,27 +121,30 @@ pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
 /// type, or not finite, the first of each if there are many. The network is not changed then.
 pub fn load(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let matched = read_matching(network, path)?;
-    if !matched.skipped.is_empty() {
-        return Err(mismatch(&matched.skipped)).context(|| path.display().to_string());
+    if !matched.differences.is_empty() {
+        return Err(mismatch(&matched.differences)).context(|| path.display().to_string());
     }
     matched.apply().context(|| path.display().to_string())
 }
 
-/// Loads the tensors that match, and returns the others as [`Loaded::skipped`] (PyTorch's `strict=False`).
+/// Loads the tensors that match, and lists the others in [`Loaded`] (PyTorch's `strict=False`).
 ///
 /// # Errors
 /// As [`load`], but tensors that do not match are an error only if none matches. The network is not changed then.
 pub fn load_partial(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let matched = read_matching(network, path)?;
-    if matched.values.is_empty() && !matched.skipped.is_empty() {
-        return Err(Error::shape(format!("no tensor of it matches the network:{}", list(&matched.skipped))))
-            .context(|| path.display().to_string());
+    if matched.values.is_empty() && !matched.differences.is_empty() {
+        return Err(Error::shape(format!(
+            "no tensor of it matches the network:{}",
+            list(&matched.differences)
+        )))
+        .context(|| path.display().to_string());
     }
     matched.apply().context(|| path.display().to_string())
 }
 
 /// Loads all tensors but those of the head, the last layer, if that has another number of classes: then its tensors differ in their
-/// first extent only, and are returned as [`Loaded::skipped`]. For fine-tuning.
+/// first extent only, and are listed in [`Loaded::mismatched_shapes`]. For fine-tuning.
 ///
 /// # Errors
 /// As [`load`]; the head is no error.
@@ -118,7 +153,7 @@ pub fn load_except_head(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let matched = read_matching(network, path)?;
     let head = state::head(network);
     let (of_head, others): (Vec<Difference>, Vec<Difference>) =
-        matched.skipped.iter().cloned().partition(|difference| {
+        matched.differences.iter().cloned().partition(|difference| {
             let is_of_head = head.as_ref().is_some_and(|head| {
                 difference.name.strip_prefix(head.as_str()).is_some_and(|rest| rest.starts_with('.'))
             });
@@ -128,7 +163,7 @@ pub fn load_except_head(network: &dyn Layer, path: &Path) -> Result<Loaded> {
         return Err(mismatch(&others)).context(location);
     }
     let loaded = matched.apply().context(location)?;
-    Ok(Loaded { skipped: of_head, ..loaded })
+    Ok(Loaded::new(loaded.loaded, of_head))
 }
 
 fn mismatch(differences: &[Difference]) -> Error {
@@ -144,9 +179,11 @@ fn list(differences: &[Difference]) -> String {
         return differences.iter().map(line).collect();
     }
     let kinds: [(&str, fn(&Difference) -> bool); 3] = [
-        ("missing in the file", Difference::is_missing),
-        ("not in the network", Difference::is_unexpected),
-        ("different", |difference| !difference.is_missing() && !difference.is_unexpected()),
+        ("missing in the file", |difference| difference.kind == DifferenceKind::Missing),
+        ("not in the network", |difference| difference.kind == DifferenceKind::Unexpected),
+        ("different", |difference| {
+            !matches!(difference.kind, DifferenceKind::Missing | DifferenceKind::Unexpected)
+        }),
     ];
     let mut text = String::new();
     for (name, is_of_kind) in kinds {
@@ -197,7 +234,7 @@ fn floats(param: &Param) -> Result<Vec<u8>> {
 /// The values of a file for a network.
 struct Matched<'a> {
     values: Vec<(String, Value<'a>)>,
-    skipped: Vec<Difference>,
+    differences: Vec<Difference>,
 }
 
 /// A value and where it is loaded to.
@@ -216,7 +253,7 @@ impl Matched<'_> {
             }
             loaded.push(name);
         }
-        Ok(Loaded { loaded, skipped: self.skipped })
+        Ok(Loaded::new(loaded, self.differences))
     }
 }
 
@@ -258,14 +295,14 @@ fn match_tensors<'a>(network: &'a dyn Layer, file: &mut dyn TensorFile) -> Resul
         .zip(file.stored())
         .map(|(name, tensor)| (name.as_str(), describe(tensor, counters.contains(name.as_str()))))
         .collect();
-    let mut skipped = state::differences(&stored, &entries)?;
+    let mut differences = state::differences(&stored, &entries)?;
     // As PyTorch's strict=True: files that older versions wrote have no counters of batches.
-    skipped.retain(|difference| {
-        !(counters.contains(difference.name.as_str()) && difference.what.ends_with("is missing"))
+    differences.retain(|difference| {
+        !(counters.contains(difference.name.as_str()) && difference.kind == DifferenceKind::Missing)
     });
     let positions: HashMap<&str, usize> =
         names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-    let different: HashSet<&str> = skipped.iter().map(|difference| difference.name.as_str()).collect();
+    let different: HashSet<&str> = differences.iter().map(|difference| difference.name.as_str()).collect();
     let mut values = Vec::new();
     let mut unusable = Vec::new();
     for (name, entry) in entries {
@@ -277,11 +314,13 @@ fn match_tensors<'a>(network: &'a dyn Layer, file: &mut dyn TensorFile) -> Resul
         let bytes = file.bytes(index).context(|| name.as_str())?;
         match value(element, &bytes, entry).context(|| name.as_str())? {
             Ok(value) => values.push((name, value)),
-            Err(what) => unusable.push(Difference { name, what: what.to_string() }),
+            Err(what) => {
+                unusable.push(Difference { name, kind: DifferenceKind::Value, what: what.to_string() })
+            }
         }
     }
-    skipped.extend(unusable);
-    Ok(Matched { values, skipped })
+    differences.extend(unusable);
+    Ok(Matched { values, differences })
 }
 
 /// Converts the elements for an entry whose description matches the network; the inner error is why they cannot be used.

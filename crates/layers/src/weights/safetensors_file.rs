@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
+use neocog_base::text::count;
 use neocog_tensor::{Error, Result};
 use safetensors::tensor::Metadata;
 
@@ -35,7 +36,7 @@ impl SafetensorsFile {
         let cannot_read = |e| Error::io("cannot read the header", e);
         let mut length = [0; 8];
         if size < 8 {
-            let why = format!("it has {size} bytes, less than the length of the header (8 bytes)");
+            let why = format!("it has {}, less than the length of the header (8 bytes)", count(size, "byte"));
             return Err(not_safetensors(&why));
         }
         file.seek(SeekFrom::Start(0)).map_err(cannot_read)?;
@@ -90,7 +91,10 @@ fn header_length(bytes: [u8; 8], rest: u64) -> Result<usize> {
     match &bytes {
         b"NEOCOGCK" => Err(not_safetensors("it is a neocog checkpoint")),
         _ if length > rest => Err(not_safetensors(&format!(
-            "its first bytes specify a header of {length} bytes, but {rest} bytes follow; it has another format or is truncated"
+            "its first bytes specify a header of {}, but {} {} it has another format or is truncated",
+            count(length, "byte"),
+            count(rest, "byte"),
+            if rest == 1 { "follows;" } else { "follow;" }
         ))),
         _ if length > MAX_LENGTH => {
             Err(not_safetensors(&format!("its header has {length} bytes, the maximum is {MAX_LENGTH}")))

@@ -32,7 +32,7 @@ fn alexnet([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
         .then(relu())
         .then(Linear::new(4096, classes));
     let net = Sequential::new()
-        .labelled("AlexNet")
+        .labeled("AlexNet")
         .with("features", features)
         .with("avgpool", AdaptiveAvgPool2d::pair([6, 6]))
         .unnamed(Flatten::default())

@@ -36,7 +36,7 @@ pub(super) fn conv_norm(conv: Conv2d, activation: Option<LayerSpec>) -> Sequenti
 
 /// As [`conv_norm`], with the given batch norm.
 pub(super) fn conv_norm_with(conv: Conv2d, norm: BatchNorm2d, activation: Option<LayerSpec>) -> Sequential {
-    let layers = Sequential::new().labelled("Conv2dNormActivation").then(conv.without_bias()).then(norm);
+    let layers = Sequential::new().labeled("Conv2dNormActivation").then(conv.without_bias()).then(norm);
     match activation {
         Some(activation) => layers.then(activation),
         None => layers,

@@ -49,7 +49,7 @@ fn convnext_tiny([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     const STAGES: [(usize, usize); 4] = [(96, 3), (192, 3), (384, 9), (768, 3)];
     let total: usize = STAGES.iter().map(|(_, blocks)| blocks).sum();
     let stem = Sequential::new()
-        .labelled("Conv2dNormActivation")
+        .labeled("Conv2dNormActivation")
         .then(Conv2d::new(c, STAGES[0].0, 4).stride(4))
         .then(norm(STAGES[0].0));
     let mut features = Sequential::new().then(stem);
@@ -71,7 +71,7 @@ fn convnext_tiny([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let classifier =
         Sequential::new().then(norm(channels)).then(Flatten::default()).then(Linear::new(channels, classes));
     let net = Sequential::new()
-        .labelled("ConvNeXt")
+        .labeled("ConvNeXt")
         .with("features", features)
         .with("avgpool", AdaptiveAvgPool2d::square(1))
         .with("classifier", classifier);

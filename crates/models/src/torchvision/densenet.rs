@@ -15,10 +15,10 @@ use crate::register_model;
 const BOTTLENECK: usize = 4;
 
 fn dense_block(layers: usize, channels: usize, growth: usize) -> Sequential {
-    (0..layers).fold(Sequential::new().labelled("_DenseBlock"), |block, i| {
+    (0..layers).fold(Sequential::new().labeled("_DenseBlock"), |block, i| {
         let before = channels + i * growth;
         let layer = Sequential::new()
-            .labelled("_DenseLayer")
+            .labeled("_DenseLayer")
             .with("norm1", BatchNorm2d::new(before))
             .with("relu1", relu())
             .with("conv1", Conv2d::new(before, BOTTLENECK * growth, 1).without_bias())
@@ -32,7 +32,7 @@ fn dense_block(layers: usize, channels: usize, growth: usize) -> Sequential {
 
 fn transition(before: usize, after: usize) -> Sequential {
     Sequential::new()
-        .labelled("_Transition")
+        .labeled("_Transition")
         .with("norm", BatchNorm2d::new(before))
         .with("relu", relu())
         .with("conv", Conv2d::new(before, after, 1).without_bias())
@@ -61,7 +61,7 @@ fn densenet(
         }
     }
     let net = Sequential::new()
-        .labelled("DenseNet")
+        .labeled("DenseNet")
         .with("features", features.with("norm5", BatchNorm2d::new(channels)))
         .unnamed(ReLU {})
         .unnamed(AdaptiveAvgPool2d::pair([1, 1]))

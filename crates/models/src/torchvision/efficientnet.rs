@@ -58,7 +58,7 @@ fn mb_conv(
     if stride != 1 || before != after {
         // torchvision declares stochastic depth in blocks without a shortcut, too, where it is not run.
         return Sequential::new()
-            .labelled(LABEL)
+            .labeled(LABEL)
             .with("block", block)
             .with("stochastic_depth", Unused::new(depth))
             .into();
@@ -101,7 +101,7 @@ fn efficientnet(
     let classifier =
         Sequential::new().then(InPlace::new(Dropout { p: dropout })).then(Linear::new(4 * before, classes));
     let net = Sequential::new()
-        .labelled("EfficientNet")
+        .labeled("EfficientNet")
         .with("features", features)
         .with("avgpool", AdaptiveAvgPool2d::square(1))
         .unnamed(Flatten::default())

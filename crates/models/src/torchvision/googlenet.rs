@@ -15,7 +15,7 @@ use crate::register_model;
 pub(super) fn basic_conv(conv: Conv2d) -> Sequential {
     let channels = conv.out_channels;
     Sequential::new()
-        .labelled("BasicConv2d")
+        .labeled("BasicConv2d")
         .with("conv", conv.without_bias())
         .with("bn", BatchNorm2d { eps: 0.001, ..BatchNorm2d::new(channels) })
         .unnamed(ReLU {})
@@ -47,7 +47,7 @@ fn inception(before: usize, c1: usize, c2: [usize; 2], c3: [usize; 2], c4: usize
 
 fn googlenet([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let net = Sequential::new()
-        .labelled("GoogLeNet")
+        .labeled("GoogLeNet")
         .with("conv1", basic_conv(Conv2d::new(c, 64, 7).stride(2).padding(3)))
         .with("maxpool1", pool(3, 2))
         .with("conv2", basic_conv(Conv2d::new(64, 64, 1)))

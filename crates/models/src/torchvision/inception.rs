@@ -143,7 +143,7 @@ fn inception_e(before: usize) -> Concat {
 
 fn inception_v3([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let net = Sequential::new()
-        .labelled("Inception3")
+        .labeled("Inception3")
         .with("Conv2d_1a_3x3", basic_conv(Conv2d::new(c, 32, 3).stride(2)))
         .with("Conv2d_2a_3x3", basic_conv(Conv2d::new(32, 32, 3)))
         .with("Conv2d_2b_3x3", basic_conv(three(32, 64)))

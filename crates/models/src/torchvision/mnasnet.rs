@@ -36,7 +36,7 @@ fn inverted_residual(
     let depthwise = Conv2d::new(hidden, hidden, kernel).padding(kernel / 2).stride(stride).groups(hidden);
     let layers = conv(conv(layers, depthwise).then(relu()), Conv2d::new(hidden, after, 1));
     if stride != 1 || before != after {
-        return Sequential::new().labelled(LABEL).with("layers", layers).into();
+        return Sequential::new().labeled(LABEL).with("layers", layers).into();
     }
     Residual {
         label: Some(LABEL.into()),
@@ -74,7 +74,7 @@ fn mnasnet1_0([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let classifier =
         Sequential::new().then(InPlace::new(Dropout { p: 0.2 })).then(Linear::new(1280, classes));
     let net = Sequential::new()
-        .labelled("MNASNet")
+        .labeled("MNASNet")
         .with("layers", layers)
         .unnamed(GlobalAvgPool2d {})
         .unnamed(Flatten::default())

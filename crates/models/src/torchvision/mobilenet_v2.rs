@@ -27,7 +27,7 @@ fn inverted_residual(before: usize, after: usize, stride: usize, expansion: usiz
         .then(Conv2d::new(hidden, after, 1).without_bias())
         .then(BatchNorm2d::new(after));
     if stride != 1 || before != after {
-        return Sequential::new().labelled(LABEL).with("conv", conv).into();
+        return Sequential::new().labeled(LABEL).with("conv", conv).into();
     }
     Residual {
         label: Some(LABEL.into()),
@@ -62,7 +62,7 @@ fn mobilenet_v2([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let features = features.then(conv_norm(Conv2d::new(before, 1280, 1), relu6()));
     let classifier = Sequential::new().then(Dropout { p: 0.2 }).then(Linear::new(1280, classes));
     let net = Sequential::new()
-        .labelled("MobileNetV2")
+        .labeled("MobileNetV2")
         .with("features", features)
         .unnamed(AdaptiveAvgPool2d::pair([1, 1]))
         .unnamed(Flatten::default())

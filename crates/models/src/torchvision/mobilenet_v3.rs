@@ -68,7 +68,7 @@ fn inverted_residual(before: usize, block: Block) -> LayerSpec {
     }
     layers = layers.then(conv(Conv2d::new(expanded, after, 1), None));
     if stride != 1 || before != after {
-        return Sequential::new().labelled(LABEL).with("block", layers).into();
+        return Sequential::new().labeled(LABEL).with("block", layers).into();
     }
     Residual {
         label: Some(LABEL.into()),
@@ -96,7 +96,7 @@ fn mobilenet_v3(blocks: &[Block], last: usize, input: [usize; 3], classes: usize
         .then(InPlace::new(Dropout { p: 0.2 }))
         .then(Linear::new(last, classes));
     let net = Sequential::new()
-        .labelled("MobileNetV3")
+        .labeled("MobileNetV3")
         .with("features", features)
         .with("avgpool", AdaptiveAvgPool2d::square(1))
         .unnamed(Flatten::default())

@@ -18,7 +18,7 @@ fn block(before: usize, after: usize, stride: usize) -> Sequential {
     let activation = || Some(LayerSpec::from(relu()));
     let grouped = Conv2d::new(after, after, 3).padding(1).stride(stride).groups(after / GROUP_WIDTH);
     let transform = Sequential::new()
-        .labelled("BottleneckTransform")
+        .labeled("BottleneckTransform")
         .with("a", conv_norm(Conv2d::new(before, after, 1), activation()))
         .with("b", conv_norm(grouped, activation()))
         .with("se", squeeze_excitation(after, before / 4, ReLU {}, Sigmoid {}))
@@ -31,14 +31,14 @@ fn block(before: usize, after: usize, stride: usize) -> Sequential {
     }
     let body = vec![Child::named("f", transform)];
     Sequential::new()
-        .labelled("ResBottleneckBlock")
+        .labeled("ResBottleneckBlock")
         .unnamed(Residual { label: None, body, shortcut, activation: None, order })
         .with("activation", relu())
 }
 
 fn regnet_y_400mf([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let stem = Sequential::new()
-        .labelled("SimpleStemIN")
+        .labeled("SimpleStemIN")
         .then(Conv2d::new(c, 32, 3).padding(1).stride(2).without_bias())
         .then(BatchNorm2d::new(32))
         .then(relu());
@@ -46,7 +46,7 @@ fn regnet_y_400mf([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     let mut before = 32;
     // Channels and number of blocks, which torchvision computes from the depth 16 and w_0 = 48, w_a = 27.89, w_m = 2.09.
     for (i, (channels, blocks)) in [(48, 1), (104, 3), (208, 6), (440, 6)].into_iter().enumerate() {
-        let mut stage = Sequential::new().labelled("AnyStage");
+        let mut stage = Sequential::new().labeled("AnyStage");
         for k in 0..blocks {
             let stride = if k == 0 { 2 } else { 1 };
             stage = stage.with(format!("block{}-{k}", i + 1), block(before, channels, stride));
@@ -55,7 +55,7 @@ fn regnet_y_400mf([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
         trunk = trunk.with(format!("block{}", i + 1), stage);
     }
     let net = Sequential::new()
-        .labelled("RegNet")
+        .labeled("RegNet")
         .with("stem", stem)
         .with("trunk_output", trunk)
         .with("avgpool", AdaptiveAvgPool2d::pair([1, 1]))

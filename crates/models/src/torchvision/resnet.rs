@@ -79,7 +79,7 @@ impl ResNet {
 
     fn spec(&self, input: [usize; 3], classes: usize) -> LayerSpec {
         let mut net = Sequential::new()
-            .labelled("ResNet")
+            .labeled("ResNet")
             .with("conv1", Conv2d::new(input[0], 64, 7).stride(2).padding(3).without_bias())
             .with("bn1", BatchNorm2d::new(64))
             .with("relu", relu())

@@ -36,7 +36,7 @@ fn block(before: usize, after: usize, stride: usize) -> Sequential {
     };
     let branches = vec![branch(0, "branch1", branch1), branch(half, "branch2", branch2)];
     Sequential::new()
-        .labelled("InvertedResidual")
+        .labeled("InvertedResidual")
         .unnamed(Concat { label: None, dim: 1, branches })
         .unnamed(ChannelShuffle { groups: 2 })
 }
@@ -47,7 +47,7 @@ fn shufflenet_v2(channels: [usize; 3], input: [usize; 3], classes: usize) -> Res
         .then(BatchNorm2d::new(24))
         .then(relu());
     let mut net = Sequential::new()
-        .labelled("ShuffleNetV2")
+        .labeled("ShuffleNetV2")
         .with("conv1", conv1)
         .with("maxpool", MaxPool2d::new(3, 2).padding(1));
     let mut before = 24;

@@ -23,7 +23,7 @@ fn fire(before: usize, squeeze: usize, expand: usize) -> Sequential {
         ],
     ];
     Sequential::new()
-        .labelled("Fire")
+        .labeled("Fire")
         .with("squeeze", Conv2d::new(before, squeeze, 1))
         .with("squeeze_activation", relu())
         .unnamed(Concat { label: None, dim: 1, branches })
@@ -40,7 +40,7 @@ fn squeezenet(features: Sequential, classes: usize) -> LayerSpec {
         .then(relu())
         .then(AdaptiveAvgPool2d::pair([1, 1]));
     Sequential::new()
-        .labelled("SqueezeNet")
+        .labeled("SqueezeNet")
         .with("features", features)
         .with("classifier", classifier)
         .unnamed(Flatten::default())

@@ -34,7 +34,7 @@ fn vgg(convs: [usize; 5], batch_norm: bool, input: [usize; 3], classes: usize) -
         .then(Dropout { p: 0.5 })
         .then(Linear::new(4096, classes));
     let net = Sequential::new()
-        .labelled("VGG")
+        .labeled("VGG")
         .with("features", features)
         .with("avgpool", AdaptiveAvgPool2d::pair([7, 7]))
         .unnamed(Flatten::default())
