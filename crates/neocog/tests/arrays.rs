@@ -80,7 +80,7 @@ fn arrays_give_what_the_library_gives() {
             "run lenet --input x.npy --output out --weights w.safetensors",
             "the weights do not match the network",
         ),
-        ("run nonet --input x.npy --output out", "there is no checkpoint nonet"),
+        ("run nonet --input x.npy --output out", "nor does a checkpoint nonet exist"),
         ("run lenet --input missing.npy --output out", "missing.npy"),
         ("run lenet --input w.safetensors --output out", "not an .npy file"),
         ("run lenet --input image=x.npy --output out", "there is no input named `image`"),

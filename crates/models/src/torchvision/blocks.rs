@@ -15,7 +15,7 @@ const RECIPE: Recipe = Recipe::new()
     .with_learning_rate(0.001)
     .with_optimizer(OptimizerKind::adam());
 
-/// Creates a network of torchvision for 1,000 classes and colour images of `size` by `size` pixels.
+/// Creates a network of torchvision for 1,000 classes and color images of `size` by `size` pixels.
 pub(super) const fn model(name: &'static str, build: BuildSpec, size: usize, about: &'static str) -> Model {
     Model::new(name, build, [3, size, size], 1000)
         .with_family(Family::Torchvision)
