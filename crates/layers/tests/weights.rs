@@ -226,11 +226,9 @@ fn partial_loading() {
     assert_eq!(skipped, DIFFERENCES);
     assert_eq!(partial.missing_keys, ["block.1.bias", "hand.gamma"]);
     assert_eq!(partial.unexpected_keys, ["hand.moving_mean", "head.weight"]);
-    assert_eq!(
-        partial.mismatched_shapes,
-        ["block.0.weight", "block.1.running_var", "block.1.num_batches_tracked"]
-    );
-    assert!(partial.invalid_values.is_empty());
+    assert_eq!(partial.mismatched_shapes, ["block.0.weight", "block.1.running_var"]);
+    // A counter may be stored as any number, but this one is a fraction.
+    assert_eq!(partial.invalid_values, ["block.1.num_batches_tracked"]);
     let tiny = f64::from(f32::from_bits(1));
     for ((name, new), (_, old)) in state_of(&*network).into_iter().zip(before) {
         let expected = if partial.loaded.contains(&name) { vec![tiny; old.len()] } else { old };
