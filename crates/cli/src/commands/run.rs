@@ -135,7 +135,9 @@ fn open(args: &Args, input: Shape, device: &Device) -> Result<(String, Box<dyn L
         (None, Some(name)) => match neocog_models::find(name) {
             Ok(model) => (name.clone(), model.spec_for([c, h, w], args.classes.unwrap_or(model.classes))?),
             Err(_) if Path::new(name).exists() => return open_checkpoint(args, Path::new(name), device),
-            Err(e) => return Err(Error::invalid_argument(format!("{e}; nor does a checkpoint {name} exist"))),
+            Err(e) => {
+                return Err(Error::invalid_argument(format!("{e}; nor does a checkpoint {name} exist")));
+            }
         },
         (None, None) => {
             return Err(Error::invalid_argument("no network given; use its name, a checkpoint, or --spec"));

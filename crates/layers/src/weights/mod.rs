@@ -170,6 +170,8 @@ fn mismatch(differences: &[Difference]) -> Error {
     Error::shape(format!("the weights do not match the network:{}", list(differences)))
 }
 
+type IsOfKind = fn(&Difference) -> bool;
+
 /// Lists differences: all if they are few, or else the first of each kind and their numbers.
 fn list(differences: &[Difference]) -> String {
     const MOST: usize = 12;
@@ -178,7 +180,7 @@ fn list(differences: &[Difference]) -> String {
     if differences.len() <= MOST {
         return differences.iter().map(line).collect();
     }
-    let kinds: [(&str, fn(&Difference) -> bool); 3] = [
+    let kinds: [(&str, IsOfKind); 3] = [
         ("missing in the file", |difference| difference.kind == DifferenceKind::Missing),
         ("not in the network", |difference| difference.kind == DifferenceKind::Unexpected),
         ("different", |difference| {
