@@ -48,7 +48,7 @@ impl TileSource<'_> {
     }
 
     /// Transforms all tiles of some units to `v [point][block][tile]`, and returns the number of tiles. A
-    /// tile has `T` by `T` pixels, and neighbouring tiles are `M` pixels apart. Tiles with `T = A` are
+    /// tile has `T` by `T` pixels, and neighboring tiles are `M` pixels apart. Tiles with `T = A` are
     /// inputs; smaller ones are filters, which the output gradient is for the weight gradient. The squares of the
     /// pixels are added to `energies`, [`energy_step`](TileSource::energy_step) floats for each unit.
     #[inline(always)]
