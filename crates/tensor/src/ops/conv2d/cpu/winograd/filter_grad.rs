@@ -169,10 +169,15 @@ impl<const A: usize, const M: usize> Kernel for PartialSums<'_, A, M> {
                 dy_energies,
                 self.scratch,
             );
-            let limit = (WEIGHT_RATIO, true);
             let energies = Energies { values: x_energies, step: energy_steps[0] };
-            let apart =
-                energies.direct_tiles::<A, M>(self.x, self.tiling, units, self.size, limit, self.scratch);
+            let apart = energies.direct_tiles::<A, M>(
+                self.x,
+                self.tiling,
+                units,
+                self.size,
+                WEIGHT_RATIO,
+                self.scratch,
+            );
             let energies = Energies { values: dy_energies, step: energy_steps[1] };
             if !apart.is_empty() || !energies.are_moderate() {
                 return false;

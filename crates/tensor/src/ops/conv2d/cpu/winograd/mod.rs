@@ -60,7 +60,8 @@ const MANY_TILES: usize = 512;
 /// It is exact enough for inputs of similar magnitude: the error of an output is relative to the largest pixel of its tile, for
 /// uniformly distributed inputs about that of direct summation (`tests.rs` bounds it). So it is used for tiles in which the
 /// largest values of the outputs' windows are at most a factor of 64 apart, and whose values are below 10^15; other tiles, also
-/// those with infinities and NaN, are computed directly: see [`range`]. The weight gradient is computed by the implicit GEMM if
+/// those with infinities and NaN, are computed directly: see [`range`]. Windows of zeros do not count: they are common in
+/// images, and the error of their outputs is relative to the largest pixel of the tile. The weight gradient is computed by the implicit GEMM if
 /// any tile has windows a factor of 1024 apart.
 ///
 /// The rounding errors of transformed filters are the same in every tile. For many tiles they are corrected so that they cancel
@@ -322,13 +323,12 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
         self.store::<S>(&m, [step, m_step], unit_tiles);
         let energies = Energies { values: &energies, step: energy_step };
         let size = [self.dst.h, self.dst.w];
-        let limit = (WINDOW_RATIO, false);
         let tiles = energies.direct_tiles::<A, M>(
             &source,
             self.tiling,
             self.units.clone(),
             size,
-            limit,
+            WINDOW_RATIO,
             self.scratch,
         );
         if !tiles.is_empty() {

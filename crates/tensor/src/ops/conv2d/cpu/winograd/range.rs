@@ -11,7 +11,7 @@ use crate::ops::conv2d::winograd::Tiling;
 /// Largest ratio of the largest values of two windows of a tile, for the forward pass and the input gradient: outputs have the
 /// error that they would have if all windows had values this much larger.
 pub const WINDOW_RATIO: f32 = 64.0;
-/// The same for the weight gradient, whose sums go over all windows. Windows of zeros are ignored.
+/// The same for the weight gradient, whose sums go over all windows.
 pub const WEIGHT_RATIO: f32 = 1024.0;
 
 /// Largest sum of energies: far below an overflow in the transforms and in sums of their products.
@@ -39,14 +39,14 @@ impl Energies<'_> {
     }
 
     /// Returns the tiles among some units that must be computed directly. Only the windows of outputs within `size`, rows and
-    /// columns, count. Windows have `R` by `R` pixels; those in the padding are ignored, and those of zeros if `ignore_zeros`.
+    /// columns, count; those in the padding and those of zeros do not.
     pub fn direct_tiles<const A: usize, const M: usize>(
         &self,
         source: &TileSource<'_>,
         tiling: &Tiling,
         units: std::ops::Range<usize>,
         size: [usize; 2],
-        (ratio, ignore_zeros): (f32, bool),
+        ratio: f32,
         scratch: &Scratch,
     ) -> Vec<TileIndex> {
         let mut found = Vec::new();
@@ -68,8 +68,7 @@ impl Energies<'_> {
                 for (r, c) in (0..M).flat_map(|r| (0..M).map(move |c| (r, c))) {
                     let energy = windows.at(first[0] + r, first[1] + c);
                     largest = largest.max(energy);
-                    let outside = energy < 0.0 || r >= valid[0] || c >= valid[1];
-                    if !outside && !(ignore_zeros && energy == 0.0) {
+                    if energy > 0.0 && r < valid[0] && c < valid[1] {
                         least = least.min(energy);
                     }
                 }
