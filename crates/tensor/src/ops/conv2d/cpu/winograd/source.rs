@@ -51,6 +51,7 @@ impl TileSource<'_> {
     /// tile has `T` by `T` pixels, and neighboring tiles are `M` pixels apart. Tiles with `T = A` are
     /// inputs; smaller ones are filters, which the output gradient is for the weight gradient. The squares of the
     /// pixels are added to `energies`, [`energy_step`](TileSource::energy_step) floats for each unit.
+    #[allow(clippy::too_many_arguments, reason = "what is transformed, and to where")]
     #[inline(always)]
     pub fn transform<S: Simd, const A: usize, const T: usize, const M: usize>(
         &self,
