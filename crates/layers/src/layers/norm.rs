@@ -218,6 +218,14 @@ impl BuiltBatchNorm {
                 let [mean, var] = [&running.mean, &running.var].map(|b| Var::constant(b.value().value()));
                 eval(context, config.eps, input, (&mean, &var), affine.as_ref())
             }
+            // Shapes are computed for a batch of one image, which has no statistics of its own; they are those of any statistics.
+            None if !context.is_training()
+                && input.tensor().device() == Device::Meta
+                && input.shape().elements() == config.num_features =>
+            {
+                let statistics = Var::constant(Tensor::zeros([config.num_features], &Device::Meta)?);
+                eval(context, config.eps, input, (&statistics, &statistics), affine.as_ref())
+            }
             running => {
                 let op = ops::BatchNormTrain { eps: config.eps, activation: None };
                 let outputs = match &affine {
@@ -413,5 +421,35 @@ fn eval(
     match affine {
         Some((weight, bias)) => context.tape().apply_single(op, &[input, mean, var, weight, bias]),
         None => context.tape().apply_single(op, &[input, mean, var]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neocog_autograd::Tape;
+    use neocog_tensor::Device;
+
+    use super::*;
+    use crate::predictor::Predictor;
+
+    #[test]
+    fn without_running_statistics_shapes_need_no_batch_but_values_do() {
+        let spec = BatchNorm1d { track_running_stats: false, ..BatchNorm1d::new(3) };
+        for shape in [Shape::from([1, 3]), Shape::from([1, 3, 1])] {
+            let layer = Builder::new(&Device::Cpu, 0).build(&spec.clone().into(), &shape).unwrap();
+            let tape = Tape::no_grad();
+            let run = |device| {
+                let x = Var::constant(Tensor::zeros(shape, device).unwrap());
+                Context::eval(&tape).run(&*layer, &x).map(|y| *y.shape())
+            };
+            assert_eq!(run(&Device::Meta).unwrap(), shape);
+            let e = run(&Device::Cpu).unwrap_err();
+            assert!(e.to_string().contains("more than 1 value per channel"), "{e}");
+        }
+        // A predictor for one image is the same error, not a graph with statistics of no data.
+        let layer = Builder::new(&Device::Cpu, 0).build(&spec.into(), &Shape::from([1, 3])).unwrap();
+        let predictor = Predictor::new(layer);
+        assert!(predictor.run(&Tensor::zeros([1, 3], &Device::Cpu).unwrap()).is_err());
+        assert!(predictor.run(&Tensor::zeros([2, 3], &Device::Cpu).unwrap()).is_ok());
     }
 }
