@@ -57,6 +57,14 @@ pub fn warnings(split: &neocog_data::Split) {
     }
 }
 
+/// Writes what a run needs to standard error, and a warning if the system has less.
+pub fn memory_need(need: &neocog_train::MemoryNeed) {
+    note(format_args!("{need}"));
+    if let Some(warning) = need.warning() {
+        note(format_args!("warning: {warning}"));
+    }
+}
+
 /// Writes a line to standard error; errors are ignored.
 pub fn note(text: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");

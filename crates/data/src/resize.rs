@@ -10,6 +10,7 @@
 //! rounding of a few pixels: 12.3 for images many times taller than wide, 13 also if the height shrinks much more than
 //! the width. All versions agree if the aspect ratio does not change.
 
+use neocog_base::memory::try_vec;
 use neocog_base::{Error, Result};
 
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for sign and overshoot.
@@ -70,7 +71,10 @@ impl Resizer {
         Ok(Resizer {
             from,
             to,
-            intermediate: vec![0; if both { from.0 * to.1 } else { 0 }],
+            intermediate: try_vec(
+                if both { from.0 * to.1 } else { 0 },
+                format_args!("the intermediate image of {}x{}", from.0, to.1),
+            )?,
             sums: vec![0; if many { to.1 } else { 0 }],
             horizontal,
             vertical,
@@ -120,7 +124,7 @@ pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result
             from.1
         )));
     }
-    let mut target = vec![0; to.0 * to.1];
+    let mut target = try_vec(to.0 * to.1, format_args!("an image of {}x{}", to.0, to.1))?;
     resizer.resize(source, &mut target);
     Ok(target)
 }

@@ -17,7 +17,9 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use neocog_autograd::Param;
+use neocog_base::fault::FaultWriter;
 use neocog_base::file::replace;
+use neocog_base::memory::{try_collect, try_vec};
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
@@ -47,7 +49,7 @@ pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
     let header = header_of(&entries).context(location)?;
     let mut failed = Ok(());
     let written = replace(path, |file| {
-        let mut out = BufWriter::with_capacity(1 << 16, file);
+        let mut out = BufWriter::with_capacity(1 << 16, FaultWriter(file));
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         for (name, entry) in &entries {
@@ -133,7 +135,9 @@ fn bytes_of(entry: &Entry<'_>) -> Result<Vec<u8>> {
 }
 
 fn floats(param: &Param) -> Result<Vec<u8>> {
-    Ok(param.value().to_f32()?.into_iter().flat_map(f32::to_le_bytes).collect())
+    let values = param.value().to_f32()?;
+    let bytes = values.iter().flat_map(|v| v.to_le_bytes());
+    try_collect(values.len() * size_of::<f32>(), bytes, "its elements")
 }
 
 /// The values of a file for a network.
@@ -194,7 +198,7 @@ impl WeightFile {
         file.read_exact(&mut length).map_err(cannot_read)?;
         let rest = size - 8;
         let length = header_length(length, rest).context(location)?;
-        let mut header = vec![0; length];
+        let mut header = try_vec(length, "the header of the weights").context(location)?;
         file.read_exact(&mut header).map_err(cannot_read)?;
         let header: Metadata = serde_json::from_slice(&header)
             .map_err(|e| not_safetensors("its header is invalid").with_source(e))
@@ -249,7 +253,7 @@ impl WeightFile {
     fn bytes(&mut self, name: &str) -> Result<(Dtype, Vec<u8>)> {
         let info = self.header.info(name).ok_or_else(|| Error::format("not in the header"))?;
         let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
+        let mut bytes = try_vec(end - start, "its elements")?;
         self.file
             .seek(SeekFrom::Start(self.data + start as u64))
             .and_then(|_| self.file.read_exact(&mut bytes))
@@ -295,22 +299,27 @@ fn describe(info: &TensorInfo) -> String {
 fn tensor(dtype: Dtype, shape: Shape, bytes: &[u8], device: &Device) -> Result<Result<Tensor, &'static str>> {
     const NOT_FINITE: &str = "has elements that are not finite";
     if dtype == Dtype::F64 {
-        let values: Vec<f64> = bytes.chunks_exact(8).map(|b| f64::from_le_bytes(array(b))).collect();
+        let values = converted(bytes, |b: [u8; 8]| f64::from_le_bytes(b))?;
         let single = *device != Device::Reference;
         if values.iter().any(|v| !v.is_finite() || single && !(*v as f32).is_finite()) {
             return Ok(Err(NOT_FINITE));
         }
         return Tensor::from_f64(shape, &values, device).map(Ok);
     }
-    let values: Vec<f32> = match dtype {
-        Dtype::F16 => bytes.chunks_exact(2).map(|b| half(u16::from_le_bytes(array(b)))).collect(),
-        Dtype::BF16 => bytes.chunks_exact(2).map(|b| bfloat(u16::from_le_bytes(array(b)))).collect(),
-        _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(array(b))).collect(),
-    };
+    let values = match dtype {
+        Dtype::F16 => converted(bytes, |b: [u8; 2]| half(u16::from_le_bytes(b))),
+        Dtype::BF16 => converted(bytes, |b: [u8; 2]| bfloat(u16::from_le_bytes(b))),
+        _ => converted(bytes, |b: [u8; 4]| f32::from_le_bytes(b)),
+    }?;
     if values.iter().any(|v| !v.is_finite()) {
         return Ok(Err(NOT_FINITE));
     }
     Tensor::from_f32(shape, &values, device).map(Ok)
+}
+
+/// Converts elements of `N` bytes.
+fn converted<T, const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
+    try_collect(bytes.len() / N, bytes.chunks_exact(N).map(|b| convert(array(b))), "its elements")
 }
 
 /// Converts IEEE 754 half precision (1 sign, 5 exponent and 10 fraction bits); the conversion is exact.

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use image::ImageReader;
 use neocog_base::file::check_distinct;
 use neocog_data::{SampleId, Transform, resize};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, Result, Tensor};
-use neocog_train::{Prediction, predict};
+use neocog_train::{MemoryNeed, Prediction, predict};
 use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
 use crate::arguments::DeviceArg;
+use crate::decode;
 use crate::help::examples;
 use crate::image_file::class_in_name;
 use crate::output;
@@ -102,6 +102,8 @@ fn run(args: &Args) -> Result<ExitCode> {
         )));
     }
     let predictor = Predictor::new(trained.network.clone());
+    let [_, h, w] = trained.input;
+    output::memory_need(&MemoryNeed::of_inference(&predictor, [1, c, h, w], 0, device)?);
     let transforms = trained.transforms();
     let mut classified = Vec::new();
     for path in paths {
@@ -232,11 +234,7 @@ impl GreyImage {
     /// # Errors
     /// When the file cannot be read or decoded.
     fn read(path: &Path) -> Result<Self> {
-        let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-        let reader = reader.map_err(|e| Error::io(format!("cannot read the image {}", path.display()), e))?;
-        let image = reader.decode().map_err(|e| {
-            Error::format(format!("{} is not a PNG or JPEG image", path.display())).with_source(e)
-        })?;
+        let image = decode::read(path)?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         let pixels = image
             .into_luma_alpha8()

@@ -367,7 +367,7 @@ fn collect<T>(shape: &Shape, values: impl Iterator<Item = T>) -> Result<Vec<T>> 
 #[cold]
 fn no_memory<T>(shape: &Shape) -> Error {
     let bytes = shape.elements() as u128 * size_of::<T>() as u128;
-    Error::device(format!("cannot allocate a tensor of shape {shape} ({bytes} bytes)"))
+    Error::out_of_memory(format!("cannot allocate a tensor of shape {shape} ({bytes} bytes)"))
 }
 
 fn upload(id: opencl::DeviceId, values: Vec<f32>) -> Result<Storage> {

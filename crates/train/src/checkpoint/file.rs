@@ -14,12 +14,14 @@ use std::path::Path;
 
 use bincode::config::{self, Configuration, Fixint, LittleEndian};
 use bincode::error::DecodeError;
+use neocog_base::fault::FaultWriter;
 use neocog_base::file::replace;
+use neocog_base::memory::try_with_capacity;
 use neocog_tensor::{Context as _, Error, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::content::Checkpoint;
+use super::content::{Checkpoint, NO_MEMORY};
 use super::version1::Version1;
 
 /// The first bytes of every checkpoint.
@@ -58,6 +60,7 @@ impl Checkpoint {
 /// Streams the payload, then fills in the header, which has its length and checksum.
 fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Result<()> {
     out.write_all(&[0; HEADER])?;
+    let out = &mut FaultWriter(out);
     let (length, sum) = write_payload(checkpoint, BufWriter::with_capacity(1 << 16, &mut *out))?;
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
@@ -111,11 +114,8 @@ fn read(path: &Path) -> Result<Checkpoint> {
     }
     file.read_exact(&mut header).map_err(cannot_read)?;
     let header = Header::parse(&header, size).context(location)?;
-    let mut payload = Vec::new();
     let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-    payload
-        .try_reserve_exact(length)
-        .map_err(|e| cannot_read(io::Error::new(io::ErrorKind::OutOfMemory, e)))?;
+    let mut payload = try_with_capacity(length, "the content of the checkpoint").context(location)?;
     file.take(header.length).read_to_end(&mut payload).map_err(cannot_read)?;
     decode(&header, &payload).context(location)
 }
@@ -161,6 +161,11 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
         _ => decode_limited(payload),
     };
     let (checkpoint, used) = decoded.map_err(|e| {
+        if let DecodeError::OtherString(text) = &e
+            && text.starts_with(NO_MEMORY)
+        {
+            return Error::out_of_memory(text.as_str());
+        }
         Error::format("the checksum is correct, but the content is not a checkpoint").with_source(e)
     })?;
     if used != payload.len() {
