@@ -45,6 +45,18 @@ impl Checkpoint {
         read(path)
     }
 
+    /// Parses a checkpoint from the bytes of a file.
+    ///
+    /// # Errors
+    /// `Format` as of [`Checkpoint::read`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let Some((header, payload)) = bytes.split_first_chunk::<HEADER>() else {
+            let size = bytes.len();
+            return Err(not_a_checkpoint(&format!("it has {size} bytes, less than the header of {HEADER}")));
+        };
+        decode(&Header::parse(header, bytes.len() as u64)?, payload)
+    }
+
     /// Writes the checkpoint to `path`, replacing an existing file.
     ///
     /// # Errors
