@@ -265,4 +265,3 @@ fn tuned_seeds() -> Vec<Vec<u8>> {
         br#"{"Gpu":{"item":4}}"#.to_vec(),
     ]
 }
-

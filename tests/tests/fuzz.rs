@@ -86,8 +86,18 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// Numbers at which readers go wrong.
 const NUMBERS: [&str; 12] = [
-    "0", "1", "-1", "2147483648", "4294967295", "9223372036854775807", "18446744073709551615", "1e308", "-1e-400", "100000",
-    "0.5", "null",
+    "0",
+    "1",
+    "-1",
+    "2147483648",
+    "4294967295",
+    "9223372036854775807",
+    "18446744073709551615",
+    "1e308",
+    "-1e-400",
+    "100000",
+    "0.5",
+    "null",
 ];
 
 /// Changes an input a little.
@@ -181,7 +191,11 @@ fn readers_survive_mutated_files() {
         }
         let start = Instant::now();
         let result = fuzz(target, executions, seed);
-        println!("{}: {executions} executions in {:.1} s: {result:?}", target.name, start.elapsed().as_secs_f64());
+        println!(
+            "{}: {executions} executions in {:.1} s: {result:?}",
+            target.name,
+            start.elapsed().as_secs_f64()
+        );
         failures.extend(result.err());
     }
     assert!(failures.is_empty(), "seed {seed}:\n{}", failures.join("\n"));

@@ -50,7 +50,8 @@ impl Network {
         let mut network = Network { layers: Vec::new(), input: Shape::new(&extents).unwrap() };
         for _ in 0..between(random, 2, 8) {
             let channels = network.output()[1];
-            let pair = |random: &mut Random, low, high| [between(random, low, high), between(random, low, high)];
+            let pair =
+                |random: &mut Random, low, high| [between(random, low, high), between(random, low, high)];
             let kernel = pair(random, 1, 4);
             let layer = match between(random, 0, 7) {
                 0 | 1 => {
@@ -141,10 +142,9 @@ fn step(network: &Network, device: &Device, weights: &Path, x: &[f32], labels: &
     for (name, entry) in state::entries(&*built) {
         match entry {
             Entry::Param(param) => {
-                let grad = grads.param(param).map_or_else(
-                    || vec![0.0; param.shape().elements()],
-                    |grad| grad.to_f64().unwrap(),
-                );
+                let grad = grads
+                    .param(param)
+                    .map_or_else(|| vec![0.0; param.shape().elements()], |grad| grad.to_f64().unwrap());
                 results.insert(format!("grad.{name}"), grad);
             }
             Entry::Buffer(buffer) => {
@@ -159,9 +159,10 @@ fn step(network: &Network, device: &Device, weights: &Path, x: &[f32], labels: &
 fn write(path: &Path, tensors: &[(&str, Vec<usize>, &[f32])]) {
     let bytes: Vec<Vec<u8>> =
         tensors.iter().map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
-    });
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, _), bytes)| (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
@@ -237,5 +238,10 @@ fn random_networks_compute_what_pytorch_does() {
         assert!(is_right, "{}: {name} on the CPU deviates by {off:e}, in the norm by {norm:e}", what());
         worst[1] = worst[1].max(off);
     }
-    println!("{} networks, largest deviation {:.1e} on the reference, {:.1e} on the CPU", networks.len(), worst[0], worst[1]);
+    println!(
+        "{} networks, largest deviation {:.1e} on the reference, {:.1e} on the CPU",
+        networks.len(),
+        worst[0],
+        worst[1]
+    );
 }

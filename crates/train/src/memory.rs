@@ -18,6 +18,8 @@ pub struct MemoryNeed {
     pub state: u64,
     /// Activations and gradients, or the values of a plan and its packed weights.
     pub step: u64,
+    /// A checkpoint while it is written, between two steps: a copy of the state.
+    pub checkpoint: u64,
     /// Batches that the loader prepares.
     pub loader: u64,
     /// Whether the batches are for training.
@@ -40,9 +42,11 @@ impl MemoryNeed {
         let scale = element_scale(device);
         let copies = 1 + optimizer.rule.state_tensors().len() as u64;
         let parameters = state::param_count(pass.network()) as u64 * FLOAT;
+        let state = parameters.saturating_mul(copies * scale);
         Ok(MemoryNeed {
             batch: shape[0],
-            state: parameters.saturating_mul(copies * scale),
+            state,
+            checkpoint: state,
             step: (pass.step_bytes(&input, device)? as u64).saturating_mul(scale),
             loader: loader_bytes(&input, workers),
             is_training: true,
@@ -67,14 +71,15 @@ impl MemoryNeed {
             batch: shape[0],
             state,
             step: all.saturating_sub(state),
+            checkpoint: 0,
             loader: loader_bytes(&input, workers),
             is_training: false,
         })
     }
 
-    /// Returns all bytes.
+    /// Returns the bytes that are needed at the same time.
     pub fn total(&self) -> u64 {
-        self.state.saturating_add(self.step).saturating_add(self.loader)
+        self.state.saturating_add(self.step.max(self.checkpoint)).saturating_add(self.loader)
     }
 
     /// Returns a warning if the system has less memory than that. `None` also where it does not tell.
@@ -98,11 +103,15 @@ impl fmt::Display for MemoryNeed {
         } else {
             ("parameters", "activations and packed weights")
         };
+        let n = self.batch;
         write!(
             f,
-            "memory: about {total} for batches of {} ({of_state} {state}, {of_step} {step}, loader {loader})",
-            self.batch
-        )
+            "memory: about {total} for batches of {n} ({of_state} {state}, {of_step} {step}, loader {loader}"
+        )?;
+        if self.checkpoint > self.step {
+            write!(f, ", a checkpoint while it is written {}", readable_bytes(self.checkpoint))?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -123,13 +132,17 @@ mod tests {
 
     #[test]
     fn a_need_beyond_the_memory_is_a_warning() {
-        let need = MemoryNeed { batch: 7, state: 3 << 20, step: 2 << 20, loader: 1 << 20, is_training: true };
+        let [state, step, checkpoint, loader] = [3 << 20, 2 << 20, 0, 1 << 20];
+        let need = MemoryNeed { batch: 7, state, step, checkpoint, loader, is_training: true };
         assert_eq!(need.warning(), None);
         assert_eq!(
             need.to_string(),
             "memory: about 6.0 MiB for batches of 7 (parameters and optimizer 3.0 MiB, activations and gradients 2.0 MiB, \
              loader 1.0 MiB)"
         );
+        let saved = MemoryNeed { checkpoint: 3 << 20, ..need };
+        assert_eq!(saved.total(), 7 << 20);
+        assert!(saved.to_string().ends_with("a checkpoint while it is written 3.0 MiB)"), "{saved}");
         let huge = MemoryNeed { step: u64::MAX, is_training: false, ..need };
         if cfg!(target_os = "linux") {
             assert!(

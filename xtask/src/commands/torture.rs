@@ -133,12 +133,19 @@ fn torture(args: &Args, seed: u64, scratch: &Path) -> Result<Tally> {
     Ok(tally)
 }
 
+/// The number of fault points before a file is renamed, the first of [`POINTS`].
+const WITHIN: usize = 4;
+
 /// What happens to a run.
 enum Fault {
     /// In the form of `NEOCOG_TEST_FAULT`.
     Point(String),
     /// A kill or a signal after a time; a second one right behind it.
-    Signal { name: &'static str, after: Duration, twice: bool },
+    Signal {
+        name: &'static str,
+        after: Duration,
+        twice: bool,
+    },
     None,
 }
 
@@ -154,7 +161,9 @@ impl Fault {
             }
             4 => Fault::Point(format!("full@write:{}", 1 + below(random, 60))),
             _ => {
-                let point = POINTS[below(random, POINTS.len() as u32) as usize];
+                // Most within the replacement of a file.
+                let points = if below(random, 6) == 0 { &POINTS[WITHIN..] } else { &POINTS[..WITHIN] };
+                let point = points[below(random, points.len() as u32) as usize];
                 let count = if point == "write" { 1 + below(random, 60) } else { 1 + below(random, 8) };
                 Fault::Point(format!("kill@{point}:{count}"))
             }
@@ -187,8 +196,8 @@ fn disturbed_run(runs: &Runs, folder: &Path, random: &mut Random, tally: &mut Ta
                 Fault::Point(point) if point.starts_with("full") => tally.full_disks += 1,
                 Fault::Point(point) => {
                     tally.kills += 1;
-                    let within = ["opened", "write", "written", "synced"];
-                    tally.kills_within += u64::from(within.iter().any(|p| point.contains(&format!("@{p}:"))));
+                    let within = POINTS[..WITHIN].iter().any(|p| point.contains(&format!("@{p}:")));
+                    tally.kills_within += u64::from(within);
                 }
                 Fault::Signal { name: "KILL", .. } => tally.kills += 1,
                 _ => tally.signals += 1,
@@ -256,7 +265,9 @@ fn full_disk(runs: &Runs, tally: &mut Tally) -> Result<()> {
         Err(e) => Some(e.to_string()),
     };
     if let Some(reason) = reason {
-        let text = format!("a full tmpfs, because it cannot be mounted ({reason}); errors of writes are simulated all the same");
+        let text = format!(
+            "a full tmpfs, because it cannot be mounted ({reason}); errors of writes are simulated all the same"
+        );
         tally.skipped.push(text);
         return Ok(());
     }

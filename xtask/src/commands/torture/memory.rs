@@ -15,9 +15,9 @@ pub fn sweep(runs: &Runs, args: &Args, tally: &mut Tally) -> Result<()> {
         return Ok(());
     }
     // From what the program needs to start to about what the first step needs, in KiB.
-    sweep_network(runs, args.memory_limits, "lenet --batch 1400", [60_000, 420_000], tally)?;
+    sweep_network(runs, args.memory_limits, "lenet --batch 1400", [50_000, 120_000], tally)?;
     if !args.small {
-        sweep_network(runs, args.memory_limits, "vgg --batch 256", [60_000, 9_000_000], tally)?;
+        sweep_network(runs, args.memory_limits, "vgg --batch 256", [150_000, 2_500_000], tally)?;
     }
     Ok(())
 }
@@ -38,17 +38,17 @@ fn sweep_network(
             let last = ended.stderr.lines().last().unwrap_or("");
             let is_error = ended.code == Some(1) && last.starts_with("error: ");
             // Before `main`, the loader of shared libraries tells.
-            let not_started = ended.code == Some(127) && ended.stderr.contains("error while loading shared libraries");
+            let not_started =
+                ended.code == Some(127) && ended.stderr.contains("error while loading shared libraries");
             if (is_error || ended.code == Some(0) || not_started) && !ended.is_panic() {
                 tally.memory_limits += 1;
             } else {
                 tally.other.push(format!("{network} with {limit} KiB, RUST_BACKTRACE={backtrace}: {ended}"));
             }
-            neocog_cli::output::note(format_args!("{network} with {limit} KiB: exit {:?}: {last}", ended.code));
-            if ended.code == Some(0) {
-                // More memory makes no difference.
-                return Ok(());
-            }
+            neocog_cli::output::note(format_args!(
+                "{network} with {limit} KiB: exit {:?}: {last}",
+                ended.code
+            ));
         }
     }
     Ok(())

@@ -28,7 +28,9 @@ impl Ended {
     pub fn is_panic(&self) -> bool {
         self.timed_out
             || self.code == Some(101)
-            || ["panicked at", "memory allocation of", "stack overflow"].iter().any(|t| self.stderr.contains(t))
+            || ["panicked at", "memory allocation of", "stack overflow"]
+                .iter()
+                .any(|t| self.stderr.contains(t))
     }
 }
 
@@ -89,7 +91,8 @@ pub struct Runs {
 }
 
 /// The training: several checkpoints in each of three epochs.
-const TRAINING: &str = "train lenet --data digits --limit 200 --batch 20 --epochs 3 --seed 5 --threads 1 --save-every 3steps";
+const TRAINING: &str =
+    "train lenet --data digits --limit 200 --batch 20 --epochs 3 --seed 5 --threads 1 --save-every 3steps";
 
 impl Runs {
     /// Makes the run that is not disturbed.
@@ -134,7 +137,8 @@ impl Runs {
             if *name != "KILL" {
                 // The handler must be there: the configuration is printed after that.
                 let start = Instant::now();
-                let ready = || fs::read_to_string(&running.stderr).is_ok_and(|text| text.contains(" on digits: "));
+                let ready =
+                    || fs::read_to_string(&running.stderr).is_ok_and(|text| text.contains(" on digits: "));
                 while !ready() && start.elapsed() < Duration::from_secs(60) {
                     std::thread::sleep(Duration::from_millis(2));
                 }

@@ -51,7 +51,9 @@ const BEHAVIORS: &[(&str, Behavior)] = &[
     ("declares another length", |stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\nabc")
     }),
-    ("redirects to itself", |stream| stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /a\r\nContent-Length: 0\r\n\r\n")),
+    ("redirects to itself", |stream| {
+        stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /a\r\nContent-Length: 0\r\n\r\n")
+    }),
     ("is busy for a day", |stream| {
         stream.write_all(b"HTTP/1.1 503 Busy\r\nRetry-After: 86400\r\nContent-Length: 0\r\n\r\n")
     }),
