@@ -8,5 +8,6 @@ pub mod memory;
 pub mod program;
 pub mod random;
 pub mod testing;
+pub mod text;
 
 pub use error::{Context, Error, ErrorKind, Result};

@@ -118,7 +118,7 @@ impl NetworkBench {
             std::iter::repeat_with(|| (random.next_u32() as usize % model.classes) as f32),
             "the labels",
         )?;
-        let config = OptimizerConfig { lr: 0.01, rule: OptimizerKind::named("sgd")? };
+        let config = OptimizerConfig { lr: 0.01, kind: OptimizerKind::named("sgd")? };
         Ok(NetworkBench {
             x: Var::constant(Tensor::from_f32(input, &pixels, &options.device)?),
             y: Var::constant(Tensor::from_f32([batch], &labels, &options.device)?),
@@ -164,7 +164,7 @@ pub fn memory_need(model: &Model, options: &Options) -> Result<MemoryNeed> {
     if !options.train {
         return MemoryNeed::of_inference(&Predictor::new(network), shape, 0, &options.device);
     }
-    let config = OptimizerConfig { lr: 0.01, rule: OptimizerKind::named("sgd")? };
+    let config = OptimizerConfig { lr: 0.01, kind: OptimizerKind::named("sgd")? };
     MemoryNeed::of_training(&TrainPass::new(network), &config, shape, 0, &options.device)
 }
 

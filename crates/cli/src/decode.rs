@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use neocog_base::memory::{no_memory, readable_bytes};
 use neocog_tensor::{Error, Result};
 
@@ -65,7 +65,7 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<DynamicImage> {
 
 #[cfg(test)]
 mod tests {
-    use image::{ImageFormat, RgbImage};
+    use image::RgbImage;
 
     use super::*;
 

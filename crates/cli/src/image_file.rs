@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use neocog_base::text::count;
 use neocog_data::Dataset;
 use neocog_tensor::{Error, Result};
 
@@ -16,7 +17,7 @@ pub fn rgb_pixels(data: &Dataset, i: usize) -> Result<Vec<[u8; 3]>> {
     match c {
         1 => Ok((0..h * w).map(|p| [value(0, p); 3]).collect()),
         3 => Ok((0..h * w).map(|p| [0, 1, 2].map(|channel| value(channel, p))).collect()),
-        _ => Err(Error::shape(format!("cannot write images with {c} channels; expected 1 or 3"))),
+        _ => Err(Error::shape(format!("cannot write images with {}; expected 1 or 3", count(c, "channel")))),
     }
 }
 

@@ -7,7 +7,7 @@ use neocog_base::{Error, Result};
 /// Default root directory of the data sets.
 pub const DEFAULT_ROOT: &str = "data";
 
-/// Name of the default data set, which is compiled in.
+/// Name of the default data set, which is embedded.
 pub const DEFAULT_DATASET: &str = "digits";
 
 /// All data sets, sorted by name.
@@ -137,7 +137,7 @@ pub enum DatasetSource {
         /// Number of training images.
         train: usize,
     },
-    /// Four IDX files in a folder, in the order training images, training labels, test images, test labels.
+    /// Four IDX files in a directory, in the order training images, training labels, test images, test labels.
     Files(Manifest<'static>),
 }
 
@@ -145,7 +145,7 @@ pub enum DatasetSource {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Manifest<'a> {
-    /// Name of the data set and of its folder.
+    /// Name of the data set and of its directory.
     pub name: &'a str,
     /// Base URLs with a trailing slash, in the order in which they are tried.
     pub sources: &'a [&'a str],
@@ -157,7 +157,7 @@ pub struct Manifest<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RemoteFile<'a> {
-    /// File name without folder.
+    /// File name without directory.
     pub name: &'a str,
     /// Size in bytes.
     pub size: u64,
@@ -196,7 +196,7 @@ impl DatasetInfo {
         DATASETS.iter().filter(|info| info.manifest().is_some())
     }
 
-    /// Returns the files to download, or `None` if the data set is compiled in.
+    /// Returns the files to download, or `None` if the data set is embedded.
     pub fn manifest(&self) -> Option<&Manifest<'static>> {
         match &self.source {
             DatasetSource::Embedded { .. } => None,
@@ -204,7 +204,7 @@ impl DatasetInfo {
         }
     }
 
-    /// Returns the folder of this data set below `root`, whether or not it exists.
+    /// Returns the directory of this data set below `root`, whether or not it exists.
     pub fn folder(&self, root: &Path) -> PathBuf {
         root.join(self.name)
     }
@@ -213,7 +213,7 @@ impl DatasetInfo {
     pub fn fetch_command(&self, root: &Path) -> String {
         let mut command = neocog_base::program::command(format_args!("fetch-data {}", self.name));
         if root != Path::new(DEFAULT_ROOT) {
-            command += &format!(" --dir {}", root.display());
+            command += &format!(" --dir {}", neocog_base::program::quoted_path(root));
         }
         command
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use neocog_base::text;
 use neocog_base::{Error, ErrorKind, Result};
 
 use crate::catalog::{DatasetInfo, DatasetSource};
@@ -75,9 +76,9 @@ impl DatasetParts {
     }
 }
 
-/// Loads the data set `name` of the catalog, from the folder `root/name` unless it is compiled in.
+/// Loads the data set `name` of the catalog, from the directory `root/name` unless it is embedded.
 ///
-/// The files in the folder may be gzip-compressed, as downloaded, or uncompressed without the extension `.gz`. The
+/// The files in the directory may be gzip-compressed, as downloaded, or uncompressed without the extension `.gz`. The
 /// usual `root` is [`DEFAULT_ROOT`](crate::catalog::DEFAULT_ROOT).
 ///
 /// # Errors
@@ -100,10 +101,11 @@ impl DatasetInfo {
                 let labels = idx::parse_labels(self.name, labels)?;
                 if *train > images.count || images.count != labels.len() {
                     return Err(Error::format(format!(
-                        "{}: {} images, {} labels, {train} training images",
+                        "{}: {}, {}, {}",
                         self.name,
-                        images.count,
-                        labels.len()
+                        text::count(images.count, "image"),
+                        text::count(labels.len(), "label"),
+                        text::count(*train, "training image")
                     )));
                 }
                 (split_at(images, labels, *train), None)
@@ -195,8 +197,9 @@ impl Dataset {
         let count = parts.pixels.len() / image;
         if count != parts.labels.len() {
             return invalid(format!(
-                "{count} images but {} labels, expected one label per image; are they from the same data set?",
-                parts.labels.len()
+                "{} but {}, expected one label per image; are they from the same data set?",
+                text::count(count, "image"),
+                text::count(parts.labels.len(), "label")
             ));
         }
         if count == 0 {
@@ -208,8 +211,9 @@ impl Dataset {
         let classes = parts.class_names.len();
         if let Some(i) = parts.labels.iter().position(|&label| usize::from(label) >= classes) {
             return invalid(format!(
-                "the label of image {i} is {}, but there are {classes} classes: expected 0 to {}",
+                "the label of image {i} is {}, but the data set has {}: expected 0 to {}",
                 parts.labels[i],
+                text::count(classes, "class"),
                 classes.saturating_sub(1)
             ));
         }

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use flate2::bufread::GzDecoder;
 use neocog_base::memory::no_memory;
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
 const UNSIGNED_BYTE: u8 = 0x08;
@@ -95,9 +96,9 @@ impl Idx {
         })?;
         if product(&self.sizes) != Some(self.data.len()) {
             return Err(Error::invalid_argument(format!(
-                "IDX sizes {:?} do not match {} elements",
+                "IDX sizes {:?} do not match {}",
                 self.sizes,
-                self.data.len()
+                count(self.data.len(), "element")
             )));
         }
         let mut bytes = vec![0, 0, UNSIGNED_BYTE, rank];
@@ -184,7 +185,9 @@ impl IdxReader<'_> {
             let trailing = rest.as_mut().map_or(Ok(0), count_trailing);
             let trailing = trailing.map_err(|e| self.read_error(e))?;
             if trailing > 0 {
-                return Err(self.format_error(format!("{trailing} trailing bytes after the gzip stream")));
+                return Err(
+                    self.format_error(format!("{} after the gzip stream", count(trailing, "trailing byte")))
+                );
             }
             Ok(idx)
         } else {
@@ -254,7 +257,8 @@ impl IdxReader<'_> {
         })?;
         if data.len() < length {
             return Err(self.format_error(format!(
-                "truncated: the header declares {declared} = {length} bytes of elements, found {}",
+                "truncated: the header declares {declared} = {} of elements, found {}",
+                count(length, "byte"),
                 data.len()
             )));
         }
@@ -262,7 +266,8 @@ impl IdxReader<'_> {
         let trailing = count_trailing(reader).map_err(|e| self.read_error(e))?;
         if trailing > 0 {
             return Err(self.format_error(format!(
-                "{trailing} trailing bytes: the header declares {declared} = {length} bytes of elements, found {}",
+                "{}: the header declares {declared} = {length} bytes of elements, found {}",
+                count(trailing, "trailing byte"),
                 length as u64 + trailing
             )));
         }

@@ -11,6 +11,7 @@
 //! the width. All versions agree if the aspect ratio does not change.
 
 use neocog_base::memory::try_vec;
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for sign and overshoot.
@@ -118,10 +119,10 @@ pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result
     let mut resizer = Resizer::new(from, to)?;
     if source.len() != from.0 * from.1 {
         return Err(Error::invalid_argument(format!(
-            "{} pixels are not an image of {}x{}",
-            source.len(),
+            "an image of {}x{} does not have {}",
             from.0,
-            from.1
+            from.1,
+            count(source.len(), "pixel")
         )));
     }
     let mut target = try_vec(to.0 * to.1, format_args!("an image of {}x{}", to.0, to.1))?;
@@ -143,7 +144,7 @@ impl Axis {
         let mut exact_weights = Vec::with_capacity(to);
         for x in 0..to {
             let center = (x as f64 + 0.5) * scale;
-            // The cast truncates towards zero and saturates negative values to 0.
+            // The cast truncates toward zero and saturates negative values to 0.
             let first = (center - support + 0.5) as usize;
             let last = ((center + support + 0.5) as usize).min(from);
             let mut taps: Vec<f64> = (first..last)

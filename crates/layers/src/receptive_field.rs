@@ -12,10 +12,10 @@ use neocog_tensor::Window;
 pub struct ReceptiveField {
     /// Size, including padding. Larger ones than 64 bits can hold are `usize::MAX`, as are strides.
     pub size: [usize; 2],
-    /// Distance between the receptive fields of neighbouring elements.
+    /// Distance between the receptive fields of neighboring elements.
     pub stride: [usize; 2],
-    /// Centre of the receptive field of the first element, relative to the centre of the first pixel. It can lie in the padding.
-    pub centre: [f64; 2],
+    /// Center of the receptive field of the first element, relative to the center of the first pixel. It can lie in the padding.
+    pub center: [f64; 2],
 }
 
 /// The receptive field of the first element on one axis, from pixel `low` to pixel `high`.
@@ -66,7 +66,7 @@ impl Field {
         ReceptiveField {
             size: spans.map(|s| within_usize(s.high.saturating_sub(s.low).saturating_add(1))),
             stride: spans.map(|s| within_usize(s.stride)),
-            centre: spans.map(|s| s.low.saturating_add(s.high) as f64 / 2.0),
+            center: spans.map(|s| s.low.saturating_add(s.high) as f64 / 2.0),
         }
     }
 }

@@ -37,13 +37,15 @@ fn too_little_memory_is_an_error_with_a_remedy() {
     let mut failed = 0;
     for (i, limit) in [45_000, 60_000, 75_000, 90_000, 105_000, 120_000].into_iter().enumerate() {
         let backtrace = ["0", "1"][i % 2];
-        let (code, stderr) =
-            run("train lenet --epochs 1 --batch 1400 --threads 2", Some(limit), backtrace);
+        let (code, stderr) = run("train lenet --epochs 1 --batch 1400 --threads 2", Some(limit), backtrace);
         if code == Some(0) {
             continue;
         }
         assert_eq!(code, Some(1), "{limit} KiB: {stderr}");
-        assert!(!stderr.contains("panicked") && !stderr.contains("memory allocation of"), "{limit}: {stderr}");
+        assert!(
+            !stderr.contains("panicked") && !stderr.contains("memory allocation of"),
+            "{limit}: {stderr}"
+        );
         let last = stderr.lines().last().unwrap_or("");
         assert!(last.starts_with("error: "), "{limit} KiB: {stderr}");
         failed += usize::from(last.contains("cannot allocate") && last.ends_with("; try a smaller --batch"));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::text::count;
 use neocog_data::{Dataset, Loader};
 use neocog_layers::builder::output_shape;
 use neocog_layers::{Layer, Predictor};
@@ -76,7 +77,8 @@ pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &Dataset) -> Res
     let channels = data.shape()[0];
     if channels != c {
         return Err(Error::shape(format!(
-            "the network expects images of {c} channels, those of {} have {channels}",
+            "the network expects images of {}, those of {} have {channels}",
+            count(c, "channel"),
             data.name()
         )));
     }

@@ -40,7 +40,7 @@ impl MemoryNeed {
     ) -> Result<Self> {
         let input = Shape::new(&shape)?;
         let scale = element_scale(device);
-        let copies = 1 + optimizer.rule.state_tensors().len() as u64;
+        let copies = 1 + optimizer.kind.state_tensors().len() as u64;
         let parameters = state::param_count(pass.network()) as u64 * FLOAT;
         let state = parameters.saturating_mul(copies * scale);
         Ok(MemoryNeed {

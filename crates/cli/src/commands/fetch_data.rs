@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_ROOT, DatasetInfo};
 use neocog_data::fetch::{Event, FetchOptions, TIMEOUT, fetch, manifest};
 use neocog_tensor::{Error, Result};
@@ -51,7 +52,7 @@ fn run(args: &Args) -> Result<()> {
         }
     };
     for name in selected {
-        let mut bar = FetchProgress { bar: None };
+        let mut bar = FetchProgress { bar: None, failures: Vec::new() };
         let mut progress = |event: Event<'_>| bar.event(event);
         let options = FetchOptions::new(manifest(name)?, &args.dir)
             .from(args.from.as_deref())
@@ -59,8 +60,8 @@ fn run(args: &Args) -> Result<()> {
             .progress(&mut progress);
         let fetched = fetch(options)?;
         output::line(format_args!(
-            "{name}: {} files fetched, {} already present, in {}",
-            fetched.fetched,
+            "{name}: {} fetched, {} already present, in {}",
+            count(fetched.fetched, "file"),
             fetched.present,
             fetched.folder.display()
         ))?;
@@ -71,6 +72,8 @@ fn run(args: &Args) -> Result<()> {
 /// Reports the progress on standard error: a progress bar on a terminal, lines elsewhere.
 struct FetchProgress {
     bar: Option<ProgressBar>,
+    /// Sources that failed for the current file. The error of a file that no source provides lists them itself.
+    failures: Vec<String>,
 }
 
 impl FetchProgress {
@@ -80,7 +83,7 @@ impl FetchProgress {
             Event::Damaged { file, why } => self.message(format!("{file}: damaged ({why}), fetching again")),
             Event::Start { file, from, done, size } => {
                 let resumed = if done > 0 { format!(", resuming at byte {done}") } else { String::new() };
-                self.message(format!("{file}: {size} bytes from {from}{resumed}"));
+                self.message(format!("{file}: {} from {from}{resumed}", count(size, "byte")));
                 if std::io::stderr().is_terminal() {
                     let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
                     let style =
@@ -93,12 +96,17 @@ impl FetchProgress {
                     bar.set_position(done);
                 }
             }
-            Event::Failed { file, from, why } => self.message(format!("{file}: {from} failed: {why}")),
             Event::Busy { file, from, status, wait } => self.message(format!(
                 "{file}: {from} is busy ({status}), trying again in {:.1} s",
                 wait.as_secs_f64()
             )),
-            Event::Done { file } => self.message(format!("{file}: done, checksum verified")),
+            Event::Failed { file, from, why } => self.failures.push(format!("{file}: {from} failed: {why}")),
+            Event::Done { file } => {
+                for failure in std::mem::take(&mut self.failures) {
+                    self.message(failure);
+                }
+                self.message(format!("{file}: done, checksum verified"));
+            }
             _ => {}
         }
     }

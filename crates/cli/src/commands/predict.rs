@@ -3,32 +3,38 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use neocog_base::file::check_distinct;
+use neocog_base::file::{check_distinct, check_output_file};
+use neocog_base::text::count;
 use neocog_data::{SampleId, Transform, resize};
 use neocog_layers::Predictor;
-use neocog_tensor::{Context as _, Error, Result, Tensor};
+use neocog_tensor::{Context as _, Error, ErrorKind, Result, Tensor};
 use neocog_train::{MemoryNeed, Prediction, predict};
 use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
-use crate::arguments::DeviceArg;
+use crate::arguments::{DeviceArg, positive};
 use crate::decode;
-use crate::help::examples;
+use crate::help::{examples, usages};
 use crate::image_file::class_in_name;
 use crate::output;
 use crate::register_command;
 
 /// Classify images with a trained network.
 ///
-/// Prints the most likely classes and their probabilities. Images (PNG or JPEG) are converted to greyscale, with white behind
+/// Prints the most likely classes and their probabilities. Images (PNG or JPEG) are converted to grayscale, with white behind
 /// transparent pixels, and resized to the network's input. The data sets show bright objects on a dark background, so
-/// images with a bright border are inverted; see --invert. A file that cannot be classified is reported, and the others are
-/// classified; the exit code is then 1.
+/// images with a bright border are inverted; see --invert. Files that cannot be classified are reported and skipped; the exit
+/// code is then 1.
 ///
 /// If a file name ends with - and a class, as written by `data --export`, the prediction is compared with that class.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("Examples:
+#[command(
+    override_usage = usages(&[
+        "predict [OPTIONS] <CHECKPOINT> <IMAGE>...",
+        "predict [OPTIONS] --weights <FILE> <--network <NAME>|--spec <FILE>> <IMAGE>...",
+    ]),
+    after_help = examples("Examples:
   neocog predict runs/lenet-digits/best.ckpt seven.png
   neocog predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json
   neocog predict --network resnet --weights resnet.safetensors --data fashion-mnist a.jpg
@@ -44,7 +50,7 @@ struct Args {
     #[arg(long, value_name = "NAME", requires = "weights")]
     data: Option<String>,
     /// Number of classes to print.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
     top: usize,
     /// Invert intensities; auto: if the border is bright.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
@@ -86,18 +92,24 @@ fn run(args: &Args) -> Result<ExitCode> {
         _ => (None, args.files.as_slice()),
     };
     if paths.is_empty() {
-        return Err(Error::invalid_argument("no images given; list their files after the checkpoint"));
+        output::usage_error("no images given; list their files after the checkpoint");
     }
     if let Some(sheet) = &args.picture {
         args.files.iter().try_for_each(|input| check_distinct(input, sheet))?;
+        check_output_file(sheet)?;
         output::go_on_without_reader();
     }
     let device = &args.device.device;
-    let trained = args.weights.open(file, args.data.as_deref(), device)?;
+    let trained = args.weights.open(file, args.data.as_deref(), device).map_err(|e| match e.kind() {
+        ErrorKind::Format if file.is_some() => {
+            Error::format(format!("{e}; the first file must be a checkpoint, the others are images"))
+        }
+        _ => e,
+    })?;
     let [c, ..] = trained.input;
     if c != 1 {
         return Err(Error::invalid_argument(format!(
-            "predict supports greyscale networks only; the input of {} has {c} channels",
+            "predict supports grayscale networks only; the input of {} has {c} channels",
             trained.name
         )));
     }
@@ -131,13 +143,13 @@ fn classify(
     path: &Path,
 ) -> Result<Classified> {
     let [_, h, w] = trained.input;
-    let grey = GreyImage::read(path)?;
+    let gray = GrayImage::read(path)?;
     let inverted = match args.invert {
-        Invert::Auto => grey.border_is_bright(),
+        Invert::Auto => gray.border_is_bright(),
         fixed => fixed == Invert::Yes,
     };
     let location = || path.display().to_string();
-    let pixels = grey.preprocess((h, w), inverted).context(location)?;
+    let pixels = gray.preprocess((h, w), inverted).context(location)?;
     let mut input = pixels.clone();
     transforms.apply(&mut input, [1, h, w], SampleId::default()).context(location)?;
     let image = Tensor::from_f32([1, 1, h, w], &input, &args.device.device)?;
@@ -148,7 +160,7 @@ fn classify(
 
 /// An image and its predicted classes.
 struct Classified {
-    /// `[h, w]`, resized but not normalised.
+    /// `[h, w]`, resized but not normalized.
     pixels: Vec<f32>,
     prediction: Prediction,
     /// The class, if the file name contains it.
@@ -166,7 +178,7 @@ impl Classified {
 
 fn print(args: &Args, trained: &TrainedNetwork, path: &Path, result: &Classified) -> Result<()> {
     let inverted = result.inverted;
-    let classes = result.prediction.classes.iter().take(args.top.max(1));
+    let classes = result.prediction.classes.iter().take(args.top);
     let top: Vec<(String, f64)> = classes.map(|&(class, p)| (trained.class_name(class), p)).collect();
     if args.json {
         let (class, probability) = top[0].clone();
@@ -188,15 +200,15 @@ fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<ContactS
     const COLUMNS: usize = 5;
     let [_, h, w] = trained.input;
     let checkpoint = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
-        format!("{} after {} epochs; ", checkpoint.config.data, checkpoint.position.epoch)
+        format!("{} after {}; ", checkpoint.config.data, count(checkpoint.position.epoch, "epoch"))
     });
     let mut sheet = ContactSheet::new(format!("Predictions of {}", trained.name))
         .note(format!("{checkpoint}most likely class and its probability"))
         .thumbnail_width(if w.max(h) > 84 { 96 } else { 84 });
-    let labelled: Vec<&Classified> = classified.iter().filter(|image| image.truth.is_some()).collect();
-    if !labelled.is_empty() {
-        let correct = labelled.iter().filter(|image| image.truth == Some(image.best().0)).count();
-        sheet = sheet.note(format!("{correct} of {} correct (green)", labelled.len()));
+    let labeled: Vec<&Classified> = classified.iter().filter(|image| image.truth.is_some()).collect();
+    if !labeled.is_empty() {
+        let correct = labeled.iter().filter(|image| image.truth == Some(image.best().0)).count();
+        sheet = sheet.note(format!("{correct} of {} correct (green)", labeled.len()));
     }
     for row in classified.chunks(COLUMNS) {
         let cells = row.iter().map(|image| {
@@ -221,14 +233,14 @@ fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<ContactS
     Ok(sheet)
 }
 
-/// A greyscale image, `[height, width]`.
-struct GreyImage {
+/// A grayscale image, `[height, width]`.
+struct GrayImage {
     height: usize,
     width: usize,
     pixels: Vec<u8>,
 }
 
-impl GreyImage {
+impl GrayImage {
     /// Reads a PNG or JPEG file, with white behind transparent pixels.
     ///
     /// # Errors
@@ -240,11 +252,11 @@ impl GreyImage {
             .into_luma_alpha8()
             .pixels()
             .map(|pixel| {
-                let [grey, alpha] = pixel.0.map(u32::from);
-                ((grey * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+                let [gray, alpha] = pixel.0.map(u32::from);
+                ((gray * alpha + 255 * (255 - alpha) + 127) / 255) as u8
             })
             .collect();
-        Ok(GreyImage { height, width, pixels })
+        Ok(GrayImage { height, width, pixels })
     }
 
     /// Whether the mean of the outermost pixels is above half of the maximum.
@@ -279,34 +291,34 @@ mod tests {
     fn images_with_a_bright_border_are_inverted() {
         let mut pixels = vec![250; 25];
         pixels[12] = 3;
-        let grey = GreyImage { height: 5, width: 5, pixels };
-        assert!(grey.border_is_bright());
-        let inverted = grey.preprocess((5, 5), true).unwrap();
+        let gray = GrayImage { height: 5, width: 5, pixels };
+        assert!(gray.border_is_bright());
+        let inverted = gray.preprocess((5, 5), true).unwrap();
         assert_eq!((inverted[12], inverted[0]), (252.0 / 255.0, 5.0 / 255.0));
-        assert!(!GreyImage { height: 1, width: 2, pixels: vec![0, 254] }.border_is_bright());
+        assert!(!GrayImage { height: 1, width: 2, pixels: vec![0, 254] }.border_is_bright());
     }
 
     #[test]
-    fn images_become_grey_on_white() {
-        use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+    fn images_become_gray_on_white() {
+        use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         let pixels = [[9, 9, 9, 0], [0, 0, 0, 255], [255, 255, 255, 255], [0, 0, 0, 128]];
         let image = RgbaImage::from_fn(2, 2, |x, y| Rgba(pixels[(2 * y + x) as usize]));
         DynamicImage::from(image).save_with_format(&path, ImageFormat::Png).unwrap();
-        let grey = GreyImage::read(&path).unwrap();
-        assert_eq!((grey.height, grey.width, grey.pixels), (2, 2, vec![255, 0, 255, 127]));
+        let gray = GrayImage::read(&path).unwrap();
+        assert_eq!((gray.height, gray.width, gray.pixels), (2, 2, vec![255, 0, 255, 127]));
 
         // The format is detected from the contents, not from the name.
         let image = RgbImage::from_pixel(16, 8, Rgb([90, 90, 90]));
         DynamicImage::from(image).save_with_format(&path, ImageFormat::Jpeg).unwrap();
-        let grey = GreyImage::read(&path).unwrap();
-        assert_eq!((grey.height, grey.width), (8, 16));
-        assert!(grey.pixels.iter().all(|p| p.abs_diff(90) <= 2));
+        let gray = GrayImage::read(&path).unwrap();
+        assert_eq!((gray.height, gray.width), (8, 16));
+        assert!(gray.pixels.iter().all(|p| p.abs_diff(90) <= 2));
 
         std::fs::write(&path, "no image").unwrap();
-        let e = GreyImage::read(&path).err().unwrap().to_string();
+        let e = GrayImage::read(&path).err().unwrap().to_string();
         assert!(e.contains("is not a PNG or JPEG image"), "{e}");
-        assert!(GreyImage::read(&folder.path().join("none.png")).is_err());
+        assert!(GrayImage::read(&folder.path().join("none.png")).is_err());
     }
 }

@@ -175,7 +175,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn optimizer_state_of(optimizer: &Optimizer) -> Result<Vec<SavedOptimizerState>> {
-        let names = optimizer.config().rule.state_tensors();
+        let names = optimizer.config().kind.state_tensors();
         optimizer
             .state()
             .iter()
@@ -191,7 +191,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn optimizer_state(&self, device: &Device) -> Result<Vec<OptimizerState>> {
-        let names = self.config.optimizer.rule.state_tensors();
+        let names = self.config.optimizer.kind.state_tensors();
         self.optimizer
             .iter()
             .map(|saved| {
@@ -200,7 +200,7 @@ impl Checkpoint {
                     return Err(Error::format(format!(
                         "the optimizer state of {} has the tensors {found:?}, {} expects {names:?}",
                         saved.param,
-                        self.config.optimizer.rule.name()
+                        self.config.optimizer.kind.name()
                     )));
                 }
                 Ok(OptimizerState {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use image::RgbImage;
+use neocog_base::text;
 use neocog_data::Dataset;
 use neocog_tensor::Result;
 use neocog_viz::save;
@@ -24,7 +25,12 @@ pub fn export(data: &Dataset, count: usize, folder: &Path) -> Result<()> {
             RgbImage::from_fn(w as u32, h as u32, |x, y| image::Rgb(pixels[y as usize * w + x as usize]));
         save(&image, &folder.join(file_name(i, class)))?;
     }
-    output::line(format_args!("wrote {count} images of {} to {}", data.name(), folder.display()))
+    output::line(format_args!(
+        "wrote {} of {} to {}",
+        text::count(count, "image"),
+        data.name(),
+        folder.display()
+    ))
 }
 
 #[cfg(test)]

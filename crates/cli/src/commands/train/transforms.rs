@@ -1,12 +1,13 @@
-//! Augmentation and normalisation arguments of `train`.
+//! Augmentation and normalization arguments of `train`.
 
+use neocog_base::text::count;
 use neocog_data::Dataset;
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_tensor::{Error, Result};
 
 /// Transforms of training images, named as in torchvision. They are off by default, except for the data set digits.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Augmentation and normalisation")]
+#[command(next_help_heading = "Augmentation and normalization")]
 pub struct Transforms {
     /// Base augmentation: none, or affine (--rotation 10 --translate 0.1 --scale 0.1) [default: affine for digits, else none].
     #[arg(long, value_enum, value_name = "NAME")]
@@ -35,10 +36,10 @@ pub struct Transforms {
     /// Random contrast factor from 1 - X to 1 + X.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     contrast: Option<f32>,
-    /// Random saturation factor from 1 - X to 1 + X; no effect on greyscale images.
+    /// Random saturation factor from 1 - X to 1 + X; no effect on grayscale images.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     saturation: Option<f32>,
-    /// Random hue shift of up to X turns, at most 0.5; no effect on greyscale images.
+    /// Random hue shift of up to X turns, at most 0.5; no effect on grayscale images.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     hue: Option<f32>,
     /// Random erasing of a rectangle with probability P [default P: 0.5].
@@ -141,7 +142,8 @@ impl Transforms {
                 let (channels, given) = (train.shape()[0], normalize.mean.len());
                 if given != 1 && given != channels {
                     return Err(Error::invalid_argument(format!(
-                        "--normalize has means of {given} channels, but the images of {} have {channels}",
+                        "--normalize has means of {}, but the images of {} have {channels}",
+                        count(given, "channel"),
                         train.name()
                     )));
                 }
