@@ -36,9 +36,13 @@ pub fn read(path: &Path) -> Result<DynamicImage> {
 /// `Format` when the bytes are not a whole image, or the size in its header is beyond the [`limit`]; `OutOfMemory` when the
 /// system has less memory than that.
 pub fn decode(name: &str, bytes: &[u8]) -> Result<DynamicImage> {
-    let damaged = |e: ImageError| Error::format(format!("{name} is not a PNG or JPEG image")).with_source(e);
+    let damaged = |e: ImageError| Error::format(format!("the image {name} is damaged")).with_source(e);
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let mut reader = reader.map_err(|e| Error::io(format!("cannot read the image {name}"), e))?;
+    // The format is that of the contents, whatever the extension.
+    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
+        return Err(Error::format(format!("{name} is not a PNG or JPEG image")));
+    }
     let limit = limit(bytes.len() as u64);
     let mut limits = image::Limits::no_limits();
     // The decoder's own buffers are beside the image.

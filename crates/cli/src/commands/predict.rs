@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn images_become_gray_on_white() {
-        use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
+        use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         let pixels = [[9, 9, 9, 0], [0, 0, 0, 255], [255, 255, 255, 255], [0, 0, 0, 128]];
