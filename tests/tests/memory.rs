@@ -38,7 +38,7 @@ fn training_steps_allocate_no_system_memory() {
             assert_eq!(after, before, "{name}, batch {batch}");
             let ratio = (need.state + need.step) as f64 / after.peak_in_use as f64;
             println!("{name}, batch {batch}: estimated {ratio:.2} of the peak");
-            assert!((0.6..1.4).contains(&ratio), "{name}, batch {batch}: {need}: {ratio} of {after:?}");
+            assert!((0.6..1.6).contains(&ratio), "{name}, batch {batch}: {need}: {ratio} of {after:?}");
         });
         // The number of threads that need scratch memory at the same time varies.
         threads(2).install(|| {

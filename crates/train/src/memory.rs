@@ -8,7 +8,8 @@ use neocog_layers::{Predictor, TrainPass, state};
 use neocog_models::OptimizerConfig;
 use neocog_tensor::{Device, Result, Shape};
 
-/// The memory that the batches of a run need at the same time, in bytes: an estimate, without the scratch memory of kernels and
+/// The memory that the batches of a run need at the same time, in bytes: an estimate, with a quarter of a training step for
+/// scratch memory, and
 /// without the data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryNeed {
@@ -47,7 +48,7 @@ impl MemoryNeed {
             batch: shape[0],
             state,
             checkpoint: state,
-            step: (pass.step_bytes(&input, device)? as u64).saturating_mul(scale),
+            step: with_scratch(pass.step_bytes(&input, device)? as u64).saturating_mul(scale),
             loader: loader_bytes(&input, workers),
             is_training: true,
         })
@@ -116,6 +117,11 @@ impl fmt::Display for MemoryNeed {
 }
 
 const FLOAT: u64 = size_of::<f32>() as u64;
+
+/// Adds a quarter, for scratch memory of kernels and for sizes that are rounded up.
+fn with_scratch(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4)
+}
 
 /// The reference device computes in double precision.
 fn element_scale(device: &Device) -> u64 {
