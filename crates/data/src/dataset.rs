@@ -355,7 +355,7 @@ mod tests {
         assert!(text.contains("2 images but 3 labels"), "{text}");
         let text = error_message(DatasetParts { labels: vec![1, 2], ..parts() });
         assert!(
-            text.contains("the label of image 1 is 2, but there are 2 classes: expected 0 to 1"),
+            text.contains("the label of image 1 is 2, but the data set has 2 classes: expected 0 to 1"),
             "{text}"
         );
         let text = error_message(DatasetParts { max_value: 6, ..parts() });

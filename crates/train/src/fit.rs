@@ -8,7 +8,7 @@ use std::time::Instant;
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::philox;
 use neocog_data::{Dataset, Loader, LoaderOptions, Split};
-use neocog_layers::{Builder, Layer, LayerSpec, Predictor, TrainPass};
+use neocog_layers::{Builder, Context, Layer, LayerSpec, Predictor, TrainPass};
 use neocog_models::ScheduleStep;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 
@@ -260,8 +260,10 @@ impl Trainer {
                 break;
             }
             let (images, labels) = to_device(&batch?, &self.device)?;
-            let metrics = self.train_step(images, &labels, loader.batches())?;
-            self.meter.add(metrics)?;
+            if !self.is_left_out(images.shape(), loader.batches()) {
+                let metrics = self.train_step(images, &labels, loader.batches())?;
+                self.meter.add(metrics)?;
+            }
             self.position.batch += 1;
             self.position.step += 1;
             self.meter.set_seconds(before + start.elapsed().as_secs_f64());
@@ -282,6 +284,21 @@ impl Trainer {
         self.meter.flush()?;
         self.meter.set_seconds(before + start.elapsed().as_secs_f64());
         Ok(self.meter.sums())
+    }
+
+    /// Whether a batch is not trained on: a single image that is left at the end of an epoch, which batch norm cannot normalize.
+    /// In each epoch it is another one, if the images are shuffled.
+    fn is_left_out(&self, images: &Shape, batches: usize) -> bool {
+        if images[0] != 1 || self.config.batch == 1 || batches == 1 {
+            return false;
+        }
+        let accepts = |n: usize| {
+            let [c, h, w] = self.input;
+            let shapes = Tensor::zeros([n, c, h, w], &Device::Meta)?;
+            let tape = Tape::no_grad();
+            Context::train(&tape, 0).run(self.pass.network(), &Var::constant(shapes)).map(drop)
+        };
+        accepts(1).is_err() && accepts(2).is_ok()
     }
 
     /// Makes one step: forward pass, loss, backward pass, update.

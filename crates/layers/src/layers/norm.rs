@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use neocog_autograd::{Param, Var};
 use neocog_base::text::count;
-use neocog_tensor::{Error, Result, Shape, Tensor, ops, update};
+use neocog_tensor::{Device, Error, Result, Shape, Tensor, ops, update};
 use serde::{Deserialize, Serialize};
 
 use super::python_bool;
@@ -209,6 +209,14 @@ impl BuiltBatchNorm {
             Some(running) if !context.is_training() => {
                 let [mean, var] = [&running.mean, &running.var].map(|b| Var::constant(b.value().value()));
                 eval(context, config.eps, input, (&mean, &var), affine.as_ref())
+            }
+            // Shapes are computed for a batch of one image, which has no statistics of its own; they are those of any statistics.
+            None if !context.is_training()
+                && input.tensor().device() == Device::Meta
+                && input.shape().elements() == config.num_features =>
+            {
+                let statistics = Var::constant(Tensor::zeros([config.num_features], &Device::Meta)?);
+                eval(context, config.eps, input, (&statistics, &statistics), affine.as_ref())
             }
             running => {
                 let op = ops::BatchNormTrain { eps: config.eps, activation: None };
@@ -414,5 +422,34 @@ fn python_float(value: f64) -> String {
     match text.split_once("e-") {
         Some((mantissa, exponent)) if value < 1e-4 && value > 0.0 => format!("{mantissa}e-{exponent:0>2}"),
         _ => format!("{value:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neocog_autograd::Tape;
+
+    use super::*;
+    use crate::predictor::Predictor;
+
+    #[test]
+    fn without_running_statistics_shapes_need_no_batch_but_values_do() {
+        let spec = BatchNorm1d { track_running_stats: false, ..BatchNorm1d::new(3) };
+        for shape in [Shape::from([1, 3]), Shape::from([1, 3, 1])] {
+            let layer = Builder::new(&Device::Cpu, 0).build(&spec.clone().into(), &shape).unwrap();
+            let tape = Tape::no_grad();
+            let run = |device| {
+                let x = Var::constant(Tensor::zeros(shape, device).unwrap());
+                Context::eval(&tape).run(&*layer, &x).map(|y| *y.shape())
+            };
+            assert_eq!(run(&Device::Meta).unwrap(), shape);
+            let e = run(&Device::Cpu).unwrap_err();
+            assert!(e.to_string().contains("more than 1 value per channel"), "{e}");
+        }
+        // A predictor for one image is the same error, not a graph with statistics of no data.
+        let layer = Builder::new(&Device::Cpu, 0).build(&spec.into(), &Shape::from([1, 3])).unwrap();
+        let predictor = Predictor::new(layer);
+        assert!(predictor.run(&Tensor::zeros([1, 3], &Device::Cpu).unwrap()).is_err());
+        assert!(predictor.run(&Tensor::zeros([2, 3], &Device::Cpu).unwrap()).is_ok());
     }
 }
