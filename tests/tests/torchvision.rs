@@ -2,7 +2,7 @@
 //! gradients of a training step. The Python part is `tests/torch/torchvision_parity.py`.
 //!
 //! Requires `python3`, or the interpreter in `NEOCOG_PYTHON`, with torch, torchvision and safetensors; prints a notice if a test is
-//! skipped. With `NEOCOG_FULL=1`, all networks are compared, otherwise one of each architecture.
+//! skipped. In a long run (`NEOCOG_TEST_LONG`), all networks are compared, otherwise one of each architecture.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -287,7 +287,7 @@ fn networks_agree_with_torchvision() {
     let only = std::env::var("NEOCOG_NETWORKS").ok();
     let names: Vec<&str> = match &only {
         Some(names) => names.split(',').collect(),
-        None if std::env::var_os("NEOCOG_FULL").is_some() => {
+        None if std::env::var_os(neocog_base::testing::LONG).is_some() => {
             NETWORKS.iter().map(|(name, ..)| *name).collect()
         }
         None => SAMPLE.to_vec(),

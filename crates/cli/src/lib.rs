@@ -4,6 +4,7 @@ mod arguments;
 mod command;
 mod commands;
 mod conv_algorithm;
+pub mod decode;
 mod help;
 mod image_file;
 mod input_size;

@@ -19,6 +19,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use neocog_base::memory::{no_memory, try_vec};
 use neocog_base::text::count;
 use neocog_base::{Error, ErrorKind, Result};
 
@@ -188,10 +189,15 @@ impl Loader {
                 "a batch of shape {shape:?} exceeds the address space"
             )));
         }
-        // Per worker, the queue and the batch being built; and the batch of the caller.
-        let capacity = (QUEUE_CAPACITY + 1) * options.workers + 1;
+        let capacity = Self::batches_in_memory(options.workers);
         let pool = Arc::new(BufferPool { capacity, buffers: Mutex::default() });
         Ok(Loader { dataset, options, resizer, pool })
+    }
+
+    /// Returns the maximum number of batches that a loader with `workers` threads has in memory: per worker, the queue and the batch
+    /// being built; and the batch of the caller.
+    pub fn batches_in_memory(workers: usize) -> usize {
+        (QUEUE_CAPACITY + 1) * workers + 1
     }
 
     /// Returns the data set.
@@ -415,9 +421,10 @@ impl BatchBuilder {
         pixels.clear();
         labels.clear();
         indices.clear();
-        pixels.try_reserve_exact(shape.iter().product()).map_err(|e| {
-            Error::invalid_argument(format!("cannot allocate a batch of shape {shape:?}")).with_source(e)
-        })?;
+        let elements = shape.iter().product();
+        pixels
+            .try_reserve_exact(elements)
+            .map_err(|_| no_memory::<f32>(elements, format_args!("a batch of shape {shape:?}")))?;
         for position in start..start + count {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -445,7 +452,10 @@ impl BatchBuilder {
             let channel = if self.resizer.is_identity() {
                 channel
             } else {
-                self.resized.resize(self.resizer.to().0 * self.resizer.to().1, 0);
+                let (h, w) = self.resizer.to();
+                if self.resized.len() != h * w {
+                    self.resized = try_vec(h * w, format_args!("an image of {h} x {w} pixels"))?;
+                }
                 self.resizer.resize(channel, &mut self.resized);
                 &self.resized
             };

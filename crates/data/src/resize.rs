@@ -10,6 +10,7 @@
 //! rounding of a few pixels: 12.3 for images many times taller than wide, 13 also if the height shrinks much more than
 //! the width. All versions agree if the aspect ratio does not change.
 
+use neocog_base::memory::try_vec;
 use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
@@ -71,7 +72,10 @@ impl Resizer {
         Ok(Resizer {
             from,
             to,
-            intermediate: vec![0; if both { from.0 * to.1 } else { 0 }],
+            intermediate: try_vec(
+                if both { from.0 * to.1 } else { 0 },
+                format_args!("the intermediate image of {}x{}", from.0, to.1),
+            )?,
             sums: vec![0; if many { to.1 } else { 0 }],
             horizontal,
             vertical,
@@ -121,7 +125,7 @@ pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result
             count(source.len(), "pixel")
         )));
     }
-    let mut target = vec![0; to.0 * to.1];
+    let mut target = try_vec(to.0 * to.1, format_args!("an image of {}x{}", to.0, to.1))?;
     resizer.resize(source, &mut target);
     Ok(target)
 }

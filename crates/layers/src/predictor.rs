@@ -8,7 +8,9 @@ use neocog_autograd::{Tape, Var};
 use neocog_graph::Plan;
 use neocog_tensor::{Device, Result, Shape, Tensor};
 
+use crate::activation_memory::live_bytes;
 use crate::layer::{Context, Layer};
+use crate::state::param_count;
 use crate::trace::{self, Untraceable};
 
 /// Plans by shape and device of the input, for one version of the state.
@@ -97,6 +99,20 @@ impl Predictor {
     /// As [`Predictor::plan`].
     pub fn reason(&self, input: &Shape, device: &Device) -> Result<Option<Untraceable>> {
         Ok(self.planned(input, device)?.err())
+    }
+
+    /// Estimates the bytes that inference on inputs of a shape needs at the same time, in single precision: the parameters, their
+    /// packed copies, the input and the values of the plan; without scratch memory of kernels. Plans are not created.
+    ///
+    /// # Errors
+    /// When the network does not accept such an input.
+    pub fn inference_bytes(&self, input: &Shape) -> Result<usize> {
+        let tape = Tape::new();
+        let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
+        let y = Context::eval(&tape).run(&*self.network, &x)?;
+        let live = live_bytes(&tape, x.slot().map(|slot| (slot, input)), y.slot());
+        let parameters = param_count(&*self.network).saturating_mul(2 * size_of::<f32>());
+        Ok(live.into_iter().max().unwrap_or(0).saturating_add(parameters))
     }
 
     fn planned(&self, input: &Shape, device: &Device) -> Result<Result<Arc<Plan>, Untraceable>> {

@@ -316,10 +316,10 @@ fn what_does_not_fit_the_file_is_an_error() {
     assert!(error.contains("zip archive is damaged"), "{error}");
 }
 
-/// Ten times as many with `NEOCOG_FULL`, or as many as `NEOCOG_MUTATIONS` says.
+/// More in a long run, or as many as `NEOCOG_MUTATIONS` says.
 fn mutations() -> usize {
     let given = std::env::var("NEOCOG_MUTATIONS").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or(if std::env::var_os("NEOCOG_FULL").is_some() { 100_000 } else { 4_000 })
+    given.unwrap_or(neocog_base::testing::cases(4_000) as usize)
 }
 
 #[test]

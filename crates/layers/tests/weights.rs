@@ -289,7 +289,10 @@ fn other_formats_are_errors() {
     expect(b"1234567", "it has 7 bytes");
     expect(&[0; 8], "its header is invalid: EOF");
     expect(&u64::MAX.to_le_bytes(), "a header of 18446744073709551615 bytes, but 0 bytes follow");
-    expect(b"some text, and no weights at all", "but 24 bytes follow; it has another format");
+    expect(
+        b"some text, and no weights at all",
+        "but the rest of the file has 24 bytes: it has another format",
+    );
     expect(b"NEOCOGCK and so on", "it is a neocog checkpoint");
     expect(b"PK\x03\x04 and so on", "not a file of torch.save: its zip archive is damaged");
     expect(&with_header("{\"a\": ", &[]), "its header is invalid: EOF while parsing");

@@ -234,7 +234,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: neocog_base::testing::cases(150), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_batch_norms(x in inputs(), activation in activations(), affine: bool, center in -3.0f32..3.0) {
@@ -301,7 +301,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: neocog_base::testing::cases(30), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_gradients(n in 2usize..=4, c in 1usize..=3, l in 1usize..=4, activation in activations(), smoothing in 0.0f64..=1.0) {

@@ -58,7 +58,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: neocog_base::testing::cases(200), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_convolutions((geometry, x, weight) in convolutions(), activation in activations(), bias: bool) {

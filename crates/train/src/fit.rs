@@ -16,6 +16,7 @@ use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::config::TrainConfig;
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, check_fits, evaluate_until};
+use crate::memory::MemoryNeed;
 use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, to_device};
 use crate::optimizer::Optimizer;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
@@ -397,6 +398,16 @@ impl Trainer {
                 self.config.optimizer.lr
             ),
         )
+    }
+
+    /// Estimates the memory that the run needs for batches of `data`; see [`MemoryNeed`].
+    ///
+    /// # Errors
+    /// When the network does not accept its input.
+    pub fn memory_need(&self, data: &Dataset) -> Result<MemoryNeed> {
+        let [c, h, w] = self.input;
+        let shape = [self.config.batch.min(data.len()), c, h, w];
+        MemoryNeed::of_training(&self.pass, &self.config.optimizer, shape, self.workers, &self.device)
     }
 
     /// Returns the configuration.

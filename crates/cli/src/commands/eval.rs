@@ -6,7 +6,7 @@ use neocog_base::text::count;
 use neocog_data::{Loader, LoaderOptions};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, Result};
-use neocog_train::{check_fits, evaluate, load_data};
+use neocog_train::{MemoryNeed, check_fits, evaluate, load_data};
 use serde::Serialize;
 
 use super::network::WeightsArgs;
@@ -102,7 +102,11 @@ fn run(args: &Args) -> Result<()> {
     check_fits(&*trained.network, trained.input, &dataset).context(|| trained.name.as_str())?;
     let augment = trained.transforms().into_augment(0);
     let options = LoaderOptions::new().batch_size(args.batch).image_size((h, w)).augment(augment);
-    let result = evaluate(&Predictor::new(trained.network), &Loader::new(dataset, options)?, device)?;
+    let predictor = Predictor::new(trained.network);
+    let loader = Loader::new(dataset, options)?;
+    let shape = [args.batch.min(loader.dataset().len()), trained.input[0], h, w];
+    output::memory_need(&MemoryNeed::of_inference(&predictor, shape, loader.options().workers, device)?);
+    let result = evaluate(&predictor, &loader, device)?;
     if args.json {
         return output::json(&JsonRow {
             network: &trained.name,

@@ -1,22 +1,20 @@
 //! `predict`: classification of image files.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use image::{ImageFormat, ImageReader};
 use neocog_base::file::{check_distinct, check_output_file};
 use neocog_base::text::count;
 use neocog_data::{SampleId, Transform, resize};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, ErrorKind, Result, Tensor};
-use neocog_train::{Prediction, predict};
+use neocog_train::{MemoryNeed, Prediction, predict};
 use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
 use crate::arguments::{DeviceArg, positive};
+use crate::decode;
 use crate::help::{examples, usages};
 use crate::image_file::class_in_name;
 use crate::output;
@@ -116,6 +114,8 @@ fn run(args: &Args) -> Result<ExitCode> {
         )));
     }
     let predictor = Predictor::new(trained.network.clone());
+    let [_, h, w] = trained.input;
+    output::memory_need(&MemoryNeed::of_inference(&predictor, [1, c, h, w], 0, device)?);
     let transforms = trained.transforms();
     let mut classified = Vec::new();
     for path in paths {
@@ -246,16 +246,7 @@ impl GrayImage {
     /// # Errors
     /// When the file cannot be read or decoded.
     fn read(path: &Path) -> Result<Self> {
-        // The format is that of the contents, whatever the extension.
-        let reader =
-            File::open(path).and_then(|file| ImageReader::new(BufReader::new(file)).with_guessed_format());
-        let reader = reader.map_err(|e| Error::io(format!("cannot read the image {}", path.display()), e))?;
-        if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
-            return Err(Error::format(format!("{} is not a PNG or JPEG image", path.display())));
-        }
-        let image = reader
-            .decode()
-            .map_err(|e| Error::format(format!("the image {} is damaged", path.display())).with_source(e))?;
+        let image = decode::read(path)?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         let pixels = image
             .into_luma_alpha8()
@@ -309,7 +300,7 @@ mod tests {
 
     #[test]
     fn images_become_gray_on_white() {
-        use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
+        use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         let pixels = [[9, 9, 9, 0], [0, 0, 0, 255], [255, 255, 255, 255], [0, 0, 0, 128]];

@@ -171,6 +171,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         ));
     }
     print_configuration(&trainer, &data, &args.device.device);
+    output::memory_need(&trainer.memory_need(&data.train)?);
     let start = Instant::now();
     let mut report = Report::new(args.json, trainer.config());
     let outcome = trainer.fit(&data, Some(&folder), &mut report, &stop);

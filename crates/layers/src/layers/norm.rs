@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use neocog_autograd::{Param, Var};
 use neocog_base::text::count;
-use neocog_tensor::{Error, Result, Shape, Tensor, ops, update};
+use neocog_tensor::{Device, Error, Result, Shape, Tensor, ops, update};
 use serde::{Deserialize, Serialize};
 
 use super::{python_bool, python_float};
@@ -427,7 +427,6 @@ fn eval(
 #[cfg(test)]
 mod tests {
     use neocog_autograd::Tape;
-    use neocog_tensor::Device;
 
     use super::*;
     use crate::predictor::Predictor;

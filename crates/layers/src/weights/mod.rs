@@ -25,7 +25,9 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use neocog_autograd::Param;
+use neocog_base::fault::FaultWriter;
 use neocog_base::file::replace;
+use neocog_base::memory::try_collect;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
@@ -91,7 +93,7 @@ pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
     let header = header_of(&entries).context(location)?;
     let mut failed = Ok(());
     let written = replace(path, |file| {
-        let mut out = BufWriter::with_capacity(1 << 16, file);
+        let mut out = BufWriter::with_capacity(1 << 16, FaultWriter(file));
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         for (name, entry) in &entries {
@@ -230,7 +232,9 @@ fn bytes_of(entry: &Entry<'_>) -> Result<Vec<u8>> {
 }
 
 fn floats(param: &Param) -> Result<Vec<u8>> {
-    Ok(param.value().to_f32()?.into_iter().flat_map(f32::to_le_bytes).collect())
+    let values = param.value().to_f32()?;
+    let bytes = values.iter().flat_map(|v| v.to_le_bytes());
+    try_collect(values.len() * size_of::<f32>(), bytes, "its elements")
 }
 
 /// The values of a file for a network.
@@ -376,16 +380,18 @@ fn tensor(
     device: &Device,
 ) -> Result<Result<Tensor, &'static str>> {
     const NOT_FINITE: &str = "has elements that are not finite";
+    const ELEMENTS: &str = "its elements";
     let chunks = bytes.chunks_exact(element.size());
+    let len = chunks.len();
     if element == ElementType::F64 {
-        let values: Vec<f64> = chunks.filter_map(|b| element.number(b)).collect();
+        let values = try_collect(len, chunks.filter_map(|b| element.number(b)), ELEMENTS)?;
         let single = *device != Device::Reference;
         if values.iter().any(|v| !v.is_finite() || single && !(*v as f32).is_finite()) {
             return Ok(Err(NOT_FINITE));
         }
         return Tensor::from_f64(shape, &values, device).map(Ok);
     }
-    let values: Vec<f32> = chunks.map(|b| element.single(b)).collect();
+    let values = try_collect(len, chunks.map(|b| element.single(b)), ELEMENTS)?;
     if values.iter().any(|v| !v.is_finite()) {
         return Ok(Err(NOT_FINITE));
     }

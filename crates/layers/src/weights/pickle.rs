@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::io::BufRead;
 
+use neocog_base::memory::try_vec;
 use neocog_tensor::{Error, Result};
 
 use super::element::ElementType;
@@ -304,7 +305,7 @@ impl Machine<'_> {
     /// Reads `length` bytes.
     fn bytes(&mut self, length: u64) -> Result<Vec<u8>> {
         self.take(length)?;
-        let mut bytes = vec![0; length as usize];
+        let mut bytes = try_vec(length as usize, "a value of the pickle")?;
         self.input.read_exact(&mut bytes).map_err(|e| Error::io("cannot read the pickle", e))?;
         Ok(bytes)
     }

@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
+use neocog_base::memory::try_vec;
 use neocog_base::text::count;
 use neocog_tensor::{Error, Result};
 use safetensors::tensor::Metadata;
@@ -43,7 +44,7 @@ impl SafetensorsFile {
         file.read_exact(&mut length).map_err(cannot_read)?;
         let rest = size - 8;
         let length = header_length(length, rest)?;
-        let mut header = vec![0; length];
+        let mut header = try_vec(length, "the header of the weights")?;
         file.read_exact(&mut header).map_err(cannot_read)?;
         let header: Metadata = serde_json::from_slice(&header)
             .map_err(|e| not_safetensors("its header is invalid").with_source(e))?;
@@ -74,7 +75,7 @@ impl TensorFile for SafetensorsFile {
 
     fn bytes(&mut self, index: usize) -> Result<Vec<u8>> {
         let (start, end) = self.offsets[index];
-        let mut bytes = vec![0; end - start];
+        let mut bytes = try_vec(end - start, "its elements")?;
         self.file
             .seek(SeekFrom::Start(self.data + start as u64))
             .and_then(|_| self.file.read_exact(&mut bytes))
@@ -91,10 +92,9 @@ fn header_length(bytes: [u8; 8], rest: u64) -> Result<usize> {
     match &bytes {
         b"NEOCOGCK" => Err(not_safetensors("it is a neocog checkpoint")),
         _ if length > rest => Err(not_safetensors(&format!(
-            "its first bytes specify a header of {}, but {} {} it has another format or is truncated",
+            "its first bytes specify a header of {}, but the rest of the file has {}: it has another format or is truncated",
             count(length, "byte"),
-            count(rest, "byte"),
-            if rest == 1 { "follows;" } else { "follow;" }
+            count(rest, "byte")
         ))),
         _ if length > MAX_LENGTH => {
             Err(not_safetensors(&format!("its header has {length} bytes, the maximum is {MAX_LENGTH}")))

@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 
+use neocog_base::memory::{try_collect, try_vec, try_with_capacity};
 use neocog_tensor::{Error, Result};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -103,17 +104,17 @@ impl TensorFile for TorchFile {
                 tensor.storage.key
             )));
         };
-        let mut all = vec![0; (last as usize + 1) * element];
+        let mut all = try_vec((last as usize + 1) * element, "its elements")?;
         self.file
             .seek(SeekFrom::Start(position + tensor.offset * element as u64))
             .and_then(|_| self.file.read_exact(&mut all))
             .map_err(|e| Error::io("cannot read its elements", e))?;
-        Ok(gather(&all, tensor, element, total))
+        gather(&all, tensor, element, total)
     }
 }
 
 /// Returns the elements of a tensor in row-major order; `all` starts with its first element.
-fn gather(all: &[u8], tensor: &StridedTensor, element: usize, total: usize) -> Vec<u8> {
+fn gather(all: &[u8], tensor: &StridedTensor, element: usize, total: usize) -> Result<Vec<u8>> {
     let mut expected = 1;
     let is_contiguous = tensor.shape.iter().zip(&tensor.strides).rev().all(|(extent, stride)| {
         let fits = *extent == 1 || *stride == expected;
@@ -121,9 +122,9 @@ fn gather(all: &[u8], tensor: &StridedTensor, element: usize, total: usize) -> V
         fits
     });
     if is_contiguous {
-        return all[..total].to_vec();
+        return try_collect(total, all.iter().copied(), "its elements");
     }
-    let mut bytes = Vec::with_capacity(total);
+    let mut bytes = try_with_capacity(total, "its elements")?;
     let mut index = vec![0usize; tensor.shape.len()];
     let mut at = 0u64;
     while bytes.len() < total {
@@ -139,7 +140,7 @@ fn gather(all: &[u8], tensor: &StridedTensor, element: usize, total: usize) -> V
             index[axis] = 0;
         }
     }
-    bytes
+    Ok(bytes)
 }
 
 type Contents = (Pickle, HashMap<String, (u64, u64)>);
@@ -183,7 +184,7 @@ fn read_zip(file: &mut File, size: u64) -> Result<Contents> {
     }
     let mut file = archive.into_inner();
     let mut read = |(position, length): (u64, u64)| -> Result<Vec<u8>> {
-        let mut bytes = vec![0; length as usize];
+        let mut bytes = try_vec(length as usize, "the pickle")?;
         file.seek(SeekFrom::Start(position))
             .and_then(|_| file.read_exact(&mut bytes))
             .map_err(|e| Error::io("cannot read the pickle", e))?;
