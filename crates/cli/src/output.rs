@@ -2,6 +2,7 @@
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_base::{Error, Result};
@@ -62,6 +63,17 @@ pub fn memory_need(need: &neocog_train::MemoryNeed) {
     note(format_args!("{need}"));
     if let Some(warning) = need.warning() {
         note(format_args!("warning: {warning}"));
+    }
+}
+
+/// Tells that a picture is a PNG image if the name of its file ends as that of another format.
+pub fn picture_format(file: &Path) {
+    if let Some(extension) = file.extension().filter(|extension| !extension.eq_ignore_ascii_case("png")) {
+        note(format_args!(
+            "warning: {} will be a PNG image although its name ends in .{}",
+            file.display(),
+            extension.display()
+        ));
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,13 @@ const HELD: usize = 3;
 pub struct Buffer {
     lines: Box<[Line]>,
     len: usize,
+}
+
+impl fmt::Debug for Buffer {
+    /// Without the elements, which may be many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("len", &self.len).finish_non_exhaustive()
+    }
 }
 
 impl Buffer {
