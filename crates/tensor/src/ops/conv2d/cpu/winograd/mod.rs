@@ -50,8 +50,6 @@ const FLOATS: usize = 192 << 10;
 const TILES: [usize; 2] = [28, 56];
 /// Target number of tasks, for machines with many cores.
 const TASKS: usize = 16;
-/// Minimum number of tiles for which the response to a constant input is corrected, which takes the time of about eight tiles.
-const MANY_TILES: usize = 512;
 
 /// The algorithm; see the module's documentation.
 ///
@@ -197,7 +195,7 @@ fn transform_filters<const A: usize, const M: usize, const R: usize>(
     let mut u = scratch.take(A * A * src.channels * blocks * lanes);
     let target = Shared::new(&mut u);
     let tiles = n * dst.h.div_ceil(M) * dst.w.div_ceil(M);
-    let response = (tiles >= MANY_TILES).then(ConstantResponse::new::<A, M>);
+    let response = (tiles >= tiles::MANY_TILES).then(ConstantResponse::new::<A, M>);
     // A task transforms some channels of one block.
     let parts = src.channels.div_ceil(64);
     (0..blocks * parts).into_par_iter().for_each(|i| {
