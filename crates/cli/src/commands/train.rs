@@ -71,7 +71,7 @@ struct Args {
     #[command(flatten)]
     data_dir: DataDirArg,
     /// Number of epochs; with --resume, the total including finished ones [default: the recipe's].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = |text: &str| positive(text).map(|n| n as u64))]
     epochs: Option<u64>,
     /// Batch size [default: the recipe's].
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -344,8 +344,8 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split, Chec
     if file.is_dir() {
         let last = file.join(CheckpointDir::LAST);
         let hint =
-            if last.is_file() { program::quoted_path(&last) } else { "a checkpoint in it".to_string() };
-        return Err(Error::invalid_argument(format!("it is a directory; use --resume with {hint}")))
+            if last.is_file() { program::quoted_path(&last) } else { "with a checkpoint in it".to_string() };
+        return Err(Error::invalid_argument(format!("it is a directory; use --resume {hint}")))
             .context(location);
     }
     let parent = match file.parent() {
