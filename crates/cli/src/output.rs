@@ -58,9 +58,14 @@ pub fn warnings(split: &neocog_data::Split) {
     }
 }
 
-/// Writes what a run needs to standard error, and a warning if the system has less.
+/// Writes what a training needs to standard error, and a warning if the system has less.
 pub fn memory_need(need: &neocog_train::MemoryNeed) {
     note(format_args!("{need}"));
+    memory_warning(need);
+}
+
+/// Writes a warning if the system has less memory than is needed.
+pub fn memory_warning(need: &neocog_train::MemoryNeed) {
     if let Some(warning) = need.warning() {
         note(format_args!("warning: {warning}"));
     }

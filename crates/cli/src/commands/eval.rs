@@ -105,7 +105,7 @@ fn run(args: &Args) -> Result<()> {
     let predictor = Predictor::new(trained.network);
     let loader = Loader::new(dataset, options)?;
     let shape = [args.batch.min(loader.dataset().len()), trained.input[0], h, w];
-    output::memory_need(&MemoryNeed::of_inference(&predictor, shape, loader.options().workers, device)?);
+    output::memory_warning(&MemoryNeed::of_inference(&predictor, shape, loader.options().workers, device)?);
     let result = evaluate(&predictor, &loader, device)?;
     if args.json {
         return output::json(&JsonRow {

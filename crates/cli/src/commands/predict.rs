@@ -116,7 +116,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
     let predictor = Predictor::new(trained.network.clone());
     let [_, h, w] = trained.input;
-    output::memory_need(&MemoryNeed::of_inference(&predictor, [1, c, h, w], 0, device)?);
+    output::memory_warning(&MemoryNeed::of_inference(&predictor, [1, c, h, w], 0, device)?);
     let transforms = trained.transforms();
     let mut classified = Vec::new();
     for path in paths {

@@ -8,20 +8,11 @@ use clap::Command;
 use crate::output;
 
 /// The options of `bench` that version 0.1 ignored where they had no effect.
-const OPTIONS_OF_0_1: [&str; 12] = [
-    "batch",
-    "size",
-    "predict-only",
-    "budget",
-    "filter",
-    "against",
-    "rounds",
-    "python",
-    "profile",
-    "batches",
-    "sizes",
-    "plot",
-];
+const IGNORED_BY_0_1: [&str; 10] =
+    ["batch", "size", "predict-only", "budget", "filter", "against", "rounds", "batches", "sizes", "plot"];
+
+/// Options that version 0.1 refused, each of one benchmark.
+const REFUSED_BY_0_1: [(&str, &str); 2] = [("sizes", "batch"), ("sizes", "size")];
 
 /// Moves the name of a benchmark to the front of the arguments of `bench`, and leaves out options that the benchmark does not
 /// have, but which version 0.1 ignored. Other command lines are returned unchanged.
@@ -63,7 +54,8 @@ fn leave_out_ignored(
         };
         let length = if !has_value && takes_value(commands, &format!("--{name}")) { 2 } else { 1 };
         let is_known = benchmark.get_arguments().any(|known| known.get_long() == Some(&name));
-        if OPTIONS_OF_0_1.contains(&name.as_str()) && !is_known {
+        let is_refused = REFUSED_BY_0_1.contains(&(benchmark.get_name(), &name));
+        if IGNORED_BY_0_1.contains(&name.as_str()) && !is_known && !is_refused {
             output::note(format_args!("--{name} has no effect on this benchmark"));
             arguments.drain(i..(i + length).min(arguments.len()));
         } else {
@@ -145,12 +137,14 @@ mod tests {
     fn options_that_were_ignored_are_left_out() {
         for (old, new) in [
             ("bench ops --rounds 1 --filter conv2d", "bench ops --filter conv2d"),
-            ("bench --rounds=1 --profile ops --json", "bench ops --json"),
+            ("bench --rounds=1 --plot . ops --json", "bench ops --json"),
             ("bench lenet --filter conv", "bench lenet"),
             ("bench --filter ops", "bench"),
             ("bench --batches 1,8 lenet --batch 4", "bench lenet --batch 4"),
-            ("bench threads --size 28 -- resnet", "bench threads -- resnet"),
+            ("bench convolutions --size 28 -- resnet", "bench convolutions -- resnet"),
             ("bench ops --rounds", "bench ops"),
+            ("bench sizes --batch 3 --rounds 2", "bench sizes --batch 3"),
+            ("bench ops --profile", "bench ops --profile"),
         ] {
             assert_eq!(reordered(old), new, "{old}");
         }

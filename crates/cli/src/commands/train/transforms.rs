@@ -208,7 +208,7 @@ mod tests {
     fn parameters_out_of_range_are_rejected() {
         for (options, expected) in [
             ("--flip=2", "RandomHorizontalFlip: p must be a probability from 0 to 1, not 2"),
-            ("--rotation -3", "must not be negative"),
+            ("--rotation=-3", "must not be negative"),
             ("--hue 0.7", "from 0 to 0.5"),
             ("--normalize=0.5", "expected MEAN/STD"),
             ("--normalize=0.5/0", "standard deviations above 0"),
