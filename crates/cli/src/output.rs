@@ -71,8 +71,8 @@ pub fn memory_warning(need: &neocog_train::MemoryNeed) {
     }
 }
 
-/// Tells that a picture is a PNG image if the name of its file ends as that of another format.
-pub fn picture_format(file: &Path) {
+/// Warns that an image is written as PNG if the name of its file ends as that of another format.
+pub fn image_format(file: &Path) {
     if let Some(extension) = file.extension().filter(|extension| !extension.eq_ignore_ascii_case("png")) {
         note(format_args!(
             "warning: {} will be a PNG image although its name ends in .{}",

@@ -97,7 +97,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     if let Some(sheet) = &args.picture {
         args.files.iter().try_for_each(|input| check_distinct(input, sheet))?;
         check_output_file(sheet)?;
-        output::picture_format(sheet);
+        output::image_format(sheet);
         output::go_on_without_reader();
     }
     let device = &args.device.device;
