@@ -9,17 +9,26 @@ use neocog_tensor::{Device, ErrorKind, Pass, Tensor};
 
 /// Outputs, and gradients of the inputs.
 fn run(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
-    let tape = Tape::new();
-    let leaves: Vec<Var> = inputs.iter().map(|x| tape.leaf(x.clone())).collect();
-    let outputs = tape.run_graph(graph, leaves.iter().cloned(), 0).unwrap();
-    let mut all: Vec<Tensor> = outputs.iter().map(|y| y.tensor().clone()).collect();
-    // An output of constants alone has no slot, and no gradient; statistics of a batch norm are not differentiable.
-    let is_differentiable = |y: &&Var| {
-        let grads = y.slot().map(|_| tape.backward_from(&[(*y, check::direction(y).unwrap())]));
-        grads.is_some_and(|grads| grads.err().is_none_or(|e| e.kind() != ErrorKind::InvalidArgument))
+    let recorded = || {
+        let tape = Tape::new();
+        let leaves: Vec<Var> = inputs.iter().map(|x| tape.leaf(x.clone())).collect();
+        let outputs = tape.run_graph(graph, leaves.iter().cloned(), 0).unwrap();
+        (tape, leaves, outputs)
     };
-    let seeds: Vec<(&Var, Tensor)> =
-        outputs.iter().filter(is_differentiable).map(|y| (y, check::direction(y).unwrap())).collect();
+    // An output of constants alone has no slot, and no gradient; statistics of a batch norm are not differentiable.
+    let is_differentiable = |i: usize| {
+        let (tape, _, outputs) = recorded();
+        let y = &outputs[i];
+        y.slot().is_some()
+            && match tape.backward_from(&[(y, check::direction(y).unwrap())]) {
+                Ok(_) => true,
+                Err(e) => e.kind() != ErrorKind::InvalidArgument,
+            }
+    };
+    let (tape, leaves, outputs) = recorded();
+    let mut all: Vec<Tensor> = outputs.iter().map(|y| y.tensor().clone()).collect();
+    let seeds = outputs.iter().enumerate().filter(|(i, _)| is_differentiable(*i));
+    let seeds: Vec<(&Var, Tensor)> = seeds.map(|(_, y)| (y, check::direction(y).unwrap())).collect();
     assert!(!seeds.is_empty());
     let grads = tape.backward_from(&seeds).unwrap();
     all.extend(leaves.iter().map(|leaf| grads.get(leaf).unwrap().clone()));
