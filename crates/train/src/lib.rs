@@ -12,7 +12,7 @@ mod progress;
 mod save_every;
 
 pub use checkpoint::{Checkpoint, CheckpointDir};
-pub use config::{TrainConfig, load_data};
+pub use config::{ClassBalance, TrainConfig};
 pub use environment::Environment;
 pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_until, predict};
 pub use fit::{FitOutcome, Trainer};

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use neocog_base::file::check_distinct;
-use neocog_data::DatasetInfo;
 use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
 use serde::Serialize;
 
-use super::network::{NetworkArgs, load_weights};
+use super::network::{NetworkArgs, class_names_of, load_weights};
 use crate::help::examples;
 use crate::output;
 use crate::register_command;
@@ -59,8 +58,7 @@ register_command!("import", 100, Args, run);
 fn run(args: &Args) -> Result<()> {
     check_distinct(&args.weights, &args.to)?;
     let selected = args.network_args.select(args.network.as_deref())?;
-    let class_names: Vec<String> =
-        DatasetInfo::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
+    let class_names = class_names_of(&args.data)?;
     let (config, classes) = (selected.config(&args.data)?, class_names.len());
     let input = selected.input()?;
     let trainer = Trainer::with_classes(config, selected.spec.clone(), input, class_names, &Device::Cpu);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use neocog_data::DatasetInfo;
+use neocog_data::{DataSource, Dataset};
 use neocog_data::transform::Pipeline;
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
@@ -46,6 +46,10 @@ pub struct SelectedNetwork {
     pub spec: LayerSpec,
     /// `[c, h, w]`, if the arguments or the file give it.
     input: Option<[usize; 3]>,
+    /// Number of classes that the arguments give.
+    classes: Option<usize>,
+    /// Whether `input` is from the arguments.
+    is_input_given: bool,
 }
 
 impl InputArgs {
@@ -81,7 +85,14 @@ impl NetworkArgs {
             let file = ModelFile::read(path)?;
             let (spec, input) =
                 (file.network.clone(), self.size.input.map(|input| input.0).or(file.recipe.input));
-            return Ok(SelectedNetwork { origin: Origin::File(file), spec, input });
+            let is_input_given = self.size.input.is_some();
+            return Ok(SelectedNetwork {
+                origin: Origin::File(file),
+                spec,
+                input,
+                classes: None,
+                is_input_given,
+            });
         }
         let Some(name) = name else {
             return Err(Error::invalid_argument("no network given; use its name, or --spec FILE"));
@@ -89,7 +100,13 @@ impl NetworkArgs {
         let model = neocog_models::find(name)?;
         let input = self.size.input_or(model.input);
         let spec = model.spec_for(input, self.size.classes_or(model.classes))?;
-        Ok(SelectedNetwork { origin: Origin::Registered(model), spec, input: Some(input) })
+        Ok(SelectedNetwork {
+            origin: Origin::Registered(model),
+            spec,
+            input: Some(input),
+            classes: self.size.classes.map(|classes| classes as usize),
+            is_input_given: self.size.input.is_some(),
+        })
     }
 
     /// Whether --input or --classes is given.
@@ -126,9 +143,37 @@ impl SelectedNetwork {
         }
     }
 
+    /// Takes the channels and the number of classes of a registered network from the data set, unless the arguments give
+    /// them.
+    ///
+    /// # Errors
+    /// When the network cannot be built for them.
+    pub fn adapt(&mut self, data: &dyn Dataset) -> Result<()> {
+        let (Origin::Registered(model), Some([_, h, w])) = (&self.origin, self.input) else { return Ok(()) };
+        if !self.is_input_given {
+            self.input = Some([data.channels(), h, w]);
+        }
+        let input = self.input.unwrap_or(model.input);
+        self.spec = model.spec_for(input, self.classes.unwrap_or(data.classes()))?;
+        Ok(())
+    }
+
     /// The input, `[c, h, w]`, from the arguments or the recipe, or else the shape of the data set's images.
-    pub fn input_for(&self, images: [usize; 3]) -> [usize; 3] {
-        self.input.unwrap_or(images)
+    ///
+    /// # Errors
+    /// When neither gives it, and the images have different sizes.
+    pub fn input_for(&self, data: &dyn Dataset) -> Result<[usize; 3]> {
+        match (self.input, data.size()) {
+            (Some(input), _) => Ok(input),
+            (None, Some((h, w))) => Ok([data.channels(), h, w]),
+            (None, None) => Err(Error::invalid_argument(format!(
+                "the images of {} have different sizes, and the file of {} does not contain the input size; use --input, \
+                 such as --input {}x224x224",
+                data.name(),
+                self.name(),
+                data.channels()
+            ))),
+        }
     }
 
     /// The input, `[c, h, w]`, from the arguments or the recipe.
@@ -224,9 +269,6 @@ impl WeightsArgs {
     }
 
     fn open_weights(&self, weights: &Path, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
-        let class_names = |data: &str| -> Result<Vec<String>> {
-            Ok(DatasetInfo::find(data)?.class_names.iter().map(ToString::to_string).collect())
-        };
         let selected = self.network_args.select(self.network.as_deref())?;
         let network = selected.build(&self.network_args, device)?;
         weights::load(&*network, weights)?;
@@ -234,7 +276,7 @@ impl WeightsArgs {
             network: network.into(),
             name: selected.name().to_string(),
             input: selected.input()?,
-            class_names: data.map_or(Ok(Vec::new()), class_names)?,
+            class_names: data.map_or(Ok(Vec::new()), class_names_of)?,
             checkpoint: None,
         })
     }
@@ -254,6 +296,14 @@ impl WeightsArgs {
             checkpoint: Some(checkpoint),
         })
     }
+}
+
+/// Returns the class names of a data set of the catalog, or of a folder.
+///
+/// # Errors
+/// When there is no such data set, or the folder cannot be read.
+pub fn class_names_of(data: &str) -> Result<Vec<String>> {
+    DataSource::find(data)?.class_names()
 }
 
 /// Loads the weights of a file into a network, all or, if `partial`, those that match. Prints a summary to standard error and

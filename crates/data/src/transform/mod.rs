@@ -36,7 +36,8 @@ use std::sync::Arc;
 use neocog_base::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::loader::{Augment, SampleId, Transform};
+use crate::loader::Augment;
+use crate::sample::{SampleId, Transform};
 use crate::shuffle::SplitMix64;
 use probability::check_probability;
 
@@ -91,6 +92,11 @@ impl Pipeline {
     /// Returns whether there are no transforms.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Whether the transforms set the size of the image: then it is not resized to the input of the network before.
+    pub fn sets_size(&self) -> bool {
+        false
     }
 
     /// Returns the deterministic transforms, which also apply to evaluation and prediction.

@@ -1,6 +1,7 @@
 //! Augmentation and normalisation arguments of `train`.
 
 use neocog_data::Dataset;
+use neocog_data::dataset::mean_and_std;
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_tensor::{Error, Result};
 
@@ -84,11 +85,11 @@ fn normalization(text: &str) -> Result<Normalization, String> {
 
 impl Transforms {
     /// Returns the pipeline, in torchvision's usual order. `recipe` is the pipeline without arguments, and `train` the data set
-    /// that mean and standard deviation are computed from.
+    /// that mean and standard deviation are computed from, for images of `channels` channels.
     ///
     /// # Errors
     /// When a parameter is out of range.
-    pub fn pipeline(&self, recipe: Pipeline, train: &Dataset) -> Result<Pipeline> {
+    pub fn pipeline(&self, recipe: Pipeline, train: &dyn Dataset, channels: usize) -> Result<Pipeline> {
         let base = match self.augment {
             None => recipe,
             Some(AugmentName::None) => Pipeline::default(),
@@ -98,13 +99,17 @@ impl Transforms {
             Step::RandomAffine(affine) => Some(*affine),
             _ => None,
         });
+        let base_flip = base.steps.iter().find_map(|step| match step {
+            Step::RandomHorizontalFlip { p } => Some(*p),
+            _ => None,
+        });
         let steps = [
-            self.flip.map(|p| Step::RandomHorizontalFlip { p }),
+            self.flip.or(base_flip).map(|p| Step::RandomHorizontalFlip { p }),
             self.vertical_flip.map(|p| Step::RandomVerticalFlip { p }),
             self.crop_padding.map(|padding| Step::RandomCrop { padding }),
             self.affine(affine).map(Step::RandomAffine),
             self.jitter().map(Step::ColorJitter),
-            self.normalization(train)?.map(Step::Normalize),
+            self.normalization(train, channels)?.map(Step::Normalize),
             self.erasing.map(|p| Step::RandomErasing(RandomErasing { p, ..RandomErasing::default() })),
         ];
         let pipeline = Pipeline { steps: steps.into_iter().flatten().collect() };
@@ -133,12 +138,12 @@ impl Transforms {
         })
     }
 
-    fn normalization(&self, train: &Dataset) -> Result<Option<Normalize>> {
+    fn normalization(&self, train: &dyn Dataset, channels: usize) -> Result<Option<Normalize>> {
         match &self.normalize {
             None => Ok(None),
             Some(Normalization::Given(normalize)) => {
                 Pipeline::from([Step::Normalize(normalize.clone())]).check()?;
-                let (channels, given) = (train.shape()[0], normalize.mean.len());
+                let given = normalize.mean.len();
                 if given != 1 && given != channels {
                     return Err(Error::invalid_argument(format!(
                         "--normalize has means of {given} channels, but the images of {} have {channels}",
@@ -148,7 +153,15 @@ impl Transforms {
                 Ok(Some(normalize.clone()))
             }
             Some(Normalization::Computed) => {
-                let (mean, std) = train.mean_and_std();
+                if channels != train.channels() {
+                    return Err(Error::invalid_argument(format!(
+                        "--normalize computes the means of the {} channels of {}, but the network has {channels}; use \
+                         --normalize=MEAN/STD",
+                        train.channels(),
+                        train.name()
+                    )));
+                }
+                let (mean, std) = mean_and_std(train)?;
                 let rounded = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
                 Ok(Some(Normalize { mean: rounded(mean), std: rounded(std) }))
             }
@@ -175,7 +188,7 @@ mod tests {
         assert!(line.network.is_none_or(|name| name == "lenet"));
         let digits = neocog_data::load("digits", "data".as_ref())?.train;
         let recipe = Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]);
-        Ok(line.transforms.pipeline(recipe, &digits)?.to_string())
+        Ok(line.transforms.pipeline(recipe, &*digits, 1)?.to_string())
     }
 
     #[test]

@@ -1,0 +1,12 @@
+//! 8-bit images, and image files: their headers and their decoding.
+
+mod byte_image;
+mod decode;
+mod header;
+mod info;
+mod jpeg;
+
+pub use byte_image::ByteImage;
+pub use decode::{Alpha, DecodeOptions, decode, decode_file};
+pub use header::{EXTENSIONS, read_header};
+pub use info::{ImageHeader, MAX_PIXELS, MAX_SIDE};

@@ -1,0 +1,4 @@
+//! The data sets that are registered here.
+
+mod idx_files;
+mod identity;
