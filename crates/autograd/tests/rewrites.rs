@@ -14,11 +14,8 @@ fn run(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     let outputs = tape.run_graph(graph, leaves.iter().cloned(), 0).unwrap();
     let mut all: Vec<Tensor> = outputs.iter().map(|y| y.tensor().clone()).collect();
     // An output of constants alone has no slot, and no gradient.
-    let seeds: Vec<(&Var, Tensor)> = outputs
-        .iter()
-        .filter(|y| y.slot().is_some())
-        .map(|y| (y, check::direction(y).unwrap()))
-        .collect();
+    let seeds: Vec<(&Var, Tensor)> =
+        outputs.iter().filter(|y| y.slot().is_some()).map(|y| (y, check::direction(y).unwrap())).collect();
     let grads = tape.backward_from(&seeds).unwrap();
     all.extend(leaves.iter().map(|leaf| grads.get(leaf).unwrap().clone()));
     all

@@ -9,6 +9,7 @@ mod help;
 mod image_file;
 mod input_size;
 mod interrupt;
+mod normalization;
 pub mod output;
 mod program;
 

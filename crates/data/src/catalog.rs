@@ -45,11 +45,7 @@ inventory::collect!(DatasetInfo);
 
 impl DatasetInfo {
     /// Creates a data set that `load` reads, with nothing to download.
-    pub const fn new(
-        name: &'static str,
-        class_names: &'static [&'static str],
-        load: LoadDataset,
-    ) -> Self {
+    pub const fn new(name: &'static str, class_names: &'static [&'static str], load: LoadDataset) -> Self {
         DatasetInfo {
             name,
             crate_name: "",

@@ -241,8 +241,7 @@ mod tests {
 
     #[test]
     fn planes_are_interleaved_and_scaled() {
-        let data =
-            MemoryDataset::new(DatasetParts { shape: [2, 1, 2], max_value: 7, ..parts() }).unwrap();
+        let data = MemoryDataset::new(DatasetParts { shape: [2, 1, 2], max_value: 7, ..parts() }).unwrap();
         let mut image = ByteImage::default();
         data.read(0, &mut image).unwrap();
         assert_eq!((image.height(), image.width(), image.channels()), (1, 2, 2));
@@ -252,8 +251,7 @@ mod tests {
     #[test]
     fn mean_and_std_of_each_channel() {
         let pixels = vec![0, 200, 100, 100, 0, 200, 100, 100];
-        let data =
-            MemoryDataset::new(DatasetParts { shape: [2, 1, 2], pixels, max_value: 200, ..parts() });
+        let data = MemoryDataset::new(DatasetParts { shape: [2, 1, 2], pixels, max_value: 200, ..parts() });
         let (mean, std) = mean_and_std(&data.unwrap()).unwrap();
         assert_eq!((mean, std), (vec![0.5, 0.5], vec![0.5, 0.0]));
     }

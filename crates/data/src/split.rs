@@ -103,7 +103,8 @@ impl Split {
     /// # Errors
     /// `NotFound` if there is neither.
     pub fn evaluated(&self) -> Result<(Part, &Arc<dyn Dataset>)> {
-        let part = if self.validation.is_some() || self.test.is_none() { Part::Validation } else { Part::Test };
+        let part =
+            if self.validation.is_some() || self.test.is_none() { Part::Validation } else { Part::Test };
         Ok((part, self.part(part)?))
     }
 
@@ -240,7 +241,9 @@ impl SplitOptions {
                 )));
             }
             if self.val.is_some() {
-                return Err(Error::invalid_argument("--val and --folds are two ways to choose the validation part"));
+                return Err(Error::invalid_argument(
+                    "--val and --folds are two ways to choose the validation part",
+                ));
             }
         }
         Ok(())
@@ -258,7 +261,8 @@ impl FromStr for Fold {
 
     fn from_str(text: &str) -> Result<Self> {
         let numbers = text.split_once('/').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-        let (fold, folds) = numbers.ok_or_else(|| Error::invalid_argument("expected FOLD/FOLDS, such as 1/5"))?;
+        let (fold, folds) =
+            numbers.ok_or_else(|| Error::invalid_argument("expected FOLD/FOLDS, such as 1/5"))?;
         Ok(Fold { fold, folds })
     }
 }
@@ -394,7 +398,8 @@ mod tests {
     fn a_test_part_is_split_off_before_the_validation_part() {
         let mut split = Split::of(data(&[50, 50]));
         split.divide(&SplitOptions::new().test(Some(0.2)).val(Some(0.25)), 1).unwrap();
-        let sizes = [&split.train, split.validation.as_ref().unwrap(), split.test().unwrap()].map(|p| p.len());
+        let sizes =
+            [&split.train, split.validation.as_ref().unwrap(), split.test().unwrap()].map(|p| p.len());
         assert_eq!(sizes, [60, 20, 20]);
         // Other fractions or folds of validation do not change what is tested on.
         let mut folded = Split::of(data(&[50, 50]));

@@ -97,7 +97,7 @@ impl TrainConfig {
             seed: 0,
             optimizer: recipe.optimizer_config(),
             schedule: recipe.schedule.unwrap_or_default(),
-            transforms: Pipeline { steps: recipe.transforms.unwrap_or_default().to_vec() },
+            transforms: recipe.transforms.unwrap_or_default().to_vec().into(),
             environment: Environment::default(),
         }
     }

@@ -220,8 +220,8 @@ impl Trainer {
                 self.train_epoch(&train, class_weights.as_deref(), checkpoints, &mut timer, progress, stop)?;
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
-            let result =
-                evaluate_until(&predictor, &evaluation, &self.device, stop).context(|| format!("{part} images"))?;
+            let result = evaluate_until(&predictor, &evaluation, &self.device, stop)
+                .context(|| format!("{part} images"))?;
             drop(predictor);
             for (_, message) in new_unreadable(&train, &evaluation, &mut unreadable) {
                 progress.warning(&format!("left out, from now on: {message}"));
@@ -359,8 +359,7 @@ impl Trainer {
             Part::Validation | Part::Test => (None, transforms.fixed()),
         };
         let drawn = part == Part::Train && self.config.class_balance == ClassBalance::WeightedSampler;
-        let class_weights =
-            drawn.then(|| ClassBalance::weights(dataset.labels(), dataset.classes()).into());
+        let class_weights = drawn.then(|| ClassBalance::weights(dataset.labels(), dataset.classes()).into());
         let augment = transforms.into_augment(seed);
         let options = LoaderOptions::new()
             .batch_size(batch)

@@ -198,7 +198,7 @@ fn a_network_of_a_file_is_trained_and_resumed_bit_for_bit() {
     let data = config.load_data(Path::new("data")).unwrap();
     let start = || {
         let (spec, input) = (file.network.clone(), file.recipe.input.unwrap());
-        Trainer::with_spec(config.clone(), spec, input, &data.train, &Device::Cpu).unwrap()
+        Trainer::with_spec(config.clone(), spec, input, &*data.train, &Device::Cpu).unwrap()
     };
     let stop = AtomicBool::new(false);
 

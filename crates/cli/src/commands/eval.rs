@@ -92,8 +92,9 @@ fn run(args: &Args) -> Result<()> {
     let [c, h, w] = trained.input;
     check_same_classes(&trained, &*dataset)?;
     check_fits(&*trained.network, trained.input, &*dataset).context(|| trained.name.as_str())?;
-    let augment = trained.transforms().into_augment(0);
-    let options = LoaderOptions::new().batch_size(args.batch).image_size((h, w)).channels(Some(c)).augment(augment);
+    let augment = trained.transforms().clone().into_augment(0);
+    let options =
+        LoaderOptions::new().batch_size(args.batch).image_size((h, w)).channels(Some(c)).augment(augment);
     let loader = Loader::new(dataset, options.workers(args.workers))?;
     let result = evaluate(&Predictor::new(trained.network), &loader, device)?;
     for (_, message) in loader.unreadable() {
@@ -130,7 +131,8 @@ fn selected_part(
     let root = &args.data_dir.data_dir;
     let mut split = match config {
         Some(config) => {
-            let options = config.data_options.skip_broken(config.data_options.skip_broken || args.skip_broken);
+            let options =
+                config.data_options.skip_broken(config.data_options.skip_broken || args.skip_broken);
             source.open(root, &options, config.seed)?
         }
         None => source.read(root, &DataOptions::new().skip_broken(args.skip_broken))?,

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use neocog_base::file::check_distinct;
+use neocog_data::transform::Pipeline;
 use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
 use serde::Serialize;
 
-use super::network::{NetworkArgs, class_names_of, load_weights};
+use super::network::{NetworkArgs, check_channels, described, load_weights};
 use crate::help::examples;
+use crate::normalization::input_transforms;
 use crate::output;
 use crate::register_command;
 
@@ -30,8 +32,12 @@ struct Args {
     #[command(flatten)]
     network_args: NetworkArgs,
     /// Data set, for the class names, `eval` and `train --resume`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME|DIR")]
     data: String,
+    /// Mean and standard deviation that the network's input was normalized with, per channel, or none [default: those of the
+    /// metadata of the file].
+    #[arg(long, value_name = "MEAN/STD|none", value_parser = input_transforms)]
+    normalize: Option<Pipeline>,
     /// Checkpoint to write.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -58,9 +64,15 @@ register_command!("import", 100, Args, run);
 fn run(args: &Args) -> Result<()> {
     check_distinct(&args.weights, &args.to)?;
     let selected = args.network_args.select(args.network.as_deref())?;
-    let class_names = class_names_of(&args.data)?;
-    let (config, classes) = (selected.config(&args.data)?, class_names.len());
     let input = selected.input()?;
+    let (preprocessing, class_names) = described(&args.weights, input, Some(&args.data))?;
+    let (mut config, classes) = (selected.config(&args.data)?, class_names.len());
+    // Of the recipe's transforms, those of training stay; the others belong to the weights.
+    let fixed = args.normalize.as_ref().unwrap_or(&preprocessing.transforms);
+    check_channels(fixed, input[0])?;
+    config.transforms.steps.retain(|step| step.is_random());
+    config.transforms.steps.extend(fixed.steps.iter().cloned());
+    config.transforms.check()?;
     let trainer = Trainer::with_classes(config, selected.spec.clone(), input, class_names, &Device::Cpu);
     let mut trainer = trainer.context(|| selected.name())?;
     check_classes(trainer.network(), input, classes, &args.data).context(|| selected.name())?;

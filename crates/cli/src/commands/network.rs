@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use neocog_data::{DataSource, Dataset};
-use neocog_data::transform::Pipeline;
+use neocog_data::transform::{Pipeline, Step};
+use neocog_data::{DataSource, Dataset, Preprocessing};
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 
 use crate::input_size::InputSize;
+use crate::normalization::input_transforms;
 use crate::output;
 
 /// Input and number of classes of a network.
@@ -214,6 +215,10 @@ pub struct WeightsArgs {
     network: Option<String>,
     #[command(flatten)]
     network_args: NetworkArgs,
+    /// Mean and standard deviation that the network's input was normalized with, per channel, or none [default: those of the
+    /// checkpoint, or of the metadata of --weights].
+    #[arg(long, value_name = "MEAN/STD|none", value_parser = input_transforms)]
+    normalize: Option<Pipeline>,
 }
 
 /// A network with trained weights.
@@ -226,16 +231,16 @@ pub struct TrainedNetwork {
     pub input: [usize; 3],
     /// The names of the classes; empty if unknown.
     pub class_names: Vec<String>,
+    /// What turns an image into its input.
+    pub preprocessing: Preprocessing,
     /// The checkpoint that the network is from.
     pub checkpoint: Option<Checkpoint>,
 }
 
 impl TrainedNetwork {
     /// The transforms that apply to every image, in training and prediction.
-    pub fn transforms(&self) -> Pipeline {
-        self.checkpoint
-            .as_ref()
-            .map_or_else(Pipeline::default, |checkpoint| checkpoint.config.transforms.fixed())
+    pub fn transforms(&self) -> &Pipeline {
+        &self.preprocessing.transforms
     }
 
     /// The name of a class, or `class N` if unknown.
@@ -255,6 +260,20 @@ impl WeightsArgs {
     /// # Errors
     /// When neither or both are given, or a file cannot be loaded.
     pub fn open(&self, file: Option<&Path>, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
+        let mut trained = self.open_either(file, data, device)?;
+        if let Some(transforms) = &self.normalize {
+            check_channels(transforms, trained.input[0])?;
+            trained.preprocessing.transforms = transforms.clone();
+        }
+        Ok(trained)
+    }
+
+    fn open_either(
+        &self,
+        file: Option<&Path>,
+        data: Option<&str>,
+        device: &Device,
+    ) -> Result<TrainedNetwork> {
         match (&self.weights, file) {
             (Some(weights), None) => self.open_weights(weights, data, device),
             (None, Some(file)) => self.open_checkpoint(file, device),
@@ -272,11 +291,14 @@ impl WeightsArgs {
         let selected = self.network_args.select(self.network.as_deref())?;
         let network = selected.build(&self.network_args, device)?;
         weights::load(&*network, weights)?;
+        let input = selected.input()?;
+        let (preprocessing, class_names) = described(weights, input, data)?;
         Ok(TrainedNetwork {
             network: network.into(),
             name: selected.name().to_string(),
-            input: selected.input()?,
-            class_names: data.map_or(Ok(Vec::new()), class_names_of)?,
+            input,
+            class_names,
+            preprocessing,
             checkpoint: None,
         })
     }
@@ -293,9 +315,53 @@ impl WeightsArgs {
             name: checkpoint.config.network.clone(),
             input: checkpoint.input,
             class_names: checkpoint.class_names.clone(),
+            preprocessing: checkpoint.preprocessing(),
             checkpoint: Some(checkpoint),
         })
     }
+}
+
+/// Returns the preprocessing and the class names of a weights file: those in its metadata, or else those of the data set.
+///
+/// # Errors
+/// When the metadata are damaged or of another input, or there is no such data set.
+pub fn described(
+    weights: &Path,
+    input: [usize; 3],
+    data: Option<&str>,
+) -> Result<(Preprocessing, Vec<String>)> {
+    let location = || weights.display().to_string();
+    let metadata = weights::metadata(weights)?;
+    let names = metadata.get(Preprocessing::CLASS_NAMES).and_then(|names| serde_json::from_str(names).ok());
+    let names = match (data, names) {
+        (Some(data), _) => class_names_of(data)?,
+        (None, names) => names.unwrap_or_default(),
+    };
+    let preprocessing = Preprocessing::from_metadata(&metadata).context(location)?;
+    let mut preprocessing =
+        preprocessing.unwrap_or_else(|| Preprocessing::new(input, &Pipeline::default(), data));
+    check_channels(&preprocessing.transforms, input[0]).context(location)?;
+    preprocessing.input = input;
+    Ok((preprocessing, names))
+}
+
+/// Checks that a normalization has one mean, or one for each channel.
+///
+/// # Errors
+/// When it has another number.
+pub fn check_channels(transforms: &Pipeline, channels: usize) -> Result<()> {
+    for step in &transforms.steps {
+        if let Step::Normalize(normalize) = step
+            && normalize.mean.len() != 1
+            && normalize.mean.len() != channels
+        {
+            return Err(Error::invalid_argument(format!(
+                "the normalization has means of {} channels, but the input has {channels}",
+                normalize.mean.len()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the class names of a data set of the catalog, or of a folder.

@@ -94,8 +94,15 @@ impl FolderDataset {
         }
         let channels = if files.iter().any(|file| file.is_color) { 3 } else { 1 };
         let root = folder.to_path_buf();
-        let dataset =
-            FolderDataset { name: name.into(), root, files, labels, class_names, channels, alpha: Alpha::Drop };
+        let dataset = FolderDataset {
+            name: name.into(),
+            root,
+            files,
+            labels,
+            class_names,
+            channels,
+            alpha: Alpha::Drop,
+        };
         crate::dataset::check(&dataset)?;
         Ok((dataset, warnings))
     }
@@ -173,7 +180,8 @@ fn check_all(
 ) -> Result<(Vec<ImageFile>, Vec<u32>)> {
     let count = paths.len();
     let headers = read_headers(&paths);
-    let (mut files, mut kept, mut broken) = (Vec::with_capacity(count), Vec::with_capacity(count), Vec::new());
+    let (mut files, mut kept, mut broken) =
+        (Vec::with_capacity(count), Vec::with_capacity(count), Vec::new());
     for ((path, label), header) in paths.into_iter().zip(labels).zip(headers) {
         match header {
             Ok((length, size, is_color)) => {
@@ -187,7 +195,11 @@ fn check_all(
         return Ok((files, kept));
     }
     if skip_broken && !files.is_empty() {
-        warnings.push(format!("{} of {count} images cannot be read and are skipped:\n  {}", broken.len(), broken.join("\n  ")));
+        warnings.push(format!(
+            "{} of {count} images cannot be read and are skipped:\n  {}",
+            broken.len(),
+            broken.join("\n  ")
+        ));
         return Ok((files, kept));
     }
     let total = broken.len();

@@ -69,6 +69,15 @@ pub fn class_names(path: &Path) -> Result<Vec<String>> {
     train.map_or(Ok(names), |parts| scan::classes(&parts.train))
 }
 
+/// Returns the image files in the folder at `path` and in all folders in it, by their extensions: folders in byte order of
+/// their paths, and in each the files in byte order of their names.
+///
+/// # Errors
+/// `Io` if a folder cannot be read.
+pub fn image_files(path: &Path) -> Result<Vec<PathBuf>> {
+    scan::image_files(path)
+}
+
 /// The folders of the parts.
 struct Parts {
     train: PathBuf,
@@ -94,6 +103,10 @@ impl Parts {
             )));
         }
         let test = has("test").then(|| path.join("test"));
-        Ok(Some(Parts { train: path.join("train"), validation: validation.first().map(|n| path.join(n)), test }))
+        Ok(Some(Parts {
+            train: path.join("train"),
+            validation: validation.first().map(|n| path.join(n)),
+            test,
+        }))
     }
 }

@@ -165,8 +165,11 @@ impl ByteImage {
                 let (green, blue) = rest.split_at_mut(plane);
                 let (pixels, _) = self.pixels.as_chunks::<3>();
                 for (((pixel, r), g), b) in pixels.iter().zip(red).zip(green).zip(blue) {
-                    (*r, *g, *b) =
-                        (UNIT[usize::from(pixel[0])], UNIT[usize::from(pixel[1])], UNIT[usize::from(pixel[2])]);
+                    (*r, *g, *b) = (
+                        UNIT[usize::from(pixel[0])],
+                        UNIT[usize::from(pixel[1])],
+                        UNIT[usize::from(pixel[2])],
+                    );
                 }
             }
             c => {

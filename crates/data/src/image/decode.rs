@@ -8,9 +8,9 @@ use image::{DynamicImage, GenericImageView};
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::byte_image::ByteImage;
 use super::header::{self, header_of};
 use super::info::{ImageHeader, Orientation};
-use super::byte_image::ByteImage;
 use super::jpeg;
 
 /// Maximum size of an image file, in bytes.
@@ -175,4 +175,3 @@ fn transpose(image: &mut ByteImage) {
         pixel.copy_from_slice(&source.pixels()[(y * w + x) * c..][..c]);
     }
 }
-

@@ -19,8 +19,7 @@ const END: u64 = 64;
 const MAX_ALLOCATION: u64 = 8 * MAX_PIXELS as u64;
 
 /// The extensions of torchvision's `ImageFolder`, and GIF; in any case.
-pub const EXTENSIONS: [&str; 10] =
-    ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif"];
+pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif"];
 
 /// Reads the header of the image file at `path`, and checks that a JPEG file is complete.
 ///
@@ -76,16 +75,14 @@ fn read_jpeg_header(file: &mut File, mut bytes: Vec<u8>) -> Result<ImageHeader> 
 
 pub(super) fn header_of(decoder: &mut impl ImageDecoder) -> Result<ImageHeader> {
     let (width, height) = decoder.dimensions();
-    let is_grey = matches!(decoder.color_type(), ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16);
+    let is_grey =
+        matches!(decoder.color_type(), ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16);
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     Ok(ImageHeader { height: height as usize, width: width as usize, is_color: !is_grey, orientation })
 }
 
 /// Opens the decoder of an image file that is not JPEG, with limits set; `start` are its first bytes.
-pub(super) fn decoder<'a>(
-    file: impl BufRead + Seek + 'a,
-    start: &[u8],
-) -> Result<impl ImageDecoder + 'a> {
+pub(super) fn decoder<'a>(file: impl BufRead + Seek + 'a, start: &[u8]) -> Result<impl ImageDecoder + 'a> {
     let format = image::guess_format(start).ok();
     let format = format.filter(|format| format.reading_enabled()).ok_or_else(|| not_an_image(start))?;
     let mut reader = ImageReader::with_format(file, format);

@@ -47,7 +47,8 @@ pub(super) fn structure(bytes: &[u8]) -> Result<Structure> {
             0x01 | 0xd0..=0xd8 => continue,
             _ => {}
         }
-        let Some(length) = bytes.get(at..at + 2).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]]))) else {
+        let Some(length) = bytes.get(at..at + 2).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]])))
+        else {
             break;
         };
         let segment = bytes.get(at + 2..at + length.max(2)).unwrap_or_default();
@@ -123,12 +124,7 @@ impl Structure {
     pub(super) fn header(&self, bytes: &[u8]) -> ImageHeader {
         let exif = self.exif.and_then(|(from, length)| bytes.get(from..from + length));
         let orientation = exif.map_or(Orientation::NoTransforms, exif_orientation);
-        ImageHeader {
-            height: self.height,
-            width: self.width,
-            is_color: self.components != 1,
-            orientation,
-        }
+        ImageHeader { height: self.height, width: self.width, is_color: self.components != 1, orientation }
     }
 }
 

@@ -46,7 +46,8 @@ fn flips_reverse_rows_and_columns() {
 fn values_are_planes_divided_by_255() {
     let mut values = vec![0.0; 18];
     image().write_unit(&mut values);
-    let expected: Vec<f32> = (0..3).flat_map(|c| (0..6).map(move |i| f32::from(10 * i + c as u8) / 255.0)).collect();
+    let expected: Vec<f32> =
+        (0..3).flat_map(|c| (0..6).map(move |i| f32::from(10 * i + c as u8) / 255.0)).collect();
     assert_eq!(values, expected);
     let two = ByteImage::new(1, 2, 2, vec![1, 2, 3, 4]).unwrap();
     two.write_unit(&mut values[..4]);

@@ -22,7 +22,18 @@ register_dataset!(
 register_dataset!(
     DatasetInfo::new(
         "fashion-mnist",
-        &[ "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot", ],
+        &[
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ],
         load_files,
     )
     .with_about("70,000 articles of clothing, 28x28 (Zalando, MIT)")
@@ -65,29 +76,32 @@ register_dataset!(
         .bright_on_dark()
         .with_manifest(Manifest::new(
             "kmnist",
-        &["http://codh.rois.ac.jp/kmnist/dataset/kmnist/", "https://codh.rois.ac.jp/kmnist/dataset/kmnist/"],
-        &[
-            RemoteFile::new(
-                "train-images-idx3-ubyte.gz",
-                18_165_135,
-                "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-            ),
-            RemoteFile::new(
-                "train-labels-idx1-ubyte.gz",
-                29_497,
-                "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
-            ),
-            RemoteFile::new(
-                "t10k-images-idx3-ubyte.gz",
-                3_041_136,
-                "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-            ),
-            RemoteFile::new(
-                "t10k-labels-idx1-ubyte.gz",
-                5_120,
-                "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-            ),
-        ],
+            &[
+                "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+                "https://codh.rois.ac.jp/kmnist/dataset/kmnist/"
+            ],
+            &[
+                RemoteFile::new(
+                    "train-images-idx3-ubyte.gz",
+                    18_165_135,
+                    "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+                ),
+                RemoteFile::new(
+                    "train-labels-idx1-ubyte.gz",
+                    29_497,
+                    "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+                ),
+                RemoteFile::new(
+                    "t10k-images-idx3-ubyte.gz",
+                    3_041_136,
+                    "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+                ),
+                RemoteFile::new(
+                    "t10k-labels-idx1-ubyte.gz",
+                    5_120,
+                    "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+                ),
+            ],
         ))
 );
 
@@ -98,32 +112,32 @@ register_dataset!(
         .fetched_by_default()
         .with_manifest(Manifest::new(
             "mnist",
-        &[
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-            "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        ],
-        &[
-            RemoteFile::new(
-                "train-images-idx3-ubyte.gz",
-                9_912_422,
-                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            ),
-            RemoteFile::new(
-                "train-labels-idx1-ubyte.gz",
-                28_881,
-                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            ),
-            RemoteFile::new(
-                "t10k-images-idx3-ubyte.gz",
-                1_648_877,
-                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            ),
-            RemoteFile::new(
-                "t10k-labels-idx1-ubyte.gz",
-                4_542,
-                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            ),
-        ],
+            &[
+                "https://ossci-datasets.s3.amazonaws.com/mnist/",
+                "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            ],
+            &[
+                RemoteFile::new(
+                    "train-images-idx3-ubyte.gz",
+                    9_912_422,
+                    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                ),
+                RemoteFile::new(
+                    "train-labels-idx1-ubyte.gz",
+                    28_881,
+                    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                ),
+                RemoteFile::new(
+                    "t10k-images-idx3-ubyte.gz",
+                    1_648_877,
+                    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                ),
+                RemoteFile::new(
+                    "t10k-labels-idx1-ubyte.gz",
+                    4_542,
+                    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                ),
+            ],
         ))
 );
 
@@ -168,7 +182,8 @@ fn load_files(info: &DatasetInfo, root: &Path) -> Result<Split> {
     let train = read(train_images, train_labels)?;
     let test = read(test_images, test_labels)?;
     let warnings = identity::check(info, &folder, &train, &test).into_iter().collect();
-    let build = |part, data| build(info, part, data, 255).map_err(|e| e.context(folder.display().to_string()));
+    let build =
+        |part, data| build(info, part, data, 255).map_err(|e| e.context(folder.display().to_string()));
     Ok(Split { warnings, ..Split::new(build("train", train)?, build("test", test)?) })
 }
 

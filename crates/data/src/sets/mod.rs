@@ -1,4 +1,6 @@
 //! The data sets that are registered here.
 
-mod idx_files;
+mod cifar;
+mod emnist;
 mod identity;
+mod idx_files;

@@ -42,7 +42,7 @@ struct Config1 {
 impl From<Version1> for Checkpoint {
     fn from(old: Version1) -> Self {
         let Config1 { network, data, limit, epochs, batch, seed, optimizer, schedule, augment } = old.config;
-        let transforms = Pipeline { steps: augment.into_iter().map(Step::RandomAffine).collect() };
+        let transforms = Pipeline::from_iter(augment.map(Step::RandomAffine));
         Checkpoint {
             config: TrainConfig {
                 network,

@@ -97,7 +97,7 @@ fn rows(
     seed: u64,
 ) -> Result<ContactSheet> {
     for (label, steps) in options {
-        let pipeline = Pipeline { steps: steps.clone() };
+        let pipeline = Pipeline::from(steps.clone());
         let mut transformed = originals.to_vec();
         for (pixels, &index) in transformed.iter_mut().zip(selected) {
             pipeline.apply(pixels, shape, SampleId { seed, epoch: 0, index })?;

@@ -71,7 +71,11 @@ pub fn sizes(data: &Split) -> String {
     parts.extend(data.validation.as_ref().map(|part| format!("{} validation", part.len())));
     parts.extend(data.test.as_ref().map(|part| format!("{} test", part.len())));
     let last = parts.pop().unwrap_or_default();
-    if parts.is_empty() { format!("{last} images") } else { format!("{} and {last} images", parts.join(", ")) }
+    if parts.is_empty() {
+        format!("{last} images")
+    } else {
+        format!("{} and {last} images", parts.join(", "))
+    }
 }
 
 /// Checks that there is a test part for --final-test before a long run.

@@ -78,7 +78,8 @@ struct JsonRow {
 impl JsonRow {
     fn new(report: &EpochReport, part: Part) -> Self {
         let (loss, acc) = (Some(report.eval_loss), Some(report.eval_acc));
-        let (val, test) = if part == Part::Test { ((None, None), (loss, acc)) } else { ((loss, acc), (None, None)) };
+        let (val, test) =
+            if part == Part::Test { ((None, None), (loss, acc)) } else { ((loss, acc), (None, None)) };
         JsonRow {
             epoch: report.epoch,
             train_loss: report.train_loss,

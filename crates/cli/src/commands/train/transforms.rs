@@ -5,6 +5,8 @@ use neocog_data::dataset::mean_and_std;
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_tensor::{Error, Result};
 
+use crate::normalization::normalize;
+
 /// Transforms of training images, named as in torchvision. They are off by default, except for the data set digits.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Augmentation and normalisation")]
@@ -76,11 +78,7 @@ fn normalization(text: &str) -> Result<Normalization, String> {
     if text == "computed" {
         return Ok(Normalization::Computed);
     }
-    let numbers =
-        |text: &str| text.split(',').map(|n| n.trim().parse::<f32>().ok()).collect::<Option<Vec<f32>>>();
-    let parts = text.split_once('/').and_then(|(mean, std)| Some((numbers(mean)?, numbers(std)?)));
-    let (mean, std) = parts.ok_or("expected MEAN/STD, such as 0.286/0.353 or 0.5,0.5,0.4/0.2,0.2,0.3")?;
-    Ok(Normalization::Given(Normalize { mean, std }))
+    normalize(text).map(Normalization::Given)
 }
 
 impl Transforms {
@@ -112,7 +110,7 @@ impl Transforms {
             self.normalization(train, channels)?.map(Step::Normalize),
             self.erasing.map(|p| Step::RandomErasing(RandomErasing { p, ..RandomErasing::default() })),
         ];
-        let pipeline = Pipeline { steps: steps.into_iter().flatten().collect() };
+        let pipeline = Pipeline::from_iter(steps.into_iter().flatten());
         pipeline.check()?;
         Ok(pipeline)
     }
