@@ -267,7 +267,7 @@ fn start(args: &Args) -> Result<(Trainer, Split, CheckpointDir)> {
         small_folder(args, &mut config, data.train.len());
     }
     let input = selected.input_for(&*data.train)?;
-    config.transforms = args.transforms.pipeline(config.transforms, &*data.train, input[0])?;
+    config.transforms = args.transforms.pipeline(config.transforms, &*data.train, input)?;
     let location = match &args.network_args.spec {
         Some(file) => file.display().to_string(),
         None => selected.name().to_string(),
