@@ -33,7 +33,7 @@ impl Trainer {
         let mut random = Random::stream(seed, "pictures");
         let x: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> = (0..input[0]).map(|_| (random.next_u32() % 10) as f32).collect();
-        let config = OptimizerConfig { lr: LEARNING_RATE, rule: OptimizerKind::named("adam")? };
+        let config = OptimizerConfig { lr: LEARNING_RATE, kind: OptimizerKind::named("adam")? };
         Ok(Trainer {
             x: Tensor::from_f32(input, &x, device)?,
             labels: Tensor::from_f32([labels.len()], &labels, device)?,

@@ -31,7 +31,7 @@ impl Progress for StopAfter<'_> {
 }
 
 /// Training loss of each epoch of a run that starts on the first device, is stopped in the second epoch, and is resumed from a
-/// checkpoint on the second device.
+/// checkpoint on the second device, which is an error unless another device is allowed.
 fn losses(network: &str, [first, second]: [&Device; 2]) -> Vec<f64> {
     let config = config(network);
     let data = config.load_data(Path::new("data")).unwrap();
@@ -44,6 +44,11 @@ fn losses(network: &str, [first, second]: [&Device; 2]) -> Vec<f64> {
     trainer.checkpoint().unwrap().write(&path).unwrap();
 
     let mut trainer = Trainer::resume(Checkpoint::read(&path).unwrap(), second).unwrap();
+    if *first != *second {
+        let error = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err().to_string();
+        assert!(error.contains("device: ") && error.contains("--allow-different"), "{error}");
+        trainer.set_allow_different(true);
+    }
     assert_eq!(trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap(), FitOutcome::Finished);
     trainer.history().iter().map(|epoch| epoch.train_loss).collect()
 }

@@ -183,7 +183,7 @@ fn model_files_have_defaults_and_errors_name_the_field() {
     .unwrap();
     assert_eq!((full.name.as_str(), full.recipe.input), ("other", Some([1, 2, 3])));
     let optimizer = full.recipe.optimizer_config();
-    assert_eq!((optimizer.lr, optimizer.rule.name()), (0.5, "sgd"));
+    assert_eq!((optimizer.lr, optimizer.kind.name()), (0.5, "sgd"));
     assert_eq!(read(&full.to_json().unwrap()).unwrap(), full);
 
     for (json, expected) in [
@@ -217,8 +217,14 @@ fn files_that_cannot_be_read_are_errors() {
     let error = |path: &Path| ModelFile::read(path).unwrap_err().to_string();
     assert!(error(&path).starts_with("cannot read the network "));
     assert!(error(dir.path()).contains("not a network in JSON: expected a regular file"));
-    fs::write(&path, [0xff, 0xfe, 0]).unwrap();
-    assert!(error(&path).contains("my.json: not a network in JSON: invalid utf-8"), "{}", error(&path));
+    for (bytes, expected) in [
+        (&[b'"', 0xff, b'"'][..], "not a network in JSON: invalid utf-8"),
+        // A mark of UTF-16, and one byte and a half of a character.
+        (&[0xff, 0xfe, 0], "not a network in JSON: the UTF-16 text ends within a character"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        assert!(error(&path).contains(&format!("my.json: {expected}")), "{}", error(&path));
+    }
     fs::write(&path, within("{'kind': 'Conv2D'}").replace('\'', "\"")).unwrap();
     assert!(error(&path).contains(&format!("my.json / {PATH}(Conv2D)")), "{}", error(&path));
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();

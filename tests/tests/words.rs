@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// A term as a regular expression, and what to say instead.
-const REPLACED: [(&str, &str); 45] = [
+const REPLACED: [(&str, &str); 48] = [
     (r"\babreast\b", "batch_vectorized"),
     (r"Winograd's way|\benum Way\b|\bWay::", "the Winograd algorithm; ConvAlgorithm"),
     (r"\bunfolded\b|\bfolded\.rs\b", "im2col buffer, col2im"),
@@ -61,13 +61,22 @@ const REPLACED: [(&str, &str); 45] = [
     (r"how often all (training )?images", "number of epochs"),
     (r"\bpictured\b|abreast\.cl", "see above"),
     (
+        r"(?i)licence|greyscale|\bgrey\b|neighbour|behaviour|colour|labelled|modelled|\bcentred?\b|favour",
+        "US spelling: license, gray, neighbor, behavior, color, labeled, center",
+    ),
+    (
+        r"(?i)(normal|serial|initial|special|summar|general|vector|minim|recogn|optim)is(e|ing|ation|er)s?\b",
+        "US spelling: -ize",
+    ),
+    (r"\b1 (epochs|images|batches|tensors|threads)\b", "1 epoch: neocog_base::text::count"),
+    (
         r"cargo xtask (train|eval|predict|bench|summary|data|export|import|spec|lesson|devices|tune|layers)",
         "neocog COMMAND, outside of README and xtask",
     ),
 ];
 
 /// Where a replaced term is right, and why: part of a path, the term, the reason.
-const EXPLAINED: [(&str, &str, &str); 13] = [
+const EXPLAINED: [(&str, &str, &str); 17] = [
     ("tests/tests/words.rs", "", "this list"),
     ("CHANGELOG.md", "", "the table of renames"),
     ("crates/cli", "--picture", "the option's name is a stable interface"),
@@ -77,6 +86,10 @@ const EXPLAINED: [(&str, &str, &str); 13] = [
     ("xtask/", "cargo xtask", "the maintainers' program"),
     ("CONTRIBUTING.md", "cargo xtask", "maintainers work in a clone"),
     ("crates/cli/src/commands/predict.rs", "picture", "the field of the option --picture"),
+    ("crates/models", "with_stored_about", "what JSON files of 0.1 contain"),
+    ("crates/cli/src/commands/summary.rs", "rename = \"centre\"", "a field of printed JSON"),
+    ("tests/src/golden", "optimisers", "a field of the golden files"),
+    ("crates/neocog/tests/bench.rs", "--threads 1 threads", "the name of a command after a number"),
     ("crates/lessons", "random_tensor(\"picture", "the name of a random stream decides its values"),
     ("tests/src/training.rs", "Random::stream", "the name of a random stream decides its values"),
     ("tests/tests/registry.rs", "there is no network named", "plain English"),

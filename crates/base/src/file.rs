@@ -54,6 +54,47 @@ pub fn check_distinct(input: &Path, output: &Path) -> NeocogResult<()> {
     Ok(())
 }
 
+/// Checks, before the work starts, that a file can be written at `path`: it is not a directory, and its directory is not a file.
+///
+/// # Errors
+/// `InvalidArgument` if it is.
+pub fn check_output_file(path: &Path) -> NeocogResult<()> {
+    if path.is_dir() {
+        return Err(Error::invalid_argument(format!(
+            "cannot write to {}: it is a directory; add the name of a file",
+            path.display()
+        )));
+    }
+    path.parent().map_or(Ok(()), |parent| check_ancestors(path, parent))
+}
+
+/// Checks, before the work starts, that files can be written to the directory `path`: no file has this name, nor that of a
+/// directory above it. The directory need not exist.
+///
+/// # Errors
+/// `InvalidArgument` if a file has the name.
+pub fn check_output_dir(path: &Path) -> NeocogResult<()> {
+    if path.exists() && !path.is_dir() {
+        return Err(Error::invalid_argument(format!(
+            "cannot write to {}: it is a file, but a directory is needed; choose another name",
+            path.display()
+        )));
+    }
+    path.parent().map_or(Ok(()), |parent| check_ancestors(path, parent))
+}
+
+/// Checks that `parent` or, if it does not exist, the closest directory above it is not a file.
+fn check_ancestors(path: &Path, parent: &Path) -> NeocogResult<()> {
+    match parent.ancestors().find(|ancestor| ancestor.exists()) {
+        Some(file) if !file.is_dir() => Err(Error::invalid_argument(format!(
+            "cannot write to {}: {} is a file, not a directory; choose another name",
+            path.display(),
+            file.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Whether two paths lead to one file or directory, which exists.
 pub fn is_same(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
@@ -327,6 +368,30 @@ mod tests {
         let kept =
             [".a.12-0.part", ".a.bin.x-0.neocog.part", ".live.77-1.neocog.part", "a.12-0.neocog.part", "b"];
         assert_eq!(names(folder.path()), kept);
+    }
+
+    #[test]
+    fn outputs_are_checked_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, dir) = (folder.path().join("file"), folder.path().join("dir"));
+        fs::write(&file, "x").unwrap();
+        fs::create_dir(&dir).unwrap();
+        let error = |result: NeocogResult<()>| result.unwrap_err().to_string();
+        assert!(error(check_output_file(&dir)).ends_with("dir: it is a directory; add the name of a file"));
+        assert!(
+            error(check_output_file(&file.join("a/b")))
+                .ends_with("file is a file, not a directory; choose another name")
+        );
+        assert!(error(check_output_dir(&file)).contains("it is a file, but a directory is needed"));
+        assert!(error(check_output_dir(&file.join("a"))).contains("file is a file, not a directory"));
+        for new in ["new", "new/deeper", "dir/new"] {
+            check_output_file(&folder.path().join(new)).unwrap();
+            check_output_dir(&folder.path().join(new)).unwrap();
+        }
+        check_output_file(&file).unwrap();
+        check_output_dir(&dir).unwrap();
+        check_output_dir(Path::new(".")).unwrap();
+        check_output_file(Path::new("a-file-that-does-not-exist")).unwrap();
     }
 
     #[cfg(unix)]

@@ -6,5 +6,6 @@ pub mod lock;
 pub mod program;
 pub mod random;
 pub mod testing;
+pub mod text;
 
 pub use error::{Context, Error, ErrorKind, Result};

@@ -1,6 +1,6 @@
 """Timing for `neocog bench --against`: reads a job as JSON from standard input, and prints one line of JSON per measurement.
 
-The other scripts in this folder are appended to this one and run in the same process.
+The other scripts in this directory are appended to this one and run in the same process.
 """
 import contextlib
 import json

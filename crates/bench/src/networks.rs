@@ -107,7 +107,7 @@ impl NetworkBench {
         let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
         let labels: Vec<f32> =
             (0..batch).map(|_| (random.next_u32() as usize % model.classes) as f32).collect();
-        let config = OptimizerConfig { lr: 0.01, rule: OptimizerKind::named("sgd")? };
+        let config = OptimizerConfig { lr: 0.01, kind: OptimizerKind::named("sgd")? };
         Ok(NetworkBench {
             x: Var::constant(Tensor::from_f32(input, &pixels, &options.device)?),
             y: Var::constant(Tensor::from_f32([batch], &labels, &options.device)?),

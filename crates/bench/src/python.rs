@@ -128,8 +128,8 @@ impl Python {
     fn run(&self, scripts: &[&str], job: &Value, threads: usize) -> Result<Vec<Measurement>> {
         let failed = |reason: String| {
             Error::device(format!(
-                "cannot measure with `{}`: {reason}; install the missing packages (`pip install torch`, and for ONNX Runtime \
-                 `pip install onnx onnxscript onnxruntime`), or select another interpreter with --python",
+                "`{}` failed: {reason}; if packages are missing, install them (`pip install torch`, and for ONNX Runtime `pip install \
+                 onnx onnxscript onnxruntime`), or select another interpreter with --python",
                 self.command
             ))
         };
@@ -140,7 +140,13 @@ impl Python {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(|e| {
+                let why = format!(
+                    "cannot start the Python interpreter `{}`; select one with --python",
+                    self.command
+                );
+                Error::device(why).with_source(e)
+            })?;
         if let Some(mut stdin) = child.stdin.take() {
             // If the process has already exited, its standard error has the reason.
             let _ = stdin.write_all(job.to_string().as_bytes());

@@ -25,7 +25,7 @@ pub struct DataDirArg {
 ///
 /// # Errors
 /// When the text is not a number, or 0.
-pub fn count(text: &str) -> Result<usize, String> {
+pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("must be at least 1".into()),
         Ok(n) => Ok(n),
@@ -35,12 +35,12 @@ pub fn count(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::count;
+    use super::positive;
 
     #[test]
     fn counts_start_at_1() {
-        assert_eq!(count("12"), Ok(12));
-        assert_eq!(count("0"), Err("must be at least 1".into()));
-        assert!(count("-1").is_err() && count("x").is_err() && count("").is_err());
+        assert_eq!(positive("12"), Ok(12));
+        assert_eq!(positive("0"), Err("must be at least 1".into()));
+        assert!(positive("-1").is_err() && positive("x").is_err() && positive("").is_err());
     }
 }

@@ -43,8 +43,9 @@ pub fn report(command: &str) -> Result<()> {
              not on this device",
             name = requested.name
         ))),
-        count => {
-            output::note(format_args!("{} computed {count} convolutions and gradients", requested.name));
+        computed => {
+            let what = if computed == 1 { "convolution or gradient" } else { "convolutions and gradients" };
+            output::note(format_args!("{} computed {computed} {what}", requested.name));
             Ok(())
         }
     }

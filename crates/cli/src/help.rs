@@ -2,6 +2,11 @@
 
 use neocog_base::program;
 
+/// Lays out several ways to call a command, each a text such as `eval [OPTIONS] <CHECKPOINT>`, in place of clap's usage.
+pub fn usages(usages: &[&str]) -> String {
+    usages.iter().map(|usage| format!("{} {usage}", program::name())).collect::<Vec<_>>().join("\n       ")
+}
+
 /// Replaces `neocog` at the start of each example, a line indented by two spaces, by the name of the program.
 ///
 /// ```

@@ -57,6 +57,12 @@ pub fn warnings(split: &neocog_data::Split) {
     }
 }
 
+/// Reports an invalid command line or environment variable in the form of clap's errors, and exits with code 2.
+pub fn usage_error(text: impl Display) -> ! {
+    note(format_args!("error: {text}\n\nFor more information, try '--help'."));
+    std::process::exit(2)
+}
+
 /// Writes a line to standard error; errors are ignored.
 pub fn note(text: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
 }
 
 impl Program {
-    /// Creates a program that help and messages call `name`.
+    /// Creates a program that help and messages call `name`: what starts it in a shell, such as `neocog` or `cargo xtask`.
     pub fn new(name: impl Into<String>) -> Self {
         Program {
             name: name.into(),
@@ -50,13 +50,13 @@ impl Program {
     }
 
     /// Creates a program with the name by which this process was called. Help uses the file name; commands to copy from
-    /// messages start with the path, if it was called by one.
+    /// messages start with the path, if it was called by one. Both are quoted for a shell where they need it.
     pub fn from_args() -> Self {
         let called = std::env::args_os().next().unwrap_or_default();
         let called = called.to_string_lossy();
         let name = Path::new(&*called).file_name().map_or("neocog".into(), |name| name.to_string_lossy());
         let name = name.strip_suffix(".exe").unwrap_or(&name);
-        let mut program = Program::new(name);
+        let mut program = Program::new(quoted(name));
         if called.contains(std::path::MAIN_SEPARATOR) {
             program.invocation = Some(quoted(&called));
         }
@@ -106,8 +106,9 @@ impl Program {
         // The command runs on a thread of the pool, so that work too small to share starts without waking another thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)).build();
         let pool = pool.map_err(|e| Error::invalid_argument("cannot start the threads").with_source(e))?;
-        conv_algorithm::check()?;
-        neocog_tensor::check_instruction_set()?;
+        if let Err(e) = conv_algorithm::check().and_then(|()| neocog_tensor::check_instruction_set()) {
+            output::usage_error(e);
+        }
         let code = pool.install(|| (command.run)(arguments))?;
         conv_algorithm::report(command.name)?;
         Ok(code)
@@ -136,23 +137,34 @@ impl Program {
 
 static PROGRAM: OnceLock<clap::Command> = OnceLock::new();
 
-/// The running program with all its commands, as clap describes it, and a name that is a single word.
+/// The running program with all its commands, as clap describes it, under the name of its file, for completion scripts and
+/// manual pages.
 ///
 /// # Errors
-/// As [`commands`].
+/// As [`commands`]; when the name of the file has characters that these cannot hold.
 pub fn description() -> Result<clap::Command> {
     let program = match PROGRAM.get() {
         Some(program) => program.clone(),
         None => Program::new("neocog").clap(&commands()?),
     };
-    // `cargo xtask` runs the binary `xtask`.
-    let name = program.get_name();
-    let name = name.rsplit(' ').next().unwrap_or(name).to_string();
+    let name = file_name(program.get_name())?.to_string();
     Ok(program.name(name.clone()).bin_name(name))
 }
 
+/// The name of the file of a program that is called `name` in a shell.
+fn file_name(name: &str) -> Result<&str> {
+    // `cargo xtask` runs the binary `xtask`.
+    let file = name.strip_prefix("cargo ").unwrap_or(name);
+    if file.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {
+        return Ok(file);
+    }
+    Err(Error::invalid_argument(format!(
+        "a program called {name} cannot have completions and manual pages; rename it: letters, digits, '_', '-' and '.'"
+    )))
+}
+
 const CONVENTIONS: &str = "Results are written to standard output, progress and messages to standard error. \
-    Exit codes: 0 success; 1 error, with a message `error: ...` on standard error; 2 invalid command line; 130 training \
+    Exit codes: 0 success; 1 error, with a message `error: ...` on standard error; 2 invalid command line or environment variable; 130 training \
     stopped by Ctrl-C, SIGTERM or SIGHUP, after its checkpoint was written.";
 
 const EXAMPLES: &str = "Examples:
@@ -183,5 +195,8 @@ mod tests {
         let commands = commands().unwrap();
         let _ = PROGRAM.set(Program::new("cargo xtask").clap(&commands));
         assert_eq!(description().unwrap().get_bin_name(), Some("xtask"));
+        assert_eq!(file_name("neocog-0.2").unwrap(), "neocog-0.2");
+        let e = file_name("'my neocog'").unwrap_err().to_string();
+        assert!(e.starts_with("a program called 'my neocog' cannot have"), "{e}");
     }
 }

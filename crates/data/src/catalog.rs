@@ -11,7 +11,7 @@ use crate::split::Split;
 /// Default root directory of the data sets.
 pub const DEFAULT_ROOT: &str = "data";
 
-/// Name of the default data set, which is compiled in.
+/// Name of the default data set, which is embedded.
 pub const DEFAULT_DATASET: &str = "digits";
 
 /// Loads a data set from the root directory of the data sets.
@@ -128,7 +128,7 @@ impl DatasetInfo {
     pub fn fetch_command(&self, root: &Path) -> String {
         let mut command = neocog_base::program::command(format_args!("fetch-data {}", self.name));
         if root != Path::new(DEFAULT_ROOT) {
-            command += &format!(" --dir {}", root.display());
+            command += &format!(" --dir {}", neocog_base::program::quoted_path(root));
         }
         command
     }
@@ -192,7 +192,7 @@ pub fn load(name: &str, root: &Path) -> Result<Split> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Manifest<'a> {
-    /// Name of the data set and of its folder.
+    /// Name of the data set and of its directory.
     pub name: &'a str,
     /// Base URLs with a trailing slash, in the order in which they are tried.
     pub sources: &'a [&'a str],
@@ -204,7 +204,7 @@ pub struct Manifest<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RemoteFile<'a> {
-    /// File name without folder.
+    /// File name without directory.
     pub name: &'a str,
     /// Size in bytes.
     pub size: u64,

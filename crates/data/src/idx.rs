@@ -13,6 +13,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::GzDecoder;
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
 const UNSIGNED_BYTE: u8 = 0x08;
@@ -91,9 +92,9 @@ impl Idx {
         })?;
         if product(&self.sizes) != Some(self.data.len()) {
             return Err(Error::invalid_argument(format!(
-                "IDX sizes {:?} do not match {} elements",
+                "IDX sizes {:?} do not match {}",
                 self.sizes,
-                self.data.len()
+                count(self.data.len(), "element")
             )));
         }
         let mut bytes = vec![0, 0, UNSIGNED_BYTE, rank];
@@ -172,7 +173,9 @@ impl IdxReader<'_> {
             let trailing = rest.as_mut().map_or(Ok(0), |rest| io::copy(rest, &mut io::sink()));
             let trailing = trailing.map_err(|e| self.read_error(e))?;
             if trailing > 0 {
-                return Err(self.format_error(format!("{trailing} trailing bytes after the gzip stream")));
+                return Err(
+                    self.format_error(format!("{} after the gzip stream", count(trailing, "trailing byte")))
+                );
             }
             Ok(idx)
         } else {
@@ -224,7 +227,8 @@ impl IdxReader<'_> {
         reader.by_ref().take(length as u64).read_to_end(&mut data).map_err(|e| self.read_error(e))?;
         if data.len() < length {
             return Err(self.format_error(format!(
-                "truncated: the header declares {declared} = {length} bytes of elements, found {}",
+                "truncated: the header declares {declared} = {} of elements, found {}",
+                count(length, "byte"),
                 data.len()
             )));
         }
@@ -232,7 +236,8 @@ impl IdxReader<'_> {
         let trailing = io::copy(reader, &mut io::sink()).map_err(|e| self.read_error(e))?;
         if trailing > 0 {
             return Err(self.format_error(format!(
-                "{trailing} trailing bytes: the header declares {declared} = {length} bytes of elements, found {}",
+                "{}: the header declares {declared} = {length} bytes of elements, found {}",
+                count(trailing, "trailing byte"),
                 length as u64 + trailing
             )));
         }

@@ -23,6 +23,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use neocog_base::text::count;
 use neocog_base::{Error, ErrorKind, Result};
 
 use crate::cache::ImageCache;
@@ -269,9 +270,9 @@ impl Loader {
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Result<Epoch> {
         if first > self.batches() {
             return Err(Error::invalid_argument(format!(
-                "cannot start at batch {first}: an epoch of {} has {} batches of size {}",
+                "cannot start at batch {first}: an epoch of {} has {} of size {}",
                 self.dataset.name(),
-                self.batches(),
+                count(self.batches(), "batch"),
                 self.options.batch_size
             )));
         }

@@ -10,6 +10,7 @@
 //! Rows come first, as in Pillow, unless the height shrinks by more than twice as many pixels as the width: Pillow 13
 //! resamples columns first then, which changes the rounding of a few pixels. Pillow 11 always takes rows first.
 
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -174,10 +175,10 @@ pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result
     let mut resizer = Resizer::new(from, to)?;
     if source.len() != from.0 * from.1 {
         return Err(Error::invalid_argument(format!(
-            "{} pixels are not an image of {}x{}",
-            source.len(),
+            "an image of {}x{} does not have {}",
             from.0,
-            from.1
+            from.1,
+            count(source.len(), "pixel")
         )));
     }
     let mut target = vec![0; to.0 * to.1];
@@ -227,7 +228,7 @@ impl Axis {
         let mut exact_weights = Vec::with_capacity(to);
         for x in 0..to {
             let center = (x as f64 + 0.5) * scale;
-            // The cast truncates towards zero and saturates negative values to 0.
+            // The cast truncates toward zero and saturates negative values to 0.
             let first = (center - support + 0.5) as usize;
             let last = ((center + support + 0.5) as usize).min(from);
             let mut taps: Vec<f64> =

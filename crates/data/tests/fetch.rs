@@ -1,4 +1,4 @@
-//! Fetching from folders and from servers, including servers that fail.
+//! Fetching from directories and from servers, including servers that fail.
 #![allow(clippy::unwrap_used, reason = "test code")]
 #![cfg(feature = "fetch")]
 
@@ -15,7 +15,7 @@ use server::{Reply, Request, Server};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// A data set of two files, `big` and `small`, and a temporary folder to fetch it to.
+/// A data set of two files, `big` and `small`, and a temporary directory to fetch it to.
 struct Case {
     root: TempDir,
     big: Vec<u8>,
@@ -160,7 +160,7 @@ fn mirrors_are_tried_in_order() {
     let e = case.error_message(result, ErrorKind::Io);
     assert!(e.starts_with("cannot fetch big: http://127.0.0.1:1/big: no response"), "{e}");
     assert!(e.contains(&format!("; {}big: the server returned 404 Not Found; ", urls[0])), "{e}");
-    assert!(e.ends_with("copy the files to it and fetch from their folder"), "{e}");
+    assert!(e.ends_with("copy the files to it and fetch from their directory"), "{e}");
     assert!(!case.path("big.part").exists());
 }
 
@@ -384,7 +384,8 @@ fn fetch_from_a_root_folder_and_from_itself() {
 #[test]
 fn invalid_sources_are_errors() {
     let mut case = Case::new();
-    for (from, why) in [("no/such/folder", "no such folder"), ("ftp://host/x", "expected a folder or a URL")]
+    for (from, why) in
+        [("no/such/folder", "no such directory"), ("ftp://host/x", "expected a directory or a URL")]
     {
         let e = case.fetch(&[], Some(from)).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument);
@@ -401,7 +402,7 @@ fn a_folder_that_cannot_be_created_is_an_error() {
     let e = case.fetch_to(&file, &["http://127.0.0.1:1/"], None).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Io);
     assert!(
-        e.to_string().starts_with(&format!("cannot create the folder {}", file.join("set").display())),
+        e.to_string().starts_with(&format!("cannot create the directory {}", file.join("set").display())),
         "{e}"
     );
 }

@@ -121,7 +121,11 @@ fn parts_are_folders() {
     assert_eq!(folder::class_names(folder.path()).unwrap(), ["a", "b"]);
 
     folder.write("test/c/1.png", &image());
-    assert!(folder.error().contains("has the class c, which the training images have not; their classes are a, b"));
+    assert!(
+        folder
+            .error()
+            .contains("has the class c, which the training images have not; their classes are a, b")
+    );
     fs::remove_dir_all(folder.path().join("test")).unwrap();
     folder.write("other/1.png", &image());
     assert!(folder.error().contains("there is a folder `train`, and also other"));
@@ -176,7 +180,11 @@ fn broken_files_are_listed_or_left_out() {
     }
     let split = folder::open(folder.path(), true).unwrap();
     assert_eq!(split.train.labels(), [0, 0, 1]);
-    assert!(split.warnings[0].starts_with("5 of 8 images cannot be read and are skipped:"), "{:?}", split.warnings);
+    assert!(
+        split.warnings[0].starts_with("5 of 8 images cannot be read and are skipped:"),
+        "{:?}",
+        split.warnings
+    );
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
@@ -208,7 +216,10 @@ fn folders_without_images_are_errors() {
     let e = source.open("data".as_ref(), &DataOptions::new(), 0).unwrap_err().to_string();
     assert!(e.contains("the class a of") && e.contains("has one image"), "{e}");
     let e = DataSource::find("no/such/folder").unwrap_err();
-    assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains("there is no folder no/such/folder"), "{e}");
+    assert!(
+        e.kind() == ErrorKind::NotFound && e.to_string().contains("there is no folder no/such/folder"),
+        "{e}"
+    );
 }
 
 #[cfg(unix)]
@@ -275,7 +286,10 @@ fn batches_are_the_same_for_any_number_of_workers_and_any_cache() {
         let other = loader(&data, workers, cache);
         assert!(content(&other, 0, 0) == first && content(&other, 1, 0) == second, "{workers} {cache}");
         assert!(content(&other, 1, 2) == second[2..]);
-        assert!(other.cached_bytes() <= cache && (cache == 0 || other.cached_bytes() > cache / 2 || cache > 100_000));
+        assert!(
+            other.cached_bytes() <= cache
+                && (cache == 0 || other.cached_bytes() > cache / 2 || cache > 100_000)
+        );
     }
 }
 
@@ -293,12 +307,17 @@ fn a_file_that_changes_during_a_run_is_left_out_and_listed() {
     assert_eq!(seen, [0, 1, 2, 4, 6, 8, 9]);
     let unreadable = loader.unreadable();
     assert_eq!(unreadable.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [3, 5, 7]);
-    assert!(unreadable[0].1.contains("the file has changed: an image of 30x30, now of 31x30"), "{unreadable:?}");
+    assert!(
+        unreadable[0].1.contains("the file has changed: an image of 30x30, now of 31x30"),
+        "{unreadable:?}"
+    );
     for (i, _) in &files {
         fs::remove_file(folder.path().join(i)).ok();
     }
     let empty = content(&loader, 1, 0);
-    assert!(empty.len() == 2 && empty.iter().all(|(indices, pixels)| indices.is_empty() && pixels.is_empty()));
+    assert!(
+        empty.len() == 2 && empty.iter().all(|(indices, pixels)| indices.is_empty() && pixels.is_empty())
+    );
 }
 
 #[test]
@@ -309,7 +328,8 @@ fn classes_are_drawn_as_often_as_their_weights_say() {
     let data = Folder::new(&files);
     let data = data.open().train;
     let draw = |weights: Vec<f64>, workers, epoch| {
-        let options = LoaderOptions::new().batch_size(30).image_size((1, 1)).shuffle(Some(2)).workers(workers);
+        let options =
+            LoaderOptions::new().batch_size(30).image_size((1, 1)).shuffle(Some(2)).workers(workers);
         let loader = Loader::new(Arc::clone(&data), options.class_weights(Some(weights.into())));
         let batches = loader.map(|loader| loader.epoch(epoch).unwrap().map(|b| b.unwrap().labels.clone()));
         batches.map(|batches| batches.flatten().collect::<Vec<u32>>()).map_err(|e| e.to_string())

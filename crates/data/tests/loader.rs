@@ -161,7 +161,7 @@ fn invalid_options_are_errors() {
     assert_eq!(batches(&loader, 0, 0)[0].shape(), [3, 1, 2, 2]);
     assert!(loader.epoch_from(0, 1).unwrap().next().is_none());
     let e = loader.epoch_from(0, 2).unwrap_err().to_string();
-    assert!(e.contains("cannot start at batch 2: an epoch of synthetic has 1 batches"), "{e}");
+    assert!(e.contains("cannot start at batch 2: an epoch of synthetic has 1 batch of size"), "{e}");
 }
 
 /// Counts its calls, and fails or panics at sample `at`.

@@ -126,8 +126,21 @@ fn transforms_are_those_of_torchvision(peer: &Peer) {
 fn operation(name: &str) -> Operation {
     use Operation::*;
     let all = [
-        Identity, ShearX, ShearY, TranslateX, TranslateY, Rotate, Brightness, Color, Contrast, Sharpness, Posterize,
-        Solarize, AutoContrast, Equalize, Invert,
+        Identity,
+        ShearX,
+        ShearY,
+        TranslateX,
+        TranslateY,
+        Rotate,
+        Brightness,
+        Color,
+        Contrast,
+        Sharpness,
+        Posterize,
+        Solarize,
+        AutoContrast,
+        Equalize,
+        Invert,
     ];
     all.into_iter().find(|operation| format!("{operation:?}") == name).unwrap()
 }
@@ -143,13 +156,19 @@ fn operations_are_those_of_torchvision(peer: &Peer) {
         };
         let mut image = peer.image(&case["from"]);
         let bin = case["bin"].as_u64().unwrap() as usize;
-        let (found, expected) = (magnitudes.get(operation, bin, image.size()), case["magnitude"].as_f64().unwrap());
+        let (found, expected) =
+            (magnitudes.get(operation, bin, image.size()), case["magnitude"].as_f64().unwrap());
         operation.apply(&mut image, case["value"].as_f64().unwrap());
         if found != expected || image != peer.image(&case["to"]) {
             failures.push(format!("{case}: magnitude {found}"));
         }
     }
-    assert!(failures.is_empty(), "{} operations differ:\n{}", failures.len(), failures[..failures.len().min(40)].join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} operations differ:\n{}",
+        failures.len(),
+        failures[..failures.len().min(40)].join("\n")
+    );
 }
 
 fn other_transforms_are_those_of_torchvision(peer: &Peer) {
@@ -185,7 +204,10 @@ fn cifar_is_that_of_torchvision(peer: &Peer) {
         for (i, case) in expected.iter().enumerate() {
             let mut image = ByteImage::default();
             data.read(i, &mut image).unwrap();
-            assert_eq!((image, u64::from(data.labels()[i])), (peer.image(&case["image"]), case["label"].as_u64().unwrap()));
+            assert_eq!(
+                (image, u64::from(data.labels()[i])),
+                (peer.image(&case["image"]), case["label"].as_u64().unwrap())
+            );
         }
     }
 }

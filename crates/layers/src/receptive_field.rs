@@ -12,10 +12,10 @@ use neocog_tensor::Window;
 pub struct ReceptiveField {
     /// Size, including padding.
     pub size: [usize; 2],
-    /// Distance between the receptive fields of neighbouring elements.
+    /// Distance between the receptive fields of neighboring elements.
     pub stride: [usize; 2],
-    /// Centre of the receptive field of the first element, relative to the centre of the first pixel. It can lie in the padding.
-    pub centre: [f64; 2],
+    /// Center of the receptive field of the first element, relative to the center of the first pixel. It can lie in the padding.
+    pub center: [f64; 2],
 }
 
 /// The receptive field of the first element on one axis, from pixel `low` to pixel `high`.
@@ -65,7 +65,7 @@ impl Field {
         ReceptiveField {
             size: spans.map(|s| (s.high - s.low + 1) as usize),
             stride: spans.map(|s| s.stride),
-            centre: spans.map(|s| (s.low + s.high) as f64 / 2.0),
+            center: spans.map(|s| (s.low + s.high) as f64 / 2.0),
         }
     }
 }

@@ -62,8 +62,24 @@ pub fn state_dict(network: &dyn Layer) -> Vec<(String, Entry<'_>)> {
 pub struct Difference {
     /// Dotted name.
     pub name: String,
+    /// What differs.
+    pub kind: DifferenceKind,
     /// The difference, which continues the name to a sentence: "[6, 1, 5, 5] is missing".
     pub what: String,
+}
+
+/// What differs between a stored tensor and that of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DifferenceKind {
+    /// The network has the tensor, the stored state does not.
+    Missing,
+    /// The stored state has the tensor, the network does not.
+    Unexpected,
+    /// The shapes differ, or one is a tensor and the other a count.
+    Shape,
+    /// The stored value cannot be used: its type is not supported, it is not finite, or it is a negative count.
+    Value,
 }
 
 impl fmt::Display for Difference {
@@ -97,15 +113,16 @@ pub fn differences(stored: &[(&str, String)], network: &[(String, Entry<'_>)]) -
     let mut all = Vec::new();
     for (name, entry) in network {
         let expected = entry.describe();
-        let what = match unmatched.remove(name.as_str()) {
+        let (kind, what) = match unmatched.remove(name.as_str()) {
             Some(found) if *found == expected => continue,
-            Some(found) => format!("is {found}, the network has {expected}"),
-            None => format!("{expected} is missing"),
+            Some(found) => (DifferenceKind::Shape, format!("is {found}, the network has {expected}")),
+            None => (DifferenceKind::Missing, format!("{expected} is missing")),
         };
-        all.push(Difference { name: name.clone(), what });
+        all.push(Difference { name: name.clone(), kind, what });
     }
     let unexpected = unmatched.into_iter().map(|(name, found)| Difference {
         name: name.to_string(),
+        kind: DifferenceKind::Unexpected,
         what: format!("{found} is not in the network"),
     });
     all.extend(unexpected);

@@ -19,20 +19,53 @@ use std::path::Path;
 
 use neocog_autograd::Param;
 use neocog_base::file::replace;
+use neocog_base::text::count;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::layer::{Counter, Layer};
-use crate::state::{self, Difference, Entry};
+use crate::state::{self, Difference, DifferenceKind, Entry};
 
 /// The result of loading a file.
+///
+/// As what PyTorch's `load_state_dict` returns. After [`load`], all lists but `loaded` are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Loaded {
     /// Names of the loaded tensors, in the order of the network.
     pub loaded: Vec<String>,
-    /// The tensors that were not loaded: missing in the file, not in the network, or of another shape. Always empty after
-    /// [`load`].
-    pub skipped: Vec<Difference>,
+    /// Names of the tensors of the network that are not in the file.
+    pub missing_keys: Vec<String>,
+    /// Names of the tensors of the file that are not in the network.
+    pub unexpected_keys: Vec<String>,
+    /// Names of the tensors that have another shape in the file, or another type.
+    pub mismatched_shapes: Vec<String>,
+    /// Names of the tensors whose values in the file cannot be used, such as NaN.
+    pub invalid_values: Vec<String>,
+    differences: Vec<Difference>,
+}
+
+impl Loaded {
+    fn new(loaded: Vec<String>, differences: Vec<Difference>) -> Self {
+        let names = |kind| {
+            let of_kind = differences.iter().filter(|difference| difference.kind == kind);
+            of_kind.map(|difference| difference.name.clone()).collect()
+        };
+        Loaded {
+            loaded,
+            missing_keys: names(DifferenceKind::Missing),
+            unexpected_keys: names(DifferenceKind::Unexpected),
+            mismatched_shapes: names(DifferenceKind::Shape),
+            invalid_values: names(DifferenceKind::Value),
+            differences,
+        }
+    }
+
+    /// All tensors that were not loaded, with the reasons: in the order of the network, followed by unexpected ones and those
+    /// with values that cannot be used.
+    pub fn differences(&self) -> &[Difference] {
+        &self.differences
+    }
 }
 
 /// Writes the parameters, persistent buffers and counters of `network` to `path` in single precision, replacing an existing
@@ -99,22 +132,28 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
 /// network is not changed then.
 pub fn load(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let matched = read_matching(network, path)?;
-    if !matched.skipped.is_empty() {
-        return Err(Error::shape(format!("the weights do not match the network:{}", list(&matched.skipped))))
-            .context(|| path.display().to_string());
+    if !matched.differences.is_empty() {
+        return Err(Error::shape(format!(
+            "the weights do not match the network:{}",
+            list(&matched.differences)
+        )))
+        .context(|| path.display().to_string());
     }
     matched.apply().context(|| path.display().to_string())
 }
 
-/// Loads the tensors that match, and returns the others as [`Loaded::skipped`] (PyTorch's `strict=False`).
+/// Loads the tensors that match, and lists the others in [`Loaded`] (PyTorch's `strict=False`).
 ///
 /// # Errors
 /// As [`load`], but tensors that do not match are an error only if none matches. The network is not changed then.
 pub fn load_partial(network: &dyn Layer, path: &Path) -> Result<Loaded> {
     let matched = read_matching(network, path)?;
-    if matched.values.is_empty() && !matched.skipped.is_empty() {
-        return Err(Error::shape(format!("no tensor of it matches the network:{}", list(&matched.skipped))))
-            .context(|| path.display().to_string());
+    if matched.values.is_empty() && !matched.differences.is_empty() {
+        return Err(Error::shape(format!(
+            "no tensor of it matches the network:{}",
+            list(&matched.differences)
+        )))
+        .context(|| path.display().to_string());
     }
     matched.apply().context(|| path.display().to_string())
 }
@@ -167,7 +206,7 @@ fn floats(param: &Param) -> Result<Vec<u8>> {
 /// The values of a file for a network.
 struct Matched<'a> {
     values: Vec<(String, Value<'a>)>,
-    skipped: Vec<Difference>,
+    differences: Vec<Difference>,
 }
 
 /// A value and where it is loaded to.
@@ -186,7 +225,7 @@ impl Matched<'_> {
             }
             loaded.push(name);
         }
-        Ok(Loaded { loaded, skipped: self.skipped })
+        Ok(Loaded::new(loaded, self.differences))
     }
 }
 
@@ -216,7 +255,7 @@ impl WeightFile {
         let size = metadata.len();
         let mut length = [0; 8];
         if size < 8 {
-            let why = format!("it has {size} bytes, less than the length of the header (8 bytes)");
+            let why = format!("it has {}, less than the length of the header (8 bytes)", count(size, "byte"));
             return Err(not_safetensors(&why)).context(location);
         }
         file.read_exact(&mut length).map_err(cannot_read)?;
@@ -243,18 +282,21 @@ impl WeightFile {
         let names = self.header.offset_keys();
         let stored: Vec<(&str, String)> =
             names.iter().filter_map(|n| Some((n.as_str(), describe(self.header.info(n)?)))).collect();
-        let mut skipped = state::differences(&stored, &entries)?;
+        let mut differences = state::differences(&stored, &entries)?;
         let mut values = Vec::new();
         for (name, entry) in entries {
-            if skipped.iter().any(|difference| difference.name == name) {
+            if differences.iter().any(|difference| difference.name == name) {
                 continue;
             }
             match self.value(&name, entry).context(|| name.as_str())? {
                 Ok(value) => values.push((name, value)),
-                Err(what) => skipped.push(Difference { name, what: what.to_string() }),
+                Err(what) => {
+                    let (kind, what) = (DifferenceKind::Value, what.to_string());
+                    differences.push(Difference { name, kind, what });
+                }
             }
         }
-        Ok(Matched { values, skipped })
+        Ok(Matched { values, differences })
     }
 
     /// Reads the value of an entry whose description matches the network; the inner error is why it cannot be used.
@@ -297,7 +339,10 @@ fn header_length(bytes: [u8; 8], rest: u64) -> Result<usize> {
             "it looks like a file of torch.save; use safetensors.torch.save_file(net.state_dict(), ...) instead",
         )),
         _ if length > rest => Err(not_safetensors(&format!(
-            "its first bytes specify a header of {length} bytes, but {rest} bytes follow; it has another format or is truncated"
+            "its first bytes specify a header of {}, but {} {} it has another format or is truncated",
+            count(length, "byte"),
+            count(rest, "byte"),
+            if rest == 1 { "follows;" } else { "follow;" }
         ))),
         _ if length > MAX_LENGTH => {
             Err(not_safetensors(&format!("its header has {length} bytes, the maximum is {MAX_LENGTH}")))

@@ -221,8 +221,16 @@ fn partial_loading() {
         partial.loaded,
         ["block.0.bias", "block.1.weight", "block.1.running_mean", "hand.beta"].map(String::from)
     );
-    let skipped: String = partial.skipped.iter().map(|difference| format!("\n  {difference}")).collect();
+    let skipped: String =
+        partial.differences().iter().map(|difference| format!("\n  {difference}")).collect();
     assert_eq!(skipped, DIFFERENCES);
+    assert_eq!(partial.missing_keys, ["block.1.bias", "hand.gamma"]);
+    assert_eq!(partial.unexpected_keys, ["hand.moving_mean", "head.weight"]);
+    assert_eq!(
+        partial.mismatched_shapes,
+        ["block.0.weight", "block.1.running_var", "block.1.num_batches_tracked"]
+    );
+    assert!(partial.invalid_values.is_empty());
     let tiny = f64::from(f32::from_bits(1));
     for ((name, new), (_, old)) in state_of(&*network).into_iter().zip(before) {
         let expected = if partial.loaded.contains(&name) { vec![tiny; old.len()] } else { old };

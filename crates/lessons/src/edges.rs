@@ -53,7 +53,7 @@ fn run(page: &mut Page<'_>) -> Result<()> {
 fn learn(page: &mut Page<'_>, layer: Conv2d, image: &Tensor, edges: &Tensor) -> Result<[f64; 2]> {
     const STEPS: usize = 40;
     let net = build(layer, image.shape(), &page.device())?;
-    let config = OptimizerConfig { lr: 0.03, rule: OptimizerKind::named("sgd")? };
+    let config = OptimizerConfig { lr: 0.03, kind: OptimizerKind::named("sgd")? };
     let mut optimizer = Optimizer::new(config, &*net)?;
     let mut rows = Vec::new();
     for step in 0..=STEPS {

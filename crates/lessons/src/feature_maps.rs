@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::text;
 use neocog_data::{Loader, LoaderOptions};
 use neocog_layers::Seen;
 use neocog_layers::{Context, Layer, Observer, Predictor, state};
@@ -140,7 +141,7 @@ fn draw_maps(network: &str, image: &Tensor, maps: &[(String, String, Tensor)]) -
         let count = if channels > MAX_MAPS {
             format!("{MAX_MAPS} of {channels} channels")
         } else {
-            format!("{channels} channels")
+            text::count(channels, "channel")
         };
         sheet = sheet.row(&format!("{path} {label}\n{h}x{w}\n{count}"), thumbnails);
     }
@@ -163,7 +164,11 @@ fn draw_kernels(network: &str, net: &dyn Layer) -> Result<RgbImage> {
         thumbnails.push(Thumbnail::new(image).caption(format!("channel {}", i + 1), CaptionStyle::Plain));
     }
     for (i, row) in thumbnails.chunks(MAX_MAPS).enumerate() {
-        let label = if i == 0 { format!("{name}\n{out} kernels of {kh}x{kw}") } else { String::new() };
+        let label = if i == 0 {
+            format!("{name}\n{} of {kh}x{kw}", text::count(out, "kernel"))
+        } else {
+            String::new()
+        };
         sheet = sheet.row(&label, row.to_vec());
     }
     Ok(sheet.draw())

@@ -14,11 +14,11 @@ use neocog_viz::{RgbImage, save};
 pub struct LessonOptions {
     /// Device to compute on.
     pub device: Device,
-    /// Output folder of images; `None` draws no images. Default: `None`.
+    /// Output directory of images; `None` draws no images. Default: `None`.
     pub out: Option<PathBuf>,
     /// Checkpoint of a trained network for lessons that show one; `None` trains a small network. Default: `None`.
     pub checkpoint: Option<PathBuf>,
-    /// Root directory of the data sets; the digits are compiled in. Default: `data`.
+    /// Root directory of the data sets; the digits are embedded. Default: `data`.
     pub data_dir: PathBuf,
 }
 
@@ -28,7 +28,7 @@ impl LessonOptions {
         LessonOptions { device, out: None, checkpoint: None, data_dir: DEFAULT_ROOT.into() }
     }
 
-    /// Sets the output folder of images; `None` draws no images.
+    /// Sets the output directory of images; `None` draws no images.
     #[must_use]
     pub fn out(mut self, out: Option<PathBuf>) -> Self {
         self.out = out;
@@ -181,7 +181,7 @@ impl<'a> Page<'a> {
         (self.print)(&format!("  ✓ {statement}"))
     }
 
-    /// Draws an image with `draw` and writes it as `NAME.png` to the output folder, if there is one.
+    /// Draws an image with `draw` and writes it as `NAME.png` to the output directory, if there is one.
     ///
     /// # Errors
     /// If the image cannot be drawn or written.

@@ -31,7 +31,7 @@ pub fn alexnet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
         .then(Conv2d::new(384, 256, 3).padding(1))
         .then(ReLU {})
         .then(MaxPool2d::new(3, 2));
-    let net = Sequential::new().labelled("AlexNet").with("conv", conv).unnamed(FlattenLayer {});
+    let net = Sequential::new().labeled("AlexNet").with("conv", conv).unnamed(FlattenLayer {});
     let fc = Sequential::new()
         .then(Linear::new(features(&net, input)?, 4096))
         .then(ReLU {})
@@ -45,7 +45,8 @@ pub fn alexnet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
 
 register_model!(
     Model::new("alexnet", alexnet, [1, 224, 224], 10)
-        .with_about("AlexNet (Krizhevsky et al. 2012), larger windows, relu and dropout")
+        .with_about("AlexNet (Krizhevsky et al. 2012): large kernels, ReLU and dropout")
+        .with_stored_about("AlexNet (Krizhevsky et al. 2012), larger windows, relu and dropout")
         .with_recipe(NOTES.with_batch(128))
         .with_expected(Expected { train_accuracy: 0.913, test_accuracy: 0.902, best_epoch: false })
 );

@@ -21,7 +21,7 @@ const GROWTH_RATE: usize = 32;
 /// A dense block: the output of each convolution is concatenated with its input along the channels, from `in_channels` to
 /// `in_channels + num_convs * growth_rate` channels.
 pub fn dense_block(num_convs: usize, in_channels: usize, growth_rate: usize) -> Sequential {
-    let net = (0..num_convs).fold(Sequential::new().labelled("ModuleList"), |net, i| {
+    let net = (0..num_convs).fold(Sequential::new().labeled("ModuleList"), |net, i| {
         let channels = in_channels + i * growth_rate;
         let layers = Sequential::new()
             .then(BatchNorm2d::new(channels))
@@ -30,7 +30,7 @@ pub fn dense_block(num_convs: usize, in_channels: usize, growth_rate: usize) -> 
         let branches = vec![vec![], vec![Child::named(i.to_string(), layers)]];
         net.unnamed(Concat { label: None, dim: 1, branches })
     });
-    Sequential::new().labelled("DenseBlock").with("net", net)
+    Sequential::new().labeled("DenseBlock").with("net", net)
 }
 
 /// A transition block: a 1x1 convolution reduces the channels, average pooling halves height and width.
@@ -70,7 +70,8 @@ pub fn densenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
 
 register_model!(
     Model::new("densenet", densenet, [1, 96, 96], 10)
-        .with_about("DenseNet (Huang et al. 2017), each layer sees all before it")
+        .with_about("DenseNet (Huang et al. 2017): each layer receives the outputs of all preceding layers")
+        .with_stored_about("DenseNet (Huang et al. 2017), each layer sees all before it")
         .with_recipe(NOTES.with_batch(256))
         .with_expected(Expected { train_accuracy: 0.929, test_accuracy: 0.889, best_epoch: true })
 );

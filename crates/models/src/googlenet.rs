@@ -66,7 +66,8 @@ pub fn googlenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
 
 register_model!(
     Model::new("googlenet", googlenet, [1, 96, 96], 10)
-        .with_about("GoogLeNet (Szegedy et al. 2015), branches side by side")
+        .with_about("GoogLeNet (Szegedy et al. 2015): Inception blocks with parallel branches")
+        .with_stored_about("GoogLeNet (Szegedy et al. 2015), branches side by side")
         .with_recipe(NOTES.with_batch(128))
         .with_expected(Expected { train_accuracy: 0.906, test_accuracy: 0.896, best_epoch: false })
 );

@@ -28,7 +28,7 @@ pub fn lenet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
         .then(Conv2d::new(6, 16, 5))
         .then(Sigmoid {})
         .then(MaxPool2d::new(2, 2));
-    let net = Sequential::new().labelled("LeNet").with("conv", conv).unnamed(FlattenLayer {});
+    let net = Sequential::new().labeled("LeNet").with("conv", conv).unnamed(FlattenLayer {});
     let fc = Sequential::new()
         .then(Linear::new(features(&net, input)?, 120))
         .then(Sigmoid {})
@@ -93,21 +93,24 @@ const BATCH_NORM_RESULT: Expected = Expected { train_accuracy: 0.89, test_accura
 
 register_model!(
     Model::new("lenet", lenet, INPUT, 10)
-        .with_about("LeNet (LeCun et al. 1998) with sigmoids and max pooling")
+        .with_about("LeNet (LeCun et al. 1998) with sigmoid activations and max pooling")
+        .with_stored_about("LeNet (LeCun et al. 1998) with sigmoids and max pooling")
         .with_recipe(RECIPE)
         .with_expected(Expected { train_accuracy: 0.755, test_accuracy: 0.754, best_epoch: false })
 );
 
 register_model!(
     Model::new("lenet_bn", lenet_bn, INPUT, 10)
-        .with_about("LeNet with batch normalisation (Ioffe and Szegedy 2015)")
+        .with_about("LeNet with batch normalization (Ioffe and Szegedy 2015)")
+        .with_stored_about("LeNet with batch normalisation (Ioffe and Szegedy 2015)")
         .with_recipe(RECIPE)
         .with_expected(BATCH_NORM_RESULT)
 );
 
 register_model!(
     Model::new("lenet_bn_scratch", lenet_bn_scratch, INPUT, 10)
-        .with_about("LeNet with the notes' hand-made batch normalisation")
+        .with_about("LeNet with batch normalization from scratch, as in \"Dive into Deep Learning\"")
+        .with_stored_about("LeNet with the notes' hand-made batch normalisation")
         .with_recipe(RECIPE)
         .with_expected(BATCH_NORM_RESULT)
 );

@@ -50,7 +50,10 @@ pub fn nin(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
 
 register_model!(
     Model::new("nin", nin, [1, 224, 224], 10)
-        .with_about("Network in network (Lin et al. 2014), 1x1 convolutions and global average pooling")
+        .with_about("Network in Network (Lin et al. 2014): 1x1 convolutions and global average pooling")
+        .with_stored_about(
+            "Network in network (Lin et al. 2014), 1x1 convolutions and global average pooling"
+        )
         .with_recipe(NOTES.with_batch(128).with_learning_rate(0.002))
         .with_expected(Expected { train_accuracy: 0.839, test_accuracy: 0.831, best_epoch: false })
 );

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct OptimizerConfig {
     /// The base learning rate, which a schedule scales.
     pub lr: f64,
-    /// The algorithm with its hyperparameters.
-    pub rule: OptimizerKind,
+    /// The algorithm with its hyperparameters. Stored as `rule`, as in 0.1.
+    #[serde(rename = "rule", alias = "kind")]
+    pub kind: OptimizerKind,
 }
 
 impl OptimizerConfig {
@@ -21,7 +22,7 @@ impl OptimizerConfig {
     /// `InvalidArgument` for a value that is NaN, infinite or out of range.
     pub fn check(&self) -> Result<()> {
         non_negative("the learning rate", self.lr)?;
-        self.rule.check()
+        self.kind.check()
     }
 }
 

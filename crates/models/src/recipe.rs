@@ -158,8 +158,8 @@ impl Recipe {
 
     /// Returns the optimizer and its learning rate, with defaults for what the recipe does not set.
     pub fn optimizer_config(&self) -> OptimizerConfig {
-        let rule = self.optimizer.unwrap_or(OptimizerKind::adam());
-        OptimizerConfig { lr: self.learning_rate.unwrap_or(rule.default_lr()), rule }
+        let kind = self.optimizer.unwrap_or(OptimizerKind::adam());
+        OptimizerConfig { lr: self.learning_rate.unwrap_or(kind.default_lr()), kind }
     }
 }
 

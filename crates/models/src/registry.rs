@@ -22,6 +22,7 @@ pub struct Model {
     pub crate_name: &'static str,
     /// One-line description with the source.
     pub about: &'static str,
+    stored_about: Option<&'static str>,
     /// Builds the spec for inputs `[c, h, w]` and a number of classes.
     pub build: BuildSpec,
     /// Default shape of one input, `[c, h, w]`.
@@ -55,6 +56,7 @@ impl Model {
             name,
             crate_name: "",
             about: "",
+            stored_about: None,
             build,
             input,
             classes,
@@ -75,6 +77,18 @@ impl Model {
     pub const fn with_about(mut self, about: &'static str) -> Self {
         self.about = about;
         self
+    }
+
+    /// Sets the description in JSON files, where it differs from [`Model::about`]: files of earlier versions do not change.
+    #[must_use]
+    pub const fn with_stored_about(mut self, about: &'static str) -> Self {
+        self.stored_about = Some(about);
+        self
+    }
+
+    /// Returns the description in JSON files.
+    pub fn stored_about(&self) -> &'static str {
+        self.stored_about.unwrap_or(self.about)
     }
 
     /// Sets the recipe.

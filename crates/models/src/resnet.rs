@@ -65,7 +65,8 @@ pub fn resnet(input: [usize; 3], classes: usize) -> Result<LayerSpec> {
 
 register_model!(
     Model::new("resnet", resnet, [1, 96, 96], 10)
-        .with_about("ResNet-18 (He et al. 2016), shortcuts around blocks")
+        .with_about("ResNet-18 (He et al. 2016): residual blocks")
+        .with_stored_about("ResNet-18 (He et al. 2016), shortcuts around blocks")
         .with_recipe(NOTES.with_batch(256))
         .with_expected(Expected { train_accuracy: 0.944, test_accuracy: 0.926, best_epoch: true })
 );

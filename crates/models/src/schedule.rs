@@ -5,6 +5,7 @@
 use std::f64::consts::PI;
 use std::fmt;
 
+use neocog_base::text::count;
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -97,10 +98,11 @@ impl Schedule {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.warm_up > 0 {
-            write!(f, "linear warm-up for {} steps, then ", self.warm_up)?;
+            write!(f, "linear warm-up for {}, then ", count(self.warm_up, "step"))?;
         }
         match self.decay {
             Decay::Constant => write!(f, "constant"),
+            Decay::Step { epochs: 1, factor } => write!(f, "multiplied by {factor} every epoch"),
             Decay::Step { epochs, factor } => write!(f, "multiplied by {factor} every {epochs} epochs"),
             Decay::Cosine { floor } => write!(f, "cosine decay to {floor}"),
         }

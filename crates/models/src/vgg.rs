@@ -62,13 +62,15 @@ const RECIPE: Recipe = NOTES.with_batch(64);
 
 register_model!(
     Model::new("vgg", |input, classes| vgg_11(1, input, classes), INPUT, 10)
-        .with_about("VGG-11 (Simonyan and Zisserman 2015), blocks of 3x3 convolutions")
+        .with_about("VGG-11 (Simonyan and Zisserman 2015): blocks of 3x3 convolutions")
+        .with_stored_about("VGG-11 (Simonyan and Zisserman 2015), blocks of 3x3 convolutions")
         .with_recipe(RECIPE)
 );
 
 register_model!(
     Model::new("vgg_small", |input, classes| vgg_11(8, input, classes), INPUT, 10)
-        .with_about("VGG-11 with an eighth of the width")
+        .with_about("VGG-11 with one eighth of the channels")
+        .with_stored_about("VGG-11 with an eighth of the width")
         .with_recipe(RECIPE)
         .with_expected(Expected { train_accuracy: 0.919, test_accuracy: 0.918, best_epoch: false })
 );

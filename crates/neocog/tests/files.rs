@@ -49,9 +49,18 @@ impl Folder {
 
     /// The error message of a failing command: exit code 1, and no standard output.
     fn error(&self, command: &str) -> String {
+        self.failure(command, 1)
+    }
+
+    /// The message of a command that is not valid: exit code 2, and no standard output.
+    fn usage_error(&self, command: &str) -> String {
+        self.failure(command, 2)
+    }
+
+    fn failure(&self, command: &str, code: i32) -> String {
         let output = self.run(command);
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{command}: {stderr}");
+        assert_eq!(output.status.code(), Some(code), "{command}: {stderr}");
         assert!(output.stdout.is_empty(), "{command}");
         assert!(!stderr.contains("panicked"), "{command}: {stderr}");
         stderr.lines().skip_while(|line| !line.starts_with("error: ")).collect::<Vec<_>>().join("\n")
@@ -91,7 +100,7 @@ fn options_override_the_recipe_of_a_network_file() {
     let stderr = run("train --spec a.json --limit 16 --epochs 1");
     assert!(
         stderr.contains(
-            "tiny on digits: 16 training and 16 test images, 1 epochs, batch 8, sgd with learning rate 0.05"
+            "tiny on digits: 16 training and 16 test images, 1 epoch, batch 8, sgd with learning rate 0.05"
         ),
         "{stderr}"
     );
@@ -207,7 +216,7 @@ fn images_are_classified_with_weights() {
     let class = format!("class {}", from_checkpoint["class"].as_str().unwrap());
     assert_eq!(line["class"], class.as_str());
     assert_eq!(line["probability"], from_checkpoint["probability"]);
-    assert!(folder.error("predict run/last.ckpt").contains("no images given"));
+    assert!(folder.usage_error("predict run/last.ckpt").contains("no images given"));
 }
 
 #[test]
@@ -333,7 +342,11 @@ fn errors_in_network_files_have_a_path() {
             .starts_with("error: cannot read the network none.json: No such file")
     );
     assert!(folder.error("train --spec .").contains("not a network in JSON"));
-    assert!(folder.error("train --spec a.json --classes 3").contains("--classes is for registered networks"));
+    assert!(
+        folder
+            .usage_error("train --spec a.json --classes 3")
+            .contains("--classes is for registered networks")
+    );
     assert!(folder.error("spec lenett").contains("did you mean `lenet`"));
     assert!(
         folder
@@ -393,13 +406,22 @@ fn invalid_weight_files_are_rejected() {
             .starts_with("error: cannot read the weights none: No such file")
     );
     assert!(folder.error(&format!("{eval} .")).contains("it is not a regular file"));
-    assert!(folder.error("eval run/last.ckpt --spec x.json").contains("a checkpoint contains its network"));
-    assert!(
-        folder
-            .error("eval run/last.ckpt --weights w.safetensors --network lenet_bn")
-            .contains("--weights replaces the checkpoint")
-    );
-    assert!(folder.error("eval --weights w.safetensors --data digits").contains("no network given"));
+    for (command, expected) in [
+        ("eval", "error: the following required arguments were not provided:\n  <CHECKPOINT>\n"),
+        ("eval run/last.ckpt --spec x.json", "error: the argument '[CHECKPOINT]' cannot be used with"),
+        (
+            "eval run/last.ckpt --weights w.safetensors --network lenet_bn",
+            "error: the argument '[CHECKPOINT]' cannot be used with",
+        ),
+        (
+            "eval --weights w.safetensors --data digits",
+            "error: no network given; use --network NAME or --spec FILE\n",
+        ),
+        ("eval --weights w.safetensors --network lenet_bn", "error: no data set given; use --data NAME\n"),
+    ] {
+        let error = folder.usage_error(command);
+        assert!(error.starts_with(expected), "{command}: {error}");
+    }
     assert!(folder.error("export w.safetensors --to x").contains("not a neocog checkpoint"));
     assert!(
         folder
@@ -407,6 +429,102 @@ fn invalid_weight_files_are_rejected() {
             .starts_with("error: cannot write the weights to none/x")
     );
     assert!(!Path::new("none").exists());
+}
+
+#[test]
+fn outputs_are_checked_before_any_work() {
+    let folder = Folder::new();
+    trained(&folder);
+    folder.write("file", "x");
+    let (is_dir, is_file) =
+        ("it is a directory; add the name of a file", "it is a file, but a directory is needed");
+    for (command, expected) in [
+        ("man file", is_file),
+        ("data --export file", is_file),
+        ("data --export file/below", "file is a file, not a directory"),
+        ("data --show --out .", is_dir),
+        ("lesson edges --out file", is_file),
+        ("bench sizes lenet --plot file", is_file),
+        ("export run/last.ckpt --to .", is_dir),
+        ("spec lenet --to .", is_dir),
+        // Before the missing file of weights is noticed.
+        ("import none --network lenet --data digits --to .", is_dir),
+        ("predict run/last.ckpt none.png --picture .", is_dir),
+        ("train --out file", is_file),
+    ] {
+        let error = folder.error(command);
+        assert!(
+            error.starts_with("error: cannot write to ") && error.contains(expected),
+            "{command}: {error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{command}: {error}");
+    }
+    assert_eq!(fs::read_to_string(folder.path("file")).unwrap(), "x");
+}
+
+#[test]
+fn files_of_predict_are_checked() {
+    let folder = Folder::new();
+    trained(&folder);
+    folder.write("text.txt", "no image");
+    folder.write("text.png", "no image");
+    for name in ["text.txt", "text.png"] {
+        assert_eq!(
+            folder.error(&format!("predict run/last.ckpt {name}")),
+            format!("error: {name} is not a PNG or JPEG image")
+        );
+        let error = folder.error(&format!("predict {name} run/last.ckpt"));
+        assert!(error.contains("not a neocog checkpoint: "), "{error}");
+        assert!(error.ends_with("; the first file must be a checkpoint, the others are images"), "{error}");
+    }
+    assert!(folder.usage_error("predict run/last.ckpt text.png --top 0").contains("at least 1"));
+}
+
+#[cfg(unix)]
+#[test]
+fn printed_commands_are_quoted() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::new();
+    let program = folder.path("my neocog");
+    symlink(env!("CARGO_BIN_EXE_neocog"), &program).unwrap();
+    let run = |program: &Path, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(folder.0.path()).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let error = run(&program, &["train", "--data", "mnist", "--data-dir", "my data"]);
+    let command = format!("download it: '{}' fetch-data mnist --dir 'my data'\n", program.display());
+    assert!(error.ends_with(&command), "{error}");
+    assert!(run(&program, &["--help"]).contains("\n  'my neocog' train "));
+    for arguments in [["completions", "bash"], ["man", "pages"]] {
+        let error = run(&program, &arguments);
+        assert!(error.contains("a program called 'my neocog' cannot have completions"), "{error}");
+    }
+    let renamed = folder.path("nc-2");
+    symlink(env!("CARGO_BIN_EXE_neocog"), &renamed).unwrap();
+    let script = run(&renamed, &["completions", "bash"]);
+    assert!(script.starts_with("_nc__2() {") && script.trim_end().ends_with("fi"), "{script}");
+    assert!(script.contains(" default nc-2\n"), "{script}");
+    let error = run(&renamed, &["bench", "convolutions", "--device", "reference"]);
+    let command = format!("run: {} bench ops --filter conv2d --device reference\n", renamed.display());
+    assert!(error.ends_with(&command), "{error}");
+}
+
+#[test]
+fn unknown_values_of_variables_are_usage_errors() {
+    let folder = Folder::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_neocog"))
+        .args(["train", "lenet"])
+        .env("NEOCOG_CONV", "wino")
+        .current_dir(folder.0.path())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.starts_with("error: NEOCOG_CONV: there is no convolution algorithm named `wino`"),
+        "{error}"
+    );
+    assert!(!folder.path("runs").exists());
 }
 
 #[test]

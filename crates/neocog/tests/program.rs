@@ -64,7 +64,7 @@ fn a_network_is_trained_evaluated_and_exported() {
     let installation = Installation::new();
     installation.success("train --epochs 1 --limit 64");
     let (stdout, _) = installation.success("eval runs/lenet-digits/last.ckpt");
-    assert!(stdout.starts_with("lenet after 1 epochs on 360 images of digits (test): loss "), "{stdout}");
+    assert!(stdout.starts_with("lenet after 1 epoch on 360 images of digits (test): loss "), "{stdout}");
     installation.success("export runs/lenet-digits/best.ckpt --to lenet.safetensors");
     assert!(installation.work("lenet.safetensors").is_file());
     let (stdout, _) = installation.success("summary");

@@ -164,12 +164,14 @@ fn sample(case: &Case, values: &[Vec<f32>], shape: &Shape, flat: usize) -> f64 {
             }
         }
         name => {
-            // All large cases have square windows, no dilation and no groups.
+            // All large cases have square windows and no dilation.
             let number = |key: &str| -> usize {
                 let text = op.split(&format!("{key}: [")).nth(1).unwrap();
                 text.split(',').next().unwrap().parse().unwrap()
             };
-            assert!(number("dilation") == 1 && op.contains("groups: 1,") && op.contains("flip: false"));
+            let groups = op.split("groups: ").nth(1).unwrap().split(',').next().unwrap();
+            let groups: usize = groups.parse().unwrap();
+            assert!(number("dilation") == 1 && op.contains("flip: false"));
             let (stride, padding) = (number("stride"), number("padding"));
             let inside = |out: usize, tap: usize, size: usize| {
                 (out * stride + tap).checked_sub(padding).filter(|&p| p < size)
@@ -178,11 +180,12 @@ fn sample(case: &Case, values: &[Vec<f32>], shape: &Shape, flat: usize) -> f64 {
                 "conv2d" => {
                     let (x, w) = (extents(0), extents(1));
                     sum = at(2, &[i[1]]);
+                    let first = i[1] / (w[0] / groups) * w[1];
                     for c in 0..w[1] {
                         for u in 0..w[2] {
                             for v in 0..w[3] {
                                 if let (Some(r), Some(s)) = (inside(i[2], u, x[2]), inside(i[3], v, x[3])) {
-                                    sum += at(0, &[i[0], c, r, s]) * at(1, &[i[1], c, u, v]);
+                                    sum += at(0, &[i[0], first + c, r, s]) * at(1, &[i[1], c, u, v]);
                                 }
                             }
                         }
@@ -194,11 +197,12 @@ fn sample(case: &Case, values: &[Vec<f32>], shape: &Shape, flat: usize) -> f64 {
                         let to = (pixel + padding).checked_sub(tap)?;
                         Some(to / stride).filter(|o| to % stride == 0 && *o < size)
                     };
-                    for o in 0..w[0] {
+                    let (outputs, first) = (w[0] / groups, i[1] / w[1] * (w[0] / groups));
+                    for o in first..first + outputs {
                         for u in 0..w[2] {
                             for v in 0..w[3] {
                                 if let (Some(r), Some(s)) = (out(i[2], u, dy[2]), out(i[3], v, dy[3])) {
-                                    sum += at(0, &[i[0], o, r, s]) * at(1, &[o, i[1], u, v]);
+                                    sum += at(0, &[i[0], o, r, s]) * at(1, &[o, i[1] % w[1], u, v]);
                                 }
                             }
                         }
@@ -206,11 +210,12 @@ fn sample(case: &Case, values: &[Vec<f32>], shape: &Shape, flat: usize) -> f64 {
                 }
                 "conv2d_weight_grad" => {
                     let (x, dy) = (extents(0), extents(1));
+                    let channel = i[0] / (dy[1] / groups) * (x[1] / groups) + i[1];
                     for n in 0..x[0] {
                         for r in 0..dy[2] {
                             for s in 0..dy[3] {
                                 if let (Some(y), Some(z)) = (inside(r, i[2], x[2]), inside(s, i[3], x[3])) {
-                                    sum += at(0, &[n, i[1], y, z]) * at(1, &[n, i[0], r, s]);
+                                    sum += at(0, &[n, channel, y, z]) * at(1, &[n, i[0], r, s]);
                                 }
                             }
                         }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::text::count;
 use neocog_data::{Dataset, Loader};
 use neocog_layers::builder::output_shape;
 use neocog_layers::{Layer, Predictor};
@@ -85,7 +86,8 @@ pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &dyn Dataset) ->
     let converted = [1, 3].contains(&c) && [1, 3].contains(&channels);
     if channels != c && !converted {
         return Err(Error::shape(format!(
-            "the network expects images of {c} channels, those of {} have {channels}",
+            "the network expects images of {}, those of {} have {channels}",
+            count(c, "channel"),
             data.name()
         )));
     }

@@ -63,16 +63,16 @@ impl ModelFile {
     /// # Errors
     /// When the input is too small for the network.
     pub fn of(model: &Model, input: [usize; 3], classes: usize) -> Result<Self> {
-        let OptimizerConfig { lr, rule } = model.recipe.optimizer_config();
+        let OptimizerConfig { lr, kind } = model.recipe.optimizer_config();
         let recipe = Recipe::new()
             .with_input(input)
             .with_batch(model.recipe.batch.unwrap_or(Recipe::BATCH))
             .with_epochs(model.recipe.epochs.unwrap_or(Recipe::EPOCHS))
             .with_learning_rate(lr)
-            .with_optimizer(rule);
+            .with_optimizer(kind);
         Ok(ModelFile {
             name: model.name.to_string(),
-            about: model.about.to_string(),
+            about: model.stored_about().to_string(),
             recipe,
             network: model.spec_for(input, classes)?,
         })

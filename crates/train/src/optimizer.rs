@@ -4,6 +4,7 @@
 //! state tensors stay on the device too.
 
 use neocog_autograd::{Grads, Param, ParamId};
+use neocog_base::text::count;
 use neocog_layers::{Layer, state};
 use neocog_tensor::ops::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
 use neocog_tensor::{Context as _, Error, Op, Result, Tensor, update};
@@ -45,7 +46,7 @@ impl Optimizer {
             .map(|(name, param)| {
                 let value = param.value();
                 let tensors = config
-                    .rule
+                    .kind
                     .state_tensors()
                     .iter()
                     .map(|_| Tensor::zeros(*value.shape(), &value.device()))
@@ -73,8 +74,8 @@ impl Optimizer {
     pub fn set_state(&mut self, states: Vec<OptimizerState>) -> Result<()> {
         if states.len() != self.states.len() {
             return Err(Error::format(format!(
-                "the optimizer state has {} parameters, the network has {}",
-                states.len(),
+                "the optimizer state has {}, the network has {}",
+                count(states.len(), "parameter"),
                 self.states.len()
             )));
         }
@@ -85,7 +86,7 @@ impl Optimizer {
                     "the optimizer state of {} has the shapes {:?}, but {} expects {:?} for {}",
                     new.name,
                     shapes(new),
-                    self.config.rule.name(),
+                    self.config.kind.name(),
                     shapes(old),
                     old.name
                 )));
@@ -107,7 +108,7 @@ impl Optimizer {
             (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         for ((name, param), state) in params.iter().zip(&mut self.states) {
             let Some(grad) = grads.param(param) else { continue };
-            steps.push(step_op(&self.config.rule, lr, state.steps + 1));
+            steps.push(step_op(&self.config.kind, lr, state.steps + 1));
             gradients.push(grad);
             updated.push((param.write().context(|| name.as_str())?, &mut state.tensors));
             counters.push(&mut state.steps);
@@ -130,7 +131,11 @@ impl Optimizer {
             Err(Error::invalid_argument(format!("the optimizer was created for another network: {what}")))
         };
         if params.len() != self.states.len() {
-            return other(format!("it has {} parameters, this one has {}", self.states.len(), params.len()));
+            return other(format!(
+                "it has {}, this one has {}",
+                count(self.states.len(), "parameter"),
+                params.len()
+            ));
         }
         for (((name, param), state), id) in params.iter().zip(&self.states).zip(&self.ids) {
             if *name != state.name {
@@ -144,9 +149,9 @@ impl Optimizer {
     }
 }
 
-fn step_op(rule: &OptimizerKind, lr: f64, step: u64) -> Box<dyn Op> {
+fn step_op(kind: &OptimizerKind, lr: f64, step: u64) -> Box<dyn Op> {
     let maximize = false;
-    match *rule {
+    match *kind {
         OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay } => {
             Box::new(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: step == 1 })
         }

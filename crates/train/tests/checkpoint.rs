@@ -80,7 +80,7 @@ fn tensors() -> impl Strategy<Value = Vec<NamedTensor>> {
     prop::collection::vec(tensor(), 0..4)
 }
 
-fn rule() -> impl Strategy<Value = OptimizerKind> {
+fn kind() -> impl Strategy<Value = OptimizerKind> {
     prop::sample::select(OptimizerKind::NAMES.to_vec()).prop_map(|name| OptimizerKind::named(name).unwrap())
 }
 
@@ -107,8 +107,8 @@ fn history() -> impl Strategy<Value = Vec<EpochReport>> {
 }
 
 fn checkpoint() -> impl Strategy<Value = Checkpoint> {
-    let config = (any::<String>(), any::<Option<usize>>(), any::<u64>(), rule(), schedule(), 0.0..1.0)
-        .prop_map(|(network, limit, seed, rule, schedule, lr)| {
+    let config = (any::<String>(), any::<Option<usize>>(), any::<u64>(), kind(), schedule(), 0.0..1.0)
+        .prop_map(|(network, limit, seed, kind, schedule, lr)| {
             let steps = [
                 Step::RandomAffine(RandomAffine::HANDWRITING),
                 Step::Normalize(Normalize { mean: vec![lr as f32], std: vec![1.0 + lr as f32] }),
@@ -117,7 +117,7 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
                 .with_epochs(seed / 2)
                 .with_batch(7)
                 .with_seed(seed)
-                .with_optimizer(OptimizerConfig { lr, rule })
+                .with_optimizer(OptimizerConfig { lr, kind })
                 .with_schedule(schedule)
                 .with_transforms(Pipeline::from(steps[..(seed % 3) as usize].to_vec()));
             config.limit = limit;

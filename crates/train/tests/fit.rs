@@ -97,9 +97,9 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 fn every_optimizer_resumes() {
     for name in OptimizerKind::NAMES {
         let mut config = config("lenet");
-        config.optimizer.rule = OptimizerKind::named(name).unwrap();
-        if let Ok(rule) = config.optimizer.rule.with_momentum(0.9) {
-            config.optimizer.rule = rule;
+        config.optimizer.kind = OptimizerKind::named(name).unwrap();
+        if let Ok(kind) = config.optimizer.kind.with_momentum(0.9) {
+            config.optimizer.kind = kind;
         }
         config.epochs = 1;
         assert_eq!(interrupted(&config, &Device::Cpu, &[3]), uninterrupted(&config, &Device::Cpu), "{name}");
@@ -241,7 +241,7 @@ fn a_diverging_run_stops_and_keeps_the_last_checkpoint() {
     assert_eq!(std::fs::read(&file).unwrap(), before);
 
     config.optimizer.lr = 1e38;
-    config.optimizer.rule = OptimizerKind::named("sgd").unwrap();
+    config.optimizer.kind = OptimizerKind::named("sgd").unwrap();
     config.schedule = Schedule::default();
     let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
     let e = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
@@ -267,7 +267,7 @@ fn check_rejects_values_out_of_range() {
     );
     check(|config| config.optimizer.lr = -1.0, "not -1");
     check(|config| config.optimizer.lr = f64::INFINITY, "not inf");
-    check(|config| config.optimizer.rule = config.optimizer.rule.with_weight_decay(f64::NAN), "weight_decay");
+    check(|config| config.optimizer.kind = config.optimizer.kind.with_weight_decay(f64::NAN), "weight_decay");
     let e = TrainConfig::for_network("lenett", "digits").unwrap_err();
     assert!(e.to_string().contains("did you mean `lenet`"), "{e}");
 }

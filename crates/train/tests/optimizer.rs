@@ -49,7 +49,7 @@ fn grads(network: &dyn Layer) -> Grads {
 }
 
 fn sgd(network: &dyn Layer) -> Optimizer {
-    Optimizer::new(OptimizerConfig { lr: 0.125, rule: OptimizerKind::sgd() }, network).unwrap()
+    Optimizer::new(OptimizerConfig { lr: 0.125, kind: OptimizerKind::sgd() }, network).unwrap()
 }
 
 #[test]

@@ -81,10 +81,20 @@ fn values_that_a_model_file_does_not_state_are_those_of_the_data_set() {
     let config = |recipe: &str, data: &str| {
         let text = format!(r#"{{"name": "lenet", "recipe": {recipe}, "network": {{"kind": "ReLU"}}}}"#);
         let config = TrainConfig::for_file(&ModelFile::from_json(&text, "").unwrap(), data).unwrap();
-        (config.batch, config.epochs, config.optimizer.lr, config.optimizer.rule.name())
+        (config.batch, config.epochs, config.optimizer.lr, config.optimizer.kind.name())
     };
     assert_eq!(config("{}", "mnist"), (128, 5, 0.001, "adam"));
     assert_eq!(config("{}", "digits"), (16, 60, 0.001, "adam"));
     assert_eq!(config(r#"{"batch": 8, "optimizer": "rmsprop"}"#, "digits"), (8, 60, 0.01, "rmsprop"));
     assert_eq!(config(r#"{"epochs": 7, "optimizer": "sgd"}"#, "digits"), (16, 7, 0.001, "sgd"));
+}
+
+#[test]
+fn the_algorithm_of_an_optimizer_is_stored_as_in_0_1() {
+    let config = TrainConfig::for_network("lenet", "digits").unwrap();
+    let text = serde_json::to_string(&config).unwrap();
+    assert!(text.contains(r#""optimizer":{"lr":0.002,"rule":{"adam":"#), "{text}");
+    assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
+    let renamed = text.replace(r#""rule""#, r#""kind""#);
+    assert_eq!(serde_json::from_str::<TrainConfig>(&renamed).unwrap(), config);
 }

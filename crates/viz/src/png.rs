@@ -8,7 +8,7 @@ use image::{ImageFormat, RgbImage};
 use neocog_base::file::replace;
 use neocog_base::{Error, ErrorKind, Result};
 
-/// Writes an image as PNG file, atomically replacing an existing file. Missing folders are created.
+/// Writes an image as PNG file, atomically replacing an existing file. Missing directories are created.
 ///
 /// # Errors
 /// `Io` if the file cannot be written; an existing file is left unchanged.

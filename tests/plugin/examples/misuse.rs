@@ -296,7 +296,7 @@ fn parameters() {
     let mut attempts = Attempts::default();
     let network = || Tied(Param::new(Tensor::zeros([1], &Device::Cpu).unwrap()));
     let (tied, other) = (network(), network());
-    let config = OptimizerConfig { lr: 0.5, rule: OptimizerKind::sgd() };
+    let config = OptimizerConfig { lr: 0.5, kind: OptimizerKind::sgd() };
     let mut optimizer = Optimizer::new(config, &tied).unwrap();
     let tape = Tape::new();
     let x = Var::constant(Tensor::zeros([1], &Device::Cpu).unwrap());
@@ -358,5 +358,5 @@ pub fn main() {
         eprintln!("{text}");
         std::process::exit(1);
     }
-    println!("no attempt reached undefined behaviour");
+    println!("no attempt reached undefined behavior");
 }

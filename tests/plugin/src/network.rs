@@ -18,7 +18,7 @@ pub fn unshuffle_net([c, h, w]: [usize; 3], classes: usize) -> Result<LayerSpec>
             .with("se", SqueezeExcitation { channels: 16, reduction: 4 })
     };
     let layers = Sequential::new()
-        .labelled("UnshuffleNet")
+        .labeled("UnshuffleNet")
         .with("unshuffle", PixelUnshuffle { downscale_factor: 2 })
         .with("block1", block(4 * c))
         .with("pool", MaxPool2d::new(2, 2))

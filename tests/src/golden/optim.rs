@@ -109,7 +109,7 @@ impl Algorithm {
 
     /// Returns the configuration of the optimizer for networks.
     fn config(self) -> Result<OptimizerConfig> {
-        let (lr, maximize, rule) = match self {
+        let (lr, maximize, kind) = match self {
             Algorithm::Sgd(SgdStep {
                 lr,
                 momentum,
@@ -138,7 +138,7 @@ impl Algorithm {
         if maximize {
             return Err(Error::invalid_argument("maximize is not supported for networks"));
         }
-        Ok(OptimizerConfig { lr, rule })
+        Ok(OptimizerConfig { lr, kind })
     }
 
     fn op(self, step: u64) -> Box<dyn Op> {

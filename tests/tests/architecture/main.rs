@@ -1,5 +1,5 @@
 //! The invariants of ARCHITECTURE.md that concern the structure: dependencies point down only, between crates and between
-//! the folders of a crate, and no files of a crate depend on each other in a circle.
+//! the directories of a crate, and no files of a crate depend on each other in a circle.
 //!
 //! It reads manifests and sources: paths in `use` declarations and in expressions, followed through re-exports to the file
 //! that defines the name. Test code is left out.
@@ -43,7 +43,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// The folders of all crates of the workspace.
+/// The directories of all crates of the workspace.
 fn crate_folders() -> Vec<PathBuf> {
     let crates = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> =
@@ -101,7 +101,7 @@ fn crates_depend_on_crates_below_them_only() {
     }
 }
 
-/// The folders of `tensor` from top to bottom; a file may depend on files of folders below its own.
+/// The directories of `tensor` from top to bottom; a file may depend on files of directories below its own.
 ///
 /// `testing` is below `ops` because every operation registers its cases there. `core` is above `opencl` because a `Call` has
 /// shapes, while the runtime knows only buffers, programs and launches. `opencl` is above `cpu` because it generates kernels

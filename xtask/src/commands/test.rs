@@ -70,14 +70,14 @@ fn checks(root: &Path, scratch: &Path) -> Result<Vec<Check>> {
         Check::cargo("format", "fmt --all --check"),
         Check::cargo("clippy", "clippy --workspace --all-targets -- -D warnings"),
         Check::cargo("documentation", "doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"),
-        Check::cargo("licences and sources", "deny check licenses bans sources").needs(Need::CargoDeny),
+        Check::cargo("licenses and sources", "deny check licenses bans sources").needs(Need::CargoDeny),
         Check::cargo("tests", "test --workspace"),
         Check::cargo(
             "build without OpenCL",
             "clippy --workspace --all-targets --no-default-features -- -D warnings",
         ),
         Check::cargo("tests without OpenCL", "test -p neocog-tensor --no-default-features --lib opencl"),
-        // The target folder of the workspace: what is built there already is used again.
+        // The target directory of the workspace: what is built there already is used again.
         Check::cargo("plugin outside the workspace", &plugin).env("CARGO_TARGET_DIR", root.join("target")),
         Check::new("short training", training),
     ])
@@ -158,16 +158,16 @@ fn report(not_run: &NotRun, required: &[Need]) -> Result<()> {
     }
 }
 
-/// The root of the workspace, from any folder within it.
+/// The root of the workspace, from any directory within it.
 fn workspace() -> Result<PathBuf> {
-    let here = env::current_dir().map_err(|e| Error::io("cannot find the current folder", e))?;
+    let here = env::current_dir().map_err(|e| Error::io("cannot find the current directory", e))?;
     here.ancestors()
         .find(|folder| folder.join("xtask/Cargo.toml").is_file())
         .map(Path::to_path_buf)
         .ok_or_else(|| {
             Error::new(
                 ErrorKind::Io,
-                "this command runs in a clone of the repository: no xtask/Cargo.toml in this folder or above it",
+                "this command runs in a clone of the repository: no xtask/Cargo.toml in this directory or above it",
             )
         })
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use neocog_base::file::{check_output_dir, check_output_file};
 use neocog_data::catalog::{DEFAULT_DATASET, datasets};
 use neocog_data::dataset::mean_and_std;
 use neocog_data::{DataOptions, DataSource, Dataset, DatasetInfo, Part, Split};
@@ -66,11 +67,13 @@ register_command!("data", 20, Args, run);
 fn run(args: &Args) -> Result<()> {
     let name = args.data.as_deref().unwrap_or(DEFAULT_DATASET);
     if args.show {
+        check_output_file(&args.out)?;
         let data = split(args, name, SplitArg::Train)?;
         let count = args.count.unwrap_or(8) as usize;
         return show::show(&*data, name, count, args.seed, &args.out);
     }
     if let Some(folder) = &args.export {
+        check_output_dir(folder)?;
         let data = split(args, name, SplitArg::Test)?;
         let count = args.count.unwrap_or(20) as usize;
         return export::export(&*data, count, folder);

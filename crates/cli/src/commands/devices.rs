@@ -1,5 +1,6 @@
 //! `devices`: the CPU and the OpenCL devices.
 
+use neocog_base::text::count;
 use neocog_tensor::opencl::{self, DeviceInfo};
 use neocog_tensor::{Device, Error, Result, conformance, instruction_set};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::register_command;
   neocog devices --kernels                    test all kernels on the OpenCL devices
   neocog train lenet --device opencl          the first GPU, or else the first device
   neocog train lenet --device opencl:0:1      the second device of the first platform
-  neocog train lenet --device opencl:nvidia   the first device whose name or platform contains this
+  neocog train lenet --device opencl:nvidia   the first device whose name or platform contains `nvidia`
 
 The environment variable NEOCOG_OPENCL_DEVICE, set to 0:1 or a part of a name, selects the device of `opencl`."))]
 struct Args {
@@ -47,7 +48,8 @@ register_command!("devices", 120, Args, run);
 fn run(args: &Args) -> Result<()> {
     let (vectors, lanes) = instruction_set();
     let threads = rayon::current_num_threads();
-    let facts = vec![("threads", threads.to_string()), ("vectors", format!("{vectors}, {lanes} floats"))];
+    let facts =
+        vec![("threads", threads.to_string()), ("vectors", format!("{vectors}, {}", count(lanes, "float")))];
     show(
         args,
         &JsonRow { device: Device::Cpu.to_string(), name: "this processor".into(), facts, failures: None },
@@ -70,6 +72,7 @@ fn run(args: &Args) -> Result<()> {
             failed += summary.failures.len();
             let verdict = match summary.failures.len() {
                 0 => "all right".to_string(),
+                1 => "1 is wrong".to_string(),
                 n => format!("{n} are wrong"),
             };
             facts.push((
@@ -82,7 +85,7 @@ fn run(args: &Args) -> Result<()> {
         show(args, &row)?;
     }
     if failed > 0 {
-        return Err(Error::device(format!("{failed} kernel cases failed")));
+        return Err(Error::device(format!("{} failed", count(failed, "kernel case"))));
     }
     Ok(())
 }
@@ -97,7 +100,7 @@ fn facts_of(info: &DeviceInfo) -> Vec<(&'static str, String)> {
         ("version", info.version.clone()),
         ("driver", info.driver.clone()),
         ("compute units", info.compute_units.to_string()),
-        ("vectors", format!("{} floats", info.vector_width)),
+        ("vectors", count(info.vector_width, "float")),
         ("work-groups", format!("up to {} work-items", output::thousands(info.max_group as u64))),
         ("local memory", format!("{} KiB, {local}", output::thousands(info.local_memory as u64 >> 10))),
         ("global memory", mebibytes(info.global_memory)),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use neocog_base::text::count;
 use neocog_data::{DataOptions, DataSource, Dataset, Loader, LoaderOptions, Part};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, ErrorKind, Result};
@@ -10,8 +11,8 @@ use neocog_train::{TrainConfig, check_fits, evaluate};
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
-use crate::arguments::{DataDirArg, DeviceArg, count};
-use crate::help::examples;
+use crate::arguments::{DataDirArg, DeviceArg, positive};
+use crate::help::{examples, usages};
 use crate::output;
 use crate::register_command;
 
@@ -19,19 +20,28 @@ use crate::register_command;
 ///
 /// Prints the mean loss and the accuracy.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("Examples:
+#[command(
+    override_usage = usages(&[
+        "eval [OPTIONS] <CHECKPOINT>",
+        "eval [OPTIONS] --weights <FILE> <--network <NAME>|--spec <FILE>> --data <NAME>",
+    ]),
+    after_help = examples("Examples:
   neocog eval runs/lenet-digits/best.ckpt
   neocog eval runs/lenet-fashion-mnist/last.ckpt --part train --json
   neocog eval runs/lenet-digits/best.ckpt --limit 100
   neocog eval --network resnet --weights resnet.safetensors --data fashion-mnist"))]
 struct Args {
     /// Checkpoint.
-    #[arg(value_name = "CHECKPOINT", required_unless_present = "weights")]
+    #[arg(
+        value_name = "CHECKPOINT",
+        required_unless_present = "weights",
+        conflicts_with_all = ["weights", "network", "spec", "input", "classes"]
+    )]
     file: Option<PathBuf>,
     #[command(flatten)]
     weights: WeightsArgs,
     /// Data set, or folder of images [default: the one the checkpoint was trained on].
-    #[arg(long, value_name = "NAME|DIR", required_unless_present = "file")]
+    #[arg(long, value_name = "NAME|DIR")]
     data: Option<String>,
     #[command(flatten)]
     data_dir: DataDirArg,
@@ -39,10 +49,10 @@ struct Args {
     #[arg(long, value_enum, value_name = "PART")]
     part: Option<SplitArg>,
     /// Use only the first N images of the split [default: all].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = positive)]
     limit: Option<usize>,
     /// Batch size; affects speed only.
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = count)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive)]
     batch: usize,
     /// Number of data loader threads; affects speed only.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -80,6 +90,9 @@ register_command!("eval", 40, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
+    if args.file.is_none() && args.data.is_none() {
+        output::usage_error("no data set given; use --data NAME");
+    }
     let device = &args.device.device;
     let trained = args.weights.open(args.file.as_deref(), args.data.as_deref(), device)?;
     let config = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.config);
@@ -114,10 +127,14 @@ fn run(args: &Args) -> Result<()> {
     let epochs = trained
         .checkpoint
         .as_ref()
-        .map_or(String::new(), |checkpoint| format!(" after {} epochs", checkpoint.position.epoch));
+        .map_or(String::new(), |checkpoint| format!(" after {}", count(checkpoint.position.epoch, "epoch")));
     output::line(format_args!(
-        "{}{epochs} on {} images of {data} ({part}): loss {:.4}, accuracy {:.4}, {:.0} images/s",
-        trained.name, result.images, result.loss, result.accuracy, result.images_per_s
+        "{}{epochs} on {} of {data} ({part}): loss {:.4}, accuracy {:.4}, {:.0} images/s",
+        trained.name,
+        count(result.images, "image"),
+        result.loss,
+        result.accuracy,
+        result.images_per_s
     ))
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use neocog_base::file::check_distinct;
+use neocog_base::file::{check_distinct, check_output_file};
+use neocog_base::text::{count, noun_for};
 use neocog_layers::state::{self, Entry};
 use neocog_layers::weights;
 use neocog_tensor::{Context as _, Device, Result};
@@ -47,6 +48,7 @@ register_command!("export", 90, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     check_distinct(&args.file, &args.to)?;
+    check_output_file(&args.to)?;
     let checkpoint = Checkpoint::read(&args.file)?;
     let network = checkpoint.network(&Device::Cpu).context(|| args.file.display().to_string())?;
     let metadata = checkpoint.preprocessing().metadata(&checkpoint.class_names);
@@ -72,10 +74,11 @@ fn run(args: &Args) -> Result<()> {
         return output::json(&row);
     }
     output::line(format_args!(
-        "wrote {} tensors of {} with {} parameters to {}",
-        row.tensors,
+        "wrote {} of {} with {} {} to {}",
+        count(row.tensors, "tensor"),
         row.network,
         thousands(row.parameters as u64),
+        noun_for(&row.parameters, "parameter"),
         row.to
     ))
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_ROOT, DatasetInfo};
 use neocog_data::fetch::{Event, FetchOptions, fetch, manifest};
 use neocog_tensor::{Error, Result};
@@ -51,14 +52,14 @@ fn run(args: &Args) -> Result<()> {
         }
     };
     for name in selected {
-        let mut bar = FetchProgress { bar: None };
+        let mut bar = FetchProgress { bar: None, failures: Vec::new() };
         let mut progress = |event: Event<'_>| bar.event(event);
         let options =
             FetchOptions::new(manifest(name)?, &args.dir).from(args.from.as_deref()).progress(&mut progress);
         let fetched = fetch(options)?;
         output::line(format_args!(
-            "{name}: {} files fetched, {} already present, in {}",
-            fetched.fetched,
+            "{name}: {} fetched, {} already present, in {}",
+            count(fetched.fetched, "file"),
             fetched.present,
             fetched.folder.display()
         ))?;
@@ -69,6 +70,8 @@ fn run(args: &Args) -> Result<()> {
 /// Reports the progress on standard error: a progress bar on a terminal, lines elsewhere.
 struct FetchProgress {
     bar: Option<ProgressBar>,
+    /// Sources that failed for the current file. The error of a file that no source provides lists them itself.
+    failures: Vec<String>,
 }
 
 impl FetchProgress {
@@ -78,7 +81,7 @@ impl FetchProgress {
             Event::Damaged { file, why } => self.message(format!("{file}: damaged ({why}), fetching again")),
             Event::Start { file, from, done, size } => {
                 let resumed = if done > 0 { format!(", resuming at byte {done}") } else { String::new() };
-                self.message(format!("{file}: {size} bytes from {from}{resumed}"));
+                self.message(format!("{file}: {} from {from}{resumed}", count(size, "byte")));
                 if std::io::stderr().is_terminal() {
                     let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
                     let style =
@@ -91,8 +94,13 @@ impl FetchProgress {
                     bar.set_position(done);
                 }
             }
-            Event::Failed { file, from, why } => self.message(format!("{file}: {from} failed: {why}")),
-            Event::Done { file } => self.message(format!("{file}: done, checksum verified")),
+            Event::Failed { file, from, why } => self.failures.push(format!("{file}: {from} failed: {why}")),
+            Event::Done { file } => {
+                for failure in std::mem::take(&mut self.failures) {
+                    self.message(failure);
+                }
+                self.message(format!("{file}: done, checksum verified"));
+            }
             _ => {}
         }
     }

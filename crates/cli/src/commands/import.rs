@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use neocog_base::file::check_distinct;
+use neocog_base::file::{check_distinct, check_output_file};
 use neocog_data::transform::Pipeline;
 use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
@@ -63,6 +63,7 @@ register_command!("import", 100, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     check_distinct(&args.weights, &args.to)?;
+    check_output_file(&args.to)?;
     let selected = args.network_args.select(args.network.as_deref())?;
     let input = selected.input()?;
     let (preprocessing, class_names) = described(&args.weights, input, Some(&args.data))?;
@@ -82,7 +83,7 @@ fn run(args: &Args) -> Result<()> {
         network: selected.name(),
         to: args.to.display().to_string(),
         loaded: loaded.loaded.len(),
-        skipped: loaded.skipped.iter().map(ToString::to_string).collect(),
+        skipped: loaded.differences().iter().map(ToString::to_string).collect(),
     };
     if args.json {
         return output::json(&row);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use neocog_base::file::check_output_dir;
 use neocog_lessons::{LessonOptions, Page, find, lessons};
 use neocog_tensor::{Context as _, Result};
 
@@ -25,7 +26,7 @@ struct Args {
     /// Directory for images (PNG) [default: no images].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Trained network for feature_maps [default: train one].
+    /// Checkpoint of a trained network for feature_maps [default: train one].
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     #[command(flatten)]
@@ -47,6 +48,7 @@ fn run(args: &Args) -> Result<()> {
         Some("all") => lessons(),
         Some(name) => vec![find(name)?],
     };
+    args.out.as_deref().map_or(Ok(()), check_output_dir)?;
     for (i, lesson) in chosen.iter().enumerate() {
         if i > 0 {
             output::line("\n")?;

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap_mangen::{Man, roff};
-use neocog_base::file::replace;
+use neocog_base::file::{check_output_dir, replace};
+use neocog_base::text::count;
 use neocog_tensor::{Error, Result};
 
 use crate::help::examples;
@@ -31,13 +32,14 @@ register_command!("man", 160, Args, run);
 fn run(args: &Args) -> Result<()> {
     let dir = &args.dir;
     let cannot = |path: &Path, e| Error::io(format!("cannot write to {}", path.display()), e);
+    check_output_dir(dir)?;
     let pages = pages(description()?).map_err(|e| Error::io("cannot format the manual pages", e))?;
     fs::create_dir_all(dir).map_err(|e| cannot(dir, e))?;
     for (name, page) in &pages {
         let path = dir.join(name);
         replace(&path, |file| file.write_all(page)).map_err(|e| cannot(&path, e))?;
     }
-    output::line(format_args!("wrote {} manual pages to {}", pages.len(), dir.display()))
+    output::line(format_args!("wrote {} to {}", count(pages.len(), "manual page"), dir.display()))
 }
 
 /// The file names and contents of the pages of a program and all its subcommands.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use neocog_base::text::count;
 use neocog_data::transform::{Pipeline, Step};
 use neocog_data::{DataSource, Dataset, Preprocessing};
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
@@ -75,13 +76,14 @@ impl NetworkArgs {
     /// Returns the network of the file, or else the registered network called `name`.
     ///
     /// # Errors
-    /// When neither is given, the file is not a network, the name is unknown, or the input is too small.
+    /// When the file is not a network, the name is unknown, or the input is too small. When neither is given, exits with a usage
+    /// error.
     pub fn select(&self, name: Option<&str>) -> Result<SelectedNetwork> {
         if let Some(path) = &self.spec {
             if self.size.classes.is_some() {
-                return Err(Error::invalid_argument(
+                output::usage_error(
                     "--classes is for registered networks; in a file, the last layer determines the number of classes",
-                ));
+                );
             }
             let file = ModelFile::read(path)?;
             let (spec, input) =
@@ -96,7 +98,7 @@ impl NetworkArgs {
             });
         }
         let Some(name) = name else {
-            return Err(Error::invalid_argument("no network given; use its name, or --spec FILE"));
+            output::usage_error("no network given; use --network NAME or --spec FILE");
         };
         let model = neocog_models::find(name)?;
         let input = self.size.input_or(model.input);
@@ -129,7 +131,11 @@ impl SelectedNetwork {
     pub fn about(&self) -> &str {
         match &self.origin {
             Origin::Registered(model) => model.about,
-            Origin::File(file) => &file.about,
+            // The file of a registered network has the description of version 0.1.
+            Origin::File(file) => match neocog_models::find(&file.name) {
+                Ok(model) if model.stored_about() == file.about => model.about,
+                _ => &file.about,
+            },
         }
     }
 
@@ -258,7 +264,7 @@ impl WeightsArgs {
     /// Loads the network of --weights, or else of the checkpoint `file`. `data` is the data set that names the classes.
     ///
     /// # Errors
-    /// When neither or both are given, or a file cannot be loaded.
+    /// When a file cannot be loaded. Exits with a usage error when neither or both are given.
     pub fn open(&self, file: Option<&Path>, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
         let mut trained = self.open_either(file, data, device)?;
         if let Some(transforms) = &self.normalize {
@@ -277,13 +283,13 @@ impl WeightsArgs {
         match (&self.weights, file) {
             (Some(weights), None) => self.open_weights(weights, data, device),
             (None, Some(file)) => self.open_checkpoint(file, device),
-            (Some(_), Some(file)) => Err(Error::invalid_argument(format!(
-                "--weights replaces the checkpoint, but {} was given too",
+            (Some(_), Some(file)) => output::usage_error(format_args!(
+                "--weights replaces the checkpoint {}; use one of the two",
                 file.display()
-            ))),
-            (None, None) => Err(Error::invalid_argument(
-                "no network given; use a checkpoint, or --weights with --network or --spec",
             )),
+            (None, None) => output::usage_error(
+                "no network given; use a checkpoint, or --weights FILE with --network NAME or --spec FILE",
+            ),
         }
     }
 
@@ -305,9 +311,9 @@ impl WeightsArgs {
 
     fn open_checkpoint(&self, file: &Path, device: &Device) -> Result<TrainedNetwork> {
         if self.network_args.spec.is_some() || self.network_args.changes_size() {
-            return Err(Error::invalid_argument(
-                "a checkpoint contains its network; --spec, --input and --classes are for --weights",
-            ));
+            output::usage_error(
+                "a checkpoint contains its network; use --spec, --input and --classes with --weights",
+            );
         }
         let checkpoint = Checkpoint::read(file)?;
         Ok(TrainedNetwork {
@@ -379,9 +385,10 @@ pub fn class_names_of(data: &str) -> Result<Vec<String>> {
 /// Those of [`weights::load`] and [`weights::load_partial`].
 pub fn load_weights(network: &dyn Layer, path: &Path, partial: bool) -> Result<weights::Loaded> {
     let loaded = if partial { weights::load_partial(network, path) } else { weights::load(network, path) }?;
-    output::note(format_args!("loaded {} tensors from {}", loaded.loaded.len(), path.display()));
-    if !loaded.skipped.is_empty() {
-        let lines: String = loaded.skipped.iter().map(|difference| format!("\n  {difference}")).collect();
+    output::note(format_args!("loaded {} from {}", count(loaded.loaded.len(), "tensor"), path.display()));
+    if !loaded.differences().is_empty() {
+        let lines: String =
+            loaded.differences().iter().map(|difference| format!("\n  {difference}")).collect();
         output::note(format_args!("not loaded:{lines}"));
     }
     Ok(loaded)

@@ -4,19 +4,20 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use neocog_base::file::{check_distinct, replace};
+use neocog_base::file::{check_distinct, check_output_file, replace};
+use neocog_base::text::count;
 use neocog_data::resize::ResizeCache;
 use neocog_data::{Inversion, Preprocessed, folder};
 use neocog_layers::Predictor;
-use neocog_tensor::{Context as _, Error, Result, Tensor};
+use neocog_tensor::{Context as _, Error, ErrorKind, Result, Tensor};
 use neocog_train::{Prediction, predict};
 use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
-use crate::arguments::{DeviceArg, count};
-use crate::help::examples;
+use crate::arguments::{DeviceArg, positive};
+use crate::help::{examples, usages};
 use crate::image_file::class_in_name;
 use crate::output;
 use crate::register_command;
@@ -27,14 +28,19 @@ const MAX_DRAWN: usize = 500;
 /// Classify images with a trained network.
 ///
 /// Prints the most likely classes and their probabilities. Images are JPEG, PNG, WebP, BMP, GIF or TIFF files, folders of them,
-/// and lists of paths in .txt files. They are prepared as in training: converted to greyscale or RGB, turned as their EXIF data
+/// and lists of paths in .txt files. They are prepared as in training: converted to grayscale or RGB, turned as their EXIF data
 /// say, and resized. The data sets of handwriting and clothing show bright objects on a dark background: for networks that
 /// were trained on them, white is put behind transparent pixels, and images with a bright border are inverted; see --invert.
 /// A file that cannot be classified is reported, and the others are classified; the exit code is then 1.
 ///
 /// If a file name ends with - and a class, as written by `data --export`, the prediction is compared with that class.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("Examples:
+#[command(
+    override_usage = usages(&[
+        "predict [OPTIONS] <CHECKPOINT> <IMAGE>...",
+        "predict [OPTIONS] --weights <FILE> <--network <NAME>|--spec <FILE>> <IMAGE>...",
+    ]),
+    after_help = examples("Examples:
   neocog predict runs/lenet-digits/best.ckpt seven.png
   neocog predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json
   neocog predict --network resnet --weights resnet.safetensors --data fashion-mnist a.jpg
@@ -51,14 +57,14 @@ struct Args {
     #[arg(long, value_name = "NAME", requires = "weights")]
     data: Option<String>,
     /// Number of classes to print.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
     top: usize,
     /// Invert intensities; auto: if the border is bright [default: auto for networks trained on bright objects on a dark
-    /// background or on unknown greyscale images, else no].
+    /// background or on unknown grayscale images, else no].
     #[arg(long, value_enum, value_name = "WHEN")]
     invert: Option<Invert>,
     /// Number of images that are classified at once; affects speed and memory only.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = count)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     batch: usize,
     /// Write a table of all images to FILE, with the error of those that cannot be classified.
     #[arg(long, value_name = "FILE.csv")]
@@ -100,13 +106,20 @@ fn run(args: &Args) -> Result<ExitCode> {
         _ => (None, args.files.as_slice()),
     };
     if paths.is_empty() {
-        return Err(Error::invalid_argument("no images given; list their files after the checkpoint"));
+        output::usage_error("no images given; list their files after the checkpoint");
     }
     for written in [&args.picture, &args.csv].into_iter().flatten() {
         args.files.iter().try_for_each(|input| check_distinct(input, written))?;
+        check_output_file(written)?;
         output::go_on_without_reader();
     }
-    let mut trained = args.weights.open(file, args.data.as_deref(), &args.device.device)?;
+    let opened = args.weights.open(file, args.data.as_deref(), &args.device.device);
+    let mut trained = opened.map_err(|e| match e.kind() {
+        ErrorKind::Format if file.is_some() => {
+            Error::format(format!("{e}; the first file must be a checkpoint, the others are images"))
+        }
+        _ => e,
+    })?;
     match args.invert {
         None => {}
         Some(Invert::Auto) => trained.preprocessing.inversion = Inversion::Auto,
@@ -200,7 +213,7 @@ fn classify(
             let prediction = prediction.ok_or_else(|| Error::invalid_argument("no prediction"))?;
             if prediction.classes.iter().any(|(_, p)| !p.is_finite()) {
                 let what = "the output of the network is not finite";
-                return Err(Error::new(neocog_tensor::ErrorKind::Diverged, what)).context(location);
+                return Err(Error::new(ErrorKind::Diverged, what)).context(location);
             }
             let truth = class_in_name(path, &trained.class_names);
             Ok(Classified { pixels: image.shown, prediction, truth, inverted: image.inverted })
@@ -239,7 +252,7 @@ fn write_csv(path: &Path, lines: &[String]) -> Result<()> {
 
 /// An image and its predicted classes.
 struct Classified {
-    /// `[c, h, w]`, resized but not normalised.
+    /// `[c, h, w]`, resized but not normalized.
     pixels: Vec<f32>,
     prediction: Prediction,
     /// The class, if the file name contains it.
@@ -257,7 +270,7 @@ impl Classified {
 
 fn print(args: &Args, trained: &TrainedNetwork, path: &Path, result: &Classified) -> Result<()> {
     let inverted = result.inverted;
-    let classes = result.prediction.classes.iter().take(args.top.max(1));
+    let classes = result.prediction.classes.iter().take(args.top);
     let top: Vec<(String, f64)> = classes.map(|&(class, p)| (trained.class_name(class), p)).collect();
     if args.json {
         let (class, probability) = top[0].clone();
@@ -279,15 +292,15 @@ fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<ContactS
     const COLUMNS: usize = 5;
     let [c, h, w] = trained.input;
     let checkpoint = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
-        format!("{} after {} epochs; ", checkpoint.config.data, checkpoint.position.epoch)
+        format!("{} after {}; ", checkpoint.config.data, count(checkpoint.position.epoch, "epoch"))
     });
     let mut sheet = ContactSheet::new(format!("Predictions of {}", trained.name))
         .note(format!("{checkpoint}most likely class and its probability"))
         .thumbnail_width(if w.max(h) > 84 { 96 } else { 84 });
-    let labelled: Vec<&Classified> = classified.iter().filter(|image| image.truth.is_some()).collect();
-    if !labelled.is_empty() {
-        let correct = labelled.iter().filter(|image| image.truth == Some(image.best().0)).count();
-        sheet = sheet.note(format!("{correct} of {} correct (green)", labelled.len()));
+    let labeled: Vec<&Classified> = classified.iter().filter(|image| image.truth.is_some()).collect();
+    if !labeled.is_empty() {
+        let correct = labeled.iter().filter(|image| image.truth == Some(image.best().0)).count();
+        sheet = sheet.note(format!("{correct} of {} correct (green)", labeled.len()));
     }
     for row in classified.chunks(COLUMNS) {
         let cells = row.iter().map(|image| {

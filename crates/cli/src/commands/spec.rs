@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use neocog_base::file::replace;
+use neocog_base::file::{check_output_file, replace};
 use neocog_tensor::{Error, Result};
 
 use super::network::InputArgs;
@@ -34,6 +34,7 @@ register_command!("spec", 80, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
+    args.to.as_deref().map_or(Ok(()), check_output_file)?;
     let model = neocog_models::find(&args.network)?;
     let text = args.size.file_of(&model)?.to_json()?;
     let Some(path) = &args.to else { return output::line(text) };

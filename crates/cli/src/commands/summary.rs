@@ -16,7 +16,7 @@ use crate::register_command;
 /// memory.
 ///
 /// The receptive field of an output element is the region of the image that it depends on: its size, its stride (the distance
-/// between those of neighbouring elements), and the centre of the first one (0 is the first pixel; with padding, it can be
+/// between those of neighboring elements), and the center of the first one (0 is the first pixel; with padding, it can be
 /// outside the image). Training memory is what a layer saves for its backward pass, without tensors that earlier layers
 /// save; prediction memory is what is allocated while the layer runs.
 #[derive(Debug, clap::Args)]
@@ -73,7 +73,9 @@ struct LayerRow<'a> {
 struct ReceptiveFieldRow {
     size: [usize; 2],
     stride: [usize; 2],
-    centre: [f64; 2],
+    /// JSON of 0.1 has this name.
+    #[serde(rename = "centre")]
+    center: [f64; 2],
 }
 
 register_command!("summary", 60, Args, run);
@@ -145,7 +147,7 @@ fn print_layers(selected: &SelectedNetwork, input: &Shape, summary: &Summary) ->
         "multiply-adds",
         "receptive field",
         "stride",
-        "centre",
+        "center",
         "train",
         "predict",
     ];
@@ -155,9 +157,9 @@ fn print_layers(selected: &SelectedNetwork, input: &Shape, summary: &Summary) ->
 
 /// A row of the table of layers.
 fn layer_row(row: &Row) -> [String; 10] {
-    let [size, stride, centre] = row.receptive_field.map_or([const { String::new() }; 3], |field| {
-        let ReceptiveField { size, stride, centre } = field;
-        [pair(size), pair(stride), pair(centre)]
+    let [size, stride, center] = row.receptive_field.map_or([const { String::new() }; 3], |field| {
+        let ReceptiveField { size, stride, center } = field;
+        [pair(size), pair(stride), pair(center)]
     });
     [
         if row.path.is_empty() { "-".into() } else { row.path.clone() },
@@ -167,7 +169,7 @@ fn layer_row(row: &Row) -> [String; 10] {
         thousands(row.multiply_adds),
         size,
         stride,
-        centre,
+        center,
         kib(row.training_bytes),
         kib(row.prediction_bytes),
     ]
@@ -192,7 +194,7 @@ fn json_row<'a>(name: &'a str, input: &'a Shape, summary: &'a Summary) -> JsonRo
         receptive_field: row.receptive_field.map(|f| ReceptiveFieldRow {
             size: f.size,
             stride: f.stride,
-            centre: f.centre,
+            center: f.center,
         }),
         training_bytes: row.training_bytes,
         prediction_bytes: row.prediction_bytes,

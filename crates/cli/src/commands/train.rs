@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use neocog_base::file::is_same;
 use neocog_base::program;
+use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
 use neocog_data::{DataSource, Part, Split};
 use neocog_tensor::{Context as _, Device, Error, Result};
@@ -41,7 +42,7 @@ const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
 /// with --overwrite only.
 ///
 /// Ctrl-C, SIGTERM or SIGHUP stops after the current batch, writes OUT/last.ckpt and exits with code 130; --resume continues
-/// from it bit-for-bit, if data, kind of device, instruction set and version are the same.
+/// from it bit-for-bit if the data, the kind of device, the instruction set and the version are the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog train
@@ -118,13 +119,13 @@ struct Args {
     /// that of the checkpoint].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Replace the checkpoints that the directory holds.
+    /// Replace the checkpoints of an earlier run in the output directory.
     #[arg(long)]
     overwrite: bool,
     /// Write OUT/last.ckpt within epochs too: after a time, such as 10m or 1h, after steps, such as 500steps, or never.
     #[arg(long, value_name = "INTERVAL", default_value_t = SAVE_EVERY)]
     save_every: SaveEvery,
-    /// Resume although the data, the device, the instruction set or the version differ: the result is then another one.
+    /// Resume even if the data, the device, the instruction set or the version differ; the result then differs as well.
     #[arg(long, requires = "resume")]
     allow_different: bool,
     /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --cache, --final-test, --device, --out,
@@ -344,18 +345,18 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     config.data_options = args.parts.options(None);
     config.class_balance = args.parts.class_balance();
     if let Some(name) = &args.optimizer {
-        let rule = OptimizerKind::named(name)?;
-        if rule.name() != config.optimizer.rule.name() {
-            config.optimizer.lr = rule.default_lr();
+        let kind = OptimizerKind::named(name)?;
+        if kind.name() != config.optimizer.kind.name() {
+            config.optimizer.lr = kind.default_lr();
         }
-        config.optimizer.rule = rule;
+        config.optimizer.kind = kind;
     }
     config.optimizer.lr = args.lr.unwrap_or(config.optimizer.lr);
     if let Some(momentum) = args.momentum {
-        config.optimizer.rule = config.optimizer.rule.with_momentum(momentum)?;
+        config.optimizer.kind = config.optimizer.kind.with_momentum(momentum)?;
     }
     if let Some(weight_decay) = args.weight_decay {
-        config.optimizer.rule = config.optimizer.rule.with_weight_decay(weight_decay);
+        config.optimizer.kind = config.optimizer.kind.with_weight_decay(weight_decay);
     }
     config.schedule.warm_up = args.warm_up.unwrap_or(config.schedule.warm_up);
     config.schedule.decay = match args.schedule {
@@ -422,7 +423,7 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, Split, CheckpointDir)> {
     Ok((trainer, data, folder))
 }
 
-/// Tells how another number of epochs changes the learning rate.
+/// Reports how another number of epochs changes the learning rate.
 fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
     let config = trainer.config();
     if planned == config.epochs || !matches!(config.schedule.decay, Decay::Cosine { .. }) {
@@ -431,10 +432,10 @@ fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
     let steps = images.div_ceil(config.batch) as u64;
     let step = trainer.position().step;
     output::note(format_args!(
-        "the schedule ({}) now spans {} epochs instead of {planned}: the learning rate was {:.3e} in the last step, and is \
+        "the schedule ({}) now spans {} instead of {planned}: the learning rate was {:.3e} in the last step, and is \
          {:.3e} in the next one (without --epochs {:.3e})",
         config.schedule,
-        config.epochs,
+        count(config.epochs, "epoch"),
         trainer.lr_at(step.saturating_sub(1), steps, planned),
         trainer.lr_at(step, steps, config.epochs),
         trainer.lr_at(step, steps, planned),
@@ -445,14 +446,14 @@ fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
 fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
     let config = trainer.config();
     output::note(format_args!(
-        "{} on {}: {}{}, {} epochs, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with {} threads",
+        "{} on {}: {}{}, {}, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with {}",
         config.network,
         config.data,
         parts::sizes(data),
         described_input(trainer, data),
         config.epochs,
         config.batch,
-        config.optimizer.rule.name(),
+        config.optimizer.kind.name(),
         config.optimizer.lr,
         if config.schedule == neocog_train::Schedule::default() {
             String::new()
@@ -461,14 +462,16 @@ fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
         },
         if config.transforms.is_empty() { String::new() } else { format!(", {}", config.transforms) },
         config.seed,
-        rayon::current_num_threads(),
+        count(rayon::current_num_threads(), "thread"),
     ));
     let position = trainer.position();
     if position.epoch >= config.epochs {
-        output::note(format_args!(
-            "all {} epochs are finished; use --epochs to train for more",
-            config.epochs
-        ));
+        let finished = if config.epochs == 1 {
+            "the epoch is finished".to_string()
+        } else {
+            format!("all {} epochs are finished", config.epochs)
+        };
+        output::note(format_args!("{finished}; use --epochs to train for more"));
     } else if position.step > 0 {
         output::note(format_args!("resuming in epoch {} after batch {}", position.epoch + 1, position.batch));
     }

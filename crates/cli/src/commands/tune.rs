@@ -9,8 +9,8 @@ use crate::register_command;
 /// Auto-tune tile sizes for an OpenCL device.
 ///
 /// Benchmarks tile sizes of matrix products and convolutions, checks their results, and stores the fastest for this device
-/// and driver next to the compiled kernels; later commands use them. Takes a minute or two, in which the device should be
-/// idle otherwise. Without tuning, defaults for the type of device are used.
+/// and driver next to the compiled kernels; later commands use them. This takes a minute or two, during which the device should
+/// be otherwise idle. Without tuning, defaults for the type of device are used.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog tune

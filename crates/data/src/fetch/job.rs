@@ -24,7 +24,7 @@ pub(crate) enum Sources {
 }
 
 impl Sources {
-    /// Interprets `from` as a URL or folder; without it, uses the sources of the manifest.
+    /// Interprets `from` as a URL or directory; without it, uses the sources of the manifest.
     pub(crate) fn new(manifest: &Manifest<'_>, from: Option<&str>) -> Result<Self> {
         let Some(from) = from else {
             return Ok(Sources::Urls(manifest.sources.iter().map(ToString::to_string).collect()));
@@ -35,12 +35,12 @@ impl Sources {
         }
         if lower.contains("://") {
             return Err(Error::invalid_argument(format!(
-                "cannot fetch from {from}: expected a folder or a URL that starts with http:// or https://"
+                "cannot fetch from {from}: expected a directory or a URL that starts with http:// or https://"
             )));
         }
         let folder = Path::new(from);
         if !folder.is_dir() {
-            return Err(Error::invalid_argument(format!("cannot fetch from {from}: no such folder")));
+            return Err(Error::invalid_argument(format!("cannot fetch from {from}: no such directory")));
         }
         let subfolder = folder.join(manifest.name);
         Ok(Sources::Folder(if subfolder.is_dir() { subfolder } else { folder.into() }))
@@ -141,7 +141,7 @@ impl<'a> FetchJob<'a> {
                 kept.display()
             );
         } else if matches!(self.sources, Sources::Urls(_)) && kind == ErrorKind::Io {
-            message += "; if this machine cannot reach the servers, copy the files to it and fetch from their folder";
+            message += "; if this machine cannot reach the servers, copy the files to it and fetch from their directory";
         }
         Err(Error::new(kind, message))
     }

@@ -1,4 +1,4 @@
-//! [`fetch`]: copies the files of a data set into its folder, from the internet or from a local folder.
+//! [`fetch`]: copies the files of a data set into its directory, from the internet or from a local directory.
 //!
 //! A file `NAME` is downloaded to `NAME.part` and renamed only after its size and SHA-256 were verified and its data
 //! were flushed to disk, so a file under its final name is always complete. An interrupted download leaves its
@@ -42,7 +42,7 @@ pub struct FetchOptions<'a> {
     pub manifest: &'a Manifest<'a>,
     /// Root directory of the data sets: the files are stored in `root/NAME`.
     pub root: &'a Path,
-    /// Replaces the manifest's sources: a folder that holds the files or a subfolder `NAME` with them, or a base URL
+    /// Replaces the manifest's sources: a directory that holds the files or a subdirectory `NAME` with them, or a base URL
     /// that starts with `http://` or `https://`. Default: `None`.
     pub from: Option<&'a str>,
     /// Time without data after which a server counts as failed. Default: [`TIMEOUT`].
@@ -57,7 +57,7 @@ impl<'a> FetchOptions<'a> {
         FetchOptions { manifest, root, from: None, timeout: TIMEOUT, progress: None }
     }
 
-    /// Sets the folder or base URL that replaces the manifest's sources.
+    /// Sets the directory or base URL that replaces the manifest's sources.
     #[must_use]
     pub fn from(mut self, from: Option<&'a str>) -> Self {
         self.from = from;
@@ -94,7 +94,7 @@ impl fmt::Debug for FetchOptions<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FetchSummary {
-    /// Folder that holds the files.
+    /// Directory that holds the files.
     pub folder: PathBuf,
     /// Number of files that were transferred.
     pub fetched: usize,
@@ -105,12 +105,12 @@ pub struct FetchSummary {
 /// Returns the manifest of the data set `name`.
 ///
 /// # Errors
-/// `NotFound` for a name that is not in the catalog, `InvalidArgument` for a data set that is compiled in.
+/// `NotFound` for a name that is not in the catalog, `InvalidArgument` for a data set that is embedded.
 pub fn manifest(name: &str) -> Result<&'static Manifest<'static>> {
     let names: Vec<&str> = DatasetInfo::fetchable()?.into_iter().map(|info| info.name).collect();
     DatasetInfo::find(name)?.manifest.as_ref().ok_or_else(|| {
         Error::invalid_argument(format!(
-            "the data set {name} is compiled in and needs no download; data sets to download: {}",
+            "the data set {name} is embedded in the program and needs no download; data sets to download: {}",
             names.join(", ")
         ))
     })
@@ -122,8 +122,8 @@ pub fn manifest(name: &str) -> Result<&'static Manifest<'static>> {
 /// complete, and the same call resumes the transfer.
 ///
 /// # Errors
-/// - `InvalidArgument` if `from` is neither a folder nor an HTTP URL.
-/// - `Io` if a folder or file cannot be read or written, or if all sources fail.
+/// - `InvalidArgument` if `from` is neither a directory nor an HTTP URL.
+/// - `Io` if a directory or file cannot be read or written, or if all sources fail.
 /// - `Format` if all sources provide other content than expected.
 ///
 /// The message names the file, the source, and what was expected and found.
@@ -132,7 +132,7 @@ pub fn fetch(options: FetchOptions<'_>) -> Result<FetchSummary> {
     let sources = Sources::new(manifest, from)?;
     let folder = root.join(manifest.name);
     fs::create_dir_all(&folder)
-        .map_err(|e| Error::io(format!("cannot create the folder {}", folder.display()), e))?;
+        .map_err(|e| Error::io(format!("cannot create the directory {}", folder.display()), e))?;
     let mut ignore = |_: Event<'_>| {};
     let mut job = FetchJob::new(&folder, sources, timeout, progress.unwrap_or(&mut ignore));
     let mut present = 0;

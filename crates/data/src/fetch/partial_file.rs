@@ -84,7 +84,7 @@ impl PartialFile {
         #[cfg(unix)]
         if let Some(folder) = path.parent() {
             let sync = File::open(folder).and_then(|folder| folder.sync_all());
-            sync.map_err(|e| Error::io(format!("cannot write the folder {}", folder.display()), e))?;
+            sync.map_err(|e| Error::io(format!("cannot write the directory {}", folder.display()), e))?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Normalization with mean and standard deviation.
 
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +41,8 @@ impl Normalize {
             channels.zip(each).for_each(|(channel, parameters)| normalize(channel, parameters));
         } else {
             return Err(Error::shape(format!(
-                "means for {} channels, but the image has {c}",
-                self.mean.len()
+                "means for {}, but the image has {c}",
+                count(self.mean.len(), "channel")
             )));
         }
         Ok(())

@@ -32,7 +32,7 @@ impl Sequential {
 
     /// Sets the name that is printed.
     #[must_use]
-    pub fn labelled(mut self, label: impl Into<String>) -> Self {
+    pub fn labeled(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use neocog_autograd::{Param, Var};
+use neocog_base::text::count;
 use neocog_tensor::{Error, Result, Shape, Tensor, ops, update};
 use serde::{Deserialize, Serialize};
 
@@ -386,8 +387,8 @@ fn check(num_features: usize, eps: f64) -> Result<()> {
 fn check_channels(num_features: usize, input: &Shape) -> Result<()> {
     if input[1] != num_features {
         return Err(Error::shape(format!(
-            "the input has {} channels, the layer expects {num_features}; input {input}",
-            input[1]
+            "the input has {}, the layer expects {num_features}; input {input}",
+            count(input[1], "channel")
         )));
     }
     Ok(())

@@ -43,7 +43,7 @@ pub fn check_views(op: &dyn Op, inputs: &[View<'_, f32>], outputs: &[ViewMut<'_,
 /// Checks the call that an OpenCL kernel of `op` is launched for.
 ///
 /// # Errors
-/// If the shapes are not those that the operation infers, or a buffer has not the length of its shape.
+/// If the shapes are not those that the operation infers, or the length of a buffer is not that of its shape.
 pub fn check_call(op: &dyn Op, call: &Call<'_>) -> Result<()> {
     let shapes = |views: &[call::View<'_>]| views.iter().map(|view| *view.shape).collect::<Shapes>();
     check_shapes(op, &shapes(call.inputs()), &shapes(call.outputs())).context(|| op.name())?;

@@ -1,4 +1,4 @@
-//! What operations tell the rewrites of a graph about themselves.
+//! What operations declare about themselves for the rewrites of a graph.
 
 use crate::core::tensor::Tensor;
 use crate::cpu::Activation;

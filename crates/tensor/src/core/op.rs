@@ -103,7 +103,7 @@ pub trait Op: Any + Debug + Send + Sync {
         0
     }
 
-    // What the rewrites of a graph ask. None of these has to be implemented: without them, the operation runs as it is.
+    // Queries of the graph rewrites. All are optional: an operation without them is not rewritten.
 
     /// Returns the activation function that the operation applies to its only input, if it does nothing else.
     fn activation(&self) -> Option<Activation> {
@@ -123,7 +123,7 @@ pub trait Op: Any + Debug + Send + Sync {
         false
     }
 
-    /// Returns the map of channels that the operation is with these constant inputs (`None` for inputs that are not constant).
+    /// Returns the map of channels that the operation computes with these constant inputs (`None` for inputs that are not constant).
     ///
     /// # Errors
     /// If a tensor cannot be read.
@@ -154,7 +154,7 @@ pub trait Op: Any + Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Returns the axis along which the operation concatenates inputs of this rank, if that is what it does.
+    /// Returns the axis along which the operation concatenates inputs of this rank; `None` for other operations.
     fn concat_axis(&self, _rank: usize) -> Option<usize> {
         None
     }

@@ -103,7 +103,7 @@ fn is_naming() -> bool {
     NAMING.load(Ordering::Relaxed) > 0
 }
 
-/// While a value of this type exists, scopes are tracked even if nothing is recorded: what is traced then knows its layers.
+/// While a value of this type exists, scopes are tracked even if nothing is recorded, so that traced operations have the names of their layers.
 #[must_use]
 #[derive(Debug)]
 pub struct Naming(());

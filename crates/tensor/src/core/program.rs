@@ -1,8 +1,8 @@
 //! Programs: operations on values at fixed places of one buffer, for the CPU.
 //!
-//! What runs many times for inputs of one shape need not allocate a tensor for each value: a [`Program`] is a list of
+//! A computation that runs many times for inputs of one shape need not allocate a tensor for each value: a [`Program`] is a list of
 //! operations with the places of their inputs and outputs. Shapes, places and overlaps are checked once, when it is created, so
-//! running it is safe whoever chose the places.
+//! running it is safe regardless of how the places were chosen.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -213,7 +213,7 @@ impl<'a> RunMemory<'a> {
     }
 }
 
-/// The same as pointers: values that are read and values that are written lie in one buffer.
+/// The same as pointers, because values that are read and values that are written share one buffer.
 struct RawMemory<'a> {
     input: &'a [f32],
     output: *mut f32,

@@ -13,6 +13,7 @@ use crate::core::tensor::{Storage, Tensor, allocate, allocate_reference};
 use crate::core::view::{View, ViewMut};
 use crate::memory::{Buffer, Scratch};
 use crate::opencl::{self, Runtime};
+use neocog_base::text::count;
 use neocog_base::{Context as _, Error, Result};
 
 /// Runs `op` on the device of its inputs and returns its outputs.
@@ -38,7 +39,11 @@ pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensors> {
 pub fn run_single(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let mut outputs = run(op, inputs)?;
     if outputs.len() != 1 {
-        return Err(Error::invalid_argument(format!("{} has {} outputs, not one", op.name(), outputs.len())));
+        return Err(Error::invalid_argument(format!(
+            "{} has {}, not one",
+            op.name(),
+            count(outputs.len(), "output")
+        )));
     }
     Ok(outputs.remove(0))
 }
@@ -52,9 +57,9 @@ pub fn update(op: &dyn Op, inputs: &[&Tensor], state: &mut [&mut Tensor]) -> Res
     let (device, shapes) = prepare(op, inputs)?;
     if state.len() != op.state_outputs() {
         return Err(Error::invalid_argument(format!(
-            "{} updates {} tensors, found {}",
+            "{} updates {}, found {}",
             op.name(),
-            op.state_outputs(),
+            count(op.state_outputs(), "tensor"),
             state.len()
         )));
     }

@@ -10,7 +10,7 @@ use crate::core::shape::{IntoShape, Shape};
 use crate::cpu::simd::check_instruction_set;
 use crate::memory::Buffer;
 use crate::opencl;
-use neocog_base::{Error, Result};
+use neocog_base::{Error, Result, text};
 
 /// A tensor: a shape and elements in the memory of a device, contiguous in row-major order.
 ///
@@ -193,9 +193,9 @@ impl Tensor {
         let shape = shape.into_shape()?;
         if shape.elements() != self.shape.elements() {
             return Err(Error::shape(format!(
-                "a tensor of shape {} has {} elements and cannot become {shape}, which has {}",
+                "a tensor of shape {} has {} and cannot become {shape}, which has {}",
                 self.shape,
-                self.shape.elements(),
+                text::count(self.shape.elements(), "element"),
                 shape.elements()
             )));
         }
@@ -379,8 +379,9 @@ fn upload(id: opencl::DeviceId, values: Vec<f32>) -> Result<Storage> {
 fn check_count(shape: &Shape, count: usize) -> Result<()> {
     if shape.elements() != count {
         return Err(Error::shape(format!(
-            "the shape {shape} has {} elements, found {count} values",
-            shape.elements()
+            "the shape {shape} has {}, found {}",
+            text::count(shape.elements(), "element"),
+            text::count(count, "value")
         )));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What CPU kernels are made of: SIMD vectors, tasks, and the GEMM that computes matrix products and
+//! The parts of CPU kernels: SIMD vectors, tasks, and the GEMM that computes matrix products and
 //! convolutions.
 
 mod activation;

@@ -25,7 +25,7 @@ pub(crate) fn part(whole: usize, count: usize, i: usize) -> std::ops::Range<usiz
     whole * i / count..whole * (i + 1) / count
 }
 
-/// Floats that several tasks write, each to elements of its own.
+/// Floats that several tasks write, each to different elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<'a> {
     start: *mut f32,

@@ -131,7 +131,7 @@ impl Scratch {
     /// # Errors
     /// If scratch memory cannot be allocated.
     pub(crate) fn with<T>(work: impl FnOnce(&Scratch) -> T) -> Result<T> {
-        // What `work` leaves half-written is dropped by the caller, or state that is unspecified after an error.
+        // After an error, the caller drops what `work` has written in part; updated state is then unspecified.
         std::panic::catch_unwind(AssertUnwindSafe(|| work(&Scratch(())))).map_err(|payload| match payload
             .downcast::<OutOfMemory>(
         ) {

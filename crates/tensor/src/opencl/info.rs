@@ -26,7 +26,7 @@ impl fmt::Display for DeviceId {
 pub enum Kind {
     /// A processor: few threads with wide vectors and caches. Work-items of a group run one after the other.
     Cpu,
-    /// A graphics card: thousands of threads; neighbouring work-items should read neighbouring memory.
+    /// A graphics card: thousands of threads; neighboring work-items should read neighboring memory.
     Gpu,
     /// Any other device; treated as a graphics card.
     Other,

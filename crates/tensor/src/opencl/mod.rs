@@ -32,6 +32,6 @@ pub(crate) use launch::int;
 pub(crate) use runtime::{Runtime, open};
 pub(crate) use tile_config::{CpuTiles, TileConfig, WORK_GROUP_SIDE};
 
-// What needs more than this folder, but belongs to its public interface.
+// What needs more than this directory, but belongs to its public interface.
 pub use crate::autotune::Trial;
 pub use crate::core::call::{Call, View};

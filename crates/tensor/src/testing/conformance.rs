@@ -1,4 +1,4 @@
-//! Conformance checks: runs the cases of operations and checks that these fulfil the contract of [`Op`](crate::Op).
+//! Conformance checks: runs the cases of operations and checks that these fulfill the contract of [`Op`](crate::Op).
 //!
 //! Every convolution algorithm that can compute a case runs it, not only the one that would be chosen.
 //!

@@ -181,7 +181,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn optimizer_state_of(optimizer: &Optimizer) -> Result<Vec<SavedOptimizerState>> {
-        let names = optimizer.config().rule.state_tensors();
+        let names = optimizer.config().kind.state_tensors();
         optimizer
             .state()
             .iter()
@@ -197,7 +197,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn optimizer_state(&self, device: &Device) -> Result<Vec<OptimizerState>> {
-        let names = self.config.optimizer.rule.state_tensors();
+        let names = self.config.optimizer.kind.state_tensors();
         self.optimizer
             .iter()
             .map(|saved| {
@@ -206,7 +206,7 @@ impl Checkpoint {
                     return Err(Error::format(format!(
                         "the optimizer state of {} has the tensors {found:?}, {} expects {names:?}",
                         saved.param,
-                        self.config.optimizer.rule.name()
+                        self.config.optimizer.kind.name()
                     )));
                 }
                 Ok(OptimizerState {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use neocog_base::file::{is_same, remove_leftovers, replace, sync_folder};
+use neocog_base::file::{check_output_dir, is_same, remove_leftovers, replace, sync_folder};
 use neocog_base::lock::FileLock;
 use neocog_tensor::{Error, Result};
 
@@ -85,6 +85,7 @@ impl CheckpointDir {
     fn try_create(path: &Path) -> Result<Result<Self, String>> {
         let cannot_write =
             |e| Error::io(format!("cannot write checkpoints to the directory {}", path.display()), e);
+        check_output_dir(path)?;
         let is_new = !path.exists();
         fs::create_dir_all(path).map_err(cannot_write)?;
         if is_new && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {

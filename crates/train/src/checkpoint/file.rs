@@ -15,6 +15,7 @@ use std::path::Path;
 use bincode::config::{self, Configuration, Fixint, LittleEndian};
 use bincode::error::DecodeError;
 use neocog_base::file::replace;
+use neocog_base::text::count;
 use neocog_tensor::{Context as _, Error, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -106,8 +107,11 @@ fn read(path: &Path) -> Result<Checkpoint> {
     let location = || path.display().to_string();
     let mut header = [0; HEADER];
     if size < HEADER as u64 {
-        return Err(not_a_checkpoint(&format!("it has {size} bytes, less than the header of {HEADER}")))
-            .context(location);
+        return Err(not_a_checkpoint(&format!(
+            "it has {}, less than the header of {HEADER}",
+            count(size, "byte")
+        )))
+        .context(location);
     }
     file.read_exact(&mut header).map_err(cannot_read)?;
     let header = Header::parse(&header, size).context(location)?;
@@ -131,7 +135,7 @@ impl Header {
     fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Self> {
         let field = |from: usize, to: usize| &bytes[from..to];
         if field(0, 8) != MAGIC {
-            return Err(not_a_checkpoint("it does not start with the magic number"));
+            return Err(not_a_checkpoint("its first bytes are not those of a checkpoint"));
         }
         let version = u32::from_le_bytes(array(field(8, 12)));
         if !(1..=VERSION).contains(&version) {
@@ -165,7 +169,7 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
     })?;
     if used != payload.len() {
         let extra = payload.len() - used;
-        return Err(Error::format(format!("unexpected {extra} bytes after the content")));
+        return Err(Error::format(format!("unexpected {} after the content", count(extra, "byte"))));
     }
     checkpoint.check()?;
     Ok(checkpoint)

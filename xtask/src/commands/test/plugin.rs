@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use neocog_base::{Error, Result};
 
-/// Copies the plugin to a temporary folder, with dependencies that lead back to the workspace in `root`. The folder has the
+/// Copies the plugin to a temporary directory, with dependencies that lead back to the workspace in `root`. The directory has the
 /// same name each time, so that what cargo built for it is used again.
 pub fn copy_outside(root: &Path) -> Result<PathBuf> {
     let from = root.join("tests/plugin");
@@ -29,7 +29,7 @@ pub fn copy_outside(root: &Path) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// Copies a folder, without what git ignores.
+/// Copies a directory, without what git ignores.
 fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

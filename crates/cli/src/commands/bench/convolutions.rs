@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use neocog_base::program::{command, quoted};
 use neocog_bench::convolutions::{ConvTiming, Options, bench_convolutions};
 use neocog_bench::python::Python;
 use neocog_tensor::{Device, Error, Result};
 
 use super::display::{number, peak, percent, print_peak, time};
 use super::options::{networks_or, seconds};
-use crate::arguments::count;
+use crate::arguments::positive;
 use crate::help::examples;
 use crate::output;
 
@@ -26,7 +27,7 @@ pub struct ConvolutionsArgs {
     #[arg(value_name = "NETWORK")]
     networks: Vec<String>,
     /// Batch size [default: depends on the network].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = positive)]
     batch: Option<usize>,
     /// Time budget in seconds; each pass of a convolution gets a tenth of it.
     #[arg(long, value_name = "SECONDS", default_value_t = 6.0, value_parser = seconds)]
@@ -35,7 +36,7 @@ pub struct ConvolutionsArgs {
     #[arg(long, value_name = "PEER", value_delimiter = ',')]
     against: Vec<Peer>,
     /// Number of interleaved runs.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive)]
     rounds: usize,
     /// Python interpreter with PyTorch.
     #[arg(long, value_name = "COMMAND", default_value = "python3")]
@@ -59,8 +60,9 @@ enum Peer {
 pub fn run(args: &ConvolutionsArgs) -> Result<()> {
     if args.device != Device::Cpu {
         return Err(Error::invalid_argument(format!(
-            "`bench convolutions` runs on the CPU; on {} use `bench ops --filter conv2d`",
-            args.device
+            "`bench convolutions` runs on the CPU; for {} run: {}",
+            args.device,
+            command(format_args!("bench ops --filter conv2d --device {}", quoted(&args.device.to_string())))
         )));
     }
     let selected = networks_or(&args.networks, &["resnet", "vgg", "googlenet"])?;

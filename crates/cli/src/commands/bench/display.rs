@@ -1,5 +1,6 @@
 //! Numbers of benchmarks as text, and the peak performance that they are compared with.
 
+use neocog_base::text::count;
 use neocog_tensor::{Device, fma_peak_gflops, instruction_set};
 
 use crate::output;
@@ -14,8 +15,9 @@ pub fn print_peak(device: &Device, peak: Option<f64>) {
     if let Some(peak) = peak {
         let (name, lanes) = instruction_set();
         output::note(format_args!(
-            "{device} with {} threads, {name} ({lanes} floats per vector): peak {peak:.0} GFLOP/s",
-            rayon::current_num_threads()
+            "{device} with {}, {name} ({} per vector): peak {peak:.0} GFLOP/s",
+            count(rayon::current_num_threads(), "thread"),
+            count(lanes, "float")
         ));
     }
 }

@@ -11,7 +11,7 @@ use super::display::{number, peak, percent, print_peak, time};
 use super::job::Job;
 use super::options::{RunArgs, ShapeArgs};
 use super::profile::profile;
-use crate::arguments::count;
+use crate::arguments::positive;
 use crate::help::examples;
 use crate::output;
 
@@ -39,7 +39,7 @@ pub struct NetworksArgs {
     #[arg(long, value_name = "PEER", value_delimiter = ',', conflicts_with = "size")]
     against: Vec<Peer>,
     /// Number of interleaved runs with --against.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive)]
     rounds: usize,
     /// Python interpreter with PyTorch.
     #[arg(long, value_name = "COMMAND", default_value = "python3")]

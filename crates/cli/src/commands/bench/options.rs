@@ -3,7 +3,7 @@
 use neocog_models::{Model, find};
 use neocog_tensor::Result;
 
-use crate::arguments::{DeviceArg, count};
+use crate::arguments::{DeviceArg, positive};
 
 /// How networks are run.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,10 +25,10 @@ pub struct RunArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ShapeArgs {
     /// Batch size [default: depends on the network].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub batch: Option<usize>,
     /// Height and width of the images [default: the network's input].
-    #[arg(long, value_name = "PIXELS", value_parser = count)]
+    #[arg(long, value_name = "PIXELS", value_parser = positive)]
     pub size: Option<usize>,
 }
 

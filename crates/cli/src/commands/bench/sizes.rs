@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::file::check_output_dir;
+use neocog_base::text::count;
 use neocog_bench::Record;
 use neocog_layers::{Builder, Context};
 use neocog_models::Model;
@@ -12,7 +14,7 @@ use neocog_viz::{AxisScale, Chart};
 use super::display::{number, peak, percent, print_peak, time};
 use super::job::Job;
 use super::options::{RunArgs, networks_or};
-use crate::arguments::count;
+use crate::arguments::positive;
 use crate::help::examples;
 use crate::output;
 
@@ -29,10 +31,10 @@ pub struct SizesArgs {
     #[arg(value_name = "NETWORK")]
     networks: Vec<String>,
     /// Batch sizes.
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,8,32,128", value_parser = count)]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,8,32,128", value_parser = positive)]
     batches: Vec<usize>,
     /// Heights and widths of the images.
-    #[arg(long, value_name = "PIXELS", value_delimiter = ',', default_value = "28,96,224", value_parser = count)]
+    #[arg(long, value_name = "PIXELS", value_delimiter = ',', default_value = "28,96,224", value_parser = positive)]
     sizes: Vec<usize>,
     #[command(flatten)]
     run: RunArgs,
@@ -43,6 +45,7 @@ pub struct SizesArgs {
 
 /// Runs the command.
 pub fn run(args: &SizesArgs) -> Result<()> {
+    args.plot.as_deref().map_or(Ok(()), check_output_dir)?;
     let device = &args.run.device.device;
     print_peak(device, peak(device));
     let mut rows = Vec::new();
@@ -74,7 +77,7 @@ fn measure(args: &SizesArgs, model: &Model) -> Result<Vec<(usize, Record)>> {
     let mut found = Vec::new();
     for &size in &args.sizes {
         for &batch in &args.batches {
-            output::note(format_args!("{}, {size} pixels, batch {batch}", model.name));
+            output::note(format_args!("{}, {}, batch {batch}", model.name, count(size, "pixel")));
             let mut job = Job { batch, size: Some(size), ..Job::new(&args.run, model) };
             if let Err(e) = try_shapes(model, batch, size, false) {
                 output::note(format_args!("skipped: {e}"));

@@ -1,5 +1,6 @@
 //! `bench threads`: speed by number of threads.
 
+use neocog_base::text::count;
 use neocog_bench::Record;
 use neocog_tensor::Result;
 
@@ -33,7 +34,7 @@ pub fn run(args: &ThreadsArgs) -> Result<()> {
     for model in &networks_or(&args.networks, &["lenet", "resnet"])? {
         let mut single: Vec<Record> = Vec::new();
         for &threads in &counts {
-            output::note(format_args!("{}, {threads} threads", model.name));
+            output::note(format_args!("{}, {}", model.name, count(threads, "thread")));
             let job = Job { threads, ..Job::new(&args.run, model).shape(&args.shape) };
             let records = job.measure()?;
             if single.is_empty() {

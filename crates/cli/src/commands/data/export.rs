@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use neocog_base::text;
 use neocog_data::Dataset;
 use neocog_tensor::Result;
 use neocog_viz::save;
@@ -19,7 +20,12 @@ pub fn export(data: &dyn Dataset, count: usize, folder: &Path) -> Result<()> {
         let class = &data.class_names()[data.labels()[i] as usize];
         save(&rgb_image(data, i)?, &folder.join(file_name(i, class)))?;
     }
-    output::line(format_args!("wrote {count} images of {} to {}", data.name(), folder.display()))
+    output::line(format_args!(
+        "wrote {} of {} to {}",
+        text::count(count, "image"),
+        data.name(),
+        folder.display()
+    ))
 }
 
 #[cfg(test)]

@@ -39,15 +39,13 @@ fn sheet(data: &dyn Dataset, name: &str, count: usize, seed: u64) -> Result<RgbI
         .headings(selected.iter().map(|&i| class(i)))
         .row("original", cells(&originals, shape)?);
     let mut sheet = rows(sheet, &geometric_and_intensity(), &originals, shape, &selected, seed)?;
-    let mut colour = (originals, shape);
+    let mut color = (originals, shape);
     if channels == 1 {
-        colour = (colour.0.iter().map(|grey| colourized(grey)).collect(), [3, SIZE, SIZE]);
-        sheet = sheet.row(
-            "colourized\ngrey images have no hue and\nsaturation to change",
-            cells(&colour.0, colour.1)?,
-        );
+        color = (color.0.iter().map(|gray| colorized(gray)).collect(), [3, SIZE, SIZE]);
+        sheet = sheet
+            .row("colorized\ngray images have no hue and\nsaturation to change", cells(&color.0, color.1)?);
     }
-    sheet = rows(sheet, &colour_steps(), &colour.0, colour.1, &selected, seed)?;
+    sheet = rows(sheet, &color_steps(), &color.0, color.1, &selected, seed)?;
     normalized(sheet, data, &selected).map(|sheet| sheet.draw())
 }
 
@@ -80,8 +78,8 @@ fn geometric_and_intensity() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
-/// Options of `train` for colour images, with their transforms.
-fn colour_steps() -> Vec<(&'static str, Vec<Step>)> {
+/// Options of `train` for color images, with their transforms.
+fn color_steps() -> Vec<(&'static str, Vec<Step>)> {
     let jitter =
         |saturation, hue| vec![Step::ColorJitter(ColorJitter { saturation, hue, ..ColorJitter::default() })];
     vec![("--saturation 1", jitter(1.0, 0.0)), ("--hue 0.5", jitter(0.0, 0.5))]
@@ -107,7 +105,7 @@ fn rows(
     Ok(sheet)
 }
 
-/// Adds a row of normalised images: the first channel, positive values in red, negative ones in blue.
+/// Adds a row of normalized images: the first channel, positive values in red, negative ones in blue.
 fn normalized(sheet: ContactSheet, data: &dyn Dataset, selected: &[usize]) -> Result<ContactSheet> {
     let (mean, std) = mean_and_std(data)?;
     let label =
@@ -142,15 +140,15 @@ fn resized(data: &dyn Dataset, i: usize) -> Result<Vec<f32>> {
     Ok(pixels)
 }
 
-/// Colours a grey image, `[SIZE, SIZE]`: orange at the top to green at the bottom, on dark blue. Returns `[3, SIZE, SIZE]`.
-fn colourized(grey: &[f32]) -> Vec<f32> {
+/// Colors a gray image, `[SIZE, SIZE]`: orange at the top to green at the bottom, on dark blue. Returns `[3, SIZE, SIZE]`.
+fn colorized(gray: &[f32]) -> Vec<f32> {
     let (top, bottom, background) = ([1.0, 0.55, 0.2], [0.35, 0.8, 0.35], [0.1, 0.12, 0.3]);
     (0..3)
         .flat_map(|c: usize| {
-            grey.iter().enumerate().map(move |(i, value)| {
+            gray.iter().enumerate().map(move |(i, value)| {
                 let position = (i / SIZE) as f32 / (SIZE - 1) as f32;
-                let colour = top[c] + (bottom[c] - top[c]) * position;
-                background[c] + (colour - background[c]) * value
+                let color = top[c] + (bottom[c] - top[c]) * position;
+                background[c] + (color - background[c]) * value
             })
         })
         .collect()

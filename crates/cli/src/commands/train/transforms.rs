@@ -1,11 +1,12 @@
-//! Augmentation and normalisation arguments of `train`.
+//! Augmentation and normalization arguments of `train`.
 
+use neocog_base::text::count;
 use neocog_data::Dataset;
 use neocog_data::dataset::mean_and_std;
 use neocog_data::resize::Filter;
 use neocog_data::transform::{
-    AutoAugment, CenterCrop, ColorJitter, GaussianBlur, Normalize, Pipeline, Preset, RandAugment, RandomAffine,
-    RandomErasing, RandomResizedCrop, Resize, ResizeTo, Step, TrivialAugmentWide,
+    AutoAugment, CenterCrop, ColorJitter, GaussianBlur, Normalize, Pipeline, Preset, RandAugment,
+    RandomAffine, RandomErasing, RandomResizedCrop, Resize, ResizeTo, Step, TrivialAugmentWide,
 };
 use neocog_tensor::{Error, Result};
 
@@ -13,7 +14,7 @@ use crate::normalization::normalize;
 
 /// Transforms of training images, named as in torchvision. They are off by default, except for the data set digits.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Augmentation and normalisation")]
+#[command(next_help_heading = "Augmentation and normalization")]
 pub struct Transforms {
     /// Base augmentation: none, or affine (--rotation 10 --translate 0.1 --scale 0.1) [default: affine for digits, else none].
     #[arg(long, value_enum, value_name = "NAME")]
@@ -74,10 +75,10 @@ pub struct Transforms {
     /// Random contrast factor from 1 - X to 1 + X.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     contrast: Option<f32>,
-    /// Random saturation factor from 1 - X to 1 + X; no effect on greyscale images.
+    /// Random saturation factor from 1 - X to 1 + X; no effect on grayscale images.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     saturation: Option<f32>,
-    /// Random hue shift of up to X turns, at most 0.5; no effect on greyscale images.
+    /// Random hue shift of up to X turns, at most 0.5; no effect on grayscale images.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     hue: Option<f32>,
     /// Random erasing of a rectangle with probability P [default P: 0.5].
@@ -203,7 +204,9 @@ impl Transforms {
         if part.is_some() {
             let mut eval: Vec<Step> = match (self.resize, &base.eval) {
                 (Some(shorter), _) => center(shorter).into(),
-                (None, Some(eval)) => eval.iter().filter(|step| step.name() != "Normalize").cloned().collect(),
+                (None, Some(eval)) => {
+                    eval.iter().filter(|step| step.name() != "Normalize").cloned().collect()
+                }
                 (None, None) => vec![Step::Resize(Resize { size: ResizeTo::Exact(h, w), filter })],
             };
             let others = pipeline.steps.iter().filter(|step| !step.is_random());
@@ -243,7 +246,8 @@ impl Transforms {
                 let given = normalize.mean.len();
                 if given != 1 && given != channels {
                     return Err(Error::invalid_argument(format!(
-                        "--normalize has means of {given} channels, but the images of {} have {channels}",
+                        "--normalize has means of {}, but the images of {} have {channels}",
+                        count(given, "channel"),
                         train.name()
                     )));
                 }

@@ -22,7 +22,7 @@ struct Launcher<'a> {
     eps: f64,
     /// Whether the batch is processed as a matrix of `n` rows, because channel planes are too small for vectors.
     columns: bool,
-    /// Vector width: 1 on GPUs, where neighbouring work-items read neighbouring floats.
+    /// Vector width: 1 on GPUs, where neighboring work-items read neighboring floats.
     width: usize,
 }
 

@@ -2,6 +2,7 @@
 
 use super::shape::ConvShape;
 use crate::core::shape::Shape;
+use neocog_base::text::noun_for;
 use neocog_base::{Error, Result};
 
 /// Stride, padding, dilation and groups of a two-dimensional convolution. Each pair is `[rows, columns]`.
@@ -92,7 +93,8 @@ impl Conv2dGeometry {
         self.check()?;
         if !channels.is_multiple_of(self.groups) {
             return Err(Error::shape(format!(
-                "the {channels} {what} channels cannot be split into {} groups",
+                "{channels} {what} {} cannot be split into {} groups",
+                noun_for(&channels, "channel"),
                 self.groups
             )));
         }

@@ -46,6 +46,7 @@ use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::Call;
 use geometry::weight_shape;
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
 impl Op for Conv2d {
@@ -59,8 +60,8 @@ impl Op for Conv2d {
             [x, weight] | [x, weight, _] => (x, weight),
             _ => {
                 return Err(Error::invalid_argument(format!(
-                    "conv2d takes an input, a weight and optionally a bias; {} inputs were given: {inputs:?}",
-                    inputs.len()
+                    "conv2d expects an input, a weight and an optional bias, found {}: {inputs:?}",
+                    count(inputs.len(), "input")
                 )));
             }
         };
@@ -71,7 +72,8 @@ impl Op for Conv2d {
         if in_per_group.checked_mul(self.groups) != Some(c) {
             let groups = if self.groups == 1 { String::new() } else { format!(" in {} groups", self.groups) };
             return Err(Error::shape(format!(
-                "the input has {c} channels, the weight expects {}{groups}; input {x}, weight {weight}",
+                "the input has {}, the weight expects {}{groups}; input {x}, weight {weight}",
+                count(c, "channel"),
                 in_per_group as u128 * self.groups as u128
             )));
         }
@@ -195,7 +197,9 @@ impl Op for Conv2dInputGrad {
         self.geometry.check_groups(out, "output")?;
         if out != weight_out {
             return Err(Error::shape(format!(
-                "the gradient of the output has {out} channels, the weight {weight_out} output channels; gradient {dy}, weight {weight}"
+                "the gradient of the output has {}, the weight {}; gradient {dy}, weight {weight}",
+                count(out, "channel"),
+                count(weight_out, "output channel")
             )));
         }
         let [h, w] = self.input_size;

@@ -20,6 +20,7 @@ use crate::cpu::{Matrix, product};
 use crate::memory::Scratch;
 use crate::opencl::Call;
 use crate::ops::product::{Gather, LeftMatrix, Product, Target, transposed};
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
 /// `y = activation(x weight^T + bias)`.
@@ -41,8 +42,8 @@ impl Op for Linear {
             [x, weight] | [x, weight, _] => (x, weight),
             _ => {
                 return Err(Error::invalid_argument(format!(
-                    "linear expects an input, a weight and an optional bias, found {} inputs: {inputs:?}",
-                    inputs.len()
+                    "linear expects an input, a weight and an optional bias, found {}: {inputs:?}",
+                    count(inputs.len(), "input")
                 )));
             }
         };

@@ -2,7 +2,7 @@
 // second launch adds the parts. Sums are compensated (Total), in a fixed order.
 //
 // On processors a team is one work-item, which sums consecutive blocks; on GPUs it is a work-group of TEAM work-items that read
-// neighbouring vectors, and blocks are distributed round-robin.
+// neighboring vectors, and blocks are distributed round-robin.
 
 #define BLOCK 2048
 

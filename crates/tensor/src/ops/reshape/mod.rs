@@ -12,6 +12,7 @@ use crate::core::view::{View, ViewMut};
 use crate::cpu::parallel::copy;
 use crate::memory::Scratch;
 use crate::opencl::Call;
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
 /// Changes the shape, as [`Tensor::reshape`](crate::Tensor::reshape), in a form that can be recorded.
@@ -66,8 +67,8 @@ impl Op for Reshape {
         let [x] = expect_inputs::<1>(self, inputs)?;
         if x.elements() != self.shape.elements() {
             return Err(Error::shape(format!(
-                "a tensor of shape {x} has {} elements and cannot become {}, which has {}",
-                x.elements(),
+                "a tensor of shape {x} has {} and cannot become {}, which has {}",
+                count(x.elements(), "element"),
                 self.shape,
                 self.shape.elements()
             )));

@@ -17,7 +17,7 @@ pub(super) fn run(rule: Rule, dim: isize, call: &Call<'_>) -> Result<()> {
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
         unsafe { call.launch(&source.define("RULE", rule as u8), "softmax_rows", &args, grid) }
     } else {
-        // On GPUs, neighbouring work-items read neighbouring floats.
+        // On GPUs, neighboring work-items read neighboring floats.
         let width = if call.on_cpu() { 8 } else { 1 };
         let source = Source::new("softmax", text).define("RULE", rule as u8).define("TEAM", 0);
         let args = [a.into(), b.into(), out.into(), outer.into(), len.into(), inner.into()];

@@ -5,7 +5,7 @@
 //! stride or width, and nothing is gathered:
 //!
 //! ```text
-//!                x: the same pixel of LANES images, of PIXELS neighbours
+//!                x: the same pixel of LANES images, of PIXELS neighbors
 //!               +--------+--------+--------+
 //!   w: outputs  | y[0]   | y[0]   | y[0]   |    y[i] += w[i] · x, for each channel and tap
 //!               | y[1]   | y[1]   | y[1]   |
@@ -38,7 +38,7 @@ const PARTS: usize = 16;
 
 /// The algorithm; see the module's documentation.
 ///
-/// It cannot compute several groups and dilations, as its tiles hold neighbouring pixels of all channels, and input
+/// It cannot compute several groups and dilations, as its tiles hold neighboring pixels of all channels, and input
 /// gradients with a stride, which are no convolutions of the output gradient.
 ///
 /// It is exact enough for all inputs: an output is the sum of its terms in single precision, one chain of all of them,
@@ -126,7 +126,7 @@ impl DirectConv {
     fn bands(&self) -> (usize, usize) {
         let groups = self.n.div_ceil(instruction_set().1);
         let rows = (BAND_PIXELS / self.dst.w.max(1)).max(1);
-        // More bands give more tasks, but neighbouring bands read the rows that both depend on twice.
+        // More bands give more tasks, but neighboring bands read the rows that both depend on twice.
         let bands = self.dst.h.div_ceil(rows).max(TASKS.div_ceil(groups).min(self.dst.h.div_ceil(2)));
         (bands, bands * groups)
     }

@@ -32,7 +32,7 @@ pub(super) const MEMORY: usize = 512 << 10;
 
 /// The algorithm; see the module's documentation.
 ///
-/// It cannot compute several groups and dilations, as its tiles hold neighbouring pixels of all channels, input
+/// It cannot compute several groups and dilations, as its tiles hold neighboring pixels of all channels, input
 /// gradients with a stride, which are no convolutions of the output gradient, and weight gradients of kernels more than
 /// 8 columns wide, whose sums do not fit into registers. A band must fit into the local memory of a processor.
 ///
@@ -138,7 +138,7 @@ impl BatchVectorizedConv {
         };
         let outputs = to[0].div_ceil(to[0].div_ceil(max_outputs));
         let tile = [outputs, if pass == Pass::WeightGrad { wide } else { wide.min(to[2]) }];
-        // More bands give more tasks, but neighbouring bands read the rows that both depend on twice.
+        // More bands give more tasks, but neighboring bands read the rows that both depend on twice.
         let min_bands = TASKS.div_ceil(conv.n.div_ceil(width)).min(to[1].div_ceil(2));
         let bands = to[1].div_ceil((BAND_PIXELS / to[2]).max(1)).max(min_bands);
         let rows = to[1].div_ceil(bands);

@@ -72,7 +72,7 @@ pub(super) fn forward(
         }
     };
     note_run(packed.algorithm.name());
-    let call = &labelled(call, packed.algorithm, Pass::Forward);
+    let call = &labeled(call, packed.algorithm, Pass::Forward);
     let weight = packed.weight.as_ref().unwrap_or(weight);
     packed.algorithm.run(call, conv, Operands::Forward { x, weight, bias, activation, y })
 }
@@ -106,11 +106,11 @@ fn run(call: &Call<'_>, conv: &ConvShape, pass: Pass, operands: Operands<'_, Ope
     check_sizes(conv)?;
     let algorithm = algorithm::choose(ALGORITHMS, conv, pass, &Limits::of(call));
     note_run(algorithm.name());
-    algorithm.run(&labelled(call, algorithm, pass), conv, operands)
+    algorithm.run(&labeled(call, algorithm, pass), conv, operands)
 }
 
 /// Returns the call with a name of the operation for profiles that includes the algorithm: `conv2d [winograd]`.
-fn labelled<'a>(call: &Call<'a>, algorithm: Algorithm<OpenCl>, pass: Pass) -> Call<'a> {
+fn labeled<'a>(call: &Call<'a>, algorithm: Algorithm<OpenCl>, pass: Pass) -> Call<'a> {
     static LABELS: OnceLock<Vec<(&'static str, Pass, &'static str)>> = OnceLock::new();
     let labels = LABELS.get_or_init(|| {
         let ops = [

@@ -28,7 +28,7 @@ pub struct TileSource<'a> {
 
 impl TileSource<'_> {
     /// Transforms all tiles of some units to `v [point][block][tile]`, and returns the number of tiles. A
-    /// tile has `T` by `T` pixels, and neighbouring tiles are `M` pixels apart. Tiles with `T = A` are
+    /// tile has `T` by `T` pixels, and neighboring tiles are `M` pixels apart. Tiles with `T = A` are
     /// inputs; smaller ones are filters, which the output gradient is for the weight gradient.
     #[inline(always)]
     pub fn transform<S: Simd, const A: usize, const T: usize, const M: usize>(
