@@ -73,7 +73,6 @@ fn red_values(data: &dyn Dataset) -> Vec<u8> {
 
 #[test]
 fn classes_and_files_are_in_byte_order() {
-    // The folders a, a-b and a/c sort as paths: `-` is before `/`.
     let folder = Folder::new(&[
         ("b/1.png", png(2, 3, [1, 0, 0])),
         ("B/2.png", png(4, 1, [2, 0, 0])),
@@ -90,7 +89,7 @@ fn classes_and_files_are_in_byte_order() {
     let data = &*split.train;
     assert_eq!(data.class_names(), ["B", "b", "ä"]);
     assert_eq!(data.labels(), [0, 1, 1, 1, 1, 1, 1, 2]);
-    assert_eq!(red_values(data), [2, 6, 1, 8, 7, 5, 4, 3]);
+    assert_eq!(red_values(data), [2, 1, 6, 8, 7, 4, 5, 3]);
     assert_eq!((data.channels(), data.size()), (3, None));
     assert_eq!(split.warnings, ["the classes B and b differ in case only: are they one?"]);
     assert!(split.validation.is_none() && split.test.is_none());

@@ -451,7 +451,7 @@ fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
         config.data,
         parts::sizes(data),
         described_input(trainer, data),
-        config.epochs,
+        count(config.epochs, "epoch"),
         config.batch,
         config.optimizer.kind.name(),
         config.optimizer.lr,
