@@ -322,8 +322,8 @@ mod tests {
         assert_eq!(
             parsed("--preset imagenet --erasing --interpolation bicubic").unwrap(),
             "RandomResizedCrop(size=(28, 28), scale=[0.08, 1.0], ratio=[0.75, 1.3333334]), RandomHorizontalFlip(p=0.5), \
-             Normalize(mean=[0.449], std=[0.22600001]), RandomErasing(p=0.5, scale=[0.02, 0.33], ratio=[0.3, 3.3], value=0); \
-             in evaluation Resize(size=32), CenterCrop(size=(28, 28)), Normalize(mean=[0.449], std=[0.22600001])"
+             Normalize(mean=[0.449], std=[0.226]), RandomErasing(p=0.5, scale=[0.02, 0.33], ratio=[0.3, 3.3], value=0); \
+             in evaluation Resize(size=32), CenterCrop(size=(28, 28)), Normalize(mean=[0.449], std=[0.226])"
         );
         assert_eq!(
             parsed("--augment none --random-resized-crop=0.5 --posterize 4").unwrap(),
