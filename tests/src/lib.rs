@@ -2,6 +2,7 @@
 //!
 //! A golden file holds results that PyTorch computed; [`golden`] runs the same computations on any device and compares them.
 
+pub mod fuzz;
 pub mod golden;
 pub mod training;
 

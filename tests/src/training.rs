@@ -7,7 +7,7 @@ use neocog_base::random::Random;
 use neocog_layers::{Builder, Layer, LayerSpec, TrainPass, state};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::{Device, Result, Shape, Tensor};
-use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
+use neocog_train::{MemoryNeed, Optimizer, OptimizerConfig, OptimizerKind};
 
 const LEARNING_RATE: f64 = 1e-3;
 
@@ -57,6 +57,15 @@ impl Trainer {
         let grads = tape.backward(&loss)?;
         self.optimizer.step(&*self.network, &grads, LEARNING_RATE)?;
         loss.tensor().item()
+    }
+
+    /// Estimates the memory of a step.
+    ///
+    /// # Errors
+    /// When the network does not accept the input.
+    pub fn memory_need(&self) -> Result<MemoryNeed> {
+        let shape = self.x.shape().nchw()?;
+        MemoryNeed::of_training(&self.pass, self.optimizer.config(), shape, 0, &self.x.device())
     }
 
     /// Returns all parameters and buffers by name, in single precision.

@@ -10,7 +10,7 @@ use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
 /// All operations, listed explicitly to detect one that is no longer linked or registered.
-const OPS: [&str; 67] = [
+const OPS: [&str; 74] = [
     "accumulate",
     "adam_step",
     "adamw_step",
@@ -42,6 +42,8 @@ const OPS: [&str; 67] = [
     "gelu_tanh_grad",
     "global_avg_pool2d",
     "global_avg_pool2d_grad",
+    "hardsigmoid",
+    "hardsigmoid_grad",
     "hardswish",
     "hardswish_grad",
     "leaky_relu",
@@ -58,10 +60,14 @@ const OPS: [&str; 67] = [
     "narrow_grad",
     "optimizer_steps",
     "packed_conv2d",
+    "permute",
+    "prelu",
+    "prelu_slope",
     "relu",
     "relu6",
     "relu6_grad",
     "relu_grad",
+    "resample",
     "reshape",
     "rms_prop_step",
     "scale",
@@ -72,6 +78,7 @@ const OPS: [&str; 67] = [
     "silu_grad",
     "softmax",
     "softmax_grad",
+    "stochastic_depth",
     "sub",
     "sum",
     "sum_to",

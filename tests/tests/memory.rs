@@ -25,6 +25,7 @@ fn training_steps_allocate_no_system_memory() {
         let model = neocog_models::find(name).unwrap();
         let mut trainer =
             Trainer::new(&model.spec().unwrap(), model.input_shape(batch), &Device::Cpu, 1).unwrap();
+        let need = trainer.memory_need().unwrap();
         let mut steps = |count: usize| (0..count).all(|_| trainer.step().unwrap().is_finite());
         threads(1).install(|| {
             release_cached_memory();
@@ -35,6 +36,9 @@ fn training_steps_allocate_no_system_memory() {
             println!("{name}, batch {batch}: {after:?}");
             assert!(before.system_allocations > 0);
             assert_eq!(after, before, "{name}, batch {batch}");
+            let ratio = (need.state + need.step) as f64 / after.peak_in_use as f64;
+            println!("{name}, batch {batch}: estimated {ratio:.2} of the peak");
+            assert!((0.6..1.6).contains(&ratio), "{name}, batch {batch}: {need}: {ratio} of {after:?}");
         });
         // The number of threads that need scratch memory at the same time varies.
         threads(2).install(|| {

@@ -19,7 +19,11 @@ fn build(name: &str, device: &Device) -> (Model, Box<dyn Layer>) {
 #[test]
 fn networks_print_as_in_pytorch() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("structures");
-    for model in neocog_models::models().unwrap().iter().filter(|m| m.name != "lenet_bn_scratch") {
+    for model in neocog_models::models_of(neocog_models::Family::Notes)
+        .unwrap()
+        .iter()
+        .filter(|m| m.name != "lenet_bn_scratch")
+    {
         let expected = std::fs::read_to_string(dir.join(format!("{}.txt", model.name))).unwrap();
         let (_, network) = build(model.name, &Device::Meta);
         assert_eq!(print::pytorch(&*network), expected.trim_end(), "{}", model.name);
@@ -40,7 +44,7 @@ fn numbers_of_parameters_and_multiply_adds() {
         ("vgg", 128_806_154, 7_547_232_256),
         ("vgg_small", 2_018_346, 121_091_072),
     ];
-    let found = neocog_models::models().unwrap().into_iter().map(|model| {
+    let found = neocog_models::models_of(neocog_models::Family::Notes).unwrap().into_iter().map(|model| {
         let (_, network) = build(model.name, &Device::Meta);
         let summary = summarize(&*network, &model.input_shape(1)).unwrap();
         (model.name, state::param_count(&*network), summary.multiply_adds)
@@ -124,7 +128,9 @@ fn networks_accept_other_input_sizes() {
         ("vgg", 32, "vgg / vgg_block_5 (Sequential) / 4 (MaxPool2d)"),
         ("vgg_small", 32, "vgg_small / vgg_block_5 (Sequential) / 4 (MaxPool2d)"),
     ];
-    for (model, (name, size, path)) in neocog_models::models().unwrap().iter().zip(smallest) {
+    for (model, (name, size, path)) in
+        neocog_models::models_of(neocog_models::Family::Notes).unwrap().iter().zip(smallest)
+    {
         assert_eq!(model.name, name);
         for [c, h, w] in [[3, size, size], [2, size + 9, size + 40]] {
             let spec = model.spec_for([c, h, w], 7).unwrap();

@@ -58,7 +58,11 @@ fn eager(network: &dyn Layer, x: &Tensor) -> Vec<f64> {
 
 fn models() -> Vec<Model> {
     // vgg differs from vgg_small in width only, and takes long in double precision.
-    neocog_models::models().unwrap().into_iter().filter(|m| m.name != "vgg").collect()
+    neocog_models::models_of(neocog_models::Family::Notes)
+        .unwrap()
+        .into_iter()
+        .filter(|m| m.name != "vgg")
+        .collect()
 }
 
 #[test]

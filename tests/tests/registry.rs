@@ -4,28 +4,42 @@
 
 use neocog_layers::registry::Registry;
 use neocog_layers::{Conv2d, LayerEntry, LayerSpec, Linear, registry};
+use neocog_models::{Family, models, models_of};
 use neocog_tests as _;
 
 /// All kinds of layers, listed explicitly to detect one that is no longer linked or registered.
-const LAYERS: [&str; 26] = [
+const LAYERS: [&str; 42] = [
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm",
     "BatchNorm1d",
     "BatchNorm2d",
+    "ChannelShuffle",
     "Concat",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
     "ELU",
     "Flatten",
     "FlattenLayer",
     "GELU",
+    "Gate",
     "GlobalAvgPool2d",
+    "GroupNorm",
+    "Hardsigmoid",
     "Hardswish",
     "Identity",
+    "InPlace",
+    "LayerNorm",
+    "LayerNorm2d",
+    "LayerScale",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "MaxPool2d",
+    "Narrow",
+    "PReLU",
+    "Permute",
     "ReLU",
     "ReLU6",
     "Residual",
@@ -33,10 +47,13 @@ const LAYERS: [&str; 26] = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "StochasticDepth",
     "Tanh",
+    "Unused",
+    "Upsample",
 ];
 
-/// All networks, likewise.
+/// All networks of the notes, likewise.
 const NETWORKS: [&str; 10] = [
     "alexnet",
     "densenet",
@@ -50,12 +67,55 @@ const NETWORKS: [&str; 10] = [
     "vgg_small",
 ];
 
+/// All networks of torchvision, likewise.
+const TORCHVISION: [&str; 36] = [
+    "convnext_tiny",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "inception_v3",
+    "mnasnet1_0",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "regnet_y_400mf",
+    "resnet101",
+    "resnet152",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "shufflenet_v2_x1_0",
+    "squeezenet1_0",
+    "squeezenet1_1",
+    "tv_alexnet",
+    "tv_googlenet",
+    "vgg11",
+    "vgg11_bn",
+    "vgg13",
+    "vgg13_bn",
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+    "vgg19_bn",
+    "wide_resnet50_2",
+];
+
 #[test]
 fn the_registries_are_complete() {
     let layers: Vec<&str> = registry().unwrap().iter().map(|e| e.kind).collect();
     assert_eq!(layers, LAYERS);
-    let networks: Vec<&str> = neocog_models::models().unwrap().iter().map(|m| m.name).collect();
-    assert_eq!(networks, NETWORKS);
+    for (family, expected) in [(Family::Notes, &NETWORKS[..]), (Family::Torchvision, &TORCHVISION)] {
+        let networks: Vec<&str> = models_of(family).unwrap().iter().map(|m| m.name).collect();
+        assert_eq!(networks, expected);
+    }
+    assert_eq!(models().unwrap().len(), NETWORKS.len() + TORCHVISION.len());
     for entry in registry().unwrap().iter() {
         assert!(!entry.examples().is_empty(), "{} has no example", entry.kind);
     }
@@ -63,7 +123,7 @@ fn the_registries_are_complete() {
 
 fn all_specs() -> Vec<LayerSpec> {
     let examples = registry().unwrap().iter().flat_map(|e| e.examples()).map(|e| e.spec);
-    examples.chain(neocog_models::models().unwrap().iter().map(|m| m.spec().unwrap())).collect()
+    examples.chain(models().unwrap().iter().map(|m| m.spec().unwrap())).collect()
 }
 
 #[test]

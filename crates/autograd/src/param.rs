@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use neocog_tensor::{Error, Result, Shape, Tensor};
@@ -16,6 +16,7 @@ pub struct Param {
     id: ParamId,
     value: RwLock<Tensor>,
     version: AtomicU64,
+    frozen: AtomicBool,
     /// The thread that has a [`ParamGuard`], as a number; 0 if there is none.
     writer: AtomicU64,
 }
@@ -28,6 +29,7 @@ impl Param {
             id: ParamId(NEXT.fetch_add(1, Ordering::Relaxed)),
             value: RwLock::new(value),
             version: AtomicU64::new(0),
+            frozen: AtomicBool::new(false),
             writer: AtomicU64::new(0),
         }
     }
@@ -83,6 +85,17 @@ impl Param {
     /// new, so what is derived from it is current as long as the version stays the same.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether training leaves the value as it is.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether training leaves the value as it is: [`Tape::param`](crate::Tape::param) then returns a constant, so no gradient is
+    /// computed for it, nor for what depends on constants only. The value can still be [`set`](Self::set).
+    pub fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
     }
 
     /// Replaces the value, after copying it to the device of the parameter if necessary.

@@ -200,9 +200,10 @@ impl Tape {
         Var { tensor, id: Some(VarId { tape: self.id, slot }) }
     }
 
-    /// Returns the leaf of a parameter. Repeated calls return the same leaf, so the gradients of all uses are summed.
+    /// Returns the leaf of a parameter, or a constant if it is [frozen](Param::set_frozen). Repeated calls return the same leaf, so the
+    /// gradients of all uses are summed.
     pub fn param(&self, param: &Param) -> Var {
-        if !self.recording {
+        if !self.recording || param.is_frozen() {
             return Var::constant(param.value());
         }
         if let Some(var) = self.inner.borrow().params.get(&param.id()) {
@@ -509,6 +510,19 @@ mod tests {
         let grads = tape.backward(&y).unwrap();
         assert_eq!(grads.param(&p).unwrap().item().unwrap(), 10.0);
         assert!(grads.param(&Param::new(tensor(&[1.0]))).is_none());
+    }
+
+    #[test]
+    fn a_frozen_parameter_is_a_constant() {
+        let (p, q) = (Param::new(tensor(&[5.0])), Param::new(tensor(&[2.0])));
+        p.set_frozen(true);
+        let tape = Tape::new();
+        let square = tape.apply_single(Mul, &[&tape.param(&p), &tape.param(&p)]).unwrap();
+        assert!(tape.is_empty());
+        let y = tape.apply_single(Mul, &[&square, &tape.param(&q)]).unwrap();
+        let grads = tape.backward(&y).unwrap();
+        assert!(grads.param(&p).is_none());
+        assert_eq!(grads.param(&q).unwrap().item().unwrap(), 25.0);
     }
 
     #[test]

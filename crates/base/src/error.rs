@@ -21,6 +21,8 @@ pub enum ErrorKind {
     NotFound,
     /// A missing or failed device: choose another, or install what the message names.
     Device,
+    /// Memory that cannot be allocated: use smaller sizes, such as a smaller batch.
+    OutOfMemory,
     /// A failed read or write of a file or connection.
     Io,
     /// Invalid data: a truncated or damaged file.
@@ -74,6 +76,12 @@ impl Error {
     #[cold]
     pub fn device(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Device, message)
+    }
+
+    /// Creates an error of the kind [`ErrorKind::OutOfMemory`].
+    #[cold]
+    pub fn out_of_memory(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::OutOfMemory, message)
     }
 
     /// Creates the error for a name that is not in `known`, with suggestions of similar names. `what` is the kind of the named object,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use crate::{Error, Result as NeocogResult};
+use crate::{Error, Result as NeocogResult, fault};
 
 /// The end of the name of every temporary file of [`replace`].
 const TEMPORARY: &str = ".neocog.part";
@@ -149,14 +149,19 @@ fn replace_file(
     };
     remove_leftovers_once(folder);
     let mut part = TemporaryFile::create(folder, name)?;
+    fault::point("opened")?;
     if let Some(existing) = existing {
         keep_attributes(&part.file, existing)?;
     }
     fill(&mut part.file)?;
+    fault::point("written")?;
     part.file.sync_all()?;
+    fault::point("synced")?;
     fs::rename(&part.path, path)?;
     part.renamed = true;
-    sync_folder(folder)
+    fault::point("renamed")?;
+    sync_folder(folder)?;
+    fault::point("done")
 }
 
 /// Follows symbolic links to the file, which need not exist.

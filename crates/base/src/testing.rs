@@ -43,6 +43,15 @@ pub fn require<T>(need: &str, found: Result<T, impl Display>) -> Option<T> {
     None
 }
 
+/// The environment variable with the factor of the number of random cases: `cargo xtask test --long` sets it.
+pub const LONG: &str = "NEOCOG_TEST_LONG";
+
+/// Returns the number of random cases of a test that has `usual` of them: more in a long run ([`LONG`]).
+pub fn cases(usual: u32) -> u32 {
+    let factor = env::var(LONG).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    usual.saturating_mul(factor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,8 +24,11 @@ mod tests {
 
     #[test]
     fn registered_networks() {
-        let batches: Vec<(&str, usize)> =
-            neocog_models::models().unwrap().iter().map(|model| (model.name, default_batch(model))).collect();
+        let batches: Vec<(&str, usize)> = neocog_models::models_of(neocog_models::Family::Notes)
+            .unwrap()
+            .iter()
+            .map(|model| (model.name, default_batch(model)))
+            .collect();
         let expected = [
             ("alexnet", 32),
             ("densenet", 32),

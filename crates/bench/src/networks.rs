@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::memory::try_collect;
 use neocog_base::random::Random;
 use neocog_layers::{Builder, Layer, Predictor, TrainPass};
 use neocog_models::Model;
 use neocog_tensor::opencl::{KernelTime, Profile};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
-use neocog_tensor::{Device, Result, Shape, Tensor, memory_report, profile};
-use neocog_train::{Optimizer, OptimizerConfig, OptimizerKind};
+use neocog_tensor::{Device, Error, Result, Shape, Tensor, memory_report, profile};
+use neocog_train::{MemoryNeed, Optimizer, OptimizerConfig, OptimizerKind};
 
 use crate::Record;
 use crate::batch::default_batch;
@@ -100,13 +101,23 @@ impl NetworkBench {
             Some(size) => [model.input[0], size, size],
             None => model.input,
         };
+        if batch == 0 {
+            return Err(Error::invalid_argument("batch size 0: expected at least 1"));
+        }
         let spec = model.spec_for([c, h, w], model.classes)?;
         let input = Shape::new(&[batch, c, h, w])?;
         let network: Arc<dyn Layer> = Builder::new(&options.device, 0).build(&spec, &input)?.into();
         let mut random = Random::stream(0, "bench");
-        let pixels: Vec<f32> = (0..input.elements()).map(|_| random.next_unit()).collect();
-        let labels: Vec<f32> =
-            (0..batch).map(|_| (random.next_u32() as usize % model.classes) as f32).collect();
+        let pixels = try_collect(
+            input.elements(),
+            std::iter::repeat_with(|| random.next_unit()),
+            format_args!("a batch of shape {input}"),
+        )?;
+        let labels = try_collect(
+            batch,
+            std::iter::repeat_with(|| (random.next_u32() as usize % model.classes) as f32),
+            "the labels",
+        )?;
         let config = OptimizerConfig { lr: 0.01, kind: OptimizerKind::named("sgd")? };
         Ok(NetworkBench {
             x: Var::constant(Tensor::from_f32(input, &pixels, &options.device)?),
@@ -138,6 +149,23 @@ impl NetworkBench {
         self.optimizer.step(self.pass.network(), &grads, 0.01)?;
         loss.tensor().item().map(drop)
     }
+}
+
+/// Estimates the memory that [`bench_network`] needs.
+///
+/// # Errors
+/// If the network cannot be built.
+pub fn memory_need(model: &Model, options: &Options) -> Result<MemoryNeed> {
+    let batch = options.batch.unwrap_or_else(|| default_batch(model));
+    let [c, h, w] = options.size.map_or(model.input, |size| [model.input[0], size, size]);
+    let spec = model.spec_for([c, h, w], model.classes)?;
+    let network: Arc<dyn Layer> = Builder::new(&Device::Meta, 0).build(&spec, &[1, c, h, w].into())?.into();
+    let shape = [batch, c, h, w];
+    if !options.train {
+        return MemoryNeed::of_inference(&Predictor::new(network), shape, 0, &options.device);
+    }
+    let config = OptimizerConfig { lr: 0.01, kind: OptimizerKind::named("sgd")? };
+    MemoryNeed::of_training(&TrainPass::new(network), &config, shape, 0, &options.device)
 }
 
 /// Measures prediction and, if requested, training steps in this process. `peak_gflops` is the peak of the device, used for

@@ -8,7 +8,7 @@ use neocog_tensor::ops::requested_algorithm;
 use crate::output;
 
 /// The commands that compute convolutions.
-const COMMANDS: [&str; 5] = ["bench", "eval", "golden", "predict", "train"];
+const COMMANDS: [&str; 6] = ["bench", "eval", "golden", "predict", "run", "train"];
 
 /// Whether another process of this program computed convolutions for this one, and reported them.
 static ELSEWHERE: AtomicBool = AtomicBool::new(false);

@@ -57,6 +57,14 @@ pub fn warnings(split: &neocog_data::Split) {
     }
 }
 
+/// Writes what a run needs to standard error, and a warning if the system has less.
+pub fn memory_need(need: &neocog_train::MemoryNeed) {
+    note(format_args!("{need}"));
+    if let Some(warning) = need.warning() {
+        note(format_args!("warning: {warning}"));
+    }
+}
+
 /// Reports an invalid command line or environment variable in the form of clap's errors, and exits with code 2.
 pub fn usage_error(text: impl Display) -> ! {
     note(format_args!("error: {text}\n\nFor more information, try '--help'."));

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use clap::{Arg, ArgMatches, value_parser};
 use neocog_base::program::{quoted, set_invocation, set_name};
-use neocog_base::{Error, Result};
+use neocog_base::{Error, ErrorKind, Result};
 
 use crate::command::{CommandEntry, commands};
 use crate::commands::bench::old_spelling::benchmark_first;
@@ -109,7 +109,7 @@ impl Program {
         if let Err(e) = conv_algorithm::check().and_then(|()| neocog_tensor::check_instruction_set()) {
             output::usage_error(e);
         }
-        let code = pool.install(|| (command.run)(arguments))?;
+        let code = pool.install(|| (command.run)(arguments)).map_err(|e| with_remedy(e, arguments))?;
         conv_algorithm::report(command.name)?;
         Ok(code)
     }
@@ -133,6 +133,26 @@ impl Program {
             .arg(threads)
             .subcommands(commands.iter().map(|command| (command.build)()))
     }
+}
+
+/// Tells what the command offers against a lack of memory.
+fn with_remedy(e: Error, arguments: &ArgMatches) -> Error {
+    if e.kind() != ErrorKind::OutOfMemory {
+        return e;
+    }
+    let mut arguments = arguments;
+    while let Some((_, inner)) = arguments.subcommand() {
+        arguments = inner;
+    }
+    let has = |name: &str| arguments.try_contains_id(name).is_ok();
+    let remedy = if has("batch") {
+        "try a smaller --batch"
+    } else if has("threads") {
+        "smaller inputs or fewer --threads need less memory"
+    } else {
+        return e;
+    };
+    Error::new(ErrorKind::OutOfMemory, format!("{e}; {remedy}"))
 }
 
 static PROGRAM: OnceLock<clap::Command> = OnceLock::new();

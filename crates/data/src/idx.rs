@@ -6,13 +6,15 @@
 //! ```
 //!
 //! Only elements of type `0x08` (unsigned byte) are supported. A file may be gzip-compressed; this is detected from its
-//! first bytes, not from its name. The sizes in the header are not trusted: memory grows with the data actually read.
+//! first bytes, not from its name. The sizes in the header are not trusted: memory grows with the data actually read. A
+//! compressed file may expand to 64 MiB and 128 times its size at most ([`gzip_limit`]).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::GzDecoder;
+use neocog_base::memory::no_memory;
 use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
@@ -20,6 +22,8 @@ const UNSIGNED_BYTE: u8 = 0x08;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Upper limit, in bytes, of what is allocated before any data are read.
 const MAX_INITIAL_CAPACITY: usize = 1 << 20;
+/// Upper limit of the trailing bytes that are counted.
+const MAX_TRAILING: u64 = 1 << 20;
 const ADVICE: &str = "download the file again";
 
 /// Content of an IDX file of unsigned bytes.
@@ -69,7 +73,7 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read_images`].
 pub fn parse_images(name: &str, bytes: &[u8]) -> Result<IdxImages> {
-    into_images(IdxReader { name, rank: 3, advice: ADVICE }.read(bytes)?)
+    into_images(IdxReader { name, rank: 3, advice: ADVICE, file_size: bytes.len() as u64 }.read(bytes)?)
 }
 
 /// Parses labels from the bytes of a file; `name` is used in error messages.
@@ -77,7 +81,7 @@ pub fn parse_images(name: &str, bytes: &[u8]) -> Result<IdxImages> {
 /// # Errors
 /// As [`read_images`].
 pub fn parse_labels(name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-    Ok(IdxReader { name, rank: 1, advice: ADVICE }.read(bytes)?.data)
+    Ok(IdxReader { name, rank: 1, advice: ADVICE, file_size: bytes.len() as u64 }.read(bytes)?.data)
 }
 
 impl Idx {
@@ -128,7 +132,8 @@ fn into_images(idx: Idx) -> Result<IdxImages> {
 fn read(path: &Path, rank: usize, advice: &str) -> Result<Idx> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|e| Error::io(format!("cannot open {name}"), e))?;
-    IdxReader { name: &name, rank, advice }.read(BufReader::with_capacity(1 << 16, file))
+    let file_size = file.metadata().map_err(|e| Error::io(format!("cannot read {name}"), e))?.len();
+    IdxReader { name: &name, rank, advice, file_size }.read(BufReader::with_capacity(1 << 16, file))
 }
 
 /// Reads the members of a gzip file one after the other, as `cat a.gz b.gz`, bgzip and pigz make them, up to what is not a member.
@@ -154,11 +159,18 @@ impl<R: BufRead> Read for GzipMembers<R> {
     }
 }
 
-/// Parser of one file: its name and advice for error messages, and the expected rank.
+/// Returns the largest number of elements in a compressed file of `file_size` bytes: images of photographs or drawings are
+/// compressed to a tenth or so, and a file that expands to more than a hundred times its size holds none.
+pub fn gzip_limit(file_size: u64) -> u64 {
+    (64 << 20) + file_size.saturating_mul(128)
+}
+
+/// Parser of one file: its name and advice for error messages, the expected rank and the size of the file.
 struct IdxReader<'a> {
     name: &'a str,
     rank: usize,
     advice: &'a str,
+    file_size: u64,
 }
 
 impl IdxReader<'_> {
@@ -168,9 +180,9 @@ impl IdxReader<'_> {
         let start = reader.fill_buf().map_err(|e| Error::io(format!("cannot read {}", self.name), e))?;
         if start.starts_with(&GZIP) {
             let mut members = GzipMembers { member: Some(GzDecoder::new(reader)) };
-            let idx = self.read_plain(&mut members)?;
+            let idx = self.read_plain(&mut members, gzip_limit(self.file_size))?;
             let mut rest = members.member.map(GzDecoder::into_inner);
-            let trailing = rest.as_mut().map_or(Ok(0), |rest| io::copy(rest, &mut io::sink()));
+            let trailing = rest.as_mut().map_or(Ok(0), count_trailing);
             let trailing = trailing.map_err(|e| self.read_error(e))?;
             if trailing > 0 {
                 return Err(
@@ -179,12 +191,13 @@ impl IdxReader<'_> {
             }
             Ok(idx)
         } else {
-            self.read_plain(&mut reader)
+            self.read_plain(&mut reader, u64::MAX)
         }
     }
 
-    /// Reads uncompressed data to the end of `reader`, so that a gzip decoder also verifies its checksum.
-    fn read_plain(&self, reader: &mut impl Read) -> Result<Idx> {
+    /// Reads uncompressed data to the end of `reader`, so that a gzip decoder also verifies its checksum. More than `limit`
+    /// elements are an error.
+    fn read_plain(&self, reader: &mut impl Read, limit: u64) -> Result<Idx> {
         let magic: [u8; 4] = self.read_4_bytes(reader)?;
         let [0, 0, element, rank] = magic else {
             return Err(self.format_error(format!(
@@ -221,10 +234,27 @@ impl IdxReader<'_> {
             ))
         })?;
 
+        if length as u64 > limit {
+            // Nothing of it is kept.
+            let found = io::copy(&mut reader.by_ref().take(limit), &mut io::sink());
+            let found = found.map_err(|e| self.read_error(e))?;
+            return Err(self.format_error(if found < limit {
+                format!("truncated: the header declares {declared} = {length} bytes of elements, found {found}")
+            } else {
+                format!(
+                    "the header declares {declared} = {length} bytes of elements, but a compressed file of {} bytes may hold \
+                     at most {limit}; decompress it with gunzip if that is right",
+                    self.file_size
+                )
+            }));
+        }
         let mut data = Vec::new();
-        data.try_reserve_exact(length.min(MAX_INITIAL_CAPACITY))
-            .map_err(|_| self.format_error("not enough memory to read it".into()))?;
-        reader.by_ref().take(length as u64).read_to_end(&mut data).map_err(|e| self.read_error(e))?;
+        let capacity = length.min(MAX_INITIAL_CAPACITY);
+        data.try_reserve_exact(capacity).map_err(|_| self.no_memory(length))?;
+        reader.by_ref().take(length as u64).read_to_end(&mut data).map_err(|e| match e.kind() {
+            io::ErrorKind::OutOfMemory => self.no_memory(length),
+            _ => self.read_error(e),
+        })?;
         if data.len() < length {
             return Err(self.format_error(format!(
                 "truncated: the header declares {declared} = {} of elements, found {}",
@@ -233,7 +263,7 @@ impl IdxReader<'_> {
             )));
         }
         // Reading to the end makes a gzip decoder verify its checksum.
-        let trailing = io::copy(reader, &mut io::sink()).map_err(|e| self.read_error(e))?;
+        let trailing = count_trailing(reader).map_err(|e| self.read_error(e))?;
         if trailing > 0 {
             return Err(self.format_error(format!(
                 "{}: the header declares {declared} = {length} bytes of elements, found {}",
@@ -266,9 +296,19 @@ impl IdxReader<'_> {
     }
 
     #[cold]
+    fn no_memory(&self, length: usize) -> Error {
+        no_memory::<u8>(length, "its elements").context(self.name)
+    }
+
+    #[cold]
     fn format_error(&self, what: String) -> Error {
         Error::format(format!("{}: {what}; {}", self.name, self.advice))
     }
+}
+
+/// Returns the number of bytes up to the end of `reader`, or a limit: a compressed file may have very many.
+fn count_trailing(reader: &mut impl Read) -> io::Result<u64> {
+    io::copy(&mut reader.take(MAX_TRAILING), &mut io::sink())
 }
 
 fn product(sizes: &[usize]) -> Option<usize> {
@@ -424,6 +464,27 @@ mod tests {
     }
 
     #[test]
+    fn compressed_files_expand_within_a_limit() {
+        // 2^27 zeros in 130 kB.
+        let mut plain = vec![0, 0, 8, 3];
+        [1u32 << 13, 1 << 7, 1 << 7].iter().for_each(|size| plain.extend(size.to_be_bytes()));
+        plain.resize(16 + (1 << 27), 0);
+        let bytes = gzip(&plain);
+        let limit = gzip_limit(bytes.len() as u64);
+        assert!(limit < 1 << 27, "{limit}");
+        let text = error_message(&bytes);
+        assert!(text.contains("8192x128x128 = 134217728 bytes"), "{text}");
+        assert!(text.contains(&format!("may hold at most {limit}")), "{text}");
+        assert_eq!(parse_images("x", &plain).unwrap().count, 1 << 13);
+        // What follows the declared elements is not decompressed to its end.
+        plain[6..8].fill(0);
+        plain[6] = 1;
+        plain[4..6].fill(0);
+        let text = error_message(&gzip(&plain));
+        assert!(text.contains("1048576 trailing bytes"), "{text}");
+    }
+
+    #[test]
     fn bytes_after_the_gzip_stream_are_errors() {
         let mut junk = gzip(&two_images());
         junk.extend(b"junk");
@@ -440,7 +501,7 @@ mod tests {
             let members = [gzip(&plain[..cut]), gzip(&[]), gzip(&plain[cut..])].concat();
             assert_eq!(parse_images("x", &members).unwrap(), parse_images("x", &plain).unwrap());
             // From a reader whose buffer ends anywhere.
-            let idx = IdxReader { name: "x", rank: 3, advice: ADVICE };
+            let idx = IdxReader { name: "x", rank: 3, advice: ADVICE, file_size: 100 };
             for size in [2, 3, 7] {
                 let read = idx.read(BufReader::with_capacity(size, members.as_slice())).unwrap();
                 assert_eq!(read.data, plain[16..]);

@@ -23,6 +23,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use neocog_base::memory::no_memory;
 use neocog_base::text::count;
 use neocog_base::{Error, ErrorKind, Result};
 
@@ -215,12 +216,17 @@ impl Loader {
                 "a batch of shape {shape:?} exceeds the address space"
             )));
         }
-        // Per worker, the queue and the batch being built; and the batch of the caller.
-        let capacity = (QUEUE_CAPACITY + 1) * options.workers + 1;
+        let capacity = Self::batches_in_memory(options.workers);
         let pool = Arc::new(BufferPool { capacity, buffers: Mutex::default() });
         let cache_bytes = if dataset.is_on_disk() { options.cache_bytes } else { 0 };
         let cache = Arc::new(ImageCache::new(dataset.len(), cache_bytes));
         Ok(Loader { dataset, options, pool, cache, unreadable: Arc::default() })
+    }
+
+    /// Returns the maximum number of batches that a loader with `workers` threads has in memory: per worker, the queue and the batch
+    /// being built; and the batch of the caller.
+    pub fn batches_in_memory(workers: usize) -> usize {
+        (QUEUE_CAPACITY + 1) * workers + 1
     }
 
     /// Returns the data set.
@@ -471,9 +477,9 @@ impl BatchBuilder {
         pixels.clear();
         labels.clear();
         indices.clear();
-        pixels.try_reserve_exact(count * c * h * w).map_err(|e| {
-            let shape = [count, c, h, w];
-            Error::invalid_argument(format!("cannot allocate a batch of shape {shape:?}")).with_source(e)
+        let elements = count * c * h * w;
+        pixels.try_reserve_exact(elements).map_err(|_| {
+            no_memory::<f32>(elements, format_args!("a batch of shape {:?}", [count, c, h, w]))
         })?;
         for position in start..start + count {
             if self.stop.load(Ordering::Relaxed) {

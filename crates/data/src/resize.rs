@@ -10,6 +10,7 @@
 //! Rows come first, as in Pillow, unless the height shrinks by more than twice as many pixels as the width: Pillow 13
 //! resamples columns first then, which changes the rounding of a few pixels. Pillow 11 always takes rows first.
 
+use neocog_base::memory::try_vec;
 use neocog_base::text::count;
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,10 @@ impl Resizer {
             to,
             filter,
             channels,
-            intermediate: vec![0; if both { between.0 * between.1 * channels } else { 0 }],
+            intermediate: try_vec(
+                if both { between.0 * between.1 * channels } else { 0 },
+                format_args!("the intermediate image of {}x{}", between.0, between.1),
+            )?,
             sums: Vec::new(),
             horizontal,
             vertical,
@@ -181,7 +185,7 @@ pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result
             count(source.len(), "pixel")
         )));
     }
-    let mut target = vec![0; to.0 * to.1];
+    let mut target = try_vec(to.0 * to.1, format_args!("an image of {}x{}", to.0, to.1))?;
     resizer.resize(source, &mut target);
     Ok(target)
 }
@@ -206,7 +210,7 @@ impl ResizeCache {
             self.last = Some(Resizer::with_filter(image.size(), to, filter, image.channels())?);
         }
         if let Some(resizer) = &mut self.last {
-            resizer.resize(image.pixels(), self.target.reset(to.0, to.1, image.channels()));
+            resizer.resize(image.pixels(), self.target.try_reset(to.0, to.1, image.channels())?);
             std::mem::swap(image, &mut self.target);
         }
         Ok(())

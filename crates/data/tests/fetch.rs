@@ -6,7 +6,8 @@ mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use neocog_base::{Error, ErrorKind, Result};
 use neocog_data::catalog::{Manifest, RemoteFile};
@@ -66,11 +67,15 @@ impl Case {
             Event::Failed { file, why, .. } => events.push(format!("failed {file}: {why}")),
             Event::Damaged { file, why } => events.push(format!("damaged {file}: {why}")),
             Event::Present { file } => events.push(format!("present {file}")),
+            Event::Busy { file, status, wait, .. } => {
+                events.push(format!("busy {file}: {status}, {} ms", wait.as_millis()));
+            }
             Event::Done { file } => events.push(format!("done {file}")),
             other => panic!("{other:?}"),
         };
         let timeout = Duration::from_millis(500);
-        fetch(FetchOptions::new(&manifest, root).from(from).timeout(timeout).progress(&mut progress))
+        let options = FetchOptions::new(&manifest, root).from(from).timeout(timeout);
+        fetch(options.retry_delay(Duration::from_millis(2)).progress(&mut progress))
     }
 
     /// Checks that both files are complete and that there are no other files.
@@ -463,4 +468,51 @@ fn loopback_bypasses_the_proxy() {
     let output = command.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+}
+
+#[test]
+fn busy_servers_are_asked_again() {
+    let mut case = Case::new();
+    let (big, small) = (case.big.clone(), case.small.clone());
+    let count = AtomicUsize::new(0);
+    let server = Server::new(move |request| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::new("503 Service Unavailable", "", b"later"),
+        1 => Reply::new("429 Too Many Requests", "Retry-After: 0\r\n", b""),
+        2 => Reply::new("503 Service Unavailable", "", b""),
+        _ if request.path == "/big" => Reply::file(request, &big),
+        _ => Reply::file(request, &small),
+    });
+    case.fetch(&[], Some(&server.url())).unwrap();
+    case.assert_complete();
+    let busy: Vec<&str> = case.events.iter().filter(|e| e.starts_with("busy")).map(String::as_str).collect();
+    assert_eq!(busy, ["busy big: 503, 2 ms", "busy big: 429, 0 ms", "busy big: 503, 8 ms"]);
+}
+
+#[test]
+fn servers_that_stay_busy_fail() {
+    let mut case = Case::new();
+    let server = Server::new(|_| Reply::new("503 Service Unavailable", "", b""));
+    let e = case.fetch(&[], Some(&server.url())).unwrap_err().to_string();
+    assert!(e.contains("the server returned 503 to 5 requests"), "{e}");
+    assert_eq!(server.requests().len(), 5);
+
+    let server = Server::new(|_| Reply::new("429 Too Many Requests", "Retry-After: 86400\r\n", b""));
+    let e = case.fetch(&[], Some(&server.url())).unwrap_err().to_string();
+    assert!(e.contains("the server returned 429 and asks to come back after 86400 s"), "{e}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_server_without_progress_fails() {
+    let mut case = Case::new();
+    let big = case.big.clone();
+    // A byte every 20 ms: never silent, but far below 1 KiB/s.
+    let server = Server::new(move |_| {
+        let Reply::Raw(bytes) = Reply::new("200 OK", "", &big) else { unreachable!() };
+        Reply::Drip(bytes, Duration::from_millis(20))
+    });
+    let start = Instant::now();
+    let e = case.fetch(&[], Some(&server.url())).unwrap_err().to_string();
+    assert!(e.contains("bytes in 0.5 s, at least 512 are expected"), "{e}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }

@@ -84,3 +84,60 @@ pub(crate) fn live_bytes(tape: &Tape, input: Option<(usize, &Shape)>, output: Op
     }
     all
 }
+
+/// Returns the largest number of bytes that are live in a training step besides the parameters: what is saved for gradients,
+/// the values of the forward pass, and gradients, those of the parameters included. The tape has recorded the forward pass;
+/// `param` tells which slots are parameters.
+pub(crate) fn step_bytes(tape: &Tape, param: impl Fn(usize) -> bool) -> usize {
+    struct Operation {
+        /// Roots of the inputs and outputs with their bytes.
+        inputs: Vec<(usize, usize)>,
+        outputs: Vec<(usize, usize)>,
+        saves: Vec<(usize, usize)>,
+    }
+    let mut roots = Roots::default();
+    let mut operations = Vec::new();
+    tape.for_each_entry(|entry| {
+        if entry.op.reshapes() {
+            if let Some(input) = entry.inputs[0] {
+                roots.0.insert(entry.first_output, roots.root(input));
+            }
+            return;
+        }
+        let saves = entry.op.saves();
+        let bytes = |shape: &Shape| shape.elements().saturating_mul(ELEMENT_BYTES);
+        let inputs = entry.inputs.iter().zip(entry.input_shapes);
+        let inputs: Vec<_> =
+            inputs.map(|(slot, shape)| slot.map(|slot| (roots.root(slot), bytes(shape)))).collect();
+        let outputs: Vec<_> =
+            entry.output_shapes.iter().enumerate().map(|(i, s)| (entry.first_output + i, bytes(s))).collect();
+        let saved_inputs = inputs.iter().enumerate().filter(|(i, _)| saves.saves_input(*i));
+        let saved_inputs = saved_inputs.filter_map(|(_, input)| *input).filter(|(slot, _)| !param(*slot));
+        let saved_outputs = outputs.iter().enumerate().filter(|(i, _)| saves.saves_output(*i));
+        let saves = saved_inputs.chain(saved_outputs.map(|(_, output)| *output)).collect();
+        operations.push(Operation { inputs: inputs.into_iter().flatten().collect(), outputs, saves });
+    });
+    let sum = |parts: &HashMap<usize, usize>| parts.values().fold(0usize, |sum, &b| sum.saturating_add(b));
+    let mut peak = 0;
+    // The first operation that saves a value: it is freed when the backward pass has passed that one.
+    let mut saved: HashMap<usize, usize> = HashMap::new();
+    let mut first_saved = Vec::with_capacity(operations.len());
+    for operation in &operations {
+        let mut live = saved.clone();
+        live.extend(operation.inputs.iter().filter(|(slot, _)| !param(*slot)).copied());
+        live.extend(operation.outputs.iter().copied());
+        peak = peak.max(sum(&live));
+        let new: Vec<_> =
+            operation.saves.iter().filter(|(slot, bytes)| saved.insert(*slot, *bytes).is_none()).collect();
+        first_saved.push(new);
+    }
+    let mut grads: HashMap<usize, usize> =
+        operations.last().map(|last| last.outputs.iter().copied().collect()).unwrap_or_default();
+    for (operation, first) in operations.iter().zip(first_saved).rev() {
+        grads.extend(operation.inputs.iter().copied());
+        peak = peak.max(sum(&saved).saturating_add(sum(&grads)));
+        operation.outputs.iter().for_each(|(slot, _)| _ = grads.remove(slot));
+        first.iter().for_each(|(slot, _)| _ = saved.remove(slot));
+    }
+    peak
+}

@@ -1,6 +1,7 @@
 //! The builder: creates parameters and buffers of layers.
 
 use neocog_autograd::{Param, Tape, Var};
+use neocog_base::memory::try_collect;
 use neocog_base::random::Random;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 
@@ -47,8 +48,9 @@ impl Builder {
             Init::Uniform { bound } => {
                 let mut random = Random::stream(self.seed, &self.full_name(name));
                 let bound = bound as f32;
-                let values: Vec<f32> =
-                    (0..shape.elements()).map(|_| random.next_uniform(-bound, bound)).collect();
+                let values = std::iter::repeat_with(|| random.next_uniform(-bound, bound));
+                let values =
+                    try_collect(shape.elements(), values, format_args!("a tensor of shape {shape}"))?;
                 Tensor::from_f32(shape, &values, &self.device)?
             }
         }))
@@ -67,7 +69,7 @@ impl Builder {
         let shape = Shape::new(shape)?;
         let has_room = || Vec::<f64>::new().try_reserve_exact(shape.elements()).is_ok();
         if self.device != Device::Meta && !has_room() {
-            return Err(Error::invalid_argument(format!(
+            return Err(Error::out_of_memory(format!(
                 "cannot allocate a tensor of shape {shape} ({} elements)",
                 shape.elements()
             )));

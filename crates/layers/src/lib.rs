@@ -5,6 +5,7 @@ mod buffer;
 mod build;
 pub mod builder;
 pub mod check;
+pub mod freeze;
 mod json;
 pub mod layer;
 mod layers;

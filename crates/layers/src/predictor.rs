@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ndarray::{ArrayD, ArrayViewD};
 use neocog_autograd::{Tape, Var};
 use neocog_graph::Plan;
 use neocog_tensor::{Device, Result, Shape, Tensor};
 
+use crate::activation_memory::live_bytes;
 use crate::layer::{Context, Layer};
+use crate::state::param_count;
 use crate::trace::{self, Untraceable};
 
 /// Plans by shape and device of the input, for one version of the state.
@@ -60,6 +63,28 @@ impl Predictor {
         }
     }
 
+    /// Computes the output of the network for an array of any memory layout, on the device of the network's parameters, without any
+    /// preprocessing.
+    ///
+    /// ```
+    /// use neocog_layers::{Builder, Linear, Predictor, Sequential};
+    /// use neocog_tensor::Device;
+    ///
+    /// let spec = Sequential::new().then(Linear::new(3, 2)).into();
+    /// let predictor = Predictor::new(Builder::new(&Device::Cpu, 0).build(&spec, &[1, 3].into())?);
+    /// let images = ndarray::ArrayD::<f32>::zeros(vec![5, 3]);
+    /// assert_eq!(predictor.run_ndarray(images.view())?.shape(), [5, 2]);
+    /// # Ok::<(), neocog_tensor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Predictor::run`].
+    pub fn run_ndarray(&self, input: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+        let state = trace::tensors(&*self.network);
+        let device = state.first().map_or(Device::Cpu, |tensor| tensor.param().value().device());
+        self.run(&Tensor::from_ndarray(input, &device)?)?.to_ndarray()
+    }
+
     /// Returns the plan for inputs of a shape; `None` if the network cannot be traced.
     ///
     /// # Errors
@@ -74,6 +99,20 @@ impl Predictor {
     /// As [`Predictor::plan`].
     pub fn reason(&self, input: &Shape, device: &Device) -> Result<Option<Untraceable>> {
         Ok(self.planned(input, device)?.err())
+    }
+
+    /// Estimates the bytes that inference on inputs of a shape needs at the same time, in single precision: the parameters, their
+    /// packed copies, the input and the values of the plan; without scratch memory of kernels. Plans are not created.
+    ///
+    /// # Errors
+    /// When the network does not accept such an input.
+    pub fn inference_bytes(&self, input: &Shape) -> Result<usize> {
+        let tape = Tape::new();
+        let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
+        let y = Context::eval(&tape).run(&*self.network, &x)?;
+        let live = live_bytes(&tape, x.slot().map(|slot| (slot, input)), y.slot());
+        let parameters = param_count(&*self.network).saturating_mul(2 * size_of::<f32>());
+        Ok(live.into_iter().max().unwrap_or(0).saturating_add(parameters))
     }
 
     fn planned(&self, input: &Shape, device: &Device) -> Result<Result<Arc<Plan>, Untraceable>> {

@@ -10,7 +10,7 @@ use neocog_tensor::Window;
 /// networks", Distill 2019.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReceptiveField {
-    /// Size, including padding.
+    /// Size, including padding. Larger ones than 64 bits can hold are `usize::MAX`, as are strides.
     pub size: [usize; 2],
     /// Distance between the receptive fields of neighboring elements.
     pub stride: [usize; 2],
@@ -21,9 +21,9 @@ pub struct ReceptiveField {
 /// The receptive field of the first element on one axis, from pixel `low` to pixel `high`.
 #[derive(Clone, Copy)]
 struct Span {
-    low: i64,
-    high: i64,
-    stride: usize,
+    low: i128,
+    high: i128,
+    stride: i128,
 }
 
 /// The receptive field of a value, by axis.
@@ -40,11 +40,12 @@ impl Field {
     fn windowed(self, window: &Window) -> Self {
         let mut field = self;
         for (axis, span) in field.0.iter_mut().enumerate() {
-            let stride = span.stride as i64;
-            let reach = (window.kernel_size[axis].max(1) - 1) * window.dilation[axis];
-            span.low -= window.padding[axis] as i64 * stride;
-            span.high += (reach as i64 - window.padding[axis] as i64) * stride;
-            span.stride *= window.stride[axis].max(1);
+            let stride = span.stride;
+            let reach = (window.kernel_size[axis].max(1) as i128 - 1) * window.dilation[axis] as i128;
+            let padding = window.padding[axis] as i128;
+            span.low = span.low.saturating_sub(padding.saturating_mul(stride));
+            span.high = span.high.saturating_add((reach - padding).saturating_mul(stride));
+            span.stride = stride.saturating_mul(window.stride[axis].max(1) as i128);
         }
         field
     }
@@ -63,11 +64,15 @@ impl Field {
     pub(crate) fn receptive_field(self) -> ReceptiveField {
         let Field(spans) = self;
         ReceptiveField {
-            size: spans.map(|s| (s.high - s.low + 1) as usize),
-            stride: spans.map(|s| s.stride),
-            center: spans.map(|s| (s.low + s.high) as f64 / 2.0),
+            size: spans.map(|s| within_usize(s.high.saturating_sub(s.low).saturating_add(1))),
+            stride: spans.map(|s| within_usize(s.stride)),
+            center: spans.map(|s| s.low.saturating_add(s.high) as f64 / 2.0),
         }
     }
+}
+
+fn within_usize(number: i128) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// Returns the receptive fields of all values on a tape that depend on `input`, by slot.

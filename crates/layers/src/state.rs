@@ -68,6 +68,13 @@ pub struct Difference {
     pub what: String,
 }
 
+impl Difference {
+    /// Whether the tensor has another shape in the network.
+    pub fn is_other_shape(&self) -> bool {
+        self.kind == DifferenceKind::Shape && self.what.contains(", the network has [")
+    }
+}
+
 /// What differs between a stored tensor and that of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -140,6 +147,14 @@ pub fn params(network: &dyn Layer) -> Vec<(String, &Param)> {
             _ => None,
         })
         .collect()
+}
+
+/// Returns the dotted name of the head of a network: the last layer with parameters, which computes the classes. `None` for a network
+/// without parameters, or one that is a single layer.
+pub fn head(network: &dyn Layer) -> Option<String> {
+    let params = params(network);
+    let (name, _) = params.last()?;
+    Some(name.rsplit_once('.')?.0.to_string())
 }
 
 /// Returns the number of elements of all parameters of a network.

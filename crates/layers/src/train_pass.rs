@@ -1,17 +1,18 @@
 //! The forward pass of training, traced once and rewritten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use neocog_autograd::{Tape, Var};
 use neocog_graph::{Graph, Target, rewrite};
 use neocog_tensor::{Device, Pass, Result, Shape, Tensor};
 
+use crate::activation_memory::step_bytes;
 use crate::layer::{Context, Layer};
 use crate::trace::{self, TrainGraph, Untraceable};
 
-/// Graphs by shape and device of the input.
-type Graphs = HashMap<(Shape, Device), Result<Arc<TrainGraph>, Untraceable>>;
+/// Graphs by shape and device of the input, and by the positions of frozen parameters and buffers.
+type Graphs = HashMap<(Shape, Device, Vec<usize>), Result<Arc<TrainGraph>, Untraceable>>;
 
 /// Runs the forward pass of a network in training mode: dropout is active, and batch norm uses the statistics of the batch and
 /// updates its running statistics.
@@ -100,8 +101,42 @@ impl TrainPass {
         Ok(self.traced(input, device)?.err())
     }
 
+    /// Estimates the bytes that a training step on inputs of a shape needs at the same time besides the parameters, in single
+    /// precision: the input, activations, and gradients, those of the parameters included; without scratch memory of kernels.
+    ///
+    /// # Errors
+    /// When the network does not accept such an input.
+    pub fn step_bytes(&self, input: &Shape, device: &Device) -> Result<usize> {
+        let tape = Tape::new();
+        let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
+        let mut params = HashSet::new();
+        match self.traced(input, device)? {
+            Ok(traced) => {
+                let state = trace::tensors(&*self.network);
+                let mut inputs = vec![x];
+                for position in &traced.tensors {
+                    let tensor = state[*position];
+                    let shape = tensor.param().shape();
+                    inputs.push(match tensor {
+                        trace::StateTensor::Param(_) => tape.leaf(Tensor::zeros(shape, &Device::Meta)?),
+                        trace::StateTensor::Buffer(_) => Var::constant(Tensor::zeros(shape, &Device::Meta)?),
+                    });
+                }
+                params.extend(inputs[1..].iter().filter_map(Var::slot));
+                tape.run_graph(&traced.graph, inputs, 0)?;
+            }
+            Err(_) => {
+                Context::train(&tape, 0).run(&*self.network, &x)?;
+                params.extend(tape.param_slots().into_iter().map(|(_, slot)| slot));
+            }
+        }
+        Ok(step_bytes(&tape, |slot| params.contains(&slot)))
+    }
+
     fn traced(&self, input: &Shape, device: &Device) -> Result<Result<Arc<TrainGraph>, Untraceable>> {
-        let key = (*input, *device);
+        let state = trace::tensors(&*self.network);
+        let frozen = state.iter().enumerate().filter(|(_, tensor)| tensor.param().is_frozen());
+        let key = (*input, *device, frozen.map(|(i, _)| i).collect());
         if let Some(traced) = self.graphs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(traced.clone());
         }

@@ -81,7 +81,7 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     page.heading("Receptive fields of all networks")?;
     page.print("The receptive field of the last feature maps, as computed by `summary`; it may be larger than the image.\n")?;
     let mut rows = Vec::new();
-    for model in neocog_models::models()? {
+    for model in neocog_models::models_of(neocog_models::Family::Notes)? {
         // Batch norm of 1x1 feature maps needs more than one image.
         let input = model.input_shape(2);
         let net = build(model.spec()?, &input, &Device::Meta)?;

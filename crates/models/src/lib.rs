@@ -10,6 +10,7 @@ pub mod recipe;
 pub mod registry;
 pub mod resnet;
 pub mod schedule;
+pub mod torchvision;
 pub mod vgg;
 
 /// The building blocks of the networks.
@@ -27,9 +28,9 @@ use neocog_tensor::{Device, Result};
 #[doc(hidden)]
 pub use inventory;
 
-pub use optimizer::{OptimizerConfig, OptimizerKind};
+pub use optimizer::{OptimizerConfig, OptimizerKind, ParamGroup};
 pub use recipe::{DataOverride, Recipe};
-pub use registry::{Expected, Model, find, models};
+pub use registry::{Expected, Family, Model, find, models, models_of};
 pub use schedule::{Decay, Schedule, ScheduleStep};
 
 // A crate that is not referenced is not linked, and registers nothing.

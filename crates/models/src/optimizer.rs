@@ -2,6 +2,8 @@
 //!
 //! Names and defaults are those of `torch.optim`. The steps themselves are computed by `neocog-train`.
 
+use std::str::FromStr;
+
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,61 @@ impl OptimizerConfig {
     pub fn check(&self) -> Result<()> {
         non_negative("the learning rate", self.lr)?;
         self.kind.check()
+    }
+}
+
+/// The learning rate and weight decay of some parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParamGroup {
+    /// Regular expression that matches the dotted names of the parameters anywhere; `head` for the last layer.
+    pub pattern: String,
+    /// The base learning rate of these parameters.
+    pub lr: f64,
+    /// Their weight decay; that of the algorithm if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+}
+
+impl ParamGroup {
+    /// Creates a group with the weight decay of the algorithm.
+    pub fn new(pattern: impl Into<String>, lr: f64) -> Self {
+        ParamGroup { pattern: pattern.into(), lr, weight_decay: None }
+    }
+
+    /// Checks that learning rate and weight decay are in their valid ranges.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a value that is NaN, infinite or negative.
+    pub fn check(&self) -> Result<()> {
+        non_negative("the learning rate", self.lr)?;
+        non_negative("weight_decay", self.weight_decay.unwrap_or(0.0))
+    }
+}
+
+impl FromStr for ParamGroup {
+    type Err = Error;
+
+    /// Parses `PATTERN=LR` or `PATTERN=LR,WEIGHT_DECAY`.
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = || {
+            Error::invalid_argument(format!(
+                "expected PATTERN=LR or PATTERN=LR,WEIGHT_DECAY, such as head=1e-3, found {text:?}"
+            ))
+        };
+        let (pattern, values) = text.rsplit_once('=').ok_or_else(invalid)?;
+        let (lr, weight_decay) = match values.split_once(',') {
+            Some((lr, weight_decay)) => (lr, Some(weight_decay)),
+            None => (values, None),
+        };
+        let number = |text: &str| text.trim().parse::<f64>().map_err(|_| invalid());
+        if pattern.is_empty() {
+            return Err(invalid());
+        }
+        let weight_decay = weight_decay.map(number).transpose()?;
+        let group = ParamGroup { pattern: pattern.to_string(), lr: number(lr)?, weight_decay };
+        group.check()?;
+        Ok(group)
     }
 }
 

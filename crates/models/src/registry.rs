@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use neocog_layers::LayerSpec;
 use neocog_tensor::{Context as _, Error, Result, Shape};
@@ -20,6 +21,8 @@ pub struct Model {
     pub name: &'static str,
     /// The crate that registered it.
     pub crate_name: &'static str,
+    /// The collection that it belongs to.
+    pub family: Family,
     /// One-line description with the source.
     pub about: &'static str,
     stored_about: Option<&'static str>,
@@ -36,6 +39,46 @@ pub struct Model {
 }
 
 inventory::collect!(Model);
+
+/// A collection of networks. Commands and tests that go over all networks take those of one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// The networks of "Dive into Deep Learning", chapter 5, and those of other crates that name no family.
+    #[default]
+    Notes,
+    /// The networks of torchvision, under torchvision's names.
+    Torchvision,
+}
+
+impl Family {
+    /// All families.
+    pub const ALL: [Family; 2] = [Family::Notes, Family::Torchvision];
+
+    /// Returns the name, as on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::Notes => "notes",
+            Family::Torchvision => "torchvision",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Family {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|family| family.name() == text)
+            .ok_or_else(|| Error::not_found("family", text, Self::ALL.map(Self::name)))
+    }
+}
 
 /// Accuracy on Fashion-MNIST that "Dive into Deep Learning" reports for the recipe.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,6 +98,7 @@ impl Model {
         Model {
             name,
             crate_name: "",
+            family: Family::Notes,
             about: "",
             stored_about: None,
             build,
@@ -69,6 +113,13 @@ impl Model {
     #[must_use]
     pub const fn with_crate_name(mut self, crate_name: &'static str) -> Self {
         self.crate_name = crate_name;
+        self
+    }
+
+    /// Sets the collection that the network belongs to.
+    #[must_use]
+    pub const fn with_family(mut self, family: Family) -> Self {
+        self.family = family;
         self
     }
 
@@ -162,6 +213,16 @@ pub fn models() -> Result<Vec<Model>> {
         }
     }
     Ok(map.into_values().collect())
+}
+
+/// Returns the registered networks of one family, sorted by name.
+///
+/// # Errors
+/// As [`models`].
+pub fn models_of(family: Family) -> Result<Vec<Model>> {
+    let mut all = models()?;
+    all.retain(|model| model.family == family);
+    Ok(all)
 }
 
 /// Returns the network called `name`.

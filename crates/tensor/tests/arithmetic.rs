@@ -15,7 +15,11 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: neocog_base::testing::cases(300),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 /// A shape, and two shapes that broadcast to it: some extents are 1, and some outer axes are missing. Some extents are large enough

@@ -234,7 +234,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: neocog_base::testing::cases(150), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_batch_norms(x in inputs(), activation in activations(), affine: bool, center in -3.0f32..3.0) {
@@ -301,7 +301,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: neocog_base::testing::cases(30), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_gradients(n in 2usize..=4, c in 1usize..=3, l in 1usize..=4, activation in activations(), smoothing in 0.0f64..=1.0) {
@@ -340,13 +340,19 @@ fn results_do_not_depend_on_the_number_of_threads() {
     assert!(seen >= 20, "only {seen} cases");
 }
 
-/// With a mean of 1000 and a deviation of 0.1, the variance must not be computed from the sum of squares.
+/// With a mean of 1000 and a deviation of 0.1, the variance must not be computed from the sum of squares, nor from means of parts
+/// that are rounded.
 #[test]
 fn statistics_far_from_zero() {
-    for shape in [Shape::from([64, 2, 10, 10]), Shape::from([6400, 2])] {
+    let shapes =
+        [[64, 2, 10, 10].as_slice(), &[6400, 2], &[8, 2, 3, 5], &[700, 2, 2], &[3, 2, 40, 40], &[5, 2, 8]];
+    for (shape, device) in
+        shapes.into_iter().flat_map(|shape| common::devices().into_iter().map(move |d| (shape, d)))
+    {
+        let shape = Shape::new(shape).unwrap();
         let x = CaseInput::between(shape, 999.8, 1000.2).make(1);
         let channel = |i: usize| i / shape[2..].iter().product::<usize>() % 2;
-        let x_tensor = tensor(shape, &x, &Device::Cpu);
+        let x_tensor = tensor(shape, &x, &device);
         let outputs = run(&BatchNormTrain { eps: 1e-5, activation: None }, &[&x_tensor]).unwrap();
         let (mean, var) = (outputs[1].to_f64().unwrap(), outputs[2].to_f64().unwrap());
         for c in 0..2 {
@@ -354,8 +360,12 @@ fn statistics_far_from_zero() {
                 x.iter().enumerate().filter(|(i, _)| channel(*i) == c).map(|(_, v)| f64::from(*v)).collect();
             let m = of.iter().sum::<f64>() / of.len() as f64;
             let v = of.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / of.len() as f64;
-            assert!((mean[c] - m).abs() < 4e-5, "{shape}: the mean is {}, not {m}", mean[c]);
-            assert!((var[c] - v).abs() < 1e-5 * v, "{shape}: the variance is {}, not {v}", var[c]);
+            assert!((mean[c] - m).abs() < 4e-5, "{shape} on {device}: the mean is {}, not {m}", mean[c]);
+            assert!(
+                (var[c] - v).abs() < 3e-7 * v,
+                "{shape} on {device}: the variance is {}, not {v}",
+                var[c]
+            );
         }
     }
 }

@@ -30,7 +30,7 @@ fn allocate_too_much() {
     for (device, bytes) in [(Device::Cpu, COUNT * 4), (Device::Reference, COUNT * 8)] {
         let before = memory_report().in_use;
         let check = |error: Error, expected: &str| {
-            assert_eq!(error.kind(), ErrorKind::Device);
+            assert_eq!(error.kind(), ErrorKind::OutOfMemory);
             assert!(error.to_string().contains(expected), "{error}");
             assert_eq!(memory_report().in_use, before, "{error}");
         };

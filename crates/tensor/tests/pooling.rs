@@ -89,7 +89,7 @@ fn same(op: &dyn Op, cpu: &[&Tensor], tolerance: f64) -> Result<(Tensors, Tensor
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: neocog_base::testing::cases(300), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_max_pooling((op, x) in windows(), fill in 0usize..3) {

@@ -58,7 +58,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: neocog_base::testing::cases(200), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_convolutions((geometry, x, weight) in convolutions(), activation in activations(), bias: bool) {
@@ -244,7 +244,7 @@ fn error_messages() {
         message(&plain, &[x, &[8, 128, 3, 3]]),
         &["the input has 64 channels, the weight expects 128; input [256, 64, 24, 24]"],
     );
-    has(message(&plain, &[x]), &["1 inputs were given"]);
+    has(message(&plain, &[x]), &["found 1 input: "]);
     has(message(&plain, &[&[64, 24, 24], &[8, 64, 3, 3]]), &["[n, c, h, w]", "[64, 24, 24]"]);
     has(message(&plain, &[x, &[8, 64, 3]]), &["the weight should be"]);
     has(message(&plain, &[x, &[8, 64, 0, 3]]), &["none of them 0"]);

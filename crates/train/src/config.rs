@@ -4,12 +4,15 @@ use std::path::Path;
 
 use neocog_data::transform::{Pipeline, Step};
 use neocog_data::{DataOptions, DataSource, Part, Split};
-use neocog_models::{OptimizerConfig, Recipe, Schedule};
+use neocog_layers::Layer;
+use neocog_layers::freeze::freeze;
+use neocog_models::{OptimizerConfig, ParamGroup, Recipe, Schedule};
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 use crate::model_file::ModelFile;
+use crate::optimizer::Optimizer;
 
 /// The configuration of a training run. Together with the network and the data it determines the result.
 ///
@@ -46,6 +49,16 @@ pub struct TrainConfig {
     /// Transforms of the images: random ones in training only, the others in evaluation and prediction too.
     #[serde(default)]
     pub transforms: Pipeline,
+    /// Regular expression: parameters and buffers whose dotted names match it are frozen; see
+    /// [`freeze`](neocog_layers::freeze::freeze).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<String>,
+    /// Learning rates and weight decays of some parameters; see [`Optimizer::with_groups`](crate::Optimizer::with_groups).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub param_groups: Vec<ParamGroup>,
+    /// Whether biases and the parameters of norms have no weight decay.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decay_weights_only: bool,
     /// What else the bits of the run depend on, set when it starts; with it, a resumed run is checked.
     #[serde(default, skip_serializing_if = "Environment::is_unknown")]
     pub environment: Environment,
@@ -98,6 +111,9 @@ impl TrainConfig {
             optimizer: recipe.optimizer_config(),
             schedule: recipe.schedule.unwrap_or_default(),
             transforms: recipe.transforms.unwrap_or_default().to_vec().into(),
+            freeze: None,
+            param_groups: Vec::new(),
+            decay_weights_only: false,
             environment: Environment::default(),
         }
     }
@@ -193,6 +209,38 @@ impl TrainConfig {
         self
     }
 
+    /// Freezes the parameters and buffers whose dotted names match a regular expression.
+    #[must_use]
+    pub fn with_freeze(mut self, pattern: impl Into<String>) -> Self {
+        self.freeze = Some(pattern.into());
+        self
+    }
+
+    /// Adds a group of parameters with a learning rate of its own.
+    #[must_use]
+    pub fn with_param_group(mut self, group: ParamGroup) -> Self {
+        self.param_groups.push(group);
+        self
+    }
+
+    /// Sets whether biases and the parameters of norms have no weight decay.
+    #[must_use]
+    pub fn with_decay_weights_only(mut self, decay_weights_only: bool) -> Self {
+        self.decay_weights_only = decay_weights_only;
+        self
+    }
+
+    /// Freezes what the configuration says, and creates the optimizer.
+    ///
+    /// # Errors
+    /// When a pattern is invalid or selects nothing, or memory cannot be allocated.
+    pub(crate) fn prepare(&self, network: &dyn Layer) -> Result<Optimizer> {
+        if let Some(pattern) = &self.freeze {
+            freeze(network, pattern)?;
+        }
+        Optimizer::with_groups(self.optimizer, &self.param_groups, self.decay_weights_only, network)
+    }
+
     /// Checks that all values are in their valid ranges.
     ///
     /// # Errors
@@ -209,6 +257,7 @@ impl TrainConfig {
         at_least_one("the batch size", self.batch as u64)?;
         at_least_one("the limit", self.limit.unwrap_or(1) as u64)?;
         self.optimizer.check()?;
+        self.param_groups.iter().try_for_each(ParamGroup::check)?;
         self.schedule.check()?;
         self.data_options.split.check()?;
         self.transforms.check()

@@ -8,7 +8,7 @@ use std::time::Instant;
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::philox;
 use neocog_data::{Dataset, Loader, LoaderOptions, Part, Split};
-use neocog_layers::{Builder, Layer, LayerSpec, Predictor, TrainPass};
+use neocog_layers::{Builder, Context, Layer, LayerSpec, Predictor, TrainPass};
 use neocog_models::ScheduleStep;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 
@@ -16,6 +16,7 @@ use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, check_fits, evaluate_until};
+use crate::memory::MemoryNeed;
 use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, sample_weights, to_device};
 use crate::optimizer::Optimizer;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
@@ -102,7 +103,7 @@ impl Trainer {
         let [c, h, w] = input;
         let network: Arc<dyn Layer> =
             Builder::new(device, config.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?.into();
-        let optimizer = Optimizer::new(config.optimizer, &*network)?;
+        let optimizer = config.prepare(&*network)?;
         Ok(Trainer {
             config,
             device: *device,
@@ -129,7 +130,7 @@ impl Trainer {
     pub fn resume(checkpoint: Checkpoint, device: &Device) -> Result<Self> {
         checkpoint.config.check()?;
         let network: Arc<dyn Layer> = checkpoint.network(device)?.into();
-        let mut optimizer = Optimizer::new(checkpoint.config.optimizer, &*network)?;
+        let mut optimizer = checkpoint.config.prepare(&*network)?;
         optimizer.set_state(checkpoint.optimizer_state(device)?)?;
         Ok(Trainer {
             device: *device,
@@ -270,14 +271,12 @@ impl Trainer {
                 break;
             }
             let batch = batch?;
-            if batch.is_empty() {
-                self.position.batch += 1;
-                continue;
+            if !batch.is_empty() && !self.is_left_out(batch.len(), loader.batches()) {
+                let (images, labels) = to_device(&batch, &self.device)?;
+                let weights = class_weights.map(|weights| sample_weights(&batch, weights, &self.device));
+                let metrics = self.train_step(images, &labels, weights.transpose()?, loader.batches())?;
+                self.meter.add(metrics)?;
             }
-            let (images, labels) = to_device(&batch, &self.device)?;
-            let weights = class_weights.map(|weights| sample_weights(&batch, weights, &self.device));
-            let metrics = self.train_step(images, &labels, weights.transpose()?, loader.batches())?;
-            self.meter.add(metrics)?;
             self.position.batch += 1;
             self.position.step += 1;
             self.meter.set_seconds(before + start.elapsed().as_secs_f64());
@@ -300,6 +299,21 @@ impl Trainer {
         Ok(self.meter.sums())
     }
 
+    /// Whether a batch is not trained on: a single image that is left at the end of an epoch, which batch norm cannot normalize.
+    /// In each epoch it is another one, if the images are shuffled.
+    fn is_left_out(&self, images: usize, batches: usize) -> bool {
+        if images != 1 || self.config.batch == 1 || batches == 1 {
+            return false;
+        }
+        let accepts = |n: usize| {
+            let [c, h, w] = self.input;
+            let shapes = Tensor::zeros([n, c, h, w], &Device::Meta)?;
+            let tape = Tape::no_grad();
+            Context::train(&tape, 0).run(self.pass.network(), &Var::constant(shapes)).map(drop)
+        };
+        accepts(1).is_err() && accepts(2).is_ok()
+    }
+
     /// Makes one step: forward pass, loss, backward pass, update.
     fn train_step(
         &mut self,
@@ -312,8 +326,13 @@ impl Trainer {
         let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
         let (loss, metrics) = batch_metrics(&tape, &logits, labels, weights)?;
         let grads = tape.backward(&loss)?;
-        let lr = self.lr_at(self.position.step, steps_per_epoch as u64, self.config.epochs);
-        self.optimizer.step(self.pass.network(), &grads, lr)?;
+        let step = ScheduleStep {
+            step: self.position.step,
+            steps_per_epoch: steps_per_epoch as u64,
+            epochs: self.config.epochs,
+        };
+        let factor = self.config.schedule.lr_factor(step);
+        self.optimizer.step_scaled(self.pass.network(), &grads, factor)?;
         Ok(metrics)
     }
 
@@ -398,6 +417,16 @@ impl Trainer {
                 self.config.optimizer.lr
             ),
         )
+    }
+
+    /// Estimates the memory that the run needs for batches of `data`; see [`MemoryNeed`].
+    ///
+    /// # Errors
+    /// When the network does not accept its input.
+    pub fn memory_need(&self, data: &dyn Dataset) -> Result<MemoryNeed> {
+        let [c, h, w] = self.input;
+        let shape = [self.config.batch.min(data.len()), c, h, w];
+        MemoryNeed::of_training(&self.pass, &self.config.optimizer, shape, self.workers, &self.device)
     }
 
     /// Returns the configuration.

@@ -5,11 +5,12 @@
 
 use neocog_autograd::{Grads, Param, ParamId};
 use neocog_base::text::count;
+use neocog_layers::freeze::Selector;
 use neocog_layers::{Layer, state};
 use neocog_tensor::ops::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
 use neocog_tensor::{Context as _, Error, Op, Result, Tensor, update};
 
-pub use neocog_models::optimizer::{OptimizerConfig, OptimizerKind};
+pub use neocog_models::optimizer::{OptimizerConfig, OptimizerKind, ParamGroup};
 
 /// An optimizer for the parameters of one network.
 #[derive(Debug)]
@@ -19,6 +20,16 @@ pub struct Optimizer {
     states: Vec<OptimizerState>,
     /// The identities of the parameters.
     ids: Vec<ParamId>,
+    settings: Vec<ParamSettings>,
+}
+
+/// What differs between parameters.
+#[derive(Clone, Copy, Debug, Default)]
+struct ParamSettings {
+    /// The base learning rate, if it is not that of the configuration.
+    lr: Option<f64>,
+    /// The weight decay, if it is not that of the algorithm.
+    weight_decay: Option<f64>,
 }
 
 /// The state of an optimizer for one parameter.
@@ -38,23 +49,38 @@ impl Optimizer {
     /// # Errors
     /// When `config` is invalid, or memory cannot be allocated.
     pub fn new(config: OptimizerConfig, network: &dyn Layer) -> Result<Self> {
+        Self::with_groups(config, &[], false, network)
+    }
+
+    /// As [`Optimizer::new`], with other learning rates and weight decays for some parameters: of several groups that select a
+    /// parameter, the first counts. With `decay_weights_only`, biases and the parameters of norms, that is, all with at most one
+    /// axis, have no weight decay unless their group says so. Frozen parameters have no state.
+    ///
+    /// # Errors
+    /// As [`Optimizer::new`]; when a group is invalid or selects no parameter that is trained.
+    pub fn with_groups(
+        config: OptimizerConfig,
+        groups: &[ParamGroup],
+        decay_weights_only: bool,
+        network: &dyn Layer,
+    ) -> Result<Self> {
         config.check()?;
         let params = state::params(network);
+        let settings = settings(&params, groups, decay_weights_only, network)?;
         let ids = params.iter().map(|(_, param)| param.id()).collect();
         let states = params
             .into_iter()
             .map(|(name, param)| {
                 let value = param.value();
-                let tensors = config
-                    .kind
-                    .state_tensors()
+                let names = if param.is_frozen() { &[] } else { config.kind.state_tensors() };
+                let tensors = names
                     .iter()
                     .map(|_| Tensor::zeros(*value.shape(), &value.device()))
                     .collect::<Result<_>>()?;
                 Ok(OptimizerState { name, steps: 0, tensors })
             })
             .collect::<Result<_>>()?;
-        Ok(Optimizer { config, states, ids })
+        Ok(Optimizer { config, states, ids, settings })
     }
 
     /// Returns the algorithm and the base learning rate.
@@ -96,19 +122,39 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Makes one step with the learning rate `lr`. A parameter without a gradient is not changed. A step that fails is not counted.
+    /// Makes one step with the learning rate `lr`; learning rates of groups change in proportion to that of the configuration. A
+    /// parameter without a gradient is not changed. A step that fails is not counted.
     ///
     /// # Errors
     /// `InvalidArgument` when `network` is not the one that the optimizer was created for; when the device fails.
     pub fn step(&mut self, network: &dyn Layer, grads: &Grads, lr: f64) -> Result<()> {
+        let factor = if self.config.lr > 0.0 { lr / self.config.lr } else { 1.0 };
+        self.step_by(network, grads, |base| base.map_or(lr, |base| base * factor))
+    }
+
+    /// Makes one step with all learning rates multiplied by `factor`, as a schedule does.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`].
+    pub fn step_scaled(&mut self, network: &dyn Layer, grads: &Grads, factor: f64) -> Result<()> {
+        let lr = self.config.lr;
+        self.step_by(network, grads, |base| base.unwrap_or(lr) * factor)
+    }
+
+    /// Makes one step; `lr` returns the learning rate for the base learning rate of a group.
+    fn step_by(&mut self, network: &dyn Layer, grads: &Grads, lr: impl Fn(Option<f64>) -> f64) -> Result<()> {
         let params = state::params(network);
         self.check_network(&params)?;
         let (mut steps, mut updated) = (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         let (mut gradients, mut counters) =
             (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
-        for ((name, param), state) in params.iter().zip(&mut self.states) {
+        for (((name, param), state), settings) in params.iter().zip(&mut self.states).zip(&self.settings) {
             let Some(grad) = grads.param(param) else { continue };
-            steps.push(step_op(&self.config.kind, lr, state.steps + 1));
+            let kind = match settings.weight_decay {
+                Some(weight_decay) => self.config.kind.with_weight_decay(weight_decay),
+                None => self.config.kind,
+            };
+            steps.push(step_op(&kind, lr(settings.lr), state.steps + 1));
             gradients.push(grad);
             updated.push((param.write().context(|| name.as_str())?, &mut state.tensors));
             counters.push(&mut state.steps);
@@ -147,6 +193,44 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+/// Returns what differs between the parameters of a network.
+fn settings(
+    params: &[(String, &Param)],
+    groups: &[ParamGroup],
+    decay_weights_only: bool,
+    network: &dyn Layer,
+) -> Result<Vec<ParamSettings>> {
+    let mut settings: Vec<ParamSettings> = params
+        .iter()
+        .map(|(_, param)| {
+            let weight_decay = (decay_weights_only && param.shape().rank() <= 1).then_some(0.0);
+            ParamSettings { lr: None, weight_decay }
+        })
+        .collect();
+    for group in groups {
+        group.check().context(|| format!("the group {:?}", group.pattern))?;
+        let selector = Selector::new(network, &group.pattern)?;
+        let mut trained = false;
+        for ((name, param), settings) in params.iter().zip(&mut settings) {
+            if !selector.selects(name) {
+                continue;
+            }
+            trained |= !param.is_frozen();
+            if settings.lr.is_none() {
+                settings.lr = Some(group.lr);
+                settings.weight_decay = group.weight_decay.or(settings.weight_decay);
+            }
+        }
+        if !trained {
+            return Err(Error::invalid_argument(format!(
+                "all parameters of the group {:?} are frozen",
+                group.pattern
+            )));
+        }
+    }
+    Ok(settings)
 }
 
 fn step_op(kind: &OptimizerKind, lr: f64, step: u64) -> Box<dyn Op> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use neocog_base::testing::NOT_RUN;
+use neocog_base::testing::{LONG, NOT_RUN};
 use neocog_base::{Error, ErrorKind, Result};
 use neocog_cli::{output, register_command};
 
@@ -23,6 +23,9 @@ struct Args {
     /// Run only the checks whose name contains TEXT
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// More random cases, mutated inputs, networks of torchvision and disturbed trainings: an hour or more instead of minutes
+    #[arg(long)]
+    long: bool,
     /// Fail if the machine lacks one of these, instead of listing what did not run
     #[arg(long, value_name = "NEED", value_delimiter = ',')]
     require: Vec<Need>,
@@ -58,15 +61,23 @@ impl Check {
     }
 }
 
+const SHORT_TORTURE: [&str; 6] = ["torture", "--minutes", "0.5", "--small", "--memory-limits", "3"];
+/// How many times as many random cases a long run has.
+const LONG_FACTOR: &str = "20";
+/// Mutated inputs for each fuzz target in a long run.
+const LONG_FUZZ: &str = "1000000";
+
 /// All checks, in order. To add one, add an entry.
-fn checks(root: &Path, scratch: &Path) -> Result<Vec<Check>> {
+fn checks(root: &Path, scratch: &Path, long: bool) -> Result<Vec<Check>> {
     let own = env::current_exe().map_err(|e| Error::io("cannot find the path of this program", e))?;
+    let mut torture = Command::new(&own);
+    torture.args(if long { &["torture", "--minutes", "30"][..] } else { &SHORT_TORTURE });
     let mut training = Command::new(own);
     training
         .args("train lenet --data digits --epochs 2 --limit 256 --overwrite --out".split(' '))
         .arg(scratch);
     let plugin = format!("test --manifest-path {}", plugin::copy_outside(root)?.join("Cargo.toml").display());
-    Ok(vec![
+    let checks = vec![
         Check::cargo("format", "fmt --all --check"),
         Check::cargo("clippy", "clippy --workspace --all-targets -- -D warnings"),
         Check::cargo("documentation", "doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"),
@@ -80,7 +91,12 @@ fn checks(root: &Path, scratch: &Path) -> Result<Vec<Check>> {
         // The target directory of the workspace: what is built there already is used again.
         Check::cargo("plugin outside the workspace", &plugin).env("CARGO_TARGET_DIR", root.join("target")),
         Check::new("short training", training),
-    ])
+        Check::new("torture", torture),
+    ];
+    let lengthen = |check: Check| {
+        if long { check.env(LONG, LONG_FACTOR).env("NEOCOG_FUZZ_EXECUTIONS", LONG_FUZZ) } else { check }
+    };
+    Ok(checks.into_iter().map(lengthen).collect())
 }
 
 register_command!("test", 210, Args, run);
@@ -97,7 +113,7 @@ fn run(args: &Args) -> Result<()> {
         output::note(format_args!("{need} is missing, what needs it will not run: {reason}"));
     }
 
-    let mut checks = checks(&root, &target.join("xtask-test-run"))?;
+    let mut checks = checks(&root, &target.join("xtask-test-run"), args.long)?;
     if let Some(text) = &args.only {
         let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
         if !names.iter().any(|name| name.contains(text.as_str())) {

@@ -7,7 +7,7 @@ use neocog_base::text::count;
 use neocog_data::{DataOptions, DataSource, Dataset, Loader, LoaderOptions, Part};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, ErrorKind, Result};
-use neocog_train::{TrainConfig, check_fits, evaluate};
+use neocog_train::{MemoryNeed, TrainConfig, check_fits, evaluate};
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
@@ -108,8 +108,11 @@ fn run(args: &Args) -> Result<()> {
     let augment = trained.transforms().clone().into_augment(0);
     let options =
         LoaderOptions::new().batch_size(args.batch).image_size((h, w)).channels(Some(c)).augment(augment);
+    let predictor = Predictor::new(trained.network);
     let loader = Loader::new(dataset, options.workers(args.workers))?;
-    let result = evaluate(&Predictor::new(trained.network), &loader, device)?;
+    let shape = [args.batch.min(loader.dataset().len()), c, h, w];
+    output::memory_need(&MemoryNeed::of_inference(&predictor, shape, args.workers, device)?);
+    let result = evaluate(&predictor, &loader, device)?;
     for (_, message) in loader.unreadable() {
         output::note(format_args!("warning: left out: {message}"));
     }

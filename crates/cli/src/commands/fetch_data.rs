@@ -2,11 +2,12 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_ROOT, DatasetInfo};
-use neocog_data::fetch::{Event, FetchOptions, fetch, manifest};
+use neocog_data::fetch::{Event, FetchOptions, TIMEOUT, fetch, manifest};
 use neocog_tensor::{Error, Result};
 
 use crate::help::examples;
@@ -32,6 +33,9 @@ struct Args {
     /// Directory or base URL to get the files from [default: the official sources].
     #[arg(long, value_name = "DIR|URL")]
     from: Option<String>,
+    /// Seconds without a response, or with less than 1 KiB per second, after which a server counts as failed.
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
 }
 
 register_command!("fetch-data", 10, Args, run);
@@ -54,8 +58,10 @@ fn run(args: &Args) -> Result<()> {
     for name in selected {
         let mut bar = FetchProgress { bar: None, failures: Vec::new() };
         let mut progress = |event: Event<'_>| bar.event(event);
-        let options =
-            FetchOptions::new(manifest(name)?, &args.dir).from(args.from.as_deref()).progress(&mut progress);
+        let options = FetchOptions::new(manifest(name)?, &args.dir)
+            .from(args.from.as_deref())
+            .timeout(Duration::from_secs(args.timeout))
+            .progress(&mut progress);
         let fetched = fetch(options)?;
         output::line(format_args!(
             "{name}: {} fetched, {} already present, in {}",
@@ -94,6 +100,10 @@ impl FetchProgress {
                     bar.set_position(done);
                 }
             }
+            Event::Busy { file, from, status, wait } => self.message(format!(
+                "{file}: {from} is busy ({status}), trying again in {:.1} s",
+                wait.as_secs_f64()
+            )),
             Event::Failed { file, from, why } => self.failures.push(format!("{file}: {from} failed: {why}")),
             Event::Done { file } => {
                 for failure in std::mem::take(&mut self.failures) {

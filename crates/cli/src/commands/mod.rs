@@ -13,6 +13,7 @@ mod lesson;
 mod man;
 mod network;
 mod predict;
+mod run;
 mod spec;
 mod summary;
 mod train;

@@ -213,7 +213,7 @@ impl SelectedNetwork {
 /// Weights in place of a checkpoint.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WeightsArgs {
-    /// Safetensors file with the weights of --network or --spec, in place of a checkpoint.
+    /// File with the weights of --network or --spec, safetensors or of torch.save, in place of a checkpoint.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Network of the weights; `summary` lists them.
@@ -392,4 +392,22 @@ pub fn load_weights(network: &dyn Layer, path: &Path, partial: bool) -> Result<w
         output::note(format_args!("not loaded:{lines}"));
     }
     Ok(loaded)
+}
+
+/// Loads the weights of a file into a network; the head is left out if it has another number of classes. Prints a summary to
+/// standard error.
+///
+/// # Errors
+/// Those of [`weights::load_except_head`].
+pub fn load_pretrained(network: &dyn Layer, path: &Path) -> Result<()> {
+    let loaded = weights::load_except_head(network, path)?;
+    output::note(format_args!("loaded {} tensors from {}", loaded.loaded.len(), path.display()));
+    if !loaded.differences().is_empty() {
+        let lines: String =
+            loaded.differences().iter().map(|difference| format!("\n  {difference}")).collect();
+        output::note(format_args!(
+            "not loaded is the head, which has another number of classes and starts from random values:{lines}"
+        ));
+    }
+    Ok(())
 }

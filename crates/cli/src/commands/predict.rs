@@ -10,7 +10,7 @@ use neocog_data::resize::ResizeCache;
 use neocog_data::{Inversion, Preprocessed, folder};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, ErrorKind, Result, Tensor};
-use neocog_train::{Prediction, predict};
+use neocog_train::{MemoryNeed, Prediction, predict};
 use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -128,6 +128,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
     let predictor = Predictor::new(trained.network.clone());
     let paths = expand(paths)?;
+    let [c, h, w] = trained.input;
+    let batch = [args.batch.min(paths.len()), c, h, w];
+    output::memory_need(&MemoryNeed::of_inference(&predictor, batch, 0, &args.device.device)?);
     let (mut drawn, mut table, mut failed) = (Vec::new(), Vec::new(), 0);
     for paths in paths.chunks(args.batch) {
         for (path, result) in paths.iter().zip(classify(args, &trained, &predictor, paths)) {

@@ -2,6 +2,7 @@
 
 use neocog_layers::receptive_field::ReceptiveField;
 use neocog_layers::summary::{Row, Summary, summarize};
+use neocog_models::{Family, models_of};
 use neocog_tensor::{Device, Result, Shape};
 use serde::Serialize;
 
@@ -22,14 +23,18 @@ use crate::register_command;
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog summary                                      all networks
+  neocog summary --family torchvision
   neocog summary resnet
   neocog summary vgg --input 3x64x64 --classes 100
   neocog summary lenet_bn --style pytorch
   neocog summary --spec my.json
   neocog summary lenet --json"))]
 struct Args {
-    /// Network [default: a table of all networks].
+    /// Network [default: a table of all networks of a family].
     network: Option<String>,
+    /// Networks of the table: notes or torchvision [default: notes].
+    #[arg(long, value_name = "FAMILY", conflicts_with_all = ["network", "spec"])]
+    family: Option<Family>,
     #[command(flatten)]
     network_args: NetworkArgs,
     /// Output style: a table, or the modules as printed by PyTorch.
@@ -86,7 +91,7 @@ fn run(args: &Args) -> Result<()> {
     let networks = if single {
         vec![args.network_args.select(args.network.as_deref())?]
     } else {
-        let models = neocog_models::models()?;
+        let models = models_of(args.family.unwrap_or_default())?;
         models.iter().map(|model| args.network_args.select(Some(model.name))).collect::<Result<_>>()?
     };
     let mut rows = Vec::new();

@@ -9,12 +9,14 @@ use neocog_base::program;
 use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
 use neocog_data::{DataSource, Part, Split};
+use neocog_layers::state;
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
-    CheckpointDir, Decay, Environment, FitOutcome, OptimizerKind, SaveEvery, TrainConfig, Trainer, check_fits,
+    CheckpointDir, Decay, Environment, FitOutcome, OptimizerKind, ParamGroup, SaveEvery, TrainConfig,
+    Trainer, check_fits,
 };
 
-use super::network::{NetworkArgs, SelectedNetwork, load_weights};
+use super::network::{NetworkArgs, SelectedNetwork, load_pretrained, load_weights};
 use crate::arguments::{DataDirArg, DeviceArg};
 use crate::byte_size::ByteSize;
 use crate::help::examples;
@@ -53,6 +55,7 @@ const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
   neocog train resnet --data ./flowers
   neocog train resnet --data ./flowers --val 0.2 --test 0.1 --final-test
   neocog train resnet --data fashion-mnist --weights resnet.safetensors
+  neocog train --spec my.json --data mnist --weights my.pth --freeze 'features|layer[1-3]' --lr-group head=1e-3
   neocog train --resume runs/lenet-digits/last.ckpt --epochs 60
   neocog train vgg --data fashion-mnist --save-every 500steps
   neocog train lenet --out runs/lenet-digits --overwrite
@@ -62,7 +65,8 @@ struct Args {
     network: Option<String>,
     #[command(flatten)]
     network_args: NetworkArgs,
-    /// Safetensors file with initial weights, such as PyTorch's.
+    /// File with initial weights, such as PyTorch's: safetensors, or of torch.save. The last layer is left out if it has another
+    /// number of classes.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Load the tensors of --weights that match and list the others (PyTorch's strict=False).
@@ -92,6 +96,16 @@ struct Args {
     /// Weight decay of the optimizer.
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
+    /// Freeze the parameters and running statistics whose names match a regular expression.
+    #[arg(long, value_name = "REGEX")]
+    freeze: Option<String>,
+    /// Learning rate, and weight decay, of the parameters whose names match a regular expression; head is the last layer. May be
+    /// given several times.
+    #[arg(long, value_name = "REGEX=LR[,DECAY]")]
+    lr_group: Vec<ParamGroup>,
+    /// Apply the weight decay to weights only, not to biases and norms.
+    #[arg(long)]
+    decay_weights_only: bool,
     /// Learning rate schedule: constant, step (times 0.1 after each third of the epochs) or cosine (decay to 0).
     #[arg(long, value_enum, value_name = "NAME")]
     schedule: Option<ScheduleName>,
@@ -134,7 +148,8 @@ struct Args {
         long,
         value_name = "FILE",
         conflicts_with_all = ["data", "batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
-            "Transforms", "PartArgs", "seed", "limit", "spec", "input", "classes", "weights"]
+            "Transforms", "PartArgs", "seed", "limit", "spec", "input", "classes", "weights", "freeze", "lr_group",
+            "decay_weights_only"]
     )]
     resume: Option<PathBuf>,
     /// Print one JSON object per epoch.
@@ -177,6 +192,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         ));
     }
     print_configuration(&trainer, &data, &args.device.device);
+    output::memory_need(&trainer.memory_need(&*data.train)?);
     let start = Instant::now();
     let (part, _) = data.evaluated()?;
     let mut report = Report::new(args.json, trainer.config(), part);
@@ -280,7 +296,11 @@ fn start(args: &Args) -> Result<(Trainer, Split, CheckpointDir)> {
         })
         .context(|| location)?;
     if let Some(file) = &args.weights {
-        load_weights(trainer.network(), file, args.partial)?;
+        if args.partial {
+            load_weights(trainer.network(), file, true)?;
+        } else {
+            load_pretrained(trainer.network(), file)?;
+        }
     }
     let folder = new_folder(args, trainer.config())?;
     Ok((trainer, data, folder))
@@ -358,6 +378,9 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     if let Some(weight_decay) = args.weight_decay {
         config.optimizer.kind = config.optimizer.kind.with_weight_decay(weight_decay);
     }
+    config.freeze.clone_from(&args.freeze);
+    config.param_groups.clone_from(&args.lr_group);
+    config.decay_weights_only = args.decay_weights_only;
     config.schedule.warm_up = args.warm_up.unwrap_or(config.schedule.warm_up);
     config.schedule.decay = match args.schedule {
         None => config.schedule.decay,
@@ -464,6 +487,7 @@ fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
         config.seed,
         count(rayon::current_num_threads(), "thread"),
     ));
+    print_fine_tuning(trainer);
     let position = trainer.position();
     if position.epoch >= config.epochs {
         let finished = if config.epochs == 1 {
@@ -485,6 +509,30 @@ fn described_input(trainer: &Trainer, data: &Split) -> String {
     let [c, h, w] = trainer.input();
     let resized = if trainer.config().transforms.sets_size() { "" } else { ", images resized to the input" };
     format!(" of {} classes, input {c}x{h}x{w}{resized}", data.train.classes())
+}
+
+/// Prints what is frozen and what has a learning rate of its own.
+fn print_fine_tuning(trainer: &Trainer) {
+    let config = trainer.config();
+    let params = state::params(trainer.network());
+    let count = |frozen: bool| -> u64 {
+        let of_kind = params.iter().filter(|(_, param)| param.is_frozen() == frozen);
+        of_kind.map(|(_, param)| param.shape().elements() as u64).sum()
+    };
+    if let Some(pattern) = &config.freeze {
+        output::note(format_args!(
+            "frozen by {pattern:?}: {} of {} parameters",
+            output::thousands(count(true)),
+            output::thousands(count(true) + count(false))
+        ));
+    }
+    for group in &config.param_groups {
+        let decay = group.weight_decay.map_or(String::new(), |decay| format!(", weight decay {decay:?}"));
+        output::note(format_args!("learning rate {:?}{decay} for {:?}", group.lr, group.pattern));
+    }
+    if config.decay_weights_only {
+        output::note(format_args!("no weight decay of biases and norms"));
+    }
 }
 
 /// The result of a finished training, and what is expected of it.

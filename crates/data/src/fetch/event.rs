@@ -1,5 +1,7 @@
 //! Progress events of a fetch.
 
+use std::time::Duration;
+
 /// Progress reported by [`fetch`](super::fetch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -42,6 +44,17 @@ pub enum Event<'a> {
         from: &'a str,
         /// Reason of the failure.
         why: &'a str,
+    },
+    /// A server asks to come back later. It is tried again after `wait`.
+    Busy {
+        /// File name.
+        file: &'a str,
+        /// Source URL.
+        from: &'a str,
+        /// Status of its response: 429 or 503.
+        status: u16,
+        /// Time until the next request.
+        wait: Duration,
     },
     /// The file is complete, verified, and stored under its final name.
     Done {

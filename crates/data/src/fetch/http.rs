@@ -1,9 +1,9 @@
 //! HTTP GET requests with an optional byte range.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, Uri};
 use ureq::{Agent, Proxy};
 
@@ -18,6 +18,8 @@ pub(crate) enum Response {
     Body { start: u64, total: Option<u64>, reader: Box<dyn Read> },
     /// The requested range is not available.
     RangeNotSatisfiable,
+    /// The server asks to come back later (429 or 503), after a time if it says so.
+    Busy { status: u16, retry_after: Option<Duration> },
 }
 
 impl HttpClient {
@@ -41,6 +43,13 @@ impl HttpClient {
         let (start, total) = match (status.as_u16(), range) {
             (200, _) => (0, length),
             (206, Some((first, total))) if first == start => (start, total.or(length.map(|l| first + l))),
+            (429 | 503, _) => {
+                let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+                return Ok(Response::Busy {
+                    status: status.as_u16(),
+                    retry_after: retry_after.and_then(|value| parse_retry_after(value, SystemTime::now())),
+                });
+            }
             (206 | 416, _) if start > 0 => return Ok(Response::RangeNotSatisfiable),
             _ => return Err(format!("the server returned {status}")),
         };
@@ -81,9 +90,29 @@ fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((first.trim().parse().ok()?, total.trim().parse().ok()))
 }
 
+/// Parses a number of seconds, or a date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retry_after_is_a_number_of_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let seconds = |value| parse_retry_after(value, now).map(|time| time.as_secs());
+        assert_eq!(seconds(" 120 "), Some(120));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:40:00 GMT"), Some(0));
+        assert_eq!([seconds("soon"), seconds("-1"), seconds("")], [None; 3]);
+    }
 
     #[test]
     fn content_range_is_parsed() {

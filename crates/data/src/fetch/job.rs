@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neocog_base::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
@@ -12,6 +12,7 @@ use super::checksum;
 use super::event::Event;
 use super::http::{HttpClient, Response};
 use super::partial_file::PartialFile;
+use super::{MAX_WAIT, MIN_BYTES_PER_SECOND, TRIES};
 use crate::catalog::{Manifest, RemoteFile};
 
 const BUFFER_BYTES: usize = 1 << 16;
@@ -61,9 +62,19 @@ impl From<Error> for Failure {
     }
 }
 
+/// How long servers are waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    /// Time without progress.
+    pub timeout: Duration,
+    /// Time before the second request to a busy server.
+    pub retry_delay: Duration,
+}
+
 /// Transfers files from `sources` into `folder`.
 pub(crate) struct FetchJob<'a> {
     client: HttpClient,
+    patience: Patience,
     sources: Sources,
     folder: &'a Path,
     progress: &'a mut dyn FnMut(Event<'_>),
@@ -73,10 +84,10 @@ impl<'a> FetchJob<'a> {
     pub(crate) fn new(
         folder: &'a Path,
         sources: Sources,
-        timeout: Duration,
+        patience: Patience,
         progress: &'a mut dyn FnMut(Event<'_>),
     ) -> Self {
-        FetchJob { client: HttpClient::new(timeout), sources, folder, progress }
+        FetchJob { client: HttpClient::new(patience.timeout), patience, sources, folder, progress }
     }
 
     /// Returns whether the file exists with the expected size and checksum.
@@ -186,10 +197,10 @@ impl<'a> FetchJob<'a> {
             return Ok(());
         }
         let server_error = |why| Failure::Source(ErrorKind::Io, why);
-        let mut response = self.client.get(url, part.len()).map_err(server_error)?;
+        let mut response = self.request(url, file, part.len())?;
         if let Response::RangeNotSatisfiable = response {
             part.clear()?;
-            response = self.client.get(url, 0).map_err(server_error)?;
+            response = self.request(url, file, 0)?;
         }
         let Response::Body { start, total, mut reader } = response else {
             return Err(server_error("the server rejected the request (416)".into()));
@@ -203,6 +214,30 @@ impl<'a> FetchJob<'a> {
         self.receive(&mut reader, url, file, part)
     }
 
+    /// Requests a file from byte `start` on, again as long as the server is busy.
+    fn request(&mut self, url: &str, file: &RemoteFile<'_>, start: u64) -> Result<Response, Failure> {
+        let server_error = |why| Failure::Source(ErrorKind::Io, why);
+        for tried in 1.. {
+            let (status, retry_after) = match self.client.get(url, start).map_err(server_error)? {
+                Response::Busy { status, retry_after } => (status, retry_after),
+                response => return Ok(response),
+            };
+            let wait = retry_after.unwrap_or_else(|| self.patience.retry_delay * (1 << (tried - 1).min(10)));
+            if wait > MAX_WAIT {
+                let seconds = wait.as_secs();
+                return Err(server_error(format!(
+                    "the server returned {status} and asks to come back after {seconds} s"
+                )));
+            }
+            if tried == TRIES {
+                return Err(server_error(format!("the server returned {status} to {TRIES} requests")));
+            }
+            (self.progress)(Event::Busy { file: file.name, from: url, status, wait });
+            std::thread::sleep(wait);
+        }
+        unreachable!("the last try returns")
+    }
+
     /// Appends the data of `reader` to `part`, up to exactly the size of `file`.
     fn receive(
         &mut self,
@@ -214,6 +249,10 @@ impl<'a> FetchJob<'a> {
         let size = file.size;
         (self.progress)(Event::Start { file: file.name, from, done: part.len(), size });
         let mut buffer = vec![0; BUFFER_BYTES];
+        let timeout = self.patience.timeout;
+        let least = (timeout.as_secs_f64() * MIN_BYTES_PER_SECOND as f64) as u64;
+        // Since when, and from which byte on, the speed is measured.
+        let mut since = (Instant::now(), part.len());
         loop {
             let count = match reader.read(&mut buffer) {
                 Ok(0) if part.len() == size => return Ok(()),
@@ -229,6 +268,15 @@ impl<'a> FetchJob<'a> {
                 return Err(Failure::Source(ErrorKind::Format, why));
             }
             part.append(&buffer[..count])?;
+            if since.0.elapsed() >= timeout {
+                let received = part.len() - since.1;
+                if received < least && part.len() < size {
+                    let seconds = timeout.as_secs_f64();
+                    let why = format!("only {received} bytes in {seconds} s, at least {least} are expected");
+                    return Err(interrupted(part.len(), size, &why));
+                }
+                since = (Instant::now(), part.len());
+            }
             (self.progress)(Event::Bytes { done: part.len(), size });
         }
     }

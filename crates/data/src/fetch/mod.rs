@@ -19,12 +19,20 @@ use std::time::Duration;
 use neocog_base::{Error, Result};
 
 use crate::catalog::{DatasetInfo, Manifest};
-use job::{FetchJob, Sources};
+use job::{FetchJob, Patience, Sources};
 
 pub use event::Event;
 
-/// Default time without data after which a server counts as failed.
+/// Default time without progress after which a server counts as failed.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// Progress within [`FetchOptions::timeout`]: at least this number of bytes for each second of it.
+pub const MIN_BYTES_PER_SECOND: u64 = 1024;
+/// Number of requests to a server that is busy (429 or 503).
+pub const TRIES: u32 = 5;
+/// Default time before the second request to a busy server; it doubles with each further one.
+pub const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The longest time that a busy server may ask for (`Retry-After`): with a longer one, it counts as failed.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Options of [`fetch`].
 ///
@@ -45,8 +53,11 @@ pub struct FetchOptions<'a> {
     /// Replaces the manifest's sources: a directory that holds the files or a subdirectory `NAME` with them, or a base URL
     /// that starts with `http://` or `https://`. Default: `None`.
     pub from: Option<&'a str>,
-    /// Time without data after which a server counts as failed. Default: [`TIMEOUT`].
+    /// Time without progress after which a server counts as failed: without a response, or with a body of fewer than
+    /// [`MIN_BYTES_PER_SECOND`]. Default: [`TIMEOUT`].
     pub timeout: Duration,
+    /// Time before the second request to a busy server, unless it asks for another one. Default: [`RETRY_DELAY`].
+    pub retry_delay: Duration,
     /// Called for each [`Event`]. Default: `None`.
     pub progress: Option<&'a mut dyn FnMut(Event<'_>)>,
 }
@@ -54,7 +65,14 @@ pub struct FetchOptions<'a> {
 impl<'a> FetchOptions<'a> {
     /// Creates the options to fetch `manifest` from its own sources into `root/NAME`.
     pub fn new(manifest: &'a Manifest<'a>, root: &'a Path) -> Self {
-        FetchOptions { manifest, root, from: None, timeout: TIMEOUT, progress: None }
+        FetchOptions {
+            manifest,
+            root,
+            from: None,
+            timeout: TIMEOUT,
+            retry_delay: RETRY_DELAY,
+            progress: None,
+        }
     }
 
     /// Sets the directory or base URL that replaces the manifest's sources.
@@ -64,7 +82,14 @@ impl<'a> FetchOptions<'a> {
         self
     }
 
-    /// Sets the time without data after which a server counts as failed.
+    /// Sets the time before the second request to a busy server.
+    #[must_use]
+    pub fn retry_delay(mut self, delay: Duration) -> Self {
+        self.retry_delay = delay;
+        self
+    }
+
+    /// Sets the time without progress after which a server counts as failed.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -86,6 +111,7 @@ impl fmt::Debug for FetchOptions<'_> {
             .field("root", &self.root)
             .field("from", &self.from)
             .field("timeout", &self.timeout)
+            .field("retry_delay", &self.retry_delay)
             .finish_non_exhaustive()
     }
 }
@@ -128,13 +154,14 @@ pub fn manifest(name: &str) -> Result<&'static Manifest<'static>> {
 ///
 /// The message names the file, the source, and what was expected and found.
 pub fn fetch(options: FetchOptions<'_>) -> Result<FetchSummary> {
-    let FetchOptions { manifest, root, from, timeout, progress } = options;
+    let FetchOptions { manifest, root, from, timeout, retry_delay, progress } = options;
     let sources = Sources::new(manifest, from)?;
     let folder = root.join(manifest.name);
     fs::create_dir_all(&folder)
         .map_err(|e| Error::io(format!("cannot create the directory {}", folder.display()), e))?;
     let mut ignore = |_: Event<'_>| {};
-    let mut job = FetchJob::new(&folder, sources, timeout, progress.unwrap_or(&mut ignore));
+    let patience = Patience { timeout, retry_delay };
+    let mut job = FetchJob::new(&folder, sources, patience, progress.unwrap_or(&mut ignore));
     let mut present = 0;
     for file in manifest.files {
         if job.is_present(file)? {

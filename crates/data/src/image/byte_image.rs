@@ -1,5 +1,6 @@
 //! [`ByteImage`]: an 8-bit image, and its conversion between grayscale and RGB.
 
+use neocog_base::memory::no_memory;
 use neocog_base::{Error, Result};
 
 /// An 8-bit image `[h, w, c]`: rows from the top, interleaved channels. The buffer is reused.
@@ -66,6 +67,19 @@ impl ByteImage {
         self.pixels.resize(length.expect("an image that fits the address space"), 0);
         (self.height, self.width, self.channels) = (height, width, channels);
         &mut self.pixels
+    }
+
+    /// As [`reset`](Self::reset), for images whose size a file declares.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if memory cannot be allocated.
+    pub fn try_reset(&mut self, height: usize, width: usize, channels: usize) -> Result<&mut [u8]> {
+        let length = height.saturating_mul(width).saturating_mul(channels);
+        let more = length.saturating_sub(self.pixels.len());
+        self.pixels
+            .try_reserve_exact(more)
+            .map_err(|_| no_memory::<u8>(length, format_args!("an image of {height}x{width}")))?;
+        Ok(self.reset(height, width, channels))
     }
 
     /// Copies `other` into the buffer of this image.

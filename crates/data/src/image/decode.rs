@@ -5,16 +5,14 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::{DynamicImage, GenericImageView};
+use neocog_base::memory::try_with_capacity;
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::byte_image::ByteImage;
 use super::header::{self, header_of};
-use super::info::{ImageHeader, Orientation};
+use super::info::{ImageHeader, MAX_BYTES, Orientation};
 use super::jpeg;
-
-/// Maximum size of an image file, in bytes.
-const MAX_FILE: u64 = 1 << 30;
 
 /// What becomes of transparent pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,12 +63,13 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     let cannot_read = |e| Error::io(format!("cannot read the image {}", path.display()), e);
     let file = File::open(path).map_err(cannot_read)?;
     let metadata = file.metadata().map_err(cannot_read)?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        let what = format!("expected a regular file of at most {MAX_FILE} bytes");
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        let what = format!("expected a regular file of at most {MAX_BYTES} bytes");
         return Err(Error::format(what).context(path.display().to_string()));
     }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(cannot_read)?;
+    let what = format_args!("the image file {}", path.display());
+    let mut bytes = try_with_capacity(metadata.len() as usize + 1, what)?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(cannot_read)?;
     Ok(bytes)
 }
 
@@ -79,10 +78,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 ///
 /// The EXIF orientation is applied; 16-bit values are reduced to their high byte; palettes and CMYK become RGB; RGB becomes
 /// grayscale by [`ByteImage::convert`]. Files are refused before they are decoded when they declare more than
-/// [`MAX_PIXELS`](super::MAX_PIXELS) pixels.
+/// [`MAX_PIXELS`](super::MAX_PIXELS) pixels, or more bytes than the [`limit`](super::limit) of the file.
 ///
 /// # Errors
-/// `Format` if it is not an image, is truncated, damaged or too large; `InvalidArgument` for another number of channels
+/// `Format` if it is not an image, is truncated, damaged or too large; `OutOfMemory` if the system has less memory than that; `InvalidArgument` for another number of channels
 /// than 1 and 3.
 pub fn decode(bytes: &[u8], options: DecodeOptions, image: &mut ByteImage) -> Result<()> {
     if !matches!(options.channels, 1 | 3) {
@@ -94,13 +93,14 @@ pub fn decode(bytes: &[u8], options: DecodeOptions, image: &mut ByteImage) -> Re
     let orientation = if bytes.starts_with(&jpeg::MAGIC) {
         let structure = jpeg::structure(bytes)?;
         let header = structure.header(bytes);
-        header.check()?;
+        header.check(bytes.len() as u64)?;
+        header.check_memory()?;
         jpeg::decode(bytes, &structure, image)?;
         header.orientation
     } else {
         decode_other(bytes, options.alpha, image)?.orientation
     };
-    orient(image, orientation);
+    orient(image, orientation)?;
     image.convert(options.channels)
 }
 
@@ -108,21 +108,22 @@ pub fn decode(bytes: &[u8], options: DecodeOptions, image: &mut ByteImage) -> Re
 fn decode_other(bytes: &[u8], alpha: Alpha, image: &mut ByteImage) -> Result<ImageHeader> {
     let mut decoder = header::decoder(Cursor::new(bytes), bytes)?;
     let header = header_of(&mut decoder)?;
-    header.check()?;
+    header.check(bytes.len() as u64)?;
+    header.check_memory()?;
     let name = image::guess_format(bytes).map_or("image", header::format_name);
     let decoded = DynamicImage::from_decoder(decoder).map_err(|e| header::damaged(name, &e))?;
     let (w, h) = decoded.dimensions();
     let (h, w) = (h as usize, w as usize);
     let high = |values: &[u16]| values.iter().map(|&v| (v >> 8) as u8).collect::<Vec<u8>>();
     match decoded {
-        DynamicImage::ImageLuma8(grey) => image.reset(h, w, 1).copy_from_slice(&grey),
-        DynamicImage::ImageRgb8(rgb) => image.reset(h, w, 3).copy_from_slice(&rgb),
-        DynamicImage::ImageLumaA8(grey) => drop_alpha(&grey, alpha, image.reset(h, w, 1), 1),
-        DynamicImage::ImageRgba8(rgb) => drop_alpha(&rgb, alpha, image.reset(h, w, 3), 3),
-        DynamicImage::ImageLuma16(grey) => image.reset(h, w, 1).copy_from_slice(&high(&grey)),
-        DynamicImage::ImageRgb16(rgb) => image.reset(h, w, 3).copy_from_slice(&high(&rgb)),
-        DynamicImage::ImageLumaA16(grey) => drop_alpha(&high(&grey), alpha, image.reset(h, w, 1), 1),
-        DynamicImage::ImageRgba16(rgb) => drop_alpha(&high(&rgb), alpha, image.reset(h, w, 3), 3),
+        DynamicImage::ImageLuma8(grey) => image.try_reset(h, w, 1)?.copy_from_slice(&grey),
+        DynamicImage::ImageRgb8(rgb) => image.try_reset(h, w, 3)?.copy_from_slice(&rgb),
+        DynamicImage::ImageLumaA8(grey) => drop_alpha(&grey, alpha, image.try_reset(h, w, 1)?, 1),
+        DynamicImage::ImageRgba8(rgb) => drop_alpha(&rgb, alpha, image.try_reset(h, w, 3)?, 3),
+        DynamicImage::ImageLuma16(grey) => image.try_reset(h, w, 1)?.copy_from_slice(&high(&grey)),
+        DynamicImage::ImageRgb16(rgb) => image.try_reset(h, w, 3)?.copy_from_slice(&high(&rgb)),
+        DynamicImage::ImageLumaA16(grey) => drop_alpha(&high(&grey), alpha, image.try_reset(h, w, 1)?, 1),
+        DynamicImage::ImageRgba16(rgb) => drop_alpha(&high(&rgb), alpha, image.try_reset(h, w, 3)?, 3),
         _ => return Err(Error::format(format!("{name} files of floating-point numbers are not supported"))),
     }
     Ok(header)
@@ -140,7 +141,7 @@ fn drop_alpha(source: &[u8], alpha: Alpha, target: &mut [u8], channels: usize) {
 }
 
 /// Applies an EXIF orientation.
-fn orient(image: &mut ByteImage, orientation: Orientation) {
+fn orient(image: &mut ByteImage, orientation: Orientation) -> Result<()> {
     match orientation {
         Orientation::NoTransforms => {}
         Orientation::FlipHorizontal => image.flip_horizontally(),
@@ -149,29 +150,35 @@ fn orient(image: &mut ByteImage, orientation: Orientation) {
             image.flip_horizontally();
             image.flip_vertically();
         }
-        Orientation::Rotate90FlipH => transpose(image),
+        Orientation::Rotate90FlipH => transpose(image)?,
         Orientation::Rotate90 => {
-            transpose(image);
+            transpose(image)?;
             image.flip_horizontally();
         }
         Orientation::Rotate270 => {
-            transpose(image);
+            transpose(image)?;
             image.flip_vertically();
         }
         Orientation::Rotate270FlipH => {
-            transpose(image);
+            transpose(image)?;
             image.flip_horizontally();
             image.flip_vertically();
         }
     }
+    Ok(())
 }
 
 /// Exchanges rows and columns.
-fn transpose(image: &mut ByteImage) {
-    let source = image.clone();
+fn transpose(image: &mut ByteImage) -> Result<()> {
+    let source = std::mem::take(image);
     let (h, w, c) = (source.height(), source.width(), source.channels());
-    for (i, pixel) in image.reset(w, h, c).chunks_exact_mut(c).enumerate() {
+    for (i, pixel) in image.try_reset(w, h, c)?.chunks_exact_mut(c).enumerate() {
         let (y, x) = (i % h, i / h);
         pixel.copy_from_slice(&source.pixels()[(y * w + x) * c..][..c]);
     }
+    Ok(())
 }
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

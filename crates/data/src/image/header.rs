@@ -29,9 +29,11 @@ pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "
 pub fn read_header(path: &Path) -> Result<ImageHeader> {
     let cannot_read = |e| Error::io("cannot read the file", e);
     let mut file = File::open(path).map_err(cannot_read)?;
-    if !file.metadata().map_err(cannot_read)?.is_file() {
+    let metadata = file.metadata().map_err(cannot_read)?;
+    if !metadata.is_file() {
         return Err(Error::format("not a regular file"));
     }
+    let size = metadata.len();
     let mut start = Vec::with_capacity(START + 1);
     file.by_ref().take(START as u64).read_to_end(&mut start).map_err(cannot_read)?;
     let header = if start.starts_with(&jpeg::MAGIC) {
@@ -40,7 +42,7 @@ pub fn read_header(path: &Path) -> Result<ImageHeader> {
         file.rewind().map_err(cannot_read)?;
         header_of(&mut decoder(BufReader::new(file), &start)?)?
     };
-    header.check()?;
+    header.check(size)?;
     Ok(header)
 }
 
@@ -78,7 +80,8 @@ pub(super) fn header_of(decoder: &mut impl ImageDecoder) -> Result<ImageHeader> 
     let is_grey =
         matches!(decoder.color_type(), ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16);
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok(ImageHeader { height: height as usize, width: width as usize, is_color: !is_grey, orientation })
+    let (height, width) = (height as usize, width as usize);
+    Ok(ImageHeader { height, width, is_color: !is_grey, orientation, decoded_bytes: decoder.total_bytes() })
 }
 
 /// Opens the decoder of an image file that is not JPEG, with limits set; `start` are its first bytes.

@@ -124,7 +124,9 @@ impl Structure {
     pub(super) fn header(&self, bytes: &[u8]) -> ImageHeader {
         let exif = self.exif.and_then(|(from, length)| bytes.get(from..from + length));
         let orientation = exif.map_or(Orientation::NoTransforms, exif_orientation);
-        ImageHeader { height: self.height, width: self.width, is_color: self.components != 1, orientation }
+        let (height, width) = (self.height, self.width);
+        let decoded_bytes = (height as u64 * width as u64).saturating_mul(u64::from(self.components));
+        ImageHeader { height, width, is_color: self.components != 1, orientation, decoded_bytes }
     }
 }
 
@@ -145,7 +147,7 @@ pub(super) fn decode(bytes: &[u8], structure: &Structure, image: &mut ByteImage)
         _ => (ColorSpace::RGB, 3),
     };
     decoder.set_options(options.jpeg_set_out_colorspace(output));
-    let pixels = image.reset(structure.height, structure.width, channels);
+    let pixels = image.try_reset(structure.height, structure.width, channels)?;
     if decoder.output_buffer_size() != Some(pixels.len()) {
         return Err(damaged("its frame headers differ".into()));
     }

@@ -10,4 +10,4 @@ pub use byte_image::ByteImage;
 pub(crate) use byte_image::luma;
 pub use decode::{Alpha, DecodeOptions, decode, decode_file};
 pub use header::{EXTENSIONS, read_header};
-pub use info::{ImageHeader, MAX_PIXELS, MAX_SIDE};
+pub use info::{ImageHeader, MAX_PIXELS, MAX_SIDE, limit};

@@ -22,6 +22,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// Sends these bytes and keeps the connection open without data for this time.
     Stall(Vec<u8>, Duration),
+    /// Sends the head at once and the body a byte at a time, with this time between two.
+    Drip(Vec<u8>, Duration),
 }
 
 impl Reply {
@@ -135,6 +137,15 @@ fn respond(
     seen.lock().unwrap().push(request.clone());
     match handler(&request) {
         Reply::Raw(bytes) => stream.write_all(&bytes),
+        Reply::Drip(bytes, time) => {
+            let body = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+            stream.write_all(&bytes[..body])?;
+            for byte in &bytes[body..] {
+                stream.write_all(&[*byte])?;
+                std::thread::sleep(time);
+            }
+            Ok(())
+        }
         Reply::Stall(bytes, time) => {
             stream.write_all(&bytes)?;
             std::thread::sleep(time);

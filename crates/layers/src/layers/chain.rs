@@ -104,3 +104,40 @@ pub(super) fn check_names<'a>(children: impl IntoIterator<Item = &'a Child>) -> 
     }
     Ok(())
 }
+
+/// The order in which the layers of a combinator are declared and printed, if it differs from that in which they run.
+#[derive(Debug)]
+pub(super) struct Order(Vec<String>);
+
+impl Order {
+    /// Checks that `order` is empty, or contains the name of each child that has one.
+    pub(super) fn new<'a>(order: &[String], children: impl IntoIterator<Item = &'a Child>) -> Result<Self> {
+        let mut names: Vec<&str> = children.into_iter().filter_map(|c| c.name.as_deref()).collect();
+        if !order.is_empty() {
+            let mut ordered: Vec<&str> = order.iter().map(String::as_str).collect();
+            ordered.sort_unstable();
+            names.sort_unstable();
+            if ordered != names {
+                return Err(Error::invalid_argument(format!(
+                    "order must contain the names {names:?}, found {order:?}"
+                )));
+            }
+        }
+        Ok(Order(order.to_vec()))
+    }
+
+    /// Passes layers to `visitor` in this order; those without a name come first.
+    pub(super) fn visit<'a>(
+        &self,
+        layers: impl Iterator<Item = (Option<&'a str>, &'a dyn Layer)>,
+        visitor: &mut dyn Visitor<'a>,
+    ) {
+        let mut all: Vec<_> = layers.collect();
+        if !self.0.is_empty() {
+            all.sort_by_key(|(name, _)| name.and_then(|n| self.0.iter().position(|o| o == n)));
+        }
+        for (name, layer) in all {
+            visitor.child(name, layer);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use neocog_tensor::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::chain::{Chain, Child, check_names};
+use super::chain::{Chain, Child, Order, check_names};
 use super::{BatchNorm2d, Conv2d, Linear, ReLU, Sigmoid};
 use crate::builder::Builder;
 use crate::layer::{Context, Layer, Visitor, activate};
@@ -145,25 +145,13 @@ impl Spec for Residual {
                 "the output of the body is {body_shape}, but that of the shortcut is {shortcut_shape}; the shapes must be equal (use a 1x1 convolution in the shortcut to change channels and stride)"
             )));
         }
-        let mut names: Vec<&str> =
-            self.body.iter().chain(&self.shortcut).filter_map(|c| c.name.as_deref()).collect();
-        if !self.order.is_empty() {
-            let mut ordered: Vec<&str> = self.order.iter().map(String::as_str).collect();
-            ordered.sort_unstable();
-            names.sort_unstable();
-            if ordered != names {
-                return Err(Error::invalid_argument(format!(
-                    "order must contain the names {names:?}, found {:?}",
-                    self.order
-                )));
-            }
-        }
+        let order = Order::new(&self.order, self.body.iter().chain(&self.shortcut))?;
         Ok(Box::new(BuiltResidual {
             label: label(&self.label, Self::KIND),
             body,
             shortcut,
             activation: self.activation,
-            order: self.order.clone(),
+            order,
         }))
     }
 
@@ -203,7 +191,7 @@ struct BuiltResidual {
     body: Chain,
     shortcut: Chain,
     activation: Option<Activation>,
-    order: Vec<String>,
+    order: Order,
 }
 
 impl Layer for BuiltResidual {
@@ -224,13 +212,7 @@ impl Layer for BuiltResidual {
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
-        let mut all: Vec<_> = self.body.iter().chain(self.shortcut.iter()).collect();
-        if !self.order.is_empty() {
-            all.sort_by_key(|(name, _)| name.and_then(|n| self.order.iter().position(|o| o == n)));
-        }
-        for (name, layer) in all {
-            visitor.child(name, layer);
-        }
+        self.order.visit(self.body.iter().chain(self.shortcut.iter()), visitor);
     }
 }
 

@@ -15,33 +15,107 @@ use crate::spec::{Example, Spec};
 /// Parameters: `weight` `[out_channels, in_channels / groups, kh, kw]` and `bias` `[out_channels]`, both initialized uniformly in
 /// ±1/√fan_in, with fan_in = in_channels / groups · kh · kw, as in PyTorch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct Conv2d {
     /// Number of input channels.
     pub in_channels: usize,
     /// Number of output channels.
     pub out_channels: usize,
     /// Height and width of the kernel.
-    #[serde(with = "pair")]
     pub kernel_size: [usize; 2],
     /// Stride of the kernel.
-    #[serde(with = "pair", default = "ones")]
     pub stride: [usize; 2],
     /// Zero padding on each side.
-    #[serde(with = "pair", default)]
     pub padding: [usize; 2],
+    /// Whether the output has the size of the input, as PyTorch's `padding='same'`, which is also how JSON has it. For stride 1; an odd
+    /// number of zeros has one more after the image than before. `padding` is 0 then.
+    pub same_padding: bool,
     /// Distance between the elements of the kernel.
-    #[serde(with = "pair", default = "ones")]
     pub dilation: [usize; 2],
     /// Number of groups of channels that are convolved separately.
-    #[serde(default = "one")]
     pub groups: usize,
     /// Whether to add a bias.
-    #[serde(default = "yes")]
     pub bias: bool,
     /// Whether to flip the kernel on both axes: a convolution in the mathematical sense instead of a cross-correlation.
-    #[serde(default)]
     pub flip: bool,
+}
+
+/// The fields as they are stored: `padding` is a number, a pair, `"same"` or `"valid"`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "Conv2d")]
+struct Stored {
+    in_channels: usize,
+    out_channels: usize,
+    #[serde(with = "pair")]
+    kernel_size: [usize; 2],
+    #[serde(with = "pair", default = "ones")]
+    stride: [usize; 2],
+    #[serde(default)]
+    padding: Padding,
+    #[serde(with = "pair", default = "ones")]
+    dilation: [usize; 2],
+    #[serde(default = "one")]
+    groups: usize,
+    #[serde(default = "yes")]
+    bias: bool,
+    #[serde(default)]
+    flip: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a non-negative integer or a pair of them, or \"same\" or \"valid\"")]
+enum Padding {
+    Pixels(#[serde(with = "pair")] [usize; 2]),
+    Named(NamedPadding),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum NamedPadding {
+    Same,
+    Valid,
+}
+
+impl Default for Padding {
+    fn default() -> Self {
+        Padding::Pixels([0, 0])
+    }
+}
+
+impl From<Stored> for Conv2d {
+    fn from(stored: Stored) -> Self {
+        let Stored { in_channels, out_channels, kernel_size, stride, dilation, groups, bias, flip, .. } =
+            stored;
+        let (padding, same_padding) = match stored.padding {
+            Padding::Pixels(padding) => (padding, false),
+            Padding::Named(NamedPadding::Valid) => ([0, 0], false),
+            Padding::Named(NamedPadding::Same) => ([0, 0], true),
+        };
+        Conv2d {
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            same_padding,
+            dilation,
+            groups,
+            bias,
+            flip,
+        }
+    }
+}
+
+impl From<Conv2d> for Stored {
+    fn from(spec: Conv2d) -> Self {
+        let Conv2d { in_channels, out_channels, kernel_size, stride, dilation, groups, bias, flip, .. } =
+            spec;
+        let padding = match spec.same_padding {
+            true => Padding::Named(NamedPadding::Same),
+            false => Padding::Pixels(spec.padding),
+        };
+        Stored { in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, flip }
+    }
 }
 
 fn ones() -> [usize; 2] {
@@ -65,6 +139,7 @@ impl Conv2d {
             kernel_size: [kernel_size; 2],
             stride: [1, 1],
             padding: [0, 0],
+            same_padding: false,
             dilation: [1, 1],
             groups: 1,
             bias: true,
@@ -85,6 +160,27 @@ impl Conv2d {
         self.padding = [padding; 2];
         self
     }
+
+    /// Sets the number of groups of channels; `in_channels` groups are a depthwise convolution.
+    #[must_use]
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// Removes the bias.
+    #[must_use]
+    pub fn without_bias(mut self) -> Self {
+        self.bias = false;
+        self
+    }
+
+    /// Pads so that the output has the size of the input; see [`Conv2d::same_padding`].
+    #[must_use]
+    pub fn padding_same(mut self) -> Self {
+        self.same_padding = true;
+        self
+    }
 }
 
 impl Spec for Conv2d {
@@ -101,6 +197,11 @@ impl Spec for Conv2d {
             return Err(Error::invalid_argument(format!(
                 "groups = {groups} must divide in_channels = {in_channels} and out_channels = {out_channels}"
             )));
+        }
+        if self.same_padding && (self.stride != [1, 1] || self.padding != [0, 0]) {
+            return Err(Error::invalid_argument(
+                "padding \"same\" is for stride 1, and in place of other padding",
+            ));
         }
         let fan_in = (in_channels / groups) as f64 * kh as f64 * kw as f64;
         let bound = 1.0 / fan_in.sqrt();
@@ -125,6 +226,11 @@ impl Spec for Conv2d {
             Example::new(
                 Conv2d { kernel_size: [1, 3], dilation: [1, 2], flip: true, ..Conv2d::new(2, 2, 1) },
                 [2, 2, 3, 7],
+            ),
+            Example::new(Conv2d::new(4, 4, 3).padding(1).groups(4), [2, 4, 4, 3]),
+            Example::new(
+                Conv2d { kernel_size: [2, 3], dilation: [1, 2], ..Conv2d::new(2, 2, 1).padding_same() },
+                [2, 2, 4, 5],
             ),
         ]
     }
@@ -153,7 +259,9 @@ impl Layer for Built {
             pair::long(s.kernel_size),
             pair::long(s.stride)
         );
-        if s.padding != [0, 0] {
+        if s.same_padding {
+            text += ", padding=same";
+        } else if s.padding != [0, 0] {
             text += &format!(", padding={}", pair::long(s.padding));
         }
         if s.dilation != [1, 1] {
@@ -172,14 +280,28 @@ impl Layer for Built {
     }
 
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
-        let Conv2d { stride, padding, dilation, groups, flip, .. } = self.spec;
-        let op = ops::Conv2d { stride, padding, dilation, groups, flip, activation: None };
+        let Conv2d { stride, mut padding, dilation, groups, flip, kernel_size, same_padding, .. } = self.spec;
         let tape = context.tape();
+        // One row or column too many before the image, which the output must not have.
+        let mut excess = [0, 0];
+        if same_padding {
+            for axis in 0..2 {
+                let total = dilation[axis].saturating_mul(kernel_size[axis] - 1);
+                padding[axis] = total.div_ceil(2);
+                excess[axis] = total % 2;
+            }
+        }
+        let op = ops::Conv2d { stride, padding, dilation, groups, flip, activation: None };
         let weight = tape.param(&self.weight);
-        match &self.bias {
+        let mut output = match &self.bias {
             Some(bias) => tape.apply_single(op, &[input, &weight, &tape.param(bias)]),
             None => tape.apply_single(op, &[input, &weight]),
+        }?;
+        for (axis, start) in excess.into_iter().enumerate().filter(|(_, excess)| *excess > 0) {
+            let len = input.shape()[axis + 2];
+            output = tape.apply_single(ops::Narrow { dim: axis as isize + 2, start, len }, &[&output])?;
         }
+        Ok(output)
     }
 
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {

@@ -1,16 +1,17 @@
 //! Batch normalization: PyTorch's, and the implementation from scratch of the notes.
 //!
 //! S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015. In training, each channel is normalized with the mean and the biased
-//! variance of the batch, which update the running statistics; in evaluation, with the running statistics.
+//! variance of the batch, which update the running statistics; in evaluation, and in training if they are frozen, with the running
+//! statistics.
 
 use std::sync::Arc;
 
 use neocog_autograd::{Param, Var};
 use neocog_base::text::count;
-use neocog_tensor::{Error, Result, Shape, Tensor, ops, update};
+use neocog_tensor::{Device, Error, Result, Shape, Tensor, ops, update};
 use serde::{Deserialize, Serialize};
 
-use super::python_bool;
+use super::{python_bool, python_float};
 use crate::builder::{Builder, Init};
 use crate::layer::{Buffer, Context, Counter, Layer, StateUpdate, Visitor};
 use crate::register_layer;
@@ -131,6 +132,13 @@ struct Running {
     unbiased: bool,
 }
 
+impl Running {
+    /// Whether the statistics are frozen: training then uses them as evaluation does, and does not update them.
+    fn is_frozen(&self) -> bool {
+        self.mean.value().is_frozen() || self.var.value().is_frozen()
+    }
+}
+
 /// An update of running statistics with the mean and the biased variance of a batch.
 #[derive(Debug)]
 struct RunningUpdate {
@@ -206,9 +214,17 @@ impl BuiltBatchNorm {
         let tape = context.tape();
         let affine = self.affine.as_ref().map(|(w, b)| (tape.param(w), tape.param(b)));
         match &self.running {
-            Some(running) if !context.is_training() => {
+            Some(running) if !context.is_training() || running.is_frozen() => {
                 let [mean, var] = [&running.mean, &running.var].map(|b| Var::constant(b.value().value()));
                 eval(context, config.eps, input, (&mean, &var), affine.as_ref())
+            }
+            // Shapes are computed for a batch of one image, which has no statistics of its own; they are those of any statistics.
+            None if !context.is_training()
+                && input.tensor().device() == Device::Meta
+                && input.shape().elements() == config.num_features =>
+            {
+                let statistics = Var::constant(Tensor::zeros([config.num_features], &Device::Meta)?);
+                eval(context, config.eps, input, (&statistics, &statistics), affine.as_ref())
             }
             running => {
                 let op = ops::BatchNormTrain { eps: config.eps, activation: None };
@@ -347,7 +363,7 @@ impl BuiltFromScratch {
             tape.apply_single(ops::Reshape { shape: Shape::from([num_features]) }, &[&tape.param(param)])
         };
         let (gamma, beta) = (flat(&self.gamma)?, flat(&self.beta)?);
-        if !context.is_training() {
+        if !context.is_training() || self.moving.is_frozen() {
             let [mean, var] = [&self.moving.mean, &self.moving.var].map(|b| Var::constant(b.value().value()));
             return eval(context, eps, input, (&mean, &var), Some(&(gamma, beta)));
         }
@@ -408,11 +424,31 @@ fn eval(
     }
 }
 
-/// Formats a number as Python does: `1e-05`.
-fn python_float(value: f64) -> String {
-    let text = format!("{value:e}");
-    match text.split_once("e-") {
-        Some((mantissa, exponent)) if value < 1e-4 && value > 0.0 => format!("{mantissa}e-{exponent:0>2}"),
-        _ => format!("{value:?}"),
+#[cfg(test)]
+mod tests {
+    use neocog_autograd::Tape;
+
+    use super::*;
+    use crate::predictor::Predictor;
+
+    #[test]
+    fn without_running_statistics_shapes_need_no_batch_but_values_do() {
+        let spec = BatchNorm1d { track_running_stats: false, ..BatchNorm1d::new(3) };
+        for shape in [Shape::from([1, 3]), Shape::from([1, 3, 1])] {
+            let layer = Builder::new(&Device::Cpu, 0).build(&spec.clone().into(), &shape).unwrap();
+            let tape = Tape::no_grad();
+            let run = |device| {
+                let x = Var::constant(Tensor::zeros(shape, device).unwrap());
+                Context::eval(&tape).run(&*layer, &x).map(|y| *y.shape())
+            };
+            assert_eq!(run(&Device::Meta).unwrap(), shape);
+            let e = run(&Device::Cpu).unwrap_err();
+            assert!(e.to_string().contains("more than 1 value per channel"), "{e}");
+        }
+        // A predictor for one image is the same error, not a graph with statistics of no data.
+        let layer = Builder::new(&Device::Cpu, 0).build(&spec.into(), &Shape::from([1, 3])).unwrap();
+        let predictor = Predictor::new(layer);
+        assert!(predictor.run(&Tensor::zeros([1, 3], &Device::Cpu).unwrap()).is_err());
+        assert!(predictor.run(&Tensor::zeros([2, 3], &Device::Cpu).unwrap()).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use crate::core::device::Device;
 use crate::core::shape::{IntoShape, Shape};
 use crate::cpu::simd::check_instruction_set;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, release_cached_memory};
 use crate::opencl;
 use neocog_base::{Error, Result, text};
 
@@ -353,13 +353,25 @@ pub(crate) fn allocate(shape: &Shape) -> Result<Buffer> {
 
 /// Allocates zeros for the elements of a tensor in double precision.
 pub(crate) fn allocate_reference(shape: &Shape) -> Result<Vec<f64>> {
-    bytemuck::allocation::try_zeroed_vec(shape.elements()).map_err(|()| no_memory::<f64>(shape))
+    let allocate = || bytemuck::allocation::try_zeroed_vec(shape.elements());
+    allocate()
+        .or_else(|()| {
+            release_cached_memory();
+            allocate()
+        })
+        .map_err(|()| no_memory::<f64>(shape))
 }
 
 /// Collects the elements of a tensor.
 fn collect<T>(shape: &Shape, values: impl Iterator<Item = T>) -> Result<Vec<T>> {
     let mut all = Vec::new();
-    all.try_reserve_exact(shape.elements()).map_err(|_| no_memory::<T>(shape))?;
+    let mut reserve = || all.try_reserve_exact(shape.elements());
+    reserve()
+        .or_else(|_| {
+            release_cached_memory();
+            reserve()
+        })
+        .map_err(|_| no_memory::<T>(shape))?;
     all.extend(values);
     Ok(all)
 }
@@ -367,7 +379,7 @@ fn collect<T>(shape: &Shape, values: impl Iterator<Item = T>) -> Result<Vec<T>> 
 #[cold]
 fn no_memory<T>(shape: &Shape) -> Error {
     let bytes = shape.elements() as u128 * size_of::<T>() as u128;
-    Error::device(format!("cannot allocate a tensor of shape {shape} ({bytes} bytes)"))
+    Error::out_of_memory(format!("cannot allocate a tensor of shape {shape} ({bytes} bytes)"))
 }
 
 fn upload(id: opencl::DeviceId, values: Vec<f32>) -> Result<Storage> {

@@ -54,6 +54,16 @@ macro_rules! for_each_activation {
                         dy
                     );
 
+                /// Hard sigmoid, `clamp(x + 3, 0, 6) / 6`; the gradient at -3 and at 3 is 0.
+                Hardsigmoid HardsigmoidGrad "hardsigmoid" "hardsigmoid_grad" [Hardsigmoid "Hardsigmoid"]
+                    (c, x) = -Real::max(c(-6.0), -Real::max(c(0.0), x + c(3.0))) * c(1.0 / 6.0);
+                    (c, x, dy) = Real::select_gt(
+                        c(3.0),
+                        x,
+                        Real::select_gt(x, c(-3.0), dy * c(1.0 / 6.0), c(0.0)),
+                        c(0.0)
+                    );
+
                 /// Sigmoid linear unit, `x / (1 + e^-x)`, also called swish.
                 Silu SiluGrad "silu" "silu_grad" [SiLU "SiLU"]
                     (c, x) = x / (c(1.0) + Real::exp(-x));

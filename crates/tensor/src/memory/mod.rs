@@ -40,7 +40,7 @@ impl Buffer {
     /// Allocates a buffer of `len` floats with unspecified contents.
     ///
     /// # Errors
-    /// `Device` if the memory cannot be allocated, even after free buffers of the pool have been released.
+    /// `OutOfMemory` if the memory cannot be allocated, even after free buffers of the pool have been released.
     pub fn new(len: usize) -> Result<Self> {
         let lines = size_class(len.div_ceil(LINE));
         if let Some(lines) = pool().take(lines) {
@@ -59,7 +59,7 @@ impl Buffer {
 
 #[cold]
 fn no_memory(len: usize) -> Error {
-    Error::device(format!("cannot allocate {} bytes", len as u128 * size_of::<f32>() as u128))
+    Error::out_of_memory(format!("cannot allocate {} bytes", len as u128 * size_of::<f32>() as u128))
 }
 
 impl Deref for Buffer {

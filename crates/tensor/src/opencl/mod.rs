@@ -27,6 +27,8 @@ pub use info::{DeviceId, DeviceInfo, Kind};
 pub use launch::{Arg, Grid, Source};
 pub use profile::{KernelTime, OpWork, Profile};
 pub use runtime::Buffer;
+#[doc(hidden)]
+pub use runtime::fuzz;
 
 pub(crate) use launch::int;
 pub(crate) use runtime::{Runtime, open};

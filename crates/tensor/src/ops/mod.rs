@@ -16,13 +16,16 @@ mod linear;
 mod matmul;
 mod max_pool2d;
 mod optimizer;
+mod permute;
 mod pooling;
 pub(crate) mod product;
 mod reduce;
+mod resample;
 mod reshape;
 mod softmax;
+mod stochastic_depth;
 
-pub use arithmetic::{Add, Mul, Sub};
+pub use arithmetic::{Add, Mul, PRelu, PReluSlope, Sub};
 pub use avg_pool2d::{AvgPool2d, AvgPool2dGrad};
 pub use batch_norm::{
     BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
@@ -42,8 +45,11 @@ pub use linear::Linear;
 pub use matmul::MatMul;
 pub use max_pool2d::{MaxPool2d, MaxPool2dGrad};
 pub use optimizer::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
+pub use permute::Permute;
 pub use reduce::{Expand, Mean, Sum, SumTo};
+pub use resample::{AxisMap, Resample};
 pub use reshape::{Flatten, Reshape};
 pub use softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
+pub use stochastic_depth::StochasticDepth;
 
 pub use crate::cpu::Activation;

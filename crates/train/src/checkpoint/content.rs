@@ -57,9 +57,9 @@ pub struct NamedTensor {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Values {
     /// Single precision.
-    F32(Vec<f32>),
+    F32(#[serde(deserialize_with = "numbers::deserialize")] Vec<f32>),
     /// Double precision, of the reference device.
-    F64(Vec<f64>),
+    F64(#[serde(deserialize_with = "numbers::deserialize")] Vec<f64>),
 }
 
 /// The state of an optimizer for one parameter.
@@ -201,7 +201,9 @@ impl Checkpoint {
         self.optimizer
             .iter()
             .map(|saved| {
-                if !saved.tensors.iter().map(|t| t.name.as_str()).eq(names.iter().copied()) {
+                // A parameter that was frozen has no state.
+                let is_frozen = saved.steps == 0 && saved.tensors.is_empty();
+                if !is_frozen && !saved.tensors.iter().map(|t| t.name.as_str()).eq(names.iter().copied()) {
                     let found: Vec<&str> = saved.tensors.iter().map(|t| t.name.as_str()).collect();
                     return Err(Error::format(format!(
                         "the optimizer state of {} has the tensors {found:?}, {} expects {names:?}",
@@ -236,6 +238,52 @@ impl Checkpoint {
         }
         Shape::new(&self.input).context(|| "input")?;
         Ok(())
+    }
+}
+
+/// What the error of a decoder starts with if memory cannot be allocated.
+pub(super) const NO_MEMORY: &str = "cannot allocate";
+
+/// Numbers, for which memory may be lacking: that is an error.
+mod numbers {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use neocog_base::memory::{no_memory, try_with_capacity};
+    use serde::de::{Error, SeqAccess, Visitor};
+    use serde::{Deserialize, Deserializer};
+
+    /// Numbers that are allocated before the first is read.
+    const CAPACITY: usize = 1 << 16;
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_seq(Numbers(PhantomData))
+    }
+
+    struct Numbers<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Numbers<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("numbers")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Vec<T>, A::Error> {
+            // The length is not checked yet: memory grows with the numbers that are there.
+            let len = access.size_hint().unwrap_or(0);
+            let mut all = try_with_capacity(len.min(CAPACITY), "numbers").map_err(A::Error::custom)?;
+            while let Some(value) = access.next_element()? {
+                if all.len() == all.capacity() {
+                    let more = all.try_reserve(1);
+                    more.map_err(|_| A::Error::custom(no_memory::<T>(len, format_args!("{len} numbers"))))?;
+                }
+                all.push(value);
+            }
+            Ok(all)
+        }
     }
 }
 

@@ -14,13 +14,15 @@ use std::path::Path;
 
 use bincode::config::{self, Configuration, Fixint, LittleEndian};
 use bincode::error::DecodeError;
+use neocog_base::fault::FaultWriter;
 use neocog_base::file::replace;
+use neocog_base::memory::try_with_capacity;
 use neocog_base::text::count;
 use neocog_tensor::{Context as _, Error, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::content::Checkpoint;
+use super::content::{Checkpoint, NO_MEMORY};
 use super::version1::Version1;
 
 /// The first bytes of every checkpoint.
@@ -44,6 +46,18 @@ impl Checkpoint {
         read(path)
     }
 
+    /// Parses a checkpoint from the bytes of a file.
+    ///
+    /// # Errors
+    /// `Format` as of [`Checkpoint::read`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let Some((header, payload)) = bytes.split_first_chunk::<HEADER>() else {
+            let size = bytes.len();
+            return Err(not_a_checkpoint(&format!("it has {size} bytes, less than the header of {HEADER}")));
+        };
+        decode(&Header::parse(header, bytes.len() as u64)?, payload)
+    }
+
     /// Writes the checkpoint to `path`, replacing an existing file.
     ///
     /// # Errors
@@ -59,6 +73,7 @@ impl Checkpoint {
 /// Streams the payload, then fills in the header, which has its length and checksum.
 fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Result<()> {
     out.write_all(&[0; HEADER])?;
+    let out = &mut FaultWriter(out);
     let (length, sum) = write_payload(checkpoint, BufWriter::with_capacity(1 << 16, &mut *out))?;
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
@@ -115,11 +130,8 @@ fn read(path: &Path) -> Result<Checkpoint> {
     }
     file.read_exact(&mut header).map_err(cannot_read)?;
     let header = Header::parse(&header, size).context(location)?;
-    let mut payload = Vec::new();
     let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-    payload
-        .try_reserve_exact(length)
-        .map_err(|e| cannot_read(io::Error::new(io::ErrorKind::OutOfMemory, e)))?;
+    let mut payload = try_with_capacity(length, "the content of the checkpoint").context(location)?;
     file.take(header.length).read_to_end(&mut payload).map_err(cannot_read)?;
     decode(&header, &payload).context(location)
 }
@@ -165,6 +177,11 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
         _ => decode_limited(payload),
     };
     let (checkpoint, used) = decoded.map_err(|e| {
+        if let DecodeError::OtherString(text) = &e
+            && text.starts_with(NO_MEMORY)
+        {
+            return Error::out_of_memory(text.as_str());
+        }
         Error::format("the checksum is correct, but the content is not a checkpoint").with_source(e)
     })?;
     if used != payload.len() {

@@ -15,23 +15,22 @@ pub enum Need {
     Opencl,
     /// Python with PyTorch and safetensors
     Python,
+    /// Python with torchvision, PyTorch and safetensors
+    Torchvision,
     /// The program cargo-deny
     CargoDeny,
 }
 
 impl Need {
-    const ALL: [Need; 3] = [Need::Opencl, Need::Python, Need::CargoDeny];
+    const ALL: [Need; 4] = [Need::Opencl, Need::Python, Need::Torchvision, Need::CargoDeny];
 
     /// Whether it is here; the error says what is missing.
     fn check(self) -> Result<()> {
         match self {
             Need::Opencl => "opencl".parse::<Device>().map(drop),
-            Need::Python => {
-                // The same variable as in tests/tests/torch.rs.
-                let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
-                succeeds(&python, &["-c", "import torch, safetensors.torch"]).map_err(|e| {
-                    Error::device(format!("{e}; `pip install torch safetensors` installs PyTorch"))
-                })
+            Need::Python => python("import torch, safetensors.torch", "torch safetensors"),
+            Need::Torchvision => {
+                python("import torchvision, safetensors.torch", "torch torchvision safetensors")
             }
             Need::CargoDeny => succeeds("cargo-deny", &["--version"])
                 .map_err(|e| Error::device(format!("{e}; `cargo install cargo-deny` installs it"))),
@@ -44,6 +43,7 @@ impl fmt::Display for Need {
         f.write_str(match self {
             Need::Opencl => "opencl",
             Need::Python => "python",
+            Need::Torchvision => "torchvision",
             Need::CargoDeny => "cargo-deny",
         })
     }
@@ -53,6 +53,14 @@ impl fmt::Display for Need {
 pub fn missing() -> Vec<(Need, String)> {
     let check = |need: Need| need.check().err().map(|e| (need, e.to_string()));
     Need::ALL.into_iter().filter_map(check).collect()
+}
+
+/// Checks that Python can execute `imports`, which `packages` provide.
+fn python(imports: &str, packages: &str) -> Result<()> {
+    // The same variable as in tests/tests/torch.rs.
+    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
+    succeeds(&python, &["-c", imports])
+        .map_err(|e| Error::device(format!("{e}; `pip install {packages}` installs what is missing")))
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use neocog_bench::networks;
-use neocog_models::{Model, find, models};
+use neocog_models::{Family, Model, find, models_of};
 use neocog_tensor::{Device, Result};
 
 use super::compare::{self, Comparing, Peer};
@@ -28,9 +28,12 @@ use crate::output;
   neocog bench networks --against torch,onnxruntime --rounds 5
   neocog bench networks --device opencl         all networks, interleaved with the CPU"))]
 pub struct NetworksArgs {
-    /// Networks; `summary` lists them [default: all].
+    /// Networks; `summary` lists them [default: all of the family].
     #[arg(value_name = "NETWORK")]
     networks: Vec<String>,
+    /// Networks to benchmark if none is named: notes or torchvision [default: notes].
+    #[arg(long, value_name = "FAMILY", conflicts_with = "networks")]
+    family: Option<Family>,
     #[command(flatten)]
     shape: ShapeArgs,
     #[command(flatten)]
@@ -55,7 +58,7 @@ pub struct NetworksArgs {
 /// Runs the command.
 pub fn run(args: &NetworksArgs) -> Result<()> {
     let selected: Vec<Model> = match args.networks.as_slice() {
-        [] => models()?,
+        [] => models_of(args.family.unwrap_or_default())?,
         names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
     };
     let device = &args.run.device.device;
@@ -119,6 +122,7 @@ fn measure(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
 fn measure_in_process(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
     let (options, peak) = (options(args), peak(&args.run.device.device));
     for model in selected {
+        output::memory_need(&networks::memory_need(model, &options)?);
         for record in networks::bench_network(model, &options, peak)? {
             output::json(&record)?;
         }

@@ -159,7 +159,10 @@ impl Buffer {
     /// Copies a range of elements to the host, after all commands queued before.
     pub(crate) fn read(&self, range: Range<usize>) -> Result<Vec<f32>> {
         let mut values: Vec<f32> = bytemuck::allocation::try_zeroed_vec(range.len()).map_err(|()| {
-            Error::device(format!("cannot allocate {} bytes of host memory", range.len() * size_of::<f32>()))
+            Error::out_of_memory(format!(
+                "cannot allocate {} bytes of host memory",
+                range.len() * size_of::<f32>()
+            ))
         })?;
         if values.is_empty() {
             return Ok(values);

@@ -66,9 +66,7 @@ impl Cache {
     /// Reads an entry; `None` if it is missing or damaged.
     pub(super) fn read(&self, key: &Key) -> Option<Vec<u8>> {
         let bytes = fs::read(self.path(key)?).ok()?;
-        let rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&key.0)?;
-        let (hash, program) = rest.split_at_checked(32)?;
-        (Sha256::digest(program)[..] == *hash).then(|| program.to_vec())
+        parse(&bytes, key).map(<[u8]>::to_vec)
     }
 
     /// Writes the entry returned by `make`; `None` on any failure, or without a directory.
@@ -78,12 +76,22 @@ impl Cache {
         fs::create_dir_all(folder).ok()?;
         let program = make()?;
         let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;
-        for part in [MAGIC, &key.0, &Sha256::digest(&program)[..], &program] {
-            file.write_all(part).ok()?;
-        }
+        file.write_all(&entry(key, &program)).ok()?;
         file.persist(&path).ok()?;
         Some(())
     }
+}
+
+/// Returns the content of an entry; `None` if it is damaged or has another key.
+pub(super) fn parse<'a>(bytes: &'a [u8], key: &Key) -> Option<&'a [u8]> {
+    let rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&key.0)?;
+    let (hash, program) = rest.split_at_checked(32)?;
+    (Sha256::digest(program)[..] == *hash).then_some(program)
+}
+
+/// Returns the bytes of an entry.
+pub(super) fn entry(key: &Key, program: &[u8]) -> Vec<u8> {
+    [MAGIC, &key.0, &Sha256::digest(program)[..], program].concat()
 }
 
 #[cfg(test)]

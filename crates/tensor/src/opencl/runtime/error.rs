@@ -2,7 +2,7 @@
 
 use ocl::core::{self, Status};
 
-use neocog_base::Error;
+use neocog_base::{Error, ErrorKind};
 
 /// Whether memory that is returned to the driver may help.
 pub(super) fn is_out_of_memory(e: &core::Error) -> bool {
@@ -27,5 +27,10 @@ pub(super) fn fault(doing: impl Into<String>, e: core::Error) -> Error {
         }
         _ => "",
     };
-    Error::device(format!("{doing}: {status:?}{advice}"))
+    let kind = if is_out_of_memory(&e) || status == Status::CL_OUT_OF_HOST_MEMORY {
+        ErrorKind::OutOfMemory
+    } else {
+        ErrorKind::Device
+    };
+    Error::new(kind, format!("{doing}: {status:?}{advice}"))
 }

@@ -8,6 +8,7 @@ mod buffer;
 mod cache;
 mod context;
 mod error;
+pub mod fuzz;
 mod launcher;
 mod platform;
 mod profile;

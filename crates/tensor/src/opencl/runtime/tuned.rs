@@ -14,7 +14,11 @@ fn key(info: &DeviceInfo) -> Key {
 /// Reads the sizes stored for this device, if they are valid for it.
 pub(super) fn read(cache: &Cache, info: &DeviceInfo) -> Option<TileConfig> {
     let kept = cache.read(&key(info))?;
-    serde_json::from_slice::<TileConfig>(&kept).ok().filter(|tiles| tiles.is_valid(info))
+    parse(&kept).filter(|tiles| tiles.is_valid(info))
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Option<TileConfig> {
+    serde_json::from_slice(bytes).ok()
 }
 
 /// Stores sizes for later runs of the program.

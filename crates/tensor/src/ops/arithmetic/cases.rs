@@ -1,6 +1,6 @@
 //! Cases of the binary operations.
 
-use super::{Add, Mul, Sub};
+use super::{Add, Mul, PRelu, PReluSlope, Sub};
 use crate::core::op::Op;
 use crate::core::shape::Shape;
 use crate::cpu::parallel::CHUNK;
@@ -10,6 +10,8 @@ use crate::testing::cases::{Case, CaseInput};
 register_op!("add", || cases(Add));
 register_op!("sub", || cases(Sub));
 register_op!("mul", || cases(Mul));
+register_op!("prelu", || cases(PRelu));
+register_op!("prelu_slope", || cases(PReluSlope).into_iter().map(Case::without_gradient).collect());
 
 fn cases<B: Op + Copy>(op: B) -> Vec<Case> {
     let pairs: [(&[usize], &[usize]); 14] = [

@@ -6,10 +6,10 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::broadcast::{self, broadcast_shape};
-use super::elementwise::{Expression, Scale, apply, apply_opencl, expression};
+use super::elementwise::{Expression, Relu, Scale, apply, apply_opencl, expression};
 use super::reduce::SumTo;
 use crate::core::check::{check_call, check_views};
-use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
+use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
@@ -30,6 +30,15 @@ pub struct Sub;
 /// `a * b` (elementwise), with broadcasting as in NumPy.
 #[derive(Clone, Copy, Debug)]
 pub struct Mul;
+
+/// Parametric rectified linear unit: `x` if `x > 0`, else `slope * x`. Inputs: `x` and `slope`, with broadcasting as in NumPy. K. He
+/// et al., "Delving deep into rectifiers", ICCV 2015.
+#[derive(Clone, Copy, Debug)]
+pub struct PRelu;
+
+/// The derivative of [`PRelu`] by its first input: 1 if `x > 0`, else `slope`. Inputs: those of [`PRelu`].
+#[derive(Clone, Copy, Debug)]
+pub struct PReluSlope;
 
 /// Gradients of a binary operation, in the shape of the result.
 trait BinaryGrad {
@@ -59,6 +68,26 @@ impl BinaryGrad for Mul {
     const SAVES: SavedTensors = SavedTensors::NONE.inputs(&[0, 1]);
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
         run_single(&Mul, &[node.output_grad(), node.input(1 - position)])
+    }
+}
+
+impl BinaryGrad for PRelu {
+    const SAVES: SavedTensors = SavedTensors::NONE.inputs(&[0, 1]);
+    fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
+        let (x, dy) = (node.input(0), node.output_grad());
+        if position == 0 {
+            return run_single(&Mul, &[dy, &run_single(&PReluSlope, &[x, node.input(1)])?]);
+        }
+        // The negative part of x.
+        let magnitude = run_single(&Relu, &[&run_single(&Scale { factor: -1.0 }, &[x])?])?;
+        run_single(&Mul, &[dy, &run_single(&Scale { factor: -1.0 }, &[&magnitude])?])
+    }
+}
+
+impl BinaryGrad for PReluSlope {
+    const SAVES: SavedTensors = SavedTensors::NONE;
+    fn grads(_node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
+        no_gradient(&PReluSlope)
     }
 }
 
@@ -112,6 +141,8 @@ macro_rules! binary {
 binary!(Add "add" (c; a, b) = a + b);
 binary!(Sub "sub" (c; a, b) = a - b);
 binary!(Mul "mul" (c; a, b) = a * b);
+binary!(PRelu "prelu" (c; x, slope) = R::select_gt(x, c(0.0), x, slope * x));
+binary!(PReluSlope "prelu_slope" (c; x, slope) = R::select_gt(x, c(0.0), c(1.0), slope));
 
 fn binary_grad<B: BinaryGrad>(node: &Gradient<'_>) -> Result<InputGrads> {
     (0..2)

@@ -14,13 +14,13 @@ pub(super) enum Divisor {
 }
 
 impl Divisor {
-    /// Returns the divisor of window `(r, s)`.
+    /// Returns the divisor of window `(r, s)`. The padding of a window may have more elements than 64 bits can count.
     #[inline(always)]
-    pub fn of(self, [rows, columns]: [&Axis; 2], r: usize, s: usize) -> usize {
+    pub fn of(self, [rows, columns]: [&Axis; 2], r: usize, s: usize) -> f64 {
         match self {
-            Divisor::Fixed(divisor) => divisor,
-            Divisor::WithPadding => rows.padded_taps(r) * columns.padded_taps(s),
-            Divisor::PixelsOnly => rows.taps(r).len() * columns.taps(s).len(),
+            Divisor::Fixed(divisor) => divisor as f64,
+            Divisor::WithPadding => rows.padded_taps(r) as f64 * columns.padded_taps(s) as f64,
+            Divisor::PixelsOnly => rows.taps(r).len() as f64 * columns.taps(s).len() as f64,
         }
     }
 }

@@ -64,7 +64,7 @@ impl AvgPool2d {
         let [n, c, h, w] = out.shape.nchw()?;
         let (each, grid) = opencl::lines(call, n * c * h, w);
         let mut args = vec![call.input(0).into(), out.into()];
-        args.extend(opencl::arguments([rows, columns]));
+        args.extend(opencl::arguments([rows, columns])?);
         args.extend([Arg::Float(fixed), (n * c * h).into(), each.into()]);
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
         unsafe { call.launch(&source, kernel, &args, grid) }
@@ -93,9 +93,10 @@ impl Op for AvgPool2d {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
         let x = inputs[0].nchw();
         for ((n, c, r, s), y) in outputs[0].nchw().indexed_iter_mut() {
-            let (pixels, divisor) = self.pixels(x.dim().2, x.dim().3, r, s);
+            let (pixels, divisor) = self.pixels(axes, r, s);
             *y = pixels.into_iter().map(|(row, column)| x[[n, c, row, column]]).sum::<f64>() / divisor;
         }
     }
@@ -129,26 +130,17 @@ impl Op for AvgPool2d {
 }
 
 impl AvgPool2d {
-    /// Returns the pixels of window `(r, s)` of an image `[h, w]`, and the divisor; for the reference.
-    fn pixels(&self, h: usize, w: usize, r: usize, s: usize) -> (Vec<(usize, usize)>, f64) {
-        let [kh, kw] = self.kernel_size;
-        let [ph, pw] = self.padding;
+    /// Returns the pixels of window `(r, s)`, as row and column, and the divisor; for the reference. Only elements within the
+    /// image are visited: a window may have any number of others.
+    fn pixels(&self, axes: [Axis; 2], r: usize, s: usize) -> (Vec<(usize, usize)>, f64) {
+        let [rows, columns] = axes;
         let mut pixels = Vec::new();
-        let mut counted = 0;
-        for u in 0..kh {
-            for v in 0..kw {
-                let (row, column) = (r * self.stride[0] + u, s * self.stride[1] + v);
-                let inside = (ph..ph + h).contains(&row) && (pw..pw + w).contains(&column);
-                let in_padded = row < h + 2 * ph && column < w + 2 * pw;
-                if inside {
-                    pixels.push((row - ph, column - pw));
-                }
-                if inside || self.count_include_pad && in_padded {
-                    counted += 1;
-                }
+        for u in rows.taps(r) {
+            for v in columns.taps(s) {
+                pixels.push((rows.pixel(r, u), columns.pixel(s, v)));
             }
         }
-        (pixels, self.divisor_override.unwrap_or(counted) as f64)
+        (pixels, self.divisor().of([&rows, &columns], r, s))
     }
 }
 
@@ -181,10 +173,11 @@ impl Op for AvgPool2dGrad {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let axes = self.pool.window().axes(outputs[0].shape, inputs[0].shape);
         let mut dx = outputs[0].nchw();
         dx.fill(0.0);
         for ((n, c, r, s), dy) in inputs[0].nchw().indexed_iter() {
-            let (pixels, divisor) = self.pool.pixels(self.input_size[0], self.input_size[1], r, s);
+            let (pixels, divisor) = self.pool.pixels(axes, r, s);
             for (row, column) in pixels {
                 dx[[n, c, row, column]] += dy / divisor;
             }

@@ -55,51 +55,38 @@ impl<'a> Launcher<'a> {
     /// Computes the mean and the variance of each channel of `x`.
     fn moments(&self, x: &Buffer, mean: &Buffer, var: &Buffer) -> Result<()> {
         let Sizes { n, c, pixels } = self.sizes;
+        let result = Moments { mean, var, rest: None };
         if pixels == 1 {
-            return self.moments_of_columns(x, None, [mean, var], n, c);
+            return self.moments_of_columns(&Numbers::Values(x), &result, n, c);
         }
         let count = c * if self.columns { pixels } else { n };
-        let parts = [self.call.scratch(count)?, self.call.scratch(count)?];
-        let (means, variances) = (&parts[0], &parts[1]);
+        let parts = [self.call.scratch(count)?, self.call.scratch(count)?, self.call.scratch(count)?];
+        // The rounding of a part's mean is as large as that of the input, which may be far from 0.
+        let parts = Moments { mean: &parts[0], var: &parts[1], rest: Some(&parts[2]) };
         if self.columns {
-            self.moments_of_columns(x, None, [means, variances], n, c * pixels)?;
-            self.moments_of_rows(means, Some(variances), [mean, var], c, pixels)
+            self.moments_of_columns(&Numbers::Values(x), &parts, n, c * pixels)?;
+            self.moments_of_rows(&Numbers::Parts(&parts), &result, c, pixels)
         } else {
-            self.moments_of_rows(x, None, [means, variances], n * c, pixels)?;
-            self.moments_of_columns(means, Some(variances), [mean, var], n, c)
+            self.moments_of_rows(&Numbers::Values(x), &parts, n * c, pixels)?;
+            self.moments_of_columns(&Numbers::Parts(&parts), &result, n, c)
         }
     }
 
-    fn moments_of_rows(
-        &self,
-        x: &Buffer,
-        variances: Option<&Buffer>,
-        out: [&Buffer; 2],
-        rows: usize,
-        len: usize,
-    ) -> Result<()> {
+    fn moments_of_rows(&self, x: &Numbers<'_>, out: &Moments<'_>, rows: usize, len: usize) -> Result<()> {
         let (source, grid) = self.rows("batch_norm", include_str!("moments.cl"), rows, len);
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
-        unsafe {
-            self.call.launch(
-                &source,
-                "moments_of_rows",
-                &moments_arguments(x, variances, out, rows, len),
-                grid,
-            )
-        }
+        unsafe { self.call.launch(&source, "moments_of_rows", &moments_arguments(x, out, rows, len), grid) }
     }
 
     fn moments_of_columns(
         &self,
-        x: &Buffer,
-        variances: Option<&Buffer>,
-        out: [&Buffer; 2],
+        x: &Numbers<'_>,
+        out: &Moments<'_>,
         rows: usize,
         width: usize,
     ) -> Result<()> {
         let (source, _) = self.rows("batch_norm", include_str!("moments.cl"), 0, 0);
-        let args = moments_arguments(x, variances, out, rows, width);
+        let args = moments_arguments(x, out, rows, width);
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
         unsafe { self.call.launch(&source, "moments_of_columns", &args, self.vectors(width)) }
     }
@@ -240,21 +227,34 @@ impl<'a> Launcher<'a> {
     }
 }
 
-fn moments_arguments<'a>(
-    x: &'a Buffer,
-    variances: Option<&'a Buffer>,
-    [means, out_variances]: [&'a Buffer; 2],
-    rows: usize,
-    len: usize,
-) -> [Arg<'a>; 7] {
-    let are_means = usize::from(variances.is_some());
-    let variances = variances.unwrap_or(x);
+/// Means and variances, and what the rounding of the means has lost, if it is kept.
+struct Moments<'a> {
+    mean: &'a Buffer,
+    var: &'a Buffer,
+    rest: Option<&'a Buffer>,
+}
+
+/// Numbers whose moments are computed.
+enum Numbers<'a> {
+    Values(&'a Buffer),
+    /// The moments of parts of equal size.
+    Parts(&'a Moments<'a>),
+}
+
+fn moments_arguments<'a>(x: &Numbers<'a>, out: &Moments<'a>, rows: usize, len: usize) -> [Arg<'a>; 10] {
+    let (x, variances, rests, are_means) = match *x {
+        Numbers::Values(x) => (x, x, x, 0usize),
+        Numbers::Parts(parts) => (parts.mean, parts.var, parts.rest.unwrap_or(parts.var), 1),
+    };
     [
         x.into(),
         variances.into(),
+        rests.into(),
         are_means.into(),
-        means.into(),
-        out_variances.into(),
+        usize::from(out.rest.is_some()).into(),
+        out.mean.into(),
+        out.var.into(),
+        out.rest.unwrap_or(out.var).into(),
         rows.into(),
         len.into(),
     ]

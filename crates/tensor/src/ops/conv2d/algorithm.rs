@@ -32,11 +32,13 @@ pub trait Backend: Sized + 'static {
     type Outcome<T>;
 }
 
-/// The operands of a pass. The weight of the forward pass is packed by [`ConvAlgorithm::pack`].
+/// The operands of a pass. The weight of the forward pass is packed by [`ConvAlgorithm::pack`]; `original` is the weight
+/// before.
 pub enum Operands<'a, B: Backend> {
     Forward {
         x: B::Input<'a>,
         weight: B::Input<'a>,
+        original: B::Input<'a>,
         bias: Option<B::Input<'a>>,
         activation: Option<Activation>,
         y: B::Output<'a>,

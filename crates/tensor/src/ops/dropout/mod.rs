@@ -39,8 +39,14 @@ impl Dropout {
         (self.p * (1u64 << 32) as f64).round() as u64
     }
 
+    /// Whether element `i` is dropped.
+    pub(super) fn drops(&self, i: usize) -> bool {
+        let word = philox(self.seed, cpu::counter(self.offset, i / 4))[i % 4];
+        u64::from(word) < self.threshold()
+    }
+
     /// Returns the factor of the remaining elements.
-    fn scale(&self) -> f64 {
+    pub(super) fn scale(&self) -> f64 {
         1.0 / (1.0 - self.p)
     }
 }
@@ -60,8 +66,7 @@ impl Op for Dropout {
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         for (i, (x, y)) in inputs[0].data.iter().zip(outputs[0].data.iter_mut()).enumerate() {
-            let word = philox(self.seed, cpu::counter(self.offset, i / 4))[i % 4];
-            *y = if u64::from(word) < self.threshold() { 0.0 } else { x * self.scale() };
+            *y = if self.drops(i) { 0.0 } else { x * self.scale() };
         }
     }
 

@@ -68,22 +68,21 @@ impl Op for MaxPool2d {
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let [rows, columns] = self.window().axes(inputs[0].shape, outputs[0].shape);
         let x = inputs[0].nchw();
-        let (_, _, h, w) = x.dim();
+        let w = columns.input;
         let mut outputs = outputs.iter_mut();
         let mut y = outputs.next().expect("infer returns y").nchw();
         let mut indices = outputs.next().map(ViewMut::nchw);
         for ((n, c, r, s), y) in y.indexed_iter_mut() {
             let mut best: Option<(f64, usize)> = None;
-            for u in 0..self.kernel_size[0] {
-                for v in 0..self.kernel_size[1] {
-                    let row = (r * self.stride[0] + u * self.dilation[0]).wrapping_sub(self.padding[0]);
-                    let column = (s * self.stride[1] + v * self.dilation[1]).wrapping_sub(self.padding[1]);
-                    if row < h && column < w {
-                        let value = x[[n, c, row, column]];
-                        if best.is_none_or(|(largest, _)| value > largest || value.is_nan()) {
-                            best = Some((value, row * w + column));
-                        }
+            // Only elements within the image: a window may have any number of others.
+            for u in rows.taps(r) {
+                for v in columns.taps(s) {
+                    let (row, column) = (rows.pixel(r, u), columns.pixel(s, v));
+                    let value = x[[n, c, row, column]];
+                    if best.is_none_or(|(largest, _)| value > largest || value.is_nan()) {
+                        best = Some((value, row * w + column));
                     }
                 }
             }
@@ -115,7 +114,7 @@ impl Op for MaxPool2d {
         let (each, grid) = opencl::lines(call, lines, columns.output);
         let mut args = vec![Arg::from(x)];
         args.extend(call.outputs().iter().map(|&output| Arg::from(output)));
-        args.extend(opencl::arguments([rows, columns]));
+        args.extend(opencl::arguments([rows, columns])?);
         args.extend([Arg::from(lines), each.into()]);
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
         unsafe { call.launch(&source, "max_pool2d", &args, grid) }

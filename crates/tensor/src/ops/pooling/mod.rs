@@ -99,7 +99,8 @@ impl PoolWindow {
             input: input[axis],
             output,
             kernel: self.kernel_size[axis],
-            stride: self.stride[axis],
+            // A single window has no distance to others.
+            stride: if output > 1 { self.stride[axis] } else { 1 },
             padding: self.padding[axis],
             dilation: self.dilation[axis],
         }

@@ -72,7 +72,7 @@ impl ConvAlgorithm<Cpu> for BatchVectorized {
 
     fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y } => {
+            Operands::Forward { x, weight, bias, activation, y, .. } => {
                 convolve(&DirectConv::forward(conv), weight, bias, activation, x, y, scratch);
             }
             Operands::InputGrad { dy, weight, dx } => {

@@ -96,6 +96,71 @@ fn errors_of_every_algorithm_are_small() {
     assert!(tested.len() == ALGORITHMS.len() && tested.values().all(|&count| count >= 2), "{tested:?}");
 }
 
+#[test]
+fn far_values_reach_no_other_output_with_any_algorithm() {
+    // The border of the image, so that taps of the weight's gradient do not meet the far pixel; several tiles.
+    let far_pixels = [[0, 0], [13, 18]];
+    let shapes = [
+        ([2, 8, 19, 21], 17, 3, [1, 1]),
+        ([1, 40, 20, 22], 33, 3, [1, 1]),
+        ([1, 16, 24, 24], 16, 5, [2, 2]),
+        ([16, 3, 20, 20], 6, 5, [0, 0]),
+        ([4, 40, 15, 20], 18, 1, [0, 0]),
+    ];
+    let device = InstructionSet::current();
+    for ((x, out, kernel, padding), far) in
+        shapes.into_iter().flat_map(|shape| [1e8, f32::MAX, f32::INFINITY, f32::NAN].map(|far| (shape, far)))
+    {
+        let usual = Sample::new(x, out, kernel, padding, false);
+        for (pass, [row, column]) in [Pass::Forward, Pass::InputGrad, Pass::WeightGrad]
+            .into_iter()
+            .flat_map(|p| far_pixels.map(|at| (p, at)))
+        {
+            let mut sample = Sample::new(x, out, kernel, padding, false);
+            let ConvShape { h, w, oh, ow, .. } = sample.conv;
+            // Which results depend on the far value: those that a one in its place and zeros elsewhere change.
+            let mut alone = [vec![0.0; sample.x.len()], vec![0.0; sample.dy.len()]];
+            let ones = vec![1.0; sample.weight.len()];
+            let mut reached = vec![0.0; sample.exact[pass as usize].len()];
+            match pass {
+                Pass::InputGrad => {
+                    let at = row.min(oh - 1) * ow + column.min(ow - 1);
+                    (sample.dy[at], alone[1][at]) = (far, 1.0);
+                    reference::input_grad(&sample.conv, &alone[1], &ones, &mut reached);
+                }
+                _ => {
+                    let at = row.min(h - 1) * w + column.min(w - 1);
+                    (sample.x[at], alone[0][at]) = (far, 1.0);
+                    alone[1].fill(1.0);
+                    if pass == Pass::Forward {
+                        reference::forward(&sample.conv, &alone[0], &ones, &mut reached);
+                    } else {
+                        reference::weight_grad(&sample.conv, &alone[0], &alone[1], &mut reached);
+                    }
+                }
+            }
+            let exact = &usual.exact[pass as usize];
+            let largest = exact.iter().fold(0.0f64, |a, v| a.max(v.abs()));
+            for algorithm in ALGORITHMS.iter().filter(|a| a.cost(&sample.conv, pass, &device).is_some()) {
+                let mut result = sample.empty(pass);
+                compute(*algorithm, &sample, pass, &mut result);
+                for (i, (&got, exact)) in
+                    result.iter().zip(exact).enumerate().filter(|(i, _)| reached[*i] == 0.0)
+                {
+                    // A NaN is no error below the bound.
+                    let error = (f64::from(got) - exact).abs() / largest;
+                    assert!(
+                        error < sample.allowed(pass),
+                        "{x:?} to {out}, {kernel}x{kernel}, {pass:?}, {}: {far} at {row}, {column} changes result {i} from \
+                         {exact} to {got}",
+                        algorithm.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
 fn compute(algorithm: Algorithm<Cpu>, sample: &Sample, pass: Pass, result: &mut [f32]) {
     let Sample { conv, x, weight, dy, .. } = sample;
     let [x, weight, dy] = [x, weight, dy].map(Vec::as_slice);
@@ -104,8 +169,8 @@ fn compute(algorithm: Algorithm<Cpu>, sample: &Sample, pass: Pass, result: &mut 
     let operands = match pass {
         Pass::Forward => {
             packed = algorithm.pack(&scratch, conv, weight);
-            let weight = packed.as_deref().unwrap_or(weight);
-            Operands::Forward { x, weight, bias: None, activation: None, y: result }
+            let (original, weight) = (weight, packed.as_deref().unwrap_or(weight));
+            Operands::Forward { x, weight, original, bias: None, activation: None, y: result }
         }
         Pass::InputGrad => Operands::InputGrad { dy, weight, dx: result },
         Pass::WeightGrad => Operands::WeightGrad { x, dy, dw: result },

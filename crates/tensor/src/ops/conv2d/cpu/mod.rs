@@ -83,8 +83,8 @@ pub(super) fn forward(
         return;
     }
     note_run(packed.algorithm.name());
-    let weight = packed.weight.as_deref().unwrap_or(weight);
-    packed.algorithm.run(scratch, conv, Operands::Forward { x, weight, bias, activation, y });
+    let (original, weight) = (weight, packed.weight.as_deref().unwrap_or(weight));
+    packed.algorithm.run(scratch, conv, Operands::Forward { x, weight, original, bias, activation, y });
 }
 
 /// Computes the gradient of the weight.

@@ -26,7 +26,7 @@ pub struct TransposedTile {
 
 impl TransposedTile {
     /// Returns the rows and columns of the tile that lie in the planes.
-    fn inside(&self) -> [std::ops::Range<usize>; 2] {
+    pub fn inside(&self) -> [std::ops::Range<usize>; 2] {
         let range = |start: isize, count: usize, size: usize| {
             let low = (-start).clamp(0, count as isize);
             let high = (size as isize - start).clamp(low, count as isize);
@@ -59,6 +59,41 @@ impl TransposedTile {
     /// The planes must be readable, and a vector for each pixel of the tile writable.
     #[inline(always)]
     pub unsafe fn read<S: Simd>(&self, from: *const f32, planes: usize, to: *mut f32, step: usize) {
+        // SAFETY: guaranteed by the caller; the energies are not accessed.
+        unsafe { self.read_all::<S, false>(from, planes, to, step, std::ptr::null_mut()) }
+    }
+
+    /// As [`read`](TransposedTile::read), and adds the squares of the pixels over all planes to `energies`, which has a float
+    /// for each pixel [`inside`](TransposedTile::inside) of the planes, row by row.
+    ///
+    /// # Safety
+    /// As of [`read`](TransposedTile::read); `energies` must have `LANES` floats more than there are pixels.
+    #[inline(always)]
+    pub unsafe fn read_with_energies<S: Simd>(
+        &self,
+        from: *const f32,
+        planes: usize,
+        to: *mut f32,
+        step: usize,
+        energies: *mut f32,
+    ) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.read_all::<S, true>(from, planes, to, step, energies) }
+    }
+
+    /// As [`read_with_energies`](TransposedTile::read_with_energies) if `ENERGIES`.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn read_all<S: Simd, const ENERGIES: bool>(
+        &self,
+        from: *const f32,
+        planes: usize,
+        to: *mut f32,
+        step: usize,
+        energies: *mut f32,
+    ) {
         let zero = S::splat(0.0);
         let [rows, columns] = self.inside();
         for row in 0..self.rows {
@@ -74,6 +109,7 @@ impl TransposedTile {
             let (mut row, mut column) = (rows.start + run, columns.start);
             for done in (0..count).step_by(S::LANES) {
                 let wide = S::LANES.min(count - done);
+                let mut energy = zero;
                 for (i, v) in block[..S::LANES].iter_mut().enumerate() {
                     // SAFETY: the pixels lie in the plane.
                     *v = unsafe {
@@ -86,6 +122,16 @@ impl TransposedTile {
                             S::load_partial(at, wide)
                         }
                     };
+                    if ENERGIES {
+                        energy = v.mul_add(*v, energy);
+                    }
+                }
+                if ENERGIES {
+                    // SAFETY: the pixels of all runs are consecutive, and followed by a vector; lanes behind `wide` are 0.
+                    unsafe {
+                        let to = energies.add(run * count + done);
+                        (S::load(to) + energy).store(to);
+                    }
                 }
                 S::transpose(&mut block[..S::LANES]);
                 for v in &block[..wide] {

@@ -62,7 +62,7 @@ impl ConvAlgorithm<OpenCl> for BatchVectorized {
 
     fn run(&self, call: &Call<'_>, conv: &ConvShape, operands: Operands<'_, OpenCl>) -> Result<()> {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y } => {
+            Operands::Forward { x, weight, bias, activation, y, .. } => {
                 let algorithm = BatchVectorizedConv::of(call, conv, Pass::Forward);
                 algorithm.forward(call, conv, x, weight, (bias, activation), y)
             }

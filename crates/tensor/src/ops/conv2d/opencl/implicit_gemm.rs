@@ -34,7 +34,7 @@ impl ConvAlgorithm<OpenCl> for ImplicitGemm {
 
     fn run(&self, call: &Call<'_>, conv: &ConvShape, operands: Operands<'_, OpenCl>) -> Result<()> {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y } => {
+            Operands::Forward { x, weight, bias, activation, y, .. } => {
                 forward(call, conv, x, weight, (bias, activation), y)
             }
             Operands::InputGrad { dy, weight, dx } => input_grad(call, conv, dy, weight, dx),

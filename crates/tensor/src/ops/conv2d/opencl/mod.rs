@@ -73,8 +73,8 @@ pub(super) fn forward(
     };
     note_run(packed.algorithm.name());
     let call = &labeled(call, packed.algorithm, Pass::Forward);
-    let weight = packed.weight.as_ref().unwrap_or(weight);
-    packed.algorithm.run(call, conv, Operands::Forward { x, weight, bias, activation, y })
+    let (original, weight) = (weight, packed.weight.as_ref().unwrap_or(weight));
+    packed.algorithm.run(call, conv, Operands::Forward { x, weight, original, bias, activation, y })
 }
 
 /// Computes the gradient of the weight.

@@ -66,7 +66,7 @@ impl ConvAlgorithm<OpenCl> for Winograd {
 
     fn run(&self, call: &Call<'_>, conv: &ConvShape, operands: Operands<'_, OpenCl>) -> Result<()> {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y } => {
+            Operands::Forward { x, weight, bias, activation, y, .. } => {
                 let algorithm = WinogradConv::of(call, conv, Pass::Forward);
                 algorithm.forward(call, conv, x, weight, (bias, activation), y)
             }

@@ -5,7 +5,7 @@
 mod tiling;
 pub mod transform;
 
-pub use tiling::Tiling;
+pub use tiling::{Tiling, Unit};
 
 use super::shape::{ConvShape, Pass};
 

@@ -94,15 +94,16 @@ pub fn filter_transform<S: Real, const A: usize, const R: usize>(taps: &[S; MAX_
     let p = points::<A>();
     let mut v = [taps[0]; MAX_POINTS];
     for pair in 0..2 {
-        // The sums of even and of odd powers.
-        let mut sums = [taps[0], taps[1] * S::constant(p[pair])];
-        let mut power = p[pair];
+        // The sums of even powers, and of odd powers divided by the point.
+        let (mut sums, mut power) = ([taps[0], taps[1]], 1.0);
         for i in 2..R {
-            power *= p[pair];
+            if i % 2 == 0 {
+                power *= p[pair] * p[pair];
+            }
             sums[i % 2] = taps[i].fma(S::constant(power), sums[i % 2]);
         }
-        v[zero + 2 * pair] = sums[0] + sums[1];
-        v[zero + 2 * pair + 1] = sums[0] - sums[1];
+        v[zero + 2 * pair] = sums[1].fma(S::constant(p[pair]), sums[0]);
+        v[zero + 2 * pair + 1] = sums[1].fma(S::constant(-p[pair]), sums[0]);
     }
     v[A - 1] = taps[R - 1];
     v
@@ -132,6 +133,38 @@ pub fn output_transform<S: Real, const A: usize, const M: usize>(v: &[S; MAX_POI
         powers = [powers[0] * p[0], powers[1] * p[1]];
     }
     y
+}
+
+/// The values at the points of a filter whose responses to a constant input are summed over the outputs of a tile, as
+/// factors of the values: `Σ factors · values = M² · Σ taps`, exactly. Rounding errors of the values change that sum in the same
+/// way in every tile, unlike all other rounding errors: see [`ConstantResponse::corrected`].
+pub struct ConstantResponse {
+    /// The factor of each point.
+    pub factors: [f64; MAX_POINTS * MAX_POINTS],
+    /// The point whose value is corrected: that with the largest factor, where the least change is enough.
+    pub corrected: usize,
+}
+
+impl ConstantResponse {
+    /// Computes the factors for `A` points and `M` outputs along each axis.
+    pub fn new<const A: usize, const M: usize>() -> Self {
+        let constant = input_transform::<f64, A>(&[1.0; MAX_POINTS]);
+        let axis: [f64; MAX_POINTS] = std::array::from_fn(|point| {
+            let mut unit = [0.0; MAX_POINTS];
+            unit[point] = 1.0;
+            if point < A {
+                output_transform::<f64, A, M>(&unit)[..M].iter().sum::<f64>() * constant[point]
+            } else {
+                0.0
+            }
+        });
+        let mut factors = [0.0; MAX_POINTS * MAX_POINTS];
+        for point in 0..A * A {
+            factors[point] = axis[point / A] * axis[point % A];
+        }
+        let largest = |a: &usize, b: &usize| factors[*a].abs().total_cmp(&factors[*b].abs());
+        ConstantResponse { factors, corrected: (0..A * A).max_by(largest).unwrap_or(0) }
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +198,35 @@ mod tests {
                 assert!((lanes(y[i]) - exact).abs() < 1e-6, "A {A}, output {i}: {} {exact}", lanes(y[i]));
             }
         }
+    }
+
+    #[test]
+    fn the_constant_response_is_the_sum_of_the_taps() {
+        fn check<const A: usize, const M: usize, const R: usize>() {
+            let response = ConstantResponse::new::<A, M>();
+            let taps: Vec<f64> = (0..R * R).map(|i| f64::from(i as u32 * 7 % 5) - 1.3).collect();
+            let transform = |line: &[f64]| {
+                let mut padded = [0.0; MAX_POINTS];
+                padded[..R].copy_from_slice(line);
+                filter_transform::<f64, A, R>(&padded)
+            };
+            let lines: Vec<_> = taps.chunks(R).map(transform).collect();
+            let mut sum = 0.0;
+            for j in 0..A {
+                let column = transform(&lines.iter().map(|line| line[j]).collect::<Vec<_>>());
+                for i in 0..A {
+                    let value = column[i] * point_scale::<A>(i) * point_scale::<A>(j);
+                    sum += value * response.factors[i * A + j];
+                }
+            }
+            let exact = (M * M) as f64 * taps.iter().sum::<f64>();
+            assert!((sum - exact).abs() < 1e-11, "A {A}: {sum} {exact}");
+            let factor = |point: usize| response.factors[point].abs();
+            assert!((0..A * A).all(|point| factor(point) <= factor(response.corrected)), "A {A}");
+        }
+        check::<6, 4, 3>();
+        check::<5, 3, 3>();
+        check::<6, 2, 5>();
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl ConvAlgorithm<Cpu> for ChannelBlocked {
 
     fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y } => {
+            Operands::Forward { x, weight, bias, activation, y, .. } => {
                 convolve(&SlidingWindow::forward(conv), weight, bias, activation, x, y, scratch);
             }
             Operands::InputGrad { dy, weight, dx } => {

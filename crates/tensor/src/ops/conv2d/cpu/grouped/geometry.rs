@@ -24,6 +24,13 @@ pub(super) struct Tap {
     pub index: usize,
 }
 
+/// The taps of the pixels of the result with the same ones.
+pub(super) struct Taps {
+    pub all: Vec<Tap>,
+    /// The largest offset.
+    pub reach: usize,
+}
+
 /// The pixels of an axis of the result with the same taps: `first`, `first + step`, …
 pub(super) struct Outputs {
     pub first: usize,
@@ -123,7 +130,7 @@ pub(super) struct Direction<'a> {
     pub rows: Axis,
     pub columns: Axis,
     /// The taps of each pair of `rows.outputs` and `columns.outputs`, in this order.
-    pub taps: Vec<Vec<Tap>>,
+    pub taps: Vec<Taps>,
     /// Planes of the source in a group.
     pub src_planes: usize,
     /// Planes of the result in a group.
@@ -178,19 +185,20 @@ impl<'a> Direction<'a> {
         let (phase_len, plane_len, pitch) = (self.phase_len(), self.plane_len(), self.columns.len);
         for rows in &self.rows.outputs {
             for columns in &self.columns.outputs {
-                let mut taps = Vec::new();
+                let mut all = Vec::new();
                 for plane in 0..self.src_planes {
                     for r in &rows.taps {
                         for c in &columns.taps {
                             let phase = r.phase * self.columns.phases.len() + c.phase;
-                            taps.push(Tap {
+                            all.push(Tap {
                                 offset: plane * plane_len + phase * phase_len + r.offset * pitch + c.offset,
                                 index: plane * self.src_weights + self.conv.tap(r.tap, c.tap),
                             });
                         }
                     }
                 }
-                self.taps.push(taps);
+                let reach = all.iter().map(|tap| tap.offset).max().unwrap_or(0);
+                self.taps.push(Taps { all, reach });
             }
         }
         self

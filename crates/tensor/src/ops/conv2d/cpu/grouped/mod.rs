@@ -56,7 +56,7 @@ impl ConvAlgorithm<Cpu> for Grouped {
 
     fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y } => {
+            Operands::Forward { x, weight, bias, activation, y, .. } => {
                 let epilogue = Epilogue { bias, activation };
                 planes(&Direction::forward(conv), x, weight, &epilogue, y, scratch);
             }

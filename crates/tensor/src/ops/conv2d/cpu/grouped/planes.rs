@@ -62,8 +62,7 @@ impl Kernel for Planes<'_> {
         let mut sums = scratch.take(2 * sums_len);
         let mut taps: Vec<(usize, f32)> = Vec::new();
         let covers_all = direction.covers_all();
-        let columns = &direction.columns.outputs;
-        for pair in self.groups {
+        for pair in self.groups.clone() {
             let (image, group) = (pair / conv.groups, pair % conv.groups);
             direction.fill::<S>(self.src, image, group, &mut buffer);
             for plane in 0..direction.dst_planes {
@@ -73,44 +72,55 @@ impl Kernel for Planes<'_> {
                 if !covers_all {
                     dst.fill(0.0);
                 }
-                let weight = group * conv.out_per_group * conv.filter_len() + plane * direction.dst_weights;
-                let weight = &self.weight[weight..];
-                let bias = self.epilogue.bias.map_or(0.0, |bias| bias[group * direction.dst_planes + plane]);
-                for (i, rows) in direction.rows.outputs.iter().enumerate() {
-                    let mut target = Target { dst, width: direction.dst[1], rows };
-                    for (j, columns) in columns.iter().enumerate() {
-                        taps.clear();
-                        let all = &direction.taps[i * direction.columns.outputs.len() + j];
-                        taps.extend(all.iter().map(|tap| (tap.offset, weight[tap.index])));
-                        let sum = Sum {
-                            taps: &taps,
-                            reach: all.iter().map(|tap| tap.offset).max().unwrap_or(0),
-                            buffer: &buffer,
-                            pitch: direction.columns.len,
-                            bias,
-                            activation: self.epilogue.activation,
-                        };
-                        if rows.count == 0 || columns.count == 0 {
-                            continue;
-                        }
-                        if columns.step == 1 && columns.count >= S::LANES {
-                            let (to, pitch) = target.rows();
-                            sum.region::<S>(rows.count, columns.count, to, pitch);
-                        } else {
-                            let sums = &mut sums[(j % 2) * sums_len..][..sums_len];
-                            sum.joined_rows::<S>(rows.count, columns.count, sums);
-                            if columns.step == 1 {
-                                target.store::<S>(sums, direction.columns.len, columns.count);
-                            } else if !direction.alternates() {
-                                target.scatter(sums, direction.columns.len, columns);
-                            }
-                        }
-                    }
-                    if direction.alternates() {
-                        let (even, odd) = sums.split_at(sums_len);
-                        target.interleave::<S>(even, odd, direction.columns.len);
-                    }
+                self.plane::<S>(group, plane, &buffer, sums.split_at_mut(sums_len), &mut taps, dst);
+            }
+        }
+    }
+}
+
+impl Planes<'_> {
+    /// Computes one plane of the result of a group. `sums` and `taps` are scratch memory.
+    #[inline(always)]
+    fn plane<S: Simd>(
+        &self,
+        group: usize,
+        plane: usize,
+        buffer: &[f32],
+        (even, odd): (&mut [f32], &mut [f32]),
+        taps: &mut Vec<(usize, f32)>,
+        dst: &mut [f32],
+    ) {
+        let Planes { direction, epilogue, .. } = self;
+        let (conv, pitch) = (direction.conv, direction.columns.len);
+        let weight = group * conv.out_per_group * conv.filter_len() + plane * direction.dst_weights;
+        let weight = &self.weight[weight..];
+        let bias = epilogue.bias.map_or(0.0, |bias| bias[group * direction.dst_planes + plane]);
+        let mut phases = direction.taps.iter();
+        for rows in &direction.rows.outputs {
+            let mut target = Target { dst, width: direction.dst[1], rows };
+            for ((i, columns), phase) in direction.columns.outputs.iter().enumerate().zip(&mut phases) {
+                if rows.count == 0 || columns.count == 0 {
+                    continue;
                 }
+                taps.clear();
+                taps.extend(phase.all.iter().map(|tap| (tap.offset, weight[tap.index])));
+                let activation = epilogue.activation;
+                let sum = Sum { taps, reach: phase.reach, buffer, pitch, bias, activation };
+                if columns.step == 1 && columns.count >= S::LANES {
+                    let (to, to_pitch) = target.rows();
+                    sum.region::<S>(rows.count, columns.count, to, to_pitch);
+                    continue;
+                }
+                let sums: &mut [f32] = if i % 2 == 0 { even } else { odd };
+                sum.joined_rows::<S>(rows.count, columns.count, sums);
+                if columns.step == 1 {
+                    target.store::<S>(sums, pitch, columns.count);
+                } else if !direction.alternates() {
+                    target.scatter(sums, pitch, columns);
+                }
+            }
+            if direction.alternates() {
+                target.interleave::<S>(even, odd, pitch);
             }
         }
     }
@@ -195,9 +205,10 @@ impl Sum<'_> {
                 1 => self.band::<S, 8, 1>(from, rows, columns, to, to_pitch),
                 2 => self.band::<S, 4, 2>(from, rows, columns, to, to_pitch),
                 3 => self.band::<S, 2, 3>(from, rows, columns, to, to_pitch),
-                4..BLOCK => self.band::<S, 2, 4>(from, rows, columns, to, to_pitch),
-                _ if rows > 1 => self.band::<S, 2, 4>(from, rows, columns, to, to_pitch),
-                _ => self.band::<S, 1, BLOCK>(from, rows, columns, to, to_pitch),
+                _ if rows == 1 && left >= BLOCK => {
+                    self.band::<S, 1, BLOCK>(from, rows, columns, to, to_pitch)
+                }
+                _ => self.band::<S, 2, 4>(from, rows, columns, to, to_pitch),
             };
         }
     }

@@ -61,7 +61,7 @@ impl Kernel for WeightGrad<'_> {
                     copy_row::<S>(dy, 1, &mut dy_rows[row * pitch..]);
                 }
                 let sums = &mut sums[plane * conv.filter_len() * S::LANES..];
-                for taps in direction.taps.iter().flat_map(|taps| taps.chunks(TAP_BLOCK)) {
+                for taps in direction.taps.iter().flat_map(|taps| taps.all.chunks(TAP_BLOCK)) {
                     let products =
                         Products { taps, buffer: &buffer, pitch, width: conv.ow, dy: &dy_rows[..len] };
                     macro_rules! by_count {
@@ -127,7 +127,6 @@ impl Products<'_> {
     }
 
     /// Returns the sums over the rows of `dy`; lanes behind the end of a row are 0 in both factors.
-    #[cold]
     #[inline(always)]
     fn separate_rows<S: Simd, const N: usize>(&self) -> [S; N] {
         let mut sums = [S::splat(0.0); N];

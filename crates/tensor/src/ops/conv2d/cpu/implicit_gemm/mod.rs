@@ -15,7 +15,7 @@ use crate::ops::conv2d::algorithm::{ConvAlgorithm, Operands};
 use crate::ops::conv2d::shape::{ConvShape, Pass};
 use phases::{join_phases, split_phases};
 use pixels::{columns_of_phase, images_per_unit, output_grid, source_grid, source_taps, whole_rows};
-use weight_grad::weight_grad;
+pub(super) use weight_grad::weight_grad;
 
 type TapIndices = smallvec::SmallVec<[usize; 64]>;
 
@@ -41,7 +41,7 @@ impl ConvAlgorithm<Cpu> for ImplicitGemm {
 
     fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y } => {
+            Operands::Forward { x, weight, bias, activation, y, .. } => {
                 forward(conv, x, weight, bias, activation, y, scratch);
             }
             Operands::InputGrad { dy, weight, dx } => input_grad(conv, dy, weight, dx, scratch),

@@ -7,10 +7,15 @@
 
 use crate::cpu::simd::Simd;
 use crate::ops::conv2d::cpu::taps::MAX_TAPS;
-use crate::ops::conv2d::winograd::transform::{MAX_POINTS, filter_transform, output_transform, scaled};
+use crate::ops::conv2d::winograd::transform::{
+    ConstantResponse, MAX_POINTS, filter_transform, output_transform, scaled,
+};
+
+/// Maximum number of lanes.
+const MAX_LANES: usize = 16;
 
 /// Transforms a filter of `R` by `R` taps to its scaled values at the points, and writes them `step` floats
-/// apart.
+/// apart. With a response, rounding errors of the values do not change the sum over a tile's outputs of a constant input.
 ///
 /// # Safety
 /// `A · A` vectors must be writable.
@@ -18,6 +23,7 @@ use crate::ops::conv2d::winograd::transform::{MAX_POINTS, filter_transform, outp
 pub(super) unsafe fn transform_filter<S: Simd, const A: usize, const R: usize>(
     taps: &[S; MAX_TAPS],
     reverse: bool,
+    response: Option<&ConstantResponse>,
     to: *mut f32,
     step: usize,
 ) {
@@ -41,6 +47,49 @@ pub(super) unsafe fn transform_filter<S: Simd, const A: usize, const R: usize>(
             unsafe { scaled::<S, A>(column[i], i, j).store(to.add((i * A + j) * step)) }
         }
     }
+    if let Some(response) = response {
+        // SAFETY: guaranteed by the caller; the values were written above.
+        unsafe { correct::<S, A, R>(&taps[..R * R], response, to, step) }
+    }
+}
+
+/// Corrects the values of a filter so that their response to a constant input is that of the taps.
+///
+/// # Safety
+/// `A · A` vectors must be readable and writable.
+#[inline(always)]
+unsafe fn correct<S: Simd, const A: usize, const R: usize>(
+    taps: &[S],
+    response: &ConstantResponse,
+    values: *mut f32,
+    step: usize,
+) {
+    const { assert!(S::LANES <= MAX_LANES) };
+    let outputs = ((A + 1 - R) * (A + 1 - R)) as f64;
+    let mut lanes = [0.0; MAX_LANES];
+    let mut off = [0.0f64; MAX_LANES];
+    let mut subtract = |v: S, factor: f64| {
+        v.to_slice(&mut lanes[..S::LANES]);
+        for (off, &lane) in off[..S::LANES].iter_mut().zip(&lanes[..S::LANES]) {
+            *off -= f64::from(lane) * factor;
+        }
+    };
+    for tap in taps {
+        subtract(*tap, -outputs);
+    }
+    for point in 0..A * A {
+        // SAFETY: guaranteed by the caller.
+        subtract(unsafe { S::load(values.add(point * step)) }, response.factors[point]);
+    }
+    let factor = response.factors[response.corrected];
+    let value = values.wrapping_add(response.corrected * step);
+    // SAFETY: guaranteed by the caller.
+    unsafe { S::load(value) }.to_slice(&mut lanes[..S::LANES]);
+    for (lane, off) in lanes[..S::LANES].iter_mut().zip(off) {
+        *lane = (f64::from(*lane) + off / factor) as f32;
+    }
+    // SAFETY: guaranteed by the caller.
+    unsafe { S::from_slice(&lanes).store(value) }
 }
 
 /// Transforms the products at the points, `step` floats apart, to `M` by `M` outputs.

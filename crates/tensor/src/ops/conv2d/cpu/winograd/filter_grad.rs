@@ -6,6 +6,9 @@
 //!   dw[out, channel] = output_transform(sums)
 //! ```
 //!
+//! If the values of any tile differ too much for the transforms, or are not finite (see [`range`](super::range)), the implicit GEMM
+//! computes the whole gradient.
+//!
 //! A task has a part of the units and some blocks of outputs. Each part has its own sums, which are added in
 //! a fixed order.
 
@@ -17,12 +20,14 @@
 use rayon::prelude::*;
 
 use super::filter::transform_output;
+use super::range::{Energies, WEIGHT_RATIO};
 use super::source::{TileSource, with_tile_size};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::Scratch;
 use crate::ops::conv2d::ConvShape;
 use crate::ops::conv2d::cpu::blocked_gemm::accumulate_outer;
+use crate::ops::conv2d::cpu::implicit_gemm;
 use crate::ops::conv2d::cpu::taps::{MAX_TAPS, write_taps};
 use crate::ops::conv2d::winograd::transform::{MAX_POINTS, scaled};
 use crate::ops::conv2d::winograd::{TileSize, Tiling};
@@ -72,9 +77,10 @@ fn filter_grad<const A: usize, const M: usize, const R: usize>(
     let parts = TASKS.div_ceil(splits).min(SUMS / size).min(tiles / PART_TILES).min(tiling.tasks).max(1);
     let mut sums = scratch.take(parts * size);
     let target = Shared::new(&mut sums);
+    let original = [x, dy];
     let x = TileSource { map: src, data: x, shift: conv.padding.map(|pad| -(pad as isize)) };
     let dy = TileSource { map: dst, data: dy, shift: [0, 0] };
-    (0..parts * splits).into_par_iter().for_each(|i| {
+    let task = |i: usize| {
         dispatch(PartialSums::<A, M> {
             x: &x,
             dy: &dy,
@@ -83,9 +89,15 @@ fn filter_grad<const A: usize, const M: usize, const R: usize>(
             blocks: part(blocks, splits, i % splits),
             start: i / splits * size,
             target,
+            size: [conv.oh, conv.ow],
             scratch,
-        });
-    });
+        })
+    };
+    // All tasks run, so that the choice depends on the values alone.
+    if !(0..parts * splits).into_par_iter().map(task).reduce(|| true, |a, b| a && b) {
+        implicit_gemm::weight_grad(conv, original[0], original[1], dw, scratch);
+        return;
+    }
     let sums = &sums[..];
     dw.par_chunks_mut(conv.in_per_group * R * R).enumerate().for_each(|(row, dw)| {
         dispatch(ReduceParts::<A, R> {
@@ -111,13 +123,16 @@ struct PartialSums<'a, const A: usize, const M: usize> {
     /// The offset of this part's sums, `[point][out][channel]` with channels padded to whole vectors.
     start: usize,
     target: Shared<'a>,
+    /// Rows and columns of the output.
+    size: [usize; 2],
     scratch: &'a Scratch,
 }
 
 impl<const A: usize, const M: usize> Kernel for PartialSums<'_, A, M> {
-    type Output = ();
+    /// Whether the transforms can compute with all values.
+    type Output = bool;
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    fn run<S: Simd>(self) -> bool {
         let outputs = self.dy.map.channels;
         let depth = self.x.map.blocks(S::LANES);
         let width = depth * S::LANES;
@@ -126,24 +141,47 @@ impl<const A: usize, const M: usize> Kernel for PartialSums<'_, A, M> {
         let mut x = self.scratch.take(A * A * x_step);
         let mut dy = self.scratch.take(A * A * dy_step);
         let offset = |point: usize, row: usize| self.start + (point * outputs + row) * width;
+        let units = (self.tiling.units).div_ceil(self.tiling.tasks);
+        let energy_steps = [
+            TileSource::energy_step::<A, M>(self.tiling, S::LANES),
+            TileSource::energy_step::<M, M>(self.tiling, S::LANES),
+        ];
+        let mut energies = energy_steps.map(|step| self.scratch.take(units * step));
         for (chunk, task) in self.tasks.clone().enumerate() {
             let units = self.tiling.units_of(task);
+            energies.iter_mut().for_each(|energies| energies.fill(0.0));
+            let [x_energies, dy_energies] = &mut energies;
             let tiles = self.x.transform::<S, A, A, M>(
                 self.tiling,
                 units.clone(),
                 [step, x_step],
                 &mut x,
                 0..depth,
+                x_energies,
                 self.scratch,
             );
             self.dy.transform::<S, A, M, M>(
                 self.tiling,
-                units,
+                units.clone(),
                 [step, dy_step],
                 &mut dy,
                 self.blocks.clone(),
+                dy_energies,
                 self.scratch,
             );
+            let energies = Energies { values: x_energies, step: energy_steps[0] };
+            let apart = energies.direct_tiles::<A, M>(
+                self.x,
+                self.tiling,
+                units,
+                self.size,
+                WEIGHT_RATIO,
+                self.scratch,
+            );
+            let energies = Energies { values: dy_energies, step: energy_steps[1] };
+            if !apart.is_empty() || !energies.are_moderate() {
+                return false;
+            }
             for point in 0..A * A {
                 for panel in (0..depth).step_by(2) {
                     for (i, block) in self.blocks.clone().enumerate() {
@@ -174,6 +212,7 @@ impl<const A: usize, const M: usize> Kernel for PartialSums<'_, A, M> {
                 }
             }
         }
+        true
     }
 }
 

@@ -15,8 +15,10 @@
 //! input gradient is the same computation with rotated filters; the weight gradient sums products over tiles, see
 //! [`filter_grad`].
 
+mod direct;
 mod filter;
 mod filter_grad;
+mod range;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -34,9 +36,12 @@ use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
 use crate::ops::conv2d::shape::{ConvShape, Pass};
+use crate::ops::conv2d::winograd::transform::ConstantResponse;
 use crate::ops::conv2d::winograd::{self as tiles, TileSize, Tiling};
+use direct::DirectConv;
 use filter::{transform_filter, transform_output};
 use filter_grad::weight_grad;
+use range::{Energies, WINDOW_RATIO};
 use source::{TileSource, with_tile_size};
 
 /// Target number of floats of `v` and `m` of a task: they fit into the L2 cache.
@@ -45,15 +50,22 @@ const FLOATS: usize = 192 << 10;
 const TILES: [usize; 2] = [28, 56];
 /// Target number of tasks, for machines with many cores.
 const TASKS: usize = 16;
+/// Minimum number of tiles for which the response to a constant input is corrected, which takes the time of about eight tiles.
+const MANY_TILES: usize = 512;
 
 /// The algorithm; see the module's documentation.
 ///
 /// It computes 3x3 and 5x5 kernels with stride 1, without dilation, of one group.
 ///
-/// It is exact enough for inputs of similar magnitude: the error of an output is relative to the largest pixel of its
-/// tile, about that of direct summation for uniformly distributed inputs (`tests.rs` bounds it). An outlier impairs the
-/// other outputs of its tile: a pixel of 10^4 among ones by .2 %, one of 10^6 by 9 % of their usual error, and an
-/// infinity or NaN reaches all of them.
+/// It is exact enough for inputs of similar magnitude: the error of an output is relative to the largest pixel of its tile, for
+/// uniformly distributed inputs about that of direct summation (`tests.rs` bounds it). So it is used for tiles in which the
+/// largest values of the outputs' windows are at most a factor of 64 apart, and whose values are below 10^15; other tiles, also
+/// those with infinities and NaN, are computed directly: see [`range`]. Windows of zeros do not count: they are common in
+/// images, and the error of their outputs is relative to the largest pixel of the tile. The weight gradient is computed by the implicit GEMM if
+/// any tile has windows a factor of 1024 apart.
+///
+/// The rounding errors of transformed filters are the same in every tile. For many tiles they are corrected so that they cancel
+/// where the input is constant; otherwise the sum over an output's pixels would have an error that grows with their number.
 pub(super) struct Winograd;
 
 impl Winograd {
@@ -82,9 +94,9 @@ impl ConvAlgorithm<Cpu> for Winograd {
 
     fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y } => {
+            Operands::Forward { x, weight, original, bias, activation, y } => {
                 let tile_size = Self::tile_size(conv, Pass::Forward);
-                forward(conv, tile_size, x, weight, (bias, activation), y, scratch);
+                forward(conv, tile_size, x, [weight, original], (bias, activation), y, scratch);
             }
             Operands::InputGrad { dy, weight, dx } => {
                 input_grad(conv, Self::tile_size(conv, Pass::InputGrad), dy, weight, dx, scratch);
@@ -99,22 +111,23 @@ impl ConvAlgorithm<Cpu> for Winograd {
 /// Returns the weight in the layout that [`forward`] expects: the transformed filters.
 fn pack(conv: &ConvShape, tile_size: TileSize, weight: &[f32], scratch: &Scratch) -> Buffer {
     let ([src, dst], filters) = (conv.feature_maps(), Filters::forward(conv, weight));
-    with_tile_size!(tile_size, transform_filters(src, dst, &filters, scratch))
+    with_tile_size!(tile_size, transform_filters(conv.n, src, dst, &filters, scratch))
 }
 
-/// Computes the output, with the bias and activation of `epilogue`; `u` is the result of [`pack`].
+/// Computes the output, with the bias and activation of `epilogue`; `u` is the result of [`pack`] for `weight`.
 fn forward(
     conv: &ConvShape,
     tile_size: TileSize,
     x: &[f32],
-    u: &[f32],
+    [u, weight]: [&[f32]; 2],
     epilogue: (Option<&[f32]>, Option<Activation>),
     y: &mut [f32],
     scratch: &Scratch,
 ) {
     let [src, dst] = conv.feature_maps();
     let shift = conv.padding.map(|pad| -(pad as isize));
-    with_tile_size!(tile_size, convolve(conv.n, src, dst, shift, u, epilogue, x, y, scratch));
+    let filters = Filters::forward(conv, weight);
+    with_tile_size!(tile_size, convolve(conv.n, src, dst, shift, (u, &filters), epilogue, x, y, scratch));
 }
 
 /// Computes the gradient of the input: a convolution of `dy` with the rotated filters.
@@ -128,9 +141,10 @@ fn input_grad(
 ) {
     let [dst, src] = conv.feature_maps();
     let filters = Filters::backward(conv, weight);
-    let u = with_tile_size!(tile_size, transform_filters(src, dst, &filters, scratch));
+    let u = with_tile_size!(tile_size, transform_filters(conv.n, src, dst, &filters, scratch));
     let shift = conv.input_grad_shift();
-    with_tile_size!(tile_size, convolve(conv.n, src, dst, shift, &u, (None, None), dy, dx, scratch));
+    let u = (&u[..], &filters);
+    with_tile_size!(tile_size, convolve(conv.n, src, dst, shift, u, (None, None), dy, dx, scratch));
 }
 
 /// Computes `y[n, out] = activation(Σ over channels of x[n, channel] * filter + bias)`; the kernel of output
@@ -141,7 +155,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
     src: FeatureMap,
     dst: FeatureMap,
     shift: [isize; 2],
-    u: &[f32],
+    (u, filters): (&[f32], &Filters<'_>),
     (bias, activation): (Option<&[f32]>, Option<Activation>),
     x: &[f32],
     y: &mut [f32],
@@ -158,6 +172,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
             dst,
             shift,
             u,
+            filters,
             bias,
             activation,
             x,
@@ -171,6 +186,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
 
 /// Transforms all filters: `[point][two blocks of outputs][channel]`, two vectors each.
 fn transform_filters<const A: usize, const M: usize, const R: usize>(
+    n: usize,
     src: FeatureMap,
     dst: FeatureMap,
     filters: &Filters<'_>,
@@ -180,6 +196,8 @@ fn transform_filters<const A: usize, const M: usize, const R: usize>(
     let blocks = dst.blocks(lanes);
     let mut u = scratch.take(A * A * src.channels * blocks * lanes);
     let target = Shared::new(&mut u);
+    let tiles = n * dst.h.div_ceil(M) * dst.w.div_ceil(M);
+    let response = (tiles >= MANY_TILES).then(ConstantResponse::new::<A, M>);
     // A task transforms some channels of one block.
     let parts = src.channels.div_ceil(64);
     (0..blocks * parts).into_par_iter().for_each(|i| {
@@ -189,6 +207,7 @@ fn transform_filters<const A: usize, const M: usize, const R: usize>(
             channels: part(src.channels, parts, i % parts),
             outputs: dst.channels,
             block: i / parts,
+            response: response.as_ref(),
             target,
             scratch,
         });
@@ -203,6 +222,7 @@ struct TransformFilters<'a, const A: usize, const R: usize> {
     channels: std::ops::Range<usize>,
     outputs: usize,
     block: usize,
+    response: Option<&'a ConstantResponse>,
     target: Shared<'a>,
     scratch: &'a Scratch,
 }
@@ -211,7 +231,7 @@ impl<const A: usize, const R: usize> Kernel for TransformFilters<'_, A, R> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let TransformFilters { filters, depth, channels, outputs, block, target, scratch } = self;
+        let TransformFilters { filters, depth, channels, outputs, block, response, target, scratch } = self;
         let (blocks, first) = (outputs.div_ceil(S::LANES), block * S::LANES);
         let wide = if block % 2 == 1 || block + 1 < blocks { 2 } else { 1 };
         let lanes = S::LANES.min(outputs - first);
@@ -228,7 +248,8 @@ impl<const A: usize, const R: usize> Kernel for TransformFilters<'_, A, R> {
                     }
                     let to = (block / 2 * 2 * depth + channel * wide + block % 2) * S::LANES;
                     let to = target.get().add(to);
-                    transform_filter::<S, A, R>(&filter, filters.reverse, to, depth * blocks * S::LANES);
+                    let step = depth * blocks * S::LANES;
+                    transform_filter::<S, A, R>(&filter, filters.reverse, response, to, step);
                 }
             }
         }
@@ -241,6 +262,7 @@ struct Forward<'a, const A: usize, const M: usize> {
     dst: FeatureMap,
     shift: [isize; 2],
     u: &'a [f32],
+    filters: &'a Filters<'a>,
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     x: &'a [f32],
@@ -263,12 +285,16 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
         let mut v = self.scratch.take(A * A * v_step);
         let mut m = self.scratch.take(A * A * m_step);
         let source = TileSource { map: self.src, data: self.x, shift: self.shift };
+        let energy_step = TileSource::energy_step::<A, M>(self.tiling, S::LANES);
+        let mut energies = self.scratch.take(self.units.len() * energy_step);
+        energies.fill(0.0);
         let tiles = source.transform::<S, A, A, M>(
             self.tiling,
             self.units.clone(),
             [step, v_step],
             &mut v,
             0..depth,
+            &mut energies,
             self.scratch,
         );
         let groups = tiles.div_ceil(S::TILE_ROWS);
@@ -295,6 +321,21 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
             }
         }
         self.store::<S>(&m, [step, m_step], unit_tiles);
+        let energies = Energies { values: &energies, step: energy_step };
+        let size = [self.dst.h, self.dst.w];
+        let tiles = energies.direct_tiles::<A, M>(
+            &source,
+            self.tiling,
+            self.units.clone(),
+            size,
+            WINDOW_RATIO,
+            self.scratch,
+        );
+        if !tiles.is_empty() {
+            let Forward { src, dst, shift, filters, bias, activation, x, target, .. } = self;
+            let direct = DirectConv { src, dst, shift, filters, bias, activation, x, target };
+            direct.compute::<S, A, M>(&tiles, self.scratch);
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::cpu::simd::Simd;
 use crate::memory::Scratch;
 use crate::ops::conv2d::cpu::layout::FeatureMap;
-use crate::ops::conv2d::winograd::Tiling;
+use crate::ops::conv2d::cpu::transposed_tile::TransposedTile;
 use crate::ops::conv2d::winograd::transform::{MAX_POINTS, filter_transform, input_transform};
+use crate::ops::conv2d::winograd::{Tiling, Unit};
 
 /// Calls a function that is generic over the number of points, outputs and taps along an axis.
 macro_rules! with_tile_size {
@@ -26,10 +27,31 @@ pub struct TileSource<'a> {
     pub shift: [isize; 2],
 }
 
+/// Returns the rows and columns of the largest region of a unit.
+fn largest_region<const T: usize, const M: usize>(tiling: &Tiling) -> [usize; 2] {
+    [tiling.rows.div_ceil(tiling.unit_rows), tiling.columns.div_ceil(tiling.unit_columns)]
+        .map(|tiles| tiles * M + T - M)
+}
+
 impl TileSource<'_> {
+    /// Returns the number of floats of the energies of a unit.
+    pub fn energy_step<const T: usize, const M: usize>(tiling: &Tiling, lanes: usize) -> usize {
+        let [rows, columns] = largest_region::<T, M>(tiling);
+        rows * columns + lanes
+    }
+
+    /// Returns the pixels of all tiles of a unit.
+    pub fn region<const T: usize, const M: usize>(&self, unit: &Unit) -> TransposedTile {
+        let axis = |tiles: &std::ops::Range<usize>, shift| (tiles.start * M) as isize + shift;
+        let start = [axis(&unit.rows, self.shift[0]), axis(&unit.columns, self.shift[1])];
+        self.map.tile(start, [&unit.rows, &unit.columns].map(|tiles| tiles.len() * M + T - M))
+    }
+
     /// Transforms all tiles of some units to `v [point][block][tile]`, and returns the number of tiles. A
     /// tile has `T` by `T` pixels, and neighboring tiles are `M` pixels apart. Tiles with `T = A` are
-    /// inputs; smaller ones are filters, which the output gradient is for the weight gradient.
+    /// inputs; smaller ones are filters, which the output gradient is for the weight gradient. The squares of the
+    /// pixels are added to `energies`, [`energy_step`](TileSource::energy_step) floats for each unit.
+    #[allow(clippy::too_many_arguments, reason = "what is transformed, and to where")]
     #[inline(always)]
     pub fn transform<S: Simd, const A: usize, const T: usize, const M: usize>(
         &self,
@@ -38,29 +60,28 @@ impl TileSource<'_> {
         [step, point_step]: [usize; 2],
         v: &mut [f32],
         blocks: std::ops::Range<usize>,
+        energies: &mut [f32],
         scratch: &Scratch,
     ) -> usize {
-        let [rows, columns] =
-            [tiling.rows.div_ceil(tiling.unit_rows), tiling.columns.div_ceil(tiling.unit_columns)];
-        let wide = columns * M + T - M;
-        let mut pixels = scratch.take((rows * M + T - M) * wide * S::LANES);
+        let [rows, wide] = largest_region::<T, M>(tiling);
+        let mut pixels = scratch.take(rows * wide * S::LANES);
+        let energy_step = Self::energy_step::<T, M>(tiling, S::LANES);
+        assert!(energies.len() >= units.len() * energy_step);
         let mut lines = scratch.take(A * wide * S::LANES);
         let mut tiles = 0;
         for (at, block) in blocks.enumerate() {
             let first = block * S::LANES;
             tiles = 0;
-            for unit in units.clone().map(|i| tiling.unit(i)) {
-                let start = [
-                    (unit.rows.start * M) as isize + self.shift[0],
-                    (unit.columns.start * M) as isize + self.shift[1],
-                ];
-                let region =
-                    self.map.tile(start, [&unit.rows, &unit.columns].map(|tiles| tiles.len() * M + T - M));
+            for (i, unit) in units.clone().map(|i| tiling.unit(i)).enumerate() {
+                let region = self.region::<T, M>(&unit);
                 let from = unit.image * self.map.batch_stride + first * self.map.h * self.map.w;
                 let channels = S::LANES.min(self.map.channels - first);
-                // SAFETY: the channels of this block exist; the buffer has the size of the largest region.
+                let energies = &mut energies[i * energy_step..(i + 1) * energy_step];
+                // SAFETY: the channels of this block exist; the buffers have the size of the largest region.
                 unsafe {
-                    region.read::<S>(self.data.as_ptr().add(from), channels, pixels.as_mut_ptr(), S::LANES)
+                    let from = self.data.as_ptr().add(from);
+                    let (to, energies) = (pixels.as_mut_ptr(), energies.as_mut_ptr());
+                    region.read_with_energies::<S>(from, channels, to, S::LANES, energies);
                 }
                 for row in 0..unit.rows.len() {
                     // SAFETY: all offsets are within the buffers.

@@ -1,0 +1,201 @@
+//! Linear maps along one axis: pooling and interpolation to another number of positions.
+
+use std::sync::Arc;
+
+use neocog_base::{Error, Result};
+
+/// A linear map from the positions of an axis to others: each output is a weighted sum of adjacent inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AxisMap(Arc<[Taps; 2]>);
+
+/// The weights of the outputs.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Taps {
+    /// Number of inputs.
+    pub input: usize,
+    /// Largest number of inputs of an output; at least 1.
+    pub width: usize,
+    /// For each output, the first input.
+    pub starts: Vec<usize>,
+    /// For each output, `width` weights. Those of inputs past the end are 0.
+    pub weights: Vec<f64>,
+}
+
+impl AxisMap {
+    /// The mean of the inputs `floor(i · input / output) .. ceil((i + 1) · input / output)` for output `i`, as PyTorch's
+    /// `AdaptiveAvgPool2d`.
+    ///
+    /// # Errors
+    /// If there are no inputs, or too many positions.
+    pub fn adaptive_average(input: usize, output: usize) -> Result<Self> {
+        Self::new(input, output, |i| {
+            let start = i * input / output;
+            let end = ((i + 1) * input).div_ceil(output);
+            (start, vec![1.0 / (end - start) as f64; end - start])
+        })
+    }
+
+    /// Input `floor(i · scale)` for output `i`, as PyTorch's `Upsample` with the mode `nearest`. `scale` is the number of inputs for
+    /// an output; `input / output` if absent.
+    ///
+    /// # Errors
+    /// If there are no inputs, too many positions, or the scale is not positive.
+    pub fn nearest(input: usize, output: usize, scale: Option<f64>) -> Result<Self> {
+        let scale = checked_scale(scale.unwrap_or(input as f64 / output.max(1) as f64))?;
+        Self::new(input, output, |i| (((i as f64 * scale) as usize).min(input - 1), vec![1.0]))
+    }
+
+    /// Linear interpolation, as PyTorch's `Upsample` with the mode `bilinear` along one axis. The centers of the first and last
+    /// positions of input and output coincide if `align_corners`, else their outer borders. `scale` as for
+    /// [`AxisMap::nearest`]; without effect if `align_corners`.
+    ///
+    /// # Errors
+    /// As [`AxisMap::nearest`].
+    pub fn linear(input: usize, output: usize, align_corners: bool, scale: Option<f64>) -> Result<Self> {
+        let scale = match align_corners {
+            true if output > 1 => input.saturating_sub(1) as f64 / (output - 1) as f64,
+            true => 0.0,
+            false => checked_scale(scale.unwrap_or(input as f64 / output.max(1) as f64))?,
+        };
+        Self::new(input, output, |i| {
+            let position =
+                if align_corners { i as f64 * scale } else { ((i as f64 + 0.5) * scale - 0.5).max(0.0) };
+            let start = (position as usize).min(input - 1);
+            let fraction = (position - start as f64).clamp(0.0, 1.0);
+            if start + 1 < input { (start, vec![1.0 - fraction, fraction]) } else { (start, vec![1.0]) }
+        })
+    }
+
+    /// Creates a map from the first input and the weights of each output, of which the first inputs must not decrease.
+    fn new(input: usize, output: usize, taps: impl Fn(usize) -> (usize, Vec<f64>)) -> Result<Self> {
+        // Kernels on OpenCL devices hold positions as floats.
+        const LARGEST: usize = 1 << 20;
+        if input == 0 || output == 0 || input > LARGEST || output > LARGEST {
+            return Err(Error::shape(format!(
+                "cannot map {input} positions to {output}; both must be from 1 to {LARGEST}"
+            )));
+        }
+        let all: Vec<(usize, Vec<f64>)> = (0..output).map(taps).collect();
+        // For each input, the outputs that it contributes to are adjacent.
+        let mut transposed: Vec<(usize, Vec<f64>)> = vec![(0, Vec::new()); input];
+        for (o, (start, weights)) in all.iter().enumerate() {
+            for (i, &weight) in (*start..).zip(weights) {
+                let (first, found) = &mut transposed[i];
+                if found.is_empty() {
+                    *first = o;
+                }
+                found.resize(o - *first, 0.0);
+                found.push(weight);
+            }
+        }
+        Ok(AxisMap(Arc::new([Taps::new(input, &all), Taps::new(output, &transposed)])))
+    }
+
+    /// Returns the number of inputs.
+    pub fn input(&self) -> usize {
+        self.0[0].input
+    }
+
+    /// Returns the number of outputs.
+    pub fn output(&self) -> usize {
+        self.0[0].starts.len()
+    }
+
+    /// Whether every output is one input: the output is the input.
+    pub fn is_identity(&self) -> bool {
+        let taps = &self.0[0];
+        let same = |(i, start): (usize, &usize)| {
+            let weights = &taps.weights[i * taps.width..][..taps.width];
+            *start == i && weights[0] == 1.0 && weights[1..].iter().all(|weight| *weight == 0.0)
+        };
+        self.input() == self.output() && taps.starts.iter().enumerate().all(same)
+    }
+
+    /// Returns the weights, or those of the transposed map.
+    pub(super) fn taps(&self, transposed: bool) -> &Taps {
+        &self.0[usize::from(transposed)]
+    }
+}
+
+impl Taps {
+    fn new(input: usize, all: &[(usize, Vec<f64>)]) -> Self {
+        let width = all.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0).max(1);
+        let mut weights = Vec::with_capacity(all.len() * width);
+        for (_, own) in all {
+            weights.extend_from_slice(own);
+            weights.resize(weights.len().next_multiple_of(width), 0.0);
+            if own.is_empty() {
+                weights.resize(weights.len() + width, 0.0);
+            }
+        }
+        Taps { input, width, starts: all.iter().map(|(start, _)| *start).collect(), weights }
+    }
+
+    /// Returns the first input of an output and the weights of the inputs that exist.
+    pub fn of(&self, output: usize) -> (usize, &[f64]) {
+        let start = self.starts[output];
+        let count = self.width.min(self.input - start);
+        (start, &self.weights[output * self.width..][..count])
+    }
+}
+
+fn checked_scale(scale: f64) -> Result<f64> {
+    if scale > 0.0 && scale.is_finite() {
+        return Ok(scale);
+    }
+    Err(Error::invalid_argument(format!("the scale must be positive and finite, it is {scale}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(map: &AxisMap, transposed: bool) -> Vec<Vec<f64>> {
+        let taps = map.taps(transposed);
+        let row = |o: usize| {
+            let (start, weights) = taps.of(o);
+            let mut row = vec![0.0; taps.input];
+            row[start..start + weights.len()].copy_from_slice(weights);
+            row
+        };
+        (0..taps.starts.len()).map(row).collect()
+    }
+
+    #[test]
+    fn the_transposed_map_is_the_transposed_matrix() {
+        let maps = (1..7).flat_map(|input| (1..9).map(move |output| (input, output)));
+        for (input, output) in maps {
+            for map in [
+                AxisMap::adaptive_average(input, output).unwrap(),
+                AxisMap::nearest(input, output, None).unwrap(),
+                AxisMap::linear(input, output, true, None).unwrap(),
+                AxisMap::linear(input, output, false, None).unwrap(),
+                AxisMap::linear(input, output, false, Some(0.3)).unwrap(),
+            ] {
+                assert_eq!((map.input(), map.output()), (input, output));
+                let (m, t) = (matrix(&map, false), matrix(&map, true));
+                for (o, row) in m.iter().enumerate() {
+                    assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{map:?}");
+                    row.iter().enumerate().for_each(|(i, weight)| assert_eq!(t[i][o], *weight, "{map:?}"));
+                }
+                assert_eq!(
+                    map.is_identity(),
+                    input == output
+                        && m.iter().enumerate().all(|(i, r)| r
+                            .iter()
+                            .enumerate()
+                            .all(|(k, w)| *w == f64::from(u8::from(i == k)))),
+                    "{map:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn invalid_maps_are_errors() {
+        assert!(AxisMap::adaptive_average(0, 1).unwrap_err().to_string().contains("from 1 to"));
+        assert!(AxisMap::nearest(1, usize::MAX, None).is_err());
+        assert!(AxisMap::nearest(2, 2, Some(f64::NAN)).unwrap_err().to_string().contains("positive"));
+        assert!(AxisMap::linear(2, 2, false, Some(0.0)).is_err());
+    }
+}

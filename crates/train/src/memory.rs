@@ -1,0 +1,161 @@
+//! The memory that a run needs, estimated before its first step.
+
+use std::fmt;
+
+use neocog_base::memory::{available_bytes, readable_bytes};
+use neocog_data::Loader;
+use neocog_layers::{Predictor, TrainPass, state};
+use neocog_models::OptimizerConfig;
+use neocog_tensor::{Device, Result, Shape};
+
+/// The memory that the batches of a run need at the same time, in bytes: an estimate, with a quarter of a training step for
+/// scratch memory, and
+/// without the data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryNeed {
+    /// Images in a batch.
+    pub batch: usize,
+    /// Parameters and the state of the optimizer.
+    pub state: u64,
+    /// Activations and gradients, or the values of a plan and its packed weights.
+    pub step: u64,
+    /// A checkpoint while it is written, between two steps: a copy of the state.
+    pub checkpoint: u64,
+    /// Batches that the loader prepares.
+    pub loader: u64,
+    /// Whether the batches are for training.
+    is_training: bool,
+}
+
+impl MemoryNeed {
+    /// Estimates the need of training steps on batches of `shape`, `[n, c, h, w]`.
+    ///
+    /// # Errors
+    /// When the network does not accept such an input.
+    pub fn of_training(
+        pass: &TrainPass,
+        optimizer: &OptimizerConfig,
+        shape: [usize; 4],
+        workers: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let input = Shape::new(&shape)?;
+        let scale = element_scale(device);
+        let copies = 1 + optimizer.kind.state_tensors().len() as u64;
+        let parameters = state::param_count(pass.network()) as u64 * FLOAT;
+        let state = parameters.saturating_mul(copies * scale);
+        Ok(MemoryNeed {
+            batch: shape[0],
+            state,
+            checkpoint: state,
+            step: with_scratch(pass.step_bytes(&input, device)? as u64).saturating_mul(scale),
+            loader: loader_bytes(&input, workers),
+            is_training: true,
+        })
+    }
+
+    /// Estimates the need of inference on batches of `shape`, `[n, c, h, w]`.
+    ///
+    /// # Errors
+    /// When the network does not accept such an input.
+    pub fn of_inference(
+        predictor: &Predictor,
+        shape: [usize; 4],
+        workers: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let input = Shape::new(&shape)?;
+        let scale = element_scale(device);
+        let state = state::param_count(predictor.network()) as u64 * FLOAT * scale;
+        let all = (predictor.inference_bytes(&input)? as u64).saturating_mul(scale);
+        Ok(MemoryNeed {
+            batch: shape[0],
+            state,
+            step: all.saturating_sub(state),
+            checkpoint: 0,
+            loader: loader_bytes(&input, workers),
+            is_training: false,
+        })
+    }
+
+    /// Returns the bytes that are needed at the same time.
+    pub fn total(&self) -> u64 {
+        self.state.saturating_add(self.step.max(self.checkpoint)).saturating_add(self.loader)
+    }
+
+    /// Returns a warning if the system has less memory than that. `None` also where it does not tell.
+    pub fn warning(&self) -> Option<String> {
+        let available = available_bytes().filter(|&available| available < self.total())?;
+        Some(format!(
+            "about {} are needed, but {} are available; a smaller batch needs less",
+            readable_bytes(self.total()),
+            readable_bytes(available)
+        ))
+    }
+}
+
+/// One line: the total and its parts.
+impl fmt::Display for MemoryNeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [total, state, step, loader] =
+            [self.total(), self.state, self.step, self.loader].map(readable_bytes);
+        let (of_state, of_step) = if self.is_training {
+            ("parameters and optimizer", "activations and gradients")
+        } else {
+            ("parameters", "activations and packed weights")
+        };
+        let n = self.batch;
+        write!(
+            f,
+            "memory: about {total} for batches of {n} ({of_state} {state}, {of_step} {step}, loader {loader}"
+        )?;
+        if self.checkpoint > self.step {
+            write!(f, ", a checkpoint while it is written {}", readable_bytes(self.checkpoint))?;
+        }
+        f.write_str(")")
+    }
+}
+
+const FLOAT: u64 = size_of::<f32>() as u64;
+
+/// Adds a quarter, for scratch memory of kernels and for sizes that are rounded up.
+fn with_scratch(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4)
+}
+
+/// The reference device computes in double precision.
+fn element_scale(device: &Device) -> u64 {
+    if *device == Device::Reference { 2 } else { 1 }
+}
+
+fn loader_bytes(input: &Shape, workers: usize) -> u64 {
+    (input.elements() as u64 * FLOAT).saturating_mul(Loader::batches_in_memory(workers) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_need_beyond_the_memory_is_a_warning() {
+        let [state, step, checkpoint, loader] = [3 << 20, 2 << 20, 0, 1 << 20];
+        let need = MemoryNeed { batch: 7, state, step, checkpoint, loader, is_training: true };
+        assert_eq!(need.warning(), None);
+        assert_eq!(
+            need.to_string(),
+            "memory: about 6.0 MiB for batches of 7 (parameters and optimizer 3.0 MiB, activations and gradients 2.0 MiB, \
+             loader 1.0 MiB)"
+        );
+        let saved = MemoryNeed { checkpoint: 3 << 20, ..need };
+        assert_eq!(saved.total(), 7 << 20);
+        assert!(saved.to_string().ends_with("a checkpoint while it is written 3.0 MiB)"), "{saved}");
+        let huge = MemoryNeed { step: u64::MAX, is_training: false, ..need };
+        if cfg!(target_os = "linux") {
+            assert!(
+                huge.warning().unwrap().starts_with("about 16384.0 PiB are needed"),
+                "{:?}",
+                huge.warning()
+            );
+        }
+    }
+}
