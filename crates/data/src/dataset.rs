@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,6 +48,7 @@ use crate::image::ByteImage;
 ///     }
 /// }
 /// ```
+#[expect(clippy::len_without_is_empty, reason = "it is never empty")]
 pub trait Dataset: Any + fmt::Debug + Send + Sync {
     /// Returns the name, used in messages.
     fn name(&self) -> &str;
@@ -73,7 +75,6 @@ pub trait Dataset: Any + fmt::Debug + Send + Sync {
     fn read(&self, i: usize, image: &mut ByteImage) -> Result<()>;
 
     /// Returns the number of samples, at least 1.
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     fn len(&self) -> usize {
         self.labels().len()
     }
@@ -86,6 +87,15 @@ pub trait Dataset: Any + fmt::Debug + Send + Sync {
     /// Returns what tells sample `i` from others, for [`fingerprint`]: its bytes in memory, or the name and size of its file.
     fn identity(&self, i: usize) -> Cow<'_, [u8]> {
         Cow::Owned((i as u64).to_le_bytes().to_vec())
+    }
+
+    /// Returns the file of image `i`, if it is one of its own.
+    ///
+    /// # Panics
+    /// May panic if `i` is not below [`len`](Self::len).
+    fn path(&self, i: usize) -> Option<&Path> {
+        let _ = i;
+        None
     }
 
     /// Returns the stored value of white. Values are scaled to 0 to 255 by [`read`](Self::read); statistics are of the
@@ -308,6 +318,9 @@ impl Dataset for Subset {
     }
     fn identity(&self, i: usize) -> Cow<'_, [u8]> {
         self.dataset.identity(self.indices[i] as usize)
+    }
+    fn path(&self, i: usize) -> Option<&Path> {
+        self.dataset.path(self.indices[i] as usize)
     }
     fn max_value(&self) -> u8 {
         self.dataset.max_value()

@@ -3,6 +3,7 @@
 mod cache;
 pub mod catalog;
 pub mod dataset;
+mod duplicates;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 pub mod folder;

@@ -6,6 +6,7 @@ use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{DatasetInfo, datasets};
+use crate::duplicates;
 use crate::folder;
 use crate::split::{Split, SplitOptions};
 
@@ -145,6 +146,8 @@ impl DataSource {
             division.val = Some(SplitOptions::DEFAULT_VAL);
         }
         split.divide(&division, seed)?;
+        let duplicates = duplicates::warnings(&split);
+        split.warnings.extend(duplicates);
         if let Some(limit) = options.limit {
             split.limit(limit)?;
         }

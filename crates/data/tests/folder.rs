@@ -237,6 +237,29 @@ fn links_are_followed_once_and_broken_ones_are_listed() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn files_that_are_in_two_parts_are_reported() {
+    let folder = Folder::new(&[
+        ("train/a/1.png", png(2, 2, [1, 0, 0])),
+        ("train/b/2.png", png(2, 2, [2, 0, 0])),
+        ("val/a/3.png", png(2, 2, [3, 0, 0])),
+        ("val/b/4.png", png(2, 2, [1, 0, 0])),
+        ("test/a/5.png", png(2, 2, [5, 0, 0])),
+        ("test/b/6.png", png(2, 2, [6, 0, 0])),
+    ]);
+    let warnings = || {
+        let source = DataSource::find(folder.path().to_str().unwrap()).unwrap();
+        source.open(Path::new("none"), &DataOptions::new(), 0).unwrap().warnings
+    };
+    let found = warnings();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let start = "1 image of the validation part is also in the training part, byte for byte";
+    assert!(found[0].starts_with(start), "{found:?}");
+    assert!(found[0].contains("4.png is") && found[0].ends_with("1.png"), "{found:?}");
+    folder.write("val/b/4.png", &png(2, 2, [4, 0, 0]));
+    assert_eq!(warnings(), Vec::<String>::new());
+}
+
+#[test]
 fn names_that_are_not_utf8() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;

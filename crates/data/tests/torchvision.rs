@@ -13,7 +13,7 @@ use neocog_data::resize::{Filter, ResizeCache};
 use neocog_data::transform::{
     CenterCrop, Magnitudes, Normalize, Operation, Pad, Pipeline, Resize, ResizeTo, Step, gaussian_blur,
 };
-use neocog_data::{ByteImage, Dataset, SampleId, Split, Transform, folder, load};
+use neocog_data::{ByteImage, SampleId, Split, Transform, folder, load};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod checkpoint;
+mod classifier;
 mod config;
 mod environment;
 mod evaluate;
@@ -13,6 +14,7 @@ mod progress;
 mod save_every;
 
 pub use checkpoint::{Checkpoint, CheckpointDir};
+pub use classifier::{ClassProbability, Classification, Classifier};
 pub use config::{ClassBalance, TrainConfig};
 pub use environment::Environment;
 pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_until, predict};

@@ -217,14 +217,14 @@ fn a_single_image_at_the_end_is_left_out_of_an_epoch_with_batch_norm() {
     let mut config = config("lenet_bn");
     (config.epochs, config.limit, config.batch) = (1, Some(33), 8);
     let data = data(&config);
-    let mut trainer = Trainer::new(config.clone(), &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &*data.train, &Device::Cpu).unwrap();
     let mut seen = Batches(0);
     trainer.fit(&data, None, &mut seen, &false.into()).unwrap();
     assert_eq!((trainer.history().len(), seen.0), (1, 5));
     assert!(trainer.history()[0].train_loss.is_finite());
     // Not one batch of an epoch can be trained on.
     (config.limit, config.batch) = (Some(3), 1);
-    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
     let e = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert!(e.to_string().contains("more than 1 value per channel"), "{e}");
 }

@@ -279,6 +279,7 @@ fn start(args: &Args) -> Result<(Trainer, Split, CheckpointDir)> {
     let mut config = config(args, &selected)?;
     let data = config.load_data(&args.data_dir.data_dir)?;
     output::warnings(&data);
+    parts::check_classes(&*data.train)?;
     selected.adapt(&*data.train)?;
     if let DataSource::Folder(_) = source {
         small_folder(args, &mut config, data.train.len());

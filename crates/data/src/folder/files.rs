@@ -113,14 +113,6 @@ impl FolderDataset {
         self.channels = channels;
         self
     }
-
-    /// Returns the path of sample `i`.
-    ///
-    /// # Panics
-    /// If there is no such sample.
-    pub fn path(&self, i: usize) -> &Path {
-        &self.files[i].path
-    }
 }
 
 impl Dataset for FolderDataset {
@@ -164,6 +156,10 @@ impl Dataset for FolderDataset {
         bytes.push(0);
         bytes.extend(file.length.to_le_bytes());
         Cow::Owned(bytes)
+    }
+
+    fn path(&self, i: usize) -> Option<&Path> {
+        Some(&self.files[i].path)
     }
 
     fn is_on_disk(&self) -> bool {

@@ -3,17 +3,17 @@
 //! A decoder that is given half a file fills the rest with gray and succeeds. So the structure is followed first, from
 //! marker to marker, to the end-of-image marker that a whole file has; Pillow demands the same.
 
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
 use neocog_base::{Error, Result};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
 
 use super::byte_image::ByteImage;
-use super::info::{ImageHeader, Orientation, exif_orientation};
+use super::info::{ImageHeader, MAX_SIDE, Orientation, exif_orientation};
 
 /// Start of every JPEG file: the start-of-image marker and the first byte of the next one.
 pub(super) const MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
+
+/// Maximum number of scans: cameras and programs write about ten, and each takes time.
+const MAX_SCANS: usize = 1_000;
 
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
@@ -130,26 +130,56 @@ impl Structure {
     }
 }
 
-/// Decodes a file to grayscale or RGB. `structure` is that of the file; the orientation is not applied.
+/// Decodes a file to grayscale or RGB, with the bytes of libjpeg-turbo, which Pillow decodes with. `structure` is that of the
+/// file; the orientation is not applied.
 ///
 /// # Errors
-/// `Format` if the file is truncated or damaged.
+/// `Format` if the file is truncated or damaged, or of a kind that is not supported: other than 8 bits, or 1, 3 or 4 components.
 pub(super) fn decode(bytes: &[u8], structure: &Structure, image: &mut ByteImage) -> Result<()> {
     structure.check_complete()?;
     let damaged = |e: String| Error::format(format!("the JPEG file is damaged: {e}"));
-    // The limits are those of `ImageHeader::check`, which has passed.
-    let options = DecoderOptions::new_fast().set_max_width(usize::MAX).set_max_height(usize::MAX);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|e| damaged(e.to_string()))?;
-    let input = decoder.input_colorspace().unwrap_or(ColorSpace::YCbCr);
-    let (output, channels) = match input {
-        ColorSpace::Luma => (ColorSpace::Luma, 1),
-        _ => (ColorSpace::RGB, 3),
+    // The size is checked by `ImageHeader::check`, which has passed.
+    let limits = DecodeLimits {
+        max_width: MAX_SIDE,
+        max_height: MAX_SIDE,
+        max_scans: MAX_SCANS,
+        ..Default::default()
     };
-    decoder.set_options(options.jpeg_set_out_colorspace(output));
+    let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(|e| damaged(e.to_string()))?;
+    let header = decoder.header();
+    let (format, channels) = match (header.components.len(), header.precision) {
+        (1, 8) => (PixelFormat::Grayscale, 1),
+        (3, 8) => (PixelFormat::Rgb, 3),
+        (4, 8) => (PixelFormat::Cmyk, 4),
+        (components, bits) => {
+            let what = format!("JPEG files of {components} components with {bits} bits are not supported");
+            return Err(Error::format(what));
+        }
+    };
+    decoder.set_output_format(format);
     let pixels = image.try_reset(structure.height, structure.width, channels)?;
-    if decoder.output_buffer_size() != Some(pixels.len()) {
+    if decoder.output_buffer_size().map_err(|e| damaged(e.to_string()))? != pixels.len() {
         return Err(damaged("its frame headers differ".into()));
     }
-    decoder.decode_into(pixels).map_err(|e| damaged(e.to_string()))
+    let written = decoder.decode_image_into(pixels).map_err(|e| damaged(e.to_string()))?.bytes_written;
+    if written != pixels.len() {
+        return Err(damaged("it has fewer pixels than its header declares".into()));
+    }
+    if format == PixelFormat::Cmyk { cmyk_to_rgb(image) } else { Ok(()) }
+}
+
+/// Converts inverted CMYK, as Adobe's programs write it, to RGB, with the bytes of Pillow's `convert("RGB")`.
+fn cmyk_to_rgb(image: &mut ByteImage) -> Result<()> {
+    let inverted = std::mem::take(image);
+    let target = image.try_reset(inverted.height(), inverted.width(), 3)?;
+    let (from, _) = inverted.pixels().as_chunks::<4>();
+    let (to, _) = target.as_chunks_mut::<3>();
+    for (&[c, m, y, white], rgb) in from.iter().zip(to) {
+        // `white` is 255 minus black; the ink takes its share of it.
+        *rgb = [c, m, y].map(|value| {
+            let product = u32::from(255 - value) * u32::from(white) + 128;
+            white.saturating_sub(((product + (product >> 8)) >> 8) as u8)
+        });
+    }
+    Ok(())
 }

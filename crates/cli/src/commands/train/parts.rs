@@ -1,7 +1,7 @@
 //! Arguments of `train` about the data: its parts, broken files, memory, and classes with few images.
 
 use neocog_data::split::Fold;
-use neocog_data::{DataOptions, Split, SplitOptions};
+use neocog_data::{DataOptions, Dataset, Split, SplitOptions};
 use neocog_tensor::{Error, Result};
 use neocog_train::ClassBalance;
 
@@ -75,6 +75,20 @@ pub fn sizes(data: &Split) -> String {
         format!("{last} images")
     } else {
         format!("{} and {last} images", parts.join(", "))
+    }
+}
+
+/// Checks that there are classes to tell apart.
+///
+/// # Errors
+/// When there is one class only.
+pub fn check_classes(data: &dyn Dataset) -> Result<()> {
+    match data.class_names() {
+        [name] => Err(Error::invalid_argument(format!(
+            "{} has one class ({name}): expected a folder for each of at least two classes",
+            data.name()
+        ))),
+        _ => Ok(()),
     }
 }
 
