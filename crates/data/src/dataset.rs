@@ -74,6 +74,19 @@ pub trait Dataset: Any + fmt::Debug + Send + Sync {
     /// If `i` is not below [`len`](Self::len).
     fn read(&self, i: usize, image: &mut ByteImage) -> Result<()>;
 
+    /// As [`read`](Self::read), for an image that is resized to `size`, `(h, w)`: where that is faster, a smaller one of at least
+    /// that size. By default, [reads](Self::read) the image as it is.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    /// As [`read`](Self::read).
+    fn read_at_least(&self, i: usize, size: (usize, usize), image: &mut ByteImage) -> Result<()> {
+        let _ = size;
+        self.read(i, image)
+    }
+
     /// Returns the number of samples, at least 1.
     fn len(&self) -> usize {
         self.labels().len()
@@ -315,6 +328,9 @@ impl Dataset for Subset {
     }
     fn read(&self, i: usize, image: &mut ByteImage) -> Result<()> {
         self.dataset.read(self.indices[i] as usize, image)
+    }
+    fn read_at_least(&self, i: usize, size: (usize, usize), image: &mut ByteImage) -> Result<()> {
+        self.dataset.read_at_least(self.indices[i] as usize, size, image)
     }
     fn identity(&self, i: usize) -> Cow<'_, [u8]> {
         self.dataset.identity(self.indices[i] as usize)

@@ -62,6 +62,9 @@ pub struct LoaderOptions {
     pub class_weights: Option<Arc<[f64]>>,
     /// Maximum memory for images that were read and resized, in bytes, for data sets on disk. Default: 0.
     pub cache_bytes: u64,
+    /// Whether images that are only resized may be read at a smaller size, where that is faster; see
+    /// [`Dataset::read_at_least`]. Default: false.
+    pub fast_decode: bool,
     /// Transform applied to each sample. Default: `None`.
     pub augment: Option<Augment>,
     /// Number of worker threads, which does not affect the batches. Default: 1.
@@ -77,6 +80,7 @@ impl Default for LoaderOptions {
             shuffle: None,
             class_weights: None,
             cache_bytes: 0,
+            fast_decode: false,
             augment: None,
             workers: 1,
         }
@@ -128,6 +132,13 @@ impl LoaderOptions {
     #[must_use]
     pub fn cache_bytes(mut self, cache_bytes: u64) -> Self {
         self.cache_bytes = cache_bytes;
+        self
+    }
+
+    /// Sets whether images that are only resized may be read at a smaller size.
+    #[must_use]
+    pub fn fast_decode(mut self, fast_decode: bool) -> Self {
+        self.fast_decode = fast_decode;
         self
     }
 
@@ -519,7 +530,17 @@ impl BatchBuilder {
             self.image.copy_from(image);
             return Ok(true);
         }
-        if let Err(e) = self.dataset.read(index, &mut self.image) {
+        let size = self.options.image_size;
+        let least = match &self.options.augment {
+            _ if !self.options.fast_decode => None,
+            None => Some(size),
+            Some(augment) => augment.transform.least_size(size),
+        };
+        let read = match least {
+            None => self.dataset.read(index, &mut self.image),
+            Some(least) => self.dataset.read_at_least(index, least, &mut self.image),
+        };
+        if let Err(e) = read {
             if !self.dataset.is_on_disk() {
                 return Err(e);
             }
@@ -528,7 +549,6 @@ impl BatchBuilder {
             return Ok(false);
         }
         self.image.convert(self.shape[0])?;
-        let size = self.options.image_size;
         match &self.options.augment {
             None => self.resizer.resize(&mut self.image, size, Filter::Bilinear)?,
             Some(augment) => augment.transform.start(&mut self.image, size, &mut self.resizer)?,

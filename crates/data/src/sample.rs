@@ -26,6 +26,13 @@ pub trait Transform: Send + Sync {
         resizer.resize(image, size, Filter::Bilinear)
     }
 
+    /// Returns the size `(h, w)` below which an image need not be read, if it is only resized: to `size`, or another one. `None` if
+    /// every pixel may count, such as for crops; the default.
+    fn least_size(&self, size: (usize, usize)) -> Option<(usize, usize)> {
+        let _ = size;
+        None
+    }
+
     /// Finishes a sample that [`start`](Self::start) has started, and writes it to `pixels`, `[c, h, w]` with the extents
     /// `shape`. By default, divides by 255 and [applies](Self::apply) the transform.
     ///

@@ -260,6 +260,42 @@ fn files_that_are_in_two_parts_are_reported() {
 }
 
 #[test]
+fn fast_decoding_is_close_and_never_too_small() {
+    // Smooth, so that how it is made smaller matters little.
+    let pixel = |x: u32, y: u32| image::Rgb([(x / 2) as u8, (y / 2) as u8, ((x + y) / 4) as u8]);
+    let smooth = |h: u32, w: u32| encoded(RgbImage::from_fn(w, h, pixel).into(), ImageFormat::Jpeg);
+    let folder = Folder::new(&[
+        ("a/1.jpg", smooth(301, 402)),
+        ("b/2.jpg", smooth(64, 70)),
+        ("b/3.png", png(90, 90, [9, 9, 9])),
+    ]);
+    let data = folder.open().train;
+    let mut image = ByteImage::default();
+    for (least, sizes) in [
+        ((32, 32), [(38, 51), (32, 35), (90, 90)]),
+        ((39, 10), [(76, 101), (64, 70), (90, 90)]),
+        ((301, 402), [(301, 402), (64, 70), (90, 90)]),
+    ] {
+        for (i, size) in sizes.into_iter().enumerate() {
+            data.read_at_least(i, least, &mut image).unwrap();
+            assert_eq!(image.size(), size, "image {i} of at least {least:?}");
+        }
+    }
+    let pixels = |fast: bool| {
+        let options = LoaderOptions::new().batch_size(3).image_size((32, 32)).fast_decode(fast);
+        let batch =
+            Loader::new(Arc::clone(&data), options).unwrap().epoch(0).unwrap().next().unwrap().unwrap();
+        batch.pixels.clone()
+    };
+    let (fast, whole) = (pixels(true), pixels(false));
+    let largest = fast.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(largest > 0.0 && largest < 0.04, "{largest}");
+    // A crop needs every pixel.
+    let crop = Pipeline::from([Step::RandomResizedCrop(RandomResizedCrop::new((8, 8)))]);
+    assert_eq!(neocog_data::Transform::least_size(&crop, (8, 8)), None);
+}
+
+#[test]
 fn names_that_are_not_utf8() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;

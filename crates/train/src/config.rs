@@ -49,6 +49,10 @@ pub struct TrainConfig {
     /// Transforms of the images: random ones in training only, the others in evaluation and prediction too.
     #[serde(default)]
     pub transforms: Pipeline,
+    /// Whether training images are decoded at a smaller size where they are only resized; see
+    /// [`LoaderOptions::fast_decode`](neocog_data::LoaderOptions::fast_decode). Other images are decoded whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fast_decode: bool,
     /// Regular expression: parameters and buffers whose dotted names match it are frozen; see
     /// [`freeze`](neocog_layers::freeze::freeze).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +115,7 @@ impl TrainConfig {
             optimizer: recipe.optimizer_config(),
             schedule: recipe.schedule.unwrap_or_default(),
             transforms: recipe.transforms.unwrap_or_default().to_vec().into(),
+            fast_decode: false,
             freeze: None,
             param_groups: Vec::new(),
             decay_weights_only: false,

@@ -387,6 +387,7 @@ impl Trainer {
             .shuffle(shuffle)
             .class_weights(class_weights)
             .cache_bytes(cache_bytes)
+            .fast_decode(self.config.fast_decode && part == Part::Train)
             .augment(augment)
             .workers(self.workers);
         Loader::new(Arc::clone(dataset), options)

@@ -365,6 +365,7 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     config.limit = args.limit;
     config.data_options = args.parts.options(None);
     config.class_balance = args.parts.class_balance();
+    config.fast_decode = args.parts.fast_decode();
     if let Some(name) = &args.optimizer {
         let kind = OptimizerKind::named(name)?;
         if kind.name() != config.optimizer.kind.name() {

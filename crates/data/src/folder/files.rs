@@ -10,7 +10,7 @@ use neocog_base::{Error, Result};
 
 use super::scan;
 use crate::dataset::Dataset;
-use crate::image::{Alpha, ByteImage, DecodeOptions, decode_file, read_header};
+use crate::image::{Alpha, ByteImage, DIVISORS, DecodeOptions, decode_file, read_header};
 
 /// Number of broken files that a message lists.
 const LISTED: usize = 20;
@@ -134,19 +134,11 @@ impl Dataset for FolderDataset {
     }
 
     fn read(&self, i: usize, image: &mut ByteImage) -> Result<()> {
-        let file = &self.files[i];
-        decode_file(&file.path, DecodeOptions::new(self.channels).alpha(self.alpha), image)?;
-        if image.size() != file.size {
-            return Err(Error::format(format!(
-                "{}: the file has changed: an image of {}x{}, now of {}x{}",
-                file.path.display(),
-                file.size.0,
-                file.size.1,
-                image.height(),
-                image.width()
-            )));
-        }
-        Ok(())
+        self.decode(i, None, image)
+    }
+
+    fn read_at_least(&self, i: usize, size: (usize, usize), image: &mut ByteImage) -> Result<()> {
+        self.decode(i, Some(size), image)
     }
 
     fn identity(&self, i: usize) -> Cow<'_, [u8]> {
@@ -164,6 +156,29 @@ impl Dataset for FolderDataset {
 
     fn is_on_disk(&self) -> bool {
         true
+    }
+}
+
+impl FolderDataset {
+    /// Decodes the file of sample `i`, perhaps to a smaller size; see [`DecodeOptions::at_least`].
+    fn decode(&self, i: usize, at_least: Option<(usize, usize)>, image: &mut ByteImage) -> Result<()> {
+        let file = &self.files[i];
+        let options = DecodeOptions::new(self.channels).alpha(self.alpha).at_least(at_least);
+        decode_file(&file.path, options, image)?;
+        let (h, w) = file.size;
+        let divided = |divisor: &usize| image.size() == (h.div_ceil(*divisor), w.div_ceil(*divisor));
+        let is_same = image.size() == file.size || at_least.is_some() && DIVISORS.iter().any(divided);
+        if !is_same {
+            return Err(Error::format(format!(
+                "{}: the file has changed: an image of {}x{}, now of {}x{}",
+                file.path.display(),
+                file.size.0,
+                file.size.1,
+                image.height(),
+                image.width()
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -34,18 +34,28 @@ pub struct DecodeOptions {
     pub channels: usize,
     /// What becomes of transparent pixels.
     pub alpha: Alpha,
+    /// If this is not `None`, a JPEG file is decoded at 1/8, 1/4 or 1/2 of its size if that is at least this size `(h, w)`: faster,
+    /// but not the same as to decode and resize it.
+    pub at_least: Option<(usize, usize)>,
 }
 
 impl DecodeOptions {
     /// Creates the options for a result of `channels` channels, 1 or 3, without alpha.
     pub fn new(channels: usize) -> Self {
-        DecodeOptions { channels, alpha: Alpha::Drop }
+        DecodeOptions { channels, alpha: Alpha::Drop, at_least: None }
     }
 
     /// Sets what becomes of transparent pixels.
     #[must_use]
     pub fn alpha(mut self, alpha: Alpha) -> Self {
         self.alpha = alpha;
+        self
+    }
+
+    /// Sets the size `(h, w)` that a JPEG file may be decoded to at least, instead of its own.
+    #[must_use]
+    pub fn at_least(mut self, size: Option<(usize, usize)>) -> Self {
+        self.at_least = size;
         self
     }
 }
@@ -95,7 +105,9 @@ pub fn decode(bytes: &[u8], options: DecodeOptions, image: &mut ByteImage) -> Re
         let header = structure.header(bytes);
         header.check(bytes.len() as u64)?;
         header.check_memory()?;
-        jpeg::decode(bytes, &structure, image)?;
+        let swapped = header.size() != (header.height, header.width);
+        let at_least = options.at_least.map(|(h, w)| if swapped { (w, h) } else { (h, w) });
+        jpeg::decode(bytes, &structure, at_least, image)?;
         header.orientation
     } else {
         decode_other(bytes, options.alpha, image)?.orientation

@@ -3,7 +3,7 @@
 //! A decoder that is given half a file fills the rest with gray and succeeds. So the structure is followed first, from
 //! marker to marker, to the end-of-image marker that a whole file has; Pillow demands the same.
 
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat, ScalingFactor};
 use neocog_base::{Error, Result};
 
 use super::byte_image::ByteImage;
@@ -14,6 +14,9 @@ pub(super) const MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
 
 /// Maximum number of scans: cameras and programs write about ten, and each takes time.
 const MAX_SCANS: usize = 1_000;
+
+/// By what a decoder can divide the size of an image.
+pub(crate) const DIVISORS: [usize; 3] = [8, 4, 2];
 
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
@@ -131,11 +134,16 @@ impl Structure {
 }
 
 /// Decodes a file to grayscale or RGB, with the bytes of libjpeg-turbo, which Pillow decodes with. `structure` is that of the
-/// file; the orientation is not applied.
+/// file; the orientation is not applied. With `at_least`, the size may be 1/8, 1/4 or 1/2, rounded up, but not below that.
 ///
 /// # Errors
 /// `Format` if the file is truncated or damaged, or of a kind that is not supported: other than 8 bits, or 1, 3 or 4 components.
-pub(super) fn decode(bytes: &[u8], structure: &Structure, image: &mut ByteImage) -> Result<()> {
+pub(super) fn decode(
+    bytes: &[u8],
+    structure: &Structure,
+    at_least: Option<(usize, usize)>,
+    image: &mut ByteImage,
+) -> Result<()> {
     structure.check_complete()?;
     let damaged = |e: String| Error::format(format!("the JPEG file is damaged: {e}"));
     // The size is checked by `ImageHeader::check`, which has passed.
@@ -157,7 +165,13 @@ pub(super) fn decode(bytes: &[u8], structure: &Structure, image: &mut ByteImage)
         }
     };
     decoder.set_output_format(format);
-    let pixels = image.try_reset(structure.height, structure.width, channels)?;
+    let (mut height, mut width) = (structure.height, structure.width);
+    if let Some(divisor) = at_least.and_then(|size| divisor((height, width), size)) {
+        let scale = ScalingFactor::try_new(1, divisor as u32).map_err(|e| damaged(e.to_string()))?;
+        decoder.set_scale(scale);
+        (height, width) = (height.div_ceil(divisor), width.div_ceil(divisor));
+    }
+    let pixels = image.try_reset(height, width, channels)?;
     if decoder.output_buffer_size().map_err(|e| damaged(e.to_string()))? != pixels.len() {
         return Err(damaged("its frame headers differ".into()));
     }
@@ -166,6 +180,13 @@ pub(super) fn decode(bytes: &[u8], structure: &Structure, image: &mut ByteImage)
         return Err(damaged("it has fewer pixels than its header declares".into()));
     }
     if format == PixelFormat::Cmyk { cmyk_to_rgb(image) } else { Ok(()) }
+}
+
+/// The largest divisor with which an image of the size `from` is at least of the size `to`.
+fn divisor(from: (usize, usize), to: (usize, usize)) -> Option<usize> {
+    DIVISORS
+        .into_iter()
+        .find(|divisor| from.0.div_ceil(*divisor) >= to.0 && from.1.div_ceil(*divisor) >= to.1)
 }
 
 /// Converts inverted CMYK, as Adobe's programs write it, to RGB, with the bytes of Pillow's `convert("RGB")`.

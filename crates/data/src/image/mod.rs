@@ -11,3 +11,4 @@ pub(crate) use byte_image::luma;
 pub use decode::{Alpha, DecodeOptions, decode, decode_file};
 pub use header::{EXTENSIONS, read_header};
 pub use info::{ImageHeader, MAX_PIXELS, MAX_SIDE, limit};
+pub(crate) use jpeg::DIVISORS;

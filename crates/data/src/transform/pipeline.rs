@@ -12,7 +12,7 @@ use super::color::ColorJitter;
 use super::erase::RandomErasing;
 use super::normalize::Normalize;
 use super::probability::check_probability;
-use super::size::{CenterCrop, Pad, RandomResizedCrop, Resize};
+use super::size::{CenterCrop, Pad, RandomResizedCrop, Resize, ResizeTo};
 use super::{pillow, spatial};
 use crate::image::ByteImage;
 use crate::loader::Augment;
@@ -197,6 +197,15 @@ impl Transform for Pipeline {
         steps
             .iter()
             .try_for_each(|step| step.apply_bytes(image, &mut random, resizer).context(|| step.name()))
+    }
+
+    fn least_size(&self, size: (usize, usize)) -> Option<(usize, usize)> {
+        match (self.sets_size(), self.steps.first()) {
+            (false, _) => Some(size),
+            (true, Some(Step::Resize(Resize { size: ResizeTo::Exact(h, w), .. }))) => Some((*h, *w)),
+            (true, Some(Step::Resize(Resize { size: ResizeTo::Shorter(side), .. }))) => Some((*side, *side)),
+            (true, _) => None,
+        }
     }
 
     fn finish(

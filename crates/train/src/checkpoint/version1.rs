@@ -57,6 +57,7 @@ impl From<Version1> for Checkpoint {
                 optimizer,
                 schedule,
                 transforms,
+                fast_decode: false,
                 freeze: None,
                 param_groups: Vec::new(),
                 decay_weights_only: false,
