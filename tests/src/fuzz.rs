@@ -109,8 +109,10 @@ fn checkpoint_file(bytes: &[u8]) {
 }
 
 fn checkpoint_file_seeds() -> Vec<Vec<u8>> {
-    let old = include_bytes!("../../crates/train/tests/golden/version1.ckpt");
-    small_checkpoint().into_iter().chain([old.to_vec()]).collect()
+    // Read at run time: the crate can be packaged without the others.
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/train/tests/golden/version1.ckpt");
+    let old = std::fs::read(old).unwrap_or_else(|e| panic!("{old}: {e}"));
+    small_checkpoint().into_iter().chain([old]).collect()
 }
 
 fn checkpoint_seeds() -> Vec<Vec<u8>> {
@@ -229,21 +231,21 @@ fn image(bytes: &[u8]) {
 
 fn image_seeds() -> Vec<Vec<u8>> {
     use image::{DynamicImage, ImageFormat, RgbaImage};
-    let picture = RgbaImage::from_fn(17, 9, |x, y| image::Rgba([(x * 15) as u8, (y * 28) as u8, 99, 200]));
-    let picture = DynamicImage::from(picture);
-    let encode = |picture: &DynamicImage, format| {
+    let image = RgbaImage::from_fn(17, 9, |x, y| image::Rgba([(x * 15) as u8, (y * 28) as u8, 99, 200]));
+    let image = DynamicImage::from(image);
+    let encode = |image: &DynamicImage, format| {
         let mut bytes = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, format).map(|()| bytes.into_inner()).ok()
+        image.write_to(&mut bytes, format).map(|()| bytes.into_inner()).ok()
     };
-    let rgb = DynamicImage::from(picture.to_rgb8());
-    let grey = DynamicImage::from(picture.to_luma8());
-    let deep = DynamicImage::from(picture.to_luma16());
+    let rgb = DynamicImage::from(image.to_rgb8());
+    let gray = DynamicImage::from(image.to_luma8());
+    let deep = DynamicImage::from(image.to_luma16());
     [
-        encode(&picture, ImageFormat::Png),
+        encode(&image, ImageFormat::Png),
         encode(&rgb, ImageFormat::Png),
         encode(&deep, ImageFormat::Png),
         encode(&rgb, ImageFormat::Jpeg),
-        encode(&grey, ImageFormat::Jpeg),
+        encode(&gray, ImageFormat::Jpeg),
     ]
     .into_iter()
     .flatten()

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use neocog_tensor::ops::Accumulate;
 use neocog_tensor::profile::Scope;
-use neocog_tensor::{Context as _, Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, update};
+use neocog_tensor::{
+    Context as _, Device, Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, update,
+};
 use smallvec::SmallVec;
 
 use crate::param::{Param, ParamId};
@@ -184,7 +186,7 @@ impl Tape {
         self.for_gradients
     }
 
-    /// Returns the number of multiply-adds of all operations so far.
+    /// Returns the number of multiply-adds of all operations so far; `u64::MAX` if they are that many or more.
     pub fn multiply_adds(&self) -> u64 {
         self.multiply_adds.get()
     }
@@ -248,7 +250,8 @@ impl Tape {
         let outputs = run(op, &tensors)?;
         let input_shapes: Shapes = inputs.iter().map(|v| *v.shape()).collect();
         let output_shapes: Shapes = outputs.iter().map(|t| *t.shape()).collect();
-        self.multiply_adds.set(self.multiply_adds.get() + op.multiply_adds(&input_shapes, &output_shapes));
+        let more = op.multiply_adds(&input_shapes, &output_shapes);
+        self.multiply_adds.set(self.multiply_adds.get().saturating_add(more));
         Ok(outputs)
     }
 
@@ -403,8 +406,9 @@ impl Tape {
                 output_grads: &output_grads,
                 needs: &needs,
             })?;
+            let device = output_grads.iter().flatten().next().map(Tensor::device);
             drop(output_grads);
-            check_grads(&node, &input_grads)?;
+            check_grads(&node, device, &input_grads)?;
             for (slot, grad) in node.input_slots.iter().zip(input_grads) {
                 if let (Some(slot), Some(grad)) = (slot, grad) {
                     add_to(&mut grads[*slot], grad).context(|| node.op.name())?;
@@ -428,7 +432,7 @@ where
 }
 
 /// Checks the gradients that an operation returned.
-fn check_grads(node: &Node, grads: &[Option<Tensor>]) -> Result<()> {
+fn check_grads(node: &Node, device: Option<Device>, grads: &[Option<Tensor>]) -> Result<()> {
     let name = node.op.name();
     if grads.len() != node.input_shapes.len() {
         return Err(Error::shape(format!(
@@ -444,6 +448,14 @@ fn check_grads(node: &Node, grads: &[Option<Tensor>]) -> Result<()> {
             return Err(Error::shape(format!(
                 "input {i} of {name} has shape {shape}, but its gradient has shape {}",
                 grad.shape()
+            )));
+        }
+        if let (Some(grad), Some(device)) = (grad, device)
+            && grad.device() != device
+        {
+            return Err(Error::device(format!(
+                "input {i} of {name} is on {device}, but its gradient is on {}",
+                grad.device()
             )));
         }
     }
@@ -483,7 +495,6 @@ impl Grads {
 
 #[cfg(test)]
 mod tests {
-    use neocog_tensor::Device;
     use neocog_tensor::ops::{Add, Mul, Relu};
 
     use super::*;
@@ -545,6 +556,10 @@ mod tests {
         let (a, b) = (Tape::new(), Tape::new());
         let (x, y) = (a.leaf(tensor(&[1.0])), b.leaf(tensor(&[1.0])));
         assert!(a.apply_single(Add, &[&x, &y]).unwrap_err().to_string().contains("another tape"));
+        // Slot 0 of another tape is not slot 0 of this one.
+        let other = Tape::new();
+        other.leaf(tensor(&[1.0]));
+        assert!(other.backward(&y).unwrap_err().to_string().contains("of this tape"));
         let wide = a.leaf(tensor(&[1.0, 2.0]));
         assert!(a.backward(&wide).unwrap_err().to_string().contains("one element"));
     }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::time::Duration;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::memory::try_collect;
 use neocog_base::random::Random;
 use neocog_layers::{Builder, Context};
 use neocog_models::Model;
@@ -208,7 +209,11 @@ impl ConvCase {
         let ConvCase { x, weight, y, .. } = *self;
         let tensor = |name: &str, shape: Shape| {
             let mut random = Random::stream(0, name);
-            let values: Vec<f32> = (0..shape.elements()).map(|_| random.next_unit() - 0.5).collect();
+            let values = try_collect(
+                shape.elements(),
+                std::iter::repeat_with(|| random.next_unit() - 0.5),
+                format_args!("{name} of shape {shape}"),
+            )?;
             Tensor::from_f32(shape, &values, &Device::Cpu)
         };
         let bias = tensor("bias", Shape::new(&[weight[0]])?)?;

@@ -86,7 +86,7 @@ impl Python {
         let mut request = job.to_json()?;
         request["channels_last"] = channels_last.into();
         let library = if channels_last { "PyTorch, channels last" } else { "PyTorch" };
-        let measurements = self.run(&[TIMING, TORCH_NETWORKS, RUN_TORCH], &request, job.threads)?;
+        let measurements = self.measure(&[TIMING, TORCH_NETWORKS, RUN_TORCH], &request, job.threads)?;
         Ok(measurements.into_iter().map(|m| job.record(library, m)).collect())
     }
 
@@ -109,7 +109,7 @@ impl Python {
     pub fn onnxruntime(&self, job: &NetworkJob, file: &Path) -> Result<Vec<Record>> {
         let mut request = job.to_json()?;
         request["file"] = file.to_string_lossy().into();
-        let measurements = self.run(&[TIMING, RUN_ONNXRUNTIME], &request, job.threads)?;
+        let measurements = self.measure(&[TIMING, RUN_ONNXRUNTIME], &request, job.threads)?;
         Ok(measurements.into_iter().map(|m| job.record("ONNX Runtime", m)).collect())
     }
 
@@ -121,7 +121,7 @@ impl Python {
         budget: Duration,
     ) -> Result<Vec<Measurement>> {
         let job = json!({ "convolutions": convolutions, "threads": threads, "budget": budget.as_secs_f64() });
-        self.run(&[TIMING, RUN_TORCH_CONVOLUTIONS], &job, threads)
+        self.measure(&[TIMING, RUN_TORCH_CONVOLUTIONS], &job, threads)
     }
 
     /// Runs the concatenated scripts in one process and parses the measurements that they print.
@@ -158,12 +158,22 @@ impl Python {
                 stderr.lines().last().unwrap_or("it failed without an error message").to_string(),
             ));
         }
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .map(|line| {
-                serde_json::from_str(line).map_err(|e| failed(format!("unexpected output `{line}`: {e}")))
-            })
-            .collect()
+        let text = String::from_utf8_lossy(&output.stdout);
+        let parse =
+            |line| serde_json::from_str(line).map_err(|e| failed(format!("unexpected output `{line}`: {e}")));
+        text.lines().map(parse).collect()
+    }
+
+    /// As [`Python::run`], for scripts that print at least one measurement.
+    fn measure(&self, scripts: &[&str], job: &Value, threads: usize) -> Result<Vec<Measurement>> {
+        let measurements = self.run(scripts, job, threads)?;
+        if measurements.is_empty() {
+            return Err(Error::device(format!(
+                "`{}` printed no measurements: is it a Python interpreter? Select one with --python",
+                self.command
+            )));
+        }
+        Ok(measurements)
     }
 }
 
@@ -214,5 +224,7 @@ mod tests {
         // `false` fails without output, and the output of `echo` is not JSON.
         assert!(error_message("false", "").contains("without an error message"));
         assert!(error_message("echo", "word").contains("unexpected output `-c word`"));
+        let silent = Python::new("true").measure(&[""], &json!({}), 1).unwrap_err().to_string();
+        assert!(silent.contains("`true` printed no measurements"), "{silent}");
     }
 }

@@ -29,13 +29,30 @@ pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("must be at least 1".into()),
         Ok(n) => Ok(n),
-        Err(e) => Err(e.to_string()),
+        Err(_) => Err("expected a whole number of at least 1".into()),
     }
+}
+
+/// Parses a number of at least 0.
+///
+/// # Errors
+/// When the text is not a number, or the number is negative, infinite or NaN.
+pub fn non_negative(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|e| e.to_string())?;
+    if number.is_finite() && number >= 0.0 { Ok(number) } else { Err("must be finite and at least 0".into()) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::positive;
+    use super::{non_negative, positive};
+
+    #[test]
+    fn numbers_are_finite_and_not_negative() {
+        assert_eq!((non_negative("0"), non_negative("1e-3")), (Ok(0.0), Ok(0.001)));
+        for wrong in ["-1", "-1e-9", "inf", "nan", "x", ""] {
+            assert!(non_negative(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn counts_start_at_1() {

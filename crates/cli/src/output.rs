@@ -2,6 +2,7 @@
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_base::{Error, Result};
@@ -57,11 +58,27 @@ pub fn warnings(split: &neocog_data::Split) {
     }
 }
 
-/// Writes what a run needs to standard error, and a warning if the system has less.
+/// Writes what a training needs to standard error, and a warning if the system has less.
 pub fn memory_need(need: &neocog_train::MemoryNeed) {
     note(format_args!("{need}"));
+    memory_warning(need);
+}
+
+/// Writes a warning if the system has less memory than is needed.
+pub fn memory_warning(need: &neocog_train::MemoryNeed) {
     if let Some(warning) = need.warning() {
         note(format_args!("warning: {warning}"));
+    }
+}
+
+/// Warns that an image is written as PNG if the name of its file ends as that of another format.
+pub fn image_format(file: &Path) {
+    if let Some(extension) = file.extension().filter(|extension| !extension.eq_ignore_ascii_case("png")) {
+        note(format_args!(
+            "warning: {} will be a PNG image although its name ends in .{}",
+            file.display(),
+            extension.display()
+        ));
     }
 }
 

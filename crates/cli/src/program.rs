@@ -131,8 +131,18 @@ impl Program {
             .subcommand_required(true)
             .arg_required_else_help(true)
             .arg(threads)
-            .subcommands(commands.iter().map(|command| (command.build)()))
+            .subcommands(commands.iter().map(|command| with_negative_numbers((command.build)())))
     }
+}
+
+/// Makes `--epochs -1` an invalid value of the option instead of an unknown option `-1`.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let takes_value = argument.get_action().takes_values() && !argument.is_positional();
+            argument.allow_negative_numbers(takes_value)
+        })
+        .mut_subcommands(with_negative_numbers)
 }
 
 /// Tells what the command offers against a lack of memory.

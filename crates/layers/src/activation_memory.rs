@@ -8,6 +8,11 @@ use neocog_tensor::Shape;
 /// Size of an element on devices that compute in single precision.
 const ELEMENT_BYTES: usize = size_of::<f32>();
 
+/// Returns the bytes of a tensor, `usize::MAX` if they are more. Sums saturate as well.
+fn bytes_of(shape: &Shape) -> usize {
+    shape.elements().saturating_mul(ELEMENT_BYTES)
+}
+
 /// Maps the slots of reshaped values to the slot whose memory they share.
 #[derive(Default)]
 struct Roots(HashMap<usize, usize>);
@@ -41,7 +46,7 @@ pub(crate) fn saved_bytes(tape: &Tape, input: Option<usize>) -> Vec<usize> {
         let outputs = entry.output_shapes.iter().enumerate().filter(|(i, _)| saves.saves_output(*i));
         let outputs = outputs.map(|(i, shape)| (entry.first_output + i, shape));
         let new = inputs.chain(outputs).filter(|(slot, _)| values.contains(slot) && seen.insert(*slot));
-        all.push(new.map(|(_, shape): (usize, &Shape)| shape.elements() * ELEMENT_BYTES).sum());
+        all.push(new.map(|(_, shape): (usize, &Shape)| bytes_of(shape)).fold(0, usize::saturating_add));
     });
     all
 }
@@ -61,7 +66,7 @@ pub(crate) fn live_bytes(tape: &Tape, input: Option<(usize, &Shape)>, output: Op
             roots.0.insert(entry.first_output, roots.root(input));
         } else {
             let outputs = entry.output_shapes.iter().enumerate();
-            sizes.extend(outputs.map(|(i, s)| (entry.first_output + i, s.elements() * ELEMENT_BYTES)));
+            sizes.extend(outputs.map(|(i, s)| (entry.first_output + i, bytes_of(s))));
         }
         for slot in entry.inputs.iter().flatten() {
             last_use.insert(roots.root(*slot), number);
@@ -72,14 +77,13 @@ pub(crate) fn live_bytes(tape: &Tape, input: Option<(usize, &Shape)>, output: Op
     if let Some(output) = output {
         last_use.insert(roots.root(output), usize::MAX);
     }
-    let mut alive: BTreeMap<usize, usize> =
-        input.map(|(slot, s)| (slot, s.elements() * ELEMENT_BYTES)).into_iter().collect();
+    let mut alive: BTreeMap<usize, usize> = input.map(|(slot, s)| (slot, bytes_of(s))).into_iter().collect();
     let mut all = Vec::with_capacity(outputs_of.len());
     for (number, (first, count)) in outputs_of.into_iter().enumerate() {
         // Outputs that are never read are needed for gradients only.
         let outputs = (first..first + count).filter(|slot| last_use.contains_key(slot));
         alive.extend(outputs.filter_map(|slot| Some((slot, *sizes.get(&slot)?))));
-        all.push(alive.values().sum());
+        all.push(alive.values().copied().fold(0, usize::saturating_add));
         alive.retain(|slot, _| last_use.get(slot).is_some_and(|last| *last > number));
     }
     all
@@ -105,12 +109,15 @@ pub(crate) fn step_bytes(tape: &Tape, param: impl Fn(usize) -> bool) -> usize {
             return;
         }
         let saves = entry.op.saves();
-        let bytes = |shape: &Shape| shape.elements().saturating_mul(ELEMENT_BYTES);
         let inputs = entry.inputs.iter().zip(entry.input_shapes);
         let inputs: Vec<_> =
-            inputs.map(|(slot, shape)| slot.map(|slot| (roots.root(slot), bytes(shape)))).collect();
-        let outputs: Vec<_> =
-            entry.output_shapes.iter().enumerate().map(|(i, s)| (entry.first_output + i, bytes(s))).collect();
+            inputs.map(|(slot, shape)| slot.map(|slot| (roots.root(slot), bytes_of(shape)))).collect();
+        let outputs: Vec<_> = entry
+            .output_shapes
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (entry.first_output + i, bytes_of(s)))
+            .collect();
         let saved_inputs = inputs.iter().enumerate().filter(|(i, _)| saves.saves_input(*i));
         let saved_inputs = saved_inputs.filter_map(|(_, input)| *input).filter(|(slot, _)| !param(*slot));
         let saved_outputs = outputs.iter().enumerate().filter(|(i, _)| saves.saves_output(*i));

@@ -159,7 +159,7 @@ pub fn head(network: &dyn Layer) -> Option<String> {
 
 /// Returns the number of elements of all parameters of a network.
 pub fn param_count(network: &dyn Layer) -> usize {
-    params(network).iter().map(|(_, p)| p.shape().elements()).sum()
+    params(network).iter().fold(0, |sum: usize, (_, p)| sum.saturating_add(p.shape().elements()))
 }
 
 /// Whether a layer has children.

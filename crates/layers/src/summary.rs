@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use neocog_autograd::{Tape, Var};
-use neocog_tensor::{Device, Result, Shape, Tensor};
+use neocog_tensor::{Device, Error, Result, Shape, Tensor};
 
 use crate::activation_memory::{live_bytes, saved_bytes};
 use crate::layer::{Context, Layer, Observer, Seen};
@@ -49,7 +49,7 @@ pub struct Row {
 /// Summarizes `network` for inputs of shape `input`.
 ///
 /// # Errors
-/// When the network does not accept such an input.
+/// When the network does not accept such an input, or a number of the summary does not fit into 64 bits.
 pub fn summarize(network: &dyn Layer, input: &Shape) -> Result<Summary> {
     // Batch norm cannot train on one image: use two, and half of the bytes.
     let images = input.first().copied().unwrap_or(1);
@@ -57,7 +57,7 @@ pub fn summarize(network: &dyn Layer, input: &Shape) -> Result<Summary> {
     let training = Pass::run(network, &trained_on, true)?;
     let saved: Vec<usize> = saved_bytes(&training.tape, training.input.slot())
         .into_iter()
-        .map(|bytes| if images == 1 { bytes / 2 } else { bytes })
+        .map(|bytes| if images == 1 && bytes < usize::MAX { bytes / 2 } else { bytes })
         .collect();
     let inference = Pass::run(network, input, false)?;
     let slot = inference.input.slot();
@@ -76,18 +76,43 @@ pub fn summarize(network: &dyn Layer, input: &Shape) -> Result<Summary> {
             parameters: eval.parameters,
             multiply_adds: eval.multiply_adds,
             receptive_field: field.map(|f| f.receptive_field()),
-            training_bytes: saved[train_start..train.end].iter().sum(),
+            training_bytes: sum(&saved[train_start..train.end]),
             prediction_bytes: live[eval_start..eval.end].iter().copied().max().unwrap_or(0),
         });
         (train_start, eval_start) = (train.end, eval.end);
     }
-    Ok(Summary {
+    let summary = Summary {
         rows,
         parameters: state::param_count(network),
         multiply_adds: inference.tape.multiply_adds(),
-        training_bytes: saved.iter().sum(),
+        training_bytes: sum(&saved),
         prediction_bytes: live.into_iter().max().unwrap_or(0),
-    })
+    };
+    summary.check()?;
+    Ok(summary)
+}
+
+fn sum(bytes: &[usize]) -> usize {
+    bytes.iter().copied().fold(0, usize::saturating_add)
+}
+
+impl Summary {
+    /// Checks that no number is the largest one, which stands for all that are larger.
+    fn check(&self) -> Result<()> {
+        let counts = [
+            ("number of parameters", self.parameters as u64),
+            ("number of multiply-adds", self.multiply_adds),
+            ("size of the activations in training, in bytes,", self.training_bytes as u64),
+            ("size of the activations in inference, in bytes,", self.prediction_bytes as u64),
+        ];
+        match counts.into_iter().find(|(_, count)| *count >= usize::MAX as u64) {
+            None => Ok(()),
+            Some((what, _)) => Err(Error::shape(format!(
+                "the network is too large to be summarized: its {what} does not fit into {} bits",
+                usize::BITS
+            ))),
+        }
+    }
 }
 
 /// A recorded pass on [`Device::Meta`].

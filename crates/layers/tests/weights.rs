@@ -288,7 +288,10 @@ fn other_formats_are_errors() {
     expect(b"", "not a safetensors file: it has 0 bytes, less than the length of the header (8 bytes)");
     expect(b"1234567", "it has 7 bytes");
     expect(&[0; 8], "its header is invalid: EOF");
-    expect(&u64::MAX.to_le_bytes(), "a header of 18446744073709551615 bytes, but 0 bytes follow");
+    expect(
+        &u64::MAX.to_le_bytes(),
+        "a header of 18446744073709551615 bytes, but the rest of the file has 0 bytes",
+    );
     expect(
         b"some text, and no weights at all",
         "but the rest of the file has 24 bytes: it has another format",

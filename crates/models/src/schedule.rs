@@ -124,6 +124,9 @@ mod tests {
         assert_eq!(factors(step), [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5]);
         let warm = Schedule { warm_up: 4, decay: Decay::Constant };
         assert_eq!(factors(warm), [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        // Epochs are counted from the start of the run, not from the end of the warm-up.
+        let both = Schedule { warm_up: 3, decay: Decay::Step { epochs: 2, factor: 0.5 } };
+        assert_eq!(factors(both), [1.0 / 3.0, 2.0 / 3.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5]);
         let cosine = factors(Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.2 } });
         assert_eq!(cosine[0], 1.0);
         assert!((cosine[4] - 0.6).abs() < 1e-12);

@@ -380,7 +380,7 @@ fn invalid_weight_files_are_rejected() {
         (lie("[2]", "[4,12]"), "invalid offset for tensor `0.weight`"),
         (
             [&(1u64 << 62).to_le_bytes()[..], b"{}"].concat(),
-            "its first bytes specify a header of 4611686018427387904 bytes, but 2 bytes follow",
+            "its first bytes specify a header of 4611686018427387904 bytes, but the rest of the file has 2 bytes",
         ),
         (header("{\"a\": \u{e9}"), "its header is invalid"),
         (whole[..whole.len() - 1].to_vec(), "it is truncated or damaged"),

@@ -1,4 +1,4 @@
-//! Memory: what a run needs is told before it starts, and a lack of it is an error with a remedy.
+//! Memory: what a run needs is printed before it starts, and a lack of it is an error with a remedy.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -22,7 +22,7 @@ fn run(arguments: &str, limit: Option<u64>, backtrace: &str) -> (Option<i32>, St
 }
 
 #[test]
-fn the_need_is_told_before_the_first_step() {
+fn the_need_is_printed_before_the_first_step() {
     let (code, stderr) = run("train lenet --epochs 1 --limit 64 --batch 16", None, "0");
     assert_eq!(code, Some(0), "{stderr}");
     let lines: Vec<&str> = stderr.lines().collect();

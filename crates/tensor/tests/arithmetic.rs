@@ -249,3 +249,21 @@ fn error_messages() {
     assert!(Reshape { shape: shape(&[5]) }.infer(&[shape(&[2, 3])]).is_err());
     assert!(message(&Add, &[shape(&[1])]).contains("expects 2 inputs"));
 }
+
+/// Shapes only: a result on the meta device has no values that could be wrong; a tensor without values is no input of a device.
+#[test]
+fn inputs_on_different_devices_are_errors() {
+    let on = |device| Tensor::zeros([2], &device).unwrap();
+    let [cpu, reference, meta] = [Device::Cpu, Device::Reference, Device::Meta].map(on);
+    for (inputs, found) in [
+        ([&cpu, &meta], "input 0 on cpu, input 1 on meta"),
+        ([&reference, &meta], "input 0 on reference, input 1 on meta"),
+        ([&cpu, &reference], "input 0 on cpu, input 1 on reference"),
+    ] {
+        let e = run_single(&Add, &inputs).unwrap_err().to_string();
+        assert!(e.contains(found) && e.contains("move them with to_device"), "{e}");
+    }
+    let shapes = run_single(&Add, &[&meta, &cpu]).unwrap();
+    assert_eq!((shapes.device(), shapes.shape().extents()), (Device::Meta, &[2][..]));
+    assert!(shapes.to_f32().unwrap_err().to_string().contains("no data"));
+}

@@ -63,9 +63,19 @@ fn windows() -> impl Strategy<Value = (MaxPool2d, [usize; 4])> {
         .prop_filter("the window is valid", |(op, x)| op.infer(&[Shape::from(*x)]).is_ok())
 }
 
-/// Distinct numbers, many equal numbers, negative numbers.
-fn fills(x: [usize; 4]) -> [CaseInput; 3] {
-    [CaseInput::distinct(x), CaseInput::index(x, 3), CaseInput::between(x, -3.0, -2.0)]
+/// Distinct numbers, many equal numbers, negative numbers, and negative numbers of which an eighth is NaN or infinite.
+fn fills(x: [usize; 4]) -> [CaseInput; 4] {
+    let mut rare = CaseInput::between(x, -3.0, -2.0).make(1);
+    for (value, choice) in rare.iter_mut().zip(CaseInput::index(x, 24).make(3)) {
+        match choice as u32 {
+            0 => *value = f32::NAN,
+            1 => *value = f32::NEG_INFINITY,
+            2 => *value = f32::INFINITY,
+            _ => {}
+        }
+    }
+    let rare = CaseInput::values(x, &rare).unwrap();
+    [CaseInput::distinct(x), CaseInput::index(x, 3), CaseInput::between(x, -3.0, -2.0), rare]
 }
 
 /// Runs `op` on every device and compares with the reference; returns the results of the CPU and the reference.
@@ -81,7 +91,10 @@ fn same(op: &dyn Op, cpu: &[&Tensor], tolerance: f64) -> Result<(Tensors, Tensor
         for (got, want) in got.iter().zip(&want) {
             prop_assert_eq!(got.shape(), want.shape());
             for (g, w) in got.to_f64().unwrap().into_iter().zip(want.to_f64().unwrap()) {
-                prop_assert!((g - w).abs() <= tolerance, "{op:?} on {device}: {g}, not {w}");
+                prop_assert!(
+                    g == w || (g - w).abs() <= tolerance || g.is_nan() && w.is_nan(),
+                    "{op:?} on {device}: {g}, not {w}"
+                );
             }
         }
     }
@@ -92,14 +105,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: neocog_base::testing::cases(300), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_max_pooling((op, x) in windows(), fill in 0usize..3) {
+    fn random_max_pooling((op, x) in windows(), fill in 0usize..4) {
         let input = fills(x)[fill].clone();
         let input = Tensor::from_f32(x, &input.make(1), &Device::Cpu).unwrap();
         // Maxima and indices are exact.
         let (outputs, _) = same(&op, &[&input], 0.0)?;
         let bare = run(&MaxPool2d { return_indices: false, ..op }, &[&input]).unwrap();
         prop_assert_eq!(bare.len(), 1);
-        prop_assert_eq!(bare[0].to_f32().unwrap(), outputs[0].to_f32().unwrap());
+        let bits = |t: &Tensor| t.to_f32().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&bare[0]), bits(&outputs[0]));
         let dy = CaseInput::uniform(*outputs[0].shape()).make(2);
         let dy = Tensor::from_f32(*outputs[0].shape(), &dy, &Device::Cpu).unwrap();
         same(&MaxPool2dGrad { input_size: [x[2], x[3]] }, &[&dy, &outputs[1]], 1e-5)?;
@@ -159,6 +173,22 @@ fn ties_and_nans_match_pytorch() {
     assert!(outputs[0].to_f32().unwrap().iter().all(|v| v.is_nan()));
     // The last of several NaNs.
     assert_eq!(outputs[1].to_f32().unwrap(), [4.0, 3.0]);
+
+    // One NaN at a time, in windows that reach into the padding and in those that do not.
+    for at in 0..25 {
+        let mut pixels = [-1.0; 25];
+        pixels[at] = NAN;
+        let x = image(&pixels.chunks(5).collect::<Vec<_>>());
+        for stride in [1, 2] {
+            let outputs = run(&max_pool(3, stride, 1), &[&x]).unwrap();
+            let (y, size) = (outputs[0].to_f32().unwrap(), outputs[0].shape()[3]);
+            for (i, v) in y.iter().enumerate() {
+                let holds = |center: usize, at: usize| (stride * center).abs_diff(at) <= 1;
+                let expected = holds(i / size, at / 5) && holds(i % size, at % 5);
+                assert_eq!(v.is_nan(), expected, "NaN at {at}, stride {stride}, window {i}: {y:?}");
+            }
+        }
+    }
 
     let x = image(&[&[f32::NEG_INFINITY; 4][..]; 4]);
     let outputs = run(&max_pool(3, 1, 1), &[&x]).unwrap();

@@ -134,13 +134,23 @@ impl TrainConfig {
     }
 
     /// Creates the configuration for the network of a model file. Values that the file states apply to every data set; the
-    /// others are those of [`Recipe::new`] for the data set.
+    /// others are those of [`Recipe::new`] for the data set. A file with the name and the values of a registered network, as
+    /// [`ModelFile::of`] makes it, has that network's recipe, with its changes for the data set.
     ///
     /// # Errors
     /// `NotFound` for an unknown data set; the message suggests similar names.
     pub fn for_file(file: &ModelFile, data: &str) -> Result<Self> {
         let source = DataSource::find(data)?;
-        Ok(Self::new(&file.name, data, &file.recipe.or(&Recipe::new().for_data(data))).for_source(&source))
+        let registered = neocog_models::find(&file.name).ok().filter(|model| {
+            let mut stated = ModelFile::stated_recipe(model);
+            stated.input = file.recipe.input;
+            file.recipe == stated
+        });
+        let recipe = match registered {
+            Some(model) => model.recipe.for_data(data),
+            None => file.recipe.or(&Recipe::new().for_data(data)),
+        };
+        Ok(Self::new(&file.name, data, &recipe).for_source(&source))
     }
 
     /// Photographs are flipped at random, if the recipe has no transforms.

@@ -42,7 +42,7 @@ impl MemoryNeed {
         let input = Shape::new(&shape)?;
         let scale = element_scale(device);
         let copies = 1 + optimizer.kind.state_tensors().len() as u64;
-        let parameters = state::param_count(pass.network()) as u64 * FLOAT;
+        let parameters = (state::param_count(pass.network()) as u64).saturating_mul(FLOAT);
         let state = parameters.saturating_mul(copies * scale);
         Ok(MemoryNeed {
             batch: shape[0],
@@ -66,7 +66,7 @@ impl MemoryNeed {
     ) -> Result<Self> {
         let input = Shape::new(&shape)?;
         let scale = element_scale(device);
-        let state = state::param_count(predictor.network()) as u64 * FLOAT * scale;
+        let state = (state::param_count(predictor.network()) as u64).saturating_mul(FLOAT * scale);
         let all = (predictor.inference_bytes(&input)? as u64).saturating_mul(scale);
         Ok(MemoryNeed {
             batch: shape[0],
@@ -129,7 +129,7 @@ fn element_scale(device: &Device) -> u64 {
 }
 
 fn loader_bytes(input: &Shape, workers: usize) -> u64 {
-    (input.elements() as u64 * FLOAT).saturating_mul(Loader::batches_in_memory(workers) as u64)
+    (input.elements() as u64).saturating_mul(FLOAT).saturating_mul(Loader::batches_in_memory(workers) as u64)
 }
 
 #[cfg(test)]

@@ -63,19 +63,22 @@ impl ModelFile {
     /// # Errors
     /// When the input is too small for the network.
     pub fn of(model: &Model, input: [usize; 3], classes: usize) -> Result<Self> {
-        let OptimizerConfig { lr, kind } = model.recipe.optimizer_config();
-        let recipe = Recipe::new()
-            .with_input(input)
-            .with_batch(model.recipe.batch.unwrap_or(Recipe::BATCH))
-            .with_epochs(model.recipe.epochs.unwrap_or(Recipe::EPOCHS))
-            .with_learning_rate(lr)
-            .with_optimizer(kind);
         Ok(ModelFile {
             name: model.name.to_string(),
             about: model.stored_about().to_string(),
-            recipe,
+            recipe: Self::stated_recipe(model).with_input(input),
             network: model.spec_for(input, classes)?,
         })
+    }
+
+    /// The recipe of a registered network for no data set in particular, with every value that a file can hold.
+    pub(crate) fn stated_recipe(model: &Model) -> Recipe {
+        let OptimizerConfig { lr, kind } = model.recipe.optimizer_config();
+        Recipe::new()
+            .with_batch(model.recipe.batch.unwrap_or(Recipe::BATCH))
+            .with_epochs(model.recipe.epochs.unwrap_or(Recipe::EPOCHS))
+            .with_learning_rate(lr)
+            .with_optimizer(kind)
     }
 
     /// Writes the file as JSON text.

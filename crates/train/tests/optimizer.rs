@@ -86,6 +86,19 @@ fn another_network_with_the_same_names_is_an_error() {
     optimizer.step(&network, &grads(&network), 0.1).unwrap();
 }
 
+/// Adam's bias correction depends on the count.
+#[test]
+fn a_parameter_without_a_gradient_does_not_step() {
+    let network = Product::new(&[3.0, 2.0]);
+    let mut optimizer = sgd(&network);
+    let tape = Tape::new();
+    let loss = tape.apply_single(Sum, &[&tape.param(&network.params[0])]).unwrap();
+    optimizer.step(&network, &tape.backward(&loss).unwrap(), 0.125).unwrap();
+    assert_eq!(optimizer.state().iter().map(|s| s.steps).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(network.params[0].value().item().unwrap(), 2.875);
+    assert_eq!(network.params[1].value().item().unwrap(), 2.0);
+}
+
 #[test]
 fn a_failed_step_is_not_counted() {
     let network = Product::new(&[1.0, 2.0]);

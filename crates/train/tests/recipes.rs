@@ -81,6 +81,26 @@ fn values_stated_in_a_model_file_apply_to_every_data_set() {
 }
 
 #[test]
+fn the_file_of_a_registered_network_has_its_recipe_for_every_data_set() {
+    for (network, large, digits) in TABLE {
+        let model = neocog_models::find(network).unwrap();
+        let file = ModelFile::of(&model, model.input, model.classes).unwrap();
+        let file = ModelFile::from_json(&file.to_json().unwrap(), "").unwrap();
+        for (data, values) in [("digits", digits), ("fashion-mnist", large), ("mnist", large)] {
+            let config = TrainConfig::for_file(&file, data).unwrap();
+            assert_eq!(stored(&config), expected(network, data, values));
+            assert_eq!(config, TrainConfig::for_network(network, data).unwrap());
+        }
+    }
+    // A value that was edited makes all values apply to every data set.
+    let model = neocog_models::find("lenet").unwrap();
+    let mut file = ModelFile::of(&model, model.input, model.classes).unwrap();
+    file.recipe = file.recipe.with_epochs(6);
+    let config = TrainConfig::for_file(&file, "digits").unwrap();
+    assert_eq!((config.epochs, config.batch), (6, 256));
+}
+
+#[test]
 fn values_that_a_model_file_does_not_state_are_those_of_the_data_set() {
     let config = |recipe: &str, data: &str| {
         let text = format!(r#"{{"name": "lenet", "recipe": {recipe}, "network": {{"kind": "ReLU"}}}}"#);

@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
                 let mut again = self.part_once(name);
                 self.rules = rules;
                 again.notes.push(format!(
-                    "{name}: {} choices of ReLUs and maxima differ, at most {:.0e} from a tie",
+                    "{name}: different choices of ReLUs and maxima: {}, at most {:.0e} from a tie",
                     choices.different, choices.widest
                 ));
                 again

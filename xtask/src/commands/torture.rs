@@ -1,19 +1,22 @@
 //! `torture`: ends, disturbs and starves trainings, and checks that nothing is lost.
 
+mod fault;
 mod memory;
 mod run;
 mod server;
+mod tally;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use neocog_base::fault::POINTS;
 use neocog_base::random::Random;
 use neocog_base::{Error, ErrorKind, Result};
 use neocog_cli::{output, register_command};
 
+use fault::Fault;
 use run::{Ended, Runs, is_best_right, state_of};
+use tally::Tally;
 
 /// Kill, interrupt and starve trainings, and check that nothing is lost
 ///
@@ -41,31 +44,6 @@ struct Args {
 }
 
 register_command!("torture", 220, Args, run);
-
-/// What was survived, and what was not.
-#[derive(Default)]
-struct Tally {
-    kills: u64,
-    /// Kills after a temporary file was opened and before it was renamed.
-    kills_within: u64,
-    signals: u64,
-    full_disks: u64,
-    memory_limits: u64,
-    pairs: u64,
-    servers: u64,
-    finished: u64,
-    lost: Vec<String>,
-    different: Vec<String>,
-    best_wrong: Vec<String>,
-    other: Vec<String>,
-    skipped: Vec<String>,
-}
-
-impl Tally {
-    fn failures(&self) -> impl Iterator<Item = &String> {
-        self.lost.iter().chain(&self.different).chain(&self.best_wrong).chain(&self.other)
-    }
-}
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
@@ -118,7 +96,7 @@ fn torture(args: &Args, seed: u64, scratch: &Path) -> Result<Tally> {
     let end = Duration::from_secs_f64(args.minutes.clamp(0.0, 1e6) * 60.0);
     server::try_all(&runs, &mut tally)?;
     full_disk(&runs, &mut tally)?;
-    memory::sweep(&runs, args, &mut tally)?;
+    memory::sweep(&runs, args.memory_limits, args.small, &mut tally)?;
     let mut trial = 0;
     while trial < 4 || start.elapsed() < end {
         let folder = scratch.join(format!("run-{trial}"));
@@ -131,44 +109,6 @@ fn torture(args: &Args, seed: u64, scratch: &Path) -> Result<Tally> {
         trial += 1;
     }
     Ok(tally)
-}
-
-/// The number of fault points before a file is renamed, the first of [`POINTS`].
-const WITHIN: usize = 4;
-
-/// What happens to a run.
-enum Fault {
-    /// In the form of `NEOCOG_TEST_FAULT`.
-    Point(String),
-    /// A kill or a signal after a time; a second one right behind it.
-    Signal {
-        name: &'static str,
-        after: Duration,
-        twice: bool,
-    },
-    None,
-}
-
-impl Fault {
-    fn draw(random: &mut Random) -> Self {
-        let below = |random: &mut Random, n: u32| random.next_u32() % n;
-        let after = Duration::from_millis(20 + u64::from(below(random, 1500)));
-        match below(random, 10) {
-            0 => Fault::Signal { name: "KILL", after, twice: false },
-            1..=3 => {
-                let name = ["INT", "TERM", "HUP"][below(random, 3) as usize];
-                Fault::Signal { name, after, twice: below(random, 2) == 1 }
-            }
-            4 => Fault::Point(format!("full@write:{}", 1 + below(random, 60))),
-            _ => {
-                // Most within the replacement of a file.
-                let points = if below(random, 6) == 0 { &POINTS[WITHIN..] } else { &POINTS[..WITHIN] };
-                let point = points[below(random, points.len() as u32) as usize];
-                let count = if point == "write" { 1 + below(random, 60) } else { 1 + below(random, 8) };
-                Fault::Point(format!("kill@{point}:{count}"))
-            }
-        }
-    }
 }
 
 /// Disturbs a run until it is finished, and compares it with one that was not disturbed.
@@ -194,10 +134,9 @@ fn disturbed_run(runs: &Runs, folder: &Path, random: &mut Random, tally: &mut Ta
         if !finished {
             match &fault {
                 Fault::Point(point) if point.starts_with("full") => tally.full_disks += 1,
-                Fault::Point(point) => {
+                Fault::Point(_) => {
                     tally.kills += 1;
-                    let within = POINTS[..WITHIN].iter().any(|p| point.contains(&format!("@{p}:")));
-                    tally.kills_within += u64::from(within);
+                    tally.kills_within += u64::from(fault.is_within());
                 }
                 Fault::Signal { name: "KILL", .. } => tally.kills += 1,
                 _ => tally.signals += 1,
@@ -232,7 +171,7 @@ fn disturbed_run(runs: &Runs, folder: &Path, random: &mut Random, tally: &mut Ta
     Ok(())
 }
 
-/// Two runs at once in one directory: one of them is told that the other one is there.
+/// Two runs at once in one directory: one of them reports the other one.
 fn pair(runs: &Runs, folder: &Path, tally: &mut Tally) -> Result<()> {
     let first = runs.start(folder, &Fault::None)?;
     let second = runs.start(folder, &Fault::None)?;

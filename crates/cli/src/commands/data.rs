@@ -68,6 +68,7 @@ fn run(args: &Args) -> Result<()> {
     let name = args.data.as_deref().unwrap_or(DEFAULT_DATASET);
     if args.show {
         check_output_file(&args.out)?;
+        output::image_format(&args.out);
         let data = split(args, name, SplitArg::Train)?;
         let count = args.count.unwrap_or(8) as usize;
         return show::show(&*data, name, count, args.seed, &args.out);

@@ -111,7 +111,7 @@ fn run(args: &Args) -> Result<()> {
     let predictor = Predictor::new(trained.network);
     let loader = Loader::new(dataset, options.workers(args.workers))?;
     let shape = [args.batch.min(loader.dataset().len()), c, h, w];
-    output::memory_need(&MemoryNeed::of_inference(&predictor, shape, args.workers, device)?);
+    output::memory_warning(&MemoryNeed::of_inference(&predictor, shape, args.workers, device)?);
     let result = evaluate(&predictor, &loader, device)?;
     for (_, message) in loader.unreadable() {
         output::note(format_args!("warning: left out: {message}"));

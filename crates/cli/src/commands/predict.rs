@@ -108,6 +108,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     if paths.is_empty() {
         output::usage_error("no images given; list their files after the checkpoint");
     }
+    if let Some(sheet) = &args.picture {
+        output::image_format(sheet);
+    }
     for written in [&args.picture, &args.csv].into_iter().flatten() {
         args.files.iter().try_for_each(|input| check_distinct(input, written))?;
         check_output_file(written)?;
@@ -130,7 +133,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let paths = expand(paths)?;
     let [c, h, w] = trained.input;
     let batch = [args.batch.min(paths.len()), c, h, w];
-    output::memory_need(&MemoryNeed::of_inference(&predictor, batch, 0, &args.device.device)?);
+    output::memory_warning(&MemoryNeed::of_inference(&predictor, batch, 0, &args.device.device)?);
     let (mut drawn, mut table, mut failed) = (Vec::new(), Vec::new(), 0);
     for paths in paths.chunks(args.batch) {
         for (path, result) in paths.iter().zip(classify(args, &trained, &predictor, paths)) {

@@ -17,7 +17,7 @@ use neocog_train::{
 };
 
 use super::network::{NetworkArgs, SelectedNetwork, load_pretrained, load_weights};
-use crate::arguments::{DataDirArg, DeviceArg};
+use crate::arguments::{DataDirArg, DeviceArg, non_negative, positive};
 use crate::byte_size::ByteSize;
 use crate::help::examples;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
@@ -79,22 +79,22 @@ struct Args {
     #[command(flatten)]
     data_dir: DataDirArg,
     /// Number of epochs; with --resume, the total including finished ones [default: the recipe's].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = |text: &str| positive(text).map(|n| n as u64))]
     epochs: Option<u64>,
     /// Batch size [default: the recipe's].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     batch: Option<usize>,
     /// Learning rate [default: the recipe's; with --optimizer, PyTorch's default].
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", value_parser = non_negative)]
     lr: Option<f64>,
     /// Optimizer: adam, adamw, rmsprop or sgd [default: the recipe's].
-    #[arg(long, value_name = "NAME")]
-    optimizer: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = OptimizerKind::named)]
+    optimizer: Option<OptimizerKind>,
     /// Momentum of sgd and rmsprop.
-    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    #[arg(long, value_name = "FACTOR", value_parser = non_negative)]
     momentum: Option<f64>,
     /// Weight decay of the optimizer.
-    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    #[arg(long, value_name = "FACTOR", value_parser = non_negative)]
     weight_decay: Option<f64>,
     /// Freeze the parameters and running statistics whose names match a regular expression.
     #[arg(long, value_name = "REGEX")]
@@ -116,10 +116,10 @@ struct Args {
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
     /// Use only the first N training and N test images.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     limit: Option<usize>,
     /// Number of data loader threads; affects speed only.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     workers: usize,
     /// Maximum memory for images of a folder that are decoded and resized, such as 2GiB.
     #[arg(long, value_name = "SIZE", default_value_t = CACHE)]
@@ -366,8 +366,7 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     config.data_options = args.parts.options(None);
     config.class_balance = args.parts.class_balance();
     config.fast_decode = args.parts.fast_decode();
-    if let Some(name) = &args.optimizer {
-        let kind = OptimizerKind::named(name)?;
+    if let Some(kind) = args.optimizer {
         if kind.name() != config.optimizer.kind.name() {
             config.optimizer.lr = kind.default_lr();
         }
@@ -398,6 +397,13 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
 fn resume(args: &Args, file: &Path) -> Result<(Trainer, Split, CheckpointDir)> {
     let device = &args.device.device;
     let location = || file.display().to_string();
+    if file.is_dir() {
+        let last = file.join(CheckpointDir::LAST);
+        let hint =
+            if last.is_file() { program::quoted_path(&last) } else { "with a checkpoint in it".to_string() };
+        return Err(Error::invalid_argument(format!("it is a directory; use --resume {hint}")))
+            .context(location);
+    }
     let parent = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -456,14 +462,18 @@ fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
     }
     let steps = images.div_ceil(config.batch) as u64;
     let step = trainer.position().step;
+    let without = if step < planned * steps {
+        format!(" (without --epochs {:.3e})", trainer.lr_at(step, steps, planned))
+    } else {
+        String::new()
+    };
     output::note(format_args!(
         "the schedule ({}) now spans {} instead of {planned}: the learning rate was {:.3e} in the last step, and is \
-         {:.3e} in the next one (without --epochs {:.3e})",
+         {:.3e} in the next one{without}",
         config.schedule,
         count(config.epochs, "epoch"),
         trainer.lr_at(step.saturating_sub(1), steps, planned),
         trainer.lr_at(step, steps, config.epochs),
-        trainer.lr_at(step, steps, planned),
     ));
 }
 

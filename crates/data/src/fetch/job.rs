@@ -12,8 +12,14 @@ use super::checksum;
 use super::event::Event;
 use super::http::{HttpClient, Response};
 use super::partial_file::PartialFile;
-use super::{MAX_WAIT, MIN_BYTES_PER_SECOND, TRIES};
 use crate::catalog::{Manifest, RemoteFile};
+
+/// Progress within [`FetchOptions::timeout`](super::FetchOptions::timeout): at least this number of bytes for each second of it.
+pub const MIN_BYTES_PER_SECOND: u64 = 1024;
+/// Number of requests to a server that is busy (429 or 503).
+pub const TRIES: u32 = 5;
+/// The longest time that a busy server may ask for (`Retry-After`): with a longer one, it counts as failed.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 const BUFFER_BYTES: usize = 1 << 16;
 

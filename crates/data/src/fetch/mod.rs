@@ -22,17 +22,12 @@ use crate::catalog::{DatasetInfo, Manifest};
 use job::{FetchJob, Patience, Sources};
 
 pub use event::Event;
+pub use job::{MAX_WAIT, MIN_BYTES_PER_SECOND, TRIES};
 
 /// Default time without progress after which a server counts as failed.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-/// Progress within [`FetchOptions::timeout`]: at least this number of bytes for each second of it.
-pub const MIN_BYTES_PER_SECOND: u64 = 1024;
-/// Number of requests to a server that is busy (429 or 503).
-pub const TRIES: u32 = 5;
 /// Default time before the second request to a busy server; it doubles with each further one.
 pub const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// The longest time that a busy server may ask for (`Retry-After`): with a longer one, it counts as failed.
-pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Options of [`fetch`].
 ///

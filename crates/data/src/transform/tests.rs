@@ -142,6 +142,37 @@ proptest! {
     }
 }
 
+/// A rectangle as wide or as high as the image is not erased, as in torchvision.
+#[test]
+fn the_erased_rectangle_is_smaller_than_the_image() {
+    let before = random_image(16, 3);
+    for ratio in [0.5, 2.0] {
+        // 8 pixels: 2 x 4 or 4 x 2.
+        let erasing = RandomErasing { p: 1.0, scale: [0.5; 2], ratio: [ratio; 2], value: 9.0 };
+        for i in 0..20 {
+            assert_eq!(apply(Step::RandomErasing(erasing), &before, [1, 4, 4], sample(i)), before);
+        }
+        let wide = apply(Step::RandomErasing(erasing), &[0.0; 40], [1, 5, 8], sample(0));
+        let tall = apply(Step::RandomErasing(erasing), &[0.0; 40], [1, 8, 5], sample(0));
+        assert!(wide.contains(&9.0) || tall.contains(&9.0), "{ratio}");
+    }
+}
+
+/// The logarithm of the aspect ratio is uniform: as many rectangles are higher than wide as wider than high.
+#[test]
+fn the_logarithm_of_the_aspect_ratio_is_uniform() {
+    let erasing = RandomErasing { p: 1.0, scale: [0.04; 2], ratio: [0.1, 10.0], value: 1.0 };
+    let mut higher = 0;
+    for i in 0..2000 {
+        let after = apply(Step::RandomErasing(erasing), &[0.0; 10_000], [1, 100, 100], sample(i));
+        let height = after.chunks(100).filter(|row| row.contains(&1.0)).count();
+        let width = after.iter().filter(|p| **p == 1.0).count() / height;
+        higher += usize::from(height > width);
+    }
+    // Half, less the squares; five standard deviations are 112. Ratios uniform from 0.1 to 10 would give 1800.
+    assert!(higher.abs_diff(1000) < 150, "{higher}");
+}
+
 #[test]
 fn flips_of_a_small_image() {
     let before = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];

@@ -99,6 +99,7 @@ pub trait Op: Any + Debug + Send + Sync {
     }
 
     /// Returns the number of multiply-adds of a run, for convolutions and products; 0 for other operations.
+    /// More than 64 bits can hold are `u64::MAX`.
     fn multiply_adds(&self, _inputs: &[Shape], _outputs: &[Shape]) -> u64 {
         0
     }
@@ -299,6 +300,20 @@ impl Gradient<'_> {
     /// differentiable output may rely on it.
     pub fn output_grad(&self) -> &Tensor {
         self.output_grads[0].as_ref().expect("the only differentiable output contributes to the loss")
+    }
+
+    /// Returns the gradient of the first output, for an operation whose other outputs are not differentiable.
+    ///
+    /// # Errors
+    /// If the gradient of another output is asked for: it would be lost.
+    pub fn first_output_grad(&self, op: &dyn Op) -> Result<&Tensor> {
+        match self.output_grads {
+            [Some(first), others @ ..] if others.iter().all(Option::is_none) => Ok(first),
+            _ => Err(Error::invalid_argument(format!(
+                "only the first output of {} is differentiable; detach the others",
+                op.name()
+            ))),
+        }
     }
 
     /// Calls `compute` if the input at `position` needs a gradient.

@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,13 @@ const HELD: usize = 3;
 pub struct Buffer {
     lines: Box<[Line]>,
     len: usize,
+}
+
+impl fmt::Debug for Buffer {
+    /// Without the elements, which may be many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("len", &self.len).finish_non_exhaustive()
+    }
 }
 
 impl Buffer {
@@ -307,6 +315,52 @@ mod tests {
         pool.made(10);
         assert_eq!(pool.report().in_use, 10 + 20 + 39 + 10);
         assert_eq!(pool.report().system_allocations, 5);
+    }
+
+    /// A pool whose buffers are their sizes, in the order in which they were first requested.
+    fn pool_of(sizes: &[usize]) -> Pool<usize> {
+        let mut pool = Pool::new(1);
+        for units in sizes {
+            assert_eq!(pool.take(*units), None);
+            pool.made(*units);
+        }
+        pool
+    }
+
+    #[test]
+    fn above_three_times_the_peak_the_least_recently_requested_buffer_is_freed() {
+        let mut pool = pool_of(&[100]);
+        assert!(pool.put_back(100, 100).is_empty());
+        // Other classes, one after the other: 100 in use at most.
+        for (units, freed) in [(96, vec![]), (88, vec![]), (80, vec![100]), (72, vec![96])] {
+            assert_eq!(pool.take(units), None);
+            pool.made(units);
+            assert_eq!(pool.put_back(units, units), freed, "{units}");
+        }
+        let report = pool.report();
+        assert_eq!((report.in_use, report.peak_in_use, report.cached), (0, 100, 88 + 80 + 72));
+        // A request makes a class recent.
+        assert_eq!(pool.take(88), Some(88));
+        assert!(pool.put_back(88, 88).is_empty());
+        assert_eq!(pool.take(64), None);
+        pool.made(64);
+        assert_eq!(pool.put_back(64, 64), [80]);
+    }
+
+    #[test]
+    fn releasing_frees_what_is_not_in_use_and_forgets_the_peak() {
+        let mut pool = pool_of(&[100, 50, 10]);
+        assert!(pool.put_back(100, 100).is_empty());
+        assert!(pool.put_back(50, 50).is_empty());
+        assert_eq!(pool.release(), [50, 100]);
+        let expected = MemoryReport { in_use: 10, peak_in_use: 10, cached: 0, system_allocations: 3 };
+        assert_eq!(pool.report(), expected);
+        // The new peak limits what is kept.
+        assert_eq!(pool.take(20), None);
+        pool.made(20);
+        assert!(pool.put_back(20, 20).is_empty());
+        assert_eq!(pool.report().peak_in_use, 30);
+        assert_eq!(pool.release(), [20]);
     }
 
     #[test]

@@ -82,7 +82,12 @@ pub fn check_ops(device: &Device, filter: impl Fn(&str) -> bool) -> Summary {
     let mut summary = Summary::default();
     for entry in registered_ops().into_iter().filter(|entry| filter(entry.name)) {
         summary.ops += 1;
-        for case in (entry.cases)() {
+        let cases = (entry.cases)();
+        if cases.is_empty() {
+            let failure = format!("{} ({}): no case is registered", entry.name, entry.crate_name);
+            summary.failures.push(failure);
+        }
+        for case in cases {
             if is_too_large(&case) {
                 summary.too_large += 1;
                 continue;
@@ -346,14 +351,13 @@ fn run_through_tensors(
     state.iter().chain(&fresh).map(Tensor::to_f64).collect()
 }
 
-/// Compares the gradient of a case with central differences, in double precision.
+/// Compares the gradients of all outputs of a case with central differences, in double precision: of the first output, of each
+/// other output alone, and of the first and the other together. [`Op::grad`](crate::Op::grad) may return the error
+/// `InvalidArgument` for an output that is not differentiable, except the first.
 ///
 /// # Errors
 /// If an element deviates by more than 1e-6 of the largest.
 pub fn check_gradient(case: &Case) -> Result<()> {
-    const STEP: f64 = 1e-5;
-    const TOLERANCE: f64 = 1e-6;
-    let op = &*case.op;
     let device = Device::Reference;
     let (values, _) = values_of(case);
     let inputs: Vec<Tensor> = case
@@ -362,20 +366,55 @@ pub fn check_gradient(case: &Case) -> Result<()> {
         .zip(&values)
         .map(|(x, v)| Tensor::from_f32(x.shape, v, &device))
         .collect::<Result<_>>()?;
-    let run_all = |inputs: &[Tensor]| run(op, &inputs.iter().collect::<Vec<_>>());
-    let outputs = run_all(&inputs)?;
+    let outputs = run(&*case.op, &inputs.iter().collect::<Vec<_>>())?;
+    // A fixed direction for each output.
+    let directions: Vec<Tensor> = outputs
+        .iter()
+        .zip(77..)
+        .map(|(y, stream)| {
+            let values = crate::testing::cases::CaseInput::uniform(*y.shape()).make(stream);
+            Tensor::from_f32(*y.shape(), &values, &device)
+        })
+        .collect::<Result<_>>()?;
+    check_gradient_of(case, &inputs, &outputs, &directions, &[0])?;
+    for k in 1..outputs.len() {
+        for of in [&[k][..], &[0, k]] {
+            match check_gradient_of(case, &inputs, &outputs, &directions, of) {
+                Err(e) if e.kind() != crate::ErrorKind::InvalidArgument => {
+                    return Err(e.context(format!("of the outputs {of:?}")));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
 
-    // The differentiated function: the scalar product of the first output and a fixed direction.
-    let direction = crate::testing::cases::CaseInput::uniform(*outputs[0].shape()).make(77);
-    let dy = Tensor::from_f32(*outputs[0].shape(), &direction, &device)?;
+/// Compares the gradient of the scalar products of some outputs and their directions.
+fn check_gradient_of(
+    case: &Case,
+    inputs: &[Tensor],
+    outputs: &Tensors,
+    directions: &[Tensor],
+    of: &[usize],
+) -> Result<()> {
+    const STEP: f64 = 1e-5;
+    const TOLERANCE: f64 = 1e-6;
+    let op = &*case.op;
+    let run_all = |inputs: &[Tensor]| run(op, &inputs.iter().collect::<Vec<_>>());
     let value = |outputs: &Tensors| -> Result<f64> {
-        Ok(outputs[0].to_f64()?.iter().zip(&direction).map(|(y, &d)| y * f64::from(d)).sum())
+        let mut sum = 0.0;
+        for &k in of {
+            let (y, direction) = (outputs[k].to_f64()?, directions[k].to_f64()?);
+            sum += y.iter().zip(&direction).map(|(y, d)| y * d).sum::<f64>();
+        }
+        Ok(sum)
     };
 
     let saved = op.saves();
     let needs: Vec<bool> = case.inputs.iter().map(|x| x.differentiable).collect();
-    let mut output_grads = vec![None; outputs.len()];
-    output_grads[0] = Some(dy);
+    let output_grads: Vec<Option<Tensor>> =
+        directions.iter().enumerate().map(|(k, dy)| of.contains(&k).then(|| dy.clone())).collect();
     let output_shapes: Shapes = outputs.iter().map(|t| *t.shape()).collect();
     let grads = op.grad(&Gradient {
         input_shapes: &shapes_of(case),
@@ -415,8 +454,8 @@ pub fn check_gradient(case: &Case) -> Result<()> {
             let at = |shift: f64| -> Result<f64> {
                 let mut moved = base.clone();
                 moved[i] += shift;
-                let mut inputs = inputs.clone();
-                inputs[k] = Tensor::from_f64(*inputs[k].shape(), &moved, &device)?;
+                let mut inputs = inputs.to_vec();
+                inputs[k] = Tensor::from_f64(*inputs[k].shape(), &moved, &Device::Reference)?;
                 value(&run_all(&inputs)?)
             };
             numeric.push((at(STEP)? - at(-STEP)?) / (2.0 * STEP));
@@ -447,7 +486,7 @@ mod tests {
         for device in [Device::Cpu, Device::Reference] {
             let summary = check_all(&device);
             assert!(summary.failures.is_empty(), "{device}: {summary}");
-            assert_eq!(summary.ops, 67, "{summary}");
+            assert_eq!(summary.ops, 74, "{summary}");
             assert!(summary.gradients > 100, "{summary}");
             if device == Device::Cpu {
                 assert!(summary.algorithms.len() >= 6, "{summary}");

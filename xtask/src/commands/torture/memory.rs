@@ -5,19 +5,19 @@ use std::process::Command;
 use neocog_base::Result;
 
 use super::run::{Ended, Running, Runs};
-use super::{Args, Tally};
+use super::tally::Tally;
 
-/// Trains lenet and vgg with large batches under limits of the address space: each run must end with a proper error, or finish
+/// Trains lenet and, unless `is_small`, vgg with large batches under `limits` limits of the address space: each run must end with a proper error, or finish
 /// its epoch.
-pub fn sweep(runs: &Runs, args: &Args, tally: &mut Tally) -> Result<()> {
+pub fn sweep(runs: &Runs, limits: u64, is_small: bool, tally: &mut Tally) -> Result<()> {
     if !cfg!(target_os = "linux") {
         tally.skipped.push("memory limits, which need Linux".into());
         return Ok(());
     }
     // From what the program needs to start to about what the first step needs, in KiB.
-    sweep_network(runs, args.memory_limits, "lenet --batch 1400", [50_000, 120_000], tally)?;
-    if !args.small {
-        sweep_network(runs, args.memory_limits, "vgg --batch 256", [150_000, 2_500_000], tally)?;
+    sweep_network(runs, limits, "lenet --batch 1400", [50_000, 120_000], tally)?;
+    if !is_small {
+        sweep_network(runs, limits, "vgg --batch 256", [150_000, 2_500_000], tally)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use neocog_base::{Error, Result, fault};
 use neocog_train::{Checkpoint, CheckpointDir, EpochReport};
 
-use super::Fault;
+use super::fault::Fault;
 
 /// The longest time that a process may take.
 const TIMEOUT: Duration = Duration::from_secs(300);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use neocog_base::{Error, Result};
 
-use super::Tally;
 use super::run::{Running, Runs};
+use super::tally::Tally;
 
 /// What a server does with a connection.
 type Behavior = fn(&mut TcpStream) -> std::io::Result<()>;

@@ -122,7 +122,7 @@ fn measure(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
 fn measure_in_process(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
     let (options, peak) = (options(args), peak(&args.run.device.device));
     for model in selected {
-        output::memory_need(&networks::memory_need(model, &options)?);
+        output::memory_warning(&networks::memory_need(model, &options)?);
         for record in networks::bench_network(model, &options, peak)? {
             output::json(&record)?;
         }

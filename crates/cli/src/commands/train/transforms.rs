@@ -61,25 +61,25 @@ pub struct Transforms {
     #[arg(long, value_name = "PIXELS")]
     crop_padding: Option<usize>,
     /// Random rotation by up to DEGREES in either direction.
-    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "DEGREES")]
     rotation: Option<f32>,
     /// Random translation by up to FRACTION of the height and width.
-    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
+    #[arg(long, value_name = "FRACTION")]
     translate: Option<f32>,
     /// Random scaling by a factor from 1 - FRACTION to 1 + FRACTION.
-    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
+    #[arg(long, value_name = "FRACTION")]
     scale: Option<f32>,
     /// Random brightness factor from 1 - X to 1 + X.
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     brightness: Option<f32>,
     /// Random contrast factor from 1 - X to 1 + X.
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     contrast: Option<f32>,
     /// Random saturation factor from 1 - X to 1 + X; no effect on grayscale images.
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     saturation: Option<f32>,
     /// Random hue shift of up to X turns, at most 0.5; no effect on grayscale images.
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     hue: Option<f32>,
     /// Random erasing of a rectangle with probability P [default P: 0.5].
     #[arg(long, value_name = "P", num_args = 0..=1, require_equals = true, default_missing_value = "0.5")]
@@ -336,7 +336,7 @@ mod tests {
     fn parameters_out_of_range_are_rejected() {
         for (options, expected) in [
             ("--flip=2", "RandomHorizontalFlip: p must be a probability from 0 to 1, not 2"),
-            ("--rotation -3", "must not be negative"),
+            ("--rotation=-3", "must not be negative"),
             ("--hue 0.7", "from 0 to 0.5"),
             ("--normalize=0.5", "expected MEAN/STD"),
             ("--normalize=0.5/0", "standard deviations above 0"),

@@ -167,7 +167,8 @@ impl Op for BatchNormTrain {
 
     fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
         let affine = node.input_shapes.len() == 3;
-        let mut inputs = vec![node.input(0), node.output(1), node.output(2), node.output_grad()];
+        let dy = node.first_output_grad(self)?;
+        let mut inputs = vec![node.input(0), node.output(1), node.output(2), dy];
         if affine {
             inputs.push(node.input(1));
         }
@@ -382,6 +383,9 @@ impl Op for UpdateRunningStats {
                 "factor must be from 0 to 1, it is {}",
                 self.factor
             )));
+        }
+        if self.count == 0 {
+            return Err(Error::invalid_argument("there are no statistics of 0 values per channel"));
         }
         if self.unbiased && self.count == 1 {
             return Err(Error::invalid_argument("an unbiased variance needs more than 1 value per channel"));

@@ -134,7 +134,7 @@ impl Op for Linear {
     }
 
     fn multiply_adds(&self, inputs: &[Shape], _outputs: &[Shape]) -> u64 {
-        inputs[0].elements() as u64 * inputs[1][0] as u64
+        (inputs[0].elements() as u64).saturating_mul(inputs[1][0] as u64)
     }
 
     fn absorb(&self, next: &dyn Op, pass: Pass) -> Option<Arc<dyn Op>> {

@@ -120,6 +120,7 @@ impl Op for MatMul {
     }
 
     fn multiply_adds(&self, inputs: &[Shape], _outputs: &[Shape]) -> u64 {
-        self.sizes(&inputs[0], &inputs[1]).iter().map(|&e| e as u64).product()
+        let sizes = self.sizes(&inputs[0], &inputs[1]);
+        sizes.iter().fold(1, |product: u64, &e| product.saturating_mul(e as u64))
     }
 }

@@ -142,7 +142,8 @@ impl Op for MaxPool2d {
         }
         let x = &node.input_shapes[0];
         let back = MaxPool2dGrad { input_size: [x[2], x[3]] };
-        Ok(smallvec![node.if_needed(0, || run_single(&back, &[node.output_grad(), node.output(1)]))?])
+        let dy = node.first_output_grad(self)?;
+        Ok(smallvec![node.if_needed(0, || run_single(&back, &[dy, node.output(1)]))?])
     }
 }
 

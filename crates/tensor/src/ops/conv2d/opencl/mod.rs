@@ -145,8 +145,8 @@ fn check_sizes(conv: &ConvShape) -> Result<()> {
     }
     let ConvShape { n, h, w, oh, ow, .. } = *conv;
     Err(Error::shape(format!(
-        "sizes on an OpenCL device must fit into 31 bits: batch size {n}, {channels} channels of {h} x {w} pixels, \
-         {} x {} with padding, output {oh} x {ow}",
+        "sizes are too large for an OpenCL device, which computes positions with 31 bits: batch size {n}, {channels} \
+         channels of {h} x {w} pixels, {} x {} with padding, output {oh} x {ow}",
         padded[0], padded[1]
     )))
 }

@@ -4,7 +4,8 @@
 //
 // Inserted before this text: transposed_tile.cl; the transforms along one axis, `input_transform`,
 // `filter_transform`, `gradient_transform`, `output_transform` and `filter_grad_transform`; SCALES and
-// REMAINDERS, whose sums scale the products.
+// REMAINDERS, whose sums scale the products; RESPONSE and RESPONSE_REMAINDERS, whose sums are the factors of a
+// filter's values in its response to a constant input, and CORRECTED, the point with the largest of them.
 
 #define POINTS (A * A)
 #define TAPS (R * R)
@@ -278,10 +279,41 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     }
 }
 
+// A sum whose rounding errors are summed as well.
+typedef struct {
+    real sum, rest;
+} ExactSum;
+
+// Adds a product with a factor that is given as a float and the remainder.
+ExactSum add_product(ExactSum to, real value, float factor, float remainder) {
+    const real product = value * factor;
+    const real lost = fma(value, (real)(factor), -product);
+    const real sum = to.sum + product;
+    const real back = sum - to.sum;
+    const real rest = (to.sum - (sum - back)) + (product - back);
+    to.sum = sum;
+    to.rest += rest + (lost + value * remainder);
+    return to;
+}
+
+// Corrects a filter's values, `step` vectors apart, so that their response to a constant input is that of the taps: rounding
+// errors there are the same in every tile.
+void correct_response(const real *taps, global float *values, int step) {
+    ExactSum off = {(real)(0.0f), (real)(0.0f)};
+    for (int tap = 0; tap < TAPS; tap++) {
+        off = add_product(off, taps[tap], (float)(M * M), 0.0f);
+    }
+    for (int point = 0; point < POINTS; point++) {
+        off = add_product(off, VLOAD(point * step, values), -RESPONSE[point], -RESPONSE_REMAINDERS[point]);
+    }
+    const real value = VLOAD(CORRECTED * step, values);
+    VSTORE(value + (off.sum + off.rest) / RESPONSE[CORRECTED], CORRECTED * step, values);
+}
+
 // u[panel, point, channel, output of the panel]: the transformed filters, with one extra vector per point,
 // because with a stride of a power of two all points would map to the same cache sets. The taps of (channel,
-// output) are `channel_step` and `output_step` apart in `from`. One work-item for each block of outputs and
-// WIDTH channels.
+// output) are `channel_step` and `output_step` apart in `from`. If `corrects` is 1, their response to a constant input is
+// corrected. One work-item for each block of outputs and WIDTH channels.
 kernel void transform_filters(
     global const float *from,
     global float *u,
@@ -290,7 +322,8 @@ kernel void transform_filters(
     const int outputs,
     const int channel_step,
     const int output_step,
-    const int reverse
+    const int reverse,
+    const int corrects
 ) {
     const int parts = (channels + WIDTH - 1) / WIDTH, blocks = (outputs + WIDTH - 1) / WIDTH;
     const int item = get_global_id(0);
@@ -327,6 +360,9 @@ kernel void transform_filters(
                 const real value = fma(values[i], (real)(SCALES[point]), values[i] * REMAINDERS[point]);
                 VSTORE(value, point * (channels * vectors + 1), to);
             }
+        }
+        if (corrects) {
+            correct_response(taps, to, channels * vectors + 1);
         }
     }
 }

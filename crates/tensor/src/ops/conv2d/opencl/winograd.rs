@@ -15,7 +15,7 @@ use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
 use crate::ops::conv2d::shape::{ConvShape, Pass};
 use crate::ops::conv2d::winograd::transform::{
-    MAX_POINTS, filter_transform, input_transform, output_transform, point_scale,
+    ConstantResponse, MAX_POINTS, filter_transform, input_transform, output_transform, point_scale,
 };
 use crate::ops::conv2d::winograd::{self, TileSize, Tiling};
 use crate::ops::product::{activation_number, shared};
@@ -228,6 +228,7 @@ impl WinogradConv {
             strides[0].into(),
             strides[1].into(),
             usize::from(reverse).into(),
+            usize::from(self.tiling.tiles() >= winograd::MANY_TILES).into(),
         ];
         let items = blocks * from.channels.div_ceil(self.width);
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
@@ -287,7 +288,7 @@ impl WinogradConv {
         let [from, to] = sides(conv, Pass::WeightGrad);
         let [depth, blocks] = [from, to].map(|side| side.channels.div_ceil(self.width));
         let splits = [blocks, depth].map(|blocks| blocks.div_ceil(GRAD_BLOCKS));
-        let tiles = conv.n * self.tiling.rows * self.tiling.columns;
+        let tiles = self.tiling.tiles();
         let size = self.tile_size.points().pow(2) * (depth * blocks * self.width + 1) * self.width;
         let parts = (GRAD_GROUPS.div_ceil(splits[0] * splits[1]).min(GRAD_SUMS / size))
             .min(tiles / GRAD_PART)
@@ -396,11 +397,20 @@ fn transforms<const A: usize, const M: usize, const R: usize>() -> String {
     text += &map::<MAX_POINTS>("gradient_transform", [M, A], filter_transform::<_, A, M>);
     text += &map::<MAX_POINTS>("output_transform", [A, M], output_transform::<_, A, M>);
     text += &map::<MAX_POINTS>("filter_grad_transform", [A, R], output_transform::<_, A, R>);
-    let exact = |point: usize| point_scale::<A>(point / A) * point_scale::<A>(point % A);
-    let remainder = |point: usize| exact(point) - f64::from(exact(point) as f32);
-    for (name, value) in [("SCALES", &exact as &dyn Fn(usize) -> f64), ("REMAINDERS", &remainder)] {
-        let values: Vec<String> = (0..A * A).map(|point| format!("{:?}f", value(point) as f32)).collect();
-        let _ = writeln!(text, "constant float {name}[{}] = {{{}}};", A * A, values.join(", "));
-    }
+    let scale = |point: usize| point_scale::<A>(point / A) * point_scale::<A>(point % A);
+    text += &constants(["SCALES", "REMAINDERS"], A * A, scale);
+    let response = ConstantResponse::new::<A, M>();
+    text += &constants(["RESPONSE", "RESPONSE_REMAINDERS"], A * A, |point| response.factors[point]);
+    let _ = writeln!(text, "#define CORRECTED {}", response.corrected);
     text
+}
+
+/// Returns two arrays whose sums are `exact` values: rounded ones, and the remainders.
+fn constants(names: [&str; 2], count: usize, exact: impl Fn(usize) -> f64) -> String {
+    let remainder = |i: usize| exact(i) - f64::from(exact(i) as f32);
+    let array = |name: &str, value: &dyn Fn(usize) -> f64| {
+        let values: Vec<String> = (0..count).map(|i| format!("{:?}f", value(i) as f32)).collect();
+        format!("constant float {name}[{count}] = {{{}}};\n", values.join(", "))
+    };
+    array(names[0], &exact) + &array(names[1], &remainder)
 }

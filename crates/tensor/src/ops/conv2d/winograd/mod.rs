@@ -9,6 +9,10 @@ pub use tiling::{Tiling, Unit};
 
 use super::shape::{ConvShape, Pass};
 
+/// Minimum number of tiles for which a filter's response to a constant input is corrected
+/// ([`ConstantResponse`](transform::ConstantResponse)), which takes the time of about eight tiles.
+pub const MANY_TILES: usize = 512;
+
 /// The tile sizes that have kernels: `F(m, r)` of the paper, along each axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TileSize {

@@ -66,6 +66,12 @@ impl Tiling {
         part(self.units, self.tasks, task)
     }
 
+    /// Returns the number of tiles of all images.
+    pub fn tiles(&self) -> usize {
+        let images = self.units / (self.unit_rows * self.unit_columns);
+        images * self.rows * self.columns
+    }
+
     /// Returns the maximum number of tiles of a unit, and of a task.
     pub fn max_tiles(&self) -> [usize; 2] {
         let unit = self.rows.div_ceil(self.unit_rows) * self.columns.div_ceil(self.unit_columns);

@@ -3,7 +3,6 @@
 use super::range::TileIndex;
 use crate::cpu::parallel::Shared;
 use crate::cpu::simd::Simd;
-use crate::memory::Scratch;
 use crate::ops::Activation;
 use crate::ops::conv2d::cpu::layout::{FeatureMap, Filters};
 use crate::ops::conv2d::cpu::taps::read_filters;
@@ -25,14 +24,24 @@ pub struct DirectConv<'a> {
 }
 
 impl DirectConv<'_> {
-    /// Computes tiles of `M` by `M` outputs with `R` by `R` taps.
+    /// Returns the length of the first buffer of [`DirectConv::compute`].
+    pub fn filter_floats<S: Simd, const A: usize, const M: usize>() -> usize {
+        (A + 1 - M) * (A + 1 - M) * S::LANES * S::LANES
+    }
+
+    /// Computes tiles of `M` by `M` outputs with `R` by `R` taps. `filters` and `sums`, a vector for each output of the tiles, are
+    /// scratch memory.
     #[inline(always)]
-    pub fn compute<S: Simd, const A: usize, const M: usize>(&self, tiles: &[TileIndex], scratch: &Scratch) {
+    pub fn compute<S: Simd, const A: usize, const M: usize>(
+        &self,
+        tiles: &[TileIndex],
+        filters: &mut [f32],
+        sums: &mut [f32],
+    ) {
         let taps = A + 1 - M;
         let count = taps * taps;
         let tile_step = M * M * S::LANES;
-        let mut filters = scratch.take(S::LANES * count * S::LANES);
-        let mut sums = scratch.take(tiles.len() * tile_step);
+        let sums = &mut sums[..tiles.len() * tile_step];
         for first in (0..self.dst.channels).step_by(S::LANES) {
             sums.fill(0.0);
             let lanes = S::LANES.min(self.dst.channels - first);
@@ -50,7 +59,7 @@ impl DirectConv<'_> {
                     );
                 }
                 for (tile, sums) in tiles.iter().zip(sums.chunks_exact_mut(tile_step)) {
-                    self.accumulate::<S, A, M>(tile, channels.clone(), &filters, sums);
+                    self.accumulate::<S, A, M>(tile, channels.clone(), filters, sums);
                 }
             }
             let bias = self.bias.map_or(S::splat(0.0), |bias| S::from_short_slice(&bias[first..]));

@@ -20,7 +20,7 @@
 use rayon::prelude::*;
 
 use super::filter::transform_output;
-use super::range::{Energies, WEIGHT_RATIO};
+use super::range::{Energies, WEIGHT_RATIO, WindowBuffers};
 use super::source::{TileSource, with_tile_size};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
@@ -147,6 +147,7 @@ impl<const A: usize, const M: usize> Kernel for PartialSums<'_, A, M> {
             TileSource::energy_step::<M, M>(self.tiling, S::LANES),
         ];
         let mut energies = energy_steps.map(|step| self.scratch.take(units * step));
+        let mut buffers = WindowBuffers::new::<A, M>(self.tiling, self.scratch);
         for (chunk, task) in self.tasks.clone().enumerate() {
             let units = self.tiling.units_of(task);
             energies.iter_mut().for_each(|energies| energies.fill(0.0));
@@ -176,7 +177,7 @@ impl<const A: usize, const M: usize> Kernel for PartialSums<'_, A, M> {
                 units,
                 self.size,
                 WEIGHT_RATIO,
-                self.scratch,
+                &mut buffers,
             );
             let energies = Energies { values: dy_energies, step: energy_steps[1] };
             if !apart.is_empty() || !energies.are_moderate() {

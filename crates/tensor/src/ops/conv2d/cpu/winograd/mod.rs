@@ -41,7 +41,7 @@ use crate::ops::conv2d::winograd::{self as tiles, TileSize, Tiling};
 use direct::DirectConv;
 use filter::{transform_filter, transform_output};
 use filter_grad::weight_grad;
-use range::{Energies, WINDOW_RATIO};
+use range::{Energies, WINDOW_RATIO, WindowBuffers};
 use source::{TileSource, with_tile_size};
 
 /// Target number of floats of `v` and `m` of a task: they fit into the L2 cache.
@@ -50,8 +50,6 @@ const FLOATS: usize = 192 << 10;
 const TILES: [usize; 2] = [28, 56];
 /// Target number of tasks, for machines with many cores.
 const TASKS: usize = 16;
-/// Minimum number of tiles for which the response to a constant input is corrected, which takes the time of about eight tiles.
-const MANY_TILES: usize = 512;
 
 /// The algorithm; see the module's documentation.
 ///
@@ -197,7 +195,7 @@ fn transform_filters<const A: usize, const M: usize, const R: usize>(
     let mut u = scratch.take(A * A * src.channels * blocks * lanes);
     let target = Shared::new(&mut u);
     let tiles = n * dst.h.div_ceil(M) * dst.w.div_ceil(M);
-    let response = (tiles >= MANY_TILES).then(ConstantResponse::new::<A, M>);
+    let response = (tiles >= tiles::MANY_TILES).then(ConstantResponse::new::<A, M>);
     // A task transforms some channels of one block.
     let parts = src.channels.div_ceil(64);
     (0..blocks * parts).into_par_iter().for_each(|i| {
@@ -321,6 +319,8 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
             }
         }
         self.store::<S>(&m, [step, m_step], unit_tiles);
+        let mut buffers = WindowBuffers::new::<A, M>(self.tiling, self.scratch);
+        let mut filters = self.scratch.take(DirectConv::filter_floats::<S, A, M>());
         let energies = Energies { values: &energies, step: energy_step };
         let size = [self.dst.h, self.dst.w];
         let tiles = energies.direct_tiles::<A, M>(
@@ -329,12 +329,13 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
             self.units.clone(),
             size,
             WINDOW_RATIO,
-            self.scratch,
+            &mut buffers,
         );
         if !tiles.is_empty() {
-            let Forward { src, dst, shift, filters, bias, activation, x, target, .. } = self;
-            let direct = DirectConv { src, dst, shift, filters, bias, activation, x, target };
-            direct.compute::<S, A, M>(&tiles, self.scratch);
+            let Forward { src, dst, shift, filters: weight, bias, activation, x, target, .. } = self;
+            let direct = DirectConv { src, dst, shift, filters: weight, bias, activation, x, target };
+            // The products are stored: their memory is larger than the sums of all tiles.
+            direct.compute::<S, A, M>(&tiles, &mut filters, &mut m);
         }
     }
 }

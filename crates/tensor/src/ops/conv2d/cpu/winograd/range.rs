@@ -5,7 +5,7 @@
 //! pixels. A tile is computed with the transforms only if the largest energy of its windows is at most a limit times the least.
 
 use super::source::TileSource;
-use crate::memory::Scratch;
+use crate::memory::{Buffer, Scratch};
 use crate::ops::conv2d::winograd::Tiling;
 
 /// Largest ratio of the largest values of two windows of a tile, for the forward pass and the input gradient: outputs have the
@@ -47,7 +47,7 @@ impl Energies<'_> {
         units: std::ops::Range<usize>,
         size: [usize; 2],
         ratio: f32,
-        scratch: &Scratch,
+        buffers: &mut WindowBuffers,
     ) -> Vec<TileIndex> {
         let mut found = Vec::new();
         for (i, index) in units.enumerate() {
@@ -59,7 +59,7 @@ impl Energies<'_> {
                 continue;
             }
             let windows =
-                Windows::new::<A, M>([region.rows, region.columns], [&rows, &columns], energies, scratch);
+                Windows::new::<A, M>([region.rows, region.columns], [&rows, &columns], energies, buffers);
             for (row, column) in unit.rows.clone().flat_map(|row| unit.columns.clone().map(move |c| (row, c)))
             {
                 let first = [(row - unit.rows.start) * M, (column - unit.columns.start) * M];
@@ -100,21 +100,33 @@ fn are_similar(energies: &[f32], ratio: f32) -> bool {
     sum <= LARGEST && largest <= ratio * ratio * least
 }
 
+/// Scratch memory for the windows of a unit. It is taken whether or not windows are looked at, so that the memory of a step does not
+/// depend on values.
+pub struct WindowBuffers([Buffer; 2]);
+
+impl WindowBuffers {
+    pub fn new<const A: usize, const M: usize>(tiling: &Tiling, scratch: &Scratch) -> Self {
+        let rows = tiling.rows.div_ceil(tiling.unit_rows) * M + A - M;
+        let columns = tiling.columns.div_ceil(tiling.unit_columns) * M + A - M;
+        WindowBuffers([scratch.take(rows * columns), scratch.take(rows * columns)])
+    }
+}
+
 /// The energies of the windows of a region; -1 for those without a pixel in the image.
-struct Windows {
-    values: crate::memory::Buffer,
+struct Windows<'a> {
+    values: &'a [f32],
     columns: usize,
 }
 
-impl Windows {
+impl<'a> Windows<'a> {
     fn new<const A: usize, const M: usize>(
         [rows, columns]: [usize; 2],
         [inside_rows, inside_columns]: [&std::ops::Range<usize>; 2],
         energies: &[f32],
-        scratch: &Scratch,
+        WindowBuffers([padded, values]): &'a mut WindowBuffers,
     ) -> Self {
         let taps = A + 1 - M;
-        let mut padded = scratch.take(rows * columns);
+        let (mut padded, mut values) = (&mut padded[..rows * columns], &mut values[..rows * columns]);
         padded.fill(-1.0);
         for (row, line) in inside_rows.clone().zip(energies.chunks(inside_columns.len().max(1))) {
             for (to, &energy) in padded[row * columns..][inside_columns.clone()].iter_mut().zip(line) {
@@ -123,7 +135,6 @@ impl Windows {
             }
         }
         let larger = |a: f32, b: f32| if a > b { a } else { b };
-        let mut values = scratch.take(rows * columns);
         for step in [1, columns] {
             values.fill(-1.0);
             let count = padded.len() - (taps - 1) * step;

@@ -148,8 +148,8 @@ fn only_tiles_with_far_values_are_computed_directly() {
             }
         }
         let energies = Energies { values: &values, step };
-        let scratch = Scratch::new();
-        energies.direct_tiles::<6, 4>(&source, &tiling, 0..tiling.units, [24, 24], ratio, &scratch)
+        let mut buffers = WindowBuffers::new::<6, 4>(&tiling, &Scratch::new());
+        energies.direct_tiles::<6, 4>(&source, &tiling, 0..tiling.units, [24, 24], ratio, &mut buffers)
     };
     assert_eq!(count(&x, WINDOW_RATIO), []);
     // The tiles that start at 8 and 12 have pixel 12, 12 among their inputs; 576 is the second channel of the first image.
