@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use neocog_data::idx::{self, Idx};
+use neocog_data::image::{ByteImage, DecodeOptions, decode};
 use neocog_data::{SampleId, Transform};
 use neocog_layers::summary::summarize;
 use neocog_layers::{Builder, LayerSpec, weights};
@@ -223,7 +224,9 @@ fn config_seeds() -> Vec<Vec<u8>> {
 }
 
 fn image(bytes: &[u8]) {
-    let _ = neocog_cli::decode::decode("fuzz", bytes);
+    for channels in [1, 3] {
+        let _ = decode(bytes, DecodeOptions::new(channels), &mut ByteImage::default());
+    }
 }
 
 fn image_seeds() -> Vec<Vec<u8>> {

@@ -35,7 +35,7 @@ impl Progress for StopAfter<'_> {
 fn losses(network: &str, [first, second]: [&Device; 2]) -> Vec<f64> {
     let config = config(network);
     let data = config.load_data(Path::new("data")).unwrap();
-    let mut trainer = Trainer::new(config, &data.train, first).unwrap();
+    let mut trainer = Trainer::new(config, &*data.train, first).unwrap();
     let stop = AtomicBool::new(false);
     let end = trainer.fit(&data, None, &mut StopAfter(17, &stop), &stop).unwrap();
     assert_eq!(end, FitOutcome::Stopped(None));
@@ -74,7 +74,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     let Some(device) = opencl() else { return };
     let config = config("lenet_bn");
     let data = config.load_data(Path::new("data")).unwrap();
-    let mut uninterrupted = Trainer::new(config, &data.train, &device).unwrap();
+    let mut uninterrupted = Trainer::new(config, &*data.train, &device).unwrap();
     uninterrupted.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let expected: Vec<f64> = uninterrupted.history().iter().map(|epoch| epoch.train_loss).collect();
     assert_eq!(losses("lenet_bn", [&device, &device]), expected);

@@ -2,23 +2,28 @@
 
 use std::path::Path;
 
-use neocog_base::text::count;
-use neocog_data::Dataset;
+use image::RgbImage;
+use neocog_data::{ByteImage, Dataset};
 use neocog_tensor::{Error, Result};
 
-/// Returns image `i` as RGB pixels, `[h, w]`.
+/// Returns image `i` in RGB.
 ///
 /// # Errors
-/// When the images have neither 1 nor 3 channels.
-pub fn rgb_pixels(data: &Dataset, i: usize) -> Result<Vec<[u8; 3]>> {
-    let [c, h, w] = data.shape();
-    let levels = data.levels();
-    let value = |channel: usize, pixel: usize| levels[usize::from(data.image(i)[channel * h * w + pixel])];
-    match c {
-        1 => Ok((0..h * w).map(|p| [value(0, p); 3]).collect()),
-        3 => Ok((0..h * w).map(|p| [0, 1, 2].map(|channel| value(channel, p))).collect()),
-        _ => Err(Error::shape(format!("cannot write images with {}; expected 1 or 3", count(c, "channel")))),
+/// When it cannot be read, or has neither 1 nor 3 channels.
+pub fn rgb_image(data: &dyn Dataset, i: usize) -> Result<RgbImage> {
+    let mut image = ByteImage::default();
+    data.read(i, &mut image)?;
+    if !matches!(image.channels(), 1 | 3) {
+        let channels = image.channels();
+        return Err(Error::shape(format!("cannot write images with {channels} channels; expected 1 or 3")));
     }
+    image.convert(3)?;
+    let (h, w) = image.size();
+    let pixel = |x: u32, y: u32| {
+        let pixel = &image.pixels()[3 * (y as usize * w + x as usize)..];
+        image::Rgb([pixel[0], pixel[1], pixel[2]])
+    };
+    Ok(RgbImage::from_fn(w as u32, h as u32, pixel))
 }
 
 /// The file name of image `i`: `00012-ankle_boot.png` for image 12 of the class "Ankle boot".

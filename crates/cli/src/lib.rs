@@ -1,14 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod arguments;
+mod byte_size;
 mod command;
 mod commands;
 mod conv_algorithm;
-pub mod decode;
 mod help;
 mod image_file;
 mod input_size;
 mod interrupt;
+mod normalization;
 pub mod output;
 mod program;
 

@@ -1,8 +1,12 @@
-//! The catalog of data sets: the table that loading, downloading and listings share.
+//! The catalog of data sets: all that are linked in, by name.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use neocog_base::{Error, Result};
+
+use crate::split::Split;
 
 /// Default root directory of the data sets.
 pub const DEFAULT_ROOT: &str = "data";
@@ -10,135 +14,178 @@ pub const DEFAULT_ROOT: &str = "data";
 /// Name of the default data set, which is embedded.
 pub const DEFAULT_DATASET: &str = "digits";
 
-/// All data sets, sorted by name.
-pub static DATASETS: [DatasetInfo; 3] = [
-    DatasetInfo {
-        name: "digits",
-        about: "1,797 handwritten digits, 8x8, compiled in (Alpaydin & Kaynak, CC BY 4.0)",
-        class_names: &DIGIT_NAMES,
-        max_value: 16,
-        source: DatasetSource::Embedded {
-            images: include_bytes!("../assets/digits8x8-images-idx3-ubyte.gz"),
-            labels: include_bytes!("../assets/digits8x8-labels-idx1-ubyte.gz"),
-            train: 1437,
-        },
-    },
-    DatasetInfo {
-        name: "fashion-mnist",
-        about: "70,000 articles of clothing, 28x28 (Zalando, MIT)",
-        class_names: &[
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ],
-        max_value: 255,
-        source: DatasetSource::Files(Manifest {
-            name: "fashion-mnist",
-            sources: &[
-                "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-                "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-            ],
-            files: &[
-                RemoteFile {
-                    name: "train-images-idx3-ubyte.gz",
-                    size: 26_421_880,
-                    sha256: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-                },
-                RemoteFile {
-                    name: "train-labels-idx1-ubyte.gz",
-                    size: 29_515,
-                    sha256: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-                },
-                RemoteFile {
-                    name: "t10k-images-idx3-ubyte.gz",
-                    size: 4_422_102,
-                    sha256: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-                },
-                RemoteFile {
-                    name: "t10k-labels-idx1-ubyte.gz",
-                    size: 5_148,
-                    sha256: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-                },
-            ],
-        }),
-    },
-    DatasetInfo {
-        name: "mnist",
-        about: "70,000 handwritten digits, 28x28 (LeCun & Cortes, CC BY-SA 3.0)",
-        class_names: &DIGIT_NAMES,
-        max_value: 255,
-        source: DatasetSource::Files(Manifest {
-            name: "mnist",
-            sources: &[
-                "https://ossci-datasets.s3.amazonaws.com/mnist/",
-                "https://storage.googleapis.com/cvdf-datasets/mnist/",
-            ],
-            files: &[
-                RemoteFile {
-                    name: "train-images-idx3-ubyte.gz",
-                    size: 9_912_422,
-                    sha256: "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-                },
-                RemoteFile {
-                    name: "train-labels-idx1-ubyte.gz",
-                    size: 28_881,
-                    sha256: "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-                },
-                RemoteFile {
-                    name: "t10k-images-idx3-ubyte.gz",
-                    size: 1_648_877,
-                    sha256: "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-                },
-                RemoteFile {
-                    name: "t10k-labels-idx1-ubyte.gz",
-                    size: 4_542,
-                    sha256: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-                },
-            ],
-        }),
-    },
-];
+/// Loads a data set from the root directory of the data sets.
+pub type LoadDataset = fn(info: &DatasetInfo, root: &Path) -> Result<Split>;
 
-const DIGIT_NAMES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-
-/// Entry of the catalog: name, description, classes and source of a data set.
-#[derive(Clone, Copy, Debug)]
+/// A data set: its description and how it is loaded. Registered with
+/// [`register_dataset!`](crate::register_dataset).
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct DatasetInfo {
     /// Name, as used on the command line.
     pub name: &'static str,
+    /// The crate that registered it.
+    pub crate_name: &'static str,
     /// One-line description with authors and license.
     pub about: &'static str,
     /// Class names, indexed by label.
     pub class_names: &'static [&'static str],
-    /// Pixel value of white: 255, or 16 for the digits.
-    pub max_value: u8,
-    /// Where the data are stored.
-    pub source: DatasetSource,
+    /// Reads the parts.
+    pub load: LoadDataset,
+    /// The files to download; `None` for a data set that is compiled in.
+    pub manifest: Option<Manifest<'static>>,
+    /// Whether the images show bright objects on a dark background, so that photographs of dark objects on a bright one
+    /// are to be inverted for a network that was trained on them.
+    pub is_bright_on_dark: bool,
+    /// Whether `fetch-data all` fetches it.
+    pub is_fetched_by_default: bool,
 }
 
-/// Where the data of a data set are stored.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum DatasetSource {
-    /// Compiled into the program.
-    Embedded {
-        /// IDX file with the images of the training set, followed by those of the test set.
-        images: &'static [u8],
-        /// IDX file with the labels of these images.
-        labels: &'static [u8],
-        /// Number of training images.
-        train: usize,
-    },
-    /// Four IDX files in a directory, in the order training images, training labels, test images, test labels.
-    Files(Manifest<'static>),
+inventory::collect!(DatasetInfo);
+
+impl DatasetInfo {
+    /// Creates a data set that `load` reads, with nothing to download.
+    pub const fn new(name: &'static str, class_names: &'static [&'static str], load: LoadDataset) -> Self {
+        DatasetInfo {
+            name,
+            crate_name: "",
+            about: "",
+            class_names,
+            load,
+            manifest: None,
+            is_bright_on_dark: false,
+            is_fetched_by_default: false,
+        }
+    }
+
+    /// Sets the name of the crate that registers it; [`register_dataset!`](crate::register_dataset) calls it.
+    #[must_use]
+    pub const fn with_crate_name(mut self, crate_name: &'static str) -> Self {
+        self.crate_name = crate_name;
+        self
+    }
+
+    /// Sets the one-line description.
+    #[must_use]
+    pub const fn with_about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
+    }
+
+    /// Sets the files to download.
+    #[must_use]
+    pub const fn with_manifest(mut self, manifest: Manifest<'static>) -> Self {
+        self.manifest = Some(manifest);
+        self
+    }
+
+    /// States that the images show bright objects on a dark background.
+    #[must_use]
+    pub const fn bright_on_dark(mut self) -> Self {
+        self.is_bright_on_dark = true;
+        self
+    }
+
+    /// Makes `fetch-data all` fetch it.
+    #[must_use]
+    pub const fn fetched_by_default(mut self) -> Self {
+        self.is_fetched_by_default = true;
+        self
+    }
+
+    /// Returns the data set `name`.
+    ///
+    /// # Errors
+    /// `NotFound`, with the available names.
+    pub fn find(name: &str) -> Result<&'static DatasetInfo> {
+        let all = datasets()?;
+        let found = all.iter().find(|info| info.name == name).copied();
+        found.ok_or_else(|| Error::not_found("data set", name, all.iter().map(|info| info.name)))
+    }
+
+    /// Returns the data sets that must be downloaded before they can be loaded, sorted by name.
+    ///
+    /// # Errors
+    /// As [`datasets`].
+    pub fn fetchable() -> Result<Vec<&'static DatasetInfo>> {
+        Ok(datasets()?.into_iter().filter(|info| info.manifest.is_some()).collect())
+    }
+
+    /// Loads this data set; see [`load`].
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self, root: &Path) -> Result<Split> {
+        (self.load)(self, root)
+    }
+
+    /// Returns the folder of this data set below `root`, whether or not it exists.
+    pub fn folder(&self, root: &Path) -> PathBuf {
+        root.join(self.manifest.map_or(self.name, |manifest| manifest.name))
+    }
+
+    /// Returns the command line that downloads this data set into `root`.
+    pub fn fetch_command(&self, root: &Path) -> String {
+        let mut command = neocog_base::program::command(format_args!("fetch-data {}", self.name));
+        if root != Path::new(DEFAULT_ROOT) {
+            command += &format!(" --dir {}", neocog_base::program::quoted_path(root));
+        }
+        command
+    }
+
+    /// Returns the class names, owned.
+    pub fn class_names(&self) -> Vec<String> {
+        self.class_names.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl fmt::Debug for DatasetInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatasetInfo")
+            .field("name", &self.name)
+            .field("crate_name", &self.crate_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Registers a data set: `register_dataset!(DatasetInfo::new("two-dots", &["left", "right"], load));`.
+#[macro_export]
+macro_rules! register_dataset {
+    ($info:expr) => {
+        $crate::inventory::submit! { $crate::DatasetInfo::with_crate_name($info, env!("CARGO_PKG_NAME")) }
+    };
+}
+
+/// Returns all registered data sets, sorted by name.
+///
+/// # Errors
+/// When two data sets have the same name; the message names both crates.
+pub fn datasets() -> Result<Vec<&'static DatasetInfo>> {
+    let mut map = BTreeMap::<&'static str, &'static DatasetInfo>::new();
+    for info in inventory::iter::<DatasetInfo> {
+        if let Some(other) = map.insert(info.name, info) {
+            let mut crates = [other.crate_name, info.crate_name];
+            crates.sort_unstable();
+            return Err(Error::invalid_argument(format!(
+                "the data set {} is registered twice, by the crates {} and {}; one of them must be renamed",
+                info.name, crates[0], crates[1]
+            )));
+        }
+    }
+    Ok(map.into_values().collect())
+}
+
+/// Loads the data set `name` of the catalog, from the folder `root/name` unless it is compiled in.
+///
+/// The files in the folder may be gzip-compressed, as downloaded, or uncompressed without the extension `.gz`. The
+/// usual `root` is [`DEFAULT_ROOT`].
+///
+/// # Errors
+/// `NotFound` for a name that is not in the catalog; `Io`, with the command that downloads the data set, if a file is
+/// missing; `Format` if a file is damaged. Files with other content than the data set's are no error, but a
+/// [warning](Split::warnings).
+pub fn load(name: &str, root: &Path) -> Result<Split> {
+    DatasetInfo::find(name)?.load(root)
 }
 
 /// The files of a data set and the servers that provide them.
@@ -179,46 +226,6 @@ impl<'a> RemoteFile<'a> {
     }
 }
 
-impl DatasetInfo {
-    /// Returns the data set `name`.
-    ///
-    /// # Errors
-    /// `NotFound`, with the available names.
-    pub fn find(name: &str) -> Result<&'static DatasetInfo> {
-        DATASETS
-            .iter()
-            .find(|info| info.name == name)
-            .ok_or_else(|| Error::not_found("data set", name, DATASETS.iter().map(|info| info.name)))
-    }
-
-    /// Returns the data sets that must be downloaded before they can be loaded.
-    pub fn fetchable() -> impl Iterator<Item = &'static DatasetInfo> {
-        DATASETS.iter().filter(|info| info.manifest().is_some())
-    }
-
-    /// Returns the files to download, or `None` if the data set is embedded.
-    pub fn manifest(&self) -> Option<&Manifest<'static>> {
-        match &self.source {
-            DatasetSource::Embedded { .. } => None,
-            DatasetSource::Files(manifest) => Some(manifest),
-        }
-    }
-
-    /// Returns the directory of this data set below `root`, whether or not it exists.
-    pub fn folder(&self, root: &Path) -> PathBuf {
-        root.join(self.name)
-    }
-
-    /// Returns the command line that downloads this data set into `root`.
-    pub fn fetch_command(&self, root: &Path) -> String {
-        let mut command = neocog_base::program::command(format_args!("fetch-data {}", self.name));
-        if root != Path::new(DEFAULT_ROOT) {
-            command += &format!(" --dir {}", neocog_base::program::quoted_path(root));
-        }
-        command
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,19 +233,19 @@ mod tests {
 
     #[test]
     fn the_catalog_is_sorted_and_complete() {
-        assert!(DATASETS.is_sorted_by_key(|info| info.name));
-        for info in &DATASETS {
+        let all = datasets().unwrap();
+        assert!(all.is_sorted_by_key(|info| info.name));
+        for info in &all {
             assert_eq!(DatasetInfo::find(info.name).unwrap().name, info.name);
-            assert_eq!(info.class_names.len(), 10);
-            if let Some(manifest) = info.manifest() {
-                assert_eq!(manifest.name, info.name);
-                assert_eq!(manifest.files.len(), 4);
-                assert!(manifest.sources.len() > 1 && manifest.sources.iter().all(|s| s.ends_with('/')));
+            assert!(info.class_names.len() >= 10 && info.about.len() > 20, "{info:?}");
+            if let Some(manifest) = &info.manifest {
+                assert!(!manifest.sources.is_empty() && manifest.sources.iter().all(|s| s.ends_with('/')));
                 assert!(manifest.files.iter().all(|f| f.sha256.len() == 64));
             }
         }
-        assert!(DatasetInfo::find(DEFAULT_DATASET).unwrap().manifest().is_none());
-        assert_eq!(DatasetInfo::fetchable().count(), 2);
+        assert!(DatasetInfo::find(DEFAULT_DATASET).unwrap().manifest.is_none());
+        let by_default = all.iter().filter(|info| info.is_fetched_by_default).map(|info| info.name);
+        assert!(by_default.eq(["fashion-mnist", "mnist"]));
     }
 
     #[test]
@@ -247,5 +254,11 @@ mod tests {
         assert_eq!(e.kind(), ErrorKind::NotFound);
         assert!(e.to_string().contains("there is no data set named `fashion_mnist`"), "{e}");
         assert!(e.to_string().contains("did you mean `fashion-mnist`"), "{e}");
+    }
+
+    #[test]
+    fn the_default_root_needs_no_option() {
+        let mnist = DatasetInfo::find("mnist").unwrap();
+        assert_eq!(mnist.fetch_command(Path::new("data")), "neocog fetch-data mnist");
     }
 }

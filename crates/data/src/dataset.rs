@@ -1,474 +1,350 @@
-//! [`Dataset`]: 8-bit images in memory with their labels. [`load`] reads one of the catalog as training and test set.
+//! [`Dataset`]: labelled 8-bit images, in memory, as files in folders or as records on disk, behind one trait.
 
-use std::path::{Path, PathBuf};
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use neocog_base::text;
-use neocog_base::{Error, ErrorKind, Result};
+use neocog_base::{Error, Result};
 
-use crate::catalog::{DatasetInfo, DatasetSource};
-use crate::identity;
-use crate::idx::{self, IdxImages, IdxPair};
+use crate::image::ByteImage;
 
-/// A data set, split into training and test set.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Split {
-    /// Training set.
-    pub train: Arc<Dataset>,
-    /// Test set.
-    pub test: Arc<Dataset>,
-    /// What a user should know about the files, such as that they are those of another data set.
-    pub warnings: Vec<String>,
-}
-
-impl Split {
-    /// Creates a split of a training and a test set.
-    pub fn new(train: impl Into<Arc<Dataset>>, test: impl Into<Arc<Dataset>>) -> Self {
-        Split { train: train.into(), test: test.into(), warnings: Vec::new() }
-    }
-}
-
-/// 8-bit images `[n, c, h, w]` of one size, each with a label.
+/// Labelled 8-bit images: what a [`Loader`](crate::Loader) reads, one sample at a time and from several threads.
 ///
-/// Invariants: there is at least one image, each image has one label, each label is below the number of classes, and
-/// no value exceeds [`max_value`](Self::max_value).
-#[derive(Clone, Debug)]
-pub struct Dataset {
-    parts: DatasetParts,
-}
-
-/// The unchecked content of a [`Dataset`], the argument of [`Dataset::new`].
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct DatasetParts {
-    /// Name, used in error messages.
-    pub name: String,
-    /// Shape of one image, `[c, h, w]`.
-    pub shape: [usize; 3],
-    /// Pixels `[n, c, h, w]`, row-major, from 0 (black) to `max_value` (white).
-    pub pixels: Vec<u8>,
-    /// Class of each image, `[n]`.
-    pub labels: Vec<u8>,
-    /// Class names, indexed by label.
-    pub class_names: Vec<String>,
-    /// Pixel value of white.
-    pub max_value: u8,
-}
-
-impl DatasetParts {
-    /// Describes images of shape `[c, h, w]` with pixels from 0 to 255.
-    pub fn new(
-        name: impl Into<String>,
-        shape: [usize; 3],
-        pixels: Vec<u8>,
-        labels: Vec<u8>,
-        class_names: Vec<String>,
-    ) -> Self {
-        DatasetParts { name: name.into(), shape, pixels, labels, class_names, max_value: 255 }
-    }
-
-    /// Sets the pixel value of white.
-    #[must_use]
-    pub fn max_value(mut self, max_value: u8) -> Self {
-        self.max_value = max_value;
-        self
-    }
-}
-
-/// Loads the data set `name` of the catalog, from the directory `root/name` unless it is embedded.
+/// Invariants: there is at least one sample and fewer than 2^32, and each label is below the number of classes.
 ///
-/// The files in the directory may be gzip-compressed, as downloaded, or uncompressed without the extension `.gz`. The
-/// usual `root` is [`DEFAULT_ROOT`](crate::catalog::DEFAULT_ROOT).
+/// ```
+/// use neocog_data::{ByteImage, Dataset};
+/// use neocog_base::Result;
 ///
-/// # Errors
-/// `NotFound` for a name that is not in the catalog; `Io`, with the command that downloads the data set, if a file is
-/// missing; `Format` if a file is damaged. Files with other content than the data set's are no error, but a
-/// [warning](Split::warnings).
-pub fn load(name: &str, root: &Path) -> Result<Split> {
-    DatasetInfo::find(name)?.load(root)
-}
+/// /// `n` images of one color.
+/// #[derive(Debug)]
+/// struct Plain {
+///     labels: Vec<u32>,
+///     class_names: Vec<String>,
+/// }
+///
+/// impl Dataset for Plain {
+///     fn name(&self) -> &str {
+///         "plain"
+///     }
+///     fn channels(&self) -> usize {
+///         3
+///     }
+///     fn size(&self) -> Option<(usize, usize)> {
+///         Some((8, 8))
+///     }
+///     fn labels(&self) -> &[u32] {
+///         &self.labels
+///     }
+///     fn class_names(&self) -> &[String] {
+///         &self.class_names
+///     }
+///     fn read(&self, i: usize, image: &mut ByteImage) -> Result<()> {
+///         image.reset(8, 8, 3).fill(self.labels[i] as u8);
+///         Ok(())
+///     }
+/// }
+/// ```
+#[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+pub trait Dataset: Any + fmt::Debug + Send + Sync {
+    /// Returns the name, used in messages.
+    fn name(&self) -> &str;
 
-impl DatasetInfo {
-    /// Loads this data set; see [`load`].
+    /// Returns the number of channels of every image: 1 (grayscale), 3 (RGB), or another number for data in memory.
+    fn channels(&self) -> usize;
+
+    /// Returns the size `(h, w)` of every image, or `None` if it varies.
+    fn size(&self) -> Option<(usize, usize)>;
+
+    /// Returns the class of each sample, `[n]`.
+    fn labels(&self) -> &[u32];
+
+    /// Returns the class names, indexed by label.
+    fn class_names(&self) -> &[String];
+
+    /// Reads image `i` into `image`, with [`channels`](Self::channels) channels and values from 0 (black) to 255 (white).
     ///
     /// # Errors
-    /// As [`load`].
-    pub fn load(&self, root: &Path) -> Result<Split> {
-        let ((train, test), folder) = match &self.source {
-            DatasetSource::Embedded { images, labels, train } => {
-                let images = idx::parse_images(self.name, images)?;
-                let labels = idx::parse_labels(self.name, labels)?;
-                if *train > images.count || images.count != labels.len() {
-                    return Err(Error::format(format!(
-                        "{}: {}, {}, {}",
-                        self.name,
-                        text::count(images.count, "image"),
-                        text::count(labels.len(), "label"),
-                        text::count(*train, "training image")
-                    )));
-                }
-                (split_at(images, labels, *train), None)
-            }
-            DatasetSource::Files(manifest) => {
-                let [train_images, train_labels, test_images, test_labels] = manifest.files else {
-                    return Err(Error::invalid_argument(format!(
-                        "data set {}: expected 4 files (images and labels for training and test), found {}",
-                        self.name,
-                        manifest.files.len()
-                    )));
-                };
-                let folder = self.folder(root);
-                let read = |images: &str, labels: &str| -> Result<_> {
-                    let advice = format!("download it again: {}", self.fetch_command(root));
-                    let images = self.existing_file(&folder, images, root)?;
-                    let labels = self.existing_file(&folder, labels, root)?;
-                    Ok((idx::read_images_or(&images, &advice)?, idx::read_labels_or(&labels, &advice)?))
-                };
-                let train = read(train_images.name, train_labels.name)?;
-                ((train, read(test_images.name, test_labels.name)?), Some(folder))
-            }
-        };
-        let warnings = match &folder {
-            Some(folder) => identity::check(self, folder, &train, &test).into_iter().collect(),
-            None => Vec::new(),
-        };
-        let build = |name, data| match (self.build(name, data), &folder) {
-            (Err(e), Some(folder)) => Err(e.context(folder.display().to_string())),
-            (dataset, _) => dataset,
-        };
-        Ok(Split { warnings, ..Split::new(build("train", train)?, build("test", test)?) })
-    }
-
-    /// Returns the path of `file` in `folder`, compressed or not.
-    fn existing_file(&self, folder: &Path, file: &str, root: &Path) -> Result<PathBuf> {
-        let compressed = folder.join(file);
-        if compressed.exists() {
-            return Ok(compressed);
-        }
-        let plain = folder.join(file.trim_end_matches(".gz"));
-        if plain.exists() {
-            return Ok(plain);
-        }
-        Err(Error::new(
-            ErrorKind::Io,
-            format!(
-                "the data set {} is not downloaded: {} is missing; download it: {}",
-                self.name,
-                compressed.display(),
-                self.fetch_command(root)
-            ),
-        ))
-    }
-
-    fn build(&self, part: &str, (images, labels): IdxPair) -> Result<Dataset> {
-        Dataset::new(DatasetParts {
-            name: format!("{} ({part})", self.name),
-            shape: [1, images.height, images.width],
-            pixels: images.pixels,
-            labels,
-            class_names: self.class_names.iter().map(ToString::to_string).collect(),
-            max_value: self.max_value,
-        })
-    }
-}
-
-impl Dataset {
-    /// Creates a data set from `parts` after checking the invariants of the type.
-    ///
-    /// # Errors
-    /// `Format` if the parts are inconsistent; the message names the data set and what was expected.
-    pub fn new(parts: DatasetParts) -> Result<Self> {
-        let invalid = |what: String| Err(Error::format(what).context(&parts.name));
-        let image = parts.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(0);
-        if image == 0 {
-            return invalid(format!("images of shape {:?} (channels, height, width) are empty", parts.shape));
-        }
-        if parts.max_value == 0 {
-            return invalid("the maximum pixel value is 0, expected 1 to 255".into());
-        }
-        if !parts.pixels.len().is_multiple_of(image) {
-            return invalid(format!(
-                "{} pixels are not a whole number of images of shape {:?}",
-                parts.pixels.len(),
-                parts.shape
-            ));
-        }
-        let count = parts.pixels.len() / image;
-        if count != parts.labels.len() {
-            return invalid(format!(
-                "{} but {}, expected one label per image; are they from the same data set?",
-                text::count(count, "image"),
-                text::count(parts.labels.len(), "label")
-            ));
-        }
-        if count == 0 {
-            return invalid("the data set has no images".into());
-        }
-        if u32::try_from(count).is_err() {
-            return invalid(format!("{count} images, expected fewer than 2^32"));
-        }
-        let classes = parts.class_names.len();
-        if let Some(i) = parts.labels.iter().position(|&label| usize::from(label) >= classes) {
-            return invalid(format!(
-                "the label of image {i} is {}, but the data set has {}: expected 0 to {}",
-                parts.labels[i],
-                text::count(classes, "class"),
-                classes.saturating_sub(1)
-            ));
-        }
-        if parts.max_value < 255
-            && let Some(i) = parts.pixels.iter().position(|&p| p > parts.max_value)
-        {
-            return invalid(format!(
-                "image {} has a pixel value of {}, expected 0 to {}",
-                i / image,
-                parts.pixels[i],
-                parts.max_value
-            ));
-        }
-        Ok(Dataset { parts })
-    }
-
-    /// Returns the name.
-    pub fn name(&self) -> &str {
-        &self.parts.name
-    }
-
-    /// Returns the number of images, at least 1.
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
-    pub fn len(&self) -> usize {
-        self.parts.labels.len()
-    }
-
-    /// Returns the shape of one image, `[c, h, w]`.
-    pub fn shape(&self) -> [usize; 3] {
-        self.parts.shape
-    }
-
-    /// Returns image `i`, `[c, h, w]` row-major, with values from 0 to [`max_value`](Self::max_value).
+    /// `Io` or `Format` if the image cannot be read; the message names the file.
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len).
-    pub fn image(&self, i: usize) -> &[u8] {
-        let size = self.parts.shape.iter().product::<usize>();
-        &self.parts.pixels[i * size..][..size]
+    fn read(&self, i: usize, image: &mut ByteImage) -> Result<()>;
+
+    /// As [`read`](Self::read), for an image that is resized to `size`, `(h, w)`: where that is faster, a smaller one of at least
+    /// that size. By default, [reads](Self::read) the image as it is.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    /// As [`read`](Self::read).
+    fn read_at_least(&self, i: usize, size: (usize, usize), image: &mut ByteImage) -> Result<()> {
+        let _ = size;
+        self.read(i, image)
     }
 
-    /// Returns all pixels, `[n, c, h, w]` row-major.
-    pub fn pixels(&self) -> &[u8] {
-        &self.parts.pixels
-    }
-
-    /// Returns the class of each image, `[n]`; all are below [`classes`](Self::classes).
-    pub fn labels(&self) -> &[u8] {
-        &self.parts.labels
+    /// Returns the number of samples, at least 1.
+    fn len(&self) -> usize {
+        self.labels().len()
     }
 
     /// Returns the number of classes.
-    pub fn classes(&self) -> usize {
-        self.parts.class_names.len()
+    fn classes(&self) -> usize {
+        self.class_names().len()
     }
 
-    /// Returns the class names, indexed by label.
-    pub fn class_names(&self) -> &[String] {
-        &self.parts.class_names
+    /// Returns what tells sample `i` from others, for [`fingerprint`]: its bytes in memory, or the name and size of its file.
+    fn identity(&self, i: usize) -> Cow<'_, [u8]> {
+        Cow::Owned((i as u64).to_le_bytes().to_vec())
     }
 
-    /// Returns the pixel value of white.
-    pub fn max_value(&self) -> u8 {
-        self.parts.max_value
+    /// Returns the file of image `i`, if it is one of its own.
+    ///
+    /// # Panics
+    /// May panic if `i` is not below [`len`](Self::len).
+    fn path(&self, i: usize) -> Option<&Path> {
+        let _ = i;
+        None
     }
 
-    /// Computes mean and standard deviation of each channel, `[c]`, of pixels scaled to 0 to 1: the arguments of
-    /// [`Normalize`](crate::transform::Normalize). A constant channel has standard deviation 0.
-    pub fn mean_and_std(&self) -> (Vec<f64>, Vec<f64>) {
-        let [channels, h, w] = self.shape();
-        let mut counts = vec![[0u64; 256]; channels];
-        for (i, plane) in self.parts.pixels.chunks_exact(h * w).enumerate() {
-            plane.iter().for_each(|&p| counts[i % channels][usize::from(p)] += 1);
+    /// Returns the stored value of white. Values are scaled to 0 to 255 by [`read`](Self::read); statistics are of the
+    /// stored ones.
+    fn max_value(&self) -> u8 {
+        255
+    }
+
+    /// Adds the number of pixels of each stored value of image `i` to `counts`, `[c][256]`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn count_values(&self, i: usize, counts: &mut [[u64; 256]]) -> Result<()> {
+        let mut image = ByteImage::default();
+        self.read(i, &mut image)?;
+        let channels = counts.len().max(1);
+        for pixel in image.pixels().chunks_exact(channels) {
+            pixel.iter().zip(&mut *counts).for_each(|(&value, counts)| counts[usize::from(value)] += 1);
         }
-        let white = f64::from(self.parts.max_value);
-        let pixels = (self.len() * h * w) as f64;
-        let mean_of = |counts: &[u64; 256], value: &dyn Fn(f64) -> f64| {
-            let sum: f64 = counts.iter().enumerate().map(|(v, &n)| n as f64 * value(v as f64 / white)).sum();
-            sum / pixels
-        };
-        counts
-            .iter()
-            .map(|counts| {
-                let mean = mean_of(counts, &|v| v);
-                (mean, mean_of(counts, &|v| (v - mean).powi(2)).sqrt())
-            })
-            .unzip()
+        Ok(())
     }
 
-    /// Returns the lookup table from pixel values to 0 to 255: `v * 255 / max_value`, halves rounded up, and 255 for
-    /// values above [`max_value`](Self::max_value).
-    pub fn levels(&self) -> [u8; 256] {
-        let max = u32::from(self.parts.max_value);
-        let mut levels = [255; 256];
-        for (v, level) in levels.iter_mut().enumerate().take(max as usize + 1) {
-            *level = ((v as u32 * 255 + max / 2) / max) as u8;
-        }
-        levels
+    /// Whether samples are read from disk. A [`Loader`](crate::Loader) caches them, and leaves out those that cannot be
+    /// read: other programs may change or remove files at any time.
+    fn is_on_disk(&self) -> bool {
+        false
     }
 }
 
-/// Splits images and labels into the first `train` and the rest.
-fn split_at(mut images: IdxImages, mut labels: Vec<u8>, train: usize) -> (IdxPair, IdxPair) {
-    let pixels = images.pixels.split_off(train * images.height * images.width);
-    let test = IdxImages { count: images.count - train, pixels, ..images };
-    images.count = train;
-    let test_labels = labels.split_off(train);
-    ((images, labels), (test, test_labels))
+/// Checks the invariants of [`Dataset`] that a type cannot: there is a sample, and labels are below the number of classes.
+///
+/// # Errors
+/// `Format`; the message names the data set.
+pub fn check(dataset: &dyn Dataset) -> Result<()> {
+    let invalid = |what: String| Err(Error::format(what).context(dataset.name()));
+    let (labels, classes) = (dataset.labels(), dataset.classes());
+    if labels.is_empty() {
+        return invalid("the data set has no images".into());
+    }
+    if u32::try_from(labels.len()).is_err() {
+        return invalid(format!("{} images, expected fewer than 2^32", labels.len()));
+    }
+    if let Some(i) = labels.iter().position(|&label| label as usize >= classes) {
+        return invalid(format!(
+            "the label of image {i} is {}, but there are {classes} classes: expected 0 to {}",
+            labels[i],
+            classes.saturating_sub(1)
+        ));
+    }
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::idx::Idx;
-    use std::fs;
-
-    fn parts() -> DatasetParts {
-        DatasetParts {
-            name: "tiny".into(),
-            shape: [1, 2, 2],
-            pixels: vec![0, 1, 2, 3, 4, 5, 6, 7],
-            labels: vec![1, 0],
-            class_names: vec!["cat".into(), "dog".into()],
-            max_value: 255,
-        }
+/// Passes what the content of `dataset` is to `update`, in an order that never changes: shape (0 where sizes vary), number
+/// of images and value of white as 64-bit little-endian numbers, the [identities](Dataset::identity) of all samples, and
+/// their labels, of a byte each for up to 256 classes and four bytes otherwise.
+pub fn fingerprint(dataset: &dyn Dataset, mut update: impl FnMut(&[u8])) {
+    let (h, w) = dataset.size().unwrap_or((0, 0));
+    for size in [dataset.channels(), h, w, dataset.len(), usize::from(dataset.max_value())] {
+        update(&(size as u64).to_le_bytes());
     }
-
-    fn error_message(parts: DatasetParts) -> String {
-        let e = Dataset::new(parts).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Format);
-        assert!(e.to_string().starts_with("tiny: "), "{e}");
-        e.to_string()
+    for i in 0..dataset.len() {
+        update(&dataset.identity(i));
     }
-
-    #[test]
-    fn inconsistent_parts_are_rejected() {
-        assert!(Dataset::new(parts()).is_ok());
-        let text = error_message(DatasetParts { labels: vec![1, 0, 1], ..parts() });
-        assert!(text.contains("2 images but 3 labels"), "{text}");
-        let text = error_message(DatasetParts { labels: vec![1, 2], ..parts() });
-        assert!(
-            text.contains("the label of image 1 is 2, but the data set has 2 classes: expected 0 to 1"),
-            "{text}"
-        );
-        let text = error_message(DatasetParts { max_value: 6, ..parts() });
-        assert!(text.contains("image 1 has a pixel value of 7, expected 0 to 6"), "{text}");
-        let text = error_message(DatasetParts { pixels: vec![0; 7], ..parts() });
-        assert!(text.contains("7 pixels are not a whole number of images"), "{text}");
-        let text = error_message(DatasetParts { pixels: vec![], labels: vec![], ..parts() });
-        assert!(text.contains("has no images"), "{text}");
-        error_message(DatasetParts { max_value: 0, ..parts() });
-        error_message(DatasetParts { shape: [1, 0, 2], ..parts() });
-        error_message(DatasetParts { shape: [1, usize::MAX, 3], ..parts() });
-        error_message(DatasetParts { class_names: vec![], ..parts() });
+    if dataset.classes() <= 256 {
+        let labels: Vec<u8> = dataset.labels().iter().map(|&label| label as u8).collect();
+        update(&labels);
+    } else {
+        dataset.labels().iter().for_each(|label| update(&label.to_le_bytes()));
     }
+}
 
-    #[test]
-    fn mean_and_std_of_each_channel() {
-        let pixels = vec![0, 200, 100, 100, 0, 200, 100, 100];
-        let data = Dataset::new(DatasetParts { shape: [2, 1, 2], pixels, max_value: 200, ..parts() });
-        let (mean, std) = data.unwrap().mean_and_std();
-        assert_eq!((mean, std), (vec![0.5, 0.5], vec![0.5, 0.0]));
-        // Computed with numpy.
-        let (mean, std) = load("digits", Path::new("data")).unwrap().train.mean_and_std();
-        assert!((mean[0] - 0.305_386_112_560_890_77).abs() < 1e-12, "{mean:?}");
-        assert!((std[0] - 0.375_507_108_830_509_1).abs() < 1e-12, "{std:?}");
+/// Computes mean and standard deviation of each channel, `[c]`, of pixels scaled to 0 to 1: the arguments of
+/// [`Normalize`](crate::transform::Normalize). A constant channel has standard deviation 0. Files that cannot be read are
+/// left out if the data set [is on disk](Dataset::is_on_disk).
+///
+/// # Errors
+/// As [`Dataset::read`], or if no image can be read.
+pub fn mean_and_std(dataset: &dyn Dataset) -> Result<(Vec<f64>, Vec<f64>)> {
+    let counts = count_all(dataset)?;
+    let white = f64::from(dataset.max_value());
+    let pixels = counts.first().map_or(0, |counts| counts.iter().sum::<u64>()) as f64;
+    if pixels == 0.0 {
+        return Err(Error::format("no image could be read").context(dataset.name()));
     }
+    let mean_of = |counts: &[u64; 256], value: &dyn Fn(f64) -> f64| {
+        let sum: f64 = counts.iter().enumerate().map(|(v, &n)| n as f64 * value(v as f64 / white)).sum();
+        sum / pixels
+    };
+    Ok(counts
+        .iter()
+        .map(|counts| {
+            let mean = mean_of(counts, &|v| v);
+            (mean, mean_of(counts, &|v| (v - mean).powi(2)).sqrt())
+        })
+        .unzip())
+}
 
-    #[test]
-    fn levels_round_halves_up() {
-        assert!(
-            Dataset::new(parts()).unwrap().levels().iter().enumerate().all(|(v, &l)| v == usize::from(l))
-        );
-        let digits = load("digits", Path::new("data")).unwrap().train;
-        let expected = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255];
-        assert_eq!(digits.levels()[..17], expected);
-    }
-
-    #[test]
-    fn digits_are_complete() {
-        let Split { train, test, .. } = load("digits", Path::new("nowhere")).unwrap();
-        assert_eq!((train.len(), test.len()), (1437, 360));
-        assert_eq!((train.shape(), train.max_value(), train.classes()), ([1, 8, 8], 16, 10));
-        let mut classes = [0; 10];
-        for &label in train.labels().iter().chain(test.labels()) {
-            classes[usize::from(label)] += 1;
-        }
-        assert_eq!(classes, [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]);
-        assert_eq!(train.image(0)[..8], [0, 0, 5, 13, 9, 1, 0, 0]);
-    }
-
-    /// The accuracy of a nearest-centroid classifier: it depends on pixels, labels, order and split.
-    #[test]
-    fn nearest_centroid_accuracy_on_digits() {
-        let Split { train, test, .. } = load("digits", Path::new("data")).unwrap();
-        let mut means = vec![[0f64; 64]; 10];
-        for (i, &label) in train.labels().iter().enumerate() {
-            let count = train.labels().iter().filter(|&&l| l == label).count() as f64;
-            for (m, &p) in means[usize::from(label)].iter_mut().zip(train.image(i)) {
-                *m += f64::from(p) / count;
+/// Counts the values of all images, with all processors where images must be decoded. The sums are of integers: their
+/// order does not matter.
+fn count_all(dataset: &dyn Dataset) -> Result<Vec<[u64; 256]>> {
+    let channels = dataset.channels();
+    let threads = if dataset.is_on_disk() {
+        std::thread::available_parallelism().map_or(1, usize::from).min(dataset.len())
+    } else {
+        1
+    };
+    let next = AtomicUsize::new(0);
+    let count = || -> Result<Vec<[u64; 256]>> {
+        let mut counts = vec![[0; 256]; channels];
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= dataset.len() {
+                return Ok(counts);
+            }
+            match dataset.count_values(i, &mut counts) {
+                Err(e) if !dataset.is_on_disk() => return Err(e),
+                _ => {}
             }
         }
-        let distance = |mean: &[f64; 64], image: &[u8]| -> f64 {
-            mean.iter().zip(image).map(|(m, &p)| (m - f64::from(p)).powi(2)).sum()
+    };
+    let parts = std::thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(count)).collect();
+        let mut parts = vec![count()];
+        for worker in workers {
+            let part = worker.join();
+            parts.push(part.unwrap_or_else(|_| Err(Error::format("a thread that counts values panicked"))));
+        }
+        parts
+    });
+    let mut sums = vec![[0; 256]; channels];
+    for part in parts {
+        for (sum, counts) in sums.iter_mut().zip(part?) {
+            sum.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+        }
+    }
+    Ok(sums)
+}
+
+/// Some samples of a data set, in an order of their own.
+#[derive(Clone)]
+pub struct Subset {
+    dataset: Arc<dyn Dataset>,
+    indices: Vec<u32>,
+    labels: Vec<u32>,
+    name: String,
+}
+
+impl Subset {
+    /// Creates the subset of the samples `indices` of `dataset`, called `name`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there are none, or one does not exist.
+    pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<u32>, name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        let label = |&i: &u32| dataset.labels().get(i as usize).copied();
+        let Some(labels) = indices.iter().map(label).collect::<Option<Vec<u32>>>() else {
+            return Err(Error::invalid_argument(format!(
+                "{name}: an index exceeds the {} images of {}",
+                dataset.len(),
+                dataset.name()
+            )));
         };
-        let correct = (0..test.len())
-            .filter(|&i| {
-                let to_class = |c: &usize| distance(&means[*c], test.image(i));
-                let nearest = (0..10).min_by(|a, b| to_class(a).total_cmp(&to_class(b))).unwrap();
-                nearest == usize::from(test.labels()[i])
-            })
-            .count();
-        assert_eq!(correct, 306); // 85.00 % of 360
+        if labels.is_empty() {
+            return Err(Error::invalid_argument(format!("{name}: no images are left")));
+        }
+        Ok(Subset { dataset, indices, labels, name })
     }
 
-    fn write(root: &Path, file: &str, sizes: &[usize], data: Vec<u8>) {
-        let folder = root.join("mnist");
-        fs::create_dir_all(&folder).unwrap();
-        let bytes = Idx { sizes: sizes.to_vec(), data }.encode().unwrap();
-        fs::write(folder.join(file), bytes).unwrap();
+    /// Returns the first `count` samples of `dataset`, or all if it has fewer.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a count of 0.
+    pub fn first(dataset: &Arc<dyn Dataset>, count: usize) -> Result<Arc<dyn Dataset>> {
+        if count >= dataset.len() {
+            return Ok(Arc::clone(dataset));
+        }
+        let indices = (0..count as u32).collect();
+        Ok(Arc::new(Subset::new(Arc::clone(dataset), indices, dataset.name())?))
     }
 
-    #[test]
-    fn uncompressed_files_are_loaded() {
-        let root = tempfile::tempdir().unwrap();
-        let e = load("mnist", root.path()).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Io);
-        let command = format!("neocog fetch-data mnist --dir {}", root.path().display());
-        assert!(e.to_string().contains("train-images-idx3-ubyte.gz is missing"), "{e}");
-        assert!(e.to_string().ends_with(&command), "{e}");
-
-        write(root.path(), "train-images-idx3-ubyte", &[3, 2, 2], (0..12).collect());
-        write(root.path(), "train-labels-idx1-ubyte", &[3], vec![9, 0, 3]);
-        write(root.path(), "t10k-images-idx3-ubyte", &[1, 2, 2], vec![9; 4]);
-        write(root.path(), "t10k-labels-idx1-ubyte", &[1], vec![7]);
-        let Split { train, test, .. } = load("mnist", root.path()).unwrap();
-        assert_eq!((train.len(), test.len()), (3, 1));
-        assert_eq!((train.image(1), train.labels()), (&[4, 5, 6, 7][..], &[9, 0, 3][..]));
-
-        write(root.path(), "train-labels-idx1-ubyte", &[2], vec![9, 0]);
-        let e = load("mnist", root.path()).unwrap_err().to_string();
-        assert!(e.contains("mnist (train): 3 images but 2 labels"), "{e}");
-        assert!(e.starts_with(&root.path().join("mnist").display().to_string()), "{e}");
-
-        fs::write(root.path().join("mnist/train-labels-idx1-ubyte"), b"<html>").unwrap();
-        let e = load("mnist", root.path()).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Format);
-        assert!(e.to_string().ends_with(&format!("download it again: {command}")), "{e}");
+    /// Returns the data set that this is a part of.
+    pub fn whole(&self) -> &Arc<dyn Dataset> {
+        &self.dataset
     }
 
-    #[test]
-    fn the_default_root_needs_no_option() {
-        assert_eq!(
-            DatasetInfo::find("mnist").unwrap().fetch_command(Path::new("data")),
-            "neocog fetch-data mnist"
-        );
+    /// Returns the index of each sample in the [whole](Self::whole) data set.
+    pub fn indices(&self) -> &[u32] {
+        &self.indices
+    }
+}
+
+impl fmt::Debug for Subset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subset")
+            .field("name", &self.name)
+            .field("len", &self.indices.len())
+            .field("dataset", &self.dataset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dataset for Subset {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn channels(&self) -> usize {
+        self.dataset.channels()
+    }
+    fn size(&self) -> Option<(usize, usize)> {
+        self.dataset.size()
+    }
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+    fn class_names(&self) -> &[String] {
+        self.dataset.class_names()
+    }
+    fn read(&self, i: usize, image: &mut ByteImage) -> Result<()> {
+        self.dataset.read(self.indices[i] as usize, image)
+    }
+    fn read_at_least(&self, i: usize, size: (usize, usize), image: &mut ByteImage) -> Result<()> {
+        self.dataset.read_at_least(self.indices[i] as usize, size, image)
+    }
+    fn identity(&self, i: usize) -> Cow<'_, [u8]> {
+        self.dataset.identity(self.indices[i] as usize)
+    }
+    fn path(&self, i: usize) -> Option<&Path> {
+        self.dataset.path(self.indices[i] as usize)
+    }
+    fn max_value(&self) -> u8 {
+        self.dataset.max_value()
+    }
+    fn count_values(&self, i: usize, counts: &mut [[u64; 256]]) -> Result<()> {
+        self.dataset.count_values(self.indices[i] as usize, counts)
+    }
+    fn is_on_disk(&self) -> bool {
+        self.dataset.is_on_disk()
     }
 }

@@ -1,17 +1,21 @@
 //! [`Loader`]: shuffled, resized and transformed batches of a [`Dataset`], prefetched by worker threads.
 //!
 //! ```text
-//! worker:   order of the epoch -> per sample: bytes -> 0..255 -> resize -> /255 -> transform -> batch
-//!                                                                                                 |
-//! caller:   Epoch::next  <------------------- queue of one batch per worker <---------------------+
+//! worker:   order of the epoch -> per sample: read -> resize -> cache -> transform of bytes -> /255 -> of numbers -> batch
+//!                                                                                                                     |
+//! caller:   Epoch::next  <----------------------------- queue of one batch per worker <-------------------------------+
 //!           Batch dropped: its buffers return to the pool
 //! ```
+//!
+//! Images are read and decoded by the workers. One that cannot be read is left out of its batch if the data set is
+//! [on disk](Dataset::is_on_disk); [`Loader::unreadable`] lists them.
 //!
 //! Each worker prefetches at most two batches: one in the queue and one being built. Batches are assigned round-robin: the
 //! first of three workers builds batches 0, 3, 6, and the caller receives from the workers in the same order. The order
 //! of the samples is [`permutation`]`(n, seed, epoch)`, and a transform depends on its sample only. Batches are therefore
 //! bit-identical for any number of workers, and an epoch that is resumed in the middle continues with the same batches.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +23,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use neocog_base::memory::{no_memory, try_vec};
+use neocog_base::memory::no_memory;
 use neocog_base::text::count;
 use neocog_base::{Error, ErrorKind, Result};
 
+use crate::cache::ImageCache;
 use crate::dataset::Dataset;
-use crate::resize::{Resizer, unit};
-use crate::shuffle::{SplitMix64, permutation};
+use crate::image::ByteImage;
+use crate::resize::{Filter, ResizeCache, Resizer};
+use crate::sample::{SampleId, Transform, write_unit};
+use crate::shuffle::{permutation, weighted_order};
 
 /// Capacity of the queue between a worker and the caller, in batches.
 const QUEUE_CAPACITY: usize = 1;
@@ -46,8 +53,18 @@ pub struct LoaderOptions {
     pub batch_size: usize,
     /// Size `(h, w)` to which images are resized. Default: `(28, 28)`.
     pub image_size: (usize, usize),
+    /// Number of channels to which images are converted, or `None` for those of the data set. Default: `None`.
+    pub channels: Option<usize>,
     /// Seed of the sample order, or `None` for the order of the data set. Default: `None`.
     pub shuffle: Option<u64>,
+    /// Weight of each class for drawing samples with replacement, with the seed of `shuffle`; `None` to use each sample
+    /// once. Default: `None`.
+    pub class_weights: Option<Arc<[f64]>>,
+    /// Maximum memory for images that were read and resized, in bytes, for data sets on disk. Default: 0.
+    pub cache_bytes: u64,
+    /// Whether images that are only resized may be read at a smaller size, where that is faster; see
+    /// [`Dataset::read_at_least`]. Default: false.
+    pub fast_decode: bool,
     /// Transform applied to each sample. Default: `None`.
     pub augment: Option<Augment>,
     /// Number of worker threads, which does not affect the batches. Default: 1.
@@ -56,7 +73,17 @@ pub struct LoaderOptions {
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        LoaderOptions { batch_size: 256, image_size: (28, 28), shuffle: None, augment: None, workers: 1 }
+        LoaderOptions {
+            batch_size: 256,
+            image_size: (28, 28),
+            channels: None,
+            shuffle: None,
+            class_weights: None,
+            cache_bytes: 0,
+            fast_decode: false,
+            augment: None,
+            workers: 1,
+        }
     }
 }
 
@@ -84,6 +111,34 @@ impl LoaderOptions {
     #[must_use]
     pub fn shuffle(mut self, seed: Option<u64>) -> Self {
         self.shuffle = seed;
+        self
+    }
+
+    /// Sets the number of channels to which images are converted; `None` keeps those of the data set.
+    #[must_use]
+    pub fn channels(mut self, channels: Option<usize>) -> Self {
+        self.channels = channels;
+        self
+    }
+
+    /// Sets the weight of each class for drawing samples with replacement; `None` uses each sample once.
+    #[must_use]
+    pub fn class_weights(mut self, class_weights: Option<Arc<[f64]>>) -> Self {
+        self.class_weights = class_weights;
+        self
+    }
+
+    /// Sets the maximum memory for images that were read and resized, in bytes.
+    #[must_use]
+    pub fn cache_bytes(mut self, cache_bytes: u64) -> Self {
+        self.cache_bytes = cache_bytes;
+        self
+    }
+
+    /// Sets whether images that are only resized may be read at a smaller size.
+    #[must_use]
+    pub fn fast_decode(mut self, fast_decode: bool) -> Self {
+        self.fast_decode = fast_decode;
         self
     }
 
@@ -124,51 +179,23 @@ impl fmt::Debug for Augment {
     }
 }
 
-/// A transformation of one sample, run in the worker threads of a [`Loader`].
-///
-/// The result must depend on the arguments only, so that resumed runs are reproducible.
-pub trait Transform: Send + Sync {
-    /// Transforms `pixels` in place: `[c, h, w]` with the extents `shape`, values from 0 to 1.
-    ///
-    /// # Errors
-    /// An error ends the epoch and is returned to the caller of [`Epoch::next`].
-    fn apply(&self, pixels: &mut [f32], shape: [usize; 3], sample: SampleId) -> Result<()>;
-}
-
-/// Identifies one use of a sample: everything that the random choices of a transform may depend on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SampleId {
-    /// Seed of the [`Augment`].
-    pub seed: u64,
-    /// Epoch, counted from 0.
-    pub epoch: u64,
-    /// Index of the sample in the data set, independent of the order.
-    pub index: usize,
-}
-
-impl SampleId {
-    /// Returns the random number generator of this sample. Checkpoints depend on its numbers: they must never change.
-    pub fn random(self) -> SplitMix64 {
-        let mut of_epoch = SplitMix64::new(self.seed, self.epoch);
-        SplitMix64::new(of_epoch.next_u64(), self.index as u64)
-    }
-}
-
 /// Loads a data set in batches, one epoch at a time.
 #[derive(Debug)]
 pub struct Loader {
-    dataset: Arc<Dataset>,
+    dataset: Arc<dyn Dataset>,
     options: LoaderOptions,
-    resizer: Resizer,
     pool: Arc<BufferPool>,
+    cache: Arc<ImageCache>,
+    unreadable: Arc<Mutex<BTreeMap<u32, String>>>,
 }
 
 impl Loader {
     /// Creates a loader of `dataset`.
     ///
     /// # Errors
-    /// `InvalidArgument` for a batch size of 0, an invalid image size, and a number of workers other than 1 to 256.
-    pub fn new(dataset: impl Into<Arc<Dataset>>, options: LoaderOptions) -> Result<Self> {
+    /// `InvalidArgument` for a batch size of 0, an invalid image size, a number of workers other than 1 to 256, and class
+    /// weights that do not fit the classes.
+    pub fn new(dataset: impl Into<Arc<dyn Dataset>>, options: LoaderOptions) -> Result<Self> {
         let dataset = dataset.into();
         if options.batch_size == 0 {
             return Err(Error::invalid_argument("batch size 0: expected at least 1"));
@@ -179,9 +206,20 @@ impl Loader {
                 options.workers
             )));
         }
-        let [channels, h, w] = dataset.shape();
-        let resizer = Resizer::new((h, w), options.image_size)?;
+        if let Some(weights) = &options.class_weights {
+            let valid = weights.iter().all(|w| *w >= 0.0 && w.is_finite());
+            let drawn = || dataset.labels().iter().any(|&label| weights[label as usize] > 0.0);
+            if !valid || weights.len() != dataset.classes() || !drawn() {
+                return Err(Error::invalid_argument(format!(
+                    "class weights {weights:?}: expected one for each of the {} classes, not negative, and one above 0",
+                    dataset.classes()
+                )));
+            }
+        }
+        // Checks the sizes.
+        Resizer::new(dataset.size().unwrap_or(options.image_size), options.image_size)?;
         let count = options.batch_size.min(dataset.len());
+        let channels = options.channels.unwrap_or(dataset.channels());
         let shape = [count, channels, options.image_size.0, options.image_size.1];
         if shape.iter().try_fold(4usize, |n, &d| n.checked_mul(d)).is_none_or(|n| isize::try_from(n).is_err())
         {
@@ -191,7 +229,9 @@ impl Loader {
         }
         let capacity = Self::batches_in_memory(options.workers);
         let pool = Arc::new(BufferPool { capacity, buffers: Mutex::default() });
-        Ok(Loader { dataset, options, resizer, pool })
+        let cache_bytes = if dataset.is_on_disk() { options.cache_bytes } else { 0 };
+        let cache = Arc::new(ImageCache::new(dataset.len(), cache_bytes));
+        Ok(Loader { dataset, options, pool, cache, unreadable: Arc::default() })
     }
 
     /// Returns the maximum number of batches that a loader with `workers` threads has in memory: per worker, the queue and the batch
@@ -201,7 +241,7 @@ impl Loader {
     }
 
     /// Returns the data set.
-    pub fn dataset(&self) -> &Arc<Dataset> {
+    pub fn dataset(&self) -> &Arc<dyn Dataset> {
         &self.dataset
     }
 
@@ -215,9 +255,21 @@ impl Loader {
         self.dataset.len().div_ceil(self.options.batch_size)
     }
 
-    /// Returns the shape of a sample after resizing, `[c, h, w]`.
+    /// Returns the shape of a sample of a batch, `[c, h, w]`.
     pub fn sample_shape(&self) -> [usize; 3] {
-        [self.dataset.shape()[0], self.options.image_size.0, self.options.image_size.1]
+        let (h, w) = self.options.image_size;
+        [self.options.channels.unwrap_or(self.dataset.channels()), h, w]
+    }
+
+    /// Returns the samples that could not be read so far, with their indices and error messages.
+    pub fn unreadable(&self) -> Vec<(u32, String)> {
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        unreadable.iter().map(|(&i, message)| (i, message.clone())).collect()
+    }
+
+    /// Returns the memory that the cache uses, in bytes.
+    pub fn cached_bytes(&self) -> u64 {
+        self.cache.used()
     }
 
     /// Starts loading the batches of `epoch`.
@@ -250,11 +302,12 @@ impl Loader {
             let mut builder = BatchBuilder {
                 dataset: Arc::clone(&self.dataset),
                 options: self.options.clone(),
-                resizer: self.resizer.clone(),
+                shape: self.sample_shape(),
+                resizer: ResizeCache::default(),
+                image: ByteImage::default(),
                 pool: Arc::clone(&self.pool),
-                levels: self.dataset.levels(),
-                full_range: Vec::new(),
-                resized: Vec::new(),
+                cache: Arc::clone(&self.cache),
+                unreadable: Arc::clone(&self.unreadable),
                 stop: Arc::clone(&stop),
                 epoch,
             };
@@ -286,10 +339,14 @@ impl Batch {
         self.shape
     }
 
-    /// Returns the number of samples, at least 1.
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    /// Returns the number of samples.
     pub fn len(&self) -> usize {
         self.shape[0]
+    }
+
+    /// Whether there are no samples: none of them could be read.
+    pub fn is_empty(&self) -> bool {
+        self.shape[0] == 0
     }
 }
 
@@ -372,15 +429,15 @@ impl Drop for Epoch {
 
 /// State of a worker thread.
 struct BatchBuilder {
-    dataset: Arc<Dataset>,
+    dataset: Arc<dyn Dataset>,
     options: LoaderOptions,
-    resizer: Resizer,
+    /// Shape of a sample, `[c, h, w]`.
+    shape: [usize; 3],
+    resizer: ResizeCache,
+    image: ByteImage,
     pool: Arc<BufferPool>,
-    levels: [u8; 256],
-    /// A channel scaled to 0 to 255.
-    full_range: Vec<u8>,
-    /// A resized channel.
-    resized: Vec<u8>,
+    cache: Arc<ImageCache>,
+    unreadable: Arc<Mutex<BTreeMap<u32, String>>>,
     stop: Arc<AtomicBool>,
     epoch: u64,
 }
@@ -388,7 +445,7 @@ struct BatchBuilder {
 impl BatchBuilder {
     /// Builds and sends every `step`-th batch from batch `first` on.
     fn run(&mut self, first: usize, step: usize, sender: &SyncSender<Result<Batch>>) {
-        let order = self.options.shuffle.map(|seed| permutation(self.dataset.len() as u32, seed, self.epoch));
+        let order = self.order();
         let batches = self.dataset.len().div_ceil(self.options.batch_size);
         for number in (first..batches).step_by(step) {
             let result = catch_unwind(AssertUnwindSafe(|| self.batch(number, order.as_deref())));
@@ -409,64 +466,95 @@ impl BatchBuilder {
         }
     }
 
+    /// The samples of the epoch in their order, or `None` for that of the data set.
+    fn order(&self) -> Option<Vec<u32>> {
+        let seed = self.options.shuffle?;
+        Some(match &self.options.class_weights {
+            None => permutation(self.dataset.len() as u32, seed, self.epoch),
+            Some(weights) => {
+                let weights = self.dataset.labels().iter().map(|&label| weights[label as usize]);
+                weighted_order(weights, seed, self.epoch)
+            }
+        })
+    }
+
     /// Builds batch `number`; returns `None` if the epoch was dropped.
     fn batch(&mut self, number: usize, order: Option<&[u32]>) -> Result<Option<Batch>> {
         let start = number * self.options.batch_size;
         let count = self.options.batch_size.min(self.dataset.len() - start);
-        let [channels, ..] = self.dataset.shape();
-        let (h, w) = self.resizer.to();
-        let shape = [count, channels, h, w];
+        let [c, h, w] = self.shape;
 
         let Buffers { mut pixels, mut labels, mut indices } = self.pool.take();
         pixels.clear();
         labels.clear();
         indices.clear();
-        let elements = shape.iter().product();
-        pixels
-            .try_reserve_exact(elements)
-            .map_err(|_| no_memory::<f32>(elements, format_args!("a batch of shape {shape:?}")))?;
+        let elements = count * c * h * w;
+        pixels.try_reserve_exact(elements).map_err(|_| {
+            no_memory::<f32>(elements, format_args!("a batch of shape {:?}", [count, c, h, w]))
+        })?;
         for position in start..start + count {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             let index = order.map_or(position, |order| order[position] as usize);
-            self.sample(index, &mut pixels)?;
-            labels.push(self.dataset.labels()[index].into());
-            indices.push(index as u32);
+            if self.sample(index, &mut pixels)? {
+                labels.push(self.dataset.labels()[index]);
+                indices.push(index as u32);
+            }
         }
+        let shape = [labels.len(), c, h, w];
         Ok(Some(Batch { pixels, labels, indices, shape, pool: Arc::clone(&self.pool) }))
     }
 
-    /// Appends sample `index` to `pixels`.
-    fn sample(&mut self, index: usize, pixels: &mut Vec<f32>) -> Result<()> {
-        let [channels, h, w] = self.dataset.shape();
+    /// Appends sample `index` to `pixels`; returns whether it could be read.
+    fn sample(&mut self, index: usize, pixels: &mut Vec<f32>) -> Result<bool> {
+        if !self.start(index)? {
+            return Ok(false);
+        }
         let start = pixels.len();
-        for channel in self.dataset.image(index).chunks_exact(h * w) {
-            let channel = if self.dataset.max_value() == 255 {
-                channel
-            } else {
-                self.full_range.clear();
-                self.full_range.extend(channel.iter().map(|&p| self.levels[usize::from(p)]));
-                &self.full_range
-            };
-            let channel = if self.resizer.is_identity() {
-                channel
-            } else {
-                let (h, w) = self.resizer.to();
-                if self.resized.len() != h * w {
-                    self.resized = try_vec(h * w, format_args!("an image of {h} x {w} pixels"))?;
-                }
-                self.resizer.resize(channel, &mut self.resized);
-                &self.resized
-            };
-            pixels.extend(channel.iter().map(|&p| unit(p)));
+        pixels.resize(start + self.shape.iter().product::<usize>(), 0.0);
+        let pixels = &mut pixels[start..];
+        match &self.options.augment {
+            None => write_unit(&self.image, pixels, self.shape)?,
+            Some(Augment { seed, transform }) => {
+                let sample = SampleId { seed: *seed, epoch: self.epoch, index };
+                transform.finish(&mut self.image, pixels, self.shape, sample, &mut self.resizer)?;
+            }
         }
-        if let Some(Augment { seed, transform }) = &self.options.augment {
-            let (h, w) = self.resizer.to();
-            let sample = SampleId { seed: *seed, epoch: self.epoch, index };
-            transform.apply(&mut pixels[start..], [channels, h, w], sample)?;
+        Ok(true)
+    }
+
+    /// Sets the image to what is the same of sample `index` in every epoch; returns whether it could be read.
+    fn start(&mut self, index: usize) -> Result<bool> {
+        if let Some(image) = self.cache.get(index) {
+            self.image.copy_from(image);
+            return Ok(true);
         }
-        Ok(())
+        let size = self.options.image_size;
+        let least = match &self.options.augment {
+            _ if !self.options.fast_decode => None,
+            None => Some(size),
+            Some(augment) => augment.transform.least_size(size),
+        };
+        let read = match least {
+            None => self.dataset.read(index, &mut self.image),
+            Some(least) => self.dataset.read_at_least(index, least, &mut self.image),
+        };
+        if let Err(e) = read {
+            if !self.dataset.is_on_disk() {
+                return Err(e);
+            }
+            let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+            unreadable.insert(index as u32, e.to_string());
+            return Ok(false);
+        }
+        self.image.convert(self.shape[0])?;
+        match &self.options.augment {
+            None => self.resizer.resize(&mut self.image, size, Filter::Bilinear)?,
+            Some(augment) => augment.transform.start(&mut self.image, size, &mut self.resizer)?,
+        }
+        self.cache.put(index, &self.image);
+        Ok(true)
     }
 }
 

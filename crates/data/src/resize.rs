@@ -1,18 +1,21 @@
-//! Bilinear resizing of 8-bit images, the same bytes as Pillow's `Image.resize(size, Image.BILINEAR)`.
+//! Resizing of 8-bit images, the same bytes as Pillow's `Image.resize(size, Image.BILINEAR)` and `BICUBIC`.
 //!
-//! The filter is separable: rows are resampled first, then columns, with rounding to 8 bits after each pass. With
-//! `scale = from / to` and `support = max(scale, 1)`, output `x` is the weighted mean of the inputs within `support` of
-//! its center `c = (x + 1/2) * scale`, with the triangle weights `1 - |i + 1/2 - c| / support`, normalized to a sum of 1
-//! and rounded to 22 fractional bits. Upsampling therefore interpolates between two neighbors, and downsampling averages
-//! over all inputs of a pixel (antialiasing). An axis whose size does not change is copied.
+//! The filter is separable: one axis is resampled first, then the other, with rounding to 8 bits after each pass. With
+//! `scale = from / to` and `stretch = max(scale, 1)`, output `x` is the weighted mean of the inputs within `support *
+//! stretch` of its center `c = (x + 1/2) * scale`, with the weights `filter((i + 1/2 - c) / stretch)`, normalized to a sum
+//! of 1 and rounded to 22 fractional bits. The triangle has support 1, the cubic (a = -1/2) support 2. Upsampling therefore
+//! interpolates between neighbors, and downsampling averages over all inputs of a pixel (antialiasing). An axis whose size
+//! does not change is copied.
 //!
-//! Rows always come first, as in Pillow 11. Newer versions resample columns first for some shapes, which changes the
-//! rounding of a few pixels: 12.3 for images many times taller than wide, 13 also if the height shrinks much more than
-//! the width. All versions agree if the aspect ratio does not change.
+//! Rows come first, as in Pillow, unless the height shrinks by more than twice as many pixels as the width: Pillow 13
+//! resamples columns first then, which changes the rounding of a few pixels. Pillow 11 always takes rows first.
 
 use neocog_base::memory::try_vec;
 use neocog_base::text::count;
 use neocog_base::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::image::ByteImage;
 
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for sign and overshoot.
 const FRACTION_BITS: u32 = 22;
@@ -23,16 +26,52 @@ const MAX_PIXELS: usize = 1 << 28;
 /// Maximum side length. With more taps, the rounding errors of the weights could overflow a sum.
 const MAX_SIDE: usize = 1 << 16;
 
-/// Resizes single-channel images from one size to another, with precomputed filter weights.
+/// The interpolation between pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Filter {
+    /// The triangle filter, with antialiasing.
+    #[default]
+    Bilinear,
+    /// The cubic filter with a = -1/2, with antialiasing.
+    Bicubic,
+}
+
+impl Filter {
+    fn support(self) -> f64 {
+        match self {
+            Filter::Bilinear => 1.0,
+            Filter::Bicubic => 2.0,
+        }
+    }
+
+    fn weight(self, x: f64) -> f64 {
+        const A: f64 = -0.5;
+        let x = x.abs();
+        match self {
+            Filter::Bilinear => (1.0 - x).max(0.0),
+            Filter::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+            Filter::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+            Filter::Bicubic => 0.0,
+        }
+    }
+}
+
+/// Resizes images `[h, w, c]` from one size to another, with precomputed filter weights.
 #[derive(Clone, Debug)]
 pub struct Resizer {
     from: (usize, usize),
     to: (usize, usize),
+    filter: Filter,
+    channels: usize,
     horizontal: Option<Axis>,
     vertical: Option<Axis>,
-    /// Output of the horizontal pass, `[from h, to w]`.
+    /// Whether the vertical pass is the first one.
+    columns_first: bool,
+    /// Output of the first pass.
     intermediate: Vec<u8>,
-    /// Accumulators of one row, `[to w]`, for more than two taps.
+    /// Accumulators of one row of the output of the vertical pass, for more than two taps.
     sums: Vec<i32>,
 }
 
@@ -47,11 +86,24 @@ struct Axis {
 }
 
 impl Resizer {
-    /// Creates a resizer of images `[h, w]` from size `(h, w)` to size `(h, w)`.
+    /// Creates a bilinear resizer of grayscale images `[h, w]` from size `(h, w)` to size `(h, w)`.
+    ///
+    /// # Errors
+    /// As [`Resizer::with_filter`].
+    pub fn new(from: (usize, usize), to: (usize, usize)) -> Result<Self> {
+        Self::with_filter(from, to, Filter::Bilinear, 1)
+    }
+
+    /// Creates a resizer of images `[h, w, channels]` from size `(h, w)` to size `(h, w)`.
     ///
     /// # Errors
     /// `InvalidArgument` for a side of 0 or more than 2^16, or an image of more than 2^28 pixels.
-    pub fn new(from: (usize, usize), to: (usize, usize)) -> Result<Self> {
+    pub fn with_filter(
+        from: (usize, usize),
+        to: (usize, usize),
+        filter: Filter,
+        channels: usize,
+    ) -> Result<Self> {
         for (h, w) in [from, to] {
             if h == 0 || w == 0 || h.max(w) > MAX_SIDE || h * w > MAX_PIXELS {
                 return Err(Error::invalid_argument(format!(
@@ -59,26 +111,25 @@ impl Resizer {
                 )));
             }
         }
-        if from.0 * to.1 > MAX_PIXELS {
-            return Err(Error::invalid_argument(format!(
-                "cannot resize from {}x{} to {}x{}: the intermediate image of {}x{} exceeds {MAX_PIXELS} pixels",
-                from.0, from.1, to.0, to.1, from.0, to.1
-            )));
-        }
-        let horizontal = (from.1 != to.1).then(|| Axis::new(from.1, to.1));
-        let vertical = (from.0 != to.0).then(|| Axis::new(from.0, to.0));
+        let columns_first = from.0 > to.0 && from.0 - to.0 > 2 * from.1.saturating_sub(to.1);
+        // Never larger than the larger of source and target.
+        let between = if columns_first { (to.0, from.1) } else { (from.0, to.1) };
+        let horizontal = (from.1 != to.1).then(|| Axis::new(from.1, to.1, filter));
+        let vertical = (from.0 != to.0).then(|| Axis::new(from.0, to.0, filter));
         let both = horizontal.is_some() && vertical.is_some();
-        let many = vertical.as_ref().is_some_and(|v| v.stride > 2);
         Ok(Resizer {
             from,
             to,
+            filter,
+            channels,
             intermediate: try_vec(
-                if both { from.0 * to.1 } else { 0 },
-                format_args!("the intermediate image of {}x{}", from.0, to.1),
+                if both { between.0 * between.1 * channels } else { 0 },
+                format_args!("the intermediate image of {}x{}", between.0, between.1),
             )?,
-            sums: vec![0; if many { to.1 } else { 0 }],
+            sums: Vec::new(),
             horizontal,
             vertical,
+            columns_first,
         })
     }
 
@@ -92,26 +143,35 @@ impl Resizer {
         self.from == self.to
     }
 
-    /// Resizes `source`, `[from h, from w]`, into `target`, `[to h, to w]`.
+    /// Resizes `source`, `[from h, from w, c]`, into `target`, `[to h, to w, c]`.
     ///
     /// # Panics
     /// If a slice has the wrong length.
     pub fn resize(&mut self, source: &[u8], target: &mut [u8]) {
-        assert_eq!(source.len(), self.from.0 * self.from.1, "source of {:?}", self.from);
-        assert_eq!(target.len(), self.to.0 * self.to.1, "target of {:?}", self.to);
+        let c = self.channels;
+        assert_eq!(source.len(), self.from.0 * self.from.1 * c, "source of {:?}", self.from);
+        assert_eq!(target.len(), self.to.0 * self.to.1 * c, "target of {:?}", self.to);
         match (&self.horizontal, &self.vertical) {
             (None, None) => target.copy_from_slice(source),
-            (Some(h), None) => h.resample_rows(source, self.from.1, target),
-            (None, Some(v)) => v.resample_columns(source, self.to.1, target, &mut self.sums),
+            (Some(h), None) => h.resample_rows(source, self.from.1, c, target),
+            (None, Some(v)) => v.resample_columns(source, self.to.1 * c, target, &mut self.sums),
+            (Some(h), Some(v)) if self.columns_first => {
+                v.resample_columns(source, self.from.1 * c, &mut self.intermediate, &mut self.sums);
+                h.resample_rows(&self.intermediate, self.from.1, c, target);
+            }
             (Some(h), Some(v)) => {
-                h.resample_rows(source, self.from.1, &mut self.intermediate);
-                v.resample_columns(&self.intermediate, self.to.1, target, &mut self.sums);
+                h.resample_rows(source, self.from.1, c, &mut self.intermediate);
+                v.resample_columns(&self.intermediate, self.to.1 * c, target, &mut self.sums);
             }
         }
     }
+
+    fn fits(&self, image: &ByteImage, to: (usize, usize), filter: Filter) -> bool {
+        (self.from, self.to, self.filter, self.channels) == (image.size(), to, filter, image.channels())
+    }
 }
 
-/// Resizes one image from size `(h, w)` to size `(h, w)`. For many images, [`Resizer`] is faster.
+/// Resizes one image `[h, w]` bilinearly from size `(h, w)` to size `(h, w)`. For many images, [`Resizer`] is faster.
 ///
 /// # Errors
 /// As [`Resizer::new`], and `InvalidArgument` if `source` is not `[from h, from w]`.
@@ -130,6 +190,33 @@ pub fn resize(source: &[u8], from: (usize, usize), to: (usize, usize)) -> Result
     Ok(target)
 }
 
+/// Resizes images of any size, and keeps the weights and buffers of the last size.
+#[derive(Clone, Debug, Default)]
+pub struct ResizeCache {
+    last: Option<Resizer>,
+    target: ByteImage,
+}
+
+impl ResizeCache {
+    /// Resizes `image` to the size `(h, w)`.
+    ///
+    /// # Errors
+    /// As [`Resizer::with_filter`].
+    pub fn resize(&mut self, image: &mut ByteImage, to: (usize, usize), filter: Filter) -> Result<()> {
+        if image.size() == to {
+            return Ok(());
+        }
+        if !self.last.as_ref().is_some_and(|resizer| resizer.fits(image, to, filter)) {
+            self.last = Some(Resizer::with_filter(image.size(), to, filter, image.channels())?);
+        }
+        if let Some(resizer) = &mut self.last {
+            resizer.resize(image.pixels(), self.target.try_reset(to.0, to.1, image.channels())?);
+            std::mem::swap(image, &mut self.target);
+        }
+        Ok(())
+    }
+}
+
 /// Converts a pixel value to the network's input range: `pixel / 255`, correctly rounded.
 #[inline]
 pub fn unit(pixel: u8) -> f32 {
@@ -137,9 +224,10 @@ pub fn unit(pixel: u8) -> f32 {
 }
 
 impl Axis {
-    fn new(from: usize, to: usize) -> Self {
+    fn new(from: usize, to: usize, filter: Filter) -> Self {
         let scale = from as f64 / to as f64;
-        let support = scale.max(1.0);
+        let stretch = scale.max(1.0);
+        let support = filter.support() * stretch;
         let mut bounds = Vec::with_capacity(to);
         let mut exact_weights = Vec::with_capacity(to);
         for x in 0..to {
@@ -147,9 +235,8 @@ impl Axis {
             // The cast truncates toward zero and saturates negative values to 0.
             let first = (center - support + 0.5) as usize;
             let last = ((center + support + 0.5) as usize).min(from);
-            let mut taps: Vec<f64> = (first..last)
-                .map(|i| (1.0 - ((i as f64 - center + 0.5) * (1.0 / support)).abs()).max(0.0))
-                .collect();
+            let mut taps: Vec<f64> =
+                (first..last).map(|i| filter.weight((i as f64 - center + 0.5) * (1.0 / stretch))).collect();
             let sum: f64 = taps.iter().sum();
             taps.iter_mut().for_each(|w| *w /= sum);
             bounds.push((first, taps.len()));
@@ -159,7 +246,8 @@ impl Axis {
         let mut weights = vec![0; to * stride];
         for (row, taps) in weights.chunks_exact_mut(stride).zip(&exact_weights) {
             for (weight, tap) in row.iter_mut().zip(taps) {
-                *weight = (0.5 + tap * f64::from(1 << FRACTION_BITS)) as i32;
+                // Rounds halves away from zero.
+                *weight = (0.5f64.copysign(*tap) + tap * f64::from(1 << FRACTION_BITS)) as i32;
             }
         }
         Axis { bounds, weights, stride }
@@ -171,22 +259,47 @@ impl Axis {
         self.bounds.iter().zip(weights).map(|(&(first, count), weights)| (first, &weights[..count]))
     }
 
-    /// Resamples each row of `source`, `[rows, width]`, to a row of `target`.
-    fn resample_rows(&self, source: &[u8], width: usize, target: &mut [u8]) {
-        for (row, out) in source.chunks_exact(width).zip(target.chunks_exact_mut(self.bounds.len())) {
-            for ((first, weights), out) in self.taps().zip(out) {
-                let mut sum = HALF;
-                for (&pixel, weight) in row[first..first + weights.len()].iter().zip(weights) {
-                    sum += i32::from(pixel) * weight;
+    /// Resamples each row of `source`, `[rows, width, channels]`, to a row of `target`.
+    fn resample_rows(&self, source: &[u8], width: usize, channels: usize, target: &mut [u8]) {
+        match channels {
+            1 => self.resample_rows_of::<1>(source, width, target),
+            3 => self.resample_rows_of::<3>(source, width, target),
+            c => {
+                let (from, to) = (width * c, self.bounds.len() * c);
+                for (row, out) in source.chunks_exact(from).zip(target.chunks_exact_mut(to)) {
+                    for ((first, weights), out) in self.taps().zip(out.chunks_exact_mut(c)) {
+                        for (channel, out) in out.iter_mut().enumerate() {
+                            let pixels = row[first * c + channel..].iter().step_by(c);
+                            let sum: i32 =
+                                pixels.zip(weights).map(|(&p, weight)| i32::from(p) * weight).sum();
+                            *out = to_pixel(HALF + sum);
+                        }
+                    }
                 }
-                *out = to_pixel(sum);
+            }
+        }
+    }
+
+    fn resample_rows_of<const C: usize>(&self, source: &[u8], width: usize, target: &mut [u8]) {
+        let (rows, _) = source.as_chunks::<C>();
+        let (out, _) = target.as_chunks_mut::<C>();
+        for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(self.bounds.len())) {
+            for ((first, weights), out) in self.taps().zip(out) {
+                let mut sums = [HALF; C];
+                for (pixel, weight) in row[first..first + weights.len()].iter().zip(weights) {
+                    for (sum, &p) in sums.iter_mut().zip(pixel) {
+                        *sum += i32::from(p) * weight;
+                    }
+                }
+                *out = sums.map(to_pixel);
             }
         }
     }
 
     /// Computes each row of `target` as a weighted sum of rows of `source`, `[rows, width]`.
-    fn resample_columns(&self, source: &[u8], width: usize, target: &mut [u8], sums: &mut [i32]) {
+    fn resample_columns(&self, source: &[u8], width: usize, target: &mut [u8], sums: &mut Vec<i32>) {
         let row = |y: usize| &source[y * width..][..width];
+        sums.resize(width, 0);
         for ((first, weights), out) in self.taps().zip(target.chunks_exact_mut(width)) {
             match *weights {
                 [a] => {
@@ -215,10 +328,10 @@ impl Axis {
     }
 }
 
-/// Converts a fixed-point sum to a pixel. Weights are not negative, so only the upper bound can be exceeded.
+/// Converts a fixed-point sum to a pixel.
 #[inline]
 fn to_pixel(sum: i32) -> u8 {
-    (sum >> FRACTION_BITS).min(255) as u8
+    (sum >> FRACTION_BITS).clamp(0, 255) as u8
 }
 
 #[cfg(test)]
@@ -302,11 +415,12 @@ mod tests {
             ((3, 3), (usize::MAX, 2)),
             ((3, 3), (1 << 15, 1 << 15)),
             ((3, 3), (1, 70_000)),
-            ((1 << 16, 1), (1, 1 << 16)),
         ] {
             let e = Resizer::new(from, to).unwrap_err();
             assert_eq!(e.kind(), neocog_base::ErrorKind::InvalidArgument);
         }
+        // The image between the passes is never larger than source and target.
+        assert!(Resizer::new((1 << 16, 1), (1, 1 << 16)).is_ok());
         assert!(resize(&[1, 2, 3], (2, 2), (4, 4)).unwrap_err().to_string().contains("3 pixels"));
     }
 

@@ -18,6 +18,27 @@ pub fn permutation(count: u32, seed: u64, epoch: u64) -> Vec<u32> {
     order
 }
 
+/// Draws as many samples as there are `weights`, with replacement: each with the probability of its weight. Weights must not
+/// be negative, and at least one must be above 0.
+pub fn weighted_order(weights: impl Iterator<Item = f64>, seed: u64, epoch: u64) -> Vec<u32> {
+    let mut sum = 0.0;
+    let sums: Vec<f64> = weights
+        .map(|weight| {
+            sum += weight;
+            sum
+        })
+        .collect();
+    let mut numbers = SplitMix64::new(seed, epoch);
+    let last = sums.partition_point(|&before| before < sum);
+    (0..sums.len())
+        .map(|_| {
+            // 53 random bits: from 0 to below 1.
+            let at = (numbers.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * sum;
+            sums.partition_point(|&sum| sum <= at).min(last) as u32
+        })
+        .collect()
+}
+
 /// SplitMix64 random number generator, seeded with `(seed, stream)`.
 #[derive(Clone, Debug)]
 pub struct SplitMix64(u64);

@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use neocog_base::{Error, ErrorKind, Result};
 use neocog_data::resize::{resize, unit};
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
-use neocog_data::{Augment, Batch, Dataset, DatasetParts, Loader, LoaderOptions, SampleId, Transform, load};
+use neocog_data::{
+    Augment, Batch, DatasetParts, Loader, LoaderOptions, MemoryDataset, SampleId, Transform, load,
+};
 use proptest::prelude::*;
 
 /// `n` images `[c, h, w]`. The first two bytes of image `i` encode `i`, and its label is `i` modulo 7.
-fn dataset(n: usize, [c, h, w]: [usize; 3]) -> Dataset {
+fn dataset(n: usize, [c, h, w]: [usize; 3]) -> MemoryDataset {
     let mut pixels: Vec<u8> = (0..n * c * h * w).map(|i| (i * 37 % 251) as u8).collect();
     for i in 0..n {
         pixels[i * c * h * w] = (i % 256) as u8;
         pixels[i * c * h * w + 1] = (i / 256) as u8;
     }
-    let labels = (0..n).map(|i| (i % 7) as u8).collect();
+    let labels = (0..n).map(|i| (i % 7) as u32).collect();
     let class_names = ["a", "b", "c", "d", "e", "f", "g"].map(String::from).to_vec();
-    Dataset::new(DatasetParts::new("synthetic", [c, h, w], pixels, labels, class_names)).unwrap()
+    MemoryDataset::new(DatasetParts::new("synthetic", [c, h, w], pixels, labels, class_names)).unwrap()
 }
 
 /// The index that [`dataset`] encoded in the image.
@@ -112,8 +114,9 @@ fn pixels_are_resized_and_divided_by_255() {
 
 #[test]
 fn digits_are_scaled_to_255_before_resizing() {
-    let digits = load("digits", Path::new("data")).unwrap().test;
-    let bytes: Vec<u8> = digits.image(7).iter().map(|&p| (f32::from(p) * 255.0 / 16.0 + 0.5) as u8).collect();
+    let digits = load("digits", Path::new("data")).unwrap().test.unwrap();
+    let stored: &MemoryDataset = (&*digits as &dyn std::any::Any).downcast_ref().unwrap();
+    let bytes: Vec<u8> = stored.image(7).iter().map(|&p| (f32::from(p) * 255.0 / 16.0 + 0.5) as u8).collect();
     let expected: Vec<f32> = resize(&bytes, (8, 8), (28, 28)).unwrap().into_iter().map(unit).collect();
     let loader = Loader::new(digits, LoaderOptions::new().batch_size(100)).unwrap();
     let all = batches(&loader, 0, 0);

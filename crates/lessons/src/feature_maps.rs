@@ -1,6 +1,7 @@
 //! Feature maps and kernels of a trained network.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use neocog_autograd::{Tape, Var};
@@ -37,9 +38,10 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     let network = predictor.network();
     let [c, h, w] = trained.input;
 
-    let data = trained.config.load_data(&page.options().data_dir)?.test;
+    let data = trained.config.load_data(&page.options().data_dir)?;
+    let data = Arc::clone(data.test.as_ref().map_or_else(|| data.evaluated().map(|(_, part)| part), Ok)?);
     let augment = trained.config.transforms.fixed().into_augment(0);
-    let options = LoaderOptions::new().batch_size(1).image_size((h, w)).augment(augment);
+    let options = LoaderOptions::new().batch_size(1).image_size((h, w)).channels(Some(c)).augment(augment);
     let loader = Loader::new(data, options)?;
     let batch = loader.epoch(0)?.next().expect("the test set is not empty")?;
     let image = Tensor::from_f32([1, c, h, w], &batch.pixels, &device)?;
@@ -82,9 +84,9 @@ fn train(page: &mut Page<'_>) -> Result<Checkpoint> {
     let mut config = TrainConfig::for_network("lenet_bn", "digits")?;
     config.epochs = 8;
     let data = config.load_data(&page.options().data_dir)?;
-    let mut trainer = Trainer::new(config, &data.train, &page.device())?;
+    let mut trainer = Trainer::new(config, &*data.train, &page.device())?;
     trainer.fit(&data, None, &mut NoProgress, &AtomicBool::new(false))?;
-    let accuracy = trainer.history().last().map_or(0.0, |report| report.test_acc);
+    let accuracy = trainer.history().last().map_or(0.0, |report| report.eval_acc);
     page.check(
         format!("lenet_bn, trained on digits for 8 epochs, has a test accuracy of {:.1} %", accuracy * 100.0),
         accuracy > 0.8,

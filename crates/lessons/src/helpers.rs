@@ -1,5 +1,7 @@
 //! Helpers shared by the lessons: test data, and forward and backward passes of single layers.
 
+use std::sync::Arc;
+
 use neocog_autograd::Tape;
 use neocog_base::random::Random;
 use neocog_data::{Loader, LoaderOptions};
@@ -31,7 +33,7 @@ pub(crate) fn arange(shape: impl Into<Shape>, device: &Device) -> Result<Tensor>
 /// Returns the first images of the embedded test set, `[count, 1, 28, 28]`.
 pub(crate) fn load_digits(count: usize, device: &Device) -> Result<Tensor> {
     let options = LoaderOptions::new().batch_size(count).image_size((28, 28));
-    let loader = Loader::new(neocog_data::load("digits", "data".as_ref())?.test, options)?;
+    let loader = Loader::new(Arc::clone(neocog_data::load("digits", "data".as_ref())?.test()?), options)?;
     let batch = loader.epoch(0)?.next().expect("the test set is not empty")?;
     Tensor::from_f32(batch.shape(), &batch.pixels, device)
 }

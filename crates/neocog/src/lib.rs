@@ -27,7 +27,7 @@ pub mod prelude {
     };
     pub use neocog_tensor::{Device, Shape, Tensor, ops};
     pub use neocog_train::{
-        Checkpoint, CheckpointDir, NoProgress, Optimizer, OptimizerConfig, OptimizerKind, Progress, Schedule,
-        TrainConfig, Trainer, evaluate, predict,
+        Checkpoint, CheckpointDir, Classification, Classifier, NoProgress, Optimizer, OptimizerConfig,
+        OptimizerKind, Progress, Schedule, TrainConfig, Trainer, evaluate, predict,
     };
 }

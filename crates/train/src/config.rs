@@ -1,10 +1,9 @@
 //! The configuration of a training run.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use neocog_data::transform::Pipeline;
-use neocog_data::{Dataset, DatasetParts, Split};
+use neocog_data::transform::{Pipeline, Step};
+use neocog_data::{DataOptions, DataSource, Part, Split};
 use neocog_layers::Layer;
 use neocog_layers::freeze::freeze;
 use neocog_models::{OptimizerConfig, ParamGroup, Recipe, Schedule};
@@ -24,8 +23,11 @@ use crate::optimizer::Optimizer;
 pub struct TrainConfig {
     /// Name of the network: that of a registered one, or of the model file.
     pub network: String,
-    /// Name of the data set.
+    /// Name of the data set, or path of the folder of images.
     pub data: String,
+    /// How the data set is read and divided into parts, besides the limit.
+    #[serde(default, skip_serializing_if = "DataOptions::is_default")]
+    pub data_options: DataOptions,
     /// Use only the first `limit` training and test images; `None` for all.
     pub limit: Option<usize>,
     /// Number of epochs.
@@ -38,9 +40,19 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// Learning-rate schedule.
     pub schedule: Schedule,
+    /// How training makes up for classes with few images.
+    #[serde(default, skip_serializing_if = "ClassBalance::is_none")]
+    pub class_balance: ClassBalance,
+    /// The part on which the network is evaluated after each epoch, and the best epoch is chosen; set when the run starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected_on: Option<Part>,
     /// Transforms of the images: random ones in training only, the others in evaluation and prediction too.
     #[serde(default)]
     pub transforms: Pipeline,
+    /// Whether training images are decoded at a smaller size where they are only resized; see
+    /// [`LoaderOptions::fast_decode`](neocog_data::LoaderOptions::fast_decode). Other images are decoded whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fast_decode: bool,
     /// Regular expression: parameters and buffers whose dotted names match it are frozen; see
     /// [`freeze`](neocog_layers::freeze::freeze).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +68,36 @@ pub struct TrainConfig {
     pub environment: Environment,
 }
 
+/// How training makes up for classes with few images. The weight of a class is the number of images divided by the number of
+/// classes and the images of the class: 1 if all classes have as many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ClassBalance {
+    /// It does not.
+    #[default]
+    None,
+    /// The loss of an image is multiplied by the weight of its class; PyTorch's `CrossEntropyLoss(weight)`.
+    BalancedWeights,
+    /// Images are drawn with replacement, with the weights of their classes; PyTorch's `WeightedRandomSampler`.
+    WeightedSampler,
+}
+
+impl ClassBalance {
+    fn is_none(&self) -> bool {
+        *self == ClassBalance::None
+    }
+
+    /// Returns the weight of each class for images with `labels`; 0 for a class without images.
+    pub fn weights(labels: &[u32], classes: usize) -> Vec<f64> {
+        let mut counts = vec![0u64; classes];
+        labels.iter().for_each(|&label| counts[label as usize] += 1);
+        let present = counts.iter().filter(|&&n| n > 0).count() as f64;
+        let weight = |n: u64| if n == 0 { 0.0 } else { labels.len() as f64 / (present * n as f64) };
+        counts.into_iter().map(weight).collect()
+    }
+}
+
 impl TrainConfig {
     /// Creates the configuration for the network and the data set of these names that `recipe` gives, with seed 0. Overrides
     /// of the recipe are not applied; see [`Recipe::for_data`].
@@ -63,13 +105,17 @@ impl TrainConfig {
         TrainConfig {
             network: network.into(),
             data: data.into(),
+            data_options: DataOptions::default(),
             limit: None,
+            class_balance: ClassBalance::None,
+            selected_on: None,
             epochs: recipe.epochs.unwrap_or(Recipe::EPOCHS),
             batch: recipe.batch.unwrap_or(Recipe::BATCH),
             seed: 0,
             optimizer: recipe.optimizer_config(),
             schedule: recipe.schedule.unwrap_or_default(),
-            transforms: Pipeline { steps: recipe.transforms.unwrap_or_default().to_vec() },
+            transforms: recipe.transforms.unwrap_or_default().to_vec().into(),
+            fast_decode: false,
             freeze: None,
             param_groups: Vec::new(),
             decay_weights_only: false,
@@ -83,8 +129,8 @@ impl TrainConfig {
     /// `NotFound` for an unknown network or data set; the message suggests similar names.
     pub fn for_network(network: &str, data: &str) -> Result<Self> {
         let model = neocog_models::find(network)?;
-        neocog_data::DatasetInfo::find(data)?;
-        Ok(Self::new(network, data, &model.recipe.for_data(data)))
+        let source = DataSource::find(data)?;
+        Ok(Self::new(network, data, &model.recipe.for_data(data)).for_source(&source))
     }
 
     /// Creates the configuration for the network of a model file. Values that the file states apply to every data set; the
@@ -94,7 +140,7 @@ impl TrainConfig {
     /// # Errors
     /// `NotFound` for an unknown data set; the message suggests similar names.
     pub fn for_file(file: &ModelFile, data: &str) -> Result<Self> {
-        neocog_data::DatasetInfo::find(data)?;
+        let source = DataSource::find(data)?;
         let registered = neocog_models::find(&file.name).ok().filter(|model| {
             let mut stated = ModelFile::stated_recipe(model);
             stated.input = file.recipe.input;
@@ -104,7 +150,29 @@ impl TrainConfig {
             Some(model) => model.recipe.for_data(data),
             None => file.recipe.or(&Recipe::new().for_data(data)),
         };
-        Ok(Self::new(&file.name, data, &recipe))
+        Ok(Self::new(&file.name, data, &recipe).for_source(&source))
+    }
+
+    /// Photographs are flipped at random, if the recipe has no transforms.
+    fn for_source(mut self, source: &DataSource) -> Self {
+        if matches!(source, DataSource::Folder(_)) && self.transforms.is_empty() {
+            self.transforms = Pipeline::from([Step::RandomHorizontalFlip { p: 0.5 }]);
+        }
+        self
+    }
+
+    /// Sets how the data set is read and divided into parts.
+    #[must_use]
+    pub fn with_data_options(mut self, options: DataOptions) -> Self {
+        self.data_options = options;
+        self
+    }
+
+    /// Sets how training makes up for classes with few images.
+    #[must_use]
+    pub fn with_class_balance(mut self, class_balance: ClassBalance) -> Self {
+        self.class_balance = class_balance;
+        self
     }
 
     /// Sets the number of first training and test images to use.
@@ -206,39 +274,17 @@ impl TrainConfig {
         self.optimizer.check()?;
         self.param_groups.iter().try_for_each(ParamGroup::check)?;
         self.schedule.check()?;
+        self.data_options.split.check()?;
         self.transforms.check()
     }
 
-    /// Loads the data set, with the limit applied.
+    /// Loads the data set, divided into parts with the seed of the run, and with the limit applied.
     ///
     /// # Errors
-    /// When the configuration is invalid, or the data set is unknown, missing or damaged.
+    /// When the configuration is invalid, or the data set is unknown, missing, damaged, or too small for its parts.
     pub fn load_data(&self, root: &Path) -> Result<Split> {
         self.check()?;
-        load_data(&self.data, self.limit, root)
+        let options = self.data_options.limit(self.limit);
+        DataSource::find(&self.data)?.open(root, &options, self.seed)
     }
-}
-
-/// Loads a data set, with only the first `limit` training and test images if that is given.
-///
-/// # Errors
-/// When the data set is unknown, missing or damaged.
-pub fn load_data(name: &str, limit: Option<usize>, root: &Path) -> Result<Split> {
-    let mut split = neocog_data::load(name, root)?;
-    if let Some(limit) = limit {
-        split.train = first(&split.train, limit)?;
-        split.test = first(&split.test, limit)?;
-    }
-    Ok(split)
-}
-
-fn first(dataset: &Arc<Dataset>, count: usize) -> Result<Arc<Dataset>> {
-    if count >= dataset.len() {
-        return Ok(Arc::clone(dataset));
-    }
-    let shape = dataset.shape();
-    let pixels = dataset.pixels()[..count * shape.iter().product::<usize>()].to_vec();
-    let labels = dataset.labels()[..count].to_vec();
-    let parts = DatasetParts::new(dataset.name(), shape, pixels, labels, dataset.class_names().to_vec());
-    Ok(Arc::new(Dataset::new(parts.max_value(dataset.max_value()))?))
 }

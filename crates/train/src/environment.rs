@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 #[serde(default)]
 #[non_exhaustive]
 pub struct Environment {
-    /// SHA-256 of the training and test images and labels that are used, as hexadecimal digits.
+    /// SHA-256 of the images and labels that are used, as hexadecimal digits; of image files, their names and sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
     /// Kind of the device: `cpu`, `opencl` or `reference`.
@@ -51,6 +51,12 @@ impl Environment {
     /// Whether nothing is known.
     pub fn is_unknown(&self) -> bool {
         *self == Environment::default()
+    }
+
+    /// Describes how the data differ from those of this environment; `None` if they do not, or are not known.
+    pub fn data_difference(&self, data: &Split) -> Option<String> {
+        let (then, now) = (self.data.as_ref()?, checksum(data));
+        (*then != now).then(|| format!("SHA-256 {} then, {} now", short(then), short(&now)))
     }
 
     /// Returns a line for each value that is known in both environments and differs; `self` is that of the checkpoint.
@@ -97,15 +103,11 @@ fn short(value: &str) -> &str {
     if value.len() == 64 { &value[..16] } else { value }
 }
 
-/// SHA-256 of the images, labels, shapes and maximum values of both parts.
+/// SHA-256 of what the parts are: shapes, images or files, and labels.
 fn checksum(data: &Split) -> String {
     let mut sum = Sha256::new();
-    for part in [&data.train, &data.test] {
-        for size in part.shape().into_iter().chain([part.len(), usize::from(part.max_value())]) {
-            sum.update((size as u64).to_le_bytes());
-        }
-        sum.update(part.pixels());
-        sum.update(part.labels());
+    for part in [Some(&data.train), data.validation.as_ref(), data.test.as_ref()].into_iter().flatten() {
+        neocog_data::dataset::fingerprint(&**part, |bytes| sum.update(bytes));
     }
     sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -53,12 +53,19 @@ pub fn evaluate_until(
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let (images, labels) = to_device(&batch?, device)?;
+        let batch = batch?;
+        if batch.is_empty() {
+            continue;
+        }
+        let (images, labels) = to_device(&batch, device)?;
         let tape = Tape::no_grad();
         let logits = Var::constant(predictor.run(&images)?);
-        meter.add(batch_metrics(&tape, &logits, &labels)?.1)?;
+        meter.add(batch_metrics(&tape, &logits, &labels, None)?.1)?;
     }
     let mut sums = meter.flush()?;
+    if sums.images == 0 {
+        return Err(Error::format("no image could be read").context(loader.dataset().name()));
+    }
     sums.seconds = start.elapsed().as_secs_f64();
     Ok(Some(Evaluation {
         images: sums.images,
@@ -72,10 +79,12 @@ pub fn evaluate_until(
 ///
 /// # Errors
 /// `Shape` when the number of channels differs, or the output is not `[n, classes]` with at least the classes of the data.
-pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &Dataset) -> Result<()> {
+pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &dyn Dataset) -> Result<()> {
     let c = input[0];
-    let channels = data.shape()[0];
-    if channels != c {
+    let channels = data.channels();
+    // Between these, images are converted.
+    let converted = [1, 3].contains(&c) && [1, 3].contains(&channels);
+    if channels != c && !converted {
         return Err(Error::shape(format!(
             "the network expects images of {}, those of {} have {channels}",
             count(c, "channel"),

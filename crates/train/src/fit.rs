@@ -7,17 +7,17 @@ use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::philox;
-use neocog_data::{Dataset, Loader, LoaderOptions, Split};
+use neocog_data::{Dataset, Loader, LoaderOptions, Part, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec, Predictor, TrainPass};
 use neocog_models::ScheduleStep;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 
 use crate::checkpoint::{Checkpoint, CheckpointDir};
-use crate::config::TrainConfig;
+use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, check_fits, evaluate_until};
 use crate::memory::MemoryNeed;
-use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, to_device};
+use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, sample_weights, to_device};
 use crate::optimizer::Optimizer;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
 use crate::save_every::{SaveEvery, SaveTimer};
@@ -42,14 +42,10 @@ pub struct Trainer {
     workers: usize,
     allow_different: bool,
     save_every: SaveEvery,
+    /// Maximum memory for images that were read and resized, in bytes.
+    cache_bytes: u64,
     /// The epoch whose checkpoint is in [`CheckpointDir::BEST`].
     best_saved: Option<EpochReport>,
-}
-
-/// A part of the data set.
-enum Part {
-    Train,
-    Test,
 }
 
 /// The outcome of [`Trainer::fit`].
@@ -66,7 +62,7 @@ impl Trainer {
     ///
     /// # Errors
     /// When the configuration is invalid, or the network cannot be built.
-    pub fn new(config: TrainConfig, data: &Dataset, device: &Device) -> Result<Self> {
+    pub fn new(config: TrainConfig, data: &dyn Dataset, device: &Device) -> Result<Self> {
         let model = neocog_models::find(&config.network)?;
         Self::with_spec(config, model.spec()?, model.input, data, device)
     }
@@ -79,7 +75,7 @@ impl Trainer {
         config: TrainConfig,
         spec: LayerSpec,
         input: [usize; 3],
-        data: &Dataset,
+        data: &dyn Dataset,
         device: &Device,
     ) -> Result<Self> {
         Self::with_classes(config, spec, input, data.class_names().to_vec(), device)
@@ -122,6 +118,7 @@ impl Trainer {
             workers: 1,
             allow_different: false,
             save_every: SaveEvery::Never,
+            cache_bytes: 0,
             best_saved: None,
         })
     }
@@ -149,6 +146,7 @@ impl Trainer {
             workers: 1,
             allow_different: false,
             save_every: SaveEvery::Never,
+            cache_bytes: 0,
             best_saved: None,
         })
     }
@@ -176,7 +174,7 @@ impl Trainer {
     /// becomes true.
     ///
     /// After every epoch, and when the run is stopped, [`CheckpointDir::LAST`] is written, and within epochs as often as
-    /// [`Trainer::set_save_every`] says; after every epoch with the best test accuracy so far, first
+    /// [`Trainer::set_save_every`] says; after every epoch with the best accuracy so far on the validation part, or on the test part if there is none, first
     /// [`CheckpointDir::BEST`].
     ///
     /// # Errors
@@ -200,26 +198,38 @@ impl Trainer {
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<FitOutcome> {
-        check_fits(self.network(), self.input, &data.train).context(|| self.config.network.as_str())?;
-        let train = self.loader(&data.train, Part::Train)?;
-        let test = self.loader(&data.test, Part::Test)?;
+        check_fits(self.network(), self.input, &*data.train).context(|| self.config.network.as_str())?;
+        let (part, evaluated) = data.evaluated()?;
+        let total = (data.train.len() + evaluated.len()) as f64;
+        let cache = |part: &dyn Dataset| (self.cache_bytes as f64 * (part.len() as f64 / total)) as u64;
+        let train = self.loader(&data.train, Part::Train, cache(&*data.train))?;
+        let evaluation = self.loader(evaluated, part, cache(&**evaluated))?;
+        let mut unreadable = 0;
         let now = Environment::of(data, &self.device)?;
         if !self.allow_different {
             self.config.environment.check(&now)?;
         }
         self.config.environment = now;
+        self.config.selected_on = Some(part);
+        let class_weights = (self.config.class_balance == ClassBalance::BalancedWeights)
+            .then(|| ClassBalance::weights(data.train.labels(), data.train.classes()));
         self.begin(checkpoints)?;
         let mut timer = SaveTimer::new(self.save_every);
 
         while self.position.epoch < self.config.epochs {
-            let sums = self.train_epoch(&train, checkpoints, &mut timer, progress, stop)?;
+            let sums =
+                self.train_epoch(&train, class_weights.as_deref(), checkpoints, &mut timer, progress, stop)?;
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
-            let test = evaluate_until(&predictor, &test, &self.device, stop).context(|| "test images")?;
+            let result = evaluate_until(&predictor, &evaluation, &self.device, stop)
+                .context(|| format!("{part} images"))?;
             drop(predictor);
+            for (_, message) in new_unreadable(&train, &evaluation, &mut unreadable) {
+                progress.warning(&format!("left out, from now on: {message}"));
+            }
             // A resumed run evaluates again.
-            let Some(test) = test else { return Ok(FitOutcome::Stopped(self.save(checkpoints)?)) };
-            let report = self.finish_epoch(sums, test);
+            let Some(result) = result else { return Ok(FitOutcome::Stopped(self.save(checkpoints)?)) };
+            let report = self.finish_epoch(sums, result);
             self.save(checkpoints)?;
             timer.saved();
             progress.epoch(&report);
@@ -248,6 +258,7 @@ impl Trainer {
     fn train_epoch(
         &mut self,
         loader: &Loader,
+        class_weights: Option<&[f64]>,
         checkpoints: Option<&CheckpointDir>,
         timer: &mut SaveTimer,
         progress: &mut dyn Progress,
@@ -259,9 +270,11 @@ impl Trainer {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let (images, labels) = to_device(&batch?, &self.device)?;
-            if !self.is_left_out(images.shape(), loader.batches()) {
-                let metrics = self.train_step(images, &labels, loader.batches())?;
+            let batch = batch?;
+            if !batch.is_empty() && !self.is_left_out(batch.len(), loader.batches()) {
+                let (images, labels) = to_device(&batch, &self.device)?;
+                let weights = class_weights.map(|weights| sample_weights(&batch, weights, &self.device));
+                let metrics = self.train_step(images, &labels, weights.transpose()?, loader.batches())?;
                 self.meter.add(metrics)?;
             }
             self.position.batch += 1;
@@ -288,8 +301,8 @@ impl Trainer {
 
     /// Whether a batch is not trained on: a single image that is left at the end of an epoch, which batch norm cannot normalize.
     /// In each epoch it is another one, if the images are shuffled.
-    fn is_left_out(&self, images: &Shape, batches: usize) -> bool {
-        if images[0] != 1 || self.config.batch == 1 || batches == 1 {
+    fn is_left_out(&self, images: usize, batches: usize) -> bool {
+        if images != 1 || self.config.batch == 1 || batches == 1 {
             return false;
         }
         let accepts = |n: usize| {
@@ -306,11 +319,12 @@ impl Trainer {
         &mut self,
         images: Tensor,
         labels: &Tensor,
+        weights: Option<Tensor>,
         steps_per_epoch: usize,
     ) -> Result<BatchMetrics> {
         let tape = Tape::new();
         let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
-        let (loss, metrics) = batch_metrics(&tape, &logits, labels)?;
+        let (loss, metrics) = batch_metrics(&tape, &logits, labels, weights)?;
         let grads = tape.backward(&loss)?;
         let step = ScheduleStep {
             step: self.position.step,
@@ -322,13 +336,13 @@ impl Trainer {
         Ok(metrics)
     }
 
-    fn finish_epoch(&mut self, sums: Totals, test: Evaluation) -> EpochReport {
+    fn finish_epoch(&mut self, sums: Totals, result: Evaluation) -> EpochReport {
         let report = EpochReport {
             epoch: self.position.epoch + 1,
             train_loss: sums.mean_loss(),
             train_acc: sums.accuracy(),
-            test_loss: test.loss,
-            test_acc: test.accuracy,
+            eval_loss: result.loss,
+            eval_acc: result.accuracy,
             images_per_s: sums.images_per_second(),
             seconds: sums.seconds,
         };
@@ -346,7 +360,7 @@ impl Trainer {
         let checkpoint = self.checkpoint()?;
         let newest = self.history.last().filter(|_| self.position.batch == 0).copied();
         if let Some(newest) = newest
-            && self.best_saved.is_none_or(|best| newest.test_acc > best.test_acc)
+            && self.best_saved.is_none_or(|best| newest.eval_acc > best.eval_acc)
         {
             checkpoints.write(CheckpointDir::BEST, &checkpoint)?;
             self.best_saved = Some(newest);
@@ -354,20 +368,26 @@ impl Trainer {
         checkpoints.write(CheckpointDir::LAST, &checkpoint).map(Some)
     }
 
-    /// Creates the loader of the training images, shuffled and augmented, or of the test images, with the transforms that are
+    /// Creates the loader of the training images, shuffled and augmented, or of another part, with the transforms that are
     /// not random.
-    fn loader(&self, dataset: &Arc<Dataset>, part: Part) -> Result<Loader> {
+    fn loader(&self, dataset: &Arc<dyn Dataset>, part: Part, cache_bytes: u64) -> Result<Loader> {
         let [_, h, w] = self.input;
         let TrainConfig { batch, seed, ref transforms, .. } = self.config;
         let (shuffle, transforms) = match part {
             Part::Train => (Some(seed), transforms.clone()),
-            Part::Test => (None, transforms.fixed()),
+            Part::Validation | Part::Test => (None, transforms.fixed()),
         };
+        let drawn = part == Part::Train && self.config.class_balance == ClassBalance::WeightedSampler;
+        let class_weights = drawn.then(|| ClassBalance::weights(dataset.labels(), dataset.classes()).into());
         let augment = transforms.into_augment(seed);
         let options = LoaderOptions::new()
             .batch_size(batch)
             .image_size((h, w))
+            .channels(Some(self.input[0]))
             .shuffle(shuffle)
+            .class_weights(class_weights)
+            .cache_bytes(cache_bytes)
+            .fast_decode(self.config.fast_decode && part == Part::Train)
             .augment(augment)
             .workers(self.workers);
         Loader::new(Arc::clone(dataset), options)
@@ -404,7 +424,7 @@ impl Trainer {
     ///
     /// # Errors
     /// When the network does not accept its input.
-    pub fn memory_need(&self, data: &Dataset) -> Result<MemoryNeed> {
+    pub fn memory_need(&self, data: &dyn Dataset) -> Result<MemoryNeed> {
         let [c, h, w] = self.input;
         let shape = [self.config.batch.min(data.len()), c, h, w];
         MemoryNeed::of_training(&self.pass, &self.config.optimizer, shape, self.workers, &self.device)
@@ -433,6 +453,11 @@ impl Trainer {
     /// Sets the number of data loader threads, 1 by default. It affects speed only, not the result.
     pub fn set_workers(&mut self, workers: usize) {
         self.workers = workers;
+    }
+
+    /// Sets the maximum memory for images that were read from disk and resized, in bytes; 0 by default.
+    pub fn set_cache_bytes(&mut self, cache_bytes: u64) {
+        self.cache_bytes = cache_bytes;
     }
 
     /// Sets how often a checkpoint is written within an epoch; never by default.
@@ -496,9 +521,10 @@ impl Trainer {
         &self.history
     }
 
-    /// Returns the report of the first epoch with the best test accuracy.
+    /// Returns the report of the first epoch with the best accuracy on the part that
+    /// [`TrainConfig::selected_on`] names.
     pub fn best(&self) -> Option<&EpochReport> {
-        self.history.iter().reduce(|best, next| if next.test_acc > best.test_acc { next } else { best })
+        self.history.iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })
     }
 
     /// Returns the report of the epoch whose checkpoint is in [`CheckpointDir::BEST`]. It is not the [`best`](Self::best) one
@@ -506,4 +532,14 @@ impl Trainer {
     pub fn best_saved(&self) -> Option<&EpochReport> {
         self.best_saved.as_ref()
     }
+}
+
+/// Returns what could not be read since `known` files were known, and counts it.
+fn new_unreadable(train: &Loader, evaluation: &Loader, known: &mut usize) -> Vec<(u32, String)> {
+    let all = [train.unreadable(), evaluation.unreadable()].concat();
+    if all.len() == *known {
+        return Vec::new();
+    }
+    *known = all.len();
+    all
 }

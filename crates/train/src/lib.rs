@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod checkpoint;
+mod classifier;
 mod config;
 mod environment;
 mod evaluate;
@@ -13,7 +14,8 @@ mod progress;
 mod save_every;
 
 pub use checkpoint::{Checkpoint, CheckpointDir};
-pub use config::{TrainConfig, load_data};
+pub use classifier::{ClassProbability, Classification, Classifier};
+pub use config::{ClassBalance, TrainConfig};
 pub use environment::Environment;
 pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_until, predict};
 pub use fit::{FitOutcome, Trainer};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use neocog_autograd::{Tape, Var};
 use neocog_data::Batch;
-use neocog_tensor::ops::{Concat, CountCorrect, CrossEntropy, Reduction};
+use neocog_tensor::ops::{Concat, CountCorrect, CrossEntropy, Mul, Reduction, Sum};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
 use serde::{Deserialize, Serialize};
 
@@ -148,10 +148,29 @@ pub(crate) fn to_device(batch: &Batch, device: &Device) -> Result<(Tensor, Tenso
     ))
 }
 
-/// Computes the mean cross-entropy of `logits` `[n, classes]`, for the backward pass, and the metrics of the batch.
-pub(crate) fn batch_metrics(tape: &Tape, logits: &Var, labels: &Tensor) -> Result<(Var, BatchMetrics)> {
-    let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
-    let loss = tape.apply(op, &[logits, &Var::constant(labels.clone())])?.swap_remove(0);
+/// Returns the weight of each sample of a batch, `[n]`: that of its class, divided by the sum over the batch.
+pub(crate) fn sample_weights(batch: &Batch, class_weights: &[f64], device: &Device) -> Result<Tensor> {
+    let of_class = batch.labels.iter().map(|&label| class_weights[label as usize]);
+    let sum: f64 = of_class.clone().sum();
+    let weights: Vec<f64> = of_class.map(|weight| weight / sum).collect();
+    Tensor::from_f64([batch.len()], &weights, device)
+}
+
+/// Computes the mean cross-entropy of `logits` `[n, classes]`, for the backward pass, and the metrics of the batch. With
+/// `weights`, `[n]`, it is the sum of the losses times the weights.
+pub(crate) fn batch_metrics(
+    tape: &Tape,
+    logits: &Var,
+    labels: &Tensor,
+    weights: Option<Tensor>,
+) -> Result<(Var, BatchMetrics)> {
+    let reduction = if weights.is_some() { Reduction::None } else { Reduction::Mean };
+    let op = CrossEntropy { reduction, label_smoothing: 0.0 };
+    let mut loss = tape.apply(op, &[logits, &Var::constant(labels.clone())])?.swap_remove(0);
+    if let Some(weights) = weights {
+        let weighted = tape.apply_single(Mul, &[&loss, &Var::constant(weights)])?;
+        loss = tape.apply_single(Sum, &[&weighted])?;
+    }
     let correct = run_single(&CountCorrect, &[logits.tensor(), labels])?;
     let metrics = BatchMetrics { images: labels.shape().elements(), loss: loss.tensor().clone(), correct };
     Ok((loss, metrics))

@@ -24,10 +24,12 @@ pub struct EpochReport {
     pub train_loss: f64,
     /// Training accuracy over the epoch, while the network was trained.
     pub train_acc: f64,
-    /// Mean test loss after the epoch.
-    pub test_loss: f64,
-    /// Test accuracy after the epoch.
-    pub test_acc: f64,
+    /// Mean loss after the epoch on the part that [`TrainConfig::selected_on`](crate::TrainConfig::selected_on) names.
+    #[serde(rename = "test_loss")]
+    pub eval_loss: f64,
+    /// Accuracy after the epoch on the same part.
+    #[serde(rename = "test_acc")]
+    pub eval_acc: f64,
     /// Training images per second.
     pub images_per_s: f64,
     /// Duration of the training part of the epoch, in seconds.
@@ -53,6 +55,8 @@ pub trait Progress {
     fn batch(&mut self, report: &BatchReport);
     /// Called after each epoch, when it is evaluated and saved.
     fn epoch(&mut self, report: &EpochReport);
+    /// Called with what a user should know, such as an image that could not be read.
+    fn warning(&mut self, _text: &str) {}
 }
 
 /// A [`Progress`] that ignores all reports.

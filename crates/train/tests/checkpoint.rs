@@ -22,7 +22,7 @@ fn trained(network: &str) -> Checkpoint {
     let mut config = TrainConfig::for_network(network, "digits").unwrap();
     (config.epochs, config.limit, config.batch) = (1, Some(24), 8);
     let data = config.load_data(Path::new("data")).unwrap();
-    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
     trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     trainer.checkpoint().unwrap()
 }
@@ -98,8 +98,8 @@ fn history() -> impl Strategy<Value = Vec<EpochReport>> {
         epoch,
         train_loss: loss,
         train_acc: acc,
-        test_loss: loss / 2.0,
-        test_acc: acc / 3.0,
+        eval_loss: loss / 2.0,
+        eval_acc: acc / 3.0,
         images_per_s: 1e5 * acc,
         seconds: loss,
     });
@@ -119,7 +119,7 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
                 .with_seed(seed)
                 .with_optimizer(OptimizerConfig { lr, kind })
                 .with_schedule(schedule)
-                .with_transforms(Pipeline { steps: steps[..(seed % 3) as usize].to_vec() });
+                .with_transforms(Pipeline::from(steps[..(seed % 3) as usize].to_vec()));
             config.limit = limit;
             config
         });
@@ -303,7 +303,7 @@ fn non_finite_parameters_are_not_saved() {
     let mut config = TrainConfig::for_network("lenet", "digits").unwrap();
     config.limit = Some(8);
     let data = config.load_data(Path::new("data")).unwrap();
-    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
     let (_, bias) = neocog_layers::state::params(trainer.network())[1];
     bias.set(&neocog_tensor::Tensor::full([6], f64::NAN, &Device::Cpu).unwrap()).unwrap();
     let e = trainer.checkpoint().unwrap_err();

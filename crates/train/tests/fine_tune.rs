@@ -42,7 +42,8 @@ fn config() -> TrainConfig {
 
 fn trainer(config: &TrainConfig) -> (Trainer, Split) {
     let data = config.load_data(Path::new("data")).unwrap();
-    let trainer = Trainer::with_spec(config.clone(), spec(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
+    let trainer =
+        Trainer::with_spec(config.clone(), spec(), [1, 28, 28], &*data.train, &Device::Cpu).unwrap();
     (trainer, data)
 }
 
@@ -178,7 +179,7 @@ fn groups_have_their_learning_rate_and_weight_decay() {
 fn bad_patterns_are_errors() {
     let data = config().load_data(Path::new("data")).unwrap();
     let error = |config: TrainConfig| {
-        let made = Trainer::with_spec(config, spec(), [1, 28, 28], &data.train, &Device::Cpu);
+        let made = Trainer::with_spec(config, spec(), [1, 28, 28], &*data.train, &Device::Cpu);
         made.err().unwrap().to_string()
     };
     let group = |text: &str| config().with_param_group(text.parse().unwrap());

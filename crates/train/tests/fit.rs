@@ -52,7 +52,7 @@ fn without_times(mut checkpoint: Checkpoint) -> Checkpoint {
 
 fn uninterrupted(config: &TrainConfig, device: &Device) -> Checkpoint {
     let data = data(config);
-    let mut trainer = Trainer::new(config.clone(), &data.train, device).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &*data.train, device).unwrap();
     assert_eq!(trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap(), FitOutcome::Finished);
     assert_eq!(trainer.history().len(), config.epochs as usize);
     without_times(trainer.checkpoint().unwrap())
@@ -63,7 +63,7 @@ fn interrupted(config: &TrainConfig, device: &Device, pieces: &[usize]) -> Check
     let data = data(config);
     let root = tempfile::tempdir().unwrap();
     let checkpoints = CheckpointDir::create(root.path()).unwrap();
-    let mut trainer = Trainer::new(config.clone(), &data.train, device).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &*data.train, device).unwrap();
     for &batches in pieces {
         let stop = AtomicBool::new(false);
         let end =
@@ -127,7 +127,7 @@ fn dropout_resumes() {
         .then(Linear::new(20, 10));
     let new = |seed| {
         let config = config.clone().with_seed(seed);
-        Trainer::with_spec(config, spec.clone().into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap()
+        Trainer::with_spec(config, spec.clone().into(), [1, 28, 28], &*data.train, &Device::Cpu).unwrap()
     };
     let run = |mut trainer: Trainer| {
         trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
@@ -162,7 +162,7 @@ fn augmentation_resumes_and_does_not_depend_on_the_number_of_workers() {
     let whole = uninterrupted(&config, &Device::Cpu);
     assert_eq!(interrupted(&config, &Device::Cpu, &[2, 3, 1, 6]), whole);
     let data = data(&config);
-    let mut trainer = Trainer::new(config.clone(), &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &*data.train, &Device::Cpu).unwrap();
     trainer.set_workers(4);
     trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     assert_eq!(without_times(trainer.checkpoint().unwrap()), whole);
@@ -178,17 +178,17 @@ fn normalization_applies_to_evaluation() {
     config.epochs = 1;
     config.transforms = transforms();
     let data = data(&config);
-    let mut trainer = Trainer::new(config.clone(), &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &*data.train, &Device::Cpu).unwrap();
     trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let loss = |transforms: Pipeline| {
         let augment = transforms.into_augment(9);
         let options = LoaderOptions::new().batch_size(config.batch).augment(augment);
-        let loader = Loader::new(data.test.clone(), options).unwrap();
+        let loader = Loader::new(data.test.clone().unwrap(), options).unwrap();
         evaluate(&Predictor::new(trainer.shared_network()), &loader, &Device::Cpu).unwrap().loss
     };
     let normalize = Step::Normalize(Normalize { mean: vec![0.3], std: vec![0.4] });
-    assert_eq!(trainer.history()[0].test_loss, loss(Pipeline::from([normalize])));
-    assert_ne!(trainer.history()[0].test_loss, loss(Pipeline::default()));
+    assert_eq!(trainer.history()[0].eval_loss, loss(Pipeline::from([normalize])));
+    assert_ne!(trainer.history()[0].eval_loss, loss(Pipeline::default()));
 }
 
 #[test]
@@ -217,14 +217,14 @@ fn a_single_image_at_the_end_is_left_out_of_an_epoch_with_batch_norm() {
     let mut config = config("lenet_bn");
     (config.epochs, config.limit, config.batch) = (1, Some(33), 8);
     let data = data(&config);
-    let mut trainer = Trainer::new(config.clone(), &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &*data.train, &Device::Cpu).unwrap();
     let mut seen = Batches(0);
     trainer.fit(&data, None, &mut seen, &false.into()).unwrap();
     assert_eq!((trainer.history().len(), seen.0), (1, 5));
     assert!(trainer.history()[0].train_loss.is_finite());
     // Not one batch of an epoch can be trained on.
     (config.limit, config.batch) = (Some(3), 1);
-    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
     let e = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert!(e.to_string().contains("more than 1 value per channel"), "{e}");
 }
@@ -235,11 +235,11 @@ fn training_reduces_the_loss() {
     (config.epochs, config.limit, config.transforms) = (8, Some(400), Default::default());
     (config.optimizer.lr, config.schedule) = (0.01, Schedule::default());
     let data = data(&config);
-    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
     trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let (first, last) = (trainer.history()[0], trainer.history()[7]);
     assert!(last.train_loss < 0.5 * first.train_loss && last.train_acc > 0.9, "{first:?} {last:?}");
-    assert!(trainer.best().unwrap().test_acc > 0.8, "{:?}", trainer.best());
+    assert!(trainer.best().unwrap().eval_acc > 0.8, "{:?}", trainer.best());
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_diverging_run_stops_and_keeps_the_last_checkpoint() {
     let data = data(&config);
     let root = tempfile::tempdir().unwrap();
     let checkpoints = CheckpointDir::create(root.path()).unwrap();
-    let mut trainer = Trainer::new(config.clone(), &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &*data.train, &Device::Cpu).unwrap();
     trainer.fit(&data, Some(&checkpoints), &mut NoProgress, &false.into()).unwrap();
     let file = root.path().join(CheckpointDir::LAST);
     let before = std::fs::read(&file).unwrap();
@@ -268,7 +268,7 @@ fn a_diverging_run_stops_and_keeps_the_last_checkpoint() {
     config.optimizer.lr = 1e38;
     config.optimizer.kind = OptimizerKind::named("sgd").unwrap();
     config.schedule = Schedule::default();
-    let mut trainer = Trainer::new(config, &data.train, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
     let e = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Diverged);
     assert!(e.to_string().contains("no checkpoint was written by this run"), "{e}");
@@ -303,7 +303,7 @@ fn a_network_with_too_few_classes_is_an_error() {
     let data = data(&config);
     let spec = Sequential::new().then(neocog_layers::FlattenLayer {}).then(Linear::new(784, 7));
     let mut trainer =
-        Trainer::with_spec(config, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap();
+        Trainer::with_spec(config, spec.into(), [1, 28, 28], &*data.train, &Device::Cpu).unwrap();
     let e = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Shape);
     assert!(e.to_string().contains("the 10 classes of digits"), "{e}");

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use neocog_data::{Dataset, DatasetParts, Loader, LoaderOptions, Split};
+use neocog_data::{DatasetParts, Loader, LoaderOptions, MemoryDataset, Split};
 use neocog_layers::{Dropout, FlattenLayer, Linear, Predictor, Sequential, Sigmoid};
 use neocog_tensor::{Device, ErrorKind};
 use neocog_train::{
@@ -36,7 +36,7 @@ fn new() -> Trainer {
         .then(Sigmoid {})
         .then(Dropout { p: 0.1 })
         .then(Linear::new(20, 10));
-    Trainer::with_spec(config(), spec.into(), [1, 28, 28], &data().train, &Device::Cpu).unwrap()
+    Trainer::with_spec(config(), spec.into(), [1, 28, 28], &*data().train, &Device::Cpu).unwrap()
 }
 
 fn resumed(checkpoint: Checkpoint) -> Trainer {
@@ -144,7 +144,7 @@ fn a_kill_between_the_two_checkpoints_of_an_epoch_is_repaired() {
     // Earlier versions wrote the last one first: the last one has epoch 2, and the best was not there yet.
     let checkpoint = CheckpointDir::read_to_resume(&epochs[1].join(LAST)).unwrap();
     assert_eq!(checkpoint.position.epoch, 2);
-    assert!(checkpoint.history[1].test_acc > checkpoint.history[0].test_acc, "{:?}", checkpoint.history);
+    assert!(checkpoint.history[1].eval_acc > checkpoint.history[0].eval_acc, "{:?}", checkpoint.history);
     fs::remove_file(epochs[1].join(BEST)).unwrap();
     let dir = CheckpointDir::create(&epochs[1]).unwrap();
     let mut trainer = resumed(checkpoint.clone());
@@ -165,9 +165,9 @@ fn the_first_of_equal_epochs_is_the_best() {
     let mut config = config();
     config.optimizer.lr = 0.0;
     let mut trainer =
-        Trainer::with_spec(config, new().spec().clone(), [1, 28, 28], &data().train, &Device::Cpu).unwrap();
+        Trainer::with_spec(config, new().spec().clone(), [1, 28, 28], &*data().train, &Device::Cpu).unwrap();
     finish(&mut trainer, Some(&CheckpointDir::create(root.path()).unwrap()));
-    assert_eq!(trainer.history()[0].test_acc, trainer.history()[2].test_acc);
+    assert_eq!(trainer.history()[0].eval_acc, trainer.history()[2].eval_acc);
     assert_eq!(trainer.best().unwrap().epoch, 1);
     assert_best_is_right(root.path());
 }
@@ -272,14 +272,12 @@ fn a_run_with_other_data_is_not_resumed_in_silence() {
     let Split { train, test, .. } = data();
     let mut labels = train.labels().to_vec();
     labels[3] ^= 1;
-    let parts = DatasetParts::new(
-        "digits",
-        train.shape(),
-        train.pixels().to_vec(),
-        labels,
-        train.class_names().to_vec(),
-    );
-    let other = Split::new(Dataset::new(parts.max_value(train.max_value())).unwrap(), test);
+    // The first images of the digits, which the limit took.
+    let whole = neocog_data::load("digits", "data".as_ref()).unwrap().train;
+    let whole: &MemoryDataset = (&*whole as &dyn std::any::Any).downcast_ref().unwrap();
+    let pixels = whole.pixels()[..64 * train.len()].to_vec();
+    let parts = DatasetParts::new("digits", [1, 8, 8], pixels, labels, train.class_names().to_vec());
+    let other = Split::new(MemoryDataset::new(parts.max_value(train.max_value())).unwrap(), test.unwrap());
     let resume = |change: fn(&mut TrainConfig), allow| {
         let mut checkpoint = checkpoint.clone();
         change(&mut checkpoint.config);
@@ -311,7 +309,7 @@ fn a_run_with_other_data_is_not_resumed_in_silence() {
 #[test]
 fn an_evaluation_stops_at_the_next_batch_and_the_epoch_is_kept() {
     let trainer = new();
-    let loader = Loader::new(data().test, LoaderOptions::new().batch_size(16)).unwrap();
+    let loader = Loader::new(data().test.unwrap(), LoaderOptions::new().batch_size(16)).unwrap();
     let predictor = Predictor::new(trainer.shared_network());
     let stopped = evaluate_until(&predictor, &loader, &Device::Cpu, &true.into()).unwrap();
     assert!(stopped.is_none());

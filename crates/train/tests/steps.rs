@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_data::transform::Pipeline;
-use neocog_data::{Dataset, DatasetParts, Split};
+use neocog_data::{DatasetParts, MemoryDataset, Split};
 use neocog_layers::{BatchNorm1d, Dropout, FlattenLayer, LayerSpec, Linear, Sequential};
 use neocog_tensor::{Device, ErrorKind};
 use neocog_train::{
@@ -29,7 +29,7 @@ fn data(config: &TrainConfig) -> Split {
 }
 
 fn trainer(config: TrainConfig, spec: impl Into<LayerSpec>, data: &Split) -> Trainer {
-    Trainer::with_spec(config, spec.into(), [1, 28, 28], &data.train, &Device::Cpu).unwrap()
+    Trainer::with_spec(config, spec.into(), [1, 28, 28], &*data.train, &Device::Cpu).unwrap()
 }
 
 fn linear() -> Sequential {
@@ -126,7 +126,7 @@ fn the_best_epoch_is_the_first_of_equals() {
     let mut first = trainer(config, linear(), &data);
     first.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
     let mut checkpoint = first.checkpoint().unwrap();
-    let report = |epoch, test_acc| EpochReport { epoch, test_acc, ..checkpoint.history[0] };
+    let report = |epoch, eval_acc| EpochReport { epoch, eval_acc, ..checkpoint.history[0] };
     checkpoint.history = vec![report(1, 0.5), report(2, 0.75), report(3, 0.75), report(4, 0.5)];
     let resumed = Trainer::resume(checkpoint, &Device::Cpu).unwrap();
     assert_eq!(resumed.best().unwrap().epoch, 2);
@@ -137,7 +137,7 @@ fn images_with_other_channels_are_an_error() {
     let config = config(0.1, 1, 8);
     let names = || (0..10).map(|i| i.to_string()).collect();
     let two_channels = DatasetParts::new("colors", [2, 28, 28], vec![7; 2 * 2 * 784], vec![1, 2], names());
-    let two_channels = Dataset::new(two_channels).unwrap();
+    let two_channels = MemoryDataset::new(two_channels).unwrap();
     let data = Split::new(two_channels.clone(), two_channels);
     // A network that takes images of any number of channels.
     let spec = Sequential::new()

@@ -20,7 +20,7 @@ use neocog_tensor::cases::registered_ops;
 use neocog_tensor::ops::Sigmoid;
 use neocog_tensor::{Device, Result, Tensor, conformance};
 use neocog_train::{
-    BatchReport, Checkpoint, EpochReport, FitOutcome, ModelFile, Progress, TrainConfig, Trainer, predict,
+    BatchReport, Checkpoint, EpochReport, FitOutcome, ModelFile, NoProgress, Progress, TrainConfig, Trainer, predict,
 };
 use proptest::prelude::*;
 
@@ -198,7 +198,7 @@ fn a_network_of_a_file_is_trained_and_resumed_bit_for_bit() {
     let data = config.load_data(Path::new("data")).unwrap();
     let start = || {
         let (spec, input) = (file.network.clone(), file.recipe.input.unwrap());
-        Trainer::with_spec(config.clone(), spec, input, &data.train, &Device::Cpu).unwrap()
+        Trainer::with_spec(config.clone(), spec, input, &*data.train, &Device::Cpu).unwrap()
     };
     let stop = AtomicBool::new(false);
 
@@ -264,4 +264,21 @@ fn errors_have_the_path_to_the_layer() {
         let error = wrong(layer).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected} is not in: {error}");
     }
+}
+
+/// The data set of the plugin is found by name, and a network trains on it.
+#[test]
+fn the_data_set_is_registered() {
+    let info = neocog_data::DatasetInfo::find("bright_half").unwrap();
+    assert_eq!((info.crate_name, info.class_names), (CRATE, &["left", "right"][..]));
+    let mut config = TrainConfig::for_network("lenet", "bright_half").unwrap().with_epochs(4);
+    config.batch = 16;
+    let data = config.load_data(Path::new("nowhere")).unwrap();
+    assert_eq!((data.train.len(), data.train.channels(), data.train.classes()), (64, 3, 2));
+    let model = neocog_models::find("lenet").unwrap();
+    let spec = model.spec_for([3, 28, 28], 2).unwrap();
+    let mut trainer = Trainer::with_spec(config, spec, [3, 28, 28], &*data.train, &Device::Cpu).unwrap();
+    trainer.fit(&data, None, &mut NoProgress, &AtomicBool::new(false)).unwrap();
+    assert_eq!(trainer.history().len(), 4);
+    assert!(trainer.history().iter().all(|epoch| epoch.train_loss.is_finite()));
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neocog_base::file::{check_output_dir, check_output_file};
-use neocog_data::catalog::{DATASETS, DEFAULT_DATASET};
-use neocog_data::{Dataset, DatasetInfo, Split};
+use neocog_data::catalog::{DEFAULT_DATASET, datasets};
+use neocog_data::dataset::mean_and_std;
+use neocog_data::{DataOptions, DataSource, Dataset, DatasetInfo, Part, Split};
 use neocog_tensor::{ErrorKind, Result};
 use serde::Serialize;
 
@@ -70,29 +71,32 @@ fn run(args: &Args) -> Result<()> {
         output::image_format(&args.out);
         let data = split(args, name, SplitArg::Train)?;
         let count = args.count.unwrap_or(8) as usize;
-        return show::show(&data, name, count, args.seed, &args.out);
+        return show::show(&*data, name, count, args.seed, &args.out);
     }
     if let Some(folder) = &args.export {
         check_output_dir(folder)?;
         let data = split(args, name, SplitArg::Test)?;
         let count = args.count.unwrap_or(20) as usize;
-        return export::export(&data, count, folder);
+        return export::export(&*data, count, folder);
     }
     let root = &args.data_dir.data_dir;
     let sets = match &args.data {
-        Some(name) => std::slice::from_ref(DatasetInfo::find(name)?),
-        None => DATASETS.as_slice(),
+        Some(name) => vec![DatasetInfo::find(name)?],
+        None => datasets()?,
     };
-    if args.json { print_json(sets, root) } else { print_table(sets, root) }
+    if args.json { print_json(&sets, root) } else { print_table(&sets, root) }
 }
 
-fn split(args: &Args, name: &str, default: SplitArg) -> Result<Arc<Dataset>> {
-    let loaded = neocog_data::load(name, &args.data_dir.data_dir)?;
+fn split(args: &Args, name: &str, default: SplitArg) -> Result<Arc<dyn Dataset>> {
+    let loaded = DataSource::find(name)?.read(&args.data_dir.data_dir, &DataOptions::new())?;
     output::warnings(&loaded);
-    Ok(match args.part.unwrap_or(default) {
-        SplitArg::Train => loaded.train,
-        SplitArg::Test => loaded.test,
-    })
+    let part = match (args.part, default) {
+        (Some(SplitArg::Train), _) | (None, SplitArg::Train) => Part::Train,
+        // A folder without parts.
+        (None, SplitArg::Test) if loaded.test.is_none() => Part::Train,
+        _ => Part::Test,
+    };
+    loaded.part(part).cloned()
 }
 
 #[derive(Serialize)]
@@ -120,8 +124,10 @@ struct Properties {
 fn properties(known: &DatasetInfo, root: &Path) -> Result<Option<Properties>> {
     match known.load(root) {
         Ok(Split { train, test, .. }) => {
-            let (mean, std) = train.mean_and_std();
-            let (shape, train, test) = (train.shape(), train.len(), test.len());
+            let (mean, std) = mean_and_std(&*train)?;
+            let (h, w) = train.size().unwrap_or((0, 0));
+            let shape = [train.channels(), h, w];
+            let (train, test) = (train.len(), test.map_or(0, |test| test.len()));
             Ok(Some(Properties { shape, train, test, mean, std }))
         }
         // A download that failed leaves an empty directory.
@@ -134,25 +140,25 @@ fn is_missing_or_empty(directory: &Path) -> bool {
     directory.read_dir().map_or(!directory.exists(), |mut entries| entries.next().is_none())
 }
 
-fn print_json(sets: &[DatasetInfo], root: &Path) -> Result<()> {
+fn print_json(sets: &[&DatasetInfo], root: &Path) -> Result<()> {
     for known in sets {
         let properties = properties(known, root)?;
-        let location = match (&properties, known.manifest()) {
+        let location = match (&properties, known.manifest) {
             (_, None) => "compiled in".to_string(),
             (Some(_), Some(_)) => known.folder(root).display().to_string(),
             (None, Some(_)) => format!("not there: {}", known.fetch_command(root)),
         };
-        let DatasetInfo { name, about, class_names, .. } = *known;
+        let DatasetInfo { name, about, class_names, .. } = **known;
         output::json(&JsonRow { name, about, location, properties, class_names })?;
     }
     Ok(())
 }
 
-fn print_table(sets: &[DatasetInfo], root: &Path) -> Result<()> {
+fn print_table(sets: &[&DatasetInfo], root: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for known in sets {
         let properties = properties(known, root)?;
-        let location = match (&properties, known.manifest()) {
+        let location = match (&properties, known.manifest) {
             (_, None) => "embedded".to_string(),
             (Some(_), Some(_)) => known.folder(root).display().to_string(),
             (None, Some(_)) => format!("not fetched; run: {}", known.fetch_command(root)),

@@ -1,15 +1,16 @@
 //! `eval`: loss and accuracy of a trained network.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use neocog_base::text::count;
-use neocog_data::{Loader, LoaderOptions};
+use neocog_data::{DataOptions, DataSource, Dataset, Loader, LoaderOptions, Part};
 use neocog_layers::Predictor;
-use neocog_tensor::{Context as _, Error, Result};
-use neocog_train::{MemoryNeed, check_fits, evaluate, load_data};
+use neocog_tensor::{Context as _, Error, ErrorKind, Result};
+use neocog_train::{MemoryNeed, TrainConfig, check_fits, evaluate};
 use serde::Serialize;
 
-use super::network::WeightsArgs;
+use super::network::{TrainedNetwork, WeightsArgs};
 use crate::arguments::{DataDirArg, DeviceArg, positive};
 use crate::help::{examples, usages};
 use crate::output;
@@ -39,20 +40,26 @@ struct Args {
     file: Option<PathBuf>,
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Data set [default: the one the checkpoint was trained on].
-    #[arg(long, value_name = "NAME")]
+    /// Data set, or folder of images [default: the one the checkpoint was trained on].
+    #[arg(long, value_name = "NAME|DIR")]
     data: Option<String>,
     #[command(flatten)]
     data_dir: DataDirArg,
-    /// Split of the data set.
-    #[arg(long, value_enum, value_name = "SPLIT", default_value = "test")]
-    part: SplitArg,
+    /// Part of the data set [default: test, or validation if there is no test part; all images of a folder without parts].
+    #[arg(long, value_enum, value_name = "PART")]
+    part: Option<SplitArg>,
     /// Use only the first N images of the split [default: all].
     #[arg(long, value_name = "N", value_parser = positive)]
     limit: Option<usize>,
     /// Batch size; affects speed only.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive)]
     batch: usize,
+    /// Number of data loader threads; affects speed only.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
+    /// Leave out images that cannot be read, and list them.
+    #[arg(long)]
+    skip_broken: bool,
     #[command(flatten)]
     device: DeviceArg,
     /// Print the result as a JSON object.
@@ -63,6 +70,8 @@ struct Args {
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum SplitArg {
     Test,
+    #[value(alias = "val")]
+    Validation,
     Train,
 }
 
@@ -92,21 +101,21 @@ fn run(args: &Args) -> Result<()> {
         (None, Some(config)) => config.data.as_str(),
         (None, None) => return Err(Error::invalid_argument("no data set given; use --data NAME")),
     };
-    let split = load_data(data, args.limit, &args.data_dir.data_dir)?;
-    output::warnings(&split);
-    let (part, dataset) = match args.part {
-        SplitArg::Test => ("test", split.test),
-        SplitArg::Train => ("train", split.train),
-    };
-    let [_, h, w] = trained.input;
-    check_fits(&*trained.network, trained.input, &dataset).context(|| trained.name.as_str())?;
-    let augment = trained.transforms().into_augment(0);
-    let options = LoaderOptions::new().batch_size(args.batch).image_size((h, w)).augment(augment);
+    let (part, dataset) = selected_part(args, config.filter(|config| config.data == data), data)?;
+    let [c, h, w] = trained.input;
+    check_same_classes(&trained, &*dataset)?;
+    check_fits(&*trained.network, trained.input, &*dataset).context(|| trained.name.as_str())?;
+    let augment = trained.transforms().clone().into_augment(0);
+    let options =
+        LoaderOptions::new().batch_size(args.batch).image_size((h, w)).channels(Some(c)).augment(augment);
     let predictor = Predictor::new(trained.network);
-    let loader = Loader::new(dataset, options)?;
-    let shape = [args.batch.min(loader.dataset().len()), trained.input[0], h, w];
-    output::memory_warning(&MemoryNeed::of_inference(&predictor, shape, loader.options().workers, device)?);
+    let loader = Loader::new(dataset, options.workers(args.workers))?;
+    let shape = [args.batch.min(loader.dataset().len()), c, h, w];
+    output::memory_warning(&MemoryNeed::of_inference(&predictor, shape, args.workers, device)?);
     let result = evaluate(&predictor, &loader, device)?;
+    for (_, message) in loader.unreadable() {
+        output::note(format_args!("warning: left out: {message}"));
+    }
     if args.json {
         return output::json(&JsonRow {
             network: &trained.name,
@@ -129,5 +138,67 @@ fn run(args: &Args) -> Result<()> {
         result.loss,
         result.accuracy,
         result.images_per_s
+    ))
+}
+
+/// Loads the data set, divided as in the training `config`, if that was on it; returns the part and its name.
+fn selected_part(
+    args: &Args,
+    config: Option<&TrainConfig>,
+    data: &str,
+) -> Result<(&'static str, Arc<dyn Dataset>)> {
+    let source = DataSource::find(data)?;
+    let root = &args.data_dir.data_dir;
+    let mut split = match config {
+        Some(config) => {
+            let options =
+                config.data_options.skip_broken(config.data_options.skip_broken || args.skip_broken);
+            source.open(root, &options, config.seed)?
+        }
+        None => source.read(root, &DataOptions::new().skip_broken(args.skip_broken))?,
+    };
+    output::warnings(&split);
+    if let Some(config) = config
+        && let Some(changed) = config.environment.data_difference(&split)
+        && config.limit.is_none()
+    {
+        output::note(format_args!(
+            "warning: {data} has changed since the training ({changed}): its parts may be others, and hold images that the \
+             network was trained on"
+        ));
+    }
+    if let Some(limit) = args.limit {
+        split.limit(limit)?;
+    }
+    let part = match args.part {
+        Some(SplitArg::Test) => Part::Test,
+        Some(SplitArg::Validation) => Part::Validation,
+        Some(SplitArg::Train) => Part::Train,
+        None if split.test.is_some() => Part::Test,
+        None if split.validation.is_some() => Part::Validation,
+        None => return Ok(("all", split.train)),
+    };
+    Ok((part.name(), Arc::clone(split.part(part)?)))
+}
+
+/// Checks that the classes of a folder are those that the network was trained on.
+fn check_same_classes(trained: &TrainedNetwork, data: &dyn Dataset) -> Result<()> {
+    let (names, found) = (&trained.class_names, data.class_names());
+    if !data.is_on_disk() || names.is_empty() || names == found {
+        return Ok(());
+    }
+    let differing = names.iter().zip(found).position(|(a, b)| a != b).unwrap_or(names.len().min(found.len()));
+    let name = |names: &[String]| names.get(differing).cloned().unwrap_or_else(|| "none".into());
+    Err(Error::new(
+        ErrorKind::Mismatch,
+        format!(
+            "the {} classes of {} are not the {} classes of {}: class {differing} is {} there and {} here",
+            found.len(),
+            data.name(),
+            names.len(),
+            trained.name,
+            name(names),
+            name(found)
+        ),
     ))
 }

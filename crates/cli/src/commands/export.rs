@@ -16,7 +16,9 @@ use crate::register_command;
 
 /// Export the weights of a checkpoint as safetensors, for PyTorch.
 ///
-/// Tensors have the names of PyTorch's state_dict: net.load_state_dict(safetensors.torch.load_file(FILE)) loads them.
+/// Tensors have the names of PyTorch's state_dict: net.load_state_dict(safetensors.torch.load_file(FILE)) loads them. The
+/// metadata hold the preprocessing of the images, such as the normalization, and the class names: `eval`, `predict` and
+/// `import` use them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog export runs/lenet-digits/best.ckpt --to lenet.safetensors
@@ -49,7 +51,8 @@ fn run(args: &Args) -> Result<()> {
     check_output_file(&args.to)?;
     let checkpoint = Checkpoint::read(&args.file)?;
     let network = checkpoint.network(&Device::Cpu).context(|| args.file.display().to_string())?;
-    weights::save(&*network, &args.to)?;
+    let metadata = checkpoint.preprocessing().metadata(&checkpoint.class_names);
+    weights::save_with_metadata(&*network, &args.to, &metadata)?;
     let skipped: Vec<String> = state::entries(&*network)
         .into_iter()
         .filter(|(_, entry)| matches!(entry, Entry::Buffer(buffer) if !buffer.is_persistent()))

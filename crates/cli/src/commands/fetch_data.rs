@@ -24,7 +24,7 @@ use crate::register_command;
   neocog fetch-data mnist --from /mnt/usb
   neocog fetch-data mnist --from https://example.org/mnist"))]
 struct Args {
-    /// Data set: fashion-mnist, mnist, or all.
+    /// Data set, such as fashion-mnist, mnist or cifar-10; all: fashion-mnist and mnist.
     #[arg(default_value = "all")]
     name: String,
     /// Root directory of the data sets.
@@ -43,9 +43,13 @@ register_command!("fetch-data", 10, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     output::go_on_without_reader();
-    let names: Vec<&str> = DatasetInfo::fetchable().map(|known| known.name).collect();
+    let fetchable = DatasetInfo::fetchable()?;
+    let names: Vec<&str> = fetchable.iter().map(|known| known.name).collect();
     let selected = match args.name.as_str() {
-        "all" => names,
+        "all" => {
+            let by_default = fetchable.iter().filter(|known| known.is_fetched_by_default);
+            by_default.map(|known| known.name).collect()
+        }
         name if names.contains(&name) || DatasetInfo::find(name).is_ok() => vec![name],
         name => {
             return Err(Error::not_found("data set to fetch", name, names.into_iter().chain(["all"])));

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use neocog_base::file::{check_distinct, check_output_file};
-use neocog_data::DatasetInfo;
+use neocog_data::transform::Pipeline;
 use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
 use serde::Serialize;
 
-use super::network::{NetworkArgs, load_weights};
+use super::network::{NetworkArgs, check_channels, described, load_weights};
 use crate::help::examples;
+use crate::normalization::input_transforms;
 use crate::output;
 use crate::register_command;
 
@@ -31,8 +32,12 @@ struct Args {
     #[command(flatten)]
     network_args: NetworkArgs,
     /// Data set, for the class names, `eval` and `train --resume`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME|DIR")]
     data: String,
+    /// Mean and standard deviation that the network's input was normalized with, per channel, or none [default: those of the
+    /// metadata of the file].
+    #[arg(long, value_name = "MEAN/STD|none", value_parser = input_transforms)]
+    normalize: Option<Pipeline>,
     /// Checkpoint to write.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -60,10 +65,15 @@ fn run(args: &Args) -> Result<()> {
     check_distinct(&args.weights, &args.to)?;
     check_output_file(&args.to)?;
     let selected = args.network_args.select(args.network.as_deref())?;
-    let class_names: Vec<String> =
-        DatasetInfo::find(&args.data)?.class_names.iter().map(ToString::to_string).collect();
-    let (config, classes) = (selected.config(&args.data)?, class_names.len());
     let input = selected.input()?;
+    let (preprocessing, class_names) = described(&args.weights, input, Some(&args.data))?;
+    let (mut config, classes) = (selected.config(&args.data)?, class_names.len());
+    // Of the recipe's transforms, those of training stay; the others belong to the weights.
+    let fixed = args.normalize.as_ref().unwrap_or(&preprocessing.transforms);
+    check_channels(fixed, input[0])?;
+    config.transforms.steps.retain(|step| step.is_random());
+    config.transforms.steps.extend(fixed.steps.iter().cloned());
+    config.transforms.check()?;
     let trainer = Trainer::with_classes(config, selected.spec.clone(), input, class_names, &Device::Cpu);
     let mut trainer = trainer.context(|| selected.name())?;
     check_classes(trainer.network(), input, classes, &args.data).context(|| selected.name())?;

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neocog_base::text::count;
-use neocog_data::DatasetInfo;
-use neocog_data::transform::Pipeline;
+use neocog_data::transform::{Pipeline, Step};
+use neocog_data::{DataSource, Dataset, Preprocessing};
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
-use neocog_models::{Family, Model};
+use neocog_models::Model;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 
 use crate::input_size::InputSize;
+use crate::normalization::input_transforms;
 use crate::output;
 
 /// Input and number of classes of a network.
@@ -47,6 +48,10 @@ pub struct SelectedNetwork {
     pub spec: LayerSpec,
     /// `[c, h, w]`, if the arguments or the file give it.
     input: Option<[usize; 3]>,
+    /// Number of classes that the arguments give.
+    classes: Option<usize>,
+    /// Whether `input` is from the arguments.
+    is_input_given: bool,
 }
 
 impl InputArgs {
@@ -83,7 +88,14 @@ impl NetworkArgs {
             let file = ModelFile::read(path)?;
             let (spec, input) =
                 (file.network.clone(), self.size.input.map(|input| input.0).or(file.recipe.input));
-            return Ok(SelectedNetwork { origin: Origin::File(file), spec, input });
+            let is_input_given = self.size.input.is_some();
+            return Ok(SelectedNetwork {
+                origin: Origin::File(file),
+                spec,
+                input,
+                classes: None,
+                is_input_given,
+            });
         }
         let Some(name) = name else {
             output::usage_error("no network given; use --network NAME or --spec FILE");
@@ -91,24 +103,13 @@ impl NetworkArgs {
         let model = neocog_models::find(name)?;
         let input = self.size.input_or(model.input);
         let spec = model.spec_for(input, self.size.classes_or(model.classes))?;
-        Ok(SelectedNetwork { origin: Origin::Registered(model), spec, input: Some(input) })
-    }
-
-    /// Returns a network of torchvision with `classes` classes, those of the data, unless --classes is given; other networks as they
-    /// are.
-    ///
-    /// # Errors
-    /// When the input is too small for the network.
-    pub fn for_classes(&self, selected: SelectedNetwork, classes: usize) -> Result<SelectedNetwork> {
-        match (&selected.origin, selected.input) {
-            (Origin::Registered(model), Some(input))
-                if model.family == Family::Torchvision && self.size.classes.is_none() =>
-            {
-                let spec = model.spec_for(input, classes)?;
-                Ok(SelectedNetwork { spec, ..selected })
-            }
-            _ => Ok(selected),
-        }
+        Ok(SelectedNetwork {
+            origin: Origin::Registered(model),
+            spec,
+            input: Some(input),
+            classes: self.size.classes.map(|classes| classes as usize),
+            is_input_given: self.size.input.is_some(),
+        })
     }
 
     /// Whether --input or --classes is given.
@@ -149,9 +150,37 @@ impl SelectedNetwork {
         }
     }
 
+    /// Takes the channels and the number of classes of a registered network from the data set, unless the arguments give
+    /// them.
+    ///
+    /// # Errors
+    /// When the network cannot be built for them.
+    pub fn adapt(&mut self, data: &dyn Dataset) -> Result<()> {
+        let (Origin::Registered(model), Some([_, h, w])) = (&self.origin, self.input) else { return Ok(()) };
+        if !self.is_input_given {
+            self.input = Some([data.channels(), h, w]);
+        }
+        let input = self.input.unwrap_or(model.input);
+        self.spec = model.spec_for(input, self.classes.unwrap_or(data.classes()))?;
+        Ok(())
+    }
+
     /// The input, `[c, h, w]`, from the arguments or the recipe, or else the shape of the data set's images.
-    pub fn input_for(&self, images: [usize; 3]) -> [usize; 3] {
-        self.input.unwrap_or(images)
+    ///
+    /// # Errors
+    /// When neither gives it, and the images have different sizes.
+    pub fn input_for(&self, data: &dyn Dataset) -> Result<[usize; 3]> {
+        match (self.input, data.size()) {
+            (Some(input), _) => Ok(input),
+            (None, Some((h, w))) => Ok([data.channels(), h, w]),
+            (None, None) => Err(Error::invalid_argument(format!(
+                "the images of {} have different sizes, and the file of {} does not contain the input size; use --input, \
+                 such as --input {}x224x224",
+                data.name(),
+                self.name(),
+                data.channels()
+            ))),
+        }
     }
 
     /// The input, `[c, h, w]`, from the arguments or the recipe.
@@ -192,6 +221,10 @@ pub struct WeightsArgs {
     network: Option<String>,
     #[command(flatten)]
     network_args: NetworkArgs,
+    /// Mean and standard deviation that the network's input was normalized with, per channel, or none [default: those of the
+    /// checkpoint, or of the metadata of --weights].
+    #[arg(long, value_name = "MEAN/STD|none", value_parser = input_transforms)]
+    normalize: Option<Pipeline>,
 }
 
 /// A network with trained weights.
@@ -204,16 +237,16 @@ pub struct TrainedNetwork {
     pub input: [usize; 3],
     /// The names of the classes; empty if unknown.
     pub class_names: Vec<String>,
+    /// What turns an image into its input.
+    pub preprocessing: Preprocessing,
     /// The checkpoint that the network is from.
     pub checkpoint: Option<Checkpoint>,
 }
 
 impl TrainedNetwork {
     /// The transforms that apply to every image, in training and prediction.
-    pub fn transforms(&self) -> Pipeline {
-        self.checkpoint
-            .as_ref()
-            .map_or_else(Pipeline::default, |checkpoint| checkpoint.config.transforms.fixed())
+    pub fn transforms(&self) -> &Pipeline {
+        &self.preprocessing.transforms
     }
 
     /// The name of a class, or `class N` if unknown.
@@ -233,6 +266,20 @@ impl WeightsArgs {
     /// # Errors
     /// When a file cannot be loaded. Exits with a usage error when neither or both are given.
     pub fn open(&self, file: Option<&Path>, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
+        let mut trained = self.open_either(file, data, device)?;
+        if let Some(transforms) = &self.normalize {
+            check_channels(transforms, trained.input[0])?;
+            trained.preprocessing.transforms = transforms.clone();
+        }
+        Ok(trained)
+    }
+
+    fn open_either(
+        &self,
+        file: Option<&Path>,
+        data: Option<&str>,
+        device: &Device,
+    ) -> Result<TrainedNetwork> {
         match (&self.weights, file) {
             (Some(weights), None) => self.open_weights(weights, data, device),
             (None, Some(file)) => self.open_checkpoint(file, device),
@@ -247,17 +294,17 @@ impl WeightsArgs {
     }
 
     fn open_weights(&self, weights: &Path, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
-        let class_names = |data: &str| -> Result<Vec<String>> {
-            Ok(DatasetInfo::find(data)?.class_names.iter().map(ToString::to_string).collect())
-        };
         let selected = self.network_args.select(self.network.as_deref())?;
         let network = selected.build(&self.network_args, device)?;
         weights::load(&*network, weights)?;
+        let input = selected.input()?;
+        let (preprocessing, class_names) = described(weights, input, data)?;
         Ok(TrainedNetwork {
             network: network.into(),
             name: selected.name().to_string(),
-            input: selected.input()?,
-            class_names: data.map_or(Ok(Vec::new()), class_names)?,
+            input,
+            class_names,
+            preprocessing,
             checkpoint: None,
         })
     }
@@ -274,9 +321,61 @@ impl WeightsArgs {
             name: checkpoint.config.network.clone(),
             input: checkpoint.input,
             class_names: checkpoint.class_names.clone(),
+            preprocessing: checkpoint.preprocessing(),
             checkpoint: Some(checkpoint),
         })
     }
+}
+
+/// Returns the preprocessing and the class names of a weights file: those in its metadata, or else those of the data set.
+///
+/// # Errors
+/// When the metadata are damaged or of another input, or there is no such data set.
+pub fn described(
+    weights: &Path,
+    input: [usize; 3],
+    data: Option<&str>,
+) -> Result<(Preprocessing, Vec<String>)> {
+    let location = || weights.display().to_string();
+    let metadata = weights::metadata(weights)?;
+    let names = metadata.get(Preprocessing::CLASS_NAMES).and_then(|names| serde_json::from_str(names).ok());
+    let names = match (data, names) {
+        (Some(data), _) => class_names_of(data)?,
+        (None, names) => names.unwrap_or_default(),
+    };
+    let preprocessing = Preprocessing::from_metadata(&metadata).context(location)?;
+    let mut preprocessing =
+        preprocessing.unwrap_or_else(|| Preprocessing::new(input, &Pipeline::default(), data));
+    check_channels(&preprocessing.transforms, input[0]).context(location)?;
+    preprocessing.input = input;
+    Ok((preprocessing, names))
+}
+
+/// Checks that a normalization has one mean, or one for each channel.
+///
+/// # Errors
+/// When it has another number.
+pub fn check_channels(transforms: &Pipeline, channels: usize) -> Result<()> {
+    for step in &transforms.steps {
+        if let Step::Normalize(normalize) = step
+            && normalize.mean.len() != 1
+            && normalize.mean.len() != channels
+        {
+            return Err(Error::invalid_argument(format!(
+                "the normalization has means of {} channels, but the input has {channels}",
+                normalize.mean.len()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the class names of a data set of the catalog, or of a folder.
+///
+/// # Errors
+/// When there is no such data set, or the folder cannot be read.
+pub fn class_names_of(data: &str) -> Result<Vec<String>> {
+    DataSource::find(data)?.class_names()
 }
 
 /// Loads the weights of a file into a network, all or, if `partial`, those that match. Prints a summary to standard error and

@@ -1,31 +1,37 @@
 //! `predict`: classification of image files.
 
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use neocog_base::file::{check_distinct, check_output_file};
+use neocog_base::file::{check_distinct, check_output_file, replace};
 use neocog_base::text::count;
-use neocog_data::{SampleId, Transform, resize};
+use neocog_data::resize::ResizeCache;
+use neocog_data::{Inversion, Preprocessed, folder};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, ErrorKind, Result, Tensor};
 use neocog_train::{MemoryNeed, Prediction, predict};
 use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
 use crate::arguments::{DeviceArg, positive};
-use crate::decode;
 use crate::help::{examples, usages};
 use crate::image_file::class_in_name;
 use crate::output;
 use crate::register_command;
 
+/// Most images on a contact sheet.
+const MAX_DRAWN: usize = 500;
+
 /// Classify images with a trained network.
 ///
-/// Prints the most likely classes and their probabilities. Images (PNG or JPEG) are converted to grayscale, with white behind
-/// transparent pixels, and resized to the network's input. The data sets show bright objects on a dark background, so
-/// images with a bright border are inverted; see --invert. Files that cannot be classified are reported and skipped; the exit
-/// code is then 1.
+/// Prints the most likely classes and their probabilities. Images are JPEG, PNG, WebP, BMP, GIF or TIFF files, folders of them,
+/// and lists of paths in .txt files. They are prepared as in training: converted to grayscale or RGB, turned as their EXIF data
+/// say, and resized. The data sets of handwriting and clothing show bright objects on a dark background: for networks that
+/// were trained on them, white is put behind transparent pixels, and images with a bright border are inverted; see --invert.
+/// A file that cannot be classified is reported, and the others are classified; the exit code is then 1.
 ///
 /// If a file name ends with - and a class, as written by `data --export`, the prediction is compared with that class.
 #[derive(Debug, clap::Args)]
@@ -38,10 +44,11 @@ use crate::register_command;
   neocog predict runs/lenet-digits/best.ckpt seven.png
   neocog predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json
   neocog predict --network resnet --weights resnet.safetensors --data fashion-mnist a.jpg
+  neocog predict runs/resnet-flowers/best.ckpt holiday/ --csv predictions.csv
   neocog data --export images --count 20 --data fashion-mnist
   neocog predict runs/lenet-fashion-mnist/best.ckpt images/*.png --invert no --picture predictions.png"))]
 struct Args {
-    /// Checkpoint and images; with --weights, images only.
+    /// Checkpoint and images: files, folders and .txt lists; with --weights, images only.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -52,9 +59,16 @@ struct Args {
     /// Number of classes to print.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
     top: usize,
-    /// Invert intensities; auto: if the border is bright.
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    invert: Invert,
+    /// Invert intensities; auto: if the border is bright [default: auto for networks trained on bright objects on a dark
+    /// background or on unknown grayscale images, else no].
+    #[arg(long, value_enum, value_name = "WHEN")]
+    invert: Option<Invert>,
+    /// Number of images that are classified at once; affects speed and memory only.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    batch: usize,
+    /// Write a table of all images to FILE, with the error of those that cannot be classified.
+    #[arg(long, value_name = "FILE.csv")]
+    csv: Option<PathBuf>,
     /// Draw the preprocessed images with their predicted classes.
     #[arg(long, value_name = "FILE.png")]
     picture: Option<PathBuf>,
@@ -95,73 +109,156 @@ fn run(args: &Args) -> Result<ExitCode> {
         output::usage_error("no images given; list their files after the checkpoint");
     }
     if let Some(sheet) = &args.picture {
-        args.files.iter().try_for_each(|input| check_distinct(input, sheet))?;
-        check_output_file(sheet)?;
         output::image_format(sheet);
+    }
+    for written in [&args.picture, &args.csv].into_iter().flatten() {
+        args.files.iter().try_for_each(|input| check_distinct(input, written))?;
+        check_output_file(written)?;
         output::go_on_without_reader();
     }
-    let device = &args.device.device;
-    let trained = args.weights.open(file, args.data.as_deref(), device).map_err(|e| match e.kind() {
+    let opened = args.weights.open(file, args.data.as_deref(), &args.device.device);
+    let mut trained = opened.map_err(|e| match e.kind() {
         ErrorKind::Format if file.is_some() => {
             Error::format(format!("{e}; the first file must be a checkpoint, the others are images"))
         }
         _ => e,
     })?;
-    let [c, ..] = trained.input;
-    if c != 1 {
-        return Err(Error::invalid_argument(format!(
-            "predict supports grayscale networks only; the input of {} has {c} channels",
-            trained.name
-        )));
+    match args.invert {
+        None => {}
+        Some(Invert::Auto) => trained.preprocessing.inversion = Inversion::Auto,
+        Some(Invert::Yes) => trained.preprocessing.inversion = Inversion::Always,
+        Some(Invert::No) => trained.preprocessing.inversion = Inversion::Never,
     }
     let predictor = Predictor::new(trained.network.clone());
-    let [_, h, w] = trained.input;
-    output::memory_warning(&MemoryNeed::of_inference(&predictor, [1, c, h, w], 0, device)?);
-    let transforms = trained.transforms();
-    let mut classified = Vec::new();
-    for path in paths {
-        match classify(args, &trained, &predictor, &transforms, path) {
-            Ok(result) => {
-                print(args, &trained, path, &result)?;
-                classified.push(result);
+    let paths = expand(paths)?;
+    let [c, h, w] = trained.input;
+    let batch = [args.batch.min(paths.len()), c, h, w];
+    output::memory_warning(&MemoryNeed::of_inference(&predictor, batch, 0, &args.device.device)?);
+    let (mut drawn, mut table, mut failed) = (Vec::new(), Vec::new(), 0);
+    for paths in paths.chunks(args.batch) {
+        for (path, result) in paths.iter().zip(classify(args, &trained, &predictor, paths)) {
+            if args.csv.is_some() {
+                table.push(csv_line(&trained, path, &result));
             }
-            // The other images are classified all the same.
-            Err(e) => output::note(format_args!("error: {e}")),
+            match result {
+                Ok(result) => {
+                    print(args, &trained, path, &result)?;
+                    if args.picture.is_some() && drawn.len() < MAX_DRAWN {
+                        drawn.push(result);
+                    }
+                }
+                // The other images are classified all the same.
+                Err(e) => {
+                    failed += 1;
+                    output::note(format_args!("error: {e}"));
+                }
+            }
         }
     }
-    if let Some(file) = args.picture.as_ref().filter(|_| !classified.is_empty()) {
-        save(&sheet(&trained, &classified)?.draw(), file)?;
+    if let Some(file) = args.picture.as_ref().filter(|_| !drawn.is_empty()) {
+        save(&sheet(&trained, &drawn)?.draw(), file)?;
     }
-    Ok(if classified.len() == paths.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if let Some(file) = &args.csv {
+        write_csv(file, &table)?;
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Classifies the image at `path`.
+/// The image files that are meant: those in folders, and those that lists name.
+///
+/// # Errors
+/// When a folder or a list cannot be read, or there are no images.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(folder::image_files(path)?);
+        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt")) {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| Error::io(format!("cannot read the list {}", path.display()), e))?;
+            files.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from));
+        } else {
+            files.push(path.clone());
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::invalid_argument("there are no images in the folders and lists"));
+    }
+    Ok(files)
+}
+
+/// Classifies the images at `paths` in one batch; the images are decoded by all threads.
 fn classify(
     args: &Args,
     trained: &TrainedNetwork,
     predictor: &Predictor,
-    transforms: &impl Transform,
-    path: &Path,
-) -> Result<Classified> {
-    let [_, h, w] = trained.input;
-    let gray = GrayImage::read(path)?;
-    let inverted = match args.invert {
-        Invert::Auto => gray.border_is_bright(),
-        fixed => fixed == Invert::Yes,
+    paths: &[PathBuf],
+) -> Vec<Result<Classified>> {
+    let read = |path: &PathBuf| trained.preprocessing.read(path, &mut ResizeCache::default());
+    let images: Vec<Result<Preprocessed>> = paths.par_iter().map(read).collect();
+    let pixels: Vec<f32> = images.iter().flatten().flat_map(|image| image.pixels.iter().copied()).collect();
+    let [c, h, w] = trained.input;
+    let good = images.iter().flatten().count();
+    let predictions = if good == 0 {
+        Ok(Vec::new())
+    } else {
+        let batch = Tensor::from_f32([good, c, h, w], &pixels, &args.device.device);
+        batch.and_then(|batch| predict(predictor, &batch)).map_err(|e| e.to_string())
     };
-    let location = || path.display().to_string();
-    let pixels = gray.preprocess((h, w), inverted).context(location)?;
-    let mut input = pixels.clone();
-    transforms.apply(&mut input, [1, h, w], SampleId::default()).context(location)?;
-    let image = Tensor::from_f32([1, 1, h, w], &input, &args.device.device)?;
-    let prediction = predict(predictor, &image).context(location)?.swap_remove(0);
-    let truth = class_in_name(path, &trained.class_names);
-    Ok(Classified { pixels, prediction, truth, inverted })
+    let mut predictions = predictions.map(Vec::into_iter);
+    images
+        .into_iter()
+        .zip(paths)
+        .map(|(image, path)| {
+            let location = || path.display().to_string();
+            let image = image?;
+            let prediction = match &mut predictions {
+                Ok(predictions) => predictions.next(),
+                Err(e) => return Err(Error::invalid_argument(e.clone())).context(location),
+            };
+            let prediction = prediction.ok_or_else(|| Error::invalid_argument("no prediction"))?;
+            if prediction.classes.iter().any(|(_, p)| !p.is_finite()) {
+                let what = "the output of the network is not finite";
+                return Err(Error::new(ErrorKind::Diverged, what)).context(location);
+            }
+            let truth = class_in_name(path, &trained.class_names);
+            Ok(Classified { pixels: image.shown, prediction, truth, inverted: image.inverted })
+        })
+        .collect()
+}
+
+/// A line of the table: file, class, probability, error.
+fn csv_line(trained: &TrainedNetwork, path: &Path, result: &Result<Classified>) -> String {
+    let quoted = |text: String| {
+        if text.contains(['"', ',', '\n', '\r']) {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        } else {
+            text
+        }
+    };
+    let file = quoted(path.display().to_string());
+    match result {
+        Ok(result) => {
+            let (class, probability) = result.best();
+            format!("{file},{},{probability:.6},", quoted(trained.class_name(class)))
+        }
+        Err(e) => format!("{file},,,{}", quoted(e.to_string())),
+    }
+}
+
+fn write_csv(path: &Path, lines: &[String]) -> Result<()> {
+    let written = replace(path, |file| {
+        let mut out = BufWriter::new(file);
+        writeln!(out, "file,class,probability,error")?;
+        lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        out.flush()
+    });
+    written.map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
 }
 
 /// An image and its predicted classes.
 struct Classified {
-    /// `[h, w]`, resized but not normalized.
+    /// `[c, h, w]`, resized but not normalized.
     pixels: Vec<f32>,
     prediction: Prediction,
     /// The class, if the file name contains it.
@@ -199,7 +296,7 @@ fn print(args: &Args, trained: &TrainedNetwork, path: &Path, result: &Classified
 /// Draws the images with their predicted classes.
 fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<ContactSheet> {
     const COLUMNS: usize = 5;
-    let [_, h, w] = trained.input;
+    let [c, h, w] = trained.input;
     let checkpoint = trained.checkpoint.as_ref().map_or(String::new(), |checkpoint| {
         format!("{} after {}; ", checkpoint.config.data, count(checkpoint.position.epoch, "epoch"))
     });
@@ -219,7 +316,7 @@ fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<ContactS
                 Some(truth) if truth == class => CaptionStyle::Good,
                 Some(_) => CaptionStyle::Bad,
             };
-            let cell = Thumbnail::new(Image::from_values(&image.pixels, [1, h, w])?)
+            let cell = Thumbnail::new(Image::from_values(&image.pixels, [c, h, w])?)
                 .caption(trained.class_name(class), tone)
                 .caption(format!("{:.1} %", probability * 100.0), CaptionStyle::Plain);
             Ok(match image.truth {
@@ -234,92 +331,24 @@ fn sheet(trained: &TrainedNetwork, classified: &[Classified]) -> Result<ContactS
     Ok(sheet)
 }
 
-/// A grayscale image, `[height, width]`.
-struct GrayImage {
-    height: usize,
-    width: usize,
-    pixels: Vec<u8>,
-}
-
-impl GrayImage {
-    /// Reads a PNG or JPEG file, with white behind transparent pixels.
-    ///
-    /// # Errors
-    /// When the file cannot be read or decoded.
-    fn read(path: &Path) -> Result<Self> {
-        let image = decode::read(path)?;
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        let pixels = image
-            .into_luma_alpha8()
-            .pixels()
-            .map(|pixel| {
-                let [gray, alpha] = pixel.0.map(u32::from);
-                ((gray * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-            })
-            .collect();
-        Ok(GrayImage { height, width, pixels })
-    }
-
-    /// Whether the mean of the outermost pixels is above half of the maximum.
-    fn border_is_bright(&self) -> bool {
-        let (mut sum, mut count) = (0u64, 0u64);
-        for (y, row) in self.pixels.chunks_exact(self.width.max(1)).enumerate() {
-            for (x, &pixel) in row.iter().enumerate() {
-                if x == 0 || y == 0 || x + 1 == self.width || y + 1 == self.height {
-                    sum += u64::from(pixel);
-                    count += 1;
-                }
-            }
-        }
-        sum > 127 * count
-    }
-
-    /// Resizes to `[h, w]`, and inverts if `inverted`; values are from 0 to 1.
-    ///
-    /// # Errors
-    /// When the image is empty.
-    fn preprocess(&self, (h, w): (usize, usize), inverted: bool) -> Result<Vec<f32>> {
-        let resized = resize::resize(&self.pixels, (self.height, self.width), (h, w))?;
-        Ok(resized.into_iter().map(|p| resize::unit(if inverted { 255 - p } else { p })).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn images_with_a_bright_border_are_inverted() {
-        let mut pixels = vec![250; 25];
-        pixels[12] = 3;
-        let gray = GrayImage { height: 5, width: 5, pixels };
-        assert!(gray.border_is_bright());
-        let inverted = gray.preprocess((5, 5), true).unwrap();
-        assert_eq!((inverted[12], inverted[0]), (252.0 / 255.0, 5.0 / 255.0));
-        assert!(!GrayImage { height: 1, width: 2, pixels: vec![0, 254] }.border_is_bright());
-    }
-
-    #[test]
-    fn images_become_gray_on_white() {
-        use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+    fn folders_and_lists_are_expanded() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.png");
-        let pixels = [[9, 9, 9, 0], [0, 0, 0, 255], [255, 255, 255, 255], [0, 0, 0, 128]];
-        let image = RgbaImage::from_fn(2, 2, |x, y| Rgba(pixels[(2 * y + x) as usize]));
-        DynamicImage::from(image).save_with_format(&path, ImageFormat::Png).unwrap();
-        let gray = GrayImage::read(&path).unwrap();
-        assert_eq!((gray.height, gray.width, gray.pixels), (2, 2, vec![255, 0, 255, 127]));
-
-        // The format is detected from the contents, not from the name.
-        let image = RgbImage::from_pixel(16, 8, Rgb([90, 90, 90]));
-        DynamicImage::from(image).save_with_format(&path, ImageFormat::Jpeg).unwrap();
-        let gray = GrayImage::read(&path).unwrap();
-        assert_eq!((gray.height, gray.width), (8, 16));
-        assert!(gray.pixels.iter().all(|p| p.abs_diff(90) <= 2));
-
-        std::fs::write(&path, "no image").unwrap();
-        let e = GrayImage::read(&path).err().unwrap().to_string();
-        assert!(e.contains("is not a PNG or JPEG image"), "{e}");
-        assert!(GrayImage::read(&folder.path().join("none.png")).is_err());
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(path("images/more")).unwrap();
+        for file in ["images/b.PNG", "images/more/a.jpg", "images/notes.md"] {
+            std::fs::write(path(file), "").unwrap();
+        }
+        std::fs::write(path("list.txt"), "x.png\n\n  y.webp \n").unwrap();
+        let found = expand(&[path("images"), path("list.txt"), path("z")]).unwrap();
+        let expected =
+            [path("images/b.PNG"), path("images/more/a.jpg"), "x.png".into(), "y.webp".into(), path("z")];
+        assert_eq!(found, expected);
+        std::fs::create_dir(path("empty")).unwrap();
+        assert!(expand(&[path("empty")]).unwrap_err().to_string().contains("no images"));
     }
 }

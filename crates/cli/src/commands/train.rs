@@ -8,6 +8,7 @@ use neocog_base::file::is_same;
 use neocog_base::program;
 use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
+use neocog_data::{DataSource, Part, Split};
 use neocog_layers::state;
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
@@ -17,14 +18,18 @@ use neocog_train::{
 
 use super::network::{NetworkArgs, SelectedNetwork, load_pretrained, load_weights};
 use crate::arguments::{DataDirArg, DeviceArg, non_negative, positive};
+use crate::byte_size::ByteSize;
 use crate::help::examples;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::output;
 use crate::register_command;
 
+mod final_test;
+mod parts;
 mod progress;
 mod transforms;
 
+use parts::{CACHE, PartArgs};
 use progress::Report;
 use transforms::Transforms;
 
@@ -35,8 +40,8 @@ const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
 ///
 /// Hyperparameters default to the network's recipe and are printed at the start; for the small data set digits, the recipe
 /// uses smaller batches, more epochs and augmentation. After each epoch, writes OUT/last.ckpt, and OUT/best.ckpt if the
-/// test accuracy is the best so far. Only one training run at a time can write to a directory; --overwrite replaces the
-/// checkpoints of an earlier run.
+/// accuracy is the best so far: on the validation images, or on the test images of data sets without any. One training at a time writes to a directory; checkpoints of an earlier one are replaced
+/// with --overwrite only.
 ///
 /// Ctrl-C, SIGTERM or SIGHUP stops after the current batch, writes OUT/last.ckpt and exits with code 130; --resume continues
 /// from it bit-for-bit if the data, the kind of device, the instruction set and the version are the same.
@@ -47,6 +52,8 @@ const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
   neocog train lenet_bn --data fashion-mnist --flip --crop-padding 2 --normalize
   neocog train lenet --epochs 10 --batch 64 --optimizer sgd --lr 0.1 --schedule cosine
   neocog train --spec my.json --data mnist
+  neocog train resnet --data ./flowers
+  neocog train resnet --data ./flowers --val 0.2 --test 0.1 --final-test
   neocog train resnet --data fashion-mnist --weights resnet.safetensors
   neocog train --spec my.json --data mnist --weights my.pth --freeze 'features|layer[1-3]' --lr-group head=1e-3
   neocog train --resume runs/lenet-digits/last.ckpt --epochs 60
@@ -65,8 +72,9 @@ struct Args {
     /// Load the tensors of --weights that match and list the others (PyTorch's strict=False).
     #[arg(long, requires = "weights")]
     partial: bool,
-    /// Data set: digits (embedded), or fashion-mnist or mnist (fetched with `fetch-data`) [default: digits].
-    #[arg(long, value_name = "NAME")]
+    /// Data set: digits (embedded), fashion-mnist, mnist or another that `data` lists (fetched with `fetch-data`), or a folder
+    /// of images: one folder for each class, or train/, val/ and test/ with such folders [default: digits].
+    #[arg(long, value_name = "NAME|DIR")]
     data: Option<String>,
     #[command(flatten)]
     data_dir: DataDirArg,
@@ -113,6 +121,12 @@ struct Args {
     /// Number of data loader threads; affects speed only.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     workers: usize,
+    /// Maximum memory for images of a folder that are decoded and resized, such as 2GiB.
+    #[arg(long, value_name = "SIZE", default_value_t = CACHE)]
+    cache: ByteSize,
+    /// After the last epoch, evaluate the best epoch's network on the test images, once.
+    #[arg(long)]
+    final_test: bool,
     #[command(flatten)]
     device: DeviceArg,
     /// Directory for checkpoints [default: runs/NETWORK-DATA, or runs/NETWORK-DATA-2 and so on if that exists; with --resume,
@@ -128,18 +142,21 @@ struct Args {
     /// Resume even if the data, the device, the instruction set or the version differ; the result then differs as well.
     #[arg(long, requires = "resume")]
     allow_different: bool,
-    /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --device, --out, --overwrite,
-    /// --save-every, --allow-different and --json.
+    /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --cache, --final-test, --device, --out,
+    /// --overwrite, --save-every, --allow-different and --json.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["data", "batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
-            "Transforms", "seed", "limit", "spec", "input", "classes", "weights", "freeze", "lr_group", "decay_weights_only"]
+            "Transforms", "PartArgs", "seed", "limit", "spec", "input", "classes", "weights", "freeze", "lr_group",
+            "decay_weights_only"]
     )]
     resume: Option<PathBuf>,
     /// Print one JSON object per epoch.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    parts: PartArgs,
     #[command(flatten)]
     transforms: Transforms,
 }
@@ -162,6 +179,10 @@ fn run(args: &Args) -> Result<ExitCode> {
     };
     trainer.set_workers(args.workers);
     trainer.set_save_every(args.save_every);
+    trainer.set_cache_bytes(args.cache.0);
+    if args.final_test {
+        parts::check_final_test(&data)?;
+    }
     let stop = stop_on_signal()?;
 
     if !folder.is_exclusive() {
@@ -171,9 +192,10 @@ fn run(args: &Args) -> Result<ExitCode> {
         ));
     }
     print_configuration(&trainer, &data, &args.device.device);
-    output::memory_need(&trainer.memory_need(&data.train)?);
+    output::memory_need(&trainer.memory_need(&*data.train)?);
     let start = Instant::now();
-    let mut report = Report::new(args.json, trainer.config());
+    let (part, _) = data.evaluated()?;
+    let mut report = Report::new(args.json, trainer.config(), part);
     let outcome = trainer.fit(&data, Some(&folder), &mut report, &stop);
     let written = report.finish();
     for file in folder.set_aside() {
@@ -188,6 +210,9 @@ fn run(args: &Args) -> Result<ExitCode> {
                 output::note(format_args!("{text}"));
             } else {
                 output::line(text)?;
+            }
+            if args.final_test {
+                final_test::run(&trainer, &data, &folder, &args.device.device, args.json)?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -224,12 +249,18 @@ fn resume_command(args: &Args, checkpoint: Option<&Path>) -> String {
     if args.workers != 1 {
         add("--workers", args.workers.to_string());
     }
+    if args.cache != CACHE {
+        add("--cache", args.cache.to_string());
+    }
     if args.save_every != SAVE_EVERY {
         add("--save-every", args.save_every.to_string());
     }
     let threads = rayon::current_num_threads();
     if std::thread::available_parallelism().is_ok_and(|all| all.get() != threads) {
         add("--threads", threads.to_string());
+    }
+    if args.final_test {
+        text += " --final-test";
     }
     if args.json {
         text += " --json";
@@ -242,22 +273,26 @@ fn resume_command(args: &Args, checkpoint: Option<&Path>) -> String {
 }
 
 /// Creates a trainer at epoch 0, loads the data set, and creates the directory.
-fn start(args: &Args) -> Result<(Trainer, neocog_data::Split, CheckpointDir)> {
-    let name = args.network.as_deref().or(Some("lenet"));
-    let selected = args.network_args.select(name)?;
+fn start(args: &Args) -> Result<(Trainer, Split, CheckpointDir)> {
+    let source = DataSource::find(args.data.as_deref().unwrap_or(DEFAULT_DATASET))?;
+    let mut selected = args.network_args.select(args.network.as_deref().or(Some("lenet")))?;
     let mut config = config(args, &selected)?;
     let data = config.load_data(&args.data_dir.data_dir)?;
     output::warnings(&data);
-    let selected = args.network_args.for_classes(selected, data.train.class_names().len())?;
-    config.transforms = args.transforms.pipeline(config.transforms, &data.train)?;
-    let input = selected.input_for(data.train.shape());
+    parts::check_classes(&*data.train)?;
+    selected.adapt(&*data.train)?;
+    if let DataSource::Folder(_) = source {
+        small_folder(args, &mut config, data.train.len());
+    }
+    let input = selected.input_for(&*data.train)?;
+    config.transforms = args.transforms.pipeline(config.transforms, &*data.train, input)?;
     let location = match &args.network_args.spec {
         Some(file) => file.display().to_string(),
         None => selected.name().to_string(),
     };
-    let trainer = Trainer::with_spec(config, selected.spec, input, &data.train, &args.device.device)
+    let trainer = Trainer::with_spec(config, selected.spec, input, &*data.train, &args.device.device)
         .and_then(|trainer| {
-            check_fits(trainer.network(), input, &data.train)?;
+            check_fits(trainer.network(), input, &*data.train)?;
             Ok(trainer)
         })
         .context(|| location)?;
@@ -272,9 +307,27 @@ fn start(args: &Args) -> Result<(Trainer, neocog_data::Split, CheckpointDir)> {
     Ok((trainer, data, folder))
 }
 
+/// Sets what the arguments leave open for a folder of few images: the recipes are for 60,000.
+fn small_folder(args: &Args, config: &mut TrainConfig, images: usize) {
+    const FEW: usize = 5_000;
+    if images >= FEW {
+        return;
+    }
+    if args.batch.is_none() {
+        config.batch = config.batch.min(32);
+    }
+    if args.epochs.is_none() {
+        config.epochs = config.epochs.max(30);
+    }
+    if args.schedule.is_none() {
+        config.schedule.decay = Decay::Cosine { floor: 0.0 };
+    }
+}
+
 /// Creates the directory of a new run.
 fn new_folder(args: &Args, config: &TrainConfig) -> Result<CheckpointDir> {
-    let default = || Path::new("runs").join(format!("{}-{}", config.network, config.data));
+    let data = DataSource::find(&config.data)?.short_name();
+    let default = || Path::new("runs").join(format!("{}-{data}", config.network));
     match &args.out {
         Some(out) => unused(args, CheckpointDir::create(out)?),
         None if args.overwrite => CheckpointDir::create(default()),
@@ -310,6 +363,9 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     config.batch = args.batch.unwrap_or(config.batch);
     config.seed = args.seed.unwrap_or(config.seed);
     config.limit = args.limit;
+    config.data_options = args.parts.options(None);
+    config.class_balance = args.parts.class_balance();
+    config.fast_decode = args.parts.fast_decode();
     if let Some(kind) = args.optimizer {
         if kind.name() != config.optimizer.kind.name() {
             config.optimizer.lr = kind.default_lr();
@@ -338,7 +394,7 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
 }
 
 /// Creates a trainer from a checkpoint, loads the data set, and locks the directory.
-fn resume(args: &Args, file: &Path) -> Result<(Trainer, neocog_data::Split, CheckpointDir)> {
+fn resume(args: &Args, file: &Path) -> Result<(Trainer, Split, CheckpointDir)> {
     let device = &args.device.device;
     let location = || file.display().to_string();
     if file.is_dir() {
@@ -422,14 +478,14 @@ fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
 }
 
 /// Prints the hyperparameters, and where a resumed training continues, to standard error.
-fn print_configuration(trainer: &Trainer, data: &neocog_data::Split, device: &Device) {
+fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
     let config = trainer.config();
     output::note(format_args!(
-        "{} on {}: {} training and {}, {}, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with {}",
+        "{} on {}: {}{}, {}, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with {}",
         config.network,
         config.data,
-        data.train.len(),
-        count(data.test.len(), "test image"),
+        parts::sizes(data),
+        described_input(trainer, data),
         count(config.epochs, "epoch"),
         config.batch,
         config.optimizer.kind.name(),
@@ -455,6 +511,16 @@ fn print_configuration(trainer: &Trainer, data: &neocog_data::Split, device: &De
     } else if position.step > 0 {
         output::note(format_args!("resuming in epoch {} after batch {}", position.epoch + 1, position.batch));
     }
+}
+
+/// Classes and input, where they are not the notes'.
+fn described_input(trainer: &Trainer, data: &Split) -> String {
+    if !data.train.is_on_disk() {
+        return String::new();
+    }
+    let [c, h, w] = trainer.input();
+    let resized = if trainer.config().transforms.sets_size() { "" } else { ", images resized to the input" };
+    format!(" of {} classes, input {c}x{h}x{w}{resized}", data.train.classes())
 }
 
 /// Prints what is frozen and what has a learning rate of its own.
@@ -486,11 +552,12 @@ fn result(trainer: &Trainer, folder: &CheckpointDir, start: Instant) -> String {
     let Some((last, best)) = trainer.history().last().zip(trainer.best()) else {
         return "no epochs were trained".to_string();
     };
+    let part = trainer.config().selected_on.unwrap_or(Part::Test);
     let mut text = format!(
-        "done in {:.1} s: test accuracy {:.4}, best {:.4} (epoch {}); checkpoints in {}",
+        "done in {:.1} s: {part} accuracy {:.4}, best {:.4} (epoch {}, selected on the {part} images); checkpoints in {}",
         start.elapsed().as_secs_f64(),
-        last.test_acc,
-        best.test_acc,
+        last.eval_acc,
+        best.eval_acc,
         best.epoch,
         folder.path().display()
     );
@@ -502,7 +569,7 @@ fn result(trainer: &Trainer, folder: &CheckpointDir, start: Instant) -> String {
                 best.epoch,
                 CheckpointDir::BEST,
                 saved.epoch,
-                saved.test_acc
+                saved.eval_acc
             );
         }
         None => {

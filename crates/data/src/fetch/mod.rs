@@ -128,8 +128,8 @@ pub struct FetchSummary {
 /// # Errors
 /// `NotFound` for a name that is not in the catalog, `InvalidArgument` for a data set that is embedded.
 pub fn manifest(name: &str) -> Result<&'static Manifest<'static>> {
-    DatasetInfo::find(name)?.manifest().ok_or_else(|| {
-        let names: Vec<&str> = DatasetInfo::fetchable().map(|info| info.name).collect();
+    let names: Vec<&str> = DatasetInfo::fetchable()?.into_iter().map(|info| info.name).collect();
+    DatasetInfo::find(name)?.manifest.as_ref().ok_or_else(|| {
         Error::invalid_argument(format!(
             "the data set {name} is embedded in the program and needs no download; data sets to download: {}",
             names.join(", ")

@@ -3,6 +3,9 @@ use proptest::prelude::*;
 use super::affine::Affine;
 use super::*;
 use crate::resize::unit;
+use crate::sample::{SampleId, Transform};
+use crate::shuffle::SplitMix64;
+use neocog_base::Result;
 
 /// Random pixels, multiples of 1/255.
 fn random_image(count: usize, seed: u64) -> Vec<f32> {
@@ -48,7 +51,7 @@ proptest! {
     fn values_stay_within_0_and_1(
         steps in steps(), shape in shapes(), seed in any::<u64>(), epoch in any::<u64>(), index in 0usize..1000
     ) {
-        let pipeline = Pipeline { steps };
+        let pipeline = Pipeline::from(steps);
         pipeline.check().unwrap();
         let mut pixels = random_image(shape.iter().product(), seed);
         let sample = SampleId { seed, epoch, index };

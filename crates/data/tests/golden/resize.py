@@ -1,4 +1,4 @@
-"""Writes resize.json next to this file: small images resized with Pillow (pip install pillow==11.3.0; python resize.py)."""
+"""Writes resize.json next to this file: small images resized with Pillow (pip install pillow==13.0.0; python resize.py)."""
 import hashlib
 import json
 import pathlib

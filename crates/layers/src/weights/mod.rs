@@ -19,7 +19,7 @@ mod safetensors_file;
 mod stored;
 mod torch_file;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
@@ -86,11 +86,23 @@ impl Loaded {
 /// # Errors
 /// `Io` when the file cannot be written; when the device fails. An existing file is not changed then.
 pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
+    save_with_metadata(network, path, &BTreeMap::new())
+}
+
+/// As [`save`], with metadata: texts by name, which PyTorch ignores.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_with_metadata(
+    network: &dyn Layer,
+    path: &Path,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
     let location = || path.display().to_string();
     let mut entries = state::state_dict(network);
     // The order of the format: larger types first, so that all tensors are aligned; then by name.
     entries.sort_by(|(a, x), (b, y)| dtype_of(y).cmp(&dtype_of(x)).then(a.cmp(b)));
-    let header = header_of(&entries).context(location)?;
+    let header = header_of(&entries, metadata).context(location)?;
     let mut failed = Ok(());
     let written = replace(path, |file| {
         let mut out = BufWriter::with_capacity(1 << 16, FaultWriter(file));
@@ -112,6 +124,14 @@ pub fn save(network: &dyn Layer, path: &Path) -> Result<()> {
         let kept = if path.exists() { "; the existing file was not changed" } else { "" };
         Error::io(format!("cannot write the weights to {}{kept}", path.display()), e)
     })
+}
+
+/// Reads the metadata of the file at `path`: texts by name; none if it has none, as files of `torch.save`.
+///
+/// # Errors
+/// `Io` when the file cannot be read; `Format` as [`load`].
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    Ok(open(path)?.metadata())
 }
 
 /// Loads the parameters, persistent buffers and counters of the file at `path` into `network`. Tensors of the types F64, F32,
@@ -205,7 +225,7 @@ fn dtype_of(entry: &Entry<'_>) -> Dtype {
 }
 
 /// Returns the header, padded with spaces to a multiple of eight bytes.
-fn header_of(entries: &[(String, Entry<'_>)]) -> Result<Vec<u8>> {
+fn header_of(entries: &[(String, Entry<'_>)], texts: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let mut end = 0;
     let mut infos = Vec::with_capacity(entries.len());
     for (name, entry) in entries {
@@ -219,6 +239,12 @@ fn header_of(entries: &[(String, Entry<'_>)]) -> Result<Vec<u8>> {
     let cannot = |e: String| Error::format(format!("cannot write the header of the weights: {e}"));
     let metadata = Metadata::new(None, infos).map_err(|e| cannot(e.to_string()))?;
     let mut header = serde_json::to_vec(&metadata).map_err(|e| cannot(e.to_string()))?;
+    if !texts.is_empty() {
+        // Written here, in the order of the names: the library's map has none, and files must be the same each time.
+        let texts = serde_json::to_vec(texts).map_err(|e| cannot(e.to_string()))?;
+        let separator: &[u8] = if entries.is_empty() { b"" } else { b"," };
+        header.splice(1..1, [b"\"__metadata__\":", texts.as_slice(), separator].concat());
+    }
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
 }

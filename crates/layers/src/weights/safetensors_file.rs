@@ -7,6 +7,7 @@
 //!
 //! The header is validated against the size of the file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
@@ -26,6 +27,7 @@ pub(super) struct SafetensorsFile {
     stored: Vec<StoredTensor>,
     /// The range of each tensor within the elements.
     offsets: Vec<(usize, usize)>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl SafetensorsFile {
@@ -64,13 +66,19 @@ impl SafetensorsFile {
                 Some((StoredTensor { name, element, shape: info.shape.clone() }, info.data_offsets))
             })
             .unzip();
-        Ok(SafetensorsFile { file, data: 8 + length as u64, stored, offsets })
+        let metadata =
+            header.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect();
+        Ok(SafetensorsFile { file, data: 8 + length as u64, stored, offsets, metadata })
     }
 }
 
 impl TensorFile for SafetensorsFile {
     fn stored(&self) -> &[StoredTensor] {
         &self.stored
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        self.metadata.clone()
     }
 
     fn bytes(&mut self, index: usize) -> Result<Vec<u8>> {

@@ -1,5 +1,7 @@
 //! What the formats of weight files have in common.
 
+use std::collections::BTreeMap;
+
 use neocog_tensor::Result;
 
 use super::element::ElementType;
@@ -16,6 +18,11 @@ pub(super) struct StoredTensor {
 pub(super) trait TensorFile {
     /// Returns all tensors.
     fn stored(&self) -> &[StoredTensor];
+
+    /// Returns the texts of the file by name; empty if it has none.
+    fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
 
     /// Reads the elements of a tensor, in row-major order and little-endian.
     ///

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use neocog_data::Preprocessing;
 use neocog_layers::state::{self, Entry};
 use neocog_layers::{Builder, Layer, LayerSpec};
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
@@ -108,6 +109,11 @@ impl Checkpoint {
     /// When it contains a kind of layer that is not linked in.
     pub fn spec(&self) -> Result<LayerSpec> {
         LayerSpec::from_json(&self.spec)
+    }
+
+    /// Returns what turns an image file into the input of the network, as in training.
+    pub fn preprocessing(&self) -> Preprocessing {
+        Preprocessing::new(self.input, &self.config.transforms, Some(&self.config.data))
     }
 
     /// Builds the network on `device`, with the parameters, buffers and counters of the checkpoint.

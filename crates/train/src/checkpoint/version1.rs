@@ -1,11 +1,12 @@
 //! Checkpoints of version 1: the configuration is in bincode, field by field, with one optional affine transform.
 
+use neocog_data::DataOptions;
 use neocog_data::transform::{Pipeline, RandomAffine, Step};
 use neocog_models::{OptimizerConfig, Schedule};
 use serde::Deserialize;
 
 use super::content::{Checkpoint, NamedTensor, SavedOptimizerState};
-use crate::config::TrainConfig;
+use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
 use crate::meter::Totals;
 use crate::progress::{EpochReport, Position};
@@ -41,18 +42,22 @@ struct Config1 {
 impl From<Version1> for Checkpoint {
     fn from(old: Version1) -> Self {
         let Config1 { network, data, limit, epochs, batch, seed, optimizer, schedule, augment } = old.config;
-        let transforms = Pipeline { steps: augment.into_iter().map(Step::RandomAffine).collect() };
+        let transforms = Pipeline::from_iter(augment.map(Step::RandomAffine));
         Checkpoint {
             config: TrainConfig {
                 network,
                 data,
+                data_options: DataOptions::default(),
                 limit,
+                class_balance: ClassBalance::None,
+                selected_on: None,
                 epochs,
                 batch,
                 seed,
                 optimizer,
                 schedule,
                 transforms,
+                fast_decode: false,
                 freeze: None,
                 param_groups: Vec::new(),
                 decay_weights_only: false,

@@ -183,7 +183,7 @@ pub fn state_of(folder: &Path) -> Result<Option<Checkpoint>> {
 /// Whether the best checkpoint is that of the best epoch of its history, and not older than that of the last one's.
 pub fn is_best_right(folder: &Path, last: &Checkpoint) -> bool {
     let first_best = |history: &[EpochReport]| {
-        history.iter().copied().reduce(|best, next| if next.test_acc > best.test_acc { next } else { best })
+        history.iter().copied().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })
     };
     let path = folder.join(CheckpointDir::BEST);
     if !path.exists() {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use neocog_data::resize::{Resizer, unit};
+use neocog_data::dataset::mean_and_std;
+use neocog_data::resize::{Filter, ResizeCache};
 use neocog_data::shuffle::permutation;
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
-use neocog_data::{Dataset, SampleId, Transform};
+use neocog_data::{ByteImage, Dataset, SampleId, Transform};
 use neocog_tensor::Result;
 use neocog_viz::{ContactSheet, Image, RgbImage, Thumbnail, save};
 
@@ -19,20 +20,20 @@ const SIZE: usize = 28;
 ///
 /// # Errors
 /// When a transform fails or the file cannot be written.
-pub fn show(data: &Dataset, name: &str, count: usize, seed: u64, out: &Path) -> Result<()> {
+pub fn show(data: &dyn Dataset, name: &str, count: usize, seed: u64, out: &Path) -> Result<()> {
     save(&sheet(data, name, count, seed)?, out)?;
     output::line(format_args!("wrote a contact sheet of {name} to {}", out.display()))
 }
 
-fn sheet(data: &Dataset, name: &str, count: usize, seed: u64) -> Result<RgbImage> {
+fn sheet(data: &dyn Dataset, name: &str, count: usize, seed: u64) -> Result<RgbImage> {
     let selected = select(data, count, seed);
     let mut originals = Vec::new();
     for &i in &selected {
         originals.push(resized(data, i)?);
     }
-    let [channels, ..] = data.shape();
+    let channels = data.channels();
     let shape = [channels, SIZE, SIZE];
-    let class = |i: usize| data.class_names()[usize::from(data.labels()[i])].clone();
+    let class = |i: usize| data.class_names()[data.labels()[i] as usize].clone();
     let sheet = ContactSheet::new(format!("Augmentations of {name}"))
         .note("A row per option of train. Random transforms depend on the seed, the epoch and the index of the image.")
         .headings(selected.iter().map(|&i| class(i)))
@@ -94,7 +95,7 @@ fn rows(
     seed: u64,
 ) -> Result<ContactSheet> {
     for (label, steps) in options {
-        let pipeline = Pipeline { steps: steps.clone() };
+        let pipeline = Pipeline::from(steps.clone());
         let mut transformed = originals.to_vec();
         for (pixels, &index) in transformed.iter_mut().zip(selected) {
             pipeline.apply(pixels, shape, SampleId { seed, epoch: 0, index })?;
@@ -105,8 +106,8 @@ fn rows(
 }
 
 /// Adds a row of normalized images: the first channel, positive values in red, negative ones in blue.
-fn normalized(sheet: ContactSheet, data: &Dataset, selected: &[usize]) -> Result<ContactSheet> {
-    let (mean, std) = data.mean_and_std();
+fn normalized(sheet: ContactSheet, data: &dyn Dataset, selected: &[usize]) -> Result<ContactSheet> {
+    let (mean, std) = mean_and_std(data)?;
     let label =
         format!("--normalize\nmean {:.3}, std {:.3};\nred above the mean, blue below", mean[0], std[0]);
     let rounded = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
@@ -114,14 +115,14 @@ fn normalized(sheet: ContactSheet, data: &Dataset, selected: &[usize]) -> Result
     let mut cells = Vec::new();
     for &i in selected {
         let mut pixels = resized(data, i)?;
-        pipeline.apply(&mut pixels, [data.shape()[0], SIZE, SIZE], SampleId::default())?;
+        pipeline.apply(&mut pixels, [data.channels(), SIZE, SIZE], SampleId::default())?;
         cells.push(Thumbnail::new(Image::diverging(&pixels[..SIZE * SIZE], [SIZE, SIZE], 2.0)?));
     }
     Ok(sheet.row(&label, cells))
 }
 
 /// Selects `count` images at random, one of each class before the second of any.
-fn select(data: &Dataset, count: usize, seed: u64) -> Vec<usize> {
+fn select(data: &dyn Dataset, count: usize, seed: u64) -> Vec<usize> {
     let order: Vec<usize> = permutation(data.len() as u32, seed, 0).into_iter().map(|i| i as usize).collect();
     let mut seen = BTreeSet::new();
     let (first, others): (Vec<usize>, Vec<usize>) =
@@ -130,17 +131,12 @@ fn select(data: &Dataset, count: usize, seed: u64) -> Vec<usize> {
 }
 
 /// Image `i`, `[c, SIZE, SIZE]`, as the loader returns it.
-fn resized(data: &Dataset, i: usize) -> Result<Vec<f32>> {
-    let [_, h, w] = data.shape();
-    let levels = data.levels();
-    let mut resizer = Resizer::new((h, w), (SIZE, SIZE))?;
-    let mut pixels = Vec::new();
-    for channel in data.image(i).chunks_exact(h * w) {
-        let bytes: Vec<u8> = channel.iter().map(|&p| levels[usize::from(p)]).collect();
-        let mut plane = vec![0; SIZE * SIZE];
-        resizer.resize(&bytes, &mut plane);
-        pixels.extend(plane.into_iter().map(unit));
-    }
+fn resized(data: &dyn Dataset, i: usize) -> Result<Vec<f32>> {
+    let mut image = ByteImage::default();
+    data.read(i, &mut image)?;
+    ResizeCache::default().resize(&mut image, (SIZE, SIZE), Filter::Bilinear)?;
+    let mut pixels = vec![0.0; image.pixels().len()];
+    image.write_unit(&mut pixels);
     Ok(pixels)
 }
 
@@ -169,7 +165,7 @@ mod tests {
     #[test]
     fn equal_seeds_give_equal_sheets() {
         let data = neocog_data::load("digits", "data".as_ref()).unwrap().train;
-        let sheet = |seed| sheet(&data, "digits", 3, seed).unwrap();
+        let sheet = |seed| sheet(&*data, "digits", 3, seed).unwrap();
         let first = sheet(1);
         // Three columns next to the labels, and a row for the original and each option.
         assert!(first.width() > 3 * 84 && first.height() > 15 * 84, "{:?}", first.dimensions());
@@ -180,8 +176,8 @@ mod tests {
     #[test]
     fn one_image_of_each_class_is_selected_first() {
         let data = neocog_data::load("digits", "data".as_ref()).unwrap().train;
-        let labels: BTreeSet<u8> = select(&data, 10, 5).into_iter().map(|i| data.labels()[i]).collect();
+        let labels: BTreeSet<u32> = select(&*data, 10, 5).into_iter().map(|i| data.labels()[i]).collect();
         assert_eq!(labels.len(), 10);
-        assert_eq!(select(&data, 25, 5).len(), 25);
+        assert_eq!(select(&*data, 25, 5).len(), 25);
     }
 }

@@ -4,8 +4,10 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use neocog_data::Part;
 use neocog_tensor::Result;
 use neocog_train::{BatchReport, EpochReport, Progress, TrainConfig};
+use serde::Serialize;
 
 use crate::output;
 
@@ -16,6 +18,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 pub struct Report {
     json: bool,
     epochs: u64,
+    /// The part that is evaluated after each epoch.
+    part: Part,
     bar: Option<ProgressBar>,
     on_terminal: bool,
     last_line: Instant,
@@ -25,10 +29,11 @@ pub struct Report {
 
 impl Report {
     /// Creates a report for a training with `config`.
-    pub fn new(json: bool, config: &TrainConfig) -> Self {
+    pub fn new(json: bool, config: &TrainConfig, part: Part) -> Self {
         Report {
             json,
             epochs: config.epochs,
+            part,
             bar: None,
             on_terminal: std::io::stderr().is_terminal(),
             last_line: Instant::now(),
@@ -52,7 +57,49 @@ impl Report {
     }
 }
 
+/// An epoch as a line of JSON: the metrics are called after the part that they are of.
+#[derive(Serialize)]
+struct JsonRow {
+    epoch: u64,
+    train_loss: f64,
+    train_acc: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    val_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    val_acc: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_acc: Option<f64>,
+    images_per_s: f64,
+    seconds: f64,
+}
+
+impl JsonRow {
+    fn new(report: &EpochReport, part: Part) -> Self {
+        let (loss, acc) = (Some(report.eval_loss), Some(report.eval_acc));
+        let (val, test) =
+            if part == Part::Test { ((None, None), (loss, acc)) } else { ((loss, acc), (None, None)) };
+        JsonRow {
+            epoch: report.epoch,
+            train_loss: report.train_loss,
+            train_acc: report.train_acc,
+            val_loss: val.0,
+            val_acc: val.1,
+            test_loss: test.0,
+            test_acc: test.1,
+            images_per_s: report.images_per_s,
+            seconds: report.seconds,
+        }
+    }
+}
+
 impl Progress for Report {
+    fn warning(&mut self, text: &str) {
+        self.clear();
+        output::note(format_args!("warning: {text}"));
+    }
+
     fn batch(&mut self, report: &BatchReport) {
         let sums = report.sums;
         if self.on_terminal {
@@ -92,19 +139,20 @@ impl Progress for Report {
         self.clear();
         self.last_line = Instant::now();
         let text = format!(
-            "epoch {}/{}: train loss {:.4} acc {:.4}, test loss {:.4} acc {:.4}, {:.0} images/s, {:.1} s",
+            "epoch {}/{}: train loss {:.4} acc {:.4}, {} loss {:.4} acc {:.4}, {:.0} images/s, {:.1} s",
             report.epoch,
             self.epochs,
             report.train_loss,
             report.train_acc,
-            report.test_loss,
-            report.test_acc,
+            self.part,
+            report.eval_loss,
+            report.eval_acc,
             report.images_per_s,
             report.seconds
         );
         let written = if self.json {
             output::note(format_args!("{text}"));
-            output::json(report)
+            output::json(&JsonRow::new(report, self.part))
         } else {
             output::line(text)
         };

@@ -2,8 +2,15 @@
 
 use neocog_base::text::count;
 use neocog_data::Dataset;
-use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
+use neocog_data::dataset::mean_and_std;
+use neocog_data::resize::Filter;
+use neocog_data::transform::{
+    AutoAugment, CenterCrop, ColorJitter, GaussianBlur, Normalize, Pipeline, Preset, RandAugment,
+    RandomAffine, RandomErasing, RandomResizedCrop, Resize, ResizeTo, Step, TrivialAugmentWide,
+};
 use neocog_tensor::{Error, Result};
+
+use crate::normalization::normalize;
 
 /// Transforms of training images, named as in torchvision. They are off by default, except for the data set digits.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -12,6 +19,38 @@ pub struct Transforms {
     /// Base augmentation: none, or affine (--rotation 10 --translate 0.1 --scale 0.1) [default: affine for digits, else none].
     #[arg(long, value_enum, value_name = "NAME")]
     augment: Option<AugmentName>,
+    /// Base transforms of training and evaluation: imagenet (RandomResizedCrop and flip; in evaluation the center of the resized
+    /// image), or cifar (crop with padding 4 and flip); both normalize with the statistics of their data set.
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "augment")]
+    preset: Option<PresetName>,
+    /// Resize the shorter side to PIXELS and crop the center of the network's input size, in place of resizing to that size.
+    #[arg(long, value_name = "PIXELS")]
+    resize: Option<usize>,
+    /// Crop a random part of at least the fraction S of the area, and resize it to the network's input size [default S: 0.08];
+    /// evaluation uses --resize, or the whole image.
+    #[arg(long, value_name = "S", num_args = 0..=1, require_equals = true, default_missing_value = "0.08")]
+    random_resized_crop: Option<f32>,
+    /// Interpolation of --resize and --random-resized-crop.
+    #[arg(long, value_enum, value_name = "NAME", default_value = "bilinear")]
+    interpolation: Interpolation,
+    /// Automatic augmentation: the learned policies imagenet or cifar10, rand (RandAugment) or trivial (TrivialAugmentWide).
+    #[arg(long, value_enum, value_name = "NAME")]
+    auto_augment: Option<AutoAugmentName>,
+    /// Make images gray.
+    #[arg(long)]
+    grayscale: bool,
+    /// Gaussian blur with a standard deviation from 0.1 to SIGMA pixels, in a window of 5 pixels.
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
+    blur: Option<f32>,
+    /// Keep the BITS highest bits of each value, with probability 0.5.
+    #[arg(long, value_name = "BITS")]
+    posterize: Option<u32>,
+    /// Invert values of at least THRESHOLD, 0 to 255, with probability 0.5.
+    #[arg(long, value_name = "THRESHOLD", allow_negative_numbers = true)]
+    solarize: Option<f32>,
+    /// Equalize the histogram with probability P [default P: 0.5].
+    #[arg(long, value_name = "P", num_args = 0..=1, require_equals = true, default_missing_value = "0.5")]
+    equalize: Option<f32>,
     /// Random horizontal flip with probability P [default P: 0.5].
     #[arg(long, value_name = "P", num_args = 0..=1, require_equals = true, default_missing_value = "0.5")]
     flip: Option<f32>,
@@ -61,6 +100,27 @@ pub struct Transforms {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PresetName {
+    Imagenet,
+    Cifar,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Interpolation {
+    #[default]
+    Bilinear,
+    Bicubic,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum AutoAugmentName {
+    Imagenet,
+    Cifar10,
+    Rand,
+    Trivial,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum AugmentName {
     None,
     Affine,
@@ -76,39 +136,83 @@ fn normalization(text: &str) -> Result<Normalization, String> {
     if text == "computed" {
         return Ok(Normalization::Computed);
     }
-    let numbers =
-        |text: &str| text.split(',').map(|n| n.trim().parse::<f32>().ok()).collect::<Option<Vec<f32>>>();
-    let parts = text.split_once('/').and_then(|(mean, std)| Some((numbers(mean)?, numbers(std)?)));
-    let (mean, std) = parts.ok_or("expected MEAN/STD, such as 0.286/0.353 or 0.5,0.5,0.4/0.2,0.2,0.3")?;
-    Ok(Normalization::Given(Normalize { mean, std }))
+    normalize(text).map(Normalization::Given)
 }
 
 impl Transforms {
     /// Returns the pipeline, in torchvision's usual order. `recipe` is the pipeline without arguments, and `train` the data set
-    /// that mean and standard deviation are computed from.
+    /// that mean and standard deviation are computed from, for inputs of the shape `input`, `[c, h, w]`.
     ///
     /// # Errors
     /// When a parameter is out of range.
-    pub fn pipeline(&self, recipe: Pipeline, train: &Dataset) -> Result<Pipeline> {
+    pub fn pipeline(&self, recipe: Pipeline, train: &dyn Dataset, input: [usize; 3]) -> Result<Pipeline> {
+        let [channels, h, w] = input;
+        let preset = self.preset.map(|preset| match preset {
+            PresetName::Imagenet => Preset::ImageNet.pipeline(channels, (h, w)),
+            PresetName::Cifar => Preset::Cifar.pipeline(channels, (h, w)),
+        });
+        let recipe = preset.unwrap_or(recipe);
         let base = match self.augment {
             None => recipe,
             Some(AugmentName::None) => Pipeline::default(),
             Some(AugmentName::Affine) => Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]),
         };
-        let affine = base.steps.iter().find_map(|step| match step {
-            Step::RandomAffine(affine) => Some(*affine),
+        let find = |name: &str| base.steps.iter().find(|step| step.name() == name).cloned();
+        let affine = match find("RandomAffine") {
+            Some(Step::RandomAffine(affine)) => Some(affine),
             _ => None,
+        };
+        let filter = match self.interpolation {
+            Interpolation::Bilinear => Filter::Bilinear,
+            Interpolation::Bicubic => Filter::Bicubic,
+        };
+        let center = |shorter| {
+            let size = ResizeTo::Shorter(shorter);
+            [Step::Resize(Resize { size, filter }), Step::CenterCrop(CenterCrop { size: (h, w) })]
+        };
+        let part = self.random_resized_crop.map(|least| {
+            let crop = RandomResizedCrop { scale: [least, 1.0], filter, ..RandomResizedCrop::new((h, w)) };
+            Step::RandomResizedCrop(crop)
         });
+        let part = part.or_else(|| find("RandomResizedCrop"));
+        let sizes: Vec<Step> = match (&part, self.resize) {
+            (Some(part), _) => vec![part.clone()],
+            (None, Some(shorter)) => center(shorter).into(),
+            (None, None) => Vec::new(),
+        };
         let steps = [
-            self.flip.map(|p| Step::RandomHorizontalFlip { p }),
+            self.flip.map(|p| Step::RandomHorizontalFlip { p }).or_else(|| find("RandomHorizontalFlip")),
             self.vertical_flip.map(|p| Step::RandomVerticalFlip { p }),
-            self.crop_padding.map(|padding| Step::RandomCrop { padding }),
+            self.crop_padding.map(|padding| Step::RandomCrop { padding }).or_else(|| find("RandomCrop")),
+            self.auto_augment.map(|name| match name {
+                AutoAugmentName::Imagenet => Step::AutoAugment(AutoAugment::ImageNet),
+                AutoAugmentName::Cifar10 => Step::AutoAugment(AutoAugment::Cifar10),
+                AutoAugmentName::Rand => Step::RandAugment(RandAugment::default()),
+                AutoAugmentName::Trivial => Step::TrivialAugmentWide(TrivialAugmentWide::default()),
+            }),
+            self.grayscale.then_some(Step::Grayscale),
+            self.blur.map(|sigma| Step::GaussianBlur(GaussianBlur { kernel_size: 5, sigma: [0.1, sigma] })),
+            self.posterize.map(|bits| Step::RandomPosterize { bits, p: 0.5 }),
+            self.solarize.map(|threshold| Step::RandomSolarize { threshold, p: 0.5 }),
+            self.equalize.map(|p| Step::RandomEqualize { p }),
             self.affine(affine).map(Step::RandomAffine),
             self.jitter().map(Step::ColorJitter),
-            self.normalization(train)?.map(Step::Normalize),
+            self.normalization(train, channels)?.map(Step::Normalize).or_else(|| find("Normalize")),
             self.erasing.map(|p| Step::RandomErasing(RandomErasing { p, ..RandomErasing::default() })),
         ];
-        let pipeline = Pipeline { steps: steps.into_iter().flatten().collect() };
+        let mut pipeline = Pipeline::from_iter(sizes.into_iter().chain(steps.into_iter().flatten()));
+        if part.is_some() {
+            let mut eval: Vec<Step> = match (self.resize, &base.eval) {
+                (Some(shorter), _) => center(shorter).into(),
+                (None, Some(eval)) => {
+                    eval.iter().filter(|step| step.name() != "Normalize").cloned().collect()
+                }
+                (None, None) => vec![Step::Resize(Resize { size: ResizeTo::Exact(h, w), filter })],
+            };
+            let others = pipeline.steps.iter().filter(|step| !step.is_random());
+            eval.extend(others.cloned());
+            pipeline.eval = Some(eval);
+        }
         pipeline.check()?;
         Ok(pipeline)
     }
@@ -134,12 +238,12 @@ impl Transforms {
         })
     }
 
-    fn normalization(&self, train: &Dataset) -> Result<Option<Normalize>> {
+    fn normalization(&self, train: &dyn Dataset, channels: usize) -> Result<Option<Normalize>> {
         match &self.normalize {
             None => Ok(None),
             Some(Normalization::Given(normalize)) => {
                 Pipeline::from([Step::Normalize(normalize.clone())]).check()?;
-                let (channels, given) = (train.shape()[0], normalize.mean.len());
+                let given = normalize.mean.len();
                 if given != 1 && given != channels {
                     return Err(Error::invalid_argument(format!(
                         "--normalize has means of {}, but the images of {} have {channels}",
@@ -150,7 +254,15 @@ impl Transforms {
                 Ok(Some(normalize.clone()))
             }
             Some(Normalization::Computed) => {
-                let (mean, std) = train.mean_and_std();
+                if channels != train.channels() {
+                    return Err(Error::invalid_argument(format!(
+                        "--normalize computes the means of the {} channels of {}, but the network has {channels}; use \
+                         --normalize=MEAN/STD",
+                        train.channels(),
+                        train.name()
+                    )));
+                }
+                let (mean, std) = mean_and_std(train)?;
                 let rounded = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
                 Ok(Some(Normalize { mean: rounded(mean), std: rounded(std) }))
             }
@@ -177,7 +289,7 @@ mod tests {
         assert!(line.network.is_none_or(|name| name == "lenet"));
         let digits = neocog_data::load("digits", "data".as_ref())?.train;
         let recipe = Pipeline::from([Step::RandomAffine(RandomAffine::HANDWRITING)]);
-        Ok(line.transforms.pipeline(recipe, &digits)?.to_string())
+        Ok(line.transforms.pipeline(recipe, &*digits, [1, 28, 28])?.to_string())
     }
 
     #[test]
@@ -201,6 +313,22 @@ mod tests {
         assert_eq!(
             parsed("--augment none --normalize lenet").unwrap(),
             "Normalize(mean=[0.30538613], std=[0.37550712])"
+        );
+        assert_eq!(
+            parsed("--augment none --resize 32 --flip --auto-augment trivial --normalize=0.5/0.25").unwrap(),
+            "Resize(size=32), CenterCrop(size=(28, 28)), RandomHorizontalFlip(p=0.5), \
+             TrivialAugmentWide(num_magnitude_bins=31), Normalize(mean=[0.5], std=[0.25])"
+        );
+        assert_eq!(
+            parsed("--preset imagenet --erasing --interpolation bicubic").unwrap(),
+            "RandomResizedCrop(size=(28, 28), scale=[0.08, 1.0], ratio=[0.75, 1.3333334]), RandomHorizontalFlip(p=0.5), \
+             Normalize(mean=[0.449], std=[0.226]), RandomErasing(p=0.5, scale=[0.02, 0.33], ratio=[0.3, 3.3], value=0); \
+             in evaluation Resize(size=32), CenterCrop(size=(28, 28)), Normalize(mean=[0.449], std=[0.226])"
+        );
+        assert_eq!(
+            parsed("--augment none --random-resized-crop=0.5 --posterize 4").unwrap(),
+            "RandomResizedCrop(size=(28, 28), scale=[0.5, 1.0], ratio=[0.75, 1.3333334]), RandomPosterize(bits=4, p=0.5); \
+             in evaluation Resize(size=(28, 28))"
         );
     }
 

@@ -1,0 +1,281 @@
+//! Image files with labels: those of a folder, or of a list.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use neocog_base::{Error, Result};
+
+use super::scan;
+use crate::dataset::Dataset;
+use crate::image::{Alpha, ByteImage, DIVISORS, DecodeOptions, decode_file, read_header};
+
+/// Number of broken files that a message lists.
+const LISTED: usize = 20;
+
+/// Image files in folders, one for each class. See the [module](super).
+#[derive(Clone, Debug)]
+pub struct FolderDataset {
+    name: String,
+    /// The folder that the paths are relative to, in identities.
+    root: PathBuf,
+    files: Vec<ImageFile>,
+    labels: Vec<u32>,
+    class_names: Vec<String>,
+    channels: usize,
+    alpha: Alpha,
+}
+
+#[derive(Clone, Debug)]
+struct ImageFile {
+    path: PathBuf,
+    /// Size of the file in bytes.
+    length: u64,
+    /// Size of the image, `(h, w)`.
+    size: (usize, usize),
+    is_color: bool,
+}
+
+impl FolderDataset {
+    /// Opens the folder of classes at `folder`, as a data set called `name`. With `class_names`, classes are those, and a
+    /// folder of another name is an error; without, the names of the folders. Returns warnings, too.
+    ///
+    /// # Errors
+    /// As [`open`](super::open).
+    pub fn open(
+        folder: &Path,
+        name: impl Into<String>,
+        class_names: Option<&[String]>,
+        skip_broken: bool,
+    ) -> Result<(Self, Vec<String>)> {
+        let found = scan::classes(folder)?;
+        if found.is_empty() {
+            return Err(Error::format(format!(
+                "no class folders in {}: expected a folder for each class, with its images",
+                folder.display()
+            )));
+        }
+        let class_names = match class_names {
+            None => found.clone(),
+            Some(known) => known.to_vec(),
+        };
+        let (mut paths, mut labels, mut empty) = (Vec::new(), Vec::new(), Vec::new());
+        for class in &found {
+            let Some(label) = class_names.iter().position(|name| name == class) else {
+                return Err(Error::format(format!(
+                    "{} has the class {class}, which the training images have not; their classes are {}",
+                    folder.display(),
+                    shortened(&class_names)
+                )));
+            };
+            let files = scan::image_files(&folder.join(class))?;
+            if files.is_empty() {
+                empty.push(class.as_str());
+            }
+            labels.extend(files.iter().map(|_| label as u32));
+            paths.extend(files);
+        }
+        if !empty.is_empty() {
+            return Err(Error::format(format!(
+                "no images in the class folders {} of {}: remove the folders, or add images (extensions {})",
+                empty.join(", "),
+                folder.display(),
+                crate::image::EXTENSIONS.join(", ")
+            )));
+        }
+        let mut warnings = same_but_for_case(&found);
+        let (files, labels) = check_all(paths, labels, skip_broken, &mut warnings)?;
+        for (label, class) in (0..).zip(&class_names) {
+            if found.contains(class) && !labels.contains(&label) {
+                return Err(Error::format(format!("no image of the class {class} can be read")));
+            }
+        }
+        let channels = if files.iter().any(|file| file.is_color) { 3 } else { 1 };
+        let root = folder.to_path_buf();
+        let dataset = FolderDataset {
+            name: name.into(),
+            root,
+            files,
+            labels,
+            class_names,
+            channels,
+            alpha: Alpha::Drop,
+        };
+        crate::dataset::check(&dataset)?;
+        Ok((dataset, warnings))
+    }
+
+    /// Sets the number of channels that images are decoded to, 1 or 3.
+    #[must_use]
+    pub fn with_channels(mut self, channels: usize) -> Self {
+        self.channels = channels;
+        self
+    }
+}
+
+impl Dataset for FolderDataset {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn channels(&self) -> usize {
+        self.channels
+    }
+    fn size(&self) -> Option<(usize, usize)> {
+        let size = self.files.first()?.size;
+        self.files.iter().all(|file| file.size == size).then_some(size)
+    }
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    fn read(&self, i: usize, image: &mut ByteImage) -> Result<()> {
+        self.decode(i, None, image)
+    }
+
+    fn read_at_least(&self, i: usize, size: (usize, usize), image: &mut ByteImage) -> Result<()> {
+        self.decode(i, Some(size), image)
+    }
+
+    fn identity(&self, i: usize) -> Cow<'_, [u8]> {
+        let file = &self.files[i];
+        let path = file.path.strip_prefix(&self.root).unwrap_or(&file.path);
+        let mut bytes = path.as_os_str().as_encoded_bytes().to_vec();
+        bytes.push(0);
+        bytes.extend(file.length.to_le_bytes());
+        Cow::Owned(bytes)
+    }
+
+    fn path(&self, i: usize) -> Option<&Path> {
+        Some(&self.files[i].path)
+    }
+
+    fn is_on_disk(&self) -> bool {
+        true
+    }
+}
+
+impl FolderDataset {
+    /// Decodes the file of sample `i`, perhaps to a smaller size; see [`DecodeOptions::at_least`].
+    fn decode(&self, i: usize, at_least: Option<(usize, usize)>, image: &mut ByteImage) -> Result<()> {
+        let file = &self.files[i];
+        let options = DecodeOptions::new(self.channels).alpha(self.alpha).at_least(at_least);
+        decode_file(&file.path, options, image)?;
+        let (h, w) = file.size;
+        let divided = |divisor: &usize| image.size() == (h.div_ceil(*divisor), w.div_ceil(*divisor));
+        let is_same = image.size() == file.size || at_least.is_some() && DIVISORS.iter().any(divided);
+        if !is_same {
+            return Err(Error::format(format!(
+                "{}: the file has changed: an image of {}x{}, now of {}x{}",
+                file.path.display(),
+                file.size.0,
+                file.size.1,
+                image.height(),
+                image.width()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the headers of all files with all processors.
+fn check_all(
+    paths: Vec<PathBuf>,
+    labels: Vec<u32>,
+    skip_broken: bool,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<ImageFile>, Vec<u32>)> {
+    let count = paths.len();
+    let headers = read_headers(&paths);
+    let (mut files, mut kept, mut broken) =
+        (Vec::with_capacity(count), Vec::with_capacity(count), Vec::new());
+    for ((path, label), header) in paths.into_iter().zip(labels).zip(headers) {
+        match header {
+            Ok((length, size, is_color)) => {
+                files.push(ImageFile { path, length, size, is_color });
+                kept.push(label);
+            }
+            Err(e) => broken.push(format!("{}: {e}", path.display())),
+        }
+    }
+    if broken.is_empty() {
+        return Ok((files, kept));
+    }
+    if skip_broken && !files.is_empty() {
+        warnings.push(format!(
+            "{} of {count} images cannot be read and are skipped:\n  {}",
+            broken.len(),
+            broken.join("\n  ")
+        ));
+        return Ok((files, kept));
+    }
+    let total = broken.len();
+    broken.truncate(LISTED);
+    if total > LISTED {
+        broken.push(format!("and {} more", total - LISTED));
+    }
+    Err(Error::format(format!(
+        "{total} of {count} images cannot be read; remove them, or use --skip-broken to go on without them:\n  {}",
+        broken.join("\n  ")
+    )))
+}
+
+type Header = Result<(u64, (usize, usize), bool)>;
+
+fn read_headers(paths: &[PathBuf]) -> Vec<Header> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = paths.get(i) else { return found };
+            found.push((i, file_header(path)));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len().max(1));
+    let found = std::thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut found = work();
+        for worker in workers {
+            found.extend(worker.join().unwrap_or_default());
+        }
+        found
+    });
+    let mut headers: BTreeMap<usize, Header> = found.into_iter().collect();
+    let lost = || Err(Error::format("the thread that reads the header panicked"));
+    (0..paths.len()).map(|i| headers.remove(&i).unwrap_or_else(lost)).collect()
+}
+
+fn file_header(path: &Path) -> Header {
+    let length = fs::metadata(path).map_err(|e| Error::io("cannot read the file", e))?.len();
+    if length == 0 {
+        return Err(Error::format("the file is empty"));
+    }
+    let header = read_header(path)?;
+    Ok((length, header.size(), header.is_color))
+}
+
+/// A warning for each two classes whose names differ in case only.
+fn same_but_for_case(classes: &[String]) -> Vec<String> {
+    let mut seen = BTreeMap::<String, &str>::new();
+    let mut warnings = Vec::new();
+    for class in classes {
+        if let Some(other) = seen.insert(class.to_lowercase(), class) {
+            warnings.push(format!("the classes {other} and {class} differ in case only: are they one?"));
+        }
+    }
+    warnings
+}
+
+fn shortened(names: &[String]) -> String {
+    match names {
+        [first @ .., _] if names.len() > LISTED => {
+            format!("{} and {} more", first[..LISTED].join(", "), names.len() - LISTED)
+        }
+        _ => names.join(", "),
+    }
+}

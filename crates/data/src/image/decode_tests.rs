@@ -1,0 +1,76 @@
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, RgbImage};
+
+use super::*;
+
+fn decoded(bytes: &[u8]) -> Result<ByteImage> {
+    let mut image = ByteImage::default();
+    decode(bytes, DecodeOptions::new(3), &mut image)?;
+    Ok(image)
+}
+
+fn encoded(format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    DynamicImage::from(RgbImage::new(16, 16)).write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    bytes
+}
+
+/// A JPEG of 16 x 16 pixels whose header says `side` x `side`.
+fn jpeg(side: u16) -> Vec<u8> {
+    let mut bytes = encoded(ImageFormat::Jpeg);
+    let frame = bytes.windows(2).position(|pair| pair[0] == 0xff && (0xc0..=0xc2).contains(&pair[1]));
+    let frame = frame.unwrap();
+    for at in [5, 7] {
+        bytes[frame + at..frame + at + 2].copy_from_slice(&side.to_be_bytes());
+    }
+    bytes
+}
+
+/// A PNG of 16 x 16 pixels whose header says `side` x `side`.
+fn png(side: u32) -> Vec<u8> {
+    let mut bytes = encoded(ImageFormat::Png);
+    bytes[16..20].copy_from_slice(&side.to_be_bytes());
+    bytes[20..24].copy_from_slice(&side.to_be_bytes());
+    let sum = crc(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    let step = |sum: u32, _| if sum & 1 == 1 { sum >> 1 ^ 0xedb8_8320 } else { sum >> 1 };
+    !bytes.iter().fold(u32::MAX, |sum, &byte| (0..8).fold(sum ^ u32::from(byte), step))
+}
+
+#[test]
+fn images_are_refused_by_their_header() {
+    assert_eq!(decoded(&jpeg(16)).unwrap().size(), (16, 16));
+    let bytes = jpeg(12_000);
+    assert!(bytes.len() < 1000, "{}", bytes.len());
+    let text = decoded(&bytes).unwrap_err().to_string();
+    assert!(text.starts_with("its header declares 12000 x 12000 pixels, 412.0 MiB decoded"), "{text}");
+    assert!(text.contains("may hold at most 64.2 MiB"), "{text}");
+
+    assert_eq!(decoded(&png(16)).unwrap().size(), (16, 16));
+    let text = decoded(&png(12_000)).unwrap_err().to_string();
+    assert!(text.starts_with("its header declares 12000 x 12000 pixels, 412.0 MiB decoded"), "{text}");
+    let text = decoded(&png(30_000)).unwrap_err().to_string();
+    assert!(text.starts_with("the header declares an image of 30000x30000: expected"), "{text}");
+    assert!(decoded(&png(1 << 31)).is_err());
+
+    // The header check of a folder says the same.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    std::fs::write(&path, png(12_000)).unwrap();
+    let text = super::super::read_header(&path).unwrap_err().to_string();
+    assert!(text.starts_with("its header declares 12000 x 12000 pixels"), "{text}");
+}
+
+#[test]
+fn half_a_file_is_an_error() {
+    for (format, bytes) in [("JPEG", jpeg(16)), ("PNG", png(16)), ("BMP", encoded(ImageFormat::Bmp))] {
+        for length in [0, 1, bytes.len() / 2] {
+            assert!(decoded(&bytes[..length]).is_err(), "{length} bytes of a {format} file");
+        }
+    }
+}

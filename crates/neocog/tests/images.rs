@@ -1,0 +1,178 @@
+//! Folders of images on the command line: training, evaluation, prediction, and files that are not what they seem.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A temporary directory in which commands run.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    /// A folder `shapes` with `count` images of each of three classes, of varied sizes, colors and formats.
+    fn with_shapes(count: u32) -> Self {
+        let folder = Folder::new();
+        for (class, name) in ["bar", "disc", "square"].into_iter().enumerate() {
+            for i in 0..count {
+                let (extension, format) = [
+                    ("png", ImageFormat::Png),
+                    ("jpg", ImageFormat::Jpeg),
+                    ("BMP", ImageFormat::Bmp),
+                    ("webp", ImageFormat::WebP),
+                ][i as usize % 4];
+                let path = folder.path(&format!("shapes/{name}/{i}.{extension}"));
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                shape(class, i).save_with_format(path, format).unwrap();
+            }
+        }
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, command: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_neocog"))
+            .args(command.split(' '))
+            .current_dir(self.0.path())
+            .output()
+            .unwrap()
+    }
+
+    /// The standard output and standard error of a successful command.
+    fn outputs(&self, command: &str) -> (String, String) {
+        let output = self.run(command);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{command}: {stderr}");
+        (String::from_utf8(output.stdout).unwrap(), stderr)
+    }
+
+    /// The JSON objects that a successful command prints.
+    fn rows(&self, command: &str) -> Vec<Value> {
+        self.outputs(command).0.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The message of a command that fails.
+    fn error(&self, command: &str) -> String {
+        let output = self.run(command);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{command}: {stderr}");
+        stderr
+    }
+}
+
+/// A bright shape on a dark background: a bar, a disc or a square.
+fn shape(class: usize, i: u32) -> DynamicImage {
+    let (w, h) = (24 + 5 * (i % 4), 24 + 3 * (i % 5));
+    let (x0, y0, r) = (f64::from(w) / 2.0, f64::from(h) / 2.0, 6.0 + f64::from(i % 3));
+    let color = Rgb([255, 120 + (i * 37 % 130) as u8, 90 + (i * 53 % 150) as u8]);
+    let noise = |x: u32, y: u32| ((x * 7919 + y * 104_729 + i * 31) % 40) as u8;
+    RgbImage::from_fn(w, h, |x, y| {
+        let (dx, dy) = ((f64::from(x) - x0).abs(), (f64::from(y) - y0).abs());
+        let inside = match class {
+            0 => dy < 2.5,
+            1 => dx.hypot(dy) < r,
+            _ => dx.max(dy) < r && dx.max(dy) > r - 3.0,
+        };
+        if inside { color } else { Rgb([noise(x, y), 20, 40]) }
+    })
+    .into()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+#[test]
+fn a_folder_is_trained_on_tested_and_classified() {
+    let folder = Folder::with_shapes(24);
+    let train = "train lenet_bn --data shapes --epochs 8 --test 0.25 --val 0.25 --seed 3 --final-test --json --out run";
+    let (stdout, stderr) = folder.outputs(train);
+    let rows: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 9, "{stdout}");
+    for row in &rows[..8] {
+        assert!(row["val_acc"].is_number() && row.get("test_acc").is_none(), "{row}");
+    }
+    let test = number(&rows[8]["test_acc"]);
+    assert!(stderr.contains("of 3 classes, input 3x28x28"), "{stderr}");
+    assert!(stderr.contains("selected on the validation images"), "{stderr}");
+
+    // The same test images, from the checkpoint.
+    let row = &folder.rows("eval run/best.ckpt --json")[0];
+    assert_eq!((row["part"].as_str(), row["images"].as_u64()), (Some("test"), Some(18)));
+    assert!((number(&row["acc"]) - test).abs() < 1e-6, "{row}");
+
+    // New images, one of them broken.
+    fs::create_dir_all(folder.path("new/more")).unwrap();
+    shape(1, 100).save_with_format(folder.path("new/more/a disc.png"), ImageFormat::Png).unwrap();
+    shape(0, 101).save_with_format(folder.path("new/bar.jpg"), ImageFormat::Jpeg).unwrap();
+    fs::write(folder.path("new/page.jpg"), "<html>").unwrap();
+    let output = folder.run("predict run/best.ckpt new --json --csv table.csv --picture sheet.png");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("page.jpg") && stderr.contains("HTML"), "{stderr}");
+    let rows: Vec<Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row["inverted"] == false), "{rows:?}");
+    let table = fs::read_to_string(folder.path("table.csv")).unwrap();
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(image::open(folder.path("sheet.png")).is_ok());
+}
+
+#[test]
+fn exported_weights_classify_as_the_checkpoint_does() {
+    let folder = Folder::with_shapes(8);
+    folder.outputs("train lenet --data shapes --epochs 1 --normalize --resize 32 --out run");
+    folder.outputs("export run/last.ckpt --to w.safetensors");
+    shape(2, 55).save_with_format(folder.path("new.png"), ImageFormat::Png).unwrap();
+    let row = |command: &str| folder.rows(command).remove(0);
+    let a = row("predict run/last.ckpt new.png --json");
+    let b = row("predict --network lenet --input 3x28x28 --classes 3 --weights w.safetensors new.png --json");
+    assert_eq!(a, b);
+}
+
+#[test]
+fn bad_folders_are_errors_before_training() {
+    let folder = Folder::with_shapes(6);
+    let train = "train lenet --data shapes --epochs 1";
+    let broken = folder.path("shapes/disc/broken.jpg");
+    let whole = fs::read(folder.path("shapes/disc/1.jpg")).unwrap();
+    for (bytes, what) in [
+        (&b""[..], "the file is empty"),
+        (b"<!doctype html>", "HTML"),
+        (&whole[..whole.len() - 30], "truncated"),
+    ] {
+        fs::write(&broken, bytes).unwrap();
+        let message = folder.error(train);
+        assert!(message.contains("1 of 19 images cannot be read"), "{message}");
+        assert!(message.contains("broken.jpg: ") && message.contains(what), "{what}: {message}");
+        assert!(!folder.path("runs").exists());
+    }
+    let (_, stderr) = folder.outputs(&format!("{train} --skip-broken --out skipped"));
+    assert!(stderr.contains("1 of 19 images cannot be read and are skipped"), "{stderr}");
+
+    fs::create_dir(folder.path("shapes/nothing")).unwrap();
+    let message = folder.error(train);
+    assert!(message.contains("no images in the class folders nothing"), "{message}");
+
+    for name in ["nothing", "bar", "square"] {
+        fs::remove_dir_all(folder.path("shapes").join(name)).unwrap();
+    }
+    fs::remove_file(broken).unwrap();
+    let message = folder.error(train);
+    assert!(message.contains("one class (disc)"), "{message}");
+    let message = folder.error("train lenet --data ./none");
+    assert!(message.contains("there is no folder ./none"), "{message}");
+}
