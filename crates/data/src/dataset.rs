@@ -1,4 +1,4 @@
-//! [`Dataset`]: labelled 8-bit images, in memory, as files in folders or as records on disk, behind one trait.
+//! [`Dataset`]: labeled 8-bit images, in memory, as files in folders or as records on disk, behind one trait.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use neocog_base::{Error, Result};
 
 use crate::image::ByteImage;
 
-/// Labelled 8-bit images: what a [`Loader`](crate::Loader) reads, one sample at a time and from several threads.
+/// Labeled 8-bit images: what a [`Loader`](crate::Loader) reads, one sample at a time and from several threads.
 ///
 /// Invariants: there is at least one sample and fewer than 2^32, and each label is below the number of classes.
 ///

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::transform::{Normalize, Step};
 
-    fn grey(height: usize, width: usize, pixels: Vec<u8>) -> ByteImage {
+    fn gray(height: usize, width: usize, pixels: Vec<u8>) -> ByteImage {
         ByteImage::new(height, width, 1, pixels).unwrap()
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn images_with_a_bright_border_are_inverted() {
         let mut pixels = vec![250; 25];
         pixels[12] = 3;
-        let image = grey(5, 5, pixels);
+        let image = gray(5, 5, pixels);
         let apply = |preprocessing: &Preprocessing| {
             preprocessing.apply(image.clone(), &mut ResizeCache::default()).unwrap()
         };
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!((inverted.pixels[12], inverted.pixels[0]), (252.0 / 255.0, 5.0 / 255.0));
         preprocessing.inversion = Inversion::Never;
         assert_eq!(apply(&preprocessing).pixels[12], 3.0 / 255.0);
-        assert!(!border_is_bright(&grey(1, 2, vec![0, 254])));
+        assert!(!border_is_bright(&gray(1, 2, vec![0, 254])));
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         );
         assert_eq!(Preprocessing::from_metadata(&metadata).unwrap(), Some(preprocessing.clone()));
         assert_eq!(Preprocessing::from_metadata(&BTreeMap::new()).unwrap(), None);
-        let image = preprocessing.apply(grey(2, 2, vec![0, 255, 0, 0]), &mut ResizeCache::default()).unwrap();
+        let image = preprocessing.apply(gray(2, 2, vec![0, 255, 0, 0]), &mut ResizeCache::default()).unwrap();
         assert_eq!(image.pixels, [-0.5, 1.5, -0.5, -0.5]);
         assert_eq!(image.shown, [0.0, 1.0, 0.0, 0.0]);
         let damaged = BTreeMap::from([(Preprocessing::METADATA.to_string(), "{".to_string())]);

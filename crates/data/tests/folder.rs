@@ -97,8 +97,8 @@ fn classes_and_files_are_in_byte_order() {
 
 #[test]
 fn folders_of_gray_images_have_one_channel() {
-    let grey = |value| encoded(GrayImage::from_pixel(5, 4, image::Luma([value])).into(), ImageFormat::Png);
-    let folder = Folder::new(&[("a/1.png", grey(7)), ("b/2.png", grey(9))]);
+    let gray = |value| encoded(GrayImage::from_pixel(5, 4, image::Luma([value])).into(), ImageFormat::Png);
+    let folder = Folder::new(&[("a/1.png", gray(7)), ("b/2.png", gray(9))]);
     let data = folder.open().train;
     assert_eq!((data.channels(), data.size()), (1, Some((4, 5))));
     assert_eq!(red_values(&*data), [7, 9]);

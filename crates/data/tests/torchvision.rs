@@ -88,9 +88,9 @@ fn files_are_those_of_image_folder(peer: &Peer) {
         let difference = largest_difference(&found, &peer.image(&file["rgb"]));
         println!("{path}: {difference}");
         assert!(difference <= limit, "{path}: RGB differs by {difference}");
-        let mut grey = ByteImage::default();
-        decode_file(&peer.root.path().join(path), DecodeOptions::new(1), &mut grey).unwrap();
-        let difference = largest_difference(&grey, &peer.image(&file["gray"]));
+        let mut gray = ByteImage::default();
+        decode_file(&peer.root.path().join(path), DecodeOptions::new(1), &mut gray).unwrap();
+        let difference = largest_difference(&gray, &peer.image(&file["gray"]));
         assert!(difference <= limit, "{path}: gray differs by {difference}");
     }
 }

@@ -96,8 +96,8 @@ impl ByteImage {
         match (self.channels, channels) {
             (from, to) if from == to => {}
             (1, to) => {
-                let grey = std::mem::take(&mut self.pixels);
-                self.pixels = grey.iter().flat_map(|&value| std::iter::repeat_n(value, to)).collect();
+                let gray = std::mem::take(&mut self.pixels);
+                self.pixels = gray.iter().flat_map(|&value| std::iter::repeat_n(value, to)).collect();
             }
             (3, 1) => {
                 let count = self.height * self.width;

@@ -128,13 +128,13 @@ fn decode_other(bytes: &[u8], alpha: Alpha, image: &mut ByteImage) -> Result<Ima
     let (h, w) = (h as usize, w as usize);
     let high = |values: &[u16]| values.iter().map(|&v| (v >> 8) as u8).collect::<Vec<u8>>();
     match decoded {
-        DynamicImage::ImageLuma8(grey) => image.try_reset(h, w, 1)?.copy_from_slice(&grey),
+        DynamicImage::ImageLuma8(gray) => image.try_reset(h, w, 1)?.copy_from_slice(&gray),
         DynamicImage::ImageRgb8(rgb) => image.try_reset(h, w, 3)?.copy_from_slice(&rgb),
-        DynamicImage::ImageLumaA8(grey) => drop_alpha(&grey, alpha, image.try_reset(h, w, 1)?, 1),
+        DynamicImage::ImageLumaA8(gray) => drop_alpha(&gray, alpha, image.try_reset(h, w, 1)?, 1),
         DynamicImage::ImageRgba8(rgb) => drop_alpha(&rgb, alpha, image.try_reset(h, w, 3)?, 3),
-        DynamicImage::ImageLuma16(grey) => image.try_reset(h, w, 1)?.copy_from_slice(&high(&grey)),
+        DynamicImage::ImageLuma16(gray) => image.try_reset(h, w, 1)?.copy_from_slice(&high(&gray)),
         DynamicImage::ImageRgb16(rgb) => image.try_reset(h, w, 3)?.copy_from_slice(&high(&rgb)),
-        DynamicImage::ImageLumaA16(grey) => drop_alpha(&high(&grey), alpha, image.try_reset(h, w, 1)?, 1),
+        DynamicImage::ImageLumaA16(gray) => drop_alpha(&high(&gray), alpha, image.try_reset(h, w, 1)?, 1),
         DynamicImage::ImageRgba16(rgb) => drop_alpha(&high(&rgb), alpha, image.try_reset(h, w, 3)?, 3),
         _ => return Err(Error::format(format!("{name} files of floating-point numbers are not supported"))),
     }

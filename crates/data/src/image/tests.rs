@@ -12,12 +12,12 @@ fn first_channel(image: &ByteImage) -> Vec<u8> {
 #[test]
 fn colors_become_the_gray_of_pillow() {
     // Image.new("RGB", (1, 1), color).convert("L") of Pillow 13.
-    for (color, grey) in [([255, 0, 0], 76), ([0, 255, 0], 150), ([0, 0, 255], 29), ([13, 200, 77], 130)] {
+    for (color, gray) in [([255, 0, 0], 76), ([0, 255, 0], 150), ([0, 0, 255], 29), ([13, 200, 77], 130)] {
         let mut image = ByteImage::new(1, 1, 3, color.to_vec()).unwrap();
         image.convert(1).unwrap();
-        assert_eq!((image.pixels(), image.channels()), (&[grey][..], 1), "{color:?}");
+        assert_eq!((image.pixels(), image.channels()), (&[gray][..], 1), "{color:?}");
         image.convert(3).unwrap();
-        assert_eq!(image.pixels(), [grey; 3]);
+        assert_eq!(image.pixels(), [gray; 3]);
     }
     assert!(ByteImage::new(1, 1, 2, vec![1, 2]).unwrap().convert(3).is_err());
 }

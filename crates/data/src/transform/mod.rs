@@ -8,7 +8,7 @@
 //! Steps work on 8-bit images first, with the bytes of Pillow, and then on numbers from 0 to 1. A pipeline that does not set
 //! the size of the image resizes it to the input of the network before its first step.
 //!
-//! All random choices for a sample come from one generator ([`SampleId::random`]), in the order of the steps. They depend
+//! All random choices for a sample come from one generator ([`SampleId::random`](crate::SampleId::random)), in the order of the steps. They depend
 //! on seed, epoch and sample index only, not on threads or other samples.
 //!
 //! ```
