@@ -223,10 +223,10 @@ fn images_are_classified_with_weights() {
 }
 
 /// Removes the metadata of a safetensors file; spaces fill the header.
-fn without_metadata(path: &std::path::Path) {
+fn without_metadata(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     assert!(header.as_object_mut().unwrap().remove("__metadata__").is_some());
     let text = format!("{:length$}", header.to_string());
     bytes[8..8 + length].copy_from_slice(text.as_bytes());

@@ -21,7 +21,7 @@ root = sys.argv[1]
 rng = np.random.RandomState(7)
 
 
-def picture(h, w, channels):
+def random_pixels(h, w, channels):
     """Smooth colors with noise and a few edges."""
     y, x = np.mgrid[0:h, 0:w]
     planes = [127 + 90 * np.sin(x / (5 + 3 * c) + c) * np.cos(y / (7 + c)) for c in range(channels)]
@@ -42,7 +42,7 @@ def orientation(value):
     return exif
 
 
-rgb = lambda h=None, w=None: Image.fromarray(picture(h or rng.randint(20, 90), w or rng.randint(20, 90), 3))
+rgb = lambda h=None, w=None: Image.fromarray(random_pixels(h or rng.randint(20, 90), w or rng.randint(20, 90), 3))
 for i in range(1, 9):
     save(rgb(), f"turned/jpeg{i}.jpg", quality=92, exif=orientation(i))
     save(rgb(), f"turned/more/png{i}.PNG", exif=orientation(i))
@@ -57,12 +57,12 @@ save(rgb().convert("1"), "lossless/one_bit.png")
 save(rgb().convert("P", palette=Image.ADAPTIVE), "lossless/palette.png")
 save(rgb().convert("P", palette=Image.ADAPTIVE, colors=7), "lossless/palette3.png")
 alpha = rgb(40, 50)
-alpha.putalpha(Image.fromarray(picture(40, 50, 1)[..., 0]))
+alpha.putalpha(Image.fromarray(random_pixels(40, 50, 1)[..., 0]))
 save(alpha, "lossless/alpha.png")
 save(alpha.convert("LA"), "lossless/gray_alpha.png")
 transparent = rgb(30, 30).convert("P", palette=Image.ADAPTIVE, colors=16)
 save(transparent, "lossless/transparent.png", transparency=3)
-deep = (picture(31, 37, 1)[..., 0].astype(np.uint16) * 256 + rng.randint(0, 256, (31, 37)).astype(np.uint16))
+deep = (random_pixels(31, 37, 1)[..., 0].astype(np.uint16) * 256 + rng.randint(0, 256, (31, 37)).astype(np.uint16))
 save(Image.fromarray(deep), "lossless/deep.png")
 for i in range(4):
     save(rgb(), f"lossless/{i}.bmp")
@@ -117,7 +117,7 @@ for path, label in folder.samples:
 
 operations = []
 for size in [(47, 61), (32, 32)]:
-    image = Image.fromarray(picture(*size, 3))
+    image = Image.fromarray(random_pixels(*size, 3))
     source = dump(image)
     spaces = {"rand": (aa.RandAugment()._augmentation_space(31, size), 31),
               "wide": (aa.TrivialAugmentWide()._augmentation_space(31), 31),
@@ -132,7 +132,7 @@ for size in [(47, 61), (32, 32)]:
                                        "from": source, "to": dump(result)})
 
 others = []
-image = Image.fromarray(picture(45, 38, 3))
+image = Image.fromarray(random_pixels(45, 38, 3))
 for name, argument, result in [("grayscale", 0, F.rgb_to_grayscale(image, 3)),
                                *[("blur", sigma, F.gaussian_blur(image, [5, 5], [sigma, sigma])) for sigma in (0.3, 1.0, 2.5)],
                                ("pad", 0, Pad([1, 2, 3, 4], fill=9)(image)),
