@@ -50,7 +50,8 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
         prop_assert!(time < limit, "{:?} of {shapes:?} on {device} takes {time:?}", case.op);
         if let Err(e) = checked {
             let text = e.to_string();
-            let is_limit = text.contains("too large for an OpenCL device");
+            let limits = ["too large for an OpenCL device", "supports buffers of at most"];
+            let is_limit = limits.iter().any(|limit| text.contains(limit));
             prop_assert!(is_limit, "{:?} of {shapes:?} on {device}: {text}", case.op);
         }
     }
@@ -74,7 +75,8 @@ proptest! {
         }
         let (x, w, y) =
             ([n, c, size[0], size[1]], [out, c / groups, kernel[0], kernel[1]], [n, out, oh, ow]);
-        let uniform = |shape: [usize; 4]| CaseInput::uniform(shape);
+        // Of one sign: a sum of few terms that cancel is not exact relative to itself.
+        let uniform = |shape: [usize; 4]| CaseInput::between(shape, 0.1, 1.0);
         check(&Case::new("", Conv2d::new(geometry, None), [uniform(x), uniform(w)]))?;
         check(&Case::new("", Conv2dInputGrad { geometry, input_size: size }, [uniform(y), uniform(w)]))?;
         check(&Case::new("", Conv2dWeightGrad { geometry, kernel_size: kernel }, [uniform(x), uniform(y)]))?;

@@ -13,7 +13,7 @@ use crate::core::call::Call;
 use crate::cpu::Activation;
 use crate::opencl::formula::function;
 use crate::opencl::{Arg, Buffer, CpuTiles, Grid, Source, TileConfig, WORK_GROUP_SIDE, int};
-use neocog_base::Result;
+use neocog_base::{Error, Result};
 
 /// The left matrix `a[group, row, k]`, given by its strides.
 #[derive(Clone, Copy)]
@@ -100,21 +100,23 @@ impl<'a> Gather<'a> {
     }
 
     /// Returns the kernel arguments.
-    fn args(&self) -> [Arg<'a>; 3] {
+    ///
+    /// # Errors
+    /// If a step or position, as those of huge strides and dilations, does not fit into 31 bits.
+    fn args(&self) -> Result<[Arg<'a>; 3]> {
         let [rows, pixels] = self.size;
-        let sizes = [self.columns(), rows, pixels, self.channels, self.taps[0], self.taps[1], 0, 0].map(int);
-        let steps = [
-            int(self.image),
-            int(self.row),
-            self.channel,
-            self.tap[0],
-            self.tap[1],
-            int(self.phases[0]),
-            0,
-            0,
-        ];
-        let start = [self.buffer.len(), self.first, self.group, self.phases[1], 0, 0, 0, 0].map(int);
-        [Arg::Int8(sizes), Arg::Int8(steps), Arg::Int8(start)]
+        let sizes = [self.columns(), rows, pixels, self.channels, self.taps[0], self.taps[1], 0, 0];
+        let steps = [self.image, self.row, 0, 0, 0, self.phases[0], 0, 0];
+        let start = [self.buffer.len(), self.first, self.group, self.phases[1], 0, 0, 0, 0];
+        let all = [sizes, steps, start];
+        if let Some(value) = all.iter().flatten().find(|&&value| i32::try_from(value).is_err()) {
+            return Err(Error::shape(format!(
+                "sizes are too large for an OpenCL device, which computes positions with 31 bits: a step of {value} elements"
+            )));
+        }
+        let [sizes, mut steps, start] = all.map(|values| values.map(int));
+        [steps[2], steps[3], steps[4]] = [self.channel, self.tap[0], self.tap[1]];
+        Ok([Arg::Int8(sizes), Arg::Int8(steps), Arg::Int8(start)])
     }
 }
 
@@ -160,7 +162,7 @@ impl Product<'_> {
             usize::from(self.bias.is_some()),
             0,
         ];
-        let [sizes, steps, start] = self.b.args();
+        let [sizes, steps, start] = self.b.args()?;
         let mut args = vec![
             self.a.buffer.into(),
             Arg::Int8(a_steps),
@@ -214,7 +216,7 @@ pub(crate) fn weight_grad_sums(
     assert!(dy.len() >= pixels * groups * outputs, "the gradient is shorter than its pixels");
     let tiles = call.tile_config();
     let source = program(&tiles);
-    let [sizes, steps, start] = b.args();
+    let [sizes, steps, start] = b.args()?;
     match tiles {
         TileConfig::Cpu(tiles) => {
             let tiles = tiles.for_weight_grad(call.device(), depth, outputs, pixels);

@@ -136,7 +136,16 @@ fn check_sizes(conv: &ConvShape) -> Result<()> {
     };
     let channels = conv.groups * conv.in_per_group.max(conv.out_per_group);
     let padded = [(conv.h, conv.padding[0]), (conv.w, conv.padding[1])].map(|(size, pad)| size + 2 * pad);
-    if padded.iter().all(|&size| fits(&[size]))
+    // The farthest position of a tap, whether or not there is a pixel.
+    let reach = |outputs: usize, stride: usize, taps: usize, dilation: usize| {
+        let steps = (outputs as u128) * (stride as u128) + (taps as u128) * (dilation as u128);
+        usize::try_from(steps).unwrap_or(usize::MAX)
+    };
+    let reaches = [
+        reach(conv.oh, conv.stride[0], conv.kh, conv.dilation[0]),
+        reach(conv.ow, conv.stride[1], conv.kw, conv.dilation[1]),
+    ];
+    if padded.iter().chain(&reaches).all(|&size| fits(&[size]))
         && fits(&[conv.n, channels, conv.oh, conv.ow])
         && fits(&[conv.n, channels, conv.h, conv.w])
         && fits(&[conv.groups, conv.out_per_group, conv.filter_len()])
@@ -146,7 +155,7 @@ fn check_sizes(conv: &ConvShape) -> Result<()> {
     let ConvShape { n, h, w, oh, ow, .. } = *conv;
     Err(Error::shape(format!(
         "sizes are too large for an OpenCL device, which computes positions with 31 bits: batch size {n}, {channels} \
-         channels of {h} x {w} pixels, {} x {} with padding, output {oh} x {ow}",
-        padded[0], padded[1]
+         channels of {h} x {w} pixels, {} x {} with padding, output {oh} x {ow}, strides and dilations that reach {} x {}",
+        padded[0], padded[1], reaches[0], reaches[1]
     )))
 }
