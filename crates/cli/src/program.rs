@@ -145,7 +145,7 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
         .mut_subcommands(with_negative_numbers)
 }
 
-/// Tells what the command offers against a lack of memory.
+/// Adds the options of the command that reduce its memory to an out-of-memory error.
 fn with_remedy(e: Error, arguments: &ArgMatches) -> Error {
     if e.kind() != ErrorKind::OutOfMemory {
         return e;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use neocog_base::{Error, Result};
+use neocog_base::{Error, ErrorKind, Result};
 
 use crate::split::Split;
 
@@ -131,6 +131,24 @@ impl DatasetInfo {
             command += &format!(" --dir {}", neocog_base::program::quoted_path(root));
         }
         command
+    }
+
+    /// Returns the error for a file below `root` that is not there.
+    pub(crate) fn not_downloaded(&self, path: &Path, root: &Path) -> Error {
+        Error::new(
+            ErrorKind::Io,
+            format!(
+                "the data set {} is not downloaded: {} is missing; download it: {}",
+                self.name,
+                path.display(),
+                self.fetch_command(root)
+            ),
+        )
+    }
+
+    /// Adds the archive at `path` and the advice to download it again to an error.
+    pub(crate) fn damaged_archive(&self, e: Error, path: &Path, root: &Path) -> Error {
+        e.context(format!("{} (download it again: {})", path.display(), self.fetch_command(root)))
     }
 
     /// Returns the class names, owned.

@@ -217,10 +217,6 @@ fn classify(
                 Err(e) => return Err(Error::invalid_argument(e.clone())).context(location),
             };
             let prediction = prediction.ok_or_else(|| Error::invalid_argument("no prediction"))?;
-            if prediction.classes.iter().any(|(_, p)| !p.is_finite()) {
-                let what = "the output of the network is not finite";
-                return Err(Error::new(ErrorKind::Diverged, what)).context(location);
-            }
             let truth = class_in_name(path, &trained.class_names);
             Ok(Classified { pixels: image.shown, prediction, truth, inverted: image.inverted })
         })

@@ -10,7 +10,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
-use neocog_base::{Error, ErrorKind, Result};
+use neocog_base::{Error, Result};
 
 use crate::catalog::{DatasetInfo, Manifest, RemoteFile};
 use crate::memory::{DatasetParts, MemoryDataset};
@@ -69,20 +69,10 @@ fn load(info: &DatasetInfo, root: &Path, train: &[&str], test: &[&str], label_by
     let archive = info.manifest.and_then(|manifest| manifest.files.first()).map_or("", |file| file.name);
     let path = info.folder(root).join(archive);
     if !path.exists() {
-        return Err(Error::new(
-            ErrorKind::Io,
-            format!(
-                "the data set {} is not downloaded: {} is missing; download it: {}",
-                info.name,
-                path.display(),
-                info.fetch_command(root)
-            ),
-        ));
+        return Err(info.not_downloaded(&path, root));
     }
     let names: Vec<&str> = train.iter().chain(test).copied().collect();
-    let files = read_files(&path, &names).map_err(|e| {
-        e.context(format!("{} (download it again: {})", path.display(), info.fetch_command(root)))
-    })?;
+    let files = read_files(&path, &names).map_err(|e| info.damaged_archive(e, &path, root))?;
     let (train, test) = files.split_at(train.len());
     let build = |part, files| parse(info, part, files, label_bytes);
     Ok(Split::new(build("train", train)?, build("test", test)?))
@@ -151,6 +141,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use neocog_base::ErrorKind;
 
     use super::*;
     use crate::image::ByteImage;

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use neocog_base::{Error, ErrorKind, Result};
+use neocog_base::{Error, Result};
 
 use super::idx_files::{DIGIT_NAMES, build};
 use crate::catalog::{DatasetInfo, Manifest, RemoteFile};
@@ -65,15 +65,7 @@ const LETTERS: &[&str] = &["N/A", "a", "b", "c", "d", "e", "f", "g", "h", "i", "
 fn load_emnist(info: &DatasetInfo, root: &Path) -> Result<Split> {
     let path = info.folder(root).join("gzip.zip");
     if !path.exists() {
-        return Err(Error::new(
-            ErrorKind::Io,
-            format!(
-                "the data set {} is not downloaded: {} is missing; download it: {}",
-                info.name,
-                path.display(),
-                info.fetch_command(root)
-            ),
-        ));
+        return Err(info.not_downloaded(&path, root));
     }
     let read = |part: &str| -> Result<_> {
         let images = read_entry(&path, &format!("{}-{part}-images-idx3-ubyte.gz", info.name))?;
@@ -81,8 +73,7 @@ fn load_emnist(info: &DatasetInfo, root: &Path) -> Result<Split> {
         let images = upright(idx::parse_images(info.name, &images)?)?;
         build(info, part, (images, idx::parse_labels(info.name, &labels)?), 255)
     };
-    let located =
-        |e: Error| e.context(format!("{} (download it again: {})", path.display(), info.fetch_command(root)));
+    let located = |e: Error| info.damaged_archive(e, &path, root);
     Ok(Split::new(read("train").map_err(located)?, read("test").map_err(located)?))
 }
 
@@ -124,6 +115,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use neocog_base::ErrorKind;
 
     use super::*;
     use crate::idx::Idx;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use neocog_base::{Error, ErrorKind, Result};
+use neocog_base::{Error, Result};
 
 use super::identity;
 use crate::catalog::{DatasetInfo, Manifest, RemoteFile};
@@ -197,15 +197,7 @@ pub(super) fn existing_file(info: &DatasetInfo, file: &str, root: &Path) -> Resu
     if plain.exists() {
         return Ok(plain);
     }
-    Err(Error::new(
-        ErrorKind::Io,
-        format!(
-            "the data set {} is not downloaded: {} is missing; download it: {}",
-            info.name,
-            compressed.display(),
-            info.fetch_command(root)
-        ),
-    ))
+    Err(info.not_downloaded(&compressed, root))
 }
 
 pub(super) fn build(
@@ -237,6 +229,8 @@ fn split_at(mut images: IdxImages, mut labels: Vec<u8>, train: usize) -> (IdxPai
 mod tests {
     use std::any::Any;
     use std::fs;
+
+    use neocog_base::ErrorKind;
 
     use super::*;
     use crate::catalog::load;
