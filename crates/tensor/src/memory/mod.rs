@@ -134,6 +134,11 @@ impl Scratch {
         Buffer::new(len).unwrap_or_else(|e| std::panic::resume_unwind(Box::new(OutOfMemory(e))))
     }
 
+    /// Allocates one buffer for parts of some lengths, which [`split`] returns. One buffer costs a kernel less than several.
+    pub(crate) fn take_parts<const N: usize>(&self, lens: [usize; N]) -> Buffer {
+        self.take(lens.into_iter().map(|len| len.next_multiple_of(LINE)).sum())
+    }
+
     /// Calls `work` with scratch memory.
     ///
     /// # Errors
@@ -147,6 +152,16 @@ impl Scratch {
             Err(other) => std::panic::resume_unwind(other),
         })
     }
+}
+
+/// Returns the parts of a buffer of [`Scratch::take_parts`], each aligned to a cache line.
+pub(crate) fn split<const N: usize>(buffer: &mut [f32], lens: [usize; N]) -> [&mut [f32]; N] {
+    let mut rest = buffer;
+    lens.map(|len| {
+        let (part, behind) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(LINE));
+        rest = behind;
+        &mut part[..len]
+    })
 }
 
 /// The payload of the unwinding of a kernel that cannot allocate scratch memory.

@@ -60,11 +60,11 @@ impl TransposedTile {
     #[inline(always)]
     pub unsafe fn read<S: Simd>(&self, from: *const f32, planes: usize, to: *mut f32, step: usize) {
         // SAFETY: guaranteed by the caller; the energies are not accessed.
-        unsafe { self.read_all::<S, false>(from, planes, to, step, std::ptr::null_mut()) }
+        unsafe { self.read_all::<S, false>(from, planes, to, step, std::ptr::null_mut(), false) }
     }
 
-    /// As [`read`](TransposedTile::read), and adds the squares of the pixels over all planes to `energies`, which has a float
-    /// for each pixel [`inside`](TransposedTile::inside) of the planes, row by row.
+    /// As [`read`](TransposedTile::read), and writes the sums of the squares of the pixels over all planes to `energies`, or adds
+    /// them to it. It has a float for each pixel [`inside`](TransposedTile::inside) of the planes, row by row.
     ///
     /// # Safety
     /// As of [`read`](TransposedTile::read); `energies` must have `LANES` floats more than there are pixels.
@@ -76,9 +76,10 @@ impl TransposedTile {
         to: *mut f32,
         step: usize,
         energies: *mut f32,
+        add: bool,
     ) {
         // SAFETY: guaranteed by the caller.
-        unsafe { self.read_all::<S, true>(from, planes, to, step, energies) }
+        unsafe { self.read_all::<S, true>(from, planes, to, step, energies, add) }
     }
 
     /// As [`read_with_energies`](TransposedTile::read_with_energies) if `ENERGIES`.
@@ -93,6 +94,7 @@ impl TransposedTile {
         to: *mut f32,
         step: usize,
         energies: *mut f32,
+        add: bool,
     ) {
         let zero = S::splat(0.0);
         let [rows, columns] = self.inside();
@@ -109,7 +111,6 @@ impl TransposedTile {
             let (mut row, mut column) = (rows.start + run, columns.start);
             for done in (0..count).step_by(S::LANES) {
                 let wide = S::LANES.min(count - done);
-                let mut energy = zero;
                 for (i, v) in block[..S::LANES].iter_mut().enumerate() {
                     // SAFETY: the pixels lie in the plane.
                     *v = unsafe {
@@ -122,15 +123,14 @@ impl TransposedTile {
                             S::load_partial(at, wide)
                         }
                     };
-                    if ENERGIES {
-                        energy = v.mul_add(*v, energy);
-                    }
                 }
                 if ENERGIES {
-                    // SAFETY: the pixels of all runs are consecutive, and followed by a vector; lanes behind `wide` are 0.
+                    // SAFETY: the pixels of all runs are consecutive, and followed by a vector. Lanes behind a run are 0 or written
+                    // again.
                     unsafe {
-                        let to = energies.add(run * count + done);
-                        (S::load(to) + energy).store(to);
+                        let (to, energy) =
+                            (energies.add(run * count + done), sum_of_squares(&block[..S::LANES]));
+                        (if add { S::load(to) + energy } else { energy }).store(to);
                     }
                 }
                 S::transpose(&mut block[..S::LANES]);
@@ -179,4 +179,14 @@ impl TransposedTile {
             }
         }
     }
+}
+
+#[inline(always)]
+fn sum_of_squares<S: Simd>(values: &[S]) -> S {
+    // Several sums: an addition waits for the previous one.
+    let mut sums = [S::splat(0.0); 4];
+    for (i, v) in values.iter().enumerate() {
+        sums[i % 4] = v.mul_add(*v, sums[i % 4]);
+    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
 }

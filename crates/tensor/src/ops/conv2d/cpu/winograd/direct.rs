@@ -2,7 +2,7 @@
 
 use super::range::TileIndex;
 use crate::cpu::parallel::Shared;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Kernel, Simd};
 use crate::ops::Activation;
 use crate::ops::conv2d::cpu::layout::{FeatureMap, Filters};
 use crate::ops::conv2d::cpu::taps::read_filters;
@@ -23,16 +23,34 @@ pub struct DirectConv<'a> {
     pub target: Shared<'a>,
 }
 
+/// Computes tiles of `M` by `M` outputs of a convolution. `filters`, of [`DirectConv::filter_floats`], and `sums`, a vector for each
+/// output of the tiles, are scratch memory.
+pub struct DirectTiles<'a, const A: usize, const M: usize> {
+    pub conv: &'a DirectConv<'a>,
+    pub tiles: &'a [TileIndex],
+    pub filters: &'a mut [f32],
+    pub sums: &'a mut [f32],
+}
+
+impl<const A: usize, const M: usize> Kernel for DirectTiles<'_, A, M> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        if !self.tiles.is_empty() {
+            self.conv.compute::<S, A, M>(self.tiles, self.filters, self.sums);
+        }
+    }
+}
+
 impl DirectConv<'_> {
-    /// Returns the length of the first buffer of [`DirectConv::compute`].
+    /// Returns the length of the filters of [`DirectTiles`].
     pub fn filter_floats<S: Simd, const A: usize, const M: usize>() -> usize {
         (A + 1 - M) * (A + 1 - M) * S::LANES * S::LANES
     }
 
-    /// Computes tiles of `M` by `M` outputs with `R` by `R` taps. `filters` and `sums`, a vector for each output of the tiles, are
-    /// scratch memory.
+    /// See [`DirectTiles`].
     #[inline(always)]
-    pub fn compute<S: Simd, const A: usize, const M: usize>(
+    fn compute<S: Simd, const A: usize, const M: usize>(
         &self,
         tiles: &[TileIndex],
         filters: &mut [f32],

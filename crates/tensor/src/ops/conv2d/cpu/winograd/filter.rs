@@ -27,7 +27,7 @@ pub(super) unsafe fn transform_filter<S: Simd, const A: usize, const R: usize>(
     to: *mut f32,
     step: usize,
 ) {
-    let mut lines = [[S::splat(0.0); MAX_POINTS]; MAX_POINTS];
+    let mut lines = [[S::splat(0.0); MAX_POINTS]; R];
     for u in 0..R {
         let mut line = [S::splat(0.0); MAX_POINTS];
         for v in 0..R {
@@ -66,21 +66,16 @@ unsafe fn correct<S: Simd, const A: usize, const R: usize>(
 ) {
     const { assert!(S::LANES <= MAX_LANES) };
     let outputs = ((A + 1 - R) * (A + 1 - R)) as f64;
-    let mut lanes = [0.0; MAX_LANES];
     let mut off = [0.0f64; MAX_LANES];
-    let mut subtract = |v: S, factor: f64| {
-        v.to_slice(&mut lanes[..S::LANES]);
-        for (off, &lane) in off[..S::LANES].iter_mut().zip(&lanes[..S::LANES]) {
-            *off -= f64::from(lane) * factor;
-        }
-    };
     for tap in taps {
-        subtract(*tap, -outputs);
+        add_product(&mut off, *tap, outputs);
     }
     for point in 0..A * A {
         // SAFETY: guaranteed by the caller.
-        subtract(unsafe { S::load(values.add(point * step)) }, response.factors[point]);
+        let value = unsafe { S::load(values.add(point * step)) };
+        add_product(&mut off, value, -response.factors[point]);
     }
+    let mut lanes = [0.0; MAX_LANES];
     let factor = response.factors[response.corrected];
     let value = values.wrapping_add(response.corrected * step);
     // SAFETY: guaranteed by the caller.
@@ -92,6 +87,16 @@ unsafe fn correct<S: Simd, const A: usize, const R: usize>(
     unsafe { S::from_slice(&lanes).store(value) }
 }
 
+/// Adds the products of all lanes with `factor` to `sums`.
+#[inline(always)]
+fn add_product<S: Simd>(sums: &mut [f64; MAX_LANES], v: S, factor: f64) {
+    let mut lanes = [0.0; MAX_LANES];
+    v.to_slice(&mut lanes[..S::LANES]);
+    for i in 0..S::LANES {
+        sums[i] += f64::from(lanes[i]) * factor;
+    }
+}
+
 /// Transforms the products at the points, `step` floats apart, to `M` by `M` outputs.
 ///
 /// # Safety
@@ -100,8 +105,9 @@ unsafe fn correct<S: Simd, const A: usize, const R: usize>(
 pub(super) unsafe fn transform_output<S: Simd, const A: usize, const M: usize>(
     from: *const f32,
     step: usize,
-) -> [[S; MAX_POINTS]; MAX_POINTS] {
-    let mut lines = [[S::splat(0.0); MAX_POINTS]; MAX_POINTS];
+) -> [[S; M]; M] {
+    // No more than is written: the rest would be set to 0 for each tile.
+    let mut lines = [[S::splat(0.0); MAX_POINTS]; A];
     for i in 0..A {
         let mut line = [S::splat(0.0); MAX_POINTS];
         for j in 0..A {
@@ -110,7 +116,7 @@ pub(super) unsafe fn transform_output<S: Simd, const A: usize, const M: usize>(
         }
         lines[i] = output_transform::<S, A, M>(&line);
     }
-    let mut y = [[S::splat(0.0); MAX_POINTS]; MAX_POINTS];
+    let mut y = [[S::splat(0.0); M]; M];
     for j in 0..M {
         let mut column = [S::splat(0.0); MAX_POINTS];
         for i in 0..A {

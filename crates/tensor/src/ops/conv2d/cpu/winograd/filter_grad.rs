@@ -20,11 +20,11 @@
 use rayon::prelude::*;
 
 use super::filter::transform_output;
-use super::range::{Energies, WEIGHT_RATIO, WindowBuffers};
+use super::range::{Energies, WEIGHT_RATIO, window_floats};
 use super::source::{TileSource, with_tile_size};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
-use crate::memory::Scratch;
+use crate::memory::{Scratch, split};
 use crate::ops::conv2d::ConvShape;
 use crate::ops::conv2d::cpu::blocked_gemm::accumulate_outer;
 use crate::ops::conv2d::cpu::implicit_gemm;
@@ -138,49 +138,58 @@ impl<const A: usize, const M: usize> Kernel for PartialSums<'_, A, M> {
         let width = depth * S::LANES;
         let step = self.tiling.max_tiles()[1] * S::LANES;
         let [x_step, dy_step] = [depth, self.blocks.len()].map(|blocks| blocks * step + S::LANES);
-        let mut x = self.scratch.take(A * A * x_step);
-        let mut dy = self.scratch.take(A * A * dy_step);
         let offset = |point: usize, row: usize| self.start + (point * outputs + row) * width;
         let units = (self.tiling.units).div_ceil(self.tiling.tasks);
         let energy_steps = [
             TileSource::energy_step::<A, M>(self.tiling, S::LANES),
             TileSource::energy_step::<M, M>(self.tiling, S::LANES),
         ];
-        let mut energies = energy_steps.map(|step| self.scratch.take(units * step));
-        let mut buffers = WindowBuffers::new::<A, M>(self.tiling, self.scratch);
+        let [x_pixels, x_lines] = TileSource::buffer_floats::<A, A, M>(self.tiling, S::LANES);
+        let [dy_pixels, dy_lines] = TileSource::buffer_floats::<A, M, M>(self.tiling, S::LANES);
+        let [padded, windows] = window_floats::<A, M>(self.tiling);
+        let lens = [
+            A * A * x_step,
+            A * A * dy_step,
+            x_pixels.max(dy_pixels),
+            x_lines.max(dy_lines),
+            units * energy_steps[0],
+            units * energy_steps[1],
+            padded,
+            windows,
+        ];
+        let mut buffer = self.scratch.take_parts(lens);
+        let [x, dy, pixels, lines, x_energies, dy_energies, padded, windows] = split(&mut buffer, lens);
         for (chunk, task) in self.tasks.clone().enumerate() {
             let units = self.tiling.units_of(task);
-            energies.iter_mut().for_each(|energies| energies.fill(0.0));
-            let [x_energies, dy_energies] = &mut energies;
             let tiles = self.x.transform::<S, A, A, M>(
                 self.tiling,
                 units.clone(),
                 [step, x_step],
-                &mut x,
+                x,
                 0..depth,
                 x_energies,
-                self.scratch,
+                [pixels, lines],
             );
             self.dy.transform::<S, A, M, M>(
                 self.tiling,
                 units.clone(),
                 [step, dy_step],
-                &mut dy,
+                dy,
                 self.blocks.clone(),
                 dy_energies,
-                self.scratch,
+                [pixels, lines],
             );
-            let energies = Energies { values: x_energies, step: energy_steps[0] };
-            let apart = energies.direct_tiles::<A, M>(
-                self.x,
-                self.tiling,
-                units,
-                self.size,
-                WEIGHT_RATIO,
-                &mut buffers,
-            );
-            let energies = Energies { values: dy_energies, step: energy_steps[1] };
-            if !apart.is_empty() || !energies.are_moderate() {
+            let energies = |source, values, step| Energies {
+                values,
+                step,
+                source,
+                tiling: self.tiling,
+                units: units.clone(),
+            };
+            let x_energies = energies(self.x, x_energies, energy_steps[0]);
+            let are_exact = x_energies.are_similar::<S, A, M>(WEIGHT_RATIO)
+                || x_energies.direct_tiles::<A, M>(self.size, WEIGHT_RATIO, [padded, windows]).is_empty();
+            if !are_exact || !energies(self.dy, dy_energies, energy_steps[1]).are_moderate::<S, M, M>() {
                 return false;
             }
             for point in 0..A * A {

@@ -32,16 +32,16 @@ use super::layout::{FeatureMap, Filters};
 use super::taps::{MAX_TAPS, read_filters};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
-use crate::memory::{Buffer, Scratch};
+use crate::memory::{Buffer, Scratch, split};
 use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
 use crate::ops::conv2d::shape::{ConvShape, Pass};
 use crate::ops::conv2d::winograd::transform::ConstantResponse;
 use crate::ops::conv2d::winograd::{self as tiles, TileSize, Tiling};
-use direct::DirectConv;
+use direct::{DirectConv, DirectTiles};
 use filter::{transform_filter, transform_output};
 use filter_grad::weight_grad;
-use range::{Energies, WINDOW_RATIO, WindowBuffers};
+use range::{Energies, WINDOW_RATIO, window_floats};
 use source::{TileSource, with_tile_size};
 
 /// Target number of floats of `v` and `m` of a task: they fit into the L2 cache.
@@ -280,20 +280,25 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
         // One extra vector per point: with a stride of a power of two all points would map to the same cache
         // sets.
         let [v_step, m_step] = [depth, wide].map(|blocks| blocks * step + S::LANES);
-        let mut v = self.scratch.take(A * A * v_step);
-        let mut m = self.scratch.take(A * A * m_step);
-        let source = TileSource { map: self.src, data: self.x, shift: self.shift };
         let energy_step = TileSource::energy_step::<A, M>(self.tiling, S::LANES);
-        let mut energies = self.scratch.take(self.units.len() * energy_step);
-        energies.fill(0.0);
+        let [pixels, lines] = TileSource::buffer_floats::<A, A, M>(self.tiling, S::LANES);
+        let outputs = unit_tiles * M * M * S::LANES;
+        let [padded, windows] = window_floats::<A, M>(self.tiling);
+        let filters = DirectConv::filter_floats::<S, A, M>();
+        let energies = self.units.len() * energy_step;
+        let lens =
+            [A * A * v_step, A * A * m_step, pixels.max(outputs), lines, energies, padded, windows, filters];
+        let mut buffer = self.scratch.take_parts(lens);
+        let [v, m, pixels, lines, energies, padded, windows, filters] = split(&mut buffer, lens);
+        let source = TileSource { map: self.src, data: self.x, shift: self.shift };
         let tiles = source.transform::<S, A, A, M>(
             self.tiling,
             self.units.clone(),
             [step, v_step],
-            &mut v,
+            v,
             0..depth,
-            &mut energies,
-            self.scratch,
+            energies,
+            [pixels, lines],
         );
         let groups = tiles.div_ceil(S::TILE_ROWS);
         for point in 0..A * A {
@@ -318,24 +323,21 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
                 }
             }
         }
-        self.store::<S>(&m, [step, m_step], unit_tiles);
-        let mut buffers = WindowBuffers::new::<A, M>(self.tiling, self.scratch);
-        let mut filters = self.scratch.take(DirectConv::filter_floats::<S, A, M>());
-        let energies = Energies { values: &energies, step: energy_step };
-        let size = [self.dst.h, self.dst.w];
-        let tiles = energies.direct_tiles::<A, M>(
-            &source,
-            self.tiling,
-            self.units.clone(),
-            size,
-            WINDOW_RATIO,
-            &mut buffers,
-        );
-        if !tiles.is_empty() {
+        self.store::<S>(m, [step, m_step], pixels);
+        let energies = Energies {
+            values: energies,
+            step: energy_step,
+            source: &source,
+            tiling: self.tiling,
+            units: self.units.clone(),
+        };
+        if !energies.are_similar::<S, A, M>(WINDOW_RATIO) {
+            let size = [self.dst.h, self.dst.w];
+            let tiles = energies.direct_tiles::<A, M>(size, WINDOW_RATIO, [padded, windows]);
             let Forward { src, dst, shift, filters: weight, bias, activation, x, target, .. } = self;
-            let direct = DirectConv { src, dst, shift, filters: weight, bias, activation, x, target };
+            let conv = DirectConv { src, dst, shift, filters: weight, bias, activation, x, target };
             // The products are stored: their memory is larger than the sums of all tiles.
-            direct.compute::<S, A, M>(&tiles, &mut filters, &mut m);
+            dispatch(DirectTiles::<A, M> { conv: &conv, tiles: &tiles, filters, sums: m });
         }
     }
 }
@@ -343,8 +345,7 @@ impl<const A: usize, const M: usize> Kernel for Forward<'_, A, M> {
 impl<const A: usize, const M: usize> Forward<'_, A, M> {
     /// Transforms the products to outputs, adds the bias, applies the activation and writes the output.
     #[inline(always)]
-    fn store<S: Simd>(&self, m: &[f32], [step, m_step]: [usize; 2], unit_tiles: usize) {
-        let mut pixels = self.scratch.take(unit_tiles * M * M * S::LANES);
+    fn store<S: Simd>(&self, m: &[f32], [step, m_step]: [usize; 2], pixels: &mut [f32]) {
         for block in 0..self.dst.blocks(S::LANES) {
             let first = block * S::LANES;
             let bias = self.bias.map_or(S::splat(0.0), |bias| S::from_short_slice(&bias[first..]));

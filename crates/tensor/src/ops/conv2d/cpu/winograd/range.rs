@@ -4,9 +4,12 @@
 //! output's own window. The *energy* of a pixel is the sum of its squares over all channels, that of a window the largest of its
 //! pixels. A tile is computed with the transforms only if the largest energy of its windows is at most a limit times the least.
 
-use super::source::TileSource;
-use crate::memory::{Buffer, Scratch};
-use crate::ops::conv2d::winograd::Tiling;
+use std::ops::Range;
+
+use super::source::{TileSource, largest_region};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::ops::conv2d::cpu::transposed_tile::TransposedTile;
+use crate::ops::conv2d::winograd::{Tiling, Unit};
 
 /// Largest ratio of the largest values of two windows of a tile, for the forward pass and the input gradient: outputs have the
 /// error that they would have if all windows had values this much larger.
@@ -30,50 +33,89 @@ pub struct Energies<'a> {
     pub values: &'a [f32],
     /// Floats from one unit to the next.
     pub step: usize,
+    pub source: &'a TileSource<'a>,
+    pub tiling: &'a Tiling,
+    pub units: Range<usize>,
 }
 
-impl Energies<'_> {
-    /// Whether all pixels of the units are finite and not huge.
-    pub fn are_moderate(&self) -> bool {
-        self.values.iter().sum::<f32>() <= LARGEST
+impl<'a> Energies<'a> {
+    /// Returns a unit, its pixels, and the energies of those in the image. Tiles have `T` by `T` pixels and are `M` pixels apart.
+    #[inline(always)]
+    fn of_unit<const T: usize, const M: usize>(&self, index: usize) -> (Unit, TransposedTile, &'a [f32]) {
+        let unit = self.tiling.unit(index);
+        let region = self.source.region::<T, M>(&unit);
+        let [rows, columns] = region.inside();
+        let start = (index - self.units.start) * self.step;
+        (unit, region, &self.values[start..start + rows.len() * columns.len()])
     }
 
-    /// Returns the tiles among some units that must be computed directly. Only the windows of outputs within `size`, rows and
-    /// columns, count; those in the padding and those of zeros do not.
+    /// Whether all pixels of the units are finite and not huge.
+    #[inline(always)]
+    pub fn are_moderate<S: Simd, const T: usize, const M: usize>(&self) -> bool {
+        let mut sum = 0.0;
+        for index in self.units.clone() {
+            sum += Spread::of::<S>(self.of_unit::<T, M>(index).2).sum;
+        }
+        sum <= LARGEST
+    }
+
+    /// Whether in each unit the pixels that are not zeros are within `ratio` of each other, so that no window needs to be looked at.
+    #[inline(always)]
+    pub fn are_similar<S: Simd, const A: usize, const M: usize>(&self, ratio: f32) -> bool {
+        let mut similar = true;
+        for index in self.units.clone() {
+            similar &= Spread::of::<S>(self.of_unit::<A, M>(index).2).is_within(ratio);
+        }
+        similar
+    }
+
+    /// Returns the tiles that must be computed directly. Only the windows of outputs within `size`, rows and columns, count; those
+    /// in the padding and those of zeros do not. The buffers have [`window_floats`].
+    #[cold]
     pub fn direct_tiles<const A: usize, const M: usize>(
         &self,
-        source: &TileSource<'_>,
-        tiling: &Tiling,
-        units: std::ops::Range<usize>,
         size: [usize; 2],
         ratio: f32,
-        buffers: &mut WindowBuffers,
+        buffers: [&mut [f32]; 2],
     ) -> Vec<TileIndex> {
+        dispatch(DirectTiles::<A, M> { energies: self, size, ratio, buffers })
+    }
+}
+
+/// See [`Energies::direct_tiles`].
+struct DirectTiles<'a, const A: usize, const M: usize> {
+    energies: &'a Energies<'a>,
+    size: [usize; 2],
+    ratio: f32,
+    buffers: [&'a mut [f32]; 2],
+}
+
+impl<const A: usize, const M: usize> Kernel for DirectTiles<'_, A, M> {
+    type Output = Vec<TileIndex>;
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Vec<TileIndex> {
+        let DirectTiles { energies, size, ratio, buffers: [padded, values] } = self;
         let mut found = Vec::new();
-        for (i, index) in units.enumerate() {
-            let unit = tiling.unit(index);
-            let region = source.region::<A, M>(&unit);
-            let [rows, columns] = region.inside();
-            let energies = &self.values[i * self.step..][..rows.len() * columns.len()];
-            if are_similar(energies, ratio) {
+        for index in energies.units.clone() {
+            let (unit, region, values_of_unit) = energies.of_unit::<A, M>(index);
+            if Spread::of::<S>(values_of_unit).is_within(ratio) {
                 continue;
             }
-            let windows =
-                Windows::new::<A, M>([region.rows, region.columns], [&rows, &columns], energies, buffers);
-            for (row, column) in unit.rows.clone().flat_map(|row| unit.columns.clone().map(move |c| (row, c)))
-            {
-                let first = [(row - unit.rows.start) * M, (column - unit.columns.start) * M];
-                let valid = [size[0] - row * M, size[1] - column * M].map(|left| left.min(M));
-                let (mut least, mut largest) = (f32::INFINITY, 0.0f32);
-                for (r, c) in (0..M).flat_map(|r| (0..M).map(move |c| (r, c))) {
-                    let energy = windows.at(first[0] + r, first[1] + c);
-                    largest = largest.max(energy);
-                    if energy > 0.0 && r < valid[0] && c < valid[1] {
-                        least = least.min(energy);
+            let inside = region.inside();
+            let windows = Windows::new::<A, M>(
+                [region.rows, region.columns],
+                &inside,
+                values_of_unit,
+                [&mut *padded, &mut *values],
+            );
+            for row in unit.rows.clone() {
+                for column in unit.columns.clone() {
+                    let first = [(row - unit.rows.start) * M, (column - unit.columns.start) * M];
+                    let valid = [size[0] - row * M, size[1] - column * M];
+                    let [least, largest] = windows.extremes::<M>(first, valid);
+                    if largest > LARGEST || largest > ratio * ratio * least {
+                        found.push(TileIndex { image: unit.image, row, column });
                     }
-                }
-                if largest > LARGEST || largest > ratio * ratio * least {
-                    found.push(TileIndex { image: unit.image, row, column });
                 }
             }
         }
@@ -81,35 +123,38 @@ impl Energies<'_> {
     }
 }
 
-/// Whether the largest energy is at most `ratio²` times the least, so that no window needs to be looked at.
-fn are_similar(energies: &[f32], ratio: f32) -> bool {
-    let (mut least, mut largest, mut sum) = ([f32::INFINITY; 16], [0.0f32; 16], [0.0f32; 16]);
-    let (chunks, rest) = energies.as_chunks::<16>();
-    for chunk in chunks {
-        for lane in 0..16 {
-            least[lane] = if chunk[lane] < least[lane] { chunk[lane] } else { least[lane] };
-            largest[lane] = if chunk[lane] > largest[lane] { chunk[lane] } else { largest[lane] };
-            sum[lane] += chunk[lane];
-        }
-    }
-    let fold = |values: [f32; 16], rest_of: fn(f32, f32) -> f32, start| {
-        values.iter().chain(rest).fold(start, |a, &b| rest_of(a, b))
-    };
-    let (least, largest) = (fold(least, f32::min, f32::INFINITY), fold(largest, f32::max, 0.0));
-    let sum = fold(sum, |a, b| a + b, 0.0);
-    sum <= LARGEST && largest <= ratio * ratio * least
+/// The least energy that is not 0 (infinity if there is none), the largest, and the sum, which is NaN if one is.
+struct Spread {
+    least: f32,
+    largest: f32,
+    sum: f32,
 }
 
-/// Scratch memory for the windows of a unit. It is taken whether or not windows are looked at, so that the memory of a step does not
-/// depend on values.
-pub struct WindowBuffers([Buffer; 2]);
-
-impl WindowBuffers {
-    pub fn new<const A: usize, const M: usize>(tiling: &Tiling, scratch: &Scratch) -> Self {
-        let rows = tiling.rows.div_ceil(tiling.unit_rows) * M + A - M;
-        let columns = tiling.columns.div_ceil(tiling.unit_columns) * M + A - M;
-        WindowBuffers([scratch.take(rows * columns), scratch.take(rows * columns)])
+impl Spread {
+    #[inline(always)]
+    fn of<S: Simd>(energies: &[f32]) -> Self {
+        let (zero, infinity) = (S::splat(0.0), S::splat(f32::INFINITY));
+        let (mut least, mut largest, mut sum) = (infinity, zero, zero);
+        for first in (0..energies.len()).step_by(S::LANES) {
+            let v = S::from_short_slice(&energies[first..]);
+            least = least.min(S::select_gt(v, zero, v, infinity));
+            largest = largest.max(v);
+            sum = sum + v;
+        }
+        let least = -(zero - least).max_lane();
+        Spread { least, largest: largest.max_lane(), sum: sum.sum() }
     }
+
+    #[inline(always)]
+    fn is_within(&self, ratio: f32) -> bool {
+        self.sum <= LARGEST && self.largest <= ratio * ratio * self.least
+    }
+}
+
+/// Returns the lengths of the buffers of [`Energies::direct_tiles`].
+pub fn window_floats<const A: usize, const M: usize>(tiling: &Tiling) -> [usize; 2] {
+    let [rows, columns] = largest_region::<A, M>(tiling);
+    [rows * columns; 2]
 }
 
 /// The energies of the windows of a region; -1 for those without a pixel in the image.
@@ -119,11 +164,12 @@ struct Windows<'a> {
 }
 
 impl<'a> Windows<'a> {
+    #[inline(always)]
     fn new<const A: usize, const M: usize>(
         [rows, columns]: [usize; 2],
-        [inside_rows, inside_columns]: [&std::ops::Range<usize>; 2],
+        [inside_rows, inside_columns]: &[Range<usize>; 2],
         energies: &[f32],
-        WindowBuffers([padded, values]): &'a mut WindowBuffers,
+        [padded, values]: [&'a mut [f32]; 2],
     ) -> Self {
         let taps = A + 1 - M;
         let (mut padded, mut values) = (&mut padded[..rows * columns], &mut values[..rows * columns]);
@@ -148,7 +194,21 @@ impl<'a> Windows<'a> {
         Windows { values: padded, columns }
     }
 
-    fn at(&self, row: usize, column: usize) -> f32 {
-        self.values[row * self.columns + column]
+    /// Returns the least energy above 0 of the `M` by `M` windows of a tile that are `valid`, and the largest of all.
+    #[inline(always)]
+    fn extremes<const M: usize>(&self, first: [usize; 2], valid: [usize; 2]) -> [f32; 2] {
+        let (mut least, mut largest) = ([f32::INFINITY; M], [0.0f32; M]);
+        for row in 0..M {
+            let start = (first[0] + row) * self.columns + first[1];
+            let line: &[f32; M] = self.values[start..start + M].try_into().expect("M values");
+            for column in 0..M {
+                let energy = line[column];
+                largest[column] = if energy > largest[column] { energy } else { largest[column] };
+                let counts = energy > 0.0 && row < valid[0] && column < valid[1];
+                let counted = if counts { energy } else { f32::INFINITY };
+                least[column] = if counted < least[column] { counted } else { least[column] };
+            }
+        }
+        [least.into_iter().fold(f32::INFINITY, f32::min), largest.into_iter().fold(0.0, f32::max)]
     }
 }

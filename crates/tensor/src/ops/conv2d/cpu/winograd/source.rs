@@ -1,7 +1,6 @@
 //! The transform of input tiles, and of the output gradient's tiles for the weight gradient.
 
 use crate::cpu::simd::Simd;
-use crate::memory::Scratch;
 use crate::ops::conv2d::cpu::layout::FeatureMap;
 use crate::ops::conv2d::cpu::transposed_tile::TransposedTile;
 use crate::ops::conv2d::winograd::transform::{MAX_POINTS, filter_transform, input_transform};
@@ -28,12 +27,21 @@ pub struct TileSource<'a> {
 }
 
 /// Returns the rows and columns of the largest region of a unit.
-fn largest_region<const T: usize, const M: usize>(tiling: &Tiling) -> [usize; 2] {
+pub(super) fn largest_region<const T: usize, const M: usize>(tiling: &Tiling) -> [usize; 2] {
     [tiling.rows.div_ceil(tiling.unit_rows), tiling.columns.div_ceil(tiling.unit_columns)]
         .map(|tiles| tiles * M + T - M)
 }
 
 impl TileSource<'_> {
+    /// Returns the lengths of the buffers of [`TileSource::transform`].
+    pub fn buffer_floats<const A: usize, const T: usize, const M: usize>(
+        tiling: &Tiling,
+        lanes: usize,
+    ) -> [usize; 2] {
+        let [rows, columns] = largest_region::<T, M>(tiling);
+        [rows * columns * lanes, A * columns * lanes]
+    }
+
     /// Returns the number of floats of the energies of a unit.
     pub fn energy_step<const T: usize, const M: usize>(tiling: &Tiling, lanes: usize) -> usize {
         let [rows, columns] = largest_region::<T, M>(tiling);
@@ -49,8 +57,8 @@ impl TileSource<'_> {
 
     /// Transforms all tiles of some units to `v [point][block][tile]`, and returns the number of tiles. A
     /// tile has `T` by `T` pixels, and neighboring tiles are `M` pixels apart. Tiles with `T = A` are
-    /// inputs; smaller ones are filters, which the output gradient is for the weight gradient. The squares of the
-    /// pixels are added to `energies`, [`energy_step`](TileSource::energy_step) floats for each unit.
+    /// inputs; smaller ones are filters, which the output gradient is for the weight gradient. The energies of the
+    /// pixels are written to `energies`, [`energy_step`](TileSource::energy_step) floats for each unit.
     #[allow(clippy::too_many_arguments, reason = "what is transformed, and to where")]
     #[inline(always)]
     pub fn transform<S: Simd, const A: usize, const T: usize, const M: usize>(
@@ -61,13 +69,12 @@ impl TileSource<'_> {
         v: &mut [f32],
         blocks: std::ops::Range<usize>,
         energies: &mut [f32],
-        scratch: &Scratch,
+        [pixels, lines]: [&mut [f32]; 2],
     ) -> usize {
-        let [rows, wide] = largest_region::<T, M>(tiling);
-        let mut pixels = scratch.take(rows * wide * S::LANES);
+        let lens = Self::buffer_floats::<A, T, M>(tiling, S::LANES);
+        assert!(pixels.len() >= lens[0] && lines.len() >= lens[1]);
         let energy_step = Self::energy_step::<T, M>(tiling, S::LANES);
         assert!(energies.len() >= units.len() * energy_step);
-        let mut lines = scratch.take(A * wide * S::LANES);
         let mut tiles = 0;
         for (at, block) in blocks.enumerate() {
             let first = block * S::LANES;
@@ -81,7 +88,7 @@ impl TileSource<'_> {
                 unsafe {
                     let from = self.data.as_ptr().add(from);
                     let (to, energies) = (pixels.as_mut_ptr(), energies.as_mut_ptr());
-                    region.read_with_energies::<S>(from, channels, to, S::LANES, energies);
+                    region.read_with_energies::<S>(from, channels, to, S::LANES, energies, at > 0);
                 }
                 for row in 0..unit.rows.len() {
                     // SAFETY: all offsets are within the buffers.

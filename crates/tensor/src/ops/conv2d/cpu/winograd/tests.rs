@@ -126,6 +126,18 @@ fn one_far_pixel_changes_no_other_output() {
     }
 }
 
+struct AreSimilar<'a> {
+    energies: &'a Energies<'a>,
+    ratio: f32,
+}
+
+impl Kernel for AreSimilar<'_> {
+    type Output = bool;
+    fn run<S: Simd>(self) -> bool {
+        self.energies.are_similar::<S, 6, 4>(self.ratio)
+    }
+}
+
 #[test]
 fn only_tiles_with_far_values_are_computed_directly() {
     let conv = Sample::new([2, 16, 24, 24], 16, 3, [1, 1], false).conv;
@@ -147,9 +159,14 @@ fn only_tiles_with_far_values_are_computed_directly() {
                 *value = (0..16).map(|c| x[image + c * 576 + row * 24 + column].powi(2)).sum();
             }
         }
-        let energies = Energies { values: &values, step };
-        let mut buffers = WindowBuffers::new::<6, 4>(&tiling, &Scratch::new());
-        energies.direct_tiles::<6, 4>(&source, &tiling, 0..tiling.units, [24, 24], ratio, &mut buffers)
+        let energies =
+            Energies { values: &values, step, source: &source, tiling: &tiling, units: 0..tiling.units };
+        let mut buffers = window_floats::<6, 4>(&tiling).map(|len| vec![0.0; len]);
+        let [padded, windows] = &mut buffers;
+        let found = energies.direct_tiles::<6, 4>([24, 24], ratio, [padded, windows]);
+        let similar = dispatch(AreSimilar { energies: &energies, ratio });
+        assert!(!similar || found.is_empty(), "the short check misses {found:?}");
+        found
     };
     assert_eq!(count(&x, WINDOW_RATIO), []);
     // The tiles that start at 8 and 12 have pixel 12, 12 among their inputs; 576 is the second channel of the first image.
