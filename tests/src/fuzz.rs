@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use neocog_data::idx::{self, Idx};
 use neocog_data::image::{ByteImage, DecodeOptions, decode};
-use neocog_data::{SampleId, Transform};
+use neocog_data::{SampleId, Transform, folder};
 use neocog_layers::summary::summarize;
 use neocog_layers::{Builder, LayerSpec, weights};
 use neocog_tensor::{Device, Shape};
@@ -45,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "spec", run: spec, seeds: spec_seeds, memory: 64 * MIB },
     Target { name: "config", run: config, seeds: config_seeds, memory: 16 * MIB },
     Target { name: "image", run: image, seeds: image_seeds, memory: 400 * MIB },
+    Target { name: "packed", run: packed, seeds: packed_seeds, memory: 4 * MIB },
     Target { name: "opencl_cache", run: opencl_cache, seeds: opencl_cache_seeds, memory: 4 * MIB },
     Target { name: "tuned", run: tuned, seeds: tuned_seeds, memory: 4 * MIB },
 ];
@@ -246,10 +247,57 @@ fn image_seeds() -> Vec<Vec<u8>> {
         encode(&deep, ImageFormat::Png),
         encode(&rgb, ImageFormat::Jpeg),
         encode(&gray, ImageFormat::Jpeg),
+        encode(&image, ImageFormat::WebP),
+        encode(&rgb, ImageFormat::Bmp),
+        encode(&rgb, ImageFormat::Gif),
+        encode(&rgb, ImageFormat::Tiff),
+        encode(&rgb, ImageFormat::Pnm),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Length of the trailer of a packed file.
+const TRAILER: usize = 28;
+
+/// The bytes as the index of a packed file, whose checksum is right, without images.
+fn packed(index: &[u8]) {
+    let mut bytes = b"NEOCOGPK\x01\0\0\0".to_vec();
+    let offset = bytes.len() as u64;
+    bytes.extend(index);
+    bytes.extend(offset.to_le_bytes());
+    bytes.extend((index.len() as u64).to_le_bytes());
+    bytes.extend(crc32fast::hash(index).to_le_bytes());
+    bytes.extend(b"NEOCOGPK");
+    let path = scratch_file();
+    if std::fs::write(&path, bytes).is_ok()
+        && let Ok(split) = folder::open(&path, false)
+    {
+        let _ = split.train.read(0, &mut ByteImage::default());
+        let _ = split.train.size();
+    }
+    let _ = std::fs::remove_file(path);
+}
+
+fn packed_seeds() -> Vec<Vec<u8>> {
+    let directory = scratch_file();
+    for (i, image) in image_seeds().iter().enumerate() {
+        let class = directory.join(["a", "b"][i % 2]);
+        let written = std::fs::create_dir_all(&class);
+        let _ = written.and_then(|()| std::fs::write(class.join(format!("{i}.png")), image));
+    }
+    let file = scratch_file();
+    let packed = folder::pack(&directory, &file, false, |_, _| ());
+    let bytes = packed.ok().and_then(|_| std::fs::read(&file).ok());
+    let _ = std::fs::remove_dir_all(directory);
+    let _ = std::fs::remove_file(file);
+    let index = bytes.and_then(|bytes| {
+        let trailer = bytes.len().checked_sub(TRAILER)?;
+        let offset = u64::from_le_bytes(bytes[trailer..trailer + 8].try_into().ok()?) as usize;
+        Some(bytes[offset..trailer].to_vec())
+    });
+    index.into_iter().collect()
 }
 
 fn opencl_cache(bytes: &[u8]) {

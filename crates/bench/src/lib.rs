@@ -3,6 +3,7 @@
 mod batch;
 pub mod compare;
 pub mod convolutions;
+pub mod loader;
 pub mod networks;
 pub mod ops;
 pub mod python;

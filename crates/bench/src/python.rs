@@ -18,6 +18,7 @@ const RUN_TORCH: &str = include_str!("../python/run_torch.py");
 const EXPORT_ONNX: &str = include_str!("../python/export_onnx.py");
 const RUN_ONNXRUNTIME: &str = include_str!("../python/run_onnxruntime.py");
 const RUN_TORCH_CONVOLUTIONS: &str = include_str!("../python/run_torch_convolutions.py");
+const RUN_TORCH_LOADER: &str = include_str!("../python/run_torch_loader.py");
 
 /// A Python interpreter with PyTorch, and with ONNX Runtime for [`Python::onnxruntime`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,13 @@ impl Python {
     ) -> Result<Vec<Measurement>> {
         let job = json!({ "convolutions": convolutions, "threads": threads, "budget": budget.as_secs_f64() });
         self.measure(&[TIMING, RUN_TORCH_CONVOLUTIONS], &job, threads)
+    }
+
+    /// Measures an epoch of torchvision's `ImageFolder` on `folder`, in seconds, in batches of `batch` images of `size` pixels.
+    pub(crate) fn loader(&self, folder: &Path, workers: usize, [batch, size]: [usize; 2]) -> Result<f64> {
+        let job = json!({ "folder": folder, "workers": workers, "batch": batch, "size": size, "epochs": 1 });
+        let measurements = self.measure(&[TIMING, RUN_TORCH_LOADER], &job, 1)?;
+        Ok(measurements[0].median_s)
     }
 
     /// Runs the concatenated scripts in one process and parses the measurements that they print.

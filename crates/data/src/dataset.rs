@@ -102,11 +102,20 @@ pub trait Dataset: Any + fmt::Debug + Send + Sync {
         Cow::Owned((i as u64).to_le_bytes().to_vec())
     }
 
-    /// Returns the file of image `i`, if it is one of its own.
+    /// Returns the path and the size in bytes of the file of image `i`, if it has one of its own.
     ///
     /// # Panics
     /// May panic if `i` is not below [`len`](Self::len).
-    fn path(&self, i: usize) -> Option<&Path> {
+    fn file(&self, i: usize) -> Option<(&Path, u64)> {
+        let _ = i;
+        None
+    }
+
+    /// Returns the content of the file of image `i`, if it has one of its own. The result is `Io` if it cannot be read.
+    ///
+    /// # Panics
+    /// May panic if `i` is not below [`len`](Self::len).
+    fn file_bytes(&self, i: usize) -> Option<Result<Cow<'_, [u8]>>> {
         let _ = i;
         None
     }
@@ -335,8 +344,11 @@ impl Dataset for Subset {
     fn identity(&self, i: usize) -> Cow<'_, [u8]> {
         self.dataset.identity(self.indices[i] as usize)
     }
-    fn path(&self, i: usize) -> Option<&Path> {
-        self.dataset.path(self.indices[i] as usize)
+    fn file(&self, i: usize) -> Option<(&Path, u64)> {
+        self.dataset.file(self.indices[i] as usize)
+    }
+    fn file_bytes(&self, i: usize) -> Option<Result<Cow<'_, [u8]>>> {
+        self.dataset.file_bytes(self.indices[i] as usize)
     }
     fn max_value(&self) -> u8 {
         self.dataset.max_value()

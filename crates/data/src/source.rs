@@ -1,4 +1,4 @@
-//! [`DataSource`]: a data set by its name in the catalog, or by the path of a folder of images.
+//! [`DataSource`]: a data set by its name in the catalog, or by the path of a folder of images or a packed file.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::split::{Split, SplitOptions};
 pub enum DataSource {
     /// A data set of the catalog.
     Registered(&'static DatasetInfo),
-    /// A folder of images; see [`folder`].
+    /// A folder of images, or a packed file; see [`folder`].
     Folder(PathBuf),
 }
 
@@ -71,7 +71,7 @@ impl DataOptions {
 }
 
 impl DataSource {
-    /// Finds the data set called `data`: one of the catalog, or else a folder.
+    /// Finds the data set called `data`: one of the catalog, or else a folder or a packed file.
     ///
     /// # Errors
     /// `NotFound` if it is neither, with the names of the catalog.
@@ -81,12 +81,12 @@ impl DataSource {
             return Ok(DataSource::Registered(info));
         }
         let path = Path::new(data);
-        if path.is_dir() {
+        if path.is_dir() || path.is_file() && folder::packed::is_packed(path) {
             return Ok(DataSource::Folder(path.to_path_buf()));
         }
         if path.exists() {
             return Err(Error::invalid_argument(format!(
-                "{data} is a file: expected the name of a data set, or a folder of images"
+                "{data} is not a packed file: expected the name of a data set, a folder of images, or a file that `data --pack` wrote"
             )));
         }
         if path.components().count() > 1 {
@@ -155,8 +155,9 @@ impl DataSource {
     }
 }
 
-/// The last part of a path that has a name.
+/// The last part of a path that has a name; of a packed file without its extension.
 fn short_name(path: &Path) -> String {
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    real.file_name().map_or_else(|| "data".to_string(), |name| name.to_string_lossy().into_owned())
+    let name = if real.is_file() { real.file_stem() } else { real.file_name() };
+    name.map_or_else(|| "data".to_string(), |name| name.to_string_lossy().into_owned())
 }

@@ -176,3 +176,23 @@ fn bad_folders_are_errors_before_training() {
     let message = folder.error("train lenet --data ./none");
     assert!(message.contains("there is no folder ./none"), "{message}");
 }
+
+#[test]
+fn an_image_without_a_finite_prediction_is_reported_and_the_others_are_classified() {
+    let folder = Folder::new();
+    for (name, level) in [("a.png", 0), ("b.png", 255), ("c.png", 0)] {
+        image::GrayImage::from_pixel(8, 8, image::Luma([level])).save(folder.path(name)).unwrap();
+    }
+    folder.outputs("train lenet --epochs 1 --limit 32 --out run");
+    folder.outputs("export run/last.ckpt --to lenet.safetensors");
+    // Divided by the standard deviation, white is beyond the largest float, black is 0.
+    let weights = "predict --network lenet --weights lenet.safetensors --normalize 0/1e-39 --invert no";
+    let output = folder.run(&format!("{weights} a.png b.png c.png"));
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("error: b.png: ") && error.contains("not finite"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let files: Vec<&str> = lines.lines().filter_map(|line| line.split(':').next()).collect();
+    assert_eq!(files, ["a.png", "c.png"], "{lines}");
+}

@@ -1,4 +1,4 @@
-//! `data`: the data sets, a contact sheet of augmentations, and export of images.
+//! `data`: the data sets, a contact sheet of augmentations, export of images, and packed files of folders.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,24 +16,27 @@ use crate::output::{self, thousands};
 use crate::register_command;
 
 mod export;
+mod pack;
 mod show;
 
-/// List data sets, draw augmentations, or export images.
+/// List data sets, draw augmentations, export images, or pack a folder of images.
 ///
-/// Without --show and --export, lists the data sets with their sizes, classes, and mean and standard deviation per channel.
+/// Without --show, --export and --pack, lists the data sets with their sizes, classes, and mean and standard deviation per channel.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog data
   neocog data --show --data fashion-mnist --out augmentation.png
-  neocog data --export images --count 20 --data fashion-mnist"))]
+  neocog data --export images --count 20 --data fashion-mnist
+  neocog data --pack flowers.pack --data ./flowers
+  neocog train resnet --data flowers.pack"))]
 struct Args {
-    /// Data set [default: all; digits for --show and --export].
-    #[arg(long, value_name = "NAME")]
+    /// Data set, or a folder of images [default: all; digits for --show and --export].
+    #[arg(long, value_name = "NAME|DIR")]
     data: Option<String>,
     #[command(flatten)]
     data_dir: DataDirArg,
     /// Draw a contact sheet: images of different classes, original and after each augmentation of `train`.
-    #[arg(long, conflicts_with = "export")]
+    #[arg(long, conflicts_with_all = ["export", "pack"])]
     show: bool,
     /// Output file of --show.
     #[arg(long, value_name = "FILE.png", default_value = "augmentation.png")]
@@ -42,8 +45,15 @@ struct Args {
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
     /// Write the first images to DIR as NUMBER-CLASS.png; `predict` reads the class from the name.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "pack")]
     export: Option<PathBuf>,
+    /// Write all images of the folder --data to one file, as they are: `--data FILE` then reads it wherever it reads a folder, with
+    /// the same results, faster where files are small or far away. The file is mapped to memory: do not change it while it is used.
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pack: Option<PathBuf>,
+    /// Leave out image files that cannot be read, with --pack.
+    #[arg(long, requires = "pack")]
+    skip_broken: bool,
     /// Number of images [default: 8 for --show, 20 for --export].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
@@ -51,7 +61,7 @@ struct Args {
     #[arg(long, value_enum, value_name = "SPLIT")]
     part: Option<SplitArg>,
     /// Print one JSON object per data set.
-    #[arg(long, conflicts_with_all = ["show", "export"])]
+    #[arg(long, conflicts_with_all = ["show", "export", "pack"])]
     json: bool,
 }
 
@@ -78,6 +88,9 @@ fn run(args: &Args) -> Result<()> {
         let data = split(args, name, SplitArg::Test)?;
         let count = args.count.unwrap_or(20) as usize;
         return export::export(&*data, count, folder);
+    }
+    if let Some(file) = &args.pack {
+        return pack::pack(name, file, args.skip_broken);
     }
     let root = &args.data_dir.data_dir;
     let sets = match &args.data {

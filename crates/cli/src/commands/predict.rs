@@ -196,31 +196,45 @@ fn classify(
 ) -> Vec<Result<Classified>> {
     let read = |path: &PathBuf| trained.preprocessing.read(path, &mut ResizeCache::default());
     let images: Vec<Result<Preprocessed>> = paths.par_iter().map(read).collect();
-    let pixels: Vec<f32> = images.iter().flatten().flat_map(|image| image.pixels.iter().copied()).collect();
-    let [c, h, w] = trained.input;
-    let good = images.iter().flatten().count();
-    let predictions = if good == 0 {
-        Ok(Vec::new())
-    } else {
-        let batch = Tensor::from_f32([good, c, h, w], &pixels, &args.device.device);
-        batch.and_then(|batch| predict(predictor, &batch)).map_err(|e| e.to_string())
-    };
-    let mut predictions = predictions.map(Vec::into_iter);
+    let good: Vec<&Preprocessed> = images.iter().flatten().collect();
+    let mut predictions = predict_all(args, trained, predictor, &good).into_iter();
     images
         .into_iter()
         .zip(paths)
         .map(|(image, path)| {
-            let location = || path.display().to_string();
             let image = image?;
-            let prediction = match &mut predictions {
-                Ok(predictions) => predictions.next(),
-                Err(e) => return Err(Error::invalid_argument(e.clone())).context(location),
-            };
-            let prediction = prediction.ok_or_else(|| Error::invalid_argument("no prediction"))?;
+            let prediction =
+                predictions.next().unwrap_or_else(|| Err(Error::invalid_argument("no prediction")));
+            let prediction = prediction.context(|| path.display().to_string())?;
             let truth = class_in_name(path, &trained.class_names);
             Ok(Classified { pixels: image.shown, prediction, truth, inverted: image.inverted })
         })
         .collect()
+}
+
+/// Predicts the classes of images in one batch, or one by one if one of them has no finite prediction.
+fn predict_all(
+    args: &Args,
+    trained: &TrainedNetwork,
+    predictor: &Predictor,
+    images: &[&Preprocessed],
+) -> Vec<Result<Prediction>> {
+    if images.is_empty() {
+        return Vec::new();
+    }
+    let pixels: Vec<f32> = images.iter().flat_map(|image| image.pixels.iter().copied()).collect();
+    let [c, h, w] = trained.input;
+    let batch = Tensor::from_f32([images.len(), c, h, w], &pixels, &args.device.device);
+    match batch.and_then(|batch| predict(predictor, &batch)) {
+        Ok(predictions) => predictions.into_iter().map(Ok).collect(),
+        Err(e) if e.kind() == ErrorKind::Diverged && images.len() > 1 => {
+            images.chunks(1).flat_map(|image| predict_all(args, trained, predictor, image)).collect()
+        }
+        Err(e) => {
+            let (kind, text) = (e.kind(), e.to_string());
+            images.iter().map(|_| Err(Error::new(kind, text.clone()))).collect()
+        }
+    }
 }
 
 /// A line of the table: file, class, probability, error.

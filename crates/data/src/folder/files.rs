@@ -1,41 +1,53 @@
-//! Image files with labels: those of a folder, or of a list.
+//! Image files with labels, in folders or in a packed file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use neocog_base::{Error, Result};
 
+use super::packed::{PackedFile, PackedRange};
 use super::scan;
 use crate::dataset::Dataset;
-use crate::image::{Alpha, ByteImage, DIVISORS, DecodeOptions, decode_file, read_header};
+use crate::image::{Alpha, ByteImage, DIVISORS, DecodeOptions, decode, read_file, read_header};
 
 /// Number of broken files that a message lists.
 const LISTED: usize = 20;
 
-/// Image files in folders, one for each class. See the [module](super).
+/// Image files in folders, one for each class, or in a packed file. See the [module](super).
 #[derive(Clone, Debug)]
 pub struct FolderDataset {
-    name: String,
+    pub(super) name: String,
     /// The folder that the paths are relative to, in identities.
-    root: PathBuf,
-    files: Vec<ImageFile>,
-    labels: Vec<u32>,
-    class_names: Vec<String>,
-    channels: usize,
-    alpha: Alpha,
+    pub(super) root: PathBuf,
+    pub(super) files: Vec<ImageFile>,
+    pub(super) labels: Vec<u32>,
+    pub(super) class_names: Vec<String>,
+    pub(super) channels: usize,
+    pub(super) storage: Storage,
+}
+
+/// Where the bytes of the files are.
+#[derive(Clone, Debug)]
+pub(super) enum Storage {
+    /// In the files at their paths.
+    Files,
+    /// In a packed file, with their ranges in it.
+    Packed { file: Arc<PackedFile>, ranges: Vec<PackedRange> },
 }
 
 #[derive(Clone, Debug)]
-struct ImageFile {
-    path: PathBuf,
+pub(super) struct ImageFile {
+    /// In a packed file, below the path of that.
+    pub(super) path: PathBuf,
     /// Size of the file in bytes.
-    length: u64,
+    pub(super) length: u64,
     /// Size of the image, `(h, w)`.
-    size: (usize, usize),
-    is_color: bool,
+    pub(super) size: (usize, usize),
+    pub(super) is_color: bool,
 }
 
 impl FolderDataset {
@@ -101,10 +113,21 @@ impl FolderDataset {
             labels,
             class_names,
             channels,
-            alpha: Alpha::Drop,
+            storage: Storage::Files,
         };
         crate::dataset::check(&dataset)?;
         Ok((dataset, warnings))
+    }
+
+    /// Returns the bytes of the file of sample `i`.
+    pub(super) fn bytes(&self, i: usize) -> Result<Cow<'_, [u8]>> {
+        match &self.storage {
+            Storage::Files => Ok(Cow::Owned(read_file(&self.files[i].path)?)),
+            Storage::Packed { file, ranges } => {
+                let bytes = file.image(ranges[i]);
+                bytes.map(Cow::Borrowed).map_err(|e| e.context(self.files[i].path.display().to_string()))
+            }
+        }
     }
 
     /// Sets the number of channels that images are decoded to, 1 or 3.
@@ -150,8 +173,12 @@ impl Dataset for FolderDataset {
         Cow::Owned(bytes)
     }
 
-    fn path(&self, i: usize) -> Option<&Path> {
-        Some(&self.files[i].path)
+    fn file(&self, i: usize) -> Option<(&Path, u64)> {
+        Some((&self.files[i].path, self.files[i].length))
+    }
+
+    fn file_bytes(&self, i: usize) -> Option<Result<Cow<'_, [u8]>>> {
+        Some(self.bytes(i))
     }
 
     fn is_on_disk(&self) -> bool {
@@ -163,8 +190,8 @@ impl FolderDataset {
     /// Decodes the file of sample `i`, perhaps to a smaller size; see [`DecodeOptions::at_least`].
     fn decode(&self, i: usize, at_least: Option<(usize, usize)>, image: &mut ByteImage) -> Result<()> {
         let file = &self.files[i];
-        let options = DecodeOptions::new(self.channels).alpha(self.alpha).at_least(at_least);
-        decode_file(&file.path, options, image)?;
+        let options = DecodeOptions::new(self.channels).alpha(Alpha::Drop).at_least(at_least);
+        decode(&self.bytes(i)?, options, image).map_err(|e| e.context(file.path.display().to_string()))?;
         let (h, w) = file.size;
         let divided = |divisor: &usize| image.size() == (h.div_ceil(*divisor), w.div_ceil(*divisor));
         let is_same = image.size() == file.size || at_least.is_some() && DIVISORS.iter().any(divided);

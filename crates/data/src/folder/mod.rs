@@ -9,54 +9,58 @@
 //!
 //! The headers of all files are read when the folder is opened, so that broken files are known before a long run; pixels are
 //! decoded when a sample is read. GIF files are images here, besides the formats of `ImageFolder`.
+//!
+//! [`pack`] writes all images to one file, which is opened wherever a folder is.
 
 mod files;
+pub(crate) mod packed;
+mod parts;
 mod scan;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use neocog_base::file::replace;
 use neocog_base::{Error, Result};
 
+use self::parts::FolderParts;
+use crate::dataset::Dataset;
 use crate::split::Split;
 
 pub use files::FolderDataset;
 
-/// Names of the folder with the validation part.
-const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
-
-/// Opens the image folder at `path` with its parts; see the [module](self).
+/// Opens the image folder or packed file at `path` with its parts; see the [module](self).
 ///
 /// With `skip_broken`, files that cannot be read are left out, with a [warning](Split::warnings) for each.
 ///
 /// # Errors
 /// `Io` if a folder cannot be read; `Format` if it has no classes, a class has no images, a part has classes that the training
-/// part has not, or, without `skip_broken`, files cannot be read: the message lists them.
+/// part has not, or, without `skip_broken`, files cannot be read: the message lists them; if a packed file is damaged.
 pub fn open(path: &Path, skip_broken: bool) -> Result<Split> {
-    open_parts(path, skip_broken).map_err(|e| e.context(path.display().to_string()))
+    let FolderParts { train, validation, test, warnings } = FolderParts::open(path, skip_broken)?;
+    let dataset = |part: FolderDataset| Arc::new(part) as Arc<dyn Dataset>;
+    let (validation, test) = (validation.map(dataset), test.map(dataset));
+    Ok(Split { validation, test, warnings, ..Split::of(dataset(train)) })
 }
 
-fn open_parts(path: &Path, skip_broken: bool) -> Result<Split> {
-    let names = scan::classes(path)?;
-    let base = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let Some(parts) = Parts::find(path, &names)? else {
-        let (dataset, warnings) = FolderDataset::open(path, base, None, skip_broken)?;
-        return Ok(Split { warnings, ..Split::of(Arc::new(dataset) as Arc<dyn crate::Dataset>) });
-    };
-    let (train, mut warnings) =
-        FolderDataset::open(&parts.train, format!("{base} (train)"), None, skip_broken)?;
-    let class_names = crate::Dataset::class_names(&train).to_vec();
-    let channels = crate::Dataset::channels(&train);
-    let mut other = |folder: Option<PathBuf>, part: &str| -> Result<Option<Arc<dyn crate::Dataset>>> {
-        let Some(folder) = folder else { return Ok(None) };
-        let name = format!("{base} ({part})");
-        let (dataset, more) = FolderDataset::open(&folder, name, Some(&class_names), skip_broken)?;
-        warnings.extend(more);
-        Ok(Some(Arc::new(dataset.with_channels(channels))))
-    };
-    let validation = other(parts.validation, "validation")?;
-    let test = other(parts.test, "test")?;
-    Ok(Split { validation, test, warnings, ..Split::of(Arc::new(train) as Arc<dyn crate::Dataset>) })
+/// Writes the images of the folder at `path` to the packed file `to`, as they are, and returns the parts. `progress` is called with
+/// the number of images that are written, and that of all. While a packed file is in use, it may be replaced, but not changed.
+///
+/// # Errors
+/// As [`open`]; `Io` if `to` cannot be written: it is then unchanged.
+pub fn pack(
+    path: &Path,
+    to: &Path,
+    skip_broken: bool,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Split> {
+    let parts = FolderParts::open(path, skip_broken)?;
+    let total = parts.each().map(|(_, dataset)| dataset.len()).sum();
+    replace(to, |file| parts.write(file, |written| progress(written, total)))
+        .map_err(|e| Error::io(format!("cannot write {}", to.display()), e))?;
+    let mut split = open(to, false)?;
+    split.warnings.extend(parts.warnings);
+    Ok(split)
 }
 
 /// Returns the class names of the image folder at `path`, in the order of their labels.
@@ -64,9 +68,7 @@ fn open_parts(path: &Path, skip_broken: bool) -> Result<Split> {
 /// # Errors
 /// As [`open`], but no images are read.
 pub fn class_names(path: &Path) -> Result<Vec<String>> {
-    let names = scan::classes(path)?;
-    let train = Parts::find(path, &names).map_err(|e| e.context(path.display().to_string()))?;
-    train.map_or(Ok(names), |parts| scan::classes(&parts.train))
+    parts::class_names(path).map_err(|e| e.context(path.display().to_string()))
 }
 
 /// Returns the image files in the folder at `path` and in all folders in it, by their extensions: folders in byte order of
@@ -76,37 +78,4 @@ pub fn class_names(path: &Path) -> Result<Vec<String>> {
 /// `Io` if a folder cannot be read.
 pub fn image_files(path: &Path) -> Result<Vec<PathBuf>> {
     scan::image_files(path)
-}
-
-/// The folders of the parts.
-struct Parts {
-    train: PathBuf,
-    validation: Option<PathBuf>,
-    test: Option<PathBuf>,
-}
-
-impl Parts {
-    /// Finds the folders of the parts among `names`; `None` if they are classes.
-    fn find(path: &Path, names: &[String]) -> Result<Option<Parts>> {
-        let has = |name: &str| names.iter().any(|other| other == name);
-        if !has("train") {
-            return Ok(None);
-        }
-        let validation: Vec<&str> = VALIDATION.into_iter().filter(|name| has(name)).collect();
-        let is_part = |name: &str| name == "train" || name == "test" || VALIDATION.contains(&name);
-        let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_part(name)).collect();
-        if !others.is_empty() || validation.len() > 1 {
-            let what = if others.is_empty() { validation.join(", ") } else { others.join(", ") };
-            return Err(Error::format(format!(
-                "there is a folder `train`, and also {what}: expected either folders of classes alone, or `train`, `val` and \
-                 `test` alone"
-            )));
-        }
-        let test = has("test").then(|| path.join("test"));
-        Ok(Some(Parts {
-            train: path.join("train"),
-            validation: validation.first().map(|n| path.join(n)),
-            test,
-        }))
-    }
 }

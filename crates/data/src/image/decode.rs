@@ -69,7 +69,7 @@ pub fn decode_file(path: &Path, options: DecodeOptions, image: &mut ByteImage) -
 }
 
 /// Reads an image file whole.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let cannot_read = |e| Error::io(format!("cannot read the image {}", path.display()), e);
     let file = File::open(path).map_err(cannot_read)?;
     let metadata = file.metadata().map_err(cannot_read)?;

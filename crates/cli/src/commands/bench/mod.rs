@@ -1,9 +1,10 @@
-//! `bench`: benchmarks of networks, operations and convolutions.
+//! `bench`: benchmarks of networks, operations, convolutions and the loading of images.
 
 mod compare;
 mod convolutions;
 mod display;
 mod job;
+mod loader;
 mod networks;
 pub mod old_spelling;
 mod ops;
@@ -32,6 +33,7 @@ use crate::register_command;
   neocog bench lenet --profile                     time per operation and layer of lenet
   neocog bench ops --filter conv2d                 operations by name
   neocog bench convolutions resnet --against torch
+  neocog bench loader ./flowers --against torch
   neocog bench sizes resnet --plot .
   neocog bench threads resnet"))]
 struct Args {
@@ -47,6 +49,7 @@ enum Benchmark {
     Networks(networks::NetworksArgs),
     Ops(ops::OpsArgs),
     Convolutions(convolutions::ConvolutionsArgs),
+    Loader(loader::LoaderArgs),
     Sizes(sizes::SizesArgs),
     Threads(threads::ThreadsArgs),
 }
@@ -60,6 +63,7 @@ fn run(args: &Args) -> Result<()> {
         Some(Benchmark::Networks(args)) => networks::run(args),
         Some(Benchmark::Ops(args)) => ops::run(args),
         Some(Benchmark::Convolutions(args)) => convolutions::run(args),
+        Some(Benchmark::Loader(args)) => loader::run(args),
         Some(Benchmark::Sizes(args)) => sizes::run(args),
         Some(Benchmark::Threads(args)) => threads::run(args),
     }

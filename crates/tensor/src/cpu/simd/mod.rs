@@ -35,8 +35,10 @@ pub(crate) enum Level {
 
 /// Returns the instruction set that kernels use: the one that `NEOCOG_SIMD` requests, or the fastest of this machine. With an
 /// invalid request, for which [`check_instruction_set`] is an error, it is the fastest.
+#[inline]
 pub(crate) fn level() -> Level {
-    chosen().as_ref().map_or_else(|_| available()[0].1, |&level| level)
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| chosen().as_ref().map_or_else(|_| available()[0].1, |&level| level))
 }
 
 /// Checks that `NEOCOG_SIMD`, if it is set, names an instruction set of this machine.

@@ -1,0 +1,200 @@
+//! Packed files: the image files of a folder one behind the other in one file, which is mapped to memory. Opening it reads no
+//! header of an image, and reading an image opens no file: faster where there are many small files, or files are far away.
+//!
+//! ```text
+//! magic, version | image files | index (bincode) | offset, length and CRC-32 of the index, magic
+//! ```
+//!
+//! The images are those of the folder, byte for byte, with the same identities: a training gives the same bits with either.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use memmap2::Mmap;
+use neocog_base::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::split::Part;
+
+const MAGIC: [u8; 8] = *b"NEOCOGPK";
+const VERSION: u32 = 1;
+const START: u64 = 12;
+/// Offset, length and CRC-32 of the index, and the magic again.
+const TRAILER: u64 = 8 + 8 + 4 + 8;
+/// Maximum size of an index, in bytes: of about ten million images.
+const MAX_INDEX: usize = 1 << 30;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Index {
+    pub(super) class_names: Vec<String>,
+    pub(super) parts: Vec<PartIndex>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PartIndex {
+    pub(super) part: Part,
+    pub(super) name: String,
+    pub(super) channels: usize,
+    pub(super) images: Vec<Entry>,
+}
+
+/// An image file.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// Path relative to the folder of its part, with `/`.
+    pub(super) path: String,
+    pub(super) label: u32,
+    pub(super) range: PackedRange,
+    /// Height and width of the image.
+    pub(super) size: (usize, usize),
+    pub(super) is_color: bool,
+}
+
+/// A packed file that is mapped to memory.
+#[derive(Debug)]
+pub(super) struct PackedFile {
+    file: File,
+    map: Mmap,
+}
+
+/// Where an image file is in a packed file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct PackedRange {
+    offset: u64,
+    pub(super) length: u64,
+    crc: u32,
+}
+
+impl PackedFile {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let cannot_read = |e| Error::io("cannot read the packed file", e);
+        let file = File::open(path).map_err(cannot_read)?;
+        let length = file.metadata().map_err(cannot_read)?.len();
+        if length < START + TRAILER {
+            return Err(Error::format("the packed file is truncated"));
+        }
+        // SAFETY: the bytes are only read. They must not change while they are mapped: the documentation of `data --pack` says so,
+        // packed files are replaced by renaming, and each access checks that the file was not truncated.
+        let map = unsafe { Mmap::map(&file) }.map_err(cannot_read)?;
+        Ok(PackedFile { file, map })
+    }
+
+    /// Returns bytes of the file.
+    ///
+    /// # Errors
+    /// `Format` if the file has become shorter since it was opened, or never had them.
+    fn bytes(&self, range: Range<u64>) -> Result<&[u8]> {
+        let length = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let range = (range.end <= length).then_some(range.start as usize..range.end as usize);
+        range
+            .and_then(|range| self.map.get(range))
+            .ok_or_else(|| Error::format("the packed file is truncated, or has changed since it was opened"))
+    }
+
+    /// Returns the bytes of an image file.
+    ///
+    /// # Errors
+    /// `Format` if they are not those that were packed.
+    pub(super) fn image(&self, PackedRange { offset, length, crc }: PackedRange) -> Result<&[u8]> {
+        let end =
+            offset.checked_add(length).ok_or_else(|| Error::format("the position of an image is damaged"))?;
+        let bytes = self.bytes(offset..end)?;
+        if crc32fast::hash(bytes) != crc {
+            return Err(Error::format("damaged: the CRC-32 differs; pack the folder again"));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads the index.
+    ///
+    /// # Errors
+    /// `Format` if it is truncated, damaged or of another version.
+    pub(super) fn index(&self) -> Result<Index> {
+        let damaged = |what: String| Error::format(what);
+        let length = self.map.len() as u64;
+        let start = self.bytes(0..START)?;
+        if start[..MAGIC.len()] != MAGIC {
+            return Err(damaged("not a packed file".into()));
+        }
+        let version = u32_at(start, 8);
+        if version != VERSION {
+            return Err(damaged(format!(
+                "a packed file of version {version}, expected {VERSION}; pack the folder with this version of neocog"
+            )));
+        }
+        let trailer = self.bytes(length - TRAILER..length)?;
+        let (offset, size, crc) = (u64_at(trailer, 0), u64_at(trailer, 8), u32_at(trailer, 16));
+        let is_complete = trailer[20..] == MAGIC && offset.checked_add(size) == Some(length - TRAILER);
+        if !is_complete || size > MAX_INDEX as u64 {
+            return Err(damaged("the packed file is truncated or damaged".into()));
+        }
+        let bytes = self.bytes(offset..offset + size)?;
+        if crc32fast::hash(bytes) != crc {
+            return Err(damaged("the index of the packed file is damaged (its CRC-32 differs)".into()));
+        }
+        let config = bincode::config::standard().with_limit::<MAX_INDEX>();
+        let decoded = bincode::serde::decode_from_slice::<Index, _>(bytes, config);
+        let (index, used) =
+            decoded.map_err(|e| damaged(format!("the index of the packed file is damaged: {e}")))?;
+        if used != bytes.len() {
+            return Err(damaged("the index of the packed file is damaged: there are bytes behind it".into()));
+        }
+        Ok(index)
+    }
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+/// Whether the file at `path` starts as a packed file does.
+pub(crate) fn is_packed(path: &Path) -> bool {
+    let mut start = [0; MAGIC.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == MAGIC
+}
+
+/// Writes a packed file.
+pub(super) struct Writer<'a> {
+    out: BufWriter<&'a mut File>,
+    offset: u64,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(file: &'a mut File) -> io::Result<Self> {
+        let mut out = BufWriter::new(file);
+        out.write_all(&MAGIC)?;
+        out.write_all(&VERSION.to_le_bytes())?;
+        Ok(Writer { out, offset: START })
+    }
+
+    /// Writes an image file.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> io::Result<PackedRange> {
+        self.out.write_all(bytes)?;
+        let range =
+            PackedRange { offset: self.offset, length: bytes.len() as u64, crc: crc32fast::hash(bytes) };
+        self.offset += range.length;
+        Ok(range)
+    }
+
+    /// Writes the index.
+    pub(super) fn finish(mut self, index: &Index) -> io::Result<()> {
+        let index =
+            bincode::serde::encode_to_vec(index, bincode::config::standard()).map_err(io::Error::other)?;
+        if index.len() > MAX_INDEX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many images for a packed file"));
+        }
+        self.out.write_all(&index)?;
+        self.out.write_all(&self.offset.to_le_bytes())?;
+        self.out.write_all(&(index.len() as u64).to_le_bytes())?;
+        self.out.write_all(&crc32fast::hash(&index).to_le_bytes())?;
+        self.out.write_all(&MAGIC)?;
+        self.out.flush()
+    }
+}
