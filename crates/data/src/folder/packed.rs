@@ -2,7 +2,7 @@
 //! header of an image, and reading an image opens no file: faster where there are many small files, or files are far away.
 //!
 //! ```text
-//! magic, version | image files | index (bincode) | offset, length and CRC-32 of the index, magic
+//! magic, version | image files | index (JSON) | offset, length and CRC-32 of the index, magic
 //! ```
 //!
 //! The images are those of the folder, byte for byte, with the same identities: a training gives the same bits with either.
@@ -20,36 +20,32 @@ use crate::split::Part;
 
 const MAGIC: [u8; 8] = *b"NEOCOGPK";
 const VERSION: u32 = 1;
-const START: u64 = 12;
+pub(super) const START: u64 = 12;
 /// Offset, length and CRC-32 of the index, and the magic again.
 const TRAILER: u64 = 8 + 8 + 4 + 8;
-/// Maximum size of an index, in bytes: of about ten million images.
+/// Maximum size of an index, in bytes.
 const MAX_INDEX: usize = 1 << 30;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Index {
     pub(super) class_names: Vec<String>,
-    pub(super) parts: Vec<PartIndex>,
+    pub(super) parts: Vec<(Part, PartIndex)>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// The images of a part. Their files follow one another in this order, behind those of the part before.
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct PartIndex {
-    pub(super) part: Part,
     pub(super) name: String,
     pub(super) channels: usize,
-    pub(super) images: Vec<Entry>,
-}
-
-/// An image file.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Entry {
-    /// Path relative to the folder of its part, with `/`.
-    pub(super) path: String,
-    pub(super) label: u32,
-    pub(super) range: PackedRange,
-    /// Height and width of the image.
-    pub(super) size: (usize, usize),
-    pub(super) is_color: bool,
+    /// Paths relative to the folder of the part, with `/`.
+    pub(super) paths: Vec<String>,
+    pub(super) labels: Vec<u32>,
+    /// Sizes of the files in bytes, and their CRC-32.
+    pub(super) lengths: Vec<u64>,
+    pub(super) crcs: Vec<u32>,
+    /// Heights and widths of the images.
+    pub(super) sizes: Vec<(usize, usize)>,
+    pub(super) is_color: Vec<bool>,
 }
 
 /// A packed file that is mapped to memory.
@@ -60,11 +56,33 @@ pub(super) struct PackedFile {
 }
 
 /// Where an image file is in a packed file.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct PackedRange {
     offset: u64,
-    pub(super) length: u64,
+    length: u64,
     crc: u32,
+}
+
+impl PartIndex {
+    /// Returns where the files are if the first one is at `offset`, and the end of the last one.
+    ///
+    /// # Errors
+    /// `Format` if the lists do not have the same length.
+    pub(super) fn ranges(&self, mut offset: u64) -> Result<(Vec<PackedRange>, u64)> {
+        let count = self.paths.len();
+        let counts =
+            [self.labels.len(), self.lengths.len(), self.crcs.len(), self.sizes.len(), self.is_color.len()];
+        if counts != [count; 5] {
+            return Err(Error::format("the index of the packed file is damaged: its lists differ in length"));
+        }
+        let ranges = self.lengths.iter().zip(&self.crcs).map(|(&length, &crc)| {
+            let range = PackedRange { offset, length, crc };
+            offset = offset.saturating_add(length);
+            range
+        });
+        let ranges = ranges.collect();
+        Ok((ranges, offset))
+    }
 }
 
 impl PackedFile {
@@ -134,14 +152,8 @@ impl PackedFile {
         if crc32fast::hash(bytes) != crc {
             return Err(damaged("the index of the packed file is damaged (its CRC-32 differs)".into()));
         }
-        let config = bincode::config::standard().with_limit::<MAX_INDEX>();
-        let decoded = bincode::serde::decode_from_slice::<Index, _>(bytes, config);
-        let (index, used) =
-            decoded.map_err(|e| damaged(format!("the index of the packed file is damaged: {e}")))?;
-        if used != bytes.len() {
-            return Err(damaged("the index of the packed file is damaged: there are bytes behind it".into()));
-        }
-        Ok(index)
+        serde_json::from_slice(bytes)
+            .map_err(|e| damaged(format!("the index of the packed file is damaged: {e}")))
     }
 }
 
@@ -174,19 +186,16 @@ impl<'a> Writer<'a> {
         Ok(Writer { out, offset: START })
     }
 
-    /// Writes an image file.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> io::Result<PackedRange> {
+    /// Writes an image file, and returns its CRC-32.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> io::Result<u32> {
         self.out.write_all(bytes)?;
-        let range =
-            PackedRange { offset: self.offset, length: bytes.len() as u64, crc: crc32fast::hash(bytes) };
-        self.offset += range.length;
-        Ok(range)
+        self.offset += bytes.len() as u64;
+        Ok(crc32fast::hash(bytes))
     }
 
     /// Writes the index.
     pub(super) fn finish(mut self, index: &Index) -> io::Result<()> {
-        let index =
-            bincode::serde::encode_to_vec(index, bincode::config::standard()).map_err(io::Error::other)?;
+        let index = serde_json::to_vec(index)?;
         if index.len() > MAX_INDEX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "too many images for a packed file"));
         }

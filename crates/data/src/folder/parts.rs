@@ -8,7 +8,7 @@ use std::sync::Arc;
 use neocog_base::{Error, Result};
 
 use super::files::{FolderDataset, ImageFile, Storage};
-use super::packed::{Entry, Index, PackedFile, PartIndex, Writer};
+use super::packed::{Index, PackedFile, PartIndex, START, Writer};
 use super::scan;
 use crate::dataset::Dataset;
 use crate::split::Part;
@@ -66,22 +66,22 @@ impl FolderParts {
         let packed = Arc::new(PackedFile::open(path)?);
         let Index { class_names, parts } = packed.index()?;
         let mut found = [None, None, None];
-        for PartIndex { part, name, channels, images } in parts {
+        let mut offset = START;
+        for (part, index) in parts {
+            let (ranges, end) = index.ranges(offset)?;
+            offset = end;
+            let PartIndex { name, channels, paths, labels, lengths, sizes, is_color, .. } = index;
             if !matches!(channels, 1 | 3) {
                 return Err(Error::format(format!("{channels} channels, expected 1 or 3")));
             }
-            let labels = images.iter().map(|image| image.label).collect();
-            let ranges = images.iter().map(|image| image.range).collect();
-            let file = |Entry { path: relative, range, size, is_color, .. }: Entry| ImageFile {
-                path: path.join(relative),
-                length: range.length,
-                size,
-                is_color,
+            let files = paths.iter().zip(lengths).zip(sizes.into_iter().zip(is_color));
+            let file = |((relative, length), (size, is_color)): ((&String, u64), ((usize, usize), bool))| {
+                ImageFile { path: path.join(relative), length, size, is_color }
             };
             let dataset = FolderDataset {
                 name,
                 root: path.to_path_buf(),
-                files: images.into_iter().map(file).collect(),
+                files: files.map(file).collect(),
                 labels,
                 class_names: class_names.clone(),
                 channels,
@@ -104,24 +104,26 @@ impl FolderParts {
         let mut index = Index { class_names: self.train.class_names().to_vec(), parts: Vec::new() };
         let mut written = 0;
         for (part, dataset) in self.each() {
-            let mut images = Vec::with_capacity(dataset.len());
+            let mut images = PartIndex {
+                name: dataset.name().to_string(),
+                channels: dataset.channels(),
+                labels: dataset.labels().to_vec(),
+                ..PartIndex::default()
+            };
             for (i, image) in dataset.files.iter().enumerate() {
                 let bytes = dataset.bytes(i).map_err(io::Error::other)?;
                 if bytes.len() as u64 != image.length {
                     return Err(invalid(format!("{} has changed while it was packed", image.path.display())));
                 }
-                images.push(Entry {
-                    path: relative_path(&image.path, &dataset.root)?,
-                    label: dataset.labels()[i],
-                    range: writer.add(&bytes)?,
-                    size: image.size,
-                    is_color: image.is_color,
-                });
+                images.paths.push(relative_path(&image.path, &dataset.root)?);
+                images.lengths.push(image.length);
+                images.crcs.push(writer.add(&bytes)?);
+                images.sizes.push(image.size);
+                images.is_color.push(image.is_color);
                 written += 1;
                 progress(written);
             }
-            let (name, channels) = (dataset.name().to_string(), dataset.channels());
-            index.parts.push(PartIndex { part, name, channels, images });
+            index.parts.push((part, images));
         }
         writer.finish(&index)
     }
