@@ -7,6 +7,7 @@ pub mod lock;
 pub mod memory;
 pub mod program;
 pub mod random;
+pub mod registry;
 pub mod testing;
 pub mod text;
 

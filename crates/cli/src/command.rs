@@ -1,11 +1,11 @@
 //! Commands and their registry: a program knows every command of the crates that are linked into it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use neocog_base::{Error, Result};
+use neocog_base::Result;
+use neocog_base::registry::{self, Registered};
 
 /// A command, registered with [`register_command!`](crate::register_command).
 #[derive(Clone, Copy)]
@@ -96,22 +96,22 @@ impl IntoExitCode for ExitCode {
     }
 }
 
+impl Registered for CommandEntry {
+    const NOUN: &'static str = "command";
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn crate_name(&self) -> &'static str {
+        self.crate_name
+    }
+}
+
 /// Returns all commands that are linked in, in the order in which help lists them.
 ///
 /// # Errors
 /// When two commands have the same name; the message names their crates.
 pub fn commands() -> Result<Vec<CommandEntry>> {
-    let mut by_name = BTreeMap::<&'static str, CommandEntry>::new();
-    for command in inventory::iter::<CommandEntry> {
-        if let Some(other) = by_name.insert(command.name, *command) {
-            let mut crates = [other.crate_name, command.crate_name];
-            crates.sort_unstable();
-            return Err(Error::invalid_argument(format!(
-                "the command {} is registered twice, by the crates {} and {}; rename one of them",
-                command.name, crates[0], crates[1]
-            )));
-        }
-    }
+    let by_name = registry::by_name(inventory::iter::<CommandEntry>.into_iter().copied())?;
     let mut commands: Vec<CommandEntry> = by_name.into_values().collect();
     commands.sort_by_key(|command| command.order);
     Ok(commands)

@@ -1,9 +1,9 @@
 //! The catalog of data sets: all that are linked in, by name.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use neocog_base::registry::{self, Registered};
 use neocog_base::{Error, ErrorKind, Result};
 
 use crate::split::Split;
@@ -174,23 +174,22 @@ macro_rules! register_dataset {
     };
 }
 
+impl Registered for &'static DatasetInfo {
+    const NOUN: &'static str = "data set";
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn crate_name(&self) -> &'static str {
+        self.crate_name
+    }
+}
+
 /// Returns all registered data sets, sorted by name.
 ///
 /// # Errors
 /// When two data sets have the same name; the message names both crates.
 pub fn datasets() -> Result<Vec<&'static DatasetInfo>> {
-    let mut map = BTreeMap::<&'static str, &'static DatasetInfo>::new();
-    for info in inventory::iter::<DatasetInfo> {
-        if let Some(other) = map.insert(info.name, info) {
-            let mut crates = [other.crate_name, info.crate_name];
-            crates.sort_unstable();
-            return Err(Error::invalid_argument(format!(
-                "the data set {} is registered twice, by the crates {} and {}; one of them must be renamed",
-                info.name, crates[0], crates[1]
-            )));
-        }
-    }
-    Ok(map.into_values().collect())
+    Ok(registry::by_name(inventory::iter::<DatasetInfo>)?.into_values().collect())
 }
 
 /// Loads the data set `name` of the catalog, from the folder `root/name` unless it is compiled in.

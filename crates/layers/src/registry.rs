@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
+use neocog_base::registry::{self, Registered};
 use neocog_tensor::{Error, Result};
 use serde_json::Value;
 
@@ -74,6 +75,16 @@ macro_rules! register_layer {
     };
 }
 
+impl Registered for LayerEntry {
+    const NOUN: &'static str = "layer kind";
+    fn name(&self) -> &'static str {
+        self.kind
+    }
+    fn crate_name(&self) -> &'static str {
+        self.crate_name
+    }
+}
+
 /// The registered kinds, sorted by name.
 #[derive(Debug)]
 pub struct Registry(BTreeMap<&'static str, LayerEntry>);
@@ -84,18 +95,7 @@ impl Registry {
     /// # Errors
     /// When two entries have the same kind; the message names both crates.
     pub fn from_entries(entries: impl IntoIterator<Item = LayerEntry>) -> Result<Self> {
-        let mut map = BTreeMap::<&'static str, LayerEntry>::new();
-        for entry in entries {
-            if let Some(other) = map.insert(entry.kind, entry) {
-                let mut crates = [other.crate_name, entry.crate_name];
-                crates.sort_unstable();
-                return Err(Error::invalid_argument(format!(
-                    "the layer kind {} is registered twice, by the crates {} and {}; one of them must be renamed",
-                    entry.kind, crates[0], crates[1]
-                )));
-            }
-        }
-        Ok(Registry(map))
+        Ok(Registry(registry::by_name(entries)?))
     }
 
     /// Returns the entry of a kind.

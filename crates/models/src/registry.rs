@@ -1,9 +1,9 @@
 //! The registry of networks: all that are linked in, by name.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use neocog_base::registry::{self, Registered};
 use neocog_layers::LayerSpec;
 use neocog_tensor::{Context as _, Error, Result, Shape};
 
@@ -196,23 +196,22 @@ macro_rules! register_model {
     };
 }
 
+impl Registered for Model {
+    const NOUN: &'static str = "network";
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn crate_name(&self) -> &'static str {
+        self.crate_name
+    }
+}
+
 /// Returns all registered networks, sorted by name.
 ///
 /// # Errors
 /// When two networks have the same name; the message names both crates.
 pub fn models() -> Result<Vec<Model>> {
-    let mut map = BTreeMap::<&'static str, Model>::new();
-    for model in inventory::iter::<Model> {
-        if let Some(other) = map.insert(model.name, *model) {
-            let mut crates = [other.crate_name, model.crate_name];
-            crates.sort_unstable();
-            return Err(Error::invalid_argument(format!(
-                "the network {} is registered twice, by the crates {} and {}; one of them must be renamed",
-                model.name, crates[0], crates[1]
-            )));
-        }
-    }
-    Ok(map.into_values().collect())
+    Ok(registry::by_name(inventory::iter::<Model>.into_iter().copied())?.into_values().collect())
 }
 
 /// Returns the registered networks of one family, sorted by name.

@@ -74,14 +74,16 @@ impl FolderParts {
             if !matches!(channels, 1 | 3) {
                 return Err(Error::format(format!("{channels} channels, expected 1 or 3")));
             }
-            let files = paths.iter().zip(lengths).zip(sizes.into_iter().zip(is_color));
-            let file = |((relative, length), (size, is_color)): ((&String, u64), ((usize, usize), bool))| {
-                ImageFile { path: path.join(relative), length, size, is_color }
+            let file = |i: usize| ImageFile {
+                path: path.join(&paths[i]),
+                length: lengths[i],
+                size: sizes[i],
+                is_color: is_color[i],
             };
             let dataset = FolderDataset {
                 name,
                 root: path.to_path_buf(),
-                files: files.map(file).collect(),
+                files: (0..paths.len()).map(file).collect(),
                 labels,
                 class_names: class_names.clone(),
                 channels,
