@@ -94,7 +94,7 @@ fn commands() -> Vec<String> {
     let mut all = names(&installation.success("-h").0, "Commands:");
     assert!(all.len() > 14, "{all:?}");
     let benchmarks = names(&installation.success("bench -h").0, "Benchmarks:");
-    assert_eq!(benchmarks, ["networks", "ops", "convolutions", "sizes", "threads"]);
+    assert_eq!(benchmarks, ["networks", "ops", "convolutions", "loader", "sizes", "threads"]);
     all.extend(benchmarks.iter().map(|name| format!("bench {name}")));
     all
 }
