@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The environment variable that names the file to which tests that cannot run are appended.
 pub const NOT_RUN: &str = "NEOCOG_TESTS_NOT_RUN";
@@ -52,9 +53,39 @@ pub fn cases(usual: u32) -> u32 {
     usual.saturating_mul(factor)
 }
 
+/// Lets the command react to SIGINT, SIGTERM and SIGHUP, also if this process was started to ignore them, as by `nohup` or in the
+/// background of a script. On other systems than Unix it does nothing.
+pub fn heed_signals(command: &mut Command) -> &mut Command {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        // SAFETY: `signal` may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
+                Ok(())
+            });
+        }
+    }
+    command
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn commands_heed_signals_unless_they_ignore_them_themselves() {
+        let line = "kill -INT $$; echo alive";
+        let output = heed_signals(Command::new("sh").args(["-c", line])).output().unwrap();
+        assert!(output.stdout.is_empty() && !output.status.success());
+        let ignoring = format!("trap '' INT; exec sh -c '{line}'");
+        let output = heed_signals(Command::new("sh").args(["-c", &ignoring])).output().unwrap();
+        assert_eq!(output.stdout, b"alive\n");
+    }
 
     #[test]
     fn what_is_there_is_returned() {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use neocog_base::testing::heed_signals;
 use tempfile::TempDir;
 
 const NEOCOG: &str = env!("CARGO_BIN_EXE_neocog");
@@ -80,6 +81,7 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
+        let command = heed_signals(&mut command);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().map(BufReader::new);
         Running { child, stdout }

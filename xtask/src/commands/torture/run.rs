@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use neocog_base::testing::heed_signals;
 use neocog_base::{Error, Result, fault};
 use neocog_train::{Checkpoint, CheckpointDir, EpochReport};
 
@@ -53,7 +54,8 @@ impl Running {
     pub fn start(mut command: Command, stderr: PathBuf) -> Result<Self> {
         let cannot = |e| Error::io("cannot start a run", e);
         let file = File::create(&stderr).map_err(cannot)?;
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn();
+        let child =
+            heed_signals(&mut command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn();
         Ok(Running { child: child.map_err(cannot)?, stderr })
     }
 
