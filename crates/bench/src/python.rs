@@ -127,7 +127,7 @@ impl Python {
 
     /// Measures an epoch of torchvision's `ImageFolder` on `folder`, in seconds, in batches of `batch` images of `size` pixels.
     pub(crate) fn loader(&self, folder: &Path, workers: usize, [batch, size]: [usize; 2]) -> Result<f64> {
-        let job = json!({ "folder": folder, "workers": workers, "batch": batch, "size": size, "epochs": 1 });
+        let job = json!({ "folder": folder, "workers": workers, "batch": batch, "size": size });
         let measurements = self.measure(&[TIMING, RUN_TORCH_LOADER], &job, 1)?;
         Ok(measurements[0].median_s)
     }

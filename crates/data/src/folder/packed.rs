@@ -130,15 +130,14 @@ impl PackedFile {
     /// # Errors
     /// `Format` if it is truncated, damaged or of another version.
     pub(super) fn index(&self) -> Result<Index> {
-        let damaged = |what: String| Error::format(what);
         let length = self.map.len() as u64;
         let start = self.bytes(0..START)?;
         if start[..MAGIC.len()] != MAGIC {
-            return Err(damaged("not a packed file".into()));
+            return Err(Error::format("not a packed file"));
         }
         let version = u32_at(start, 8);
         if version != VERSION {
-            return Err(damaged(format!(
+            return Err(Error::format(format!(
                 "a packed file of version {version}, expected {VERSION}; pack the folder with this version of neocog"
             )));
         }
@@ -146,14 +145,14 @@ impl PackedFile {
         let (offset, size, crc) = (u64_at(trailer, 0), u64_at(trailer, 8), u32_at(trailer, 16));
         let is_complete = trailer[20..] == MAGIC && offset.checked_add(size) == Some(length - TRAILER);
         if !is_complete || size > MAX_INDEX as u64 {
-            return Err(damaged("the packed file is truncated or damaged".into()));
+            return Err(Error::format("the packed file is truncated or damaged"));
         }
         let bytes = self.bytes(offset..offset + size)?;
         if crc32fast::hash(bytes) != crc {
-            return Err(damaged("the index of the packed file is damaged (its CRC-32 differs)".into()));
+            return Err(Error::format("the index of the packed file is damaged (its CRC-32 differs)"));
         }
         serde_json::from_slice(bytes)
-            .map_err(|e| damaged(format!("the index of the packed file is damaged: {e}")))
+            .map_err(|e| Error::format(format!("the index of the packed file is damaged: {e}")))
     }
 }
 

@@ -62,9 +62,9 @@ pub fn run(args: &LoaderArgs) -> Result<()> {
         return Err(Error::invalid_argument("torchvision reads folders, not packed files: give the folder"));
     }
     let split = DataSource::Folder(path.clone()).read("".as_ref(), &DataOptions::new())?;
-    // The folder of the training part, for torchvision.
+    // The folder of the training part, for torchvision: a folder `train` is never a class.
     let train = path.join("train");
-    let folder = if split.test.is_some() || split.validation.is_some() { &train } else { &path };
+    let folder = if train.is_dir() { &train } else { &path };
     let options = Options::new().workers(args.workers).batch(args.batch).size(args.size).rounds(args.rounds);
     let timing = bench_loader(&split.train, folder, &options, python.as_ref())?;
     if args.json {

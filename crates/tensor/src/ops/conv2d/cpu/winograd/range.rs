@@ -78,23 +78,23 @@ impl<'a> Energies<'a> {
         ratio: f32,
         buffers: [&mut [f32]; 2],
     ) -> Vec<TileIndex> {
-        dispatch(DirectTiles::<A, M> { energies: self, size, ratio, buffers })
+        dispatch(FindDirectTiles::<A, M> { energies: self, size, ratio, buffers })
     }
 }
 
 /// See [`Energies::direct_tiles`].
-struct DirectTiles<'a, const A: usize, const M: usize> {
+struct FindDirectTiles<'a, const A: usize, const M: usize> {
     energies: &'a Energies<'a>,
     size: [usize; 2],
     ratio: f32,
     buffers: [&'a mut [f32]; 2],
 }
 
-impl<const A: usize, const M: usize> Kernel for DirectTiles<'_, A, M> {
+impl<const A: usize, const M: usize> Kernel for FindDirectTiles<'_, A, M> {
     type Output = Vec<TileIndex>;
     #[inline(always)]
     fn run<S: Simd>(self) -> Vec<TileIndex> {
-        let DirectTiles { energies, size, ratio, buffers: [padded, values] } = self;
+        let FindDirectTiles { energies, size, ratio, buffers: [padded, values] } = self;
         let mut found = Vec::new();
         for index in energies.units.clone() {
             let (unit, region, values_of_unit) = energies.of_unit::<A, M>(index);
