@@ -161,8 +161,11 @@ fn report(not_run: &NotRun, required: &[Need]) -> Result<()> {
         return Ok(());
     }
     output::line(format_args!("\n*** NOT RUN, because this machine lacks what they need:"))?;
-    for entry in &entries {
-        output::line(format_args!("***   {} needs {}: {}", entry.what, entry.need, entry.reason))?;
+    for (need, reason, what) in needs::grouped(&entries) {
+        output::line(format_args!("***   {need} ({reason}): {}", what.len()))?;
+        for what in what {
+            output::line(format_args!("***     {what}"))?;
+        }
     }
     let lacking = |need: &&Need| entries.iter().any(|entry| entry.need == need.to_string());
     match required.iter().find(lacking) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use neocog_base::file::{check_distinct, check_output_file};
+use neocog_data::Preprocessing;
 use neocog_data::transform::Pipeline;
 use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
@@ -66,7 +67,8 @@ fn run(args: &Args) -> Result<()> {
     check_output_file(&args.to)?;
     let selected = args.network_args.select(args.network.as_deref())?;
     let input = selected.input()?;
-    let (preprocessing, class_names) = described(&args.weights, input, Some(&args.data))?;
+    let preprocessing = Preprocessing::new(input, &Pipeline::default(), Some(&args.data));
+    let (preprocessing, class_names) = described(&args.weights, preprocessing, Some(&args.data))?;
     let (mut config, classes) = (selected.config(&args.data)?, class_names.len());
     // Of the recipe's transforms, those of training stay; the others belong to the weights.
     let fixed = args.normalize.as_ref().unwrap_or(&preprocessing.transforms);

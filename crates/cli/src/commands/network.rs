@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use neocog_base::text::count;
 use neocog_data::transform::{Pipeline, Step};
-use neocog_data::{DataSource, Dataset, Preprocessing};
+use neocog_data::{DataSource, Dataset, Inversion, Preprocessing};
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
@@ -298,7 +298,12 @@ impl WeightsArgs {
         let network = selected.build(&self.network_args, device)?;
         weights::load(&*network, weights)?;
         let input = selected.input()?;
-        let (preprocessing, class_names) = described(weights, input, data)?;
+        let mut preprocessing = Preprocessing::new(input, &Pipeline::default(), data);
+        if self.network_args.spec.is_some() && data.is_none() {
+            // Nothing says that it was trained on bright objects.
+            preprocessing.inversion = Inversion::Never;
+        }
+        let (preprocessing, class_names) = described(weights, preprocessing, data)?;
         Ok(TrainedNetwork {
             network: network.into(),
             name: selected.name().to_string(),
@@ -327,13 +332,14 @@ impl WeightsArgs {
     }
 }
 
-/// Returns the preprocessing and the class names of a weights file: those in its metadata, or else those of the data set.
+/// Returns the preprocessing and the class names of a weights file: those in its metadata, or else `preprocessing`, and the names
+/// of the data set.
 ///
 /// # Errors
 /// When the metadata are damaged or of another input, or there is no such data set.
 pub fn described(
     weights: &Path,
-    input: [usize; 3],
+    preprocessing: Preprocessing,
     data: Option<&str>,
 ) -> Result<(Preprocessing, Vec<String>)> {
     let location = || weights.display().to_string();
@@ -343,9 +349,9 @@ pub fn described(
         (Some(data), _) => class_names_of(data)?,
         (None, names) => names.unwrap_or_default(),
     };
-    let preprocessing = Preprocessing::from_metadata(&metadata).context(location)?;
-    let mut preprocessing =
-        preprocessing.unwrap_or_else(|| Preprocessing::new(input, &Pipeline::default(), data));
+    let input = preprocessing.input;
+    let found = Preprocessing::from_metadata(&metadata).context(location)?;
+    let mut preprocessing = found.unwrap_or(preprocessing);
     check_channels(&preprocessing.transforms, input[0]).context(location)?;
     preprocessing.input = input;
     Ok((preprocessing, names))

@@ -60,7 +60,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
     top: usize,
     /// Invert intensities; auto: if the border is bright [default: auto for networks trained on bright objects on a dark
-    /// background or on unknown grayscale images, else no].
+    /// background, or with --network on unknown grayscale images; else no].
     #[arg(long, value_enum, value_name = "WHEN")]
     invert: Option<Invert>,
     /// Number of images that are classified at once; affects speed and memory only.

@@ -83,6 +83,18 @@ pub struct Entry {
     pub reason: String,
 }
 
+/// What did not run, by need and reason, in the order in which these first occur.
+pub fn grouped(entries: &[Entry]) -> Vec<(&str, &str, Vec<&str>)> {
+    let mut groups: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for Entry { need, what, reason } in entries {
+        match groups.iter_mut().find(|(n, r, _)| n == need && r == reason) {
+            Some((_, _, names)) => names.push(what),
+            None => groups.push((need, reason, vec![what])),
+        }
+    }
+    groups
+}
+
 /// The list of what did not run: checks, and the tests that append a line each to a file
 /// ([`neocog_base::testing::require`]).
 #[derive(Debug)]
@@ -143,5 +155,31 @@ fn remove(path: &Path) -> Result<()> {
             Err(Error::io(format!("cannot remove {}", path.display()), e))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_grouped_by_need_and_reason() {
+        let entry = |need: &str, what: &str, reason: &str| Entry {
+            need: need.to_string(),
+            what: what.to_string(),
+            reason: reason.to_string(),
+        };
+        let entries = [
+            entry("opencl", "a", "no library"),
+            entry("python", "b", "no torch"),
+            entry("opencl", "c", "no library"),
+            entry("python", "d", "no torchvision"),
+        ];
+        let expected = [
+            ("opencl", "no library", vec!["a", "c"]),
+            ("python", "no torch", vec!["b"]),
+            ("python", "no torchvision", vec!["d"]),
+        ];
+        assert_eq!(grouped(&entries), expected);
     }
 }

@@ -74,7 +74,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     for (int channel = 0; channel < src.channels; channel++) {
         const int at = image * src.step + channel * src.h * src.w;
         local float *to = pixels + channel * plane;
-        read_transposed(x, &src, at, images, first_row, src.column, plane / (columns * WIDTH), columns, to);
+        read_transposed(x, &src, at, images, first_row, src.column, plane / (columns * WIDTH), columns, to, 0, 0);
     }
     for (int first = 0; first < dst.channels; first += OUTPUTS) {
         for (int i = 0; i < OUTPUTS; i++) {

@@ -76,11 +76,11 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
         for (int channel = 0; channel < src.channels; channel++) {
             const int at = image * src.step + channel * src.h * src.w;
             local float *to = pixels + channel * plane;
-            read_transposed(x, &src, at, images, top * window.s1 + src.row, src.column, in_rows, columns, to);
+            read_transposed(x, &src, at, images, top * window.s1 + src.row, src.column, in_rows, columns, to, 0, 0);
         }
         for (int output = 0; output < dst.channels; output++) {
             const int at = image * dst.step + output * dst.h * dst.w;
-            read_transposed(dy, &dst, at, images, top, 0, rows, dst.w, grads + output * rows * dst.w * WIDTH);
+            read_transposed(dy, &dst, at, images, top, 0, rows, dst.w, grads + output * rows * dst.w * WIDTH, 0, 0);
         }
         for (int first = 0; first < dst.channels; first += OUTPUTS) {
             // In a tile at the edge the last output is repeated.

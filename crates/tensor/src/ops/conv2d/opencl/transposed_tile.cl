@@ -79,13 +79,40 @@ TransposedTile transposed_tile(const FeatureMap *map, int row, int column, int r
     return tile;
 }
 
+// Returns the number of rows of a tile with pixels inside of the image.
+int rows_inside(const TransposedTile *tile) {
+    return tile->runs > 0 ? tile->count / (tile->right - tile->left) * tile->runs : 0;
+}
+
 // Returns the first pixel of a vector of a run: the last vector overlaps the one before, so that it is full.
 int vector_start(const TransposedTile *tile, int done) {
     return max(0, min(done, tile->count - WIDTH));
 }
 
+// Stores the energies of `count` pixels, at most WIDTH: the sums of their squares over the planes of a block. Where `more`, the
+// larger of these and of those that are there; NaN stays.
+void store_energies(const real *block, int count, int more, local float *to) {
+    real energies = 0.0f;
+    UNROLL for (int i = 0; i < WIDTH; i++) {
+        energies = fma(block[i], block[i], energies);
+    }
+    if (count >= WIDTH) {
+        if (more) {
+            const real old = VLOAD(0, to);
+            energies = select(energies, old, (old >= energies) | (old != old));
+        }
+        VSTORE(energies, 0, to);
+    } else {
+        float part[WIDTH];
+        VSTORE(energies, 0, part);
+        for (int i = 0; i < count; i++) {
+            to[i] = more && (to[i] >= part[i] || isnan(to[i])) ? to[i] : part[i];
+        }
+    }
+}
+
 // Reads a tile of `planes` planes that start at `at`, and transposes it. Pixels outside of the image become
-// 0.
+// 0. If `energies` is not null, the energies of those inside are stored there, run after run (store_energies).
 void read_transposed(
     global const float *x,
     const FeatureMap *map,
@@ -95,11 +122,13 @@ void read_transposed(
     int column,
     int rows,
     int columns,
-    local float *to
+    local float *to,
+    local float *energies,
+    int more
 ) {
     const TransposedTile tile = transposed_tile(map, row, column, rows, columns);
     const real zero = 0.0f;
-    const int inside = tile.runs > 0 ? tile.count / (tile.right - tile.left) * tile.runs : 0;
+    const int inside = rows_inside(&tile);
     for (int r = 0; r < rows; r++) {
         const int outside = r < tile.top || r >= tile.top + inside;
         for (int c = 0; c < (outside ? columns : tile.left); c++) {
@@ -115,6 +144,9 @@ void read_transposed(
             const int first = vector_start(&tile, done);
             real block[WIDTH];
             load_block(x, map->length, at + tile.start + run * map->w + first, map->step, planes, block);
+            if (energies) {
+                store_energies(block, tile.count, more, energies + run * tile.count + first);
+            }
             transpose_block(block);
             const int line = first / wide;
             int c = first - line * wide;

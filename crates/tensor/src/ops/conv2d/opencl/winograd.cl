@@ -2,43 +2,13 @@
 // each of which depends on A by A pixels. For processors: a work-group is one work-item, and local memory is
 // memory in the cache of its core. A vector holds one pixel of WIDTH channels.
 //
-// Inserted before this text: transposed_tile.cl; the transforms along one axis, `input_transform`,
+// Inserted before this text: transposed_tile.cl; winograd_direct.cl; the transforms along one axis, `input_transform`,
 // `filter_transform`, `gradient_transform`, `output_transform` and `filter_grad_transform`; SCALES and
 // REMAINDERS, whose sums scale the products; RESPONSE and RESPONSE_REMAINDERS, whose sums are the factors of a
 // filter's values in its response to a constant input, and CORRECTED, the point with the largest of them.
 
-#define POINTS (A * A)
-#define TAPS (R * R)
-
 // The last register tiles of a product have one or two thirds of the rows.
 #define THIRD_ROWS (ROWS / 3)
-
-// The tiles of all images; a unit is a rectangle of tiles (tiling.rs).
-typedef struct {
-    int rows, columns, unit_rows, unit_columns, units, tasks;
-} Tiling;
-
-typedef struct {
-    int image, row, column, rows, columns;
-} Unit;
-
-Tiling tiling_of(int8 s) {
-    Tiling tiling = {s.s0, s.s1, s.s2, s.s3, s.s4, s.s5};
-    return tiling;
-}
-
-Unit unit_of(const Tiling *t, int i) {
-    Unit unit;
-    const int column = i % t->unit_columns;
-    i /= t->unit_columns;
-    const int row = i % t->unit_rows;
-    unit.image = i / t->unit_rows;
-    unit.row = part(t->rows, t->unit_rows, row);
-    unit.rows = part(t->rows, t->unit_rows, row + 1) - unit.row;
-    unit.column = part(t->columns, t->unit_columns, column);
-    unit.columns = part(t->columns, t->unit_columns, column + 1) - unit.column;
-    return unit;
-}
 
 // Transforms a tile of SIZE by SIZE pixels to its values at the points, by `axis` along both axes.
 #define TRANSFORM_TILE(name, SIZE, axis) \
@@ -66,8 +36,8 @@ Unit unit_of(const Tiling *t, int i) {
 TRANSFORM_TILE(transform_input_tile, A, input_transform)
 TRANSFORM_TILE(transform_gradient_tile, M, gradient_transform)
 
-// Computes v[point, block, tile] for some blocks of channels and all tiles of some units, and returns the
-// number of tiles. A tile has SIZE by SIZE pixels.
+// Computes v[point, block, tile] for some blocks of channels and all tiles of some units, and the energies of
+// the units' pixels, and returns the number of tiles. A tile has SIZE by SIZE pixels.
 #define TRANSFORM_UNITS(name, transform, SIZE) \
     int name( \
         global const float *x, \
@@ -80,7 +50,9 @@ TRANSFORM_TILE(transform_gradient_tile, M, gradient_transform)
         local float *pixels, \
         local float *v, \
         int block_step, \
-        int point_step \
+        int point_step, \
+        local float *energies, \
+        int energy_step \
     ) { \
         int tiles = 0; \
         for (int block = first_block; block < last_block; block++) { \
@@ -99,7 +71,9 @@ TRANSFORM_TILE(transform_gradient_tile, M, gradient_transform)
                     unit.column * M + map->column, \
                     unit.rows * M + SIZE - M, \
                     columns, \
-                    pixels \
+                    pixels, \
+                    energies + (i - first_unit) * energy_step, \
+                    block > first_block \
                 ); \
                 for (int row = 0; row < unit.rows; row++) { \
                     for (int column = 0; column < unit.columns; column++) { \
@@ -199,18 +173,21 @@ MULTIPLY_ALL(2)
 // One work-group for each task and some panels of outputs. sides: channels and size of `x`, those of `y`, and
 // the length of `x`. options: the first pixel of tile 0, panels per work-group, floats from one block of `v`
 // and from one point of `m` to the next, whether there is a bias, the activation, and the floats of the
-// pixels of a unit.
+// pixels of a unit. filters: see Filters. Outputs of far tiles are computed directly, from `weight`.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     global const float *x,
     global const float *u,
     global const float *bias,
     global float *y,
+    global const float *weight,
     const int8 sides,
     const int8 options,
+    const int8 filters_of,
     const int8 tiles_of,
     local float *pixels
 ) {
     const Tiling tiling = tiling_of(tiles_of);
+    const Filters filters = {filters_of.s0, filters_of.s1, filters_of.s2, filters_of.s3};
     const FeatureMap src = {sides.s0, sides.s1, sides.s2, sides.s6, options.s0, options.s1, sides.s1 * sides.s2};
     const FeatureMap dst = {sides.s3, sides.s4, sides.s5, 0, 0, 0, sides.s4 * sides.s5};
     const int depth = (src.channels + WIDTH - 1) / WIDTH, wide = (dst.channels + WIDTH - 1) / WIDTH;
@@ -220,8 +197,15 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     const int first = part(tiling.units, tiling.tasks, task), last = part(tiling.units, tiling.tasks, task + 1);
     local float *m = pixels + options.s7;
     local float *v = m + POINTS * m_step;
-    const int tiles =
-        transform_inputs(x, &src, &tiling, first, last, 0, depth, pixels, v, block_step, v_step);
+    // The last register tile of a point may read ROWS rows behind the last tile.
+    local float *energies = v + POINTS * v_step + ROWS * WIDTH;
+    const int energy_step = options.s7 / WIDTH;
+    const int tiles = transform_inputs(
+        x, &src, &tiling, first, last, 0, depth, pixels, v, block_step, v_step, energies, energy_step
+    );
+    local int *far = (local int *)(energies + (last - first) * energy_step);
+    const int far_count =
+        find_far_tiles(&src, &dst, &tiling, first, last, energies, energy_step, WINDOW_RATIO, far);
     const int panels = (wide + 1) / 2;
     const int last_panel = min(panels, (int)(get_global_id(1) + 1) * options.s2);
     for (int panel = get_global_id(1) * options.s2; panel < last_panel; panel++) {
@@ -275,6 +259,17 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
                     y
                 );
             }
+        }
+        // The products are stored: their memory has room for the sums of all tiles.
+        for (int vector = 0; far_count > 0 && vector < vectors; vector++) {
+            const int channel = (2 * panel + vector) * WIDTH;
+            real plus = 0.0f;
+            if (options.s5) {
+                plus = load(bias + channel, dst.channels - channel);
+            }
+            compute_far_tiles(
+                x, &src, weight, &filters, &dst, &tiling, first, last, far, channel, plus, options.s6, m, y
+            );
         }
     }
 }
@@ -409,11 +404,12 @@ OUTER(outer_2, 2)
 // work-group for each split of the outputs, part of the tasks, and split of the channels. sides: as above,
 // with the length of `dy` after that of `x`. options: the first pixel of tile 0, splits of the outputs,
 // parts, splits of the channels, floats from one block of transformed tiles to the next, and the floats of
-// the pixels of a unit.
+// the pixels of a unit. found_far[work-group] = whether it has a tile that the transforms cannot compute with.
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
     global const float *x,
     global const float *dy,
     global float *sums,
+    global float *found_far,
     const int8 sides,
     const int8 options,
     const int8 tiles_of,
@@ -433,14 +429,47 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
     const int first = part(tiling.tasks, options.s3, this_part), last = part(tiling.tasks, options.s3, this_part + 1);
     local float *d = pixels + options.s6;
     local float *v = d + POINTS * d_step;
+    local float *energies = v + POINTS * v_step + ROWS * WIDTH;
+    const int energy_step = options.s6 / WIDTH;
+    int any_far = 0;
     const int sums_step = (wide * WIDTH * depth + 1) * WIDTH;
     sums += this_part * POINTS * sums_step;
     for (int task = first; task < last; task++) {
         const int begin = part(tiling.units, tiling.tasks, task), end = part(tiling.units, tiling.tasks, task + 1);
         const int tiles = transform_inputs(
-            x, &src, &tiling, begin, end, first_channels, last_channels, pixels, v, block_step, v_step
+            x,
+            &src,
+            &tiling,
+            begin,
+            end,
+            first_channels,
+            last_channels,
+            pixels,
+            v,
+            block_step,
+            v_step,
+            energies,
+            energy_step
         );
-        transform_gradients(dy, &dst, &tiling, begin, end, first_block, last_block, pixels, d, block_step, d_step);
+        local int *far = (local int *)(energies + (end - begin) * energy_step);
+        any_far |=
+            find_far_tiles(&src, &dst, &tiling, begin, end, energies, energy_step, WEIGHT_RATIO, far) > 0;
+        transform_gradients(
+            dy,
+            &dst,
+            &tiling,
+            begin,
+            end,
+            first_block,
+            last_block,
+            pixels,
+            d,
+            block_step,
+            d_step,
+            energies,
+            energy_step
+        );
+        any_far |= !are_moderate(&dst, &tiling, begin, end, M, energies, energy_step);
         for (int point = 0; point < POINTS; point++) {
             for (int panel = first_channels; panel < last_channels; panel += 2) {
                 local const float *right = v + point * v_step + (panel - first_channels) * block_step;
@@ -459,6 +488,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void filter_grad(
             }
         }
     }
+    const int group = (split * options.s3 + this_part) * options.s4 + across;
+    found_far[group] = any_far ? 1.0f : 0.0f;
 }
 
 // Adds the sums of all parts and transforms them to taps. One work-item for each output and WIDTH channels.

@@ -4,6 +4,9 @@
 //! A work-group transforms the tiles of its units, multiplies at the points, a panel of two vectors of outputs
 //! at a time, and transforms the products back. All of it stays in local memory, which on a processor is
 //! memory in the cache of a core.
+//!
+//! Tiles whose values differ too much for the transforms, or are not finite, are computed directly (`winograd_direct.cl`); the
+//! weight gradient is computed directly as a whole if it has any.
 
 use std::fmt::Write;
 
@@ -17,7 +20,7 @@ use crate::ops::conv2d::shape::{ConvShape, Pass};
 use crate::ops::conv2d::winograd::transform::{
     ConstantResponse, MAX_POINTS, filter_transform, input_transform, output_transform, point_scale,
 };
-use crate::ops::conv2d::winograd::{self, TileSize, Tiling};
+use crate::ops::conv2d::winograd::{self, TileSize, Tiling, WEIGHT_RATIO, WINDOW_RATIO};
 use crate::ops::product::{activation_number, shared};
 use neocog_base::Result;
 
@@ -43,8 +46,8 @@ const GRAD_SUMS: usize = 4 << 20;
 /// It computes 3x3 and 5x5 kernels with stride 1, without dilation, of one group, on processors with enough local
 /// memory for one tile.
 ///
-/// It is exact enough for inputs of similar magnitude; `tests/opencl_winograd.rs` bounds its error. What outliers do is
-/// documented at the CPU's algorithm, which has the same transforms.
+/// It is exact enough for inputs of similar magnitude; `tests/opencl_winograd.rs` bounds its error. Other tiles are computed
+/// directly, by the rule of the CPU's algorithm, which has the same transforms.
 pub(super) struct Winograd;
 
 impl ConvAlgorithm<OpenCl> for Winograd {
@@ -66,9 +69,9 @@ impl ConvAlgorithm<OpenCl> for Winograd {
 
     fn run(&self, call: &Call<'_>, conv: &ConvShape, operands: Operands<'_, OpenCl>) -> Result<()> {
         match operands {
-            Operands::Forward { x, weight, bias, activation, y, .. } => {
+            Operands::Forward { x, weight, original, bias, activation, y } => {
                 let algorithm = WinogradConv::of(call, conv, Pass::Forward);
-                algorithm.forward(call, conv, x, weight, (bias, activation), y)
+                algorithm.forward(call, conv, x, [weight, original], (bias, activation), y)
             }
             Operands::InputGrad { dy, weight, dx } => {
                 WinogradConv::of(call, conv, Pass::InputGrad).input_grad(call, conv, dy, weight, dx)
@@ -104,6 +107,36 @@ struct FeatureMap {
     w: usize,
 }
 
+/// The weight as a pass reads it, see `winograd_direct.cl`.
+#[derive(Clone, Copy)]
+struct Filters<'a> {
+    weight: &'a Buffer,
+    /// Floats from one channel of the source to the next.
+    channel_step: usize,
+    /// Floats from one channel of the result to the next.
+    output_step: usize,
+    /// Whether the taps are in reverse order.
+    reverse: bool,
+}
+
+impl<'a> Filters<'a> {
+    fn of(conv: &ConvShape, pass: Pass, weight: &'a Buffer) -> Self {
+        let (taps, filter) = (conv.kh * conv.kw, conv.filter_len());
+        match pass {
+            Pass::InputGrad => {
+                Filters { weight, channel_step: filter, output_step: taps, reverse: !conv.flip }
+            }
+            _ => Filters { weight, channel_step: taps, output_step: filter, reverse: conv.flip },
+        }
+    }
+
+    fn arg(&self) -> Arg<'static> {
+        let Filters { weight, channel_step, output_step, reverse } = self;
+        let steps = [weight.len(), *channel_step, *output_step].map(int);
+        Arg::Int8([steps[0], steps[1], steps[2], i32::from(*reverse), 0, 0, 0, 0])
+    }
+}
+
 impl WinogradConv {
     /// Returns the parameters of a pass that has a cost.
     fn of(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Self {
@@ -134,7 +167,8 @@ impl WinogradConv {
             let mut algorithm = WinogradConv { tile_size, width, tiling, memory: 0, groups };
             algorithm.memory = algorithm.unit_floats()
                 + rows(width) * width
-                + tile_size.points().pow(2) * algorithm.point_floats(depth, others);
+                + tile_size.points().pow(2) * algorithm.point_floats(depth, others)
+                + algorithm.check_floats();
             if algorithm.memory <= local {
                 return Some((algorithm, cost));
             }
@@ -151,6 +185,12 @@ impl WinogradConv {
         (rows * m + more) * (columns * m + more) * self.width
     }
 
+    /// Returns the floats for the energies of all pixels of a task, and for a flag for each tile.
+    fn check_floats(&self) -> usize {
+        let units = self.tiling.units.div_ceil(self.tiling.tasks);
+        units * (self.unit_floats() / self.width) + self.tiling.max_tiles()[1]
+    }
+
     /// Returns the floats from one block of transformed tiles to the next: all tiles, rounded up to full
     /// register tiles.
     fn block_stride(&self) -> usize {
@@ -165,28 +205,23 @@ impl WinogradConv {
 
     /// Returns the transformed filters for [`WinogradConv::forward`].
     fn pack(&self, call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Buffer> {
-        self.filters(
-            call,
-            sides(conv, Pass::Forward),
-            weight,
-            [conv.kh * conv.kw, conv.filter_len()],
-            conv.flip,
-        )
+        self.transform_filters(call, sides(conv, Pass::Forward), Filters::of(conv, Pass::Forward, weight))
     }
 
     /// Computes the output, with the bias and activation of `epilogue`; `u` is the result of
-    /// [`WinogradConv::pack`].
+    /// [`WinogradConv::pack`] for `weight`.
     fn forward(
         &self,
         call: &Call<'_>,
         conv: &ConvShape,
         x: &Buffer,
-        u: &Buffer,
+        [u, weight]: [&Buffer; 2],
         epilogue: (Option<&Buffer>, Option<Activation>),
         y: &Buffer,
     ) -> Result<()> {
         let shift = conv.padding.map(|padding| -int(padding));
-        self.convolve(call, sides(conv, Pass::Forward), shift, x, u, epilogue, y)
+        let filters = (u, Filters::of(conv, Pass::Forward, weight));
+        self.convolve(call, sides(conv, Pass::Forward), shift, x, filters, epilogue, y)
     }
 
     /// Computes the gradient of the input: a convolution of `dy` with the rotated filters.
@@ -198,36 +233,32 @@ impl WinogradConv {
         weight: &Buffer,
         dx: &Buffer,
     ) -> Result<()> {
-        let taps = conv.kh * conv.kw;
-        let u =
-            self.filters(call, sides(conv, Pass::InputGrad), weight, [conv.filter_len(), taps], !conv.flip)?;
+        let sides = sides(conv, Pass::InputGrad);
+        let filters = Filters::of(conv, Pass::InputGrad, weight);
+        let u = self.transform_filters(call, sides, filters)?;
         let shift = conv.input_grad_shift().map(|shift| shift as i32);
-        self.convolve(call, sides(conv, Pass::InputGrad), shift, dy, &u, (None, None), dx)
+        self.convolve(call, sides, shift, dy, (&u, filters), (None, None), dx)
     }
 
-    /// Transforms the filters; `strides` are those of the weight, from one source channel and from one output
-    /// to the next.
-    fn filters(
+    fn transform_filters(
         &self,
         call: &Call<'_>,
         [from, to]: [FeatureMap; 2],
-        weight: &Buffer,
-        strides: [usize; 2],
-        reverse: bool,
+        filters: Filters<'_>,
     ) -> Result<Buffer> {
         let blocks = to.channels.div_ceil(self.width);
         let panels = blocks.div_ceil(2);
         let u =
             call.scratch(self.tile_size.points().pow(2) * (from.channels * blocks + panels) * self.width)?;
         let args = [
-            weight.into(),
+            filters.weight.into(),
             (&u).into(),
-            weight.len().into(),
+            filters.weight.len().into(),
             from.channels.into(),
             to.channels.into(),
-            strides[0].into(),
-            strides[1].into(),
-            usize::from(reverse).into(),
+            filters.channel_step.into(),
+            filters.output_step.into(),
+            usize::from(filters.reverse).into(),
             usize::from(self.tiling.tiles() >= winograd::MANY_TILES).into(),
         ];
         let items = blocks * from.channels.div_ceil(self.width);
@@ -243,7 +274,7 @@ impl WinogradConv {
         [from, to]: [FeatureMap; 2],
         shift: [i32; 2],
         x: &Buffer,
-        u: &Buffer,
+        (u, filters): (&Buffer, Filters<'_>),
         (bias, activation): (Option<&Buffer>, Option<Activation>),
         y: &Buffer,
     ) -> Result<()> {
@@ -265,8 +296,10 @@ impl WinogradConv {
             u.into(),
             bias.unwrap_or(u).into(),
             y.into(),
+            filters.weight.into(),
             both(from, to, [x.len(), 0]),
             Arg::Int8(options),
+            filters.arg(),
             self.tiles(),
             Arg::Local(self.memory * size_of::<f32>()),
         ];
@@ -295,6 +328,8 @@ impl WinogradConv {
             .min(self.tiling.tasks)
             .max(1);
         let sums = call.scratch(parts * size)?;
+        let groups = splits[0] * parts * splits[1];
+        let found_far = call.scratch(groups)?;
         let options = [
             -int(conv.padding[0]),
             -int(conv.padding[1]),
@@ -309,6 +344,7 @@ impl WinogradConv {
             x.into(),
             dy.into(),
             (&sums).into(),
+            (&found_far).into(),
             both(from, to, [x.len(), dy.len()]),
             Arg::Int8(options),
             self.tiles(),
@@ -332,7 +368,19 @@ impl WinogradConv {
             usize::from(conv.flip).into(),
         ];
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
-        unsafe { call.launch(&self.source(), "reduce_filter_grad", &args, Grid::line(to.channels * depth)) }
+        unsafe { call.launch(&self.source(), "reduce_filter_grad", &args, Grid::line(to.channels * depth)) }?;
+        let flip = i32::from(conv.flip);
+        let options = [-int(conv.padding[0]), -int(conv.padding[1]), int(conv.n), int(groups), flip, 0, 0, 0];
+        let args = [
+            x.into(),
+            dy.into(),
+            (&found_far).into(),
+            dw.into(),
+            both(from, to, [x.len(), dy.len()]),
+            Arg::Int8(options),
+        ];
+        // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
+        unsafe { call.launch(&self.source(), "direct_filter_grad", &args, Grid::new([to.channels], [1])) }
     }
 
     fn tiles(&self) -> Arg<'static> {
@@ -354,7 +402,10 @@ impl WinogradConv {
             .define("M", outputs)
             .define("R", points + 1 - outputs)
             .insert(shared())
+            .define("WINDOW_RATIO", format_args!("{WINDOW_RATIO:?}f"))
+            .define("WEIGHT_RATIO", format_args!("{WEIGHT_RATIO:?}f"))
             .insert(include_str!("transposed_tile.cl"))
+            .insert(include_str!("winograd_direct.cl"))
             .insert(&transforms)
     }
 }

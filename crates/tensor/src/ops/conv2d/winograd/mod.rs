@@ -13,6 +13,13 @@ use super::shape::{ConvShape, Pass};
 /// ([`ConstantResponse`](transform::ConstantResponse)), which takes the time of about eight tiles.
 pub const MANY_TILES: usize = 512;
 
+/// Largest ratio of the largest values of two windows of a tile, for the forward pass and the input gradient: outputs have the
+/// error that they would have if all windows had values this much larger.
+pub const WINDOW_RATIO: f32 = 64.0;
+
+/// The same for the weight gradient, whose sums go over all windows.
+pub const WEIGHT_RATIO: f32 = 1024.0;
+
 /// The tile sizes that have kernels: `F(m, r)` of the paper, along each axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TileSize {

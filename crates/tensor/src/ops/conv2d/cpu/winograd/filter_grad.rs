@@ -20,7 +20,7 @@
 use rayon::prelude::*;
 
 use super::filter::transform_output;
-use super::range::{Energies, WEIGHT_RATIO, window_floats};
+use super::range::{Energies, window_floats};
 use super::source::{TileSource, with_tile_size};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
@@ -30,7 +30,7 @@ use crate::ops::conv2d::cpu::blocked_gemm::accumulate_outer;
 use crate::ops::conv2d::cpu::implicit_gemm;
 use crate::ops::conv2d::cpu::taps::{MAX_TAPS, write_taps};
 use crate::ops::conv2d::winograd::transform::{MAX_POINTS, scaled};
-use crate::ops::conv2d::winograd::{TileSize, Tiling};
+use crate::ops::conv2d::winograd::{TileSize, Tiling, WEIGHT_RATIO};
 
 /// Target number of tasks.
 const TASKS: usize = 16;

@@ -37,11 +37,11 @@ use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
 use crate::ops::conv2d::shape::{ConvShape, Pass};
 use crate::ops::conv2d::winograd::transform::ConstantResponse;
-use crate::ops::conv2d::winograd::{self as tiles, TileSize, Tiling};
+use crate::ops::conv2d::winograd::{self as tiles, TileSize, Tiling, WINDOW_RATIO};
 use direct::{DirectConv, DirectTiles};
 use filter::{transform_filter, transform_output};
 use filter_grad::weight_grad;
-use range::{Energies, WINDOW_RATIO, window_floats};
+use range::{Energies, window_floats};
 use source::{TileSource, with_tile_size};
 
 /// Target number of floats of `v` and `m` of a task: they fit into the L2 cache.

@@ -11,12 +11,6 @@ use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::conv2d::cpu::transposed_tile::TransposedTile;
 use crate::ops::conv2d::winograd::{Tiling, Unit};
 
-/// Largest ratio of the largest values of two windows of a tile, for the forward pass and the input gradient: outputs have the
-/// error that they would have if all windows had values this much larger.
-pub const WINDOW_RATIO: f32 = 64.0;
-/// The same for the weight gradient, whose sums go over all windows.
-pub const WEIGHT_RATIO: f32 = 1024.0;
-
 /// Largest sum of energies: far below an overflow in the transforms and in sums of their products.
 const LARGEST: f32 = 1e30;
 
