@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
     /// Runs a training pass ("train") or steps of an optimizer. In single precision, failures are checked for choices at ties, and
     /// the part is run again with their tolerances.
     fn part(&mut self, name: &str) -> Tally {
-        let tally = self.part_once(name);
+        let mut tally = self.part_once(name);
         if tally.failures.is_empty() || *self.device == Device::Reference {
             return tally;
         }
@@ -96,7 +96,14 @@ impl<'a> Run<'a> {
                 ));
                 again
             }
-            _ => tally,
+            Ok((choices, near)) => {
+                tally.notes.push(format!(
+                    "{name}: different choices of ReLUs and maxima: {}, up to {:.0e} from a tie, of which {near:.0e} is rounding",
+                    choices.different, choices.widest
+                ));
+                tally
+            }
+            Err(_) => tally,
         }
     }
 

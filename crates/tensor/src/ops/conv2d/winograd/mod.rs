@@ -20,6 +20,15 @@ pub const WINDOW_RATIO: f32 = 64.0;
 /// The same for the weight gradient, whose sums go over all windows.
 pub const WEIGHT_RATIO: f32 = 1024.0;
 
+/// Whether the weight gradient of a convolution is the sum of so few terms, one for each output pixel, that behind a ReLU all of them
+/// may be 0. The transforms do not compute an exact 0, and Adam divides a gradient by its own size.
+pub fn has_few_terms(conv: &ConvShape) -> bool {
+    conv.n * conv.oh * conv.ow < FEW_TERMS
+}
+
+/// See [`has_few_terms`].
+const FEW_TERMS: usize = 256;
+
 /// The tile sizes that have kernels: `F(m, r)` of the paper, along each axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TileSize {

@@ -126,6 +126,19 @@ fn one_far_pixel_changes_no_other_output() {
     }
 }
 
+#[test]
+fn weight_gradients_of_few_terms_that_are_all_zero_are_zero() {
+    let sample = Sample::new([4, 16, 6, 6], 16, 3, [1, 1], false);
+    let only = |values: &[f32], pixel: usize| {
+        values.iter().enumerate().map(|(i, &v)| if i % 36 == pixel { v } else { 0.0 }).collect::<Vec<_>>()
+    };
+    // Pixel 0, 0 and output 3, 3 are in the same tile, but no window of the output holds the pixel.
+    let (x, dy) = (only(&sample.x, 0), only(&sample.dy, 3 * 6 + 3));
+    let mut dw = sample.empty(Pass::WeightGrad);
+    weight_grad(&sample.conv, TileSize::F4x3, &x, &dy, &mut dw, &Scratch::new());
+    assert!(dw.iter().all(|&v| v == 0.0), "{:?}", dw.iter().find(|&&v| v != 0.0));
+}
+
 struct AreSimilar<'a> {
     energies: &'a Energies<'a>,
     ratio: f32,
