@@ -1,6 +1,6 @@
 //! `export`: the weights of a checkpoint as a safetensors file, or its network as an ONNX file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use neocog_base::file::{check_distinct, check_output_file};
 use neocog_base::text::{count, noun_for};
@@ -10,6 +10,7 @@ use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::Checkpoint;
 use serde::Serialize;
 
+use super::run_onnx::is_onnx;
 use crate::help::examples;
 use crate::output::{self, thousands};
 use crate::register_command;
@@ -115,11 +116,6 @@ fn run(args: &Args) -> Result<()> {
         noun_for(&row.parameters, "parameter"),
         row.to
     ))
-}
-
-/// Whether a file is an ONNX model, by its name.
-fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
 #[cfg(not(feature = "onnx"))]

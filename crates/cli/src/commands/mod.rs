@@ -14,6 +14,7 @@ mod man;
 mod network;
 mod predict;
 mod run;
+mod run_onnx;
 mod spec;
 mod summary;
 mod train;

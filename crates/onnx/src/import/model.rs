@@ -279,7 +279,7 @@ fn model_input(info: &ValueInfoProto) -> Result<ModelInput> {
 ///
 /// # Errors
 /// When a value is computed twice, an input is computed by no node, or nodes depend on each other in a circle.
-fn sorted(nodes: Vec<NodeProto>, mut known: HashSet<String>) -> Result<Vec<NodeProto>> {
+fn sorted(nodes: Vec<NodeProto>, known: HashSet<String>) -> Result<Vec<NodeProto>> {
     let mut computed: HashSet<String> = known.clone();
     for node in &nodes {
         for name in node.output.iter().filter(|name| !name.is_empty()) {
@@ -293,24 +293,32 @@ fn sorted(nodes: Vec<NodeProto>, mut known: HashSet<String>) -> Result<Vec<NodeP
             return Err(Error::format(format!("no node computes its input {name}"))).context(|| describe(node));
         }
     }
-    let mut sorted = Vec::with_capacity(nodes.len());
-    let mut rest = nodes;
-    while !rest.is_empty() {
-        let before = rest.len();
-        let mut waiting = Vec::new();
-        for node in rest {
-            if node.input.iter().all(|name| name.is_empty() || known.contains(name)) {
-                known.extend(node.output.iter().cloned());
-                sorted.push(node);
-            } else {
-                waiting.push(node);
+    // For each value, the nodes that wait for it; for each node, the number of inputs that are not known yet.
+    let mut waiting: HashMap<String, Vec<usize>> = HashMap::new();
+    let mut missing = vec![0usize; nodes.len()];
+    for (i, node) in nodes.iter().enumerate() {
+        for name in node.input.iter().filter(|name| !name.is_empty() && !known.contains(*name)) {
+            waiting.entry(name.clone()).or_default().push(i);
+            missing[i] += 1;
+        }
+    }
+    // Of the nodes that can run, the first of the file is next.
+    let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|i| missing[*i] == 0).collect();
+    let mut order = Vec::with_capacity(nodes.len());
+    while let Some(i) = ready.pop_first() {
+        order.push(i);
+        for name in &nodes[i].output {
+            for other in waiting.remove(name).unwrap_or_default() {
+                missing[other] -= 1;
+                if missing[other] == 0 {
+                    ready.insert(other);
+                }
             }
         }
-        if waiting.len() == before {
-            return Err(Error::format("the node depends on its own output, through others"))
-                .context(|| describe(&waiting[0]));
-        }
-        rest = waiting;
     }
-    Ok(sorted)
+    if let Some(i) = missing.iter().position(|missing| *missing > 0) {
+        return Err(Error::format("the node depends on its own output, through others")).context(|| describe(&nodes[i]));
+    }
+    let mut nodes: Vec<Option<NodeProto>> = nodes.into_iter().map(Some).collect();
+    Ok(order.into_iter().filter_map(|i| nodes[i].take()).collect())
 }

@@ -72,6 +72,17 @@ pub fn operators() -> Vec<&'static str> {
     all
 }
 
+/// Most elements of a value that is computed while a model is converted: a file of a few bytes must not fill the memory.
+const MAX_ELEMENTS: usize = 1 << 28;
+
+/// Checks that a value can be computed while a model is converted.
+fn check_size(shape: &Shape) -> Result<()> {
+    if shape.elements() <= MAX_ELEMENTS {
+        return Ok(());
+    }
+    Err(Error::shape(format!("a constant of shape {shape} is too large; it can have {MAX_ELEMENTS} elements")))
+}
+
 /// The graph while it is built.
 #[derive(Debug)]
 pub(super) struct GraphBuilder {
@@ -238,6 +249,16 @@ impl Node<'_> {
         Ok(Value::constant(tensor, data_type))
     }
 
+    /// Returns a known value with equal elements.
+    ///
+    /// # Errors
+    /// When it has too many elements.
+    pub fn full(&self, shape: &[usize], number: f64, data_type: DataType) -> Result<Value> {
+        let shape = Shape::new(shape)?;
+        check_size(&shape)?;
+        Ok(Value::constant(Tensor::full(shape, number, &Device::Reference)?, data_type))
+    }
+
     /// Returns a known number, of the type of another value.
     ///
     /// # Errors
@@ -273,6 +294,8 @@ impl Node<'_> {
         if let Some(known) = known {
             let known: Vec<Tensor> =
                 known.iter().map(|tensor| tensor.to_device(&Device::Reference)).collect::<Result<_>>()?;
+            let shapes: Vec<Shape> = known.iter().map(|tensor| *tensor.shape()).collect();
+            op.infer(&shapes)?.iter().try_for_each(check_size)?;
             let outputs = run(&*op, &known.iter().collect::<Vec<_>>())?;
             return Ok(outputs.into_iter().map(|tensor| Value::constant(tensor, data_type)).collect());
         }
@@ -344,8 +367,7 @@ impl Node<'_> {
                 parts.push(value.clone());
             } else if count > 0 {
                 let shape = Shape::new(value.shape().with_extent(axis, count).extents())?;
-                let tensor = Tensor::full(shape, fill, &Device::Reference)?;
-                parts.push(Value::constant(tensor, value.data_type));
+                parts.push(self.full(&shape, fill, value.data_type)?);
             }
         }
         if parts.len() == 1 {

@@ -14,10 +14,24 @@ register_onnx!("Conv", |node| {
     let bias = node.optional(2);
     let kernel = kernel(node, &x, &weight)?;
     let axes = Spatial::all(node, &x.shape()[2..], &kernel)?;
-    let groups = groups(node)?;
+    if let [depth, rows, columns] = axes[..] {
+        return volume(node, &x, &weight, bias, [depth, rows, columns]);
+    }
     let rank = x.rank();
-    let (mut x, weight) = (as_image(node, &x)?, as_image(node, &weight)?);
-    let [rows, columns] = image_axes(&axes)?;
+    let (x, weight) = (as_image(node, &x)?, as_image(node, &weight)?);
+    let y = convolve(node, x, &weight, bias.as_ref(), image_axes(&axes)?)?;
+    Ok(vec![from_image(node, y, rank)?])
+});
+
+/// Convolves images of two dimensions.
+fn convolve(
+    node: &mut Node<'_>,
+    mut x: Value,
+    weight: &Value,
+    bias: Option<&Value>,
+    [rows, columns]: [Spatial; 2],
+) -> Result<Value> {
+    let groups = groups(node)?;
     // What is not symmetric is added before.
     let mut padding = [0; 2];
     for (a, axis) in [rows, columns].into_iter().enumerate() {
@@ -32,18 +46,55 @@ register_onnx!("Conv", |node| {
         flip: false,
         activation: None,
     };
-    let y = match &bias {
-        Some(bias) => node.push(op, &[&x, &weight, bias])?,
-        None => node.push(op, &[&x, &weight])?,
+    match bias {
+        Some(bias) => node.push(op, &[&x, weight, bias]),
+        None => node.push(op, &[&x, weight]),
+    }
+}
+
+/// Convolves images of three dimensions: the sum of convolutions of two, one for each position of the kernel's depth, of which the
+/// planes of all depths are the batch.
+fn volume(
+    node: &mut Node<'_>,
+    x: &Value,
+    weight: &Value,
+    bias: Option<Value>,
+    [depth, rows, columns]: [Spatial; 3],
+) -> Result<Vec<Value>> {
+    let x = node.pad_axis(x, 2, depth.begin, depth.needed_end(), 0.0)?;
+    let [n, c, _, h, w] = *x.shape().extents() else { return Err(Error::shape("expected [n, c, d, h, w]")) };
+    let [out, inner, _, kh, kw] = *weight.shape().extents() else {
+        return Err(Error::shape("expected a weight of five axes"));
     };
-    Ok(vec![from_image(node, y, rank)?])
-});
+    let mut sum: Option<Value> = None;
+    for tap in 0..depth.kernel {
+        let start = tap * depth.dilation;
+        let planes = (0..depth.output).map(|o| start + o * depth.stride).collect();
+        let planes = super::indexing::select(node, &x, 2, planes)?;
+        let moved = node.permute(&planes, &[0, 2, 1, 3, 4])?;
+        let images = node.reshape(&moved, &[n * depth.output, c, h, w])?;
+        let slice = node.narrow(weight, 2, tap, 1)?;
+        let slice = node.reshape(&slice, &[out, inner, kh, kw])?;
+        let first_bias = bias.as_ref().filter(|_| tap == 0);
+        let part = convolve(node, images, &slice, first_bias, [rows, columns])?;
+        sum = Some(match sum {
+            Some(sum) => node.push(ops::Add, &[&sum, &part])?,
+            None => part,
+        });
+    }
+    let y = sum.ok_or_else(|| Error::shape("the kernel has no depth"))?;
+    let y = node.reshape(&y, &[n, depth.output, out, rows.output, columns.output])?;
+    Ok(vec![node.permute(&y, &[0, 2, 1, 3, 4])?])
+}
 
 register_onnx!("ConvTranspose", |node| {
     let (x, weight) = (node.input(0)?, node.input(1)?);
     let bias = node.optional(2);
     let kernel = kernel(node, &x, &weight)?;
     let spatial = x.rank() - 2;
+    if spatial > 2 {
+        return Err(Error::shape("transposed convolutions of three dimensions are not supported"));
+    }
     let ones = vec![1; spatial];
     let strides = sizes(node, "strides", spatial, 1)?.unwrap_or_else(|| ones.clone());
     let dilations = sizes(node, "dilations", spatial, 1)?.unwrap_or(ones);
@@ -115,9 +166,9 @@ register_onnx!("ConvTranspose", |node| {
 
 /// Returns the extents of the kernel, and checks the ranks.
 fn kernel(node: &Node<'_>, x: &Value, weight: &Value) -> Result<Vec<usize>> {
-    if x.rank() != weight.rank() || !(3..=4).contains(&x.rank()) {
+    if x.rank() != weight.rank() || !(3..=5).contains(&x.rank()) {
         return Err(Error::shape(format!(
-            "convolutions of one and of two dimensions are supported; the input is {}, the weight {}",
+            "convolutions of one to three dimensions are supported; the input is {}, the weight {}",
             x.shape(),
             weight.shape()
         )));

@@ -115,6 +115,9 @@ register_onnx!("Pad", |node| {
             }
             other => Err(Error::format(format!("mode is {other}"))),
         };
+        if before + rest + after > 1 << 28 {
+            return Err(Error::shape(format!("padding of {before} and {after} is too large")));
+        }
         let all = -(before as i64)..(rest + after) as i64;
         let indices = all.map(source).collect::<Result<Vec<usize>>>()?;
         x = select(node, &x, axis, indices)?;

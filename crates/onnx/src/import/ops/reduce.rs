@@ -106,8 +106,7 @@ fn rows(node: &mut Node<'_>, reduction: RowReduction) -> Result<Vec<Value>> {
             (RowReduction::Max, _) => f64::NEG_INFINITY,
             _ => f64::INFINITY,
         };
-        let elements = shape.iter().product();
-        return Ok(vec![node.constant(&shape, &vec![neutral; elements], x.data_type)?]);
+        return Ok(vec![node.full(&shape, neutral, x.data_type)?]);
     }
     let (kept, last): (Vec<usize>, Vec<usize>) = (0..x.rank()).partition(|axis| !reduced[*axis]);
     let moved = node.permute(&x, &[kept.clone(), last].concat())?;

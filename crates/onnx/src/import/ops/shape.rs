@@ -1,7 +1,7 @@
 //! Operators that move elements, make constants, and tell shapes.
 
 use neocog_base::{Error, Result};
-use neocog_tensor::{Shape, Tensor, ops};
+use neocog_tensor::{Tensor, ops};
 
 use super::indexing::select;
 use crate::import::{Node, Value};
@@ -140,7 +140,10 @@ register_onnx!("Tile", |node| {
     }
     for (axis, times) in repeats.into_iter().enumerate().filter(|(_, times)| *times != 1) {
         let extent = x.shape()[axis];
-        Shape::new(&[extent, times])?;
+        let is_valid = extent.checked_mul(times).is_some_and(|count| count <= 1 << 28);
+        if !is_valid {
+            return Err(Error::shape(format!("{extent} positions repeated {times} times are too many")));
+        }
         let indices: Vec<usize> = (0..times).flat_map(|_| 0..extent).collect();
         x = select(node, &x, axis, indices)?;
     }
@@ -188,7 +191,7 @@ register_onnx!("Constant", |node| {
 });
 
 register_onnx!("ConstantOfShape", |node| {
-    let shape = Shape::new(&extents(node, 0, "the shape")?)?;
+    let shape = extents(node, 0, "the shape")?;
     let value = node.tensor("value")?;
     let (number, data_type) = match &value {
         Some(value) => {
@@ -197,8 +200,7 @@ register_onnx!("ConstantOfShape", |node| {
         }
         None => (0.0, DataType::Float),
     };
-    let tensor = Tensor::full(shape, number, &neocog_tensor::Device::Reference)?;
-    Ok(vec![Value::constant(tensor, data_type)])
+    Ok(vec![node.full(&shape, number, data_type)?])
 });
 
 register_onnx!("Range", |node| {
@@ -209,7 +211,7 @@ register_onnx!("Range", |node| {
     };
     let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
     let count = ((limit - start) / delta).ceil().max(0.0);
-    if delta == 0.0 || !count.is_finite() || count > (1u64 << 31) as f64 {
+    if delta == 0.0 || !count.is_finite() || count > f64::from(1 << 28) {
         return Err(Error::format(format!("a range from {start} to {limit} in steps of {delta} is not valid")));
     }
     let values: Vec<f64> = (0..count as usize).map(|i| start + i as f64 * delta).collect();
