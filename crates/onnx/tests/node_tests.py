@@ -64,4 +64,18 @@ for group in ("pytorch-converted", "pytorch-operator", "simple"):
             shutil.copy(file, path)
         (path / "tolerance.txt").write_text("0.001 0.0000001")
         count += 1
+for file in sorted((data / "light").glob("*.onnx")):
+    model = onnx.load(file)
+    if not is_supported(model):
+        continue
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = []
+    for info in model.graph.input:
+        if info.name not in constants:
+            shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+            count_of = int(numpy.prod(shape))
+            inputs.append((numpy.arange(count_of).reshape(shape) / count_of).astype(numpy.float32))
+    output = onnx.load_tensor(file.with_name(f"{file.stem}_output_0.pb"))
+    write(folder / file.stem, model, inputs, [output], 1e-3, 1e-7)
+    count += 1
 print(count)

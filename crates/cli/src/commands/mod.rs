@@ -8,6 +8,7 @@ mod eval;
 mod export;
 mod fetch_data;
 mod import;
+mod import_onnx;
 mod layers;
 mod lesson;
 mod man;

@@ -5,12 +5,14 @@
 //! depend on, as the new shape of a `Reshape`, are constants of the graph, which is converted again for other values.
 
 mod constant;
+mod layers;
 mod model;
 mod node;
 mod ops;
 mod session;
 mod value;
 
+pub use layers::OnnxLayers;
 pub use model::{ModelInput, OnnxModel};
 pub use node::{Converter, Node, find, operators};
 pub use session::{OnnxOutput, OnnxSession};

@@ -132,6 +132,22 @@ impl OnnxModel {
         &self.metadata
     }
 
+    /// Returns the nodes in an order in which they can run.
+    pub(super) fn nodes(&self) -> &[NodeProto] {
+        &self.nodes
+    }
+
+    /// Returns a constant of the file, also of a node `Constant`.
+    pub(super) fn constant_of(&self, name: &str) -> Option<Tensor> {
+        if let Some(value) = self.constants.get(name) {
+            return value.tensor().cloned();
+        }
+        let is_named = |node: &&NodeProto| node.op_type == "Constant" && node.output.iter().any(|output| output == name);
+        let node = self.nodes.iter().find(is_named)?;
+        let tensor = node.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()?;
+        constant(tensor, self.folder.as_deref()).ok().map(|(tensor, _)| tensor)
+    }
+
     /// Checks that all nodes have converters.
     ///
     /// # Errors
@@ -258,7 +274,7 @@ impl OnnxModel {
 }
 
 /// Returns a node as messages name it.
-fn describe(node: &NodeProto) -> String {
+pub(super) fn describe(node: &NodeProto) -> String {
     let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
     let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
     format!("{name} ({domain}{})", node.op_type)
