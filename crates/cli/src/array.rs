@@ -32,8 +32,11 @@ pub fn read(path: &Path, name: &str, device: &Device) -> Result<Array> {
     }
     let mut bytes = Aligned::with_length(metadata.len()).context(location)?;
     File::open(path).and_then(|mut file| file.read_exact(bytes.as_mut())).map_err(cannot_read)?;
-    let bytes =
-        if bytes.as_ref().starts_with(b"PK\x03\x04") { array_of_archive(bytes.as_ref(), name) } else { Ok(bytes) };
+    let bytes = if bytes.as_ref().starts_with(b"PK\x03\x04") {
+        array_of_archive(bytes.as_ref(), name)
+    } else {
+        Ok(bytes)
+    };
     bytes.and_then(|bytes| array(bytes.as_ref(), device)).context(location)
 }
 

@@ -73,7 +73,10 @@ fn a_checkpoint_is_exported_and_runs_as_before() {
         ("import net.onnx --to back.ckpt", "use a name that ends with .json"),
         ("export run/last.ckpt --to x.safetensors --softmax", "--softmax is for ONNX files"),
         ("export run/last.ckpt --to y.onnx --opset 30", "opset 30 cannot be written; use one from 17 to 22"),
-        ("run net.onnx --input bytes.npy --output o", "is of type float32, the array of uint8; use .astype(numpy.float32)"),
+        (
+            "run net.onnx --input bytes.npy --output o",
+            "is of type float32, the array of uint8; use .astype(numpy.float32)",
+        ),
         ("run net.onnx --input image=x.npy --output o", "there is no input named `image`"),
         ("run net.onnx --input x.npy --input x.npy --output o", "the input input is given twice"),
         ("run net.onnx --input none.npy --output o", "the file none.npy does not exist"),

@@ -6,8 +6,9 @@ use std::fs;
 
 use bytes::Bytes;
 use neocog_onnx::proto::{
-    AttributeProto, AttributeType, DataType, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, AttributeType, DataType, DimensionProto, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    ValueInfoProto,
 };
 use neocog_onnx::{OnnxModel, OnnxSession};
 use neocog_tensor::{Device, Tensor};
@@ -94,7 +95,8 @@ fn damaged_files_are_errors() {
 
 #[test]
 fn graphs_that_cannot_run_are_errors() {
-    let circle = vec![node("Add", &["x", "b"], &["a"]), node("Relu", &["a"], &["b"]), node("Relu", &["b"], &["y"])];
+    let circle =
+        vec![node("Add", &["x", "b"], &["a"]), node("Relu", &["a"], &["b"]), node("Relu", &["b"], &["y"])];
     assert_error(read(&model(circle, Vec::new())), "the_add (Add): the node depends on its own output");
     let twice = vec![node("Relu", &["x"], &["y"]), node("Abs", &["x"], &["y"])];
     assert_error(read(&model(twice, Vec::new())), "the_abs (Abs): the value y is computed twice");
@@ -111,7 +113,8 @@ fn graphs_that_cannot_run_are_errors() {
 fn all_nodes_that_are_not_supported_are_listed() {
     let mut other = node("Mine", &["b"], &["y"]);
     other.domain = "my.domain".to_string();
-    let nodes = vec![node("Det", &["x"], &["a"]), node("Relu", &["a"], &["c"]), node("STFT", &["c"], &["b"]), other];
+    let nodes =
+        vec![node("Det", &["x"], &["a"]), node("Relu", &["a"], &["c"]), node("STFT", &["c"], &["b"]), other];
     let error = run(&model(nodes, Vec::new())).unwrap_err().to_string();
     assert_eq!(
         error,
@@ -122,7 +125,9 @@ fn all_nodes_that_are_not_supported_are_listed() {
 #[test]
 fn sizes_that_no_memory_has_are_errors() {
     let reshape = |shape: &[i64]| {
-        run(&model(vec![node("Reshape", &["x", "s"], &["y"])], vec![integers("s", shape)])).unwrap_err().to_string()
+        run(&model(vec![node("Reshape", &["x", "s"], &["y"])], vec![integers("s", shape)]))
+            .unwrap_err()
+            .to_string()
     };
     assert!(reshape(&[1 << 62]).contains("the_reshape (Reshape)"));
     assert!(reshape(&[1 << 62, -1]).contains("cannot become"));
@@ -130,8 +135,10 @@ fn sizes_that_no_memory_has_are_errors() {
     for size in [1 << 62, 1 << 40, 1 << 33] {
         for op_type in ["ConstantOfShape", "Range"] {
             let inputs: &[&str] = if op_type == "Range" { &["zero", "limit", "one"] } else { &["s"] };
-            let scalar = |name: &str, value: i64| TensorProto { dims: Vec::new(), ..integers(name, &[value]) };
-            let constants = vec![integers("s", &[size]), scalar("zero", 0), scalar("limit", size), scalar("one", 1)];
+            let scalar =
+                |name: &str, value: i64| TensorProto { dims: Vec::new(), ..integers(name, &[value]) };
+            let constants =
+                vec![integers("s", &[size]), scalar("zero", 0), scalar("limit", size), scalar("one", 1)];
             assert!(run(&model(vec![node(op_type, inputs, &["y"])], constants)).is_err());
         }
         let tile = vec![node("Tile", &["x", "s"], &["y"])];
@@ -153,7 +160,10 @@ fn external_data_stay_in_the_folder_of_the_model() {
     fs::write(folder.join("w.bin"), 2f32.to_le_bytes().repeat(4)).unwrap();
     fs::write(dir.path().join("secret.bin"), 2f32.to_le_bytes().repeat(4)).unwrap();
     let read = |entries: &[(&str, &str)]| {
-        let entry = |(key, value): &(&str, &str)| StringStringEntryProto { key: key.to_string(), value: value.to_string() };
+        let entry = |(key, value): &(&str, &str)| StringStringEntryProto {
+            key: key.to_string(),
+            value: value.to_string(),
+        };
         let weight = TensorProto {
             name: "w".to_string(),
             dims: vec![3],
@@ -163,7 +173,8 @@ fn external_data_stay_in_the_folder_of_the_model() {
             ..TensorProto::default()
         };
         let path = folder.join("net.onnx");
-        fs::write(&path, model(vec![node("Add", &["x", "w"], &["y"])], vec![weight]).encode_to_vec()).unwrap();
+        fs::write(&path, model(vec![node("Add", &["x", "w"], &["y"])], vec![weight]).encode_to_vec())
+            .unwrap();
         let session = OnnxSession::new(OnnxModel::read(&path)?, &Device::Cpu)?;
         session.run(&[Tensor::zeros([2, 3], &Device::Cpu)?])?[0].tensor.to_f32()
     };

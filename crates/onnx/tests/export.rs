@@ -202,7 +202,8 @@ fn softmax_and_preprocessing_are_part_of_the_model() {
     let bytes: Vec<f32> = (0..2 * 28 * 28).map(|i| ((i * 37) % 256) as f32).collect();
     let shape = [2, 1, 28, 28];
     let normalized: Vec<f32> = bytes.iter().map(|byte| (byte / 255.0 - 0.25) / 0.5).collect();
-    let y = Predictor::new(network).run(&Tensor::from_f32(shape, &normalized, &Device::Cpu).unwrap()).unwrap();
+    let y =
+        Predictor::new(network).run(&Tensor::from_f32(shape, &normalized, &Device::Cpu).unwrap()).unwrap();
     let softmax = neocog_tensor::run_single(&neocog_tensor::ops::Softmax { dim: 1 }, &[&y]).unwrap();
     write_tensors(
         &dir.path().join("lenet.safetensors"),

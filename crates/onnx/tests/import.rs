@@ -92,7 +92,8 @@ fn all_cases(python: &str, dir: &Path) -> Vec<PathBuf> {
     let folder = std::env::var_os("NEOCOG_NODE_TESTS").map_or(dir.to_path_buf(), PathBuf::from);
     if fs::read_dir(&folder).unwrap().next().is_none() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node_tests.py");
-        let output = Command::new(python).args(["-W", "ignore"]).arg(script).arg(&folder).args(operators()).output();
+        let output =
+            Command::new(python).args(["-W", "ignore"]).arg(script).arg(&folder).args(operators()).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -110,7 +111,8 @@ fn is_network(case: &Path) -> bool {
 fn networks_of_onnx_give_their_outputs() {
     let Some(python) = require("python", python()) else { return };
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let cases: Vec<PathBuf> = all_cases(&python, dir.path()).into_iter().filter(|case| is_network(case)).collect();
+    let cases: Vec<PathBuf> =
+        all_cases(&python, dir.path()).into_iter().filter(|case| is_network(case)).collect();
     for case in &cases {
         run_case(case, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", case.display()));
         println!("{} ok", case.file_name().unwrap().to_string_lossy());
@@ -122,7 +124,8 @@ fn networks_of_onnx_give_their_outputs() {
 fn node_tests_of_onnx_pass() {
     let Some(python) = require("python", python()) else { return };
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let cases: Vec<PathBuf> = all_cases(&python, dir.path()).into_iter().filter(|case| !is_network(case)).collect();
+    let cases: Vec<PathBuf> =
+        all_cases(&python, dir.path()).into_iter().filter(|case| !is_network(case)).collect();
     let mut counts: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     let mut failures = Vec::new();
     for case in &cases {

@@ -59,7 +59,11 @@ struct OnnxArgs {
 impl OnnxArgs {
     /// Returns the first option that is given.
     fn given(&self) -> Option<&'static str> {
-        let all = [(self.opset.is_some(), "--opset"), (self.softmax, "--softmax"), (self.preprocess, "--preprocess")];
+        let all = [
+            (self.opset.is_some(), "--opset"),
+            (self.softmax, "--softmax"),
+            (self.preprocess, "--preprocess"),
+        ];
         all.into_iter().find_map(|(given, name)| given.then_some(name))
     }
 }
@@ -120,7 +124,9 @@ fn run(args: &Args) -> Result<()> {
 
 #[cfg(not(feature = "onnx"))]
 fn export_onnx(_args: &Args) -> Result<()> {
-    Err(neocog_tensor::Error::invalid_argument("this program was built without ONNX; enable the cargo feature `onnx`"))
+    Err(neocog_tensor::Error::invalid_argument(
+        "this program was built without ONNX; enable the cargo feature `onnx`",
+    ))
 }
 
 #[cfg(feature = "onnx")]
@@ -186,16 +192,22 @@ fn normalization(preprocessing: &neocog_data::Preprocessing) -> Result<neocog_on
                 found.std.clone_from(&normalize.std);
             }
             Step::Normalize(_) => {
-                return Err(Error::invalid_argument("--preprocess: an ONNX file can hold one normalization, not several"));
+                return Err(Error::invalid_argument(
+                    "--preprocess: an ONNX file can hold one normalization, not several",
+                ));
             }
             _ => {}
         }
     }
     if preprocessing.transforms.sets_size() {
-        output::note(format_args!("images must be resized and cropped before: see neocog.preprocessing in the metadata"));
+        output::note(format_args!(
+            "images must be resized and cropped before: see neocog.preprocessing in the metadata"
+        ));
     }
     if preprocessing.inversion == Inversion::Auto {
-        output::note(format_args!("images with a bright border must be inverted before: they are not by the ONNX file"));
+        output::note(format_args!(
+            "images with a bright border must be inverted before: they are not by the ONNX file"
+        ));
     }
     Ok(found)
 }

@@ -47,7 +47,9 @@ pub(super) fn import_onnx(file: &Path, to: &Path, json: bool) -> Result<()> {
     let parameters = state::param_count(&*network);
     let (to, weights_file) = (to.display().to_string(), weights_file.display().to_string());
     if json {
-        return output::json(&serde_json::json!({ "to": to, "weights": weights_file, "parameters": parameters }));
+        return output::json(
+            &serde_json::json!({ "to": to, "weights": weights_file, "parameters": parameters }),
+        );
     }
     output::line(format_args!(
         "wrote a network with {} parameters to {to}, and its weights to {weights_file}",

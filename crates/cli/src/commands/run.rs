@@ -37,7 +37,11 @@ const OUTPUT: &str = "output";
   neocog run --spec my.json --weights my.safetensors --input batch.npz --output out"))]
 struct Args {
     /// Network, checkpoint, or ONNX model.
-    #[arg(value_name = "NETWORK|CHECKPOINT|MODEL.onnx", required_unless_present = "spec", conflicts_with = "spec")]
+    #[arg(
+        value_name = "NETWORK|CHECKPOINT|MODEL.onnx",
+        required_unless_present = "spec",
+        conflicts_with = "spec"
+    )]
     network: Option<String>,
     /// JSON file of a network, as written by `spec`.
     #[arg(long, value_name = "FILE")]

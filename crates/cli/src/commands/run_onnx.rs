@@ -18,7 +18,13 @@ mod absent {
 
     use neocog_tensor::{Device, Error, Result};
 
-    pub fn run_onnx(_file: &Path, _inputs: &[&str], _output: &Path, _device: &Device, _json: bool) -> Result<()> {
+    pub fn run_onnx(
+        _file: &Path,
+        _inputs: &[&str],
+        _output: &Path,
+        _device: &Device,
+        _json: bool,
+    ) -> Result<()> {
         Err(Error::invalid_argument("this program was built without ONNX; enable the cargo feature `onnx`"))
     }
 }
@@ -108,7 +114,10 @@ mod present {
                 None => return Err(unknown(text, expected)),
             };
             if files[at].replace(path).is_some() {
-                return Err(Error::invalid_argument(format!("the input {} is given twice", expected[at].name)));
+                return Err(Error::invalid_argument(format!(
+                    "the input {} is given twice",
+                    expected[at].name
+                )));
             }
         }
         expected.iter().zip(files).map(|(input, file)| read_input(input, file, device)).collect()

@@ -32,7 +32,9 @@ impl Dim {
             )))
         };
         if first.rank() != second.rank() {
-            return Err(Error::shape(format!("the shapes {first} and {second} of two batches differ in their rank")));
+            return Err(Error::shape(format!(
+                "the shapes {first} and {second} of two batches differ in their rank"
+            )));
         }
         first.iter().zip(second.iter()).map(dim).collect()
     }

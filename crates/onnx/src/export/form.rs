@@ -66,7 +66,10 @@ macro_rules! register_onnx_form {
 #[doc(hidden)]
 pub fn downcast<T: Op>(op: &dyn Op) -> Result<&T> {
     (op as &dyn Any).downcast_ref().ok_or_else(|| {
-        Error::invalid_argument(format!("{} is not the operation that its ONNX form was registered for", op.name()))
+        Error::invalid_argument(format!(
+            "{} is not the operation that its ONNX form was registered for",
+            op.name()
+        ))
     })
 }
 
@@ -185,7 +188,9 @@ impl<'a> Form<'a> {
     /// When it does.
     pub fn fixed(&self, dims: &[Dim], axis: usize) -> Result<usize> {
         dims.get(axis).and_then(|dim| dim.fixed()).ok_or_else(|| {
-            Error::shape(format!("axis {axis} depends on the size of the batch, which the ONNX form cannot express"))
+            Error::shape(format!(
+                "axis {axis} depends on the size of the batch, which the ONNX form cannot express"
+            ))
         })
     }
 
@@ -262,17 +267,18 @@ impl<'a> Form<'a> {
     ///
     /// # Panics
     /// When there is no output.
-    pub fn finish_of(
-        &mut self,
-        op_type: &str,
-        inputs: Vec<String>,
-        attributes: Vec<(&str, Attribute)>,
-    ) {
+    pub fn finish_of(&mut self, op_type: &str, inputs: Vec<String>, attributes: Vec<(&str, Attribute)>) {
         let output = self.outputs[0].0.clone();
         self.add(op_type, inputs, attributes, output);
     }
 
-    fn add(&mut self, op_type: &str, inputs: Vec<String>, attributes: Vec<(&str, Attribute)>, output: String) {
+    fn add(
+        &mut self,
+        op_type: &str,
+        inputs: Vec<String>,
+        attributes: Vec<(&str, Attribute)>,
+        output: String,
+    ) {
         let node = NodeProto {
             name: output.clone(),
             input: inputs,

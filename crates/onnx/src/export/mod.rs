@@ -147,18 +147,23 @@ fn write_nodes(model: &mut Model, graphs: &[Graph; 2], options: &ExportOptions) 
     let mut names: Vec<String> = vec![String::new(); first.value_count()];
     names[0] = input_value(model, first.shape(0), options)?;
     for (node, other) in first.nodes().iter().zip(second.nodes()) {
-        let location = || node.scope.name().map_or(node.op.name().into(), |layer| format!("{layer} ({})", node.op.name()));
+        let location = || {
+            node.scope.name().map_or(node.op.name().into(), |layer| format!("{layer} ({})", node.op.name()))
+        };
         let form = find(node.op.name()).expect("checked by check_forms");
         if !form.by_shape && format!("{:?}", node.op) != format!("{:?}", other.op) {
-            return Err(Error::invalid_argument("the operation depends on the size of the batch in a way that a model cannot"))
-                .context(location);
+            return Err(Error::invalid_argument(
+                "the operation depends on the size of the batch in a way that a model cannot",
+            ))
+            .context(location);
         }
         let prefix = node.scope.name().unwrap_or("").to_string();
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for (i, source) in node.inputs.iter().enumerate() {
             inputs.push(match source {
                 Source::Value(value) => {
-                    let dims = Dim::of(first.shape(*value), second.shape(*value), BATCHES).context(location)?;
+                    let dims =
+                        Dim::of(first.shape(*value), second.shape(*value), BATCHES).context(location)?;
                     form::Input::value(names[*value].clone(), dims)
                 }
                 Source::Constant(tensor) => {
@@ -196,7 +201,8 @@ fn input_value(model: &mut Model, shape: &Shape, options: &ExportOptions) -> Res
             std.len()
         )));
     }
-    let floats = form.node("Cast", [INPUT], [("to", form::Attribute::Int(crate::proto::DataType::Float as i64))]);
+    let floats =
+        form.node("Cast", [INPUT], [("to", form::Attribute::Int(crate::proto::DataType::Float as i64))]);
     let largest = form.scalar("largest", 255.0)?;
     let mut value = form.node("Div", [&floats, &largest], []);
     if !mean.is_empty() {
@@ -221,12 +227,8 @@ fn finish(
         return Err(Error::invalid_argument("the network must have one output"));
     };
     let dims = Dim::of(graphs[0].shape(output), graphs[1].shape(other), BATCHES).context(|| "the output")?;
-    let mut form = Form::new(
-        &mut model,
-        OUTPUT.to_string(),
-        Vec::new(),
-        vec![(OUTPUT.to_string(), dims.clone())],
-    );
+    let mut form =
+        Form::new(&mut model, OUTPUT.to_string(), Vec::new(), vec![(OUTPUT.to_string(), dims.clone())]);
     if options.softmax {
         if dims.len() < 2 {
             return Err(Error::invalid_argument("the output has no axis of classes for a softmax"));

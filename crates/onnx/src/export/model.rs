@@ -79,7 +79,13 @@ impl Model {
         self.initializer(hint, DataType::Int64, extents, bytes)
     }
 
-    fn initializer(&mut self, hint: String, data_type: DataType, extents: &[usize], bytes: Vec<u8>) -> String {
+    fn initializer(
+        &mut self,
+        hint: String,
+        data_type: DataType,
+        extents: &[usize],
+        bytes: Vec<u8>,
+    ) -> String {
         let name = self.unique(hint);
         self.initializers.push(TensorProto {
             dims: extents.iter().map(|&extent| extent as i64).collect(),

@@ -108,7 +108,9 @@ fn from_fields(shape: Shape, data_type: DataType, proto: &TensorProto) -> Result
         DataType::Double => proto.double_data.clone(),
         DataType::Int64 => proto.int64_data.iter().map(|&value| value as f64).collect(),
         DataType::Uint32 | DataType::Uint64 => proto.uint64_data.iter().map(|&value| value as f64).collect(),
-        DataType::Float16 => proto.int32_data.iter().map(|&bits| f64::from(half_to_f32(bits as u16))).collect(),
+        DataType::Float16 => {
+            proto.int32_data.iter().map(|&bits| f64::from(half_to_f32(bits as u16))).collect()
+        }
         DataType::Bfloat16 => {
             proto.int32_data.iter().map(|&bits| f64::from(f32::from_bits((bits as u32) << 16))).collect()
         }
@@ -126,27 +128,38 @@ fn collect<T>(values: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>> {
 
 /// Reads elements from another file of the model's folder.
 fn external_data(proto: &TensorProto, folder: Option<&Path>, expected: usize) -> Result<Vec<u8>> {
-    let entry = |key: &str| proto.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+    let entry = |key: &str| {
+        proto.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
+    };
     let location = entry("location").ok_or_else(|| Error::format("the external data have no location"))?;
     let Some(folder) = folder else {
-        return Err(Error::format(format!("the elements are in the file {location}, which a model in memory does not have")));
+        return Err(Error::format(format!(
+            "the elements are in the file {location}, which a model in memory does not have"
+        )));
     };
-    let stays = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let stays =
+        Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !stays || location.is_empty() {
-        return Err(Error::format(format!("the external data {location} are outside of the folder of the model")));
+        return Err(Error::format(format!(
+            "the external data {location} are outside of the folder of the model"
+        )));
     }
     let number = |key: &str| -> Result<Option<u64>> {
         let parse = |text: &str| {
-            text.parse().map_err(|_| Error::format(format!("the {key} of the external data is not a number: {text}")))
+            text.parse()
+                .map_err(|_| Error::format(format!("the {key} of the external data is not a number: {text}")))
         };
         entry(key).map(parse).transpose()
     };
     let path = folder.join(location);
     let cannot_read = |e| Error::io(format!("cannot read the external data {}", path.display()), e);
     // A link could lead anywhere, too.
-    let (real, home) = (path.canonicalize().map_err(cannot_read)?, folder.canonicalize().map_err(cannot_read)?);
+    let (real, home) =
+        (path.canonicalize().map_err(cannot_read)?, folder.canonicalize().map_err(cannot_read)?);
     if !real.starts_with(&home) {
-        return Err(Error::format(format!("the external data {location} are outside of the folder of the model")));
+        return Err(Error::format(format!(
+            "the external data {location} are outside of the folder of the model"
+        )));
     }
     let size = real.metadata().map_err(cannot_read)?;
     if !size.is_file() {
@@ -154,7 +167,9 @@ fn external_data(proto: &TensorProto, folder: Option<&Path>, expected: usize) ->
     }
     let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?.unwrap_or(expected as u64));
     if length != expected as u64 {
-        return Err(Error::format(format!("the external data have {length} bytes, but the shape needs {expected}")));
+        return Err(Error::format(format!(
+            "the external data have {length} bytes, but the shape needs {expected}"
+        )));
     }
     if offset.checked_add(length).is_none_or(|end| end > size.len()) {
         return Err(Error::format(format!(

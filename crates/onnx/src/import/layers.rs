@@ -33,7 +33,8 @@ impl OnnxLayers {
         let mut tensors = self.tensors.iter();
         for (name, entry) in state::entries(&*network) {
             let Some(param) = entry.tensor() else { continue };
-            let tensor = tensors.next().ok_or_else(|| Error::shape(format!("the model has no tensor for {name}")))?;
+            let tensor =
+                tensors.next().ok_or_else(|| Error::shape(format!("the model has no tensor for {name}")))?;
             param.set(&tensor.to_device(device)?.reshape(param.shape())?).context(|| name)?;
         }
         Ok(network)
@@ -69,7 +70,8 @@ impl<'a> Reader<'a> {
     fn new(model: &'a OnnxModel) -> Self {
         let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
         for (i, node) in model.nodes().iter().enumerate() {
-            for name in node.input.iter().filter(|name| !name.is_empty() && model.constant_of(name).is_none()) {
+            for name in node.input.iter().filter(|name| !name.is_empty() && model.constant_of(name).is_none())
+            {
                 users.entry(name).or_default().push(i);
             }
         }
@@ -83,7 +85,9 @@ impl<'a> Reader<'a> {
         while value != end {
             let users = self.users.get(value).cloned().unwrap_or_default();
             let &[first, ..] = users.as_slice() else {
-                return Err(Error::invalid_argument(format!("nothing uses the value {value} on the way to {end}")));
+                return Err(Error::invalid_argument(format!(
+                    "nothing uses the value {value} on the way to {end}"
+                )));
             };
             let node = &self.model.nodes()[first];
             if users.len() == 1 {
@@ -94,7 +98,8 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let join = &self.model.nodes()[self.join(value, first).ok_or_else(|| {
-                Error::invalid_argument("the branches that follow do not meet again in one node").context(describe(node))
+                Error::invalid_argument("the branches that follow do not meet again in one node")
+                    .context(describe(node))
             })?];
             let layer = self.block(value, join).context(|| describe(join))?;
             chain = chain.then(layer);
@@ -133,7 +138,8 @@ impl<'a> Reader<'a> {
         match (join.op_type.as_str(), ends.as_slice()) {
             ("Add", &[a, b]) => {
                 // The body is the branch with more nodes; its tensors come first.
-                let (body, shortcut) = if self.depth(value, a) >= self.depth(value, b) { (a, b) } else { (b, a) };
+                let (body, shortcut) =
+                    if self.depth(value, a) >= self.depth(value, b) { (a, b) } else { (b, a) };
                 let (body, shortcut) = (self.chain(value, body)?, self.chain(value, shortcut)?);
                 Ok(layers::Residual {
                     label: None,
@@ -157,7 +163,9 @@ impl<'a> Reader<'a> {
                 let body = self.chain(value, end)?;
                 match body.layers.as_slice() {
                     [only] if only.layer == layers::Sigmoid {}.into() => Ok(layers::SiLU {}.into()),
-                    _ => Ok(layers::Gate { label: None, body: named(body, "gate"), order: Vec::new() }.into()),
+                    _ => {
+                        Ok(layers::Gate { label: None, body: named(body, "gate"), order: Vec::new() }.into())
+                    }
                 }
             }
             _ => Err(Error::invalid_argument("branches that meet in such a node are no layer")),
@@ -175,7 +183,9 @@ impl<'a> Reader<'a> {
         let (mut depth, mut value, mut seen) = (0, end, HashSet::new());
         while value != start && seen.insert(value) {
             let Some(node) = producers.get(value) else { break };
-            let Some(input) = node.input.iter().find(|name| self.model.constant_of(name).is_none()) else { break };
+            let Some(input) = node.input.iter().find(|name| self.model.constant_of(name).is_none()) else {
+                break;
+            };
             depth += 1;
             value = input;
         }
@@ -197,8 +207,11 @@ impl<'a> Reader<'a> {
         let float = |name: &str, default: f64| {
             attribute(node, name).and_then(|found| found.f).map_or(default, f64::from)
         };
-        let int = |name: &str, default: i64| attribute(node, name).and_then(|found| found.i).unwrap_or(default);
-        let pair = |name: &str, default: [usize; 2]| match attribute(node, name).map(|found| found.ints.as_slice()) {
+        let int =
+            |name: &str, default: i64| attribute(node, name).and_then(|found| found.i).unwrap_or(default);
+        let pair = |name: &str, default: [usize; 2]| match attribute(node, name)
+            .map(|found| found.ints.as_slice())
+        {
             None => Ok(default),
             Some(&[a, b]) if a >= 0 && b >= 0 => Ok([a as usize, b as usize]),
             Some(values) => Err(Error::invalid_argument(format!("{name} is {values:?}, a layer has a pair"))),
@@ -247,7 +260,8 @@ impl<'a> Reader<'a> {
             .into(),
             "Conv" => {
                 let groups = usize::try_from(int("group", 1)).unwrap_or(1);
-                let [out, inner, kh, kw] = weights.first().map_or_else(|| Shape::scalar().nchw(), |w| w.shape().nchw())?;
+                let [out, inner, kh, kw] =
+                    weights.first().map_or_else(|| Shape::scalar().nchw(), |w| w.shape().nchw())?;
                 self.tensors.extend(weights.iter().cloned());
                 layers::Conv2d {
                     in_channels: inner * groups,
@@ -317,7 +331,8 @@ fn output_of(node: &NodeProto) -> Result<&str> {
 
 /// Returns the layers with names that are unique within a block.
 fn named(chain: Sequential, prefix: &str) -> Vec<layers::Child> {
-    let named = |(i, child): (usize, layers::Child)| layers::Child::named(format!("{prefix}{i}"), child.layer);
+    let named =
+        |(i, child): (usize, layers::Child)| layers::Child::named(format!("{prefix}{i}"), child.layer);
     chain.layers.into_iter().enumerate().map(named).collect()
 }
 

@@ -77,7 +77,8 @@ impl OnnxModel {
             .map_err(|e| Error::format("not an ONNX model, or damaged").with_source(e))?;
         let graph = proto.graph.ok_or_else(|| Error::format("not an ONNX model: it has no graph"))?;
         let is_standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let opset = proto.opset_import.iter().find(|set| is_standard(&set.domain)).map_or(1, |set| set.version);
+        let opset =
+            proto.opset_import.iter().find(|set| is_standard(&set.domain)).map_or(1, |set| set.version);
         if !OPSETS.contains(&opset) {
             return Err(Error::format(format!(
                 "the model is of opset {opset}; opsets {} to {} can be read",
@@ -90,26 +91,40 @@ impl OnnxModel {
         }
         let mut constants = HashMap::new();
         for tensor in &graph.initializer {
-            let (value, data_type) = constant(tensor, folder).context(|| format!("the constant {}", tensor.name))?;
+            let (value, data_type) =
+                constant(tensor, folder).context(|| format!("the constant {}", tensor.name))?;
             if constants.insert(tensor.name.clone(), Value::constant(value, data_type)).is_some() {
                 return Err(Error::format(format!("there are two constants {}", tensor.name)));
             }
         }
         let is_input = |info: &&ValueInfoProto| !constants.contains_key(&info.name);
-        let inputs: Vec<ModelInput> = graph.input.iter().filter(is_input).map(model_input).collect::<Result<_>>()?;
+        let inputs: Vec<ModelInput> =
+            graph.input.iter().filter(is_input).map(model_input).collect::<Result<_>>()?;
         let outputs: Vec<String> = graph.output.iter().map(|info| info.name.clone()).collect();
         if outputs.is_empty() {
             return Err(Error::format("the model has no output"));
         }
-        let given = inputs.iter().map(|input| input.name.as_str()).chain(constants.keys().map(String::as_str));
+        let given =
+            inputs.iter().map(|input| input.name.as_str()).chain(constants.keys().map(String::as_str));
         let nodes = sorted(graph.node, given.map(String::from).collect())?;
-        let computed: HashSet<&str> = nodes.iter().flat_map(|node| &node.output).map(String::as_str).collect();
-        let is_given = |name: &str| constants.contains_key(name) || inputs.iter().any(|input| input.name == name);
-        if let Some(output) = outputs.iter().find(|name| !computed.contains(name.as_str()) && !is_given(name)) {
+        let computed: HashSet<&str> =
+            nodes.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+        let is_given =
+            |name: &str| constants.contains_key(name) || inputs.iter().any(|input| input.name == name);
+        if let Some(output) = outputs.iter().find(|name| !computed.contains(name.as_str()) && !is_given(name))
+        {
             return Err(Error::format(format!("no node computes the output {output}")));
         }
         let metadata = proto.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
-        Ok(OnnxModel { nodes, opset, inputs, outputs, constants, metadata, folder: folder.map(Path::to_path_buf) })
+        Ok(OnnxModel {
+            nodes,
+            opset,
+            inputs,
+            outputs,
+            constants,
+            metadata,
+            folder: folder.map(Path::to_path_buf),
+        })
     }
 
     /// Returns the inputs.
@@ -142,7 +157,8 @@ impl OnnxModel {
         if let Some(value) = self.constants.get(name) {
             return value.tensor().cloned();
         }
-        let is_named = |node: &&NodeProto| node.op_type == "Constant" && node.output.iter().any(|output| output == name);
+        let is_named =
+            |node: &&NodeProto| node.op_type == "Constant" && node.output.iter().any(|output| output == name);
         let node = self.nodes.iter().find(is_named)?;
         let tensor = node.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()?;
         constant(tensor, self.folder.as_deref()).ok().map(|(tensor, _)| tensor)
@@ -217,11 +233,13 @@ impl OnnxModel {
             values.insert(&self.inputs[input].name, Value::constant(tensor, self.inputs[input].data_type));
         }
         for (number, &input) in given.iter().enumerate() {
-            let content = Content::Computed { number, shape: shapes[number], origins: BTreeSet::from([input]) };
+            let content =
+                Content::Computed { number, shape: shapes[number], origins: BTreeSet::from([input]) };
             let data_type = self.inputs[input].data_type;
             values.insert(&self.inputs[input].name, Value { data_type, content });
         }
-        let mut builder = GraphBuilder { graph: Graph::new(shapes), device: *device, wanted: BTreeSet::new() };
+        let mut builder =
+            GraphBuilder { graph: Graph::new(shapes), device: *device, wanted: BTreeSet::new() };
         for proto in &self.nodes {
             let converted = self.convert_node(proto, &values, &mut builder).context(|| describe(proto));
             match converted {
@@ -259,11 +277,13 @@ impl OnnxModel {
                 return Ok(None);
             }
             let value = values.get(name.as_str()).or_else(|| self.constants.get(name));
-            value.cloned().map(Some).ok_or_else(|| Error::format(format!("no node computes its input {name}")))
+            value
+                .cloned()
+                .map(Some)
+                .ok_or_else(|| Error::format(format!("no node computes its input {name}")))
         };
         let inputs = proto.input.iter().map(input).collect::<Result<_>>()?;
-        let mut node =
-            Node { proto, opset: self.opset, inputs, builder, folder: self.folder.as_deref() };
+        let mut node = Node { proto, opset: self.opset, inputs, builder, folder: self.folder.as_deref() };
         let outputs = (converter.convert)(&mut node)?;
         let wanted = proto.output.iter().rposition(|name| !name.is_empty()).map_or(0, |at| at + 1);
         if outputs.len() < wanted {
@@ -300,13 +320,15 @@ fn sorted(nodes: Vec<NodeProto>, known: HashSet<String>) -> Result<Vec<NodeProto
     for node in &nodes {
         for name in node.output.iter().filter(|name| !name.is_empty()) {
             if !computed.insert(name.clone()) {
-                return Err(Error::format(format!("the value {name} is computed twice"))).context(|| describe(node));
+                return Err(Error::format(format!("the value {name} is computed twice")))
+                    .context(|| describe(node));
             }
         }
     }
     for node in &nodes {
         if let Some(name) = node.input.iter().find(|name| !name.is_empty() && !computed.contains(*name)) {
-            return Err(Error::format(format!("no node computes its input {name}"))).context(|| describe(node));
+            return Err(Error::format(format!("no node computes its input {name}")))
+                .context(|| describe(node));
         }
     }
     // For each value, the nodes that wait for it; for each node, the number of inputs that are not known yet.
@@ -333,7 +355,8 @@ fn sorted(nodes: Vec<NodeProto>, known: HashSet<String>) -> Result<Vec<NodeProto
         }
     }
     if let Some(i) = missing.iter().position(|missing| *missing > 0) {
-        return Err(Error::format("the node depends on its own output, through others")).context(|| describe(&nodes[i]));
+        return Err(Error::format("the node depends on its own output, through others"))
+            .context(|| describe(&nodes[i]));
     }
     let mut nodes: Vec<Option<NodeProto>> = nodes.into_iter().map(Some).collect();
     Ok(order.into_iter().filter_map(|i| nodes[i].take()).collect())

@@ -67,7 +67,8 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static Converter> {
 
 /// Returns the names of all operators with a converter, sorted.
 pub fn operators() -> Vec<&'static str> {
-    let mut all: Vec<_> = inventory::iter::<Converter>.into_iter().map(|converter| converter.op_type).collect();
+    let mut all: Vec<_> =
+        inventory::iter::<Converter>.into_iter().map(|converter| converter.op_type).collect();
     all.sort_unstable();
     all
 }
@@ -80,7 +81,9 @@ fn check_size(shape: &Shape) -> Result<()> {
     if shape.elements() <= MAX_ELEMENTS {
         return Ok(());
     }
-    Err(Error::shape(format!("a constant of shape {shape} is too large; it can have {MAX_ELEMENTS} elements")))
+    Err(Error::shape(format!(
+        "a constant of shape {shape} is too large; it can have {MAX_ELEMENTS} elements"
+    )))
 }
 
 /// The graph while it is built.
@@ -224,7 +227,9 @@ impl Node<'_> {
     /// # Errors
     /// When its type is not supported, or it is damaged.
     pub fn tensor(&self, name: &str) -> Result<Option<Value>> {
-        let Some(proto) = self.attribute(name).and_then(|attribute| attribute.t.as_ref()) else { return Ok(None) };
+        let Some(proto) = self.attribute(name).and_then(|attribute| attribute.t.as_ref()) else {
+            return Ok(None);
+        };
         let (tensor, data_type) = constant(proto, self.folder)?;
         Ok(Some(Value::constant(tensor, data_type)))
     }
@@ -235,9 +240,10 @@ impl Node<'_> {
     /// When there is no such axis.
     pub fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
         let from_start = if axis < 0 { axis + rank as i64 } else { axis };
-        usize::try_from(from_start).ok().filter(|axis| *axis < rank).ok_or_else(|| {
-            Error::shape(format!("there is no axis {axis} among {rank}"))
-        })
+        usize::try_from(from_start)
+            .ok()
+            .filter(|axis| *axis < rank)
+            .ok_or_else(|| Error::shape(format!("there is no axis {axis} among {rank}")))
     }
 
     /// Returns a known value.
@@ -360,7 +366,14 @@ impl Node<'_> {
     ///
     /// # Errors
     /// When the extent overflows.
-    pub fn pad_axis(&mut self, value: &Value, axis: usize, before: usize, after: usize, fill: f64) -> Result<Value> {
+    pub fn pad_axis(
+        &mut self,
+        value: &Value,
+        axis: usize,
+        before: usize,
+        after: usize,
+        fill: f64,
+    ) -> Result<Value> {
         let mut parts = Vec::new();
         for (count, is_value) in [(before, false), (0, true), (after, false)] {
             if is_value {

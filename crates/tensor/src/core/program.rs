@@ -86,8 +86,9 @@ impl Program {
     /// Creates a program with inputs and outputs of these shapes and a buffer of `floats` elements. Every output must be written.
     ///
     /// # Errors
-    /// If an output is written by no operation, an operation does not accept its inputs or has other outputs, a place is outside of its memory, an output overlaps
-    /// another value of the operation, or an operation would have to support batch strides and does not.
+    /// If an output is written by no operation, an operation does not accept its inputs or has other outputs, a place is outside of
+    /// its memory, an output overlaps another value of the operation, or an operation would have to support batch strides and
+    /// does not.
     pub fn new(
         instructions: Vec<Instruction>,
         inputs: Vec<Shape>,
@@ -173,7 +174,8 @@ impl Program {
     /// # Errors
     /// If the number of inputs is wrong, or one has another shape or is on another device.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let fits = |(tensor, shape): (&Tensor, &Shape)| tensor.shape() == shape && tensor.device() == Device::Cpu;
+        let fits =
+            |(tensor, shape): (&Tensor, &Shape)| tensor.shape() == shape && tensor.device() == Device::Cpu;
         if inputs.len() != self.inputs.len() || !inputs.iter().zip(&self.inputs).all(fits) {
             return Err(Error::invalid_argument(format!(
                 "the program is for inputs of shape {:?} on {}, found {inputs:?}",

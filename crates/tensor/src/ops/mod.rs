@@ -22,8 +22,8 @@ mod pooling;
 pub(crate) mod product;
 mod reduce;
 mod resample;
-mod row_reduce;
 mod reshape;
+mod row_reduce;
 mod softmax;
 mod stochastic_depth;
 

@@ -108,7 +108,8 @@ pub(super) fn activate(form: &mut Form<'_>, activation: Activation, x: &str) -> 
         }
         Activation::GeluTanh => {
             // sqrt(2 / pi) (x + 0.044715 x³)
-            let (root, cubic) = (form.scalar("root", 0.797_884_560_802_865_4)?, form.scalar("cubic", 0.044_715)?);
+            let (root, cubic) =
+                (form.scalar("root", 0.797_884_560_802_865_4)?, form.scalar("cubic", 0.044_715)?);
             let one = form.scalar("one", 1.0)?;
             let square = form.node("Mul", [x, x], []);
             let scaled = form.node("Mul", [&square, &cubic], []);

@@ -67,10 +67,7 @@ register_onnx_form!("batch_norm_train", ops::BatchNormTrain, |op, form| {
 
 /// Adds the nodes of a chain of binary operations but the last one, which is returned with its inputs. The first input of all but
 /// the first is the result of the one before.
-fn chain(
-    form: &mut Form<'_>,
-    steps: Vec<(&'static str, String, String)>,
-) -> (&'static str, Vec<String>) {
+fn chain(form: &mut Form<'_>, steps: Vec<(&'static str, String, String)>) -> (&'static str, Vec<String>) {
     let mut pending: Option<(&'static str, Vec<String>)> = None;
     for (op_type, left, right) in steps {
         let left = match pending.take() {

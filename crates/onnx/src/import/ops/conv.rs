@@ -149,7 +149,8 @@ register_onnx!("ConvTranspose", |node| {
         groups,
         flip: false,
     };
-    let mut y = node.push(ops::Conv2dInputGrad { geometry, input_size: [cuts[0].0, cuts[1].0] }, &[&x, &weight])?;
+    let mut y =
+        node.push(ops::Conv2dInputGrad { geometry, input_size: [cuts[0].0, cuts[1].0] }, &[&x, &weight])?;
     for (a, (whole, start, output)) in cuts.into_iter().enumerate() {
         let end = (start + output).min(whole);
         let len = end.saturating_sub(start);
@@ -177,7 +178,10 @@ fn kernel(node: &Node<'_>, x: &Value, weight: &Value) -> Result<Vec<usize>> {
     if let Some(stated) = sizes(node, "kernel_shape", kernel.len(), 1)?
         && stated != kernel
     {
-        return Err(Error::format(format!("kernel_shape is {stated:?}, but the weight is {}", weight.shape())));
+        return Err(Error::format(format!(
+            "kernel_shape is {stated:?}, but the weight is {}",
+            weight.shape()
+        )));
     }
     if kernel.contains(&0) {
         return Err(Error::shape(format!("the weight {} is empty", weight.shape())));

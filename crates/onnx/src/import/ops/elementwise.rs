@@ -192,14 +192,20 @@ register_onnx!("Mul", |node| binary(node, ops::Mul));
 register_onnx!("Pow", |node| {
     let (x, exponent) = (node.input(0)?, node.input(1)?);
     // By far the most frequent exponent.
-    let is_two = exponent.tensor().filter(|tensor| tensor.shape().elements() == 1 && tensor.shape().rank() <= x.rank());
+    let is_two = exponent
+        .tensor()
+        .filter(|tensor| tensor.shape().elements() == 1 && tensor.shape().rank() <= x.rank());
     if let Some(tensor) = is_two
         && tensor.item()? == 2.0
     {
         return Ok(vec![node.push(ops::Mul, &[&x, &x])?]);
     }
     let y = node.push(ops::Pow, &[&x, &exponent])?;
-    let y = if x.data_type.is_integer() && !exponent.data_type.is_integer() { node.push(ops::Trunc, &[&y])? } else { y };
+    let y = if x.data_type.is_integer() && !exponent.data_type.is_integer() {
+        node.push(ops::Trunc, &[&y])?
+    } else {
+        y
+    };
     Ok(vec![y])
 });
 
@@ -215,7 +221,8 @@ register_onnx!("Mod", |node| {
     let quotient = node.push(ops::Div, &[&a, &b])?;
     // The sign is that of the dividend with fmod, else that of the divisor.
     let is_fmod = node.int("fmod").unwrap_or(0) != 0;
-    let whole = if is_fmod { node.push(ops::Trunc, &[&quotient])? } else { node.push(ops::Floor, &[&quotient])? };
+    let whole =
+        if is_fmod { node.push(ops::Trunc, &[&quotient])? } else { node.push(ops::Floor, &[&quotient])? };
     let product = node.push(ops::Mul, &[&b, &whole])?;
     Ok(vec![node.push(ops::Sub, &[&a, &product])?])
 });

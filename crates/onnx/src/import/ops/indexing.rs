@@ -22,7 +22,10 @@ register_onnx!("Gather", |node| {
     let extent = x.shape()[axis];
     let positions = positions.iter().map(|&index| node.axis(index, extent)).collect::<Result<Vec<usize>>>();
     let positions = positions.map_err(|_| {
-        Error::shape(format!("the indices are not within the {extent} positions of axis {axis} of {}", x.shape()))
+        Error::shape(format!(
+            "the indices are not within the {extent} positions of axis {axis} of {}",
+            x.shape()
+        ))
     })?;
     let mut shape = x.shape()[..axis].to_vec();
     shape.extend_from_slice(indices.shape());
@@ -91,7 +94,10 @@ register_onnx!("Pad", |node| {
         let (cut, cut_end) = ((-before).max(0) as usize, (-after).max(0) as usize);
         let extent = x.shape()[axis];
         let Some(rest) = extent.checked_sub(cut.saturating_add(cut_end)) else {
-            return Err(Error::shape(format!("padding of {before} and {after} removes more than axis {axis} of {}", x.shape())));
+            return Err(Error::shape(format!(
+                "padding of {before} and {after} removes more than axis {axis} of {}",
+                x.shape()
+            )));
         };
         x = node.narrow(&x, axis, cut, rest)?;
         let (before, after) = (before.max(0) as usize, after.max(0) as usize);

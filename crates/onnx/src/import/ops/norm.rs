@@ -147,7 +147,11 @@ fn softmax(node: &mut Node<'_>, is_log: bool) -> Result<Vec<Value>> {
         let outer = shape[..axis].iter().product();
         (node.reshape(&x, &[outer, shape[axis..].iter().product()])?, 1)
     };
-    let y = if is_log { node.push(ops::LogSoftmax { dim }, &[&x])? } else { node.push(ops::Softmax { dim }, &[&x])? };
+    let y = if is_log {
+        node.push(ops::LogSoftmax { dim }, &[&x])?
+    } else {
+        node.push(ops::Softmax { dim }, &[&x])?
+    };
     Ok(vec![node.reshape(&y, &shape)?])
 }
 

@@ -81,7 +81,15 @@ fn pool(node: &mut Node<'_>, x: &Value, axes: &[Spatial], along: &Pooling<'_>) -
             let y = along(node, &image, [rows, columns])?;
             let pixels = rows.output * columns.output;
             let image = node.reshape(&y, &[n, c, depth.input, pixels])?;
-            let whole = Spatial { input: pixels, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0, output: pixels };
+            let whole = Spatial {
+                input: pixels,
+                kernel: 1,
+                stride: 1,
+                dilation: 1,
+                begin: 0,
+                end: 0,
+                output: pixels,
+            };
             let y = along(node, &image, [depth, whole])?;
             node.reshape(&y, &[n, c, depth.output, rows.output, columns.output])
         }
@@ -154,7 +162,10 @@ fn max_with_indices(node: &mut Node<'_>, x: &Value, axes: &[Spatial]) -> Result<
     let (padding, ceil_mode) = expressible(&axes, false).ok_or_else(unsupported)?;
     let [n, c, h, w] = image.shape().nchw()?;
     if image.shape().elements() > 1 << 24 {
-        return Err(Error::shape(format!("positions in {} are not exact in single precision", image.shape())));
+        return Err(Error::shape(format!(
+            "positions in {} are not exact in single precision",
+            image.shape()
+        )));
     }
     let outputs = node.push_all(std::sync::Arc::new(max_op(&axes, padding, ceil_mode, true)), &[&image])?;
     let mut indices = outputs[1].clone();

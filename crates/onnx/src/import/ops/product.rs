@@ -26,7 +26,9 @@ register_onnx!("Gemm", |node| {
         let weight = scale(node, &weight, alpha)?;
         let out = weight.shape()[0];
         let bias = match &c {
-            Some(c) if c.tensor().is_some() && c.shape().elements() == out && c.shape().last() == Some(&out) => {
+            Some(c)
+                if c.tensor().is_some() && c.shape().elements() == out && c.shape().last() == Some(&out) =>
+            {
                 Some(node.reshape(c, &[out])?)
             }
             _ => None,
@@ -80,7 +82,9 @@ fn matmul(node: &mut Node<'_>, a: Value, b: Value) -> Result<Value> {
     } else {
         let count: usize = outer.iter().product();
         if count > LARGEST_BATCH {
-            return Err(Error::shape(format!("a batch of {count} matrix products is too large; {LARGEST_BATCH} are supported")));
+            return Err(Error::shape(format!(
+                "a batch of {count} matrix products is too large; {LARGEST_BATCH} are supported"
+            )));
         }
         let a = node.expand(&a, &[&outer[..], &[m, k]].concat())?;
         let b = node.expand(&b, &[&outer[..], &[k, n]].concat())?;

@@ -67,7 +67,10 @@ fn axes(node: &mut Node<'_>, rank: usize) -> Result<Option<Vec<bool>>> {
 fn result_shape(node: &Node<'_>, x: &Value, reduced: &[bool]) -> Vec<usize> {
     let keeps = node.int("keepdims").unwrap_or(1) != 0;
     let extents = x.shape().iter().zip(reduced);
-    extents.filter(|(_, reduced)| keeps || !**reduced).map(|(&e, reduced)| if *reduced { 1 } else { e }).collect()
+    extents
+        .filter(|(_, reduced)| keeps || !**reduced)
+        .map(|(&e, reduced)| if *reduced { 1 } else { e })
+        .collect()
 }
 
 /// Reduces by a sum, with a function before it and one after it, which gets the number of summed elements.
@@ -81,7 +84,8 @@ fn sums(
     let x = before(node, x)?;
     let Some(reduced) = reduced else { return Ok(vec![after(node, x, 1)?]) };
     let count = x.shape().iter().zip(&reduced).filter(|(_, reduced)| **reduced).map(|(e, _)| e).product();
-    let kept: Vec<usize> = x.shape().iter().zip(&reduced).map(|(&e, reduced)| if *reduced { 1 } else { e }).collect();
+    let kept: Vec<usize> =
+        x.shape().iter().zip(&reduced).map(|(&e, reduced)| if *reduced { 1 } else { e }).collect();
     let shape = result_shape(node, &x, &reduced);
     let sum = node.push(ops::SumTo { shape: neocog_tensor::Shape::new(&kept)? }, &[&x])?;
     let sum = node.reshape(&sum, &shape)?;
@@ -97,7 +101,8 @@ fn rows(node: &mut Node<'_>, reduction: RowReduction) -> Result<Vec<Value>> {
     let x = node.input(0)?;
     let Some(reduced) = axes(node, x.rank())? else { return Ok(vec![x]) };
     let shape = result_shape(node, &x, &reduced);
-    let count: usize = x.shape().iter().zip(&reduced).filter(|(_, reduced)| **reduced).map(|(e, _)| e).product();
+    let count: usize =
+        x.shape().iter().zip(&reduced).filter(|(_, reduced)| **reduced).map(|(e, _)| e).product();
     if count == 0 {
         let neutral = match (reduction, x.data_type) {
             (RowReduction::Prod, _) => 1.0,
@@ -136,7 +141,8 @@ register_onnx!("ReduceLogSumExp", |node| {
     let x = node.input(0)?;
     let Some(reduced) = axes(node, x.rank())? else { return Ok(vec![x]) };
     let shape = result_shape(node, &x, &reduced);
-    let kept: Vec<usize> = x.shape().iter().zip(&reduced).map(|(&e, reduced)| if *reduced { 1 } else { e }).collect();
+    let kept: Vec<usize> =
+        x.shape().iter().zip(&reduced).map(|(&e, reduced)| if *reduced { 1 } else { e }).collect();
     let largest = rows(node, RowReduction::Max)?.remove(0);
     let largest = node.reshape(&largest, &kept)?;
     let shifted = node.push(ops::Sub, &[&x, &largest])?;

@@ -22,7 +22,9 @@ register_onnx!("Upsample", |node| {
     let x = node.input(0)?;
     let scales = match node.floats("scales") {
         Some(scales) => scales,
-        None => node.known_numbers(1, "the scales")?.ok_or_else(|| Error::format("the scales are missing"))?,
+        None => {
+            node.known_numbers(1, "the scales")?.ok_or_else(|| Error::format("the scales are missing"))?
+        }
     };
     if scales.len() != x.rank() {
         return Err(Error::format(format!("the scales {scales:?} are not those of {}", x.shape())));
@@ -36,7 +38,13 @@ register_onnx!("Upsample", |node| {
         antialias: false,
         extrapolation: 0.0,
     };
-    resize(node, x, &rule, |extent, axis| size(extent, scales[axis]).map(|output| (output, scales[axis])), &[])
+    resize(
+        node,
+        x,
+        &rule,
+        |extent, axis| size(extent, scales[axis]).map(|output| (output, scales[axis])),
+        &[],
+    )
 });
 
 register_onnx!("Resize", |node| {
@@ -45,7 +53,11 @@ register_onnx!("Resize", |node| {
     let text = |name: &str, default: &str| node.text(name).unwrap_or_else(|| default.to_string());
     let rule = Rule {
         mode: text("mode", "nearest"),
-        coordinates: if is_old { "asymmetric".to_string() } else { text("coordinate_transformation_mode", "half_pixel") },
+        coordinates: if is_old {
+            "asymmetric".to_string()
+        } else {
+            text("coordinate_transformation_mode", "half_pixel")
+        },
         nearest: if is_old { "floor".to_string() } else { text("nearest_mode", "round_prefer_floor") },
         cubic_a: node.float("cubic_coeff_a").unwrap_or(-0.75),
         excludes_outside: node.int("exclude_outside").unwrap_or(0) != 0,
@@ -54,13 +66,19 @@ register_onnx!("Resize", |node| {
     };
     let (roi_at, scales_at) = if is_old { (usize::MAX, 1) } else { (1, 2) };
     let axes = match node.ints("axes") {
-        Some(axes) => axes.into_iter().map(|axis| node.axis(axis, x.rank())).collect::<Result<Vec<usize>>>()?,
+        Some(axes) => {
+            axes.into_iter().map(|axis| node.axis(axis, x.rank())).collect::<Result<Vec<usize>>>()?
+        }
         None => (0..x.rank()).collect(),
     };
     let given = |values: Option<Vec<f64>>| values.filter(|values| !values.is_empty());
     let scales = given(node.known_numbers(scales_at, "the scales")?);
     let wanted = given(node.known_numbers(3, "the sizes")?);
-    let roi = if rule.coordinates == "tf_crop_and_resize" { given(node.known_numbers(roi_at, "the region")?) } else { None };
+    let roi = if rule.coordinates == "tf_crop_and_resize" {
+        given(node.known_numbers(roi_at, "the region")?)
+    } else {
+        None
+    };
     // For each axis, the size and the scale.
     let mut targets: Vec<(usize, f64)> = x.shape().iter().map(|&extent| (extent, 1.0)).collect();
     match (scales, wanted) {
@@ -85,7 +103,9 @@ register_onnx!("Resize", |node| {
             }
         }
         (scales, wanted) => {
-            return Err(Error::format(format!("expected either scales or sizes of {axes:?}, found {scales:?} and {wanted:?}")));
+            return Err(Error::format(format!(
+                "expected either scales or sizes of {axes:?}, found {scales:?} and {wanted:?}"
+            )));
         }
     }
     let mut regions = vec![(0.0, 1.0); x.rank()];
@@ -150,7 +170,8 @@ fn resize(
             shape[axis] = output;
             let values: Vec<f64> = outside.iter().map(|flag| flag * rule.extrapolation).collect();
             let inside: Vec<f64> = outside.iter().map(|flag| 1.0 - flag).collect();
-            let (values, inside) = (node.constant(&shape, &values, data_type)?, node.constant(&shape, &inside, data_type)?);
+            let (values, inside) =
+                (node.constant(&shape, &values, data_type)?, node.constant(&shape, &inside, data_type)?);
             let kept = node.push(neocog_tensor::ops::Mul, &[&x, &inside])?;
             x = node.push(neocog_tensor::ops::Add, &[&kept, &values])?;
         }

@@ -10,9 +10,7 @@ use crate::register_onnx;
 
 register_onnx!("Reshape", |node| {
     let x = node.input(0)?;
-    let wanted = node
-        .integers_of("shape", 1)?
-        .ok_or_else(|| Error::format("the new shape is missing"))?;
+    let wanted = node.integers_of("shape", 1)?.ok_or_else(|| Error::format("the new shape is missing"))?;
     let keeps_zero = node.int("allowzero").unwrap_or(0) != 0;
     let mut shape = Vec::with_capacity(wanted.len());
     let mut free = None;
@@ -20,7 +18,10 @@ register_onnx!("Reshape", |node| {
         match extent {
             -1 if free.replace(i).is_none() => shape.push(1),
             0 if !keeps_zero => shape.push(*x.shape().get(i).ok_or_else(|| {
-                Error::shape(format!("the new shape {wanted:?} keeps axis {i}, which {} does not have", x.shape()))
+                Error::shape(format!(
+                    "the new shape {wanted:?} keeps axis {i}, which {} does not have",
+                    x.shape()
+                ))
             })?),
             0.. => shape.push(extent as usize),
             _ => return Err(Error::shape(format!("the new shape {wanted:?} is not valid"))),
@@ -51,11 +52,15 @@ register_onnx!("Squeeze", |node| {
     for axis in axes.unwrap_or_default() {
         let axis = node.axis(axis, x.rank())?;
         if x.shape()[axis] != 1 {
-            return Err(Error::shape(format!("axis {axis} of {} cannot be removed: its extent is not 1", x.shape())));
+            return Err(Error::shape(format!(
+                "axis {axis} of {} cannot be removed: its extent is not 1",
+                x.shape()
+            )));
         }
         removed[axis] = true;
     }
-    let shape: Vec<usize> = x.shape().iter().zip(removed).filter(|(_, removed)| !removed).map(|(&e, _)| e).collect();
+    let shape: Vec<usize> =
+        x.shape().iter().zip(removed).filter(|(_, removed)| !removed).map(|(&e, _)| e).collect();
     Ok(vec![node.reshape(&x, &shape)?])
 });
 
@@ -89,7 +94,8 @@ register_onnx!("Concat", |node| {
     let all = node.all_inputs()?;
     let axis = node.axis(node.int("axis").unwrap_or(1), all[0].rank())?;
     // In some files an empty constant stands for nothing.
-    let parts: Vec<&Value> = all.iter().filter(|value| value.shape().extents() != [0] || all[0].rank() == 1).collect();
+    let parts: Vec<&Value> =
+        all.iter().filter(|value| value.shape().extents() != [0] || all[0].rank() == 1).collect();
     Ok(vec![match parts[..] {
         [one] => one.clone(),
         _ => node.push(ops::Concat { dim: axis as isize }, &parts)?,
@@ -114,7 +120,10 @@ register_onnx!("Split", |node| {
     };
     let total = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
     if total != Some(extent) {
-        return Err(Error::shape(format!("the sizes {sizes:?} do not add up to axis {axis} of {}", x.shape())));
+        return Err(Error::shape(format!(
+            "the sizes {sizes:?} do not add up to axis {axis} of {}",
+            x.shape()
+        )));
     }
     let mut start = 0;
     let mut parts = Vec::with_capacity(sizes.len());
@@ -152,7 +161,8 @@ register_onnx!("Tile", |node| {
 
 /// Returns an input of sizes, which must be known.
 fn extents(node: &mut Node<'_>, position: usize, what: &str) -> Result<Vec<usize>> {
-    let given = node.known_integers(position, what)?.ok_or_else(|| Error::format(format!("{what} is missing")))?;
+    let given =
+        node.known_integers(position, what)?.ok_or_else(|| Error::format(format!("{what} is missing")))?;
     let sizes: Option<Vec<usize>> = given.iter().map(|&extent| usize::try_from(extent).ok()).collect();
     sizes.ok_or_else(|| Error::shape(format!("{what} is {given:?}, it must not be negative")))
 }
@@ -207,12 +217,16 @@ register_onnx!("Range", |node| {
     let first = node.input(0)?;
     let mut number = |position: usize| -> Result<f64> {
         let values = node.known_numbers(position, "the range")?;
-        values.and_then(|values| values.first().copied()).ok_or_else(|| Error::format("the range is not complete"))
+        values
+            .and_then(|values| values.first().copied())
+            .ok_or_else(|| Error::format("the range is not complete"))
     };
     let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
     let count = ((limit - start) / delta).ceil().max(0.0);
     if delta == 0.0 || !count.is_finite() || count > f64::from(1 << 28) {
-        return Err(Error::format(format!("a range from {start} to {limit} in steps of {delta} is not valid")));
+        return Err(Error::format(format!(
+            "a range from {start} to {limit} in steps of {delta} is not valid"
+        )));
     }
     let values: Vec<f64> = (0..count as usize).map(|i| start + i as f64 * delta).collect();
     Ok(vec![node.constant(&[values.len()], &values, first.data_type)?])

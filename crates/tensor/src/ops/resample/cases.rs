@@ -43,7 +43,8 @@ register_op!("resample", || {
         case(
             "sums of neighbors",
             1,
-            AxisMap::from_weights(4, &[(0, vec![1.0; 2]), (0, vec![1.0; 3]), (1, vec![1.0; 3])]).expect("a small map"),
+            AxisMap::from_weights(4, &[(0, vec![1.0; 2]), (0, vec![1.0; 3]), (1, vec![1.0; 3])])
+                .expect("a small map"),
             &[2, 4, 5],
         ),
         case("many planes", 3, linear(17, 34, false), &[40, 7, 9, 17]).without_gradient(),

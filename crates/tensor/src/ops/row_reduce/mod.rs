@@ -44,7 +44,10 @@ pub struct RowReduce {
 const LARGEST: usize = 1 << 24;
 
 impl RowReduction {
-    fn of<T: Copy + PartialOrd + std::ops::Mul<Output = T> + std::ops::Neg<Output = T>>(self, row: &[T]) -> (T, usize) {
+    fn of<T: Copy + PartialOrd + std::ops::Mul<Output = T> + std::ops::Neg<Output = T>>(
+        self,
+        row: &[T],
+    ) -> (T, usize) {
         use RowReduction as R;
         let (mut best, mut at) = (row[0], 0);
         for (i, &value) in row.iter().enumerate().skip(1) {
@@ -110,9 +113,17 @@ impl Op for RowReduce {
         let (x, out) = (call.input(0), call.output(0));
         let rows = out.buffer.len();
         let n = x.shape[x.shape.rank() - 1];
-        let source = Source::new("row_reduce", include_str!("kernels.cl")).define("KIND", self.reduction as u8);
+        let source =
+            Source::new("row_reduce", include_str!("kernels.cl")).define("KIND", self.reduction as u8);
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
-        unsafe { call.launch(&source, "row_reduce", &[x.into(), out.into(), n.into(), rows.into()], Grid::line(rows)) }
+        unsafe {
+            call.launch(
+                &source,
+                "row_reduce",
+                &[x.into(), out.into(), n.into(), rows.into()],
+                Grid::line(rows),
+            )
+        }
     }
 
     fn saves(&self) -> SavedTensors {
