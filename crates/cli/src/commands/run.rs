@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use neocog_base::file::check_distinct;
 use neocog_layers::{Builder, Layer, Predictor, weights};
-use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
+use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile};
 use serde::Serialize;
 

@@ -61,6 +61,8 @@ struct Reader<'a> {
     model: &'a OnnxModel,
     /// The positions of the nodes that use each value.
     users: HashMap<&'a str, Vec<usize>>,
+    /// The positions of the nodes that compute each value.
+    producers: HashMap<&'a str, usize>,
     tensors: Vec<Tensor>,
     /// Whether images have become rows of features.
     is_flat: bool,
@@ -69,24 +71,27 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(model: &'a OnnxModel) -> Self {
         let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut producers = HashMap::new();
         for (i, node) in model.nodes().iter().enumerate() {
             for name in node.input.iter().filter(|name| !name.is_empty() && model.constant_of(name).is_none())
             {
                 users.entry(name).or_default().push(i);
             }
+            producers.extend(node.output.iter().map(|output| (output.as_str(), i)));
         }
-        Reader { model, users, tensors: Vec::new(), is_flat: false }
+        Reader { model, users, producers, tensors: Vec::new(), is_flat: false }
     }
 
     /// Returns the layers from one value to another.
     fn chain(&mut self, start: &'a str, end: &'a str) -> Result<Sequential> {
+        let inside = self.between(start, end);
         let mut chain = Sequential::new();
         let mut value = start;
         while value != end {
-            let users = self.users.get(value).cloned().unwrap_or_default();
+            let users = self.users_in(value, &inside);
             let &[first, ..] = users.as_slice() else {
                 return Err(Error::invalid_argument(format!(
-                    "nothing uses the value {value} on the way to {end}"
+                    "no layers lead from the value {value} to {end}"
                 )));
             };
             let node = &self.model.nodes()[first];
@@ -97,7 +102,7 @@ impl<'a> Reader<'a> {
                 value = output_of(node)?;
                 continue;
             }
-            let join = &self.model.nodes()[self.join(value, first).ok_or_else(|| {
+            let join = &self.model.nodes()[self.join(value, first, &inside).ok_or_else(|| {
                 Error::invalid_argument("the branches that follow do not meet again in one node")
                     .context(describe(node))
             })?];
@@ -108,10 +113,31 @@ impl<'a> Reader<'a> {
         Ok(chain)
     }
 
+    /// Returns the positions of the nodes on all ways from one value to another.
+    fn between(&self, start: &str, end: &str) -> HashSet<usize> {
+        let mut inside = HashSet::new();
+        let mut values = vec![end];
+        while let Some(value) = values.pop() {
+            let producer = self.producers.get(value).filter(|_| value != start);
+            if let Some(&node) = producer
+                && inside.insert(node)
+            {
+                values.extend(self.model.nodes()[node].input.iter().map(String::as_str));
+            }
+        }
+        inside
+    }
+
+    fn users_in(&self, value: &str, inside: &HashSet<usize>) -> Vec<usize> {
+        let users = self.users.get(value).into_iter().flatten().copied();
+        users.filter(|user| inside.contains(user)).collect()
+    }
+
     /// Returns the node where all that follows from a value meets: after it, only its output is still used.
-    fn join(&self, value: &'a str, first: usize) -> Option<usize> {
-        let mut open: HashMap<&str, usize> = HashMap::from([(value, self.users.get(value)?.len())]);
-        for (i, node) in self.model.nodes().iter().enumerate().skip(first) {
+    fn join(&self, value: &'a str, first: usize, inside: &HashSet<usize>) -> Option<usize> {
+        let mut open: HashMap<&str, usize> = HashMap::from([(value, self.users_in(value, inside).len())]);
+        for (i, node) in self.model.nodes().iter().enumerate().skip(first).filter(|(i, _)| inside.contains(i))
+        {
             let mut is_behind = false;
             for name in &node.input {
                 if let Some(left) = open.get_mut(name.as_str()) {
@@ -127,7 +153,8 @@ impl<'a> Reader<'a> {
                 return Some(i);
             }
             let output = node.output.first()?;
-            open.insert(output, self.users.get(output.as_str()).map_or(1, Vec::len));
+            open.insert(output, self.users_in(output, inside).len());
+            open.retain(|_, left| *left > 0);
         }
         None
     }
@@ -138,8 +165,11 @@ impl<'a> Reader<'a> {
         match (join.op_type.as_str(), ends.as_slice()) {
             ("Add", &[a, b]) => {
                 // The body is the branch with more nodes; its tensors come first.
-                let (body, shortcut) =
-                    if self.depth(value, a) >= self.depth(value, b) { (a, b) } else { (b, a) };
+                let (body, shortcut) = if self.between(value, a).len() >= self.between(value, b).len() {
+                    (a, b)
+                } else {
+                    (b, a)
+                };
                 let (body, shortcut) = (self.chain(value, body)?, self.chain(value, shortcut)?);
                 Ok(layers::Residual {
                     label: None,
@@ -170,26 +200,6 @@ impl<'a> Reader<'a> {
             }
             _ => Err(Error::invalid_argument("branches that meet in such a node are no layer")),
         }
-    }
-
-    /// The number of nodes between two values, along the first inputs.
-    fn depth(&self, start: &str, end: &str) -> usize {
-        let producers: HashMap<&str, &NodeProto> = self
-            .model
-            .nodes()
-            .iter()
-            .flat_map(|node| node.output.iter().map(move |output| (output.as_str(), node)))
-            .collect();
-        let (mut depth, mut value, mut seen) = (0, end, HashSet::new());
-        while value != start && seen.insert(value) {
-            let Some(node) = producers.get(value) else { break };
-            let Some(input) = node.input.iter().find(|name| self.model.constant_of(name).is_none()) else {
-                break;
-            };
-            depth += 1;
-            value = input;
-        }
-        depth
     }
 
     /// Returns the constant tensors of a node from input 1 on.
@@ -241,23 +251,35 @@ impl<'a> Reader<'a> {
             "GlobalAveragePool" => layers::GlobalAvgPool2d {}.into(),
             "Flatten" if int("axis", 1) == 1 => self.flatten(),
             "Reshape" if is_to_rows(&weights)? => self.flatten(),
-            "MaxPool" => layers::MaxPool2d {
-                kernel_size: pair("kernel_shape", [1, 1])?,
-                stride: Some(pair("strides", [1, 1])?),
-                padding: padding()?,
-                dilation: pair("dilations", [1, 1])?,
-                ceil_mode: int("ceil_mode", 0) != 0,
+            "MaxPool" => {
+                let stride = pair("strides", [1, 1])?;
+                let (padding, is_longer) = pool_padding(node, stride)?;
+                layers::MaxPool2d {
+                    kernel_size: pair("kernel_shape", [1, 1])?,
+                    stride: Some(stride),
+                    padding,
+                    dilation: pair("dilations", [1, 1])?,
+                    ceil_mode: is_longer || int("ceil_mode", 0) != 0,
+                }
+                .into()
             }
-            .into(),
-            "AveragePool" => layers::AvgPool2d {
-                kernel_size: pair("kernel_shape", [1, 1])?,
-                stride: Some(pair("strides", [1, 1])?),
-                padding: padding()?,
-                ceil_mode: int("ceil_mode", 0) != 0,
-                count_include_pad: int("count_include_pad", 0) != 0,
-                divisor_override: None,
+            "AveragePool" => {
+                let stride = pair("strides", [1, 1])?;
+                let (padding, is_longer) = pool_padding(node, stride)?;
+                let count_include_pad = int("count_include_pad", 0) != 0;
+                if is_longer && count_include_pad {
+                    return Err(Error::invalid_argument("a layer does not count such padding"));
+                }
+                layers::AvgPool2d {
+                    kernel_size: pair("kernel_shape", [1, 1])?,
+                    stride: Some(stride),
+                    padding,
+                    ceil_mode: is_longer || int("ceil_mode", 0) != 0,
+                    count_include_pad,
+                    divisor_override: None,
+                }
+                .into()
             }
-            .into(),
             "Conv" => {
                 let groups = usize::try_from(int("group", 1)).unwrap_or(1);
                 let [out, inner, kh, kw] =
@@ -322,6 +344,17 @@ impl<'a> Reader<'a> {
 
 fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
     node.attribute.iter().find(|attribute| attribute.name == name)
+}
+
+/// Returns the padding of a pooling, and whether more at the end lets a last window extend beyond it, as `ceil_mode` does.
+fn pool_padding(node: &NodeProto, stride: [usize; 2]) -> Result<([usize; 2], bool)> {
+    let Some(pads) = attribute(node, "pads") else { return Ok(([0, 0], false)) };
+    let error = || Error::invalid_argument(format!("the pads {:?} are not those of a layer", pads.ints));
+    let &[a, b, c, d] = pads.ints.as_slice() else { return Err(error()) };
+    let more = [c.saturating_sub(a), d.saturating_sub(b)];
+    let fits =
+        a >= 0 && b >= 0 && more.iter().zip(stride).all(|(more, stride)| (0..stride as i64).contains(more));
+    if fits { Ok(([a as usize, b as usize], more != [0, 0])) } else { Err(error()) }
 }
 
 fn output_of(node: &NodeProto) -> Result<&str> {

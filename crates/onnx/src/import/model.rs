@@ -20,7 +20,7 @@ use crate::element::check_type;
 use crate::proto::{DataType, ModelProto, NodeProto, ValueInfoProto};
 
 /// The operator sets that can be read.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 
 /// An input of a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -209,5 +209,8 @@ register_onnx!("LpNormalization", |node| {
         }
         p => return Err(Error::format(format!("p is {p}, it must be 1 or 2"))),
     };
+    // Zeros stay zeros.
+    let least = node.scalar(f64::from(f32::MIN_POSITIVE), &x)?;
+    let magnitude = node.push(ops::Maximum, &[&magnitude, &least])?;
     Ok(vec![node.push(ops::Div, &[&x, &magnitude])?])
 });
