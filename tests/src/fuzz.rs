@@ -15,6 +15,7 @@ use neocog_data::image::{ByteImage, DecodeOptions, decode};
 use neocog_data::{SampleId, Transform, folder};
 use neocog_layers::summary::summarize;
 use neocog_layers::{Builder, LayerSpec, weights};
+use neocog_onnx::{ExportOptions, OnnxModel, export_network};
 use neocog_tensor::{Device, Shape};
 use neocog_train::{Checkpoint, ModelFile, TrainConfig, Trainer};
 use sha2::{Digest, Sha256};
@@ -46,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config, seeds: config_seeds, memory: 16 * MIB },
     Target { name: "image", run: image, seeds: image_seeds, memory: 400 * MIB },
     Target { name: "packed", run: packed, seeds: packed_seeds, memory: 4 * MIB },
+    Target { name: "onnx", run: onnx, seeds: onnx_seeds, memory: 8 * MIB },
     Target { name: "opencl_cache", run: opencl_cache, seeds: opencl_cache_seeds, memory: 4 * MIB },
     Target { name: "tuned", run: tuned, seeds: tuned_seeds, memory: 4 * MIB },
 ];
@@ -176,6 +178,26 @@ fn safetensors_seeds() -> Vec<Vec<u8>> {
     let bytes = saved.and_then(|()| std::fs::read(&path).ok());
     let _ = std::fs::remove_file(path);
     bytes.into_iter().collect()
+}
+
+/// An ONNX model, without external data.
+fn onnx(bytes: &[u8]) {
+    let Ok(model) = OnnxModel::from_bytes(bytes.to_vec(), None) else { return };
+    let _ = model.check_supported();
+    let _ = model.check_inputs(&[]);
+}
+
+fn onnx_seeds() -> Vec<Vec<u8>> {
+    let model = |text: &str, input: &[usize]| {
+        let spec = LayerSpec::from_json(text).ok()?;
+        let shape = Shape::new(&[&[1], input].concat()).ok()?;
+        let network = Builder::new(&Device::Cpu, 0).build(&spec, &shape).ok()?;
+        export_network(&*network, input, &ExportOptions::new("seed")).ok()
+    };
+    let norm = r#"{"kind":"Sequential","layers":[{"name":"0","layer":{"kind":"BatchNorm2d","num_features":2}},
+        {"name":"1","layer":{"kind":"AvgPool2d","kernel_size":[2,2]}},{"name":"2","layer":{"kind":"Flatten"}}]}"#;
+    let linear = r#"{"kind":"Sequential","layers":[{"name":"0","layer":{"kind":"Linear","in_features":3,"out_features":2}}]}"#;
+    [model(norm, &[2, 4, 4]), model(linear, &[3])].into_iter().flatten().collect()
 }
 
 /// A network from JSON, built without data, for an input of 28 x 28 pixels.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arguments;
+mod array;
 mod byte_size;
 mod command;
 mod commands;

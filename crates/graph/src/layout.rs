@@ -59,20 +59,44 @@ impl LiveRange {
     }
 }
 
-/// Creates the program of a graph with one input and one output; `None` if the output is the input in another shape.
-pub(crate) fn program(graph: &Graph) -> Result<Option<Program>> {
+/// Where an output of a graph is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutputPlace {
+    /// The input at a position, in another shape.
+    Input(usize),
+    /// The output of the program at a position, in another shape.
+    Computed(usize),
+}
+
+/// Creates the program of a graph, and returns where the outputs of the graph are; no program if all are inputs.
+pub(crate) fn program(graph: &Graph) -> Result<(Option<Program>, Vec<OutputPlace>)> {
     let slots = slots(graph);
-    let (input, output) = (slots[0].root, slots[graph.outputs()[0]].root);
-    if input == output {
-        return Ok(None);
+    // The values that are outputs of the program, each once.
+    let mut roots: Vec<usize> = Vec::new();
+    let mut places = Vec::with_capacity(graph.outputs().len());
+    for &output in graph.outputs() {
+        let root = slots[output].root;
+        if root < graph.input_count() {
+            places.push(OutputPlace::Input(root));
+            continue;
+        }
+        let at = roots.iter().position(|other| *other == root).unwrap_or_else(|| {
+            roots.push(root);
+            roots.len() - 1
+        });
+        places.push(OutputPlace::Computed(at));
     }
-    let (offsets, floats) = offsets(graph, &slots, |value| value != input && value != output);
+    if roots.is_empty() {
+        return Ok((None, places));
+    }
+    let (offsets, floats) =
+        offsets(graph, &slots, |value| value >= graph.input_count() && !roots.contains(&value));
     let value = |value: usize| {
         let Slot { root, offset, batch_stride } = slots[value];
-        let base = match root {
-            root if root == input => Base::Input,
-            root if root == output => Base::Output,
-            _ => Base::Buffer,
+        let base = match roots.iter().position(|other| *other == root) {
+            Some(k) => Base::Output(k),
+            None if root < graph.input_count() => Base::Input(root),
+            None => Base::Buffer,
         };
         (Place { base, offset: offsets[root] + offset, batch_stride }, *graph.shape(value))
     };
@@ -90,8 +114,9 @@ pub(crate) fn program(graph: &Graph) -> Result<Option<Program>> {
         outputs: node.outputs.iter().map(|number| value(*number)).collect(),
         scope: node.scope.clone(),
     });
-    let output = *graph.shape(graph.outputs()[0]);
-    Program::new(instructions.collect(), *graph.shape(0), output, floats).map(Some)
+    let inputs = (0..graph.input_count()).map(|value| *graph.shape(value)).collect();
+    let outputs = roots.iter().map(|root| *graph.shape(*root)).collect();
+    Ok((Some(Program::new(instructions.collect(), inputs, outputs, floats)?), places))
 }
 
 /// Returns the offset of each root in the buffer, and the size of the buffer. Only roots with `is_in_buffer` are placed.

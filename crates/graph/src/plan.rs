@@ -1,17 +1,18 @@
 //! Execution plans: graphs that are rewritten once and run many times.
 
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 use neocog_tensor::{Device, Pass, Program, Shape, Tensor};
 
 use crate::graph::Graph;
-use crate::layout;
+use crate::layout::{self, OutputPlace};
 use crate::rewrite::{Target, rewrite};
 
 impl Graph {
-    /// Creates a plan for inference on `device`, where all constants must be. The graph must have one input and one output.
+    /// Creates a plan for inference on `device`, where all constants must be. The graph must have an input and an output.
     ///
     /// # Errors
-    /// When a constant is on another device, or the graph has another number of inputs or outputs; when the device fails.
+    /// When a constant is on another device, or the graph has no input or no output; when the device fails.
     pub fn plan(mut self, device: &Device) -> Result<Plan> {
         self.check_constants(device)?;
         rewrite(&mut self, &Target { pass: Pass::Inference, device })?;
@@ -32,60 +33,90 @@ impl Graph {
     }
 }
 
-/// A graph that is ready to run on one device, for inputs of one shape.
+/// A graph that is ready to run on one device, for inputs of one shape each.
 #[derive(Debug)]
 pub struct Plan {
     graph: Graph,
     device: Device,
-    /// On the CPU.
+    /// On the CPU, unless there is nothing to run.
     program: Option<Program>,
+    /// Where the outputs are, on the CPU.
+    places: Vec<OutputPlace>,
 }
 
 impl Plan {
     /// Creates a plan that runs a graph as it is.
     pub(crate) fn new(graph: Graph, device: &Device) -> Result<Self> {
         let (inputs, outputs) = (graph.input_count(), graph.outputs().len());
-        if (inputs, outputs) != (1, 1) {
+        if inputs == 0 || outputs == 0 {
             return Err(Error::invalid_argument(format!(
-                "a plan has one input and one output, the graph has {inputs} and {outputs}"
+                "a plan has at least one input and one output, the graph has {inputs} and {outputs}"
             )));
         }
-        // A graph whose output is its input in another shape has nothing to run.
-        let program = if *device == Device::Cpu { layout::program(&graph)? } else { None };
-        Ok(Plan { graph, device: *device, program })
+        let (program, places) =
+            if *device == Device::Cpu { layout::program(&graph)? } else { (None, Vec::new()) };
+        Ok(Plan { graph, device: *device, program, places })
     }
 
-    /// Computes the output for an input. Several threads may call it at once.
+    /// Computes the first output of a graph with one input. Several threads may call it at once.
     ///
     /// # Errors
     /// When the input has another shape or is on another device than planned, or the device fails.
     pub fn run(&self, input: &Tensor) -> Result<Tensor> {
-        if input.shape() != self.input() {
-            return Err(Error::shape(format!(
-                "the plan is for an input {}, the input is {}; make another plan for it",
-                self.input(),
-                input.shape()
-            )));
-        }
-        if input.device() != self.device {
-            return Err(Error::device(format!(
-                "the plan is for {}, the input is on {}; move it with to_device",
-                self.device,
-                input.device()
-            )));
-        }
-        match &self.program {
-            Some(program) => program.run(input),
-            None => Ok(self.graph.run(std::slice::from_ref(input))?.remove(0)),
-        }
+        Ok(self.run_all(std::slice::from_ref(input))?.remove(0))
     }
 
-    /// Returns the shape of the input.
+    /// Computes all outputs. Several threads may call it at once.
+    ///
+    /// # Errors
+    /// When the number of inputs is wrong, one has another shape or is on another device than planned, or the device fails.
+    pub fn run_all(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        if inputs.len() != self.graph.input_count() {
+            return Err(Error::invalid_argument(format!(
+                "the plan has {}, {} were given",
+                count(self.graph.input_count(), "input"),
+                inputs.len()
+            )));
+        }
+        for (value, input) in inputs.iter().enumerate() {
+            if input.shape() != self.graph.shape(value) {
+                return Err(Error::shape(format!(
+                    "the plan is for an input {}, the input is {}; make another plan for it",
+                    self.graph.shape(value),
+                    input.shape()
+                )));
+            }
+            if input.device() != self.device {
+                return Err(Error::device(format!(
+                    "the plan is for {}, the input is on {}; move it with to_device",
+                    self.device,
+                    input.device()
+                )));
+            }
+        }
+        if self.device != Device::Cpu {
+            return self.graph.run(inputs);
+        }
+        let computed = match &self.program {
+            Some(program) => program.run(inputs)?,
+            None => Vec::new(),
+        };
+        let output = |(&value, place): (&usize, &OutputPlace)| {
+            let tensor = match *place {
+                OutputPlace::Input(input) => &inputs[input],
+                OutputPlace::Computed(at) => &computed[at],
+            };
+            tensor.reshape(*self.graph.shape(value))
+        };
+        self.graph.outputs().iter().zip(&self.places).map(output).collect()
+    }
+
+    /// Returns the shape of the first input.
     pub fn input(&self) -> &Shape {
         self.graph.shape(0)
     }
 
-    /// Returns the shape of the output.
+    /// Returns the shape of the first output.
     pub fn output(&self) -> &Shape {
         self.graph.shape(self.graph.outputs()[0])
     }

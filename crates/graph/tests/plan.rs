@@ -286,3 +286,29 @@ fn invalid_graphs_are_errors() {
     let error = graph.plan(&Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("an input of add is on reference"), "{error}");
 }
+
+/// Outputs that are used by other operations, are another one in another shape, are an input, or are the same twice.
+#[test]
+fn plans_have_several_inputs_and_outputs() {
+    let mut graph = Graph::new([[2, 3].into(), [2, 3].into()]);
+    let sum = push(&mut graph, Add, &[0, 1], &[]);
+    let bent = push(&mut graph, Sigmoid, &[sum], &[]);
+    let product = push(&mut graph, Mul, &[bent, 0], &[]);
+    let flat = push(&mut graph, Flatten { start_dim: 0, end_dim: -1 }, &[bent], &[]);
+    let input = push(&mut graph, Flatten { start_dim: 0, end_dim: -1 }, &[1], &[]);
+    let all = [product, bent, flat, input, 0, product];
+    graph.set_outputs(all).unwrap();
+    let inputs = [tensor([2, 3], 1), tensor([2, 3], 2)];
+    let expected = graph.run(&inputs).unwrap();
+    let plan = graph.plan(&Device::Cpu).unwrap();
+    let found = plan.run_all(&inputs).unwrap();
+    assert_eq!(found.len(), all.len());
+    for (k, (expected, found)) in expected.iter().zip(&found).enumerate() {
+        assert_eq!(expected.shape(), found.shape(), "output {k}");
+        check::compare(expected, found, 1e-6).unwrap();
+    }
+    let error = plan.run_all(&inputs[..1]).unwrap_err().to_string();
+    assert!(error.contains("the plan has 2 inputs, 1 were given"), "{error}");
+    let error = plan.run_all(&[inputs[0].clone(), tensor([3, 2], 2)]).unwrap_err().to_string();
+    assert!(error.contains("the plan is for an input [2, 3]"), "{error}");
+}

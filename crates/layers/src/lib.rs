@@ -30,5 +30,5 @@ pub use layers::*;
 pub use predictor::Predictor;
 pub use registry::{LayerEntry, registry};
 pub use spec::{Example, LayerSpec, Spec};
-pub use trace::Untraceable;
+pub use trace::{Untraceable, inference_graph};
 pub use train_pass::TrainPass;

@@ -76,6 +76,17 @@ pub(crate) fn tensors(network: &dyn Layer) -> Vec<StateTensor<'_>> {
     collector.0
 }
 
+/// Records the inference of a network for inputs of shape `input` as a graph without rewrites. Parameters and buffers are constants
+/// of the graph: their tensors, not copies.
+///
+/// # Errors
+/// When the network does not accept such an input, or cannot be traced.
+pub fn inference_graph(network: &dyn Layer, input: &Shape) -> Result<Graph> {
+    let device = tensors(network).first().map_or(Device::Cpu, |tensor| tensor.param().value().device());
+    inference(network, input, &device)?
+        .map_err(|reason| Error::invalid_argument(format!("the network cannot be traced: {reason}")))
+}
+
 /// Traces the inference of a network for inputs of shape `input` on `device`. Parameters and buffers are constants of the graph.
 ///
 /// # Errors

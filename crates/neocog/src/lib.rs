@@ -8,6 +8,8 @@ pub use neocog_data as data;
 pub use neocog_graph as graph;
 pub use neocog_layers as layers;
 pub use neocog_models as models;
+#[cfg(feature = "onnx")]
+pub use neocog_onnx as onnx;
 pub use neocog_tensor as tensor;
 pub use neocog_train as train;
 #[cfg(feature = "viz")]

@@ -26,6 +26,7 @@ const CRATES: [&str; 19] = [
     "neocog-bench",
     "neocog-train",
     "neocog-models",
+    "neocog-onnx",
     "neocog-layers",
     "neocog-autograd",
     "neocog-graph",
@@ -35,7 +36,6 @@ const CRATES: [&str; 19] = [
     "neocog-viz",
     "neocog-base",
     // Reserved for crates to come.
-    "neocog-onnx",
     "neocog-plugin-example",
 ];
 

@@ -1,4 +1,4 @@
-//! `import`: a checkpoint from the weights in a safetensors file.
+//! `import`: a checkpoint from the weights in a safetensors file, or a network of layers from an ONNX file.
 
 use std::path::PathBuf;
 
@@ -9,37 +9,43 @@ use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
 use serde::Serialize;
 
+use super::import_onnx::import_onnx;
 use super::network::{NetworkArgs, check_channels, described, load_weights};
+use super::run_onnx::is_onnx;
 use crate::help::examples;
 use crate::normalization::input_transforms;
 use crate::output;
 use crate::register_command;
 
-/// Import weights from a safetensors file, such as PyTorch's, as a checkpoint.
+/// Import weights from a safetensors file, such as PyTorch's, as a checkpoint, or an ONNX model as a network.
+///
+/// An ONNX model that is made of neocog's layers becomes the JSON file of a network, --to NAME.json, and its weights
+/// NAME.safetensors beside it: for `train --spec NAME.json --weights NAME.safetensors`. `run` runs any ONNX model as it is.
 ///
 /// The file is as written by safetensors.torch.save_file(net.state_dict(), FILE), with tensors of type F64, F32, F16 or
 /// BF16. The checkpoint has the network's training recipe at epoch 0: use it with `eval`, `predict` and `train --resume`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog import resnet.safetensors --network resnet --data fashion-mnist --to resnet.ckpt
-  neocog import my.safetensors --spec my.json --data mnist --to my.ckpt --partial"))]
+  neocog import my.safetensors --spec my.json --data mnist --to my.ckpt --partial
+  neocog import net.onnx --to net.json"))]
 struct Args {
-    /// Safetensors file.
-    #[arg(value_name = "WEIGHTS")]
+    /// Safetensors file, or ONNX model.
+    #[arg(value_name = "WEIGHTS|MODEL.onnx")]
     weights: PathBuf,
     /// Network of the weights; `summary` lists them.
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     #[command(flatten)]
     network_args: NetworkArgs,
-    /// Data set, for the class names, `eval` and `train --resume`.
+    /// Data set, for the class names, `eval` and `train --resume`; not for ONNX models.
     #[arg(long, value_name = "NAME|DIR")]
-    data: String,
+    data: Option<String>,
     /// Mean and standard deviation that the network's input was normalized with, per channel, or none [default: those of the
     /// metadata of the file].
     #[arg(long, value_name = "MEAN/STD|none", value_parser = input_transforms)]
     normalize: Option<Pipeline>,
-    /// Checkpoint to write.
+    /// Checkpoint to write, or the JSON file of an ONNX model's network.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// Load the tensors that match and list the others (PyTorch's strict=False).
@@ -65,11 +71,17 @@ register_command!("import", 100, Args, run);
 fn run(args: &Args) -> Result<()> {
     check_distinct(&args.weights, &args.to)?;
     check_output_file(&args.to)?;
+    if is_onnx(&args.weights) {
+        return import_onnx(&args.weights, &args.to, args.json);
+    }
+    let Some(data) = &args.data else {
+        output::usage_error("the data set of the network is missing; use --data NAME");
+    };
     let selected = args.network_args.select(args.network.as_deref())?;
     let input = selected.input()?;
-    let preprocessing = Preprocessing::new(input, &Pipeline::default(), Some(&args.data));
-    let (preprocessing, class_names) = described(&args.weights, preprocessing, Some(&args.data))?;
-    let (mut config, classes) = (selected.config(&args.data)?, class_names.len());
+    let preprocessing = Preprocessing::new(input, &Pipeline::default(), Some(data));
+    let (preprocessing, class_names) = described(&args.weights, preprocessing, Some(data))?;
+    let (mut config, classes) = (selected.config(data)?, class_names.len());
     // Of the recipe's transforms, those of training stay; the others belong to the weights.
     let fixed = args.normalize.as_ref().unwrap_or(&preprocessing.transforms);
     check_channels(fixed, input[0])?;
@@ -78,7 +90,7 @@ fn run(args: &Args) -> Result<()> {
     config.transforms.check()?;
     let trainer = Trainer::with_classes(config, selected.spec.clone(), input, class_names, &Device::Cpu);
     let mut trainer = trainer.context(|| selected.name())?;
-    check_classes(trainer.network(), input, classes, &args.data).context(|| selected.name())?;
+    check_classes(trainer.network(), input, classes, data).context(|| selected.name())?;
     let loaded = load_weights(trainer.network(), &args.weights, args.partial)?;
     trainer.checkpoint()?.write(&args.to)?;
     let row = JsonRow {

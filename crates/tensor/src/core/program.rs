@@ -21,10 +21,10 @@ use neocog_base::{Context as _, Error, Result};
 /// The memory that holds a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// The input of the program, which is only read.
-    Input,
-    /// The output tensor.
-    Output,
+    /// The input of the program at a position, which is only read.
+    Input(usize),
+    /// The output tensor at a position.
+    Output(usize),
     /// The buffer of all other values.
     Buffer,
 }
@@ -73,23 +73,34 @@ pub struct Instruction {
     pub scope: Scope,
 }
 
-/// Operations on values at fixed places, from one input to one output, on [`Device::Cpu`].
+/// Operations on values at fixed places, from inputs to outputs, on [`Device::Cpu`].
 #[derive(Debug)]
 pub struct Program {
     instructions: Vec<Instruction>,
-    input: Shape,
-    output: Shape,
+    inputs: Vec<Shape>,
+    outputs: Vec<Shape>,
     floats: usize,
 }
 
 impl Program {
-    /// Creates a program with inputs of shape `input`, outputs of shape `output` and a buffer of `floats` elements.
+    /// Creates a program with inputs and outputs of these shapes and a buffer of `floats` elements. Every output must be written.
     ///
     /// # Errors
-    /// If an operation does not accept its inputs or has other outputs, a place is outside of its memory, an output overlaps
-    /// another value of the operation, or an operation would have to support batch strides and does not.
-    pub fn new(instructions: Vec<Instruction>, input: Shape, output: Shape, floats: usize) -> Result<Self> {
-        let program = Program { instructions, input, output, floats };
+    /// If an output is written by no operation, an operation does not accept its inputs or has other outputs, a place is outside of
+    /// its memory, an output overlaps another value of the operation, or an operation would have to support batch strides and
+    /// does not.
+    pub fn new(
+        instructions: Vec<Instruction>,
+        inputs: Vec<Shape>,
+        outputs: Vec<Shape>,
+        floats: usize,
+    ) -> Result<Self> {
+        let program = Program { instructions, inputs, outputs, floats };
+        let written = program.instructions.iter().flat_map(|instruction| &instruction.outputs);
+        let written: Vec<Base> = written.map(|(place, _)| place.base).collect();
+        if let Some(k) = (0..program.outputs.len()).find(|k| !written.contains(&Base::Output(*k))) {
+            return Err(Error::invalid_argument(format!("no operation writes output {k}")));
+        }
         for instruction in &program.instructions {
             program.check(instruction).context(|| instruction.op.name())?;
         }
@@ -134,7 +145,7 @@ impl Program {
             let overlaps = |(base, other): &(Base, Range<usize>)| {
                 *base == place.base && span.start < other.end && other.start < span.end
             };
-            if place.base == Base::Input || used.iter().any(overlaps) {
+            if matches!(place.base, Base::Input(_)) || used.iter().any(overlaps) {
                 return invalid("an output overlaps another value of the operation");
             }
             used.push((place.base, span));
@@ -144,10 +155,11 @@ impl Program {
 
     fn span(&self, place: &Place, shape: &Shape) -> Result<Range<usize>> {
         let memory = match place.base {
-            Base::Input => self.input.elements(),
-            Base::Output => self.output.elements(),
-            Base::Buffer => self.floats,
+            Base::Input(k) => self.inputs.get(k).map(Shape::elements),
+            Base::Output(k) => self.outputs.get(k).map(Shape::elements),
+            Base::Buffer => Some(self.floats),
         };
+        let memory = memory.ok_or_else(|| Error::invalid_argument("there is no such input or output"))?;
         let span = place.span(shape).filter(|span| span.end <= memory && place.batch_stride >= shape.row());
         span.ok_or_else(|| Error::invalid_argument("a value is outside of its memory"))
     }
@@ -160,18 +172,24 @@ impl Program {
     /// Runs all operations.
     ///
     /// # Errors
-    /// If the input has another shape or is on another device.
-    pub fn run(&self, input: &Tensor) -> Result<Tensor> {
-        if *input.shape() != self.input || input.device() != Device::Cpu {
+    /// If the number of inputs is wrong, or one has another shape or is on another device.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let fits =
+            |(tensor, shape): (&Tensor, &Shape)| tensor.shape() == shape && tensor.device() == Device::Cpu;
+        if inputs.len() != self.inputs.len() || !inputs.iter().zip(&self.inputs).all(fits) {
             return Err(Error::invalid_argument(format!(
-                "the program is for inputs of shape {} on {}, found {input:?}",
-                self.input,
+                "the program is for inputs of shape {:?} on {}, found {inputs:?}",
+                self.inputs,
                 Device::Cpu
             )));
         }
         let mut buffer = Buffer::new(self.floats).context(|| "memory of the plan")?;
-        let mut output = allocate(&self.output)?;
-        let memory = RunMemory { input: input.cpu(), output: &mut output, buffer: &mut buffer };
+        let mut outputs: SmallVec<[Buffer; 2]> = self.outputs.iter().map(allocate).collect::<Result<_>>()?;
+        let memory = RunMemory {
+            inputs: inputs.iter().map(Tensor::cpu).collect(),
+            outputs: outputs.iter_mut().map(|output| &mut **output).collect(),
+            buffer: &mut buffer,
+        };
         let memory = memory.raw();
         for Instruction { op, inputs, outputs, scope } in &self.instructions {
             let _scope = scope.enter();
@@ -196,27 +214,33 @@ impl Program {
                 profile::end(start, &**op, inputs.iter().map(|view| *view.shape), &shapes);
             }
         }
-        Ok(Tensor::new(self.output, Storage::Cpu(Arc::new(output))))
+        drop(memory);
+        let tensor = |(buffer, shape): (Buffer, &Shape)| Tensor::new(*shape, Storage::Cpu(Arc::new(buffer)));
+        Ok(outputs.into_iter().zip(&self.outputs).map(tensor).collect())
     }
 }
 
 /// The memory of one run.
 struct RunMemory<'a> {
-    input: &'a [f32],
-    output: &'a mut [f32],
+    inputs: SmallVec<[&'a [f32]; 2]>,
+    outputs: SmallVec<[&'a mut [f32]; 2]>,
     buffer: &'a mut [f32],
 }
 
 impl<'a> RunMemory<'a> {
     fn raw(self) -> RawMemory<'a> {
-        RawMemory { input: self.input, output: self.output.as_mut_ptr(), buffer: self.buffer.as_mut_ptr() }
+        RawMemory {
+            inputs: self.inputs,
+            outputs: self.outputs.into_iter().map(<[f32]>::as_mut_ptr).collect(),
+            buffer: self.buffer.as_mut_ptr(),
+        }
     }
 }
 
 /// The same as pointers, because values that are read and values that are written share one buffer.
 struct RawMemory<'a> {
-    input: &'a [f32],
-    output: *mut f32,
+    inputs: SmallVec<[&'a [f32]; 2]>,
+    outputs: SmallVec<[*mut f32; 2]>,
     buffer: *mut f32,
 }
 
@@ -229,9 +253,11 @@ impl<'a> RawMemory<'a> {
     {
         let span = place.span(shape).unwrap_or_default();
         let data = match place.base {
-            Base::Input => &self.input[span],
+            Base::Input(k) => &self.inputs[k][span],
             // SAFETY: the caller guarantees that the span is within the memory and not written.
-            Base::Output => unsafe { std::slice::from_raw_parts(self.output.add(span.start), span.len()) },
+            Base::Output(k) => unsafe {
+                std::slice::from_raw_parts(self.outputs[k].add(span.start), span.len())
+            },
             // SAFETY: as above.
             Base::Buffer => unsafe { std::slice::from_raw_parts(self.buffer.add(span.start), span.len()) },
         };
@@ -243,8 +269,8 @@ impl<'a> RawMemory<'a> {
     unsafe fn view_mut<'s>(&self, place: &Place, shape: &'s Shape) -> ViewMut<'s, f32> {
         let span = place.span(shape).unwrap_or_default();
         let start = match place.base {
-            Base::Input => unreachable!("`Program::new` has checked that no operation writes the input"),
-            Base::Output => self.output,
+            Base::Input(_) => unreachable!("`Program::new` has checked that no operation writes an input"),
+            Base::Output(k) => self.outputs[k],
             Base::Buffer => self.buffer,
         };
         // SAFETY: the caller guarantees that the span is within the memory and not used otherwise.

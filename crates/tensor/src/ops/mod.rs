@@ -12,6 +12,7 @@ mod cross_entropy;
 mod dropout;
 mod elementwise;
 mod global_avg_pool2d;
+mod index_select;
 mod linear;
 mod matmul;
 mod max_pool2d;
@@ -22,10 +23,11 @@ pub(crate) mod product;
 mod reduce;
 mod resample;
 mod reshape;
+mod row_reduce;
 mod softmax;
 mod stochastic_depth;
 
-pub use arithmetic::{Add, Mul, PRelu, PReluSlope, Sub};
+pub use arithmetic::{Add, Div, Equal, Less, Maximum, Minimum, Mul, PRelu, PReluSlope, Pow, Sub};
 pub use avg_pool2d::{AvgPool2d, AvgPool2dGrad};
 pub use batch_norm::{
     BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
@@ -41,6 +43,7 @@ pub use cross_entropy::{CountCorrect, CrossEntropy, CrossEntropyGrad, Reduction}
 pub use dropout::Dropout;
 pub use elementwise::*;
 pub use global_avg_pool2d::{GlobalAvgPool2d, GlobalAvgPool2dGrad};
+pub use index_select::IndexSelect;
 pub use linear::Linear;
 pub use matmul::MatMul;
 pub use max_pool2d::{MaxPool2d, MaxPool2dGrad};
@@ -49,6 +52,7 @@ pub use permute::Permute;
 pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use resample::{AxisMap, Resample};
 pub use reshape::{Flatten, Reshape};
+pub use row_reduce::{RowReduce, RowReduction};
 pub use softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
 pub use stochastic_depth::StochasticDepth;
 

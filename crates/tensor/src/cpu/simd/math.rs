@@ -26,8 +26,16 @@ pub trait Real:
     fn tanh(self) -> Self;
     /// Computes the error function.
     fn erf(self) -> Self;
+    /// Computes the natural logarithm.
+    fn log(self) -> Self;
+    /// Computes `self^exponent`.
+    fn pow(self, exponent: Self) -> Self;
+    /// Rounds to the nearest integer, ties to even.
+    fn round(self) -> Self;
     /// Returns `x` where `a > b`, else `y`.
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self;
+    /// Returns `x` where `a > b` or `a` is NaN, else `y`.
+    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self;
 }
 
 impl Real for f64 {
@@ -69,8 +77,24 @@ impl Real for f64 {
         std::f64::consts::FRAC_2_SQRT_PI * (-self * self).exp() * sum
     }
     #[inline(always)]
+    fn log(self) -> Self {
+        f64::ln(self)
+    }
+    #[inline(always)]
+    fn pow(self, exponent: Self) -> Self {
+        f64::powf(self, exponent)
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        f64::round_ties_even(self)
+    }
+    #[inline(always)]
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
         if a > b { x } else { y }
+    }
+    #[inline(always)]
+    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
+        if a > b || a.is_nan() { x } else { y }
     }
 }
 
@@ -104,9 +128,41 @@ impl<S: Simd> Real for S {
         erf(self)
     }
     #[inline(always)]
+    fn log(self) -> Self {
+        each_lane([self], |[x]| x.ln())
+    }
+    #[inline(always)]
+    fn pow(self, exponent: Self) -> Self {
+        each_lane([self, exponent], |[x, y]| x.powf(y))
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        Simd::round(self)
+    }
+    #[inline(always)]
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
         <S as Simd>::select_gt(a, b, x, y)
     }
+    #[inline(always)]
+    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
+        <S as Simd>::select_gt_or_nan(a, b, x, y)
+    }
+}
+
+/// Applies a function of the standard library to each lane, for functions that are not worth a polynomial.
+#[inline(always)]
+fn each_lane<S: Simd, const N: usize>(args: [S; N], function: impl Fn([f32; N]) -> f32) -> S {
+    const MAX_LANES: usize = 16;
+    const { assert!(S::LANES <= MAX_LANES) };
+    let mut lanes = [[0.0; MAX_LANES]; N];
+    for (lanes, arg) in lanes.iter_mut().zip(args) {
+        arg.to_slice(&mut lanes[..S::LANES]);
+    }
+    let mut out = [0.0; MAX_LANES];
+    for (i, out) in out[..S::LANES].iter_mut().enumerate() {
+        *out = function(std::array::from_fn(|k| lanes[k][i]));
+    }
+    S::from_slice(&out[..S::LANES])
 }
 
 /// Computes `e^x = 2^n * e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`.

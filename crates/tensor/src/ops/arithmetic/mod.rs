@@ -40,6 +40,30 @@ pub struct PRelu;
 #[derive(Clone, Copy, Debug)]
 pub struct PReluSlope;
 
+/// `a / b`, with broadcasting as in NumPy. It has no gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Div;
+
+/// `a^b`, with broadcasting as in NumPy. It has no gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Pow;
+
+/// The larger of `a` and `b`, with broadcasting as in NumPy; NaN if either is. It has no gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Maximum;
+
+/// The smaller of `a` and `b`, with broadcasting as in NumPy; NaN if either is. It has no gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Minimum;
+
+/// 1 where `a` is `b`, else 0, with broadcasting as in NumPy. It has no gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Equal;
+
+/// 1 where `a` is less than `b`, else 0, with broadcasting as in NumPy. It has no gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Less;
+
 /// Gradients of a binary operation, in the shape of the result.
 trait BinaryGrad {
     const SAVES: SavedTensors;
@@ -90,6 +114,19 @@ impl BinaryGrad for PReluSlope {
         no_gradient(&PReluSlope)
     }
 }
+
+macro_rules! no_gradients {
+    ($($op:ident)*) => {$(
+        impl BinaryGrad for $op {
+            const SAVES: SavedTensors = SavedTensors::NONE;
+            fn grads(_node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
+                no_gradient(&$op)
+            }
+        }
+    )*};
+}
+
+no_gradients!(Div Pow Maximum Minimum Equal Less);
 
 /// Implements [`Op`] by an expression of two numbers.
 macro_rules! binary {
@@ -143,6 +180,13 @@ binary!(Sub "sub" (c; a, b) = a - b);
 binary!(Mul "mul" (c; a, b) = a * b);
 binary!(PRelu "prelu" (c; x, slope) = R::select_gt(x, c(0.0), x, slope * x));
 binary!(PReluSlope "prelu_slope" (c; x, slope) = R::select_gt(x, c(0.0), c(1.0), slope));
+
+binary!(Div "div" (c; a, b) = a / b);
+binary!(Pow "pow" (c; a, b) = a.pow(b));
+binary!(Maximum "maximum" (c; a, b) = R::select_gt_or_nan(a, b, a, b));
+binary!(Minimum "minimum" (c; a, b) = -R::select_gt_or_nan(-a, -b, -a, -b));
+binary!(Equal "equal" (c; a, b) = R::select_gt_or_nan(a, b, c(0.0), R::select_gt_or_nan(b, a, c(0.0), c(1.0))));
+binary!(Less "less" (c; a, b) = R::select_gt(b, a, c(1.0), c(0.0)));
 
 fn binary_grad<B: BinaryGrad>(node: &Gradient<'_>) -> Result<InputGrads> {
     (0..2)

@@ -66,6 +66,24 @@ impl AxisMap {
         })
     }
 
+    /// The map with the given first input and weights of each output. All inputs must exist, and the first ones must not decrease.
+    ///
+    /// # Errors
+    /// If there are no inputs or outputs, or too many; if an input does not exist or a first input is less than the one before.
+    pub fn from_weights(input: usize, outputs: &[(usize, Vec<f64>)]) -> Result<Self> {
+        let mut before = 0;
+        for (start, weights) in outputs {
+            if *start < before || start.checked_add(weights.len()).is_none_or(|end| end > input) {
+                return Err(Error::shape(format!(
+                    "an output has the inputs from {start} on, {} of them; there are {input}, and the output before starts at {before}",
+                    weights.len()
+                )));
+            }
+            before = *start;
+        }
+        Self::new(input, outputs.len(), |o| outputs[o].clone())
+    }
+
     /// Creates a map from the first input and the weights of each output, of which the first inputs must not decrease.
     fn new(input: usize, output: usize, taps: impl Fn(usize) -> (usize, Vec<f64>)) -> Result<Self> {
         // Kernels on OpenCL devices hold positions as floats.

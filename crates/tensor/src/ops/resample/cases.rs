@@ -40,6 +40,13 @@ register_op!("resample", || {
             linear(4, 9, false),
             3,
         ),
+        case(
+            "sums of neighbors",
+            1,
+            AxisMap::from_weights(4, &[(0, vec![1.0; 2]), (0, vec![1.0; 3]), (1, vec![1.0; 3])])
+                .expect("a small map"),
+            &[2, 4, 5],
+        ),
         case("many planes", 3, linear(17, 34, false), &[40, 7, 9, 17]).without_gradient(),
         case("VGG", 2, pool(9, 7), &[32, 512, 9, 9]).timed(),
         case("decoder", 2, linear(28, 56, false), &[8, 64, 28, 28]).timed(),

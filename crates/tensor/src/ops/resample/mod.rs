@@ -28,6 +28,17 @@ pub struct Resample {
 }
 
 impl Resample {
+    /// Returns the matrix of the map, for each output: the position of the first input and the weights of the inputs from there.
+    pub fn rows(&self) -> Vec<(usize, Vec<f64>)> {
+        let taps = self.map.taps(self.transposed);
+        (0..taps.starts.len())
+            .map(|output| {
+                let (start, weights) = taps.of(output);
+                (start, weights.to_vec())
+            })
+            .collect()
+    }
+
     /// Returns the extents before, of and after the axis, for a valid input.
     fn extents(&self, x: &Shape) -> Result<[usize; 3]> {
         let axis = x.axis(self.dim)?;
