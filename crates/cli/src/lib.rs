@@ -5,11 +5,13 @@ mod byte_size;
 mod command;
 mod commands;
 mod conv_algorithm;
+mod csv;
 mod help;
 mod image_file;
 mod input_size;
 mod interrupt;
 mod normalization;
+mod npy;
 pub mod output;
 mod program;
 

@@ -1,13 +1,13 @@
 //! `run`: a network on arrays.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Cursor, Read};
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use ndarray::{ArrayD, ArrayViewD, IxDyn};
-use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
-use neocog_base::file::{check_distinct, replace};
+use ndarray::ArrayViewD;
+use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt};
+use neocog_base::file::check_distinct;
 use neocog_layers::{Builder, Layer, Predictor, weights};
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use neocog_train::{Checkpoint, ModelFile};
@@ -16,6 +16,7 @@ use zip::ZipArchive;
 
 use crate::arguments::{DeviceArg, positive};
 use crate::help::examples;
+use crate::npy;
 use crate::output;
 use crate::register_command;
 
@@ -114,8 +115,8 @@ fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&args.output)
         .map_err(|e| Error::io(format!("cannot create the directory {}", args.output.display()), e))?;
     match device {
-        Device::Reference => write_array(&file, y.shape(), y.to_f64()?)?,
-        _ => write_array(&file, y.shape(), y.to_f32()?)?,
+        Device::Reference => npy::write(&file, y.shape().extents(), y.to_f64()?)?,
+        _ => npy::write(&file, y.shape().extents(), y.to_f32()?)?,
     }
     if args.json {
         let file = file.display().to_string();
@@ -257,12 +258,4 @@ fn tensor(bytes: &[u8], device: &Device) -> Result<Tensor> {
     }
     wide!(f64, u8, i8, i16, u16, i32, u32, i64, u64);
     Err(Error::format("the array has a type that is not supported; use .astype(numpy.float32)"))
-}
-
-/// Writes an .npy file.
-fn write_array<T: WritableElement>(path: &Path, shape: &Shape, values: Vec<T>) -> Result<()> {
-    let array = ArrayD::from_shape_vec(IxDyn(shape.extents()), values)
-        .map_err(|e| Error::shape(format!("{shape} is not the shape of the output")).with_source(e))?;
-    replace(path, |file| array.write_npy(BufWriter::new(file)).map_err(io::Error::other))
-        .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
 }
