@@ -5,8 +5,9 @@ use neocog_base::Result;
 use neocog_viz::{AxisScale, Chart};
 
 use crate::report::page::{duration, figure, page, table, text, time};
-use crate::report::{part_name, percent, seconds, summary_of, thousands};
+use crate::report::{part_name, percent, seconds, summary_of};
 use crate::run::Run;
+use crate::text::thousands;
 
 /// A run in a comparison.
 #[derive(Clone, Debug, PartialEq)]

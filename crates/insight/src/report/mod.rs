@@ -18,6 +18,7 @@ use neocog_train::{Checkpoint, EpochReport};
 use neocog_viz::{AxisScale, Chart};
 
 use crate::run::Run;
+use crate::text::thousands;
 use evaluation::Evaluated;
 use page::{duration, facts, figure, table, text, time};
 
@@ -280,9 +281,4 @@ pub(crate) fn seconds(history: &[EpochReport]) -> f64 {
 
 pub(crate) fn percent(share: f64) -> Markup {
     text(format!("{:.2} %", 100.0 * share))
-}
-
-/// A number with commas between thousands.
-pub(crate) fn thousands(number: u64) -> String {
-    neocog_base::text::thousands(number)
 }
