@@ -78,6 +78,8 @@ struct Inner {
     nodes: Vec<Node>,
     slots: usize,
     params: HashMap<ParamId, Var>,
+    /// Slots whose gradients the backward pass keeps.
+    retained: Vec<usize>,
 }
 
 /// A recorded operation with the tensors saved for its gradient.
@@ -346,6 +348,14 @@ impl Tape {
         self.len() == 0
     }
 
+    /// Makes the backward pass keep the gradient of a value that operations have computed, for [`Grads::get`]; PyTorch's
+    /// `retain_grad`. Without, only the gradients of leaves and parameters are kept.
+    pub fn retain_grad(&self, var: &Var) {
+        if let Some(id) = var.id.filter(|id| id.tape == self.id) {
+            self.inner.borrow_mut().retained.push(id.slot);
+        }
+    }
+
     /// Computes the gradients of `loss`, which has one element, with respect to all leaves and parameters.
     ///
     /// # Errors
@@ -367,7 +377,7 @@ impl Tape {
     /// # Errors
     /// When shapes differ, an output is not on this tape, or a device fails.
     pub fn backward_from(self, outputs: &[(&Var, Tensor)]) -> Result<Grads> {
-        let Inner { mut nodes, slots, params } = self.inner.into_inner();
+        let Inner { mut nodes, slots, params, retained } = self.inner.into_inner();
         let mut grads: Vec<Option<Tensor>> = vec![None; slots];
         for (var, grad) in outputs {
             match var.id {
@@ -391,8 +401,9 @@ impl Tape {
         // Nodes are popped, so that their saved tensors are freed as soon as possible.
         while let Some(node) = nodes.pop() {
             let outputs = node.first_output_slot..node.first_output_slot + node.output_shapes.len();
-            let output_grads: SmallVec<[Option<Tensor>; 2]> =
-                grads[outputs].iter_mut().map(Option::take).collect();
+            let output_grads: SmallVec<[Option<Tensor>; 2]> = outputs
+                .map(|slot| if retained.contains(&slot) { grads[slot].clone() } else { grads[slot].take() })
+                .collect();
             if output_grads.iter().all(Option::is_none) {
                 continue;
             }
@@ -481,7 +492,8 @@ pub struct Grads {
 }
 
 impl Grads {
-    /// Returns the gradient of a leaf; `None` if it did not contribute to the loss.
+    /// Returns the gradient of a leaf, or of a value whose gradient was [retained](Tape::retain_grad); `None` if it did not
+    /// contribute to the loss.
     pub fn get(&self, var: &Var) -> Option<&Tensor> {
         let id = var.id.filter(|id| id.tape == self.tape)?;
         self.grads[id.slot].as_ref()
@@ -511,6 +523,21 @@ mod tests {
         let y = tape.apply_single(Add, &[&square, &x]).unwrap();
         let grads = tape.backward(&y).unwrap();
         assert_eq!(grads.get(&x).unwrap().item().unwrap(), 7.0);
+    }
+
+    #[test]
+    fn gradients_of_computed_values_are_kept_if_asked_for() {
+        let tape = Tape::new();
+        let x = tape.leaf(tensor(&[3.0]));
+        let square = tape.apply_single(Mul, &[&x, &x]).unwrap();
+        let cube = tape.apply_single(Mul, &[&square, &x]).unwrap();
+        let y = tape.apply_single(Mul, &[&cube, &square]).unwrap();
+        tape.retain_grad(&square);
+        let grads = tape.backward(&y).unwrap();
+        // y = s^2 x: 2 s x.
+        assert_eq!(grads.get(&square).unwrap().item().unwrap(), 54.0);
+        assert!(grads.get(&cube).is_none());
+        assert_eq!(grads.get(&x).unwrap().item().unwrap(), 405.0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use neocog_data::Part;
 use neocog_data::catalog::DEFAULT_ROOT;
 use neocog_tensor::Device;
 
@@ -19,6 +20,25 @@ pub struct DataDirArg {
     /// Root directory of the data sets.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
     pub data_dir: PathBuf,
+}
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PartArg {
+    Test,
+    #[value(alias = "val")]
+    Validation,
+    Train,
+}
+
+impl From<PartArg> for Part {
+    fn from(part: PartArg) -> Self {
+        match part {
+            PartArg::Test => Part::Test,
+            PartArg::Validation => Part::Validation,
+            PartArg::Train => Part::Train,
+        }
+    }
 }
 
 /// Parses a count of at least 1.

@@ -132,9 +132,9 @@ fn array(bytes: &[u8], device: &Device) -> Result<Array> {
 ///
 /// # Errors
 /// When the number of values is not that of the shape, or the file cannot be written.
-pub fn write<T: WritableElement>(path: &Path, shape: &Shape, values: Vec<T>) -> Result<()> {
-    let array = ArrayD::from_shape_vec(IxDyn(shape.extents()), values)
-        .map_err(|e| Error::shape(format!("{shape} is not the shape of the output")).with_source(e))?;
+pub fn write<T: WritableElement>(path: &Path, shape: &[usize], values: Vec<T>) -> Result<()> {
+    let array = ArrayD::from_shape_vec(IxDyn(shape), values)
+        .map_err(|e| Error::shape(format!("{shape:?} is not the shape of the output")).with_source(e))?;
     replace(path, |file| array.write_npy(BufWriter::new(file)).map_err(io::Error::other))
         .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
 }

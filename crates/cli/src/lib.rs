@@ -6,6 +6,7 @@ mod byte_size;
 mod command;
 mod commands;
 mod conv_algorithm;
+mod csv;
 mod help;
 mod image_file;
 mod input_size;

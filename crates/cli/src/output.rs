@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_base::{Error, Result};
+pub use neocog_insight::text::thousands;
 use serde::Serialize;
 
 /// Whether the command has more to do than to print.
@@ -111,28 +112,9 @@ pub fn table<const N: usize>(
     table
 }
 
-/// A number with commas between thousands: `44,426`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{table, thousands};
-
-    #[test]
-    fn thousands_are_separated_by_commas() {
-        let texts = [0, 999, 1000, 44_426, 1_234_567].map(thousands);
-        assert_eq!(texts, ["0", "999", "1,000", "44,426", "1,234,567"]);
-    }
+    use super::table;
 
     #[test]
     fn columns_are_aligned() {

@@ -1,25 +1,16 @@
 //! Feature maps and kernels of a trained network.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use neocog_autograd::{Tape, Var};
-use neocog_base::text;
 use neocog_data::{Loader, LoaderOptions};
-use neocog_layers::Seen;
-use neocog_layers::{Context, Layer, Observer, Predictor, state};
+use neocog_insight::features::{FeatureMap, draw_feature_maps, draw_kernels, feature_maps};
+use neocog_layers::Predictor;
 use neocog_tensor::{Result, Tensor};
 use neocog_train::{Checkpoint, NoProgress, TrainConfig, Trainer, predict};
-use neocog_viz::{CaptionStyle, ContactSheet, Image, RgbImage, Thumbnail};
 
 use crate::page::Page;
 use crate::register_lesson;
-
-/// Maximum number of feature maps drawn per layer.
-const MAX_MAPS: usize = 8;
-/// Maximum number of layers drawn.
-const MAX_LAYERS: usize = 8;
 
 register_lesson!(70, "feature_maps", "feature maps and kernels of a trained network", run);
 
@@ -55,16 +46,13 @@ fn run(page: &mut Page<'_>) -> Result<()> {
         100.0 * probability
     ))?;
 
-    let recorder = MapRecorder::default();
-    let tape = Tape::no_grad();
-    Context::eval(&tape).observed(&recorder).run(network, &Var::constant(image.clone()))?;
-    let maps = recorder.0.into_inner();
+    let maps = feature_maps(network, &image)?;
     let mut rows = Vec::new();
-    for (path, label, map) in &maps {
-        let values = map.to_f64()?;
+    for FeatureMap { path, label, output } in &maps {
+        let values = output.to_f64()?;
         let zeros = values.iter().filter(|v| **v == 0.0).count() as f64 / values.len() as f64;
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let [_, channels, h, w] = *map.shape().extents() else { continue };
+        let [_, channels, h, w] = *output.shape().extents() else { continue };
         rows.push([
             format!("{path} {label}"),
             channels.to_string(),
@@ -75,7 +63,7 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     }
     page.table(["layer", "channels", "size", "mean", "fraction of zeros"], rows)?;
     page.check("each layer has feature maps that differ", maps_differ(&maps)?)?;
-    page.image("feature_maps", || draw_maps(&trained.config.network, &image, &maps))?;
+    page.image("feature_maps", || draw_feature_maps(&trained.config.network, &image, &maps))?;
     page.image("kernels", || draw_kernels(&trained.config.network, network))
 }
 
@@ -94,82 +82,14 @@ fn train(page: &mut Page<'_>) -> Result<Checkpoint> {
     trainer.checkpoint()
 }
 
-/// Records the outputs of all layers without children that are feature maps: path, label, and output.
-#[derive(Default)]
-struct MapRecorder(RefCell<Vec<(String, String, Tensor)>>);
-
-impl Observer for MapRecorder {
-    fn output(&self, seen: &Seen<'_>) {
-        let Seen { path, layer, output, .. } = *seen;
-        let is_map = matches!(*output.shape().extents(), [_, _, h, w] if h * w > 1);
-        if is_map && !state::has_children(layer) {
-            let entry = (path.to_string(), layer.label().to_string(), output.tensor().clone());
-            self.0.borrow_mut().push(entry);
-        }
-    }
-}
-
 /// Returns whether there are layers, and each layer with several channels has different feature maps.
-fn maps_differ(maps: &[(String, String, Tensor)]) -> Result<bool> {
-    for (_, _, map) in maps {
-        let [_, channels, h, w] = *map.shape().extents() else { return Ok(false) };
-        let values = map.to_f32()?;
+fn maps_differ(maps: &[FeatureMap]) -> Result<bool> {
+    for FeatureMap { output, .. } in maps {
+        let [_, channels, h, w] = *output.shape().extents() else { return Ok(false) };
+        let values = output.to_f32()?;
         if channels > 1 && values.chunks_exact(h * w).all(|channel| *channel == values[..h * w]) {
             return Ok(false);
         }
     }
     Ok(!maps.is_empty())
-}
-
-fn draw_maps(network: &str, image: &Tensor, maps: &[(String, String, Tensor)]) -> Result<RgbImage> {
-    let [.., h, w] = *image.shape().extents() else { unreachable!("images have four dimensions") };
-    let pixels = image.to_f32()?;
-    let mut sheet = ContactSheet::new(format!("Feature maps of {network}"))
-        .note(format!(
-            "Up to {MAX_MAPS} feature maps per layer, each normalized from its minimum (black) to its maximum (white)."
-        ))
-        .row("input", [Thumbnail::new(Image::normalized(&pixels[..h * w], [h, w])?)]);
-    let step = maps.len().div_ceil(MAX_LAYERS).max(1);
-    for (path, label, map) in maps.iter().step_by(step) {
-        let [_, channels, h, w] = *map.shape().extents() else { continue };
-        let values = map.to_f32()?;
-        let thumbnails = values
-            .chunks_exact(h * w)
-            .take(MAX_MAPS)
-            .map(|channel| Ok(Thumbnail::new(Image::normalized(channel, [h, w])?)));
-        let thumbnails = thumbnails.collect::<Result<Vec<_>>>()?;
-        let count = if channels > MAX_MAPS {
-            format!("{MAX_MAPS} of {channels} channels")
-        } else {
-            text::count(channels, "channel")
-        };
-        sheet = sheet.row(&format!("{path} {label}\n{h}x{w}\n{count}"), thumbnails);
-    }
-    Ok(sheet.draw())
-}
-
-/// Draws the kernels of the first convolution.
-fn draw_kernels(network: &str, net: &dyn Layer) -> Result<RgbImage> {
-    let mut sheet = ContactSheet::new(format!("Kernels of {network}"))
-        .note("First convolution: positive weights are red, negative weights blue.");
-    let params = state::params(net);
-    let first = params.iter().find(|(_, param)| param.shape().rank() == 4);
-    let Some((name, param)) = first else { return Ok(sheet.draw()) };
-    let [out, inputs, kh, kw] = *param.shape().extents() else { return Ok(sheet.draw()) };
-    let weights = param.value().to_f32()?;
-    let limit = weights.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
-    let mut thumbnails = Vec::new();
-    for (i, kernel) in weights.chunks_exact(inputs * kh * kw).enumerate() {
-        let image = Image::diverging(&kernel[..kh * kw], [kh, kw], limit)?;
-        thumbnails.push(Thumbnail::new(image).caption(format!("channel {}", i + 1), CaptionStyle::Plain));
-    }
-    for (i, row) in thumbnails.chunks(MAX_MAPS).enumerate() {
-        let label = if i == 0 {
-            format!("{name}\n{} of {kh}x{kw}", text::count(out, "kernel"))
-        } else {
-            String::new()
-        };
-        sheet = sheet.row(&label, row.to_vec());
-    }
-    Ok(sheet.draw())
 }

@@ -6,6 +6,8 @@ pub use neocog_base as base;
 pub use neocog_cli as cli;
 pub use neocog_data as data;
 pub use neocog_graph as graph;
+#[cfg(feature = "insight")]
+pub use neocog_insight as insight;
 pub use neocog_layers as layers;
 pub use neocog_models as models;
 #[cfg(feature = "onnx")]

@@ -13,6 +13,7 @@ use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
 use serde::Serialize;
 
 use crate::meter::{Meter, batch_metrics, to_device};
+use crate::predictions::Predictions;
 
 /// The metrics of a network on a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -47,10 +48,36 @@ pub fn evaluate_until(
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<Evaluation>> {
+    evaluate_batches(predictor, loader, device, &|| stop.load(Ordering::Relaxed), None)
+}
+
+/// As [`evaluate`], and returns the prediction for each image; `None` when `stop` becomes true between two batches.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_images(
+    predictor: &Predictor,
+    loader: &Loader,
+    device: &Device,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<(Evaluation, Predictions)>> {
+    let mut predictions = Predictions::default();
+    let evaluation = evaluate_batches(predictor, loader, device, stop, Some(&mut predictions))?;
+    Ok(evaluation.map(|evaluation| (evaluation, predictions)))
+}
+
+/// As [`evaluate_images`]; the predictions are added to `predictions`, if that is given.
+pub(crate) fn evaluate_batches(
+    predictor: &Predictor,
+    loader: &Loader,
+    device: &Device,
+    stop: &dyn Fn() -> bool,
+    mut predictions: Option<&mut Predictions>,
+) -> Result<Option<Evaluation>> {
     let start = Instant::now();
     let mut meter = Meter::default();
     for batch in loader.epoch(0)? {
-        if stop.load(Ordering::Relaxed) {
+        if stop() {
             return Ok(None);
         }
         let batch = batch?;
@@ -60,6 +87,9 @@ pub fn evaluate_until(
         let (images, labels) = to_device(&batch, device)?;
         let tape = Tape::no_grad();
         let logits = Var::constant(predictor.run(&images)?);
+        if let Some(predictions) = &mut predictions {
+            predictions.push_batch(logits.tensor(), &batch)?;
+        }
         meter.add(batch_metrics(&tape, &logits, &labels, None)?.1)?;
     }
     let mut sums = meter.flush()?;

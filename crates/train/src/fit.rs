@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::philox;
-use neocog_data::{Dataset, Loader, LoaderOptions, Part, Split};
+use neocog_data::transform::Pipeline;
+use neocog_data::{Batch, Dataset, Loader, LoaderOptions, Part, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec, Predictor, TrainPass};
 use neocog_models::ScheduleStep;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
@@ -15,10 +16,11 @@ use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tenso
 use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
-use crate::evaluate::{Evaluation, check_fits, evaluate_until};
+use crate::evaluate::{Evaluation, check_fits, evaluate_batches};
 use crate::memory::MemoryNeed;
 use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, sample_weights, to_device};
 use crate::optimizer::Optimizer;
+use crate::predictions::Predictions;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
 use crate::save_every::{SaveEvery, SaveTimer};
 
@@ -221,7 +223,9 @@ impl Trainer {
                 self.train_epoch(&train, class_weights.as_deref(), checkpoints, &mut timer, progress, stop)?;
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
-            let result = evaluate_until(&predictor, &evaluation, &self.device, stop)
+            let mut predictions = progress.wants_predictions().then(Predictions::default);
+            let stop = || stop.load(Ordering::Relaxed);
+            let result = evaluate_batches(&predictor, &evaluation, &self.device, &stop, predictions.as_mut())
                 .context(|| format!("{part} images"))?;
             drop(predictor);
             for (_, message) in new_unreadable(&train, &evaluation, &mut unreadable) {
@@ -230,6 +234,8 @@ impl Trainer {
             // A resumed run evaluates again.
             let Some(result) = result else { return Ok(FitOutcome::Stopped(self.save(checkpoints)?)) };
             let report = self.finish_epoch(sums, result);
+            progress.evaluated(&report, predictions.as_ref());
+            drop(predictions);
             self.save(checkpoints)?;
             timer.saved();
             progress.epoch(&report);
@@ -274,7 +280,8 @@ impl Trainer {
             if !batch.is_empty() && !self.is_left_out(batch.len(), loader.batches()) {
                 let (images, labels) = to_device(&batch, &self.device)?;
                 let weights = class_weights.map(|weights| sample_weights(&batch, weights, &self.device));
-                let metrics = self.train_step(images, &labels, weights.transpose()?, loader.batches())?;
+                let metrics =
+                    self.train_step(images, &labels, weights.transpose()?, loader.batches(), progress)?;
                 self.meter.add(metrics)?;
             }
             self.position.batch += 1;
@@ -321,11 +328,13 @@ impl Trainer {
         labels: &Tensor,
         weights: Option<Tensor>,
         steps_per_epoch: usize,
+        progress: &mut dyn Progress,
     ) -> Result<BatchMetrics> {
         let tape = Tape::new();
         let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
         let (loss, metrics) = batch_metrics(&tape, &logits, labels, weights)?;
         let grads = tape.backward(&loss)?;
+        progress.gradients(self.position.step + 1, self.pass.network(), &grads);
         let step = ScheduleStep {
             step: self.position.step,
             steps_per_epoch: steps_per_epoch as u64,
@@ -371,10 +380,20 @@ impl Trainer {
     /// Creates the loader of the training images, shuffled and augmented, or of another part, with the transforms that are
     /// not random.
     fn loader(&self, dataset: &Arc<dyn Dataset>, part: Part, cache_bytes: u64) -> Result<Loader> {
+        self.loader_with(dataset, part, cache_bytes, self.config.transforms.clone())
+    }
+
+    fn loader_with(
+        &self,
+        dataset: &Arc<dyn Dataset>,
+        part: Part,
+        cache_bytes: u64,
+        transforms: Pipeline,
+    ) -> Result<Loader> {
         let [_, h, w] = self.input;
-        let TrainConfig { batch, seed, ref transforms, .. } = self.config;
+        let TrainConfig { batch, seed, .. } = self.config;
         let (shuffle, transforms) = match part {
-            Part::Train => (Some(seed), transforms.clone()),
+            Part::Train => (Some(seed), transforms),
             Part::Validation | Part::Test => (None, transforms.fixed()),
         };
         let drawn = part == Part::Train && self.config.class_balance == ClassBalance::WeightedSampler;
@@ -391,6 +410,18 @@ impl Trainer {
             .augment(augment)
             .workers(self.workers);
         Loader::new(Arc::clone(dataset), options)
+    }
+
+    /// Returns the first batch of the run, shuffled and augmented as in training, but not normalized: values from 0 to 1, to be
+    /// looked at.
+    ///
+    /// # Errors
+    /// When no image can be read.
+    pub fn first_batch(&self, data: &Split) -> Result<Batch> {
+        let transforms = self.config.transforms.without_normalization();
+        let loader = self.loader_with(&data.train, Part::Train, 0, transforms)?;
+        let first = loader.epoch(0)?.next();
+        first.unwrap_or_else(|| Err(Error::format("there are no images").context(data.train.name())))
     }
 
     /// Returns the seed of the next step, a function of the seed of the run and the step: a resumed run needs no state.

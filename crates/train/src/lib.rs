@@ -8,8 +8,10 @@ mod evaluate;
 mod fit;
 mod memory;
 mod meter;
+pub mod metrics;
 pub mod model_file;
 pub mod optimizer;
+mod predictions;
 mod progress;
 mod save_every;
 
@@ -17,7 +19,9 @@ pub use checkpoint::{Checkpoint, CheckpointDir};
 pub use classifier::{ClassProbability, Classification, Classifier};
 pub use config::{ClassBalance, TrainConfig};
 pub use environment::Environment;
-pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_until, predict};
+pub use evaluate::{
+    Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_images, evaluate_until, predict,
+};
 pub use fit::{FitOutcome, Trainer};
 pub use memory::MemoryNeed;
 pub use meter::Totals;
@@ -25,5 +29,6 @@ pub use model_file::ModelFile;
 pub use neocog_models::schedule;
 pub use neocog_models::{Decay, OptimizerConfig, OptimizerKind, ParamGroup, Recipe, Schedule};
 pub use optimizer::Optimizer;
+pub use predictions::Predictions;
 pub use progress::{BatchReport, EpochReport, NoProgress, Position, Progress};
 pub use save_every::SaveEvery;

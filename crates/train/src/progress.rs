@@ -1,8 +1,11 @@
 //! The position of a run and its reports.
 
+use neocog_autograd::Grads;
+use neocog_layers::Layer;
 use serde::{Deserialize, Serialize};
 
 use crate::meter::Totals;
+use crate::predictions::Predictions;
 
 /// The position of a run: how much of it is finished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +58,15 @@ pub trait Progress {
     fn batch(&mut self, report: &BatchReport);
     /// Called after each epoch, when it is evaluated and saved.
     fn epoch(&mut self, report: &EpochReport);
+    /// Called in each step after the backward pass, with the gradients of the network's parameters, before these are updated. `step`
+    /// counts from 1.
+    fn gradients(&mut self, _step: u64, _network: &dyn Layer, _grads: &Grads) {}
+    /// Whether [`evaluated`](Self::evaluated) gets the predictions.
+    fn wants_predictions(&self) -> bool {
+        false
+    }
+    /// Called after each epoch, when it is evaluated and before it is saved: a run that is killed in between repeats the epoch.
+    fn evaluated(&mut self, _report: &EpochReport, _predictions: Option<&Predictions>) {}
     /// Called with what a user should know, such as an image that could not be read.
     fn warning(&mut self, _text: &str) {}
 }

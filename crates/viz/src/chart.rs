@@ -27,18 +27,18 @@ use crate::canvas::{Align, BORDER, Canvas, Color, MUTED, SUPERSAMPLING, TEXT, Te
 /// ```
 #[derive(Clone, Debug)]
 pub struct Chart {
-    title: String,
-    notes: Vec<String>,
-    x_label: String,
-    y_label: String,
-    y_scale: AxisScale,
-    lines: Vec<Line>,
+    pub(crate) title: String,
+    pub(crate) notes: Vec<String>,
+    pub(crate) x_label: String,
+    pub(crate) y_label: String,
+    pub(crate) y_scale: AxisScale,
+    pub(crate) lines: Vec<Line>,
 }
 
 #[derive(Clone, Debug)]
-struct Line {
-    name: String,
-    points: Vec<(f64, f64)>,
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// Scale of the y axis.
@@ -52,7 +52,7 @@ pub enum AxisScale {
 }
 
 /// A palette for color-blind readers (M. Okabe and K. Ito, "Color universal design", 2008).
-const PALETTE: [Color; 6] =
+pub(crate) const PALETTE: [Color; 6] =
     [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233]];
 const WIDTH: f32 = 780.0;
 const HEIGHT: f32 = 460.0;
@@ -104,6 +104,24 @@ impl Chart {
         canvas.finish()
     }
 
+    /// The position of a value on the y axis: itself, or its logarithm.
+    pub(crate) fn transformed(&self, y: f64) -> f64 {
+        if self.y_scale == AxisScale::Log { y.log10() } else { y }
+    }
+
+    /// The ranges of the axes, that of y [transformed](Self::transformed).
+    pub(crate) fn ranges(&self) -> (Range<f64>, Range<f64>) {
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let x_range = padded_range(points().map(|p| p.0), 0.0);
+        let mut y_range = padded_range(points().map(|p| self.transformed(p.1)), 0.06);
+        if self.y_scale == AxisScale::Log {
+            y_range = y_range.start.floor()..y_range.end.ceil();
+        } else if points().all(|p| p.1 >= 0.0) {
+            y_range.start = 0.0;
+        }
+        (x_range, y_range)
+    }
+
     /// Draws title, notes and axis labels; returns the top of the plot area.
     fn draw_header(&self, canvas: &mut Canvas) -> f32 {
         let mut y = MARGIN;
@@ -129,15 +147,8 @@ impl Chart {
         top: f32,
     ) -> Result<Vec<(usize, f32, f32)>, DrawingAreaErrorKind<Infallible>> {
         let scale = |v: f32| (v * SUPERSAMPLING as f32) as i32;
-        let y_transform = |y: f64| if self.y_scale == AxisScale::Log { y.log10() } else { y };
-        let points = || self.lines.iter().flat_map(|line| &line.points);
-        let x_range = padded_range(points().map(|p| p.0), 0.0);
-        let mut y_range = padded_range(points().map(|p| y_transform(p.1)), 0.06);
-        if self.y_scale == AxisScale::Log {
-            y_range = y_range.start.floor()..y_range.end.ceil();
-        } else if points().all(|p| p.1 >= 0.0) {
-            y_range.start = 0.0;
-        }
+        let y_transform = |y: f64| self.transformed(y);
+        let (x_range, y_range) = self.ranges();
         let y_labels =
             if self.y_scale == AxisScale::Log { (y_range.end - y_range.start) as usize + 1 } else { 7 };
         let mut chart = ChartBuilder::on(&area)
@@ -215,14 +226,14 @@ fn padded_range(values: impl Iterator<Item = f64>, padding: f64) -> Range<f64> {
 }
 
 /// Formats a number with at most three decimals and without trailing zeros.
-fn format_tick(value: f64) -> String {
+pub(crate) fn format_tick(value: f64) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".into() } else { text.replace('-', "−") }
 }
 
 /// Formats `10⁻³` for -3; empty if the exponent is not an integer.
-fn format_power_of_ten(exponent: f64) -> String {
+pub(crate) fn format_power_of_ten(exponent: f64) -> String {
     if (exponent - exponent.round()).abs() > 1e-9 {
         return String::new();
     }

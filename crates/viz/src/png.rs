@@ -4,23 +4,42 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage};
 use neocog_base::file::replace;
 use neocog_base::{Error, ErrorKind, Result};
+
+/// Encodes an image as PNG.
+///
+/// # Errors
+/// `Io` if it cannot be encoded, as an image without pixels.
+pub fn encode(image: &RgbImage) -> Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    image
+        .write_to(&mut bytes, ImageFormat::Png)
+        .map_err(|e| Error::new(ErrorKind::Io, "cannot encode an image as PNG").with_source(e))?;
+    Ok(bytes.into_inner())
+}
+
+/// Encodes an image as PNG within a `data:` URI, which a page can show without another file.
+///
+/// # Errors
+/// As [`encode`].
+pub fn data_uri(image: &RgbImage) -> Result<String> {
+    Ok(format!("data:image/png;base64,{}", STANDARD.encode(encode(image)?)))
+}
 
 /// Writes an image as PNG file, atomically replacing an existing file. Missing directories are created.
 ///
 /// # Errors
 /// `Io` if the file cannot be written; an existing file is left unchanged.
 pub fn save(image: &RgbImage, path: &Path) -> Result<()> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.write_to(&mut bytes, ImageFormat::Png).map_err(|e| {
-        Error::new(ErrorKind::Io, format!("cannot encode the image {}", path.display())).with_source(e)
-    })?;
+    let bytes = encode(image).map_err(|e| e.context(path.display().to_string()))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder
         .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| replace(path, |file| file.write_all(bytes.get_ref())))
+        .and_then(|()| replace(path, |file| file.write_all(&bytes)))
         .map_err(|e| Error::io(format!("cannot write the image {}", path.display()), e))
 }
 

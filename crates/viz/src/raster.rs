@@ -1,5 +1,7 @@
 //! Conversion of pixels and feature maps to RGB images.
 
+use image::imageops::thumbnail;
+use image::{Rgb, RgbImage};
 use neocog_base::{Error, Result};
 
 /// A small RGB image, the content of a [`Thumbnail`](crate::Thumbnail).
@@ -64,6 +66,38 @@ impl Image {
         Ok(image)
     }
 
+    /// Mixes the image, as grayscale, with another one of the same size: `share` of the other, from 0 to 1.
+    ///
+    /// # Errors
+    /// `Shape` when the sizes differ.
+    pub fn blend(&self, other: &Image, share: f32) -> Result<Self> {
+        if (self.height, self.width) != (other.height, other.width) {
+            return Err(Error::shape(format!(
+                "cannot blend images of {}x{} and {}x{}",
+                self.height, self.width, other.height, other.width
+            )));
+        }
+        let mix = |(own, other): (&[u8; 3], &[u8; 3])| {
+            let gray = own.iter().map(|&v| f32::from(v)).sum::<f32>() / 3.0;
+            other.map(|v| (gray + (f32::from(v) - gray) * share.clamp(0.0, 1.0)).round() as u8)
+        };
+        let pixels = self.pixels.iter().zip(&other.pixels).map(mix).collect();
+        Ok(Image { width: self.width, height: self.height, pixels })
+    }
+
+    /// Returns the image with its pixels, reduced where it is larger than `limit` pixels in a direction.
+    pub fn to_rgb(&self, limit: usize) -> RgbImage {
+        let full = RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {
+            Rgb(self.pixels[y as usize * self.width + x as usize])
+        });
+        let longest = self.width.max(self.height);
+        if longest <= limit {
+            return full;
+        }
+        let reduced = |side: usize| (side * limit / longest).max(1) as u32;
+        thumbnail(&full, reduced(self.width), reduced(self.height))
+    }
+
     /// Returns the color at a relative position, `y` and `x` from 0 to 1.
     pub(crate) fn at(&self, y: f32, x: f32) -> [u8; 3] {
         let row = ((y * self.height as f32) as usize).min(self.height - 1);
@@ -87,6 +121,11 @@ mod tests {
         assert_eq!(Image::normalized(&[3.0], [1, 1]).unwrap().pixels, [[0; 3]]);
         let diverging = Image::diverging(&[-9.0, 0.0, 2.0], [1, 3], 2.0).unwrap();
         assert_eq!(diverging.pixels, [[33, 102, 172], [255; 3], [178, 24, 43]]);
+        let blended = normalized.blend(&diverging, 0.5).unwrap();
+        assert_eq!(blended.pixels, [[17, 51, 86], [192; 3], [217, 140, 149]]);
+        assert!(normalized.blend(&gray, 0.5).is_err());
+        assert_eq!(color.to_rgb(2).dimensions(), (2, 1));
+        assert_eq!(gray.to_rgb(1).dimensions(), (1, 1));
         assert!(Image::from_values(&[0.0; 8], [2, 2, 2]).is_err());
         assert!(Image::from_values(&[0.0; 7], [1, 2, 2]).is_err());
     }

@@ -16,13 +16,14 @@ use std::path::{Path, PathBuf};
 use graph::Graph;
 
 /// The crates from top to bottom; a crate may depend on those below it.
-const CRATES: [&str; 19] = [
+const CRATES: [&str; 20] = [
     "xtask",
     "neocog-benches",
     "neocog-tests",
     "neocog",
     "neocog-cli",
     "neocog-lessons",
+    "neocog-insight",
     "neocog-bench",
     "neocog-train",
     "neocog-models",

@@ -1,17 +1,20 @@
 //! `eval`: loss and accuracy of a trained network.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
+use neocog_base::file::{check_distinct, check_output_file};
 use neocog_base::text::count;
-use neocog_data::{DataOptions, DataSource, Dataset, Loader, LoaderOptions, Part};
+use neocog_data::{Dataset, Loader, LoaderOptions};
 use neocog_layers::Predictor;
 use neocog_tensor::{Context as _, Error, ErrorKind, Result};
-use neocog_train::{MemoryNeed, TrainConfig, check_fits, evaluate};
+use neocog_train::{MemoryNeed, Predictions, check_fits, evaluate, evaluate_images};
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
-use crate::arguments::{DataDirArg, DeviceArg, positive};
+use super::part_selection::PartSelection;
+use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
+use crate::csv;
 use crate::help::{examples, usages};
 use crate::output;
 use crate::register_command;
@@ -29,6 +32,7 @@ use crate::register_command;
   neocog eval runs/lenet-digits/best.ckpt
   neocog eval runs/lenet-fashion-mnist/last.ckpt --part train --json
   neocog eval runs/lenet-digits/best.ckpt --limit 100
+  neocog eval runs/lenet-digits/best.ckpt --predictions predictions.csv
   neocog eval --network resnet --weights resnet.safetensors --data fashion-mnist"))]
 struct Args {
     /// Checkpoint.
@@ -47,7 +51,7 @@ struct Args {
     data_dir: DataDirArg,
     /// Part of the data set [default: test, or validation if there is no test part; all images of a folder without parts].
     #[arg(long, value_enum, value_name = "PART")]
-    part: Option<SplitArg>,
+    part: Option<PartArg>,
     /// Use only the first N images of the split [default: all].
     #[arg(long, value_name = "N", value_parser = positive)]
     limit: Option<usize>,
@@ -60,19 +64,14 @@ struct Args {
     /// Leave out images that cannot be read, and list them.
     #[arg(long)]
     skip_broken: bool,
+    /// Write a table of all images to FILE: index, file, label, prediction, and the probability of each class.
+    #[arg(long, value_name = "FILE.csv")]
+    predictions: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
     /// Print the result as a JSON object.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum SplitArg {
-    Test,
-    #[value(alias = "val")]
-    Validation,
-    Train,
 }
 
 #[derive(Serialize)]
@@ -93,6 +92,11 @@ fn run(args: &Args) -> Result<()> {
     if args.file.is_none() && args.data.is_none() {
         output::usage_error("no data set given; use --data NAME");
     }
+    if let Some(file) = &args.predictions {
+        args.file.iter().try_for_each(|checkpoint| check_distinct(checkpoint, file))?;
+        check_output_file(file)?;
+        output::go_on_without_reader();
+    }
     let device = &args.device.device;
     let trained = args.weights.open(args.file.as_deref(), args.data.as_deref(), device)?;
     let config = trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.config);
@@ -101,7 +105,14 @@ fn run(args: &Args) -> Result<()> {
         (None, Some(config)) => config.data.as_str(),
         (None, None) => return Err(Error::invalid_argument("no data set given; use --data NAME")),
     };
-    let (part, dataset) = selected_part(args, config.filter(|config| config.data == data), data)?;
+    let selection = PartSelection {
+        data,
+        root: &args.data_dir.data_dir,
+        part: args.part,
+        limit: args.limit,
+        skip_broken: args.skip_broken,
+    };
+    let (part, dataset) = selection.open(config)?;
     let [c, h, w] = trained.input;
     check_same_classes(&trained, &*dataset)?;
     check_fits(&*trained.network, trained.input, &*dataset).context(|| trained.name.as_str())?;
@@ -112,7 +123,22 @@ fn run(args: &Args) -> Result<()> {
     let loader = Loader::new(dataset, options.workers(args.workers))?;
     let shape = [args.batch.min(loader.dataset().len()), c, h, w];
     output::memory_warning(&MemoryNeed::of_inference(&predictor, shape, args.workers, device)?);
-    let result = evaluate(&predictor, &loader, device)?;
+    let result = match &args.predictions {
+        None => evaluate(&predictor, &loader, device)?,
+        Some(file) => {
+            let all = evaluate_images(&predictor, &loader, device, &|| false)?;
+            let (result, predictions) = all.ok_or_else(|| {
+                Error::new(ErrorKind::Internal, "the evaluation stopped without being asked to")
+            })?;
+            write_predictions(file, &predictions, &**loader.dataset(), &trained.class_names)?;
+            output::note(format_args!(
+                "wrote {} to {}",
+                count(predictions.len(), "prediction"),
+                file.display()
+            ));
+            result
+        }
+    };
     for (_, message) in loader.unreadable() {
         output::note(format_args!("warning: left out: {message}"));
     }
@@ -141,44 +167,29 @@ fn run(args: &Args) -> Result<()> {
     ))
 }
 
-/// Loads the data set, divided as in the training `config`, if that was on it; returns the part and its name.
-fn selected_part(
-    args: &Args,
-    config: Option<&TrainConfig>,
-    data: &str,
-) -> Result<(&'static str, Arc<dyn Dataset>)> {
-    let source = DataSource::find(data)?;
-    let root = &args.data_dir.data_dir;
-    let mut split = match config {
-        Some(config) => {
-            let options =
-                config.data_options.skip_broken(config.data_options.skip_broken || args.skip_broken);
-            source.open(root, &options, config.seed)?
+/// Writes a line for each image: its index, its file if it has one, number and name of its class and of the predicted one, and
+/// the probability of each class.
+fn write_predictions(
+    path: &Path,
+    predictions: &Predictions,
+    data: &dyn Dataset,
+    class_names: &[String],
+) -> Result<()> {
+    let names = if class_names.is_empty() { data.class_names() } else { class_names };
+    let name = |class: usize| names.get(class).map_or_else(|| format!("class {class}"), csv::field);
+    let mut header = "index,file,label,label_name,prediction,prediction_name".to_string();
+    (0..predictions.classes()).for_each(|class| header += &format!(",p{class}"));
+    csv::write(path, &header, |out| {
+        for i in 0..predictions.len() {
+            let (index, label, predicted) =
+                (predictions.index(i), predictions.label(i), predictions.predicted(i));
+            let file = data.file(index).map_or(String::new(), |(path, _)| csv::field(path.display()));
+            write!(out, "{index},{file},{label},{},{predicted},{}", name(label), name(predicted))?;
+            predictions.probabilities(i).iter().try_for_each(|p| write!(out, ",{p}"))?;
+            writeln!(out)?;
         }
-        None => source.read(root, &DataOptions::new().skip_broken(args.skip_broken))?,
-    };
-    output::warnings(&split);
-    if let Some(config) = config
-        && let Some(changed) = config.environment.data_difference(&split)
-        && config.limit.is_none()
-    {
-        output::note(format_args!(
-            "warning: {data} has changed since the training ({changed}): its parts may be others, and hold images that the \
-             network was trained on"
-        ));
-    }
-    if let Some(limit) = args.limit {
-        split.limit(limit)?;
-    }
-    let part = match args.part {
-        Some(SplitArg::Test) => Part::Test,
-        Some(SplitArg::Validation) => Part::Validation,
-        Some(SplitArg::Train) => Part::Train,
-        None if split.test.is_some() => Part::Test,
-        None if split.validation.is_some() => Part::Validation,
-        None => return Ok(("all", split.train)),
-    };
-    Ok((part.name(), Arc::clone(split.part(part)?)))
+        Ok(())
+    })
 }
 
 /// Checks that the classes of a folder are those that the network was trained on.

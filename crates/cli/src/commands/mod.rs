@@ -1,11 +1,15 @@
 //! The commands, a file each.
 
 pub mod bench;
+mod compare;
 mod completions;
 mod data;
 mod devices;
+mod embed;
 mod eval;
+mod explain;
 mod export;
+mod features;
 mod fetch_data;
 mod import;
 mod import_onnx;
@@ -13,7 +17,9 @@ mod layers;
 mod lesson;
 mod man;
 mod network;
+mod part_selection;
 mod predict;
+mod report;
 mod run;
 mod run_onnx;
 mod spec;

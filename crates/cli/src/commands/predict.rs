@@ -1,10 +1,10 @@
 //! `predict`: classification of image files.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use neocog_base::file::{check_distinct, check_output_file, replace};
+use neocog_base::file::{check_distinct, check_output_file};
 use neocog_base::text::count;
 use neocog_data::resize::ResizeCache;
 use neocog_data::{Inversion, Preprocessed, folder};
@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
 use crate::arguments::{DeviceArg, positive};
+use crate::csv;
 use crate::help::{examples, usages};
 use crate::image_file::class_in_name;
 use crate::output;
@@ -159,7 +160,9 @@ fn run(args: &Args) -> Result<ExitCode> {
         save(&sheet(&trained, &drawn)?.draw(), file)?;
     }
     if let Some(file) = &args.csv {
-        write_csv(file, &table)?;
+        csv::write(file, "file,class,probability,error", |out| {
+            table.iter().try_for_each(|line| writeln!(out, "{line}"))
+        })?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -239,31 +242,14 @@ fn predict_all(
 
 /// A line of the table: file, class, probability, error.
 fn csv_line(trained: &TrainedNetwork, path: &Path, result: &Result<Classified>) -> String {
-    let quoted = |text: String| {
-        if text.contains(['"', ',', '\n', '\r']) {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        } else {
-            text
-        }
-    };
-    let file = quoted(path.display().to_string());
+    let file = csv::field(path.display());
     match result {
         Ok(result) => {
             let (class, probability) = result.best();
-            format!("{file},{},{probability:.6},", quoted(trained.class_name(class)))
+            format!("{file},{},{probability:.6},", csv::field(trained.class_name(class)))
         }
-        Err(e) => format!("{file},,,{}", quoted(e.to_string())),
+        Err(e) => format!("{file},,,{}", csv::field(e)),
     }
-}
-
-fn write_csv(path: &Path, lines: &[String]) -> Result<()> {
-    let written = replace(path, |file| {
-        let mut out = BufWriter::new(file);
-        writeln!(out, "file,class,probability,error")?;
-        lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
-        out.flush()
-    });
-    written.map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
 }
 
 /// An image and its predicted classes.

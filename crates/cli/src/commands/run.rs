@@ -131,8 +131,8 @@ fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&args.output)
         .map_err(|e| Error::io(format!("cannot create the directory {}", args.output.display()), e))?;
     match device {
-        Device::Reference => array::write(&file, y.shape(), y.to_f64()?)?,
-        _ => array::write(&file, y.shape(), y.to_f32()?)?,
+        Device::Reference => array::write(&file, y.shape().extents(), y.to_f64()?)?,
+        _ => array::write(&file, y.shape().extents(), y.to_f32()?)?,
     }
     if args.json {
         let file = file.display().to_string();

@@ -158,13 +158,17 @@ mod present {
         macro_rules! integers {
             ($number:ty) => {{
                 let values = output.tensor.to_f64()?;
-                array::write(path, shape, values.into_iter().map(|value| value as $number).collect())
+                array::write(
+                    path,
+                    shape.extents(),
+                    values.into_iter().map(|value| value as $number).collect(),
+                )
             }};
         }
         match output.data_type {
             DataType::Bool => {
                 let values = output.tensor.to_f32()?;
-                array::write(path, shape, values.into_iter().map(|value| value != 0.0).collect())
+                array::write(path, shape.extents(), values.into_iter().map(|value| value != 0.0).collect())
             }
             DataType::Int8 => integers!(i8),
             DataType::Int16 => integers!(i16),
@@ -174,13 +178,13 @@ mod present {
             DataType::Uint16 => integers!(u16),
             DataType::Uint32 => integers!(u32),
             DataType::Uint64 => integers!(u64),
-            DataType::Double => array::write(path, shape, output.tensor.to_f64()?),
-            _ if *device == Device::Reference => array::write(path, shape, output.tensor.to_f64()?),
+            DataType::Double => array::write(path, shape.extents(), output.tensor.to_f64()?),
+            _ if *device == Device::Reference => array::write(path, shape.extents(), output.tensor.to_f64()?),
             DataType::Float16 => {
                 let bits: Vec<u16> = output.tensor.to_f32()?.into_iter().map(f32_to_half).collect();
                 array::write_half(path, shape, &bits)
             }
-            _ => array::write(path, shape, output.tensor.to_f32()?),
+            _ => array::write(path, shape.extents(), output.tensor.to_f32()?),
         }
     }
 

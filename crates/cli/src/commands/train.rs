@@ -25,12 +25,16 @@ use crate::output;
 use crate::register_command;
 
 mod final_test;
+mod log;
 mod parts;
 mod progress;
+mod report;
 mod transforms;
 
+use log::{LogArgs, Logged};
 use parts::{CACHE, PartArgs};
 use progress::Report;
+pub use report::REPORT;
 use transforms::Transforms;
 
 /// The default of --save-every: a kill costs minutes.
@@ -59,6 +63,7 @@ const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
   neocog train --resume runs/lenet-digits/last.ckpt --epochs 60
   neocog train vgg --data fashion-mnist --save-every 500steps
   neocog train lenet --out runs/lenet-digits --overwrite
+  neocog train lenet --tensorboard logs/lenet
   neocog train --json > epochs.jsonl"))]
 struct Args {
     /// Network; `summary` lists them [default: lenet].
@@ -143,7 +148,7 @@ struct Args {
     #[arg(long, requires = "resume")]
     allow_different: bool,
     /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --cache, --final-test, --device, --out,
-    /// --overwrite, --save-every, --allow-different and --json.
+    /// --overwrite, --save-every, --allow-different, --tensorboard and --json.
     #[arg(
         long,
         value_name = "FILE",
@@ -159,6 +164,8 @@ struct Args {
     parts: PartArgs,
     #[command(flatten)]
     transforms: Transforms,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -196,7 +203,12 @@ fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let (part, _) = data.evaluated()?;
     let mut report = Report::new(args.json, trainer.config(), part);
-    let outcome = trainer.fit(&data, Some(&folder), &mut report, &stop);
+    let log = args.log.create(&trainer, &data)?;
+    let mut logged = Logged { report: &mut report, log };
+    let outcome = trainer.fit(&data, Some(&folder), &mut logged, &stop);
+    if let Ok(FitOutcome::Finished) = outcome {
+        logged.finish();
+    }
     let written = report.finish();
     for file in folder.set_aside() {
         output::note(format_args!("kept what the resumed run replaces: {}", file.display()));
@@ -211,6 +223,7 @@ fn run(args: &Args) -> Result<ExitCode> {
             } else {
                 output::line(text)?;
             }
+            report::write(&folder, &data, args.device.device, args.workers, None);
             if args.final_test {
                 final_test::run(&trainer, &data, &folder, &args.device.device, args.json)?;
             }
@@ -224,6 +237,7 @@ fn run(args: &Args) -> Result<ExitCode> {
                 position.batch,
                 resume_command(args, file.as_deref())
             ));
+            report::write(&folder, &data, args.device.device, args.workers, Some(report::STOPPED_LIMIT));
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
@@ -255,6 +269,7 @@ fn resume_command(args: &Args, checkpoint: Option<&Path>) -> String {
     if args.save_every != SAVE_EVERY {
         add("--save-every", args.save_every.to_string());
     }
+    args.log.given().into_iter().for_each(|(option, value)| add(option, value));
     let threads = rayon::current_num_threads();
     if std::thread::available_parallelism().is_ok_and(|all| all.get() != threads) {
         add("--threads", threads.to_string());

@@ -17,12 +17,23 @@ pub enum Need {
     Python,
     /// Python with torchvision, PyTorch and safetensors
     Torchvision,
+    /// Python with scikit-learn and NumPy
+    ScikitLearn,
+    /// Python with TensorBoard
+    Tensorboard,
     /// The program cargo-deny
     CargoDeny,
 }
 
 impl Need {
-    const ALL: [Need; 4] = [Need::Opencl, Need::Python, Need::Torchvision, Need::CargoDeny];
+    const ALL: [Need; 6] = [
+        Need::Opencl,
+        Need::Python,
+        Need::Torchvision,
+        Need::ScikitLearn,
+        Need::Tensorboard,
+        Need::CargoDeny,
+    ];
 
     /// Whether it is here; the error says what is missing.
     fn check(self) -> Result<()> {
@@ -32,6 +43,8 @@ impl Need {
             Need::Torchvision => {
                 python("import torchvision, safetensors.torch", "torch torchvision safetensors")
             }
+            Need::ScikitLearn => python("import sklearn, numpy", "scikit-learn numpy"),
+            Need::Tensorboard => python("import tensorboard", "tensorboard"),
             Need::CargoDeny => succeeds("cargo-deny", &["--version"])
                 .map_err(|e| Error::device(format!("{e}; `cargo install cargo-deny` installs it"))),
         }
@@ -44,6 +57,8 @@ impl fmt::Display for Need {
             Need::Opencl => "opencl",
             Need::Python => "python",
             Need::Torchvision => "torchvision",
+            Need::ScikitLearn => "scikit-learn",
+            Need::Tensorboard => "tensorboard",
             Need::CargoDeny => "cargo-deny",
         })
     }

@@ -1,0 +1,190 @@
+//! Feature maps and kernels of a network, and the outputs of a layer as embeddings.
+
+use std::cell::RefCell;
+
+use neocog_autograd::{Tape, Var};
+use neocog_base::text::count;
+use neocog_base::{Error, Result};
+use neocog_data::Loader;
+use neocog_layers::{Context, Layer, Observer, Seen, state};
+use neocog_tensor::{Device, Tensor};
+use neocog_viz::{CaptionStyle, ContactSheet, Image, RgbImage, Thumbnail};
+
+/// Maximum number of feature maps drawn per layer.
+const MAX_MAPS: usize = 8;
+/// Maximum number of layers drawn.
+const MAX_LAYERS: usize = 8;
+
+/// The output of a layer.
+#[derive(Clone, Debug)]
+pub struct FeatureMap {
+    /// Dotted name of the layer; that of the layer around it if it has none.
+    pub path: String,
+    /// Name of the layer that is printed.
+    pub label: String,
+    /// `[n, c, h, w]`.
+    pub output: Tensor,
+}
+
+/// Computes the feature maps of all layers without children for images `[n, c, h, w]`, in the order in which they run. Outputs of a
+/// single pixel are left out.
+///
+/// # Errors
+/// When the network does not accept the images, or the device fails.
+pub fn feature_maps(network: &dyn Layer, images: &Tensor) -> Result<Vec<FeatureMap>> {
+    struct Recorder(RefCell<Vec<FeatureMap>>);
+    impl Observer for Recorder {
+        fn output(&self, seen: &Seen<'_>) {
+            let Seen { path, layer, output, .. } = *seen;
+            let is_map = matches!(*output.shape().extents(), [_, _, h, w] if h * w > 1);
+            if is_map && !state::has_children(layer) {
+                let (path, label) = (path.to_string(), layer.label().to_string());
+                self.0.borrow_mut().push(FeatureMap { path, label, output: output.tensor().clone() });
+            }
+        }
+    }
+    let recorder = Recorder(RefCell::default());
+    let tape = Tape::no_grad();
+    Context::eval(&tape).observed(&recorder).run(network, &Var::constant(images.clone()))?;
+    Ok(recorder.0.into_inner())
+}
+
+/// Draws an image `[1, c, h, w]` and up to eight feature maps of up to eight layers. `network` is the name in the title.
+///
+/// # Errors
+/// When a tensor cannot be read.
+pub fn draw_feature_maps(network: &str, image: &Tensor, maps: &[FeatureMap]) -> Result<RgbImage> {
+    let [.., h, w] = *image.shape().extents() else {
+        return Err(Error::shape(format!("{} is not the shape of an image", image.shape())));
+    };
+    let pixels = image.to_f32()?;
+    let mut sheet = ContactSheet::new(format!("Feature maps of {network}"))
+        .note(format!(
+            "Up to {MAX_MAPS} feature maps per layer, each normalized from its minimum (black) to its maximum (white)."
+        ))
+        .row("input", [Thumbnail::new(Image::normalized(&pixels[..h * w], [h, w])?)]);
+    let step = maps.len().div_ceil(MAX_LAYERS).max(1);
+    for FeatureMap { path, label, output } in maps.iter().step_by(step) {
+        let [_, channels, h, w] = *output.shape().extents() else { continue };
+        let values = output.to_f32()?;
+        let thumbnails = values
+            .chunks_exact(h * w)
+            .take(MAX_MAPS)
+            .map(|channel| Ok(Thumbnail::new(Image::normalized(channel, [h, w])?)));
+        let thumbnails = thumbnails.collect::<Result<Vec<_>>>()?;
+        let count = if channels > MAX_MAPS {
+            format!("{MAX_MAPS} of {channels} channels")
+        } else {
+            count(channels, "channel")
+        };
+        sheet = sheet.row(&format!("{path} {label}\n{h}x{w}\n{count}"), thumbnails);
+    }
+    Ok(sheet.draw())
+}
+
+/// Draws the kernels of the first convolution. `name` is the name of the network in the title.
+///
+/// # Errors
+/// When the parameter cannot be read.
+pub fn draw_kernels(name: &str, network: &dyn Layer) -> Result<RgbImage> {
+    let mut sheet = ContactSheet::new(format!("Kernels of {name}"))
+        .note("First convolution: positive weights are red, negative weights blue.");
+    let params = state::params(network);
+    let first = params.iter().find(|(_, param)| param.shape().rank() == 4);
+    let Some((name, param)) = first else { return Ok(sheet.draw()) };
+    let [out, inputs, kh, kw] = *param.shape().extents() else { return Ok(sheet.draw()) };
+    let weights = param.value().to_f32()?;
+    let limit = weights.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
+    let mut thumbnails = Vec::new();
+    for (i, kernel) in weights.chunks_exact(inputs * kh * kw).enumerate() {
+        let image = Image::diverging(&kernel[..kh * kw], [kh, kw], limit)?;
+        thumbnails.push(Thumbnail::new(image).caption(format!("channel {}", i + 1), CaptionStyle::Plain));
+    }
+    for (i, row) in thumbnails.chunks(MAX_MAPS).enumerate() {
+        let label =
+            if i == 0 { format!("{name}\n{} of {kh}x{kw}", count(out, "kernel")) } else { String::new() };
+        sheet = sheet.row(&label, row.to_vec());
+    }
+    Ok(sheet.draw())
+}
+
+/// The outputs, or inputs, of a layer for the images of a data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    /// Number of values for each image.
+    pub width: usize,
+    /// `[n, width]`.
+    pub values: Vec<f32>,
+    /// Class of each image, `[n]`.
+    pub labels: Vec<u32>,
+    /// Index of each image in its data set, `[n]`.
+    pub indices: Vec<u32>,
+}
+
+/// Computes the embeddings of all images of `loader`: for each, the output of the layer called `layer`, flattened; without a name, the
+/// input of the [head](state::head). The parameters of the network are on `device`.
+///
+/// # Errors
+/// `NotFound` when there is no such layer; `InvalidArgument` when the network has no head; those of the loader and the network.
+pub fn embed(
+    network: &dyn Layer,
+    loader: &Loader,
+    layer: Option<&str>,
+    device: &Device,
+) -> Result<Embeddings> {
+    let head = state::head(network);
+    let (name, takes_input) = match (layer, &head) {
+        (Some(layer), _) => (layer, false),
+        (None, Some(head)) => (head.as_str(), true),
+        (None, None) => {
+            return Err(Error::invalid_argument(
+                "the network is a single layer; name the layer whose output is meant",
+            ));
+        }
+    };
+    let mut all = Embeddings { width: 0, values: Vec::new(), labels: Vec::new(), indices: Vec::new() };
+    for batch in loader.epoch(0)? {
+        let batch = batch?;
+        if batch.is_empty() {
+            continue;
+        }
+        let images = Tensor::from_f32(batch.shape(), &batch.pixels, device)?;
+        let value = value_at(network, &images, name, takes_input)?;
+        all.width = value.shape().elements() / batch.len();
+        all.values.extend(value.to_f32()?);
+        all.labels.extend_from_slice(&batch.labels);
+        all.indices.extend_from_slice(&batch.indices);
+    }
+    if all.labels.is_empty() {
+        return Err(Error::format("no image could be read").context(loader.dataset().name()));
+    }
+    Ok(all)
+}
+
+/// The output, or the input, of the layer called `name`.
+fn value_at(network: &dyn Layer, images: &Tensor, name: &str, takes_input: bool) -> Result<Tensor> {
+    struct Recorder<'a> {
+        name: &'a str,
+        takes_input: bool,
+        found: RefCell<Option<Tensor>>,
+        names: RefCell<Vec<String>>,
+    }
+    impl Observer for Recorder<'_> {
+        fn output(&self, seen: &Seen<'_>) {
+            if !seen.is_named {
+                return;
+            }
+            if seen.path == self.name {
+                let value = if self.takes_input { seen.input } else { seen.output };
+                *self.found.borrow_mut() = Some(value.tensor().clone());
+            }
+            self.names.borrow_mut().push(seen.path.to_string());
+        }
+    }
+    let recorder = Recorder { name, takes_input, found: RefCell::default(), names: RefCell::default() };
+    let tape = Tape::no_grad();
+    Context::eval(&tape).observed(&recorder).run(network, &Var::constant(images.clone()))?;
+    let names = recorder.names.into_inner();
+    let missing = || Error::not_found("layer", name, names.iter().map(String::as_str));
+    recorder.found.into_inner().ok_or_else(missing)
+}

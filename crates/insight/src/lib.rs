@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+pub mod compare;
+pub mod explain;
+pub mod features;
+mod matrix_image;
+pub mod report;
+mod run;
+mod tensorboard;
+pub mod text;
+
+pub use run::Run;
+pub use tensorboard::{LogOptions, TensorBoardLog};

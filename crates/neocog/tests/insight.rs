@@ -1,0 +1,320 @@
+//! What a run tells about itself: predictions, reports, comparisons, logs for TensorBoard, explanations and embeddings. The Python
+//! parts are in `tests/python`.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use neocog_base::testing::require;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const NEOCOG: &str = env!("CARGO_BIN_EXE_neocog");
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(NEOCOG);
+        command.args(arguments.split(' ')).current_dir(self.0.path());
+        command
+    }
+
+    /// Runs a command; returns its exit code, standard output and standard error.
+    fn run(&self, arguments: &str) -> (Option<i32>, String, String) {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        assert!(!stderr.contains("panicked"), "{arguments}: {stderr}");
+        (output.status.code(), stdout, stderr)
+    }
+
+    fn success(&self, arguments: &str) -> (String, String) {
+        let (code, stdout, stderr) = self.run(arguments);
+        assert_eq!(code, Some(0), "{arguments}: {stdout}{stderr}");
+        (stdout, stderr)
+    }
+
+    fn error(&self, arguments: &str) -> String {
+        let (code, stdout, stderr) = self.run(arguments);
+        assert_eq!(code, Some(1), "{arguments}: {stdout}{stderr}");
+        stderr
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+/// A Python that can execute `imports`, which `packages` provide.
+fn python(imports: &str, packages: &str) -> Result<String, String> {
+    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
+    let output = Command::new(&python).args(["-c", imports]).output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(python);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let reason = stderr.lines().last().unwrap_or("it failed");
+    Err(format!("{python}: {reason}; `pip install {packages}`, or name another Python with NEOCOG_PYTHON"))
+}
+
+/// Runs a script of `tests/python`; returns what it prints.
+fn script(python: &str, name: &str, arguments: &[&Path]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name);
+    let output = Command::new(python).args(["-W", "ignore"]).arg(script).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_run_leaves_a_report() {
+    let folder = Folder::new();
+    let (stdout, stderr) = folder.success("train lenet --epochs 2 --limit 64 --out run");
+    assert!(
+        stdout.ends_with("checkpoints in run\n") && stderr.contains("report: run/report.html"),
+        "{stderr}"
+    );
+    let page = folder.read("run/report.html");
+    for part in [
+        "Curves",
+        "Classes",
+        "Confusion matrix",
+        "Calibration",
+        "Images",
+        "Network",
+        "Configuration",
+        "Machine",
+    ] {
+        assert!(page.contains(&format!("<h2>{part}</h2>")), "{part}");
+    }
+    assert!(page.matches("<svg").count() == 4 && page.contains("data:image/png;base64,"));
+    // Again, elsewhere, on another part.
+    let (stdout, _) = folder.success("report run --part train --to pages/train.html");
+    assert_eq!(stdout, "wrote pages/train.html\n");
+    assert!(folder.read("pages/train.html").contains("64 images of the part train"));
+    let (stdout, _) = folder.success("compare run run --to c.html");
+    assert_eq!(stdout.lines().count(), 3, "{stdout}");
+    assert!(folder.read("c.html").contains("Comparison of 2 runs"));
+    let (stdout, _) = folder.success("compare run --json --to c.svg");
+    let row: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&row["epochs"], &row["finished"], &row["part"]), (&2.into(), &true.into(), &"test".into()));
+    assert!(folder.read("c.svg").starts_with("<svg"));
+    assert!(folder.error("compare run --to c.gif").contains("none of .html, .svg and .png"));
+    assert!(folder.error("report none").contains("there is no such directory"));
+    assert!(folder.error("report run/last.ckpt").contains("expected the directory of a run, such as run"));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_a_warning_and_the_run_is_saved() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("run/report.html")).unwrap();
+    let (stdout, stderr) = folder.success("train lenet --epochs 1 --limit 64 --out run");
+    assert!(stdout.ends_with("checkpoints in run\n"), "{stdout}");
+    assert!(stderr.contains("warning: there is no new report run/report.html: cannot write"), "{stderr}");
+    assert!(folder.path("run/last.ckpt").is_file());
+    let error = folder.error("report run --to /dev/full");
+    assert!(error.contains("/dev/full") && error.contains("No space left"), "{error}");
+}
+
+#[test]
+fn a_run_without_its_images_has_a_report_that_says_so() {
+    let folder = Folder::new();
+    for (class, value) in [("cat", 40u8), ("dog", 200)] {
+        fs::create_dir_all(folder.path(&format!("pets/{class}"))).unwrap();
+        for i in 0..6u8 {
+            let image = image::RgbImage::from_pixel(32, 32, image::Rgb([value + i, value, value]));
+            image.save(folder.path(&format!("pets/{class}/{i}.png"))).unwrap();
+        }
+    }
+    folder.success("train lenet --data ./pets --epochs 1 --val 0.3 --out run");
+    assert!(folder.read("run/report.html").contains("of the part validation"));
+    let (csv, _) = (folder.success("eval run/last.ckpt --predictions p.csv"), ());
+    assert!(csv.1.contains("wrote 4 predictions to p.csv"), "{}", csv.1);
+    let table = folder.read("p.csv");
+    assert!(table.starts_with("index,file,label,label_name,prediction,prediction_name,p0,p1\n"), "{table}");
+    assert!(table.contains(".png,0,cat,") && table.contains(".png,1,dog,"), "{table}");
+    fs::remove_dir_all(folder.path("pets")).unwrap();
+    let (stdout, stderr) = folder.success("report run");
+    assert_eq!(stdout, "wrote run/report.html\n");
+    assert!(
+        stderr.contains("there are no predictions in the report: the data set cannot be read"),
+        "{stderr}"
+    );
+    assert!(folder.read("run/report.html").contains("There are no predictions in this report"));
+}
+
+#[test]
+fn predictions_and_reports_agree_with_scikit_learn() {
+    let found = python("import sklearn, numpy", "scikit-learn numpy");
+    let Some(python) = require("scikit-learn", found) else { return };
+    let folder = Folder::new();
+    folder.success("train lenet --epochs 12 --limit 400 --out run");
+    let (stdout, _) = folder.success("eval run/best.ckpt --limit 400 --json");
+    let (with, _) = folder.success("eval run/best.ckpt --limit 400 --json --predictions p.csv");
+    let numbers = |text: &str| {
+        let row: Value = serde_json::from_str(text).unwrap();
+        (row["loss"].as_f64().unwrap(), row["acc"].as_f64().unwrap(), row["images"].as_u64().unwrap())
+    };
+    assert_eq!(numbers(&stdout), numbers(&with), "the predictions change the result");
+    let text = script(&python, "metrics.py", &[&folder.path("p.csv"), &folder.path("run/report.html")]);
+    println!("{text}");
+    assert!(text.starts_with("360 predictions of 10 classes"), "{text}");
+}
+
+/// Steps of a list of events; no step is there twice.
+fn steps(events: &Value) -> Vec<u64> {
+    let steps: Vec<u64> = events.as_array().unwrap().iter().map(|event| event[0].as_u64().unwrap()).collect();
+    assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
+    steps
+}
+
+#[test]
+fn tensorboard_reads_the_log() {
+    let found = python("import tensorboard", "tensorboard");
+    let Some(python) = require("tensorboard", found) else { return };
+    let folder = Folder::new();
+    let (stdout, _) = folder.success(
+        "train lenet_bn --epochs 3 --limit 64 --batch 16 --out run --json --tensorboard logs/a --tensorboard-interval 2 \
+         --tensorboard-add histograms,confusion",
+    );
+    let log: Value = serde_json::from_str(&script(&python, "events.py", &[&folder.path("logs/a")])).unwrap();
+    let scalars = &log["scalars"];
+    for (tag, field) in [
+        ("loss/train", "train_loss"),
+        ("loss/test", "test_loss"),
+        ("accuracy/train", "train_acc"),
+        ("accuracy/test", "test_acc"),
+    ] {
+        assert_eq!(steps(&scalars[tag]), [4, 8, 12], "{tag}");
+        for (event, line) in scalars[tag].as_array().unwrap().iter().zip(stdout.lines()) {
+            let row: Value = serde_json::from_str(line).unwrap();
+            let (found, expected) = (event[1].as_f64().unwrap(), row[field].as_f64().unwrap());
+            assert!((found - expected).abs() <= 1e-6 * expected.abs(), "{tag}: {found}, {expected}");
+        }
+    }
+    assert_eq!(steps(&scalars["batch/loss"]), [2, 4, 6, 8, 10, 12]);
+    assert_eq!(scalars["batch/learning_rate"].as_array().unwrap().len(), 6);
+    assert_eq!(steps(&log["images"]["first batch"]), [0]);
+    assert_eq!(steps(&log["images"]["confusion_matrix"]), [4, 8, 12]);
+    for kind in ["weights", "gradients"] {
+        let histograms = &log["histograms"][format!("{kind}/0.weight")];
+        assert_eq!(steps(histograms), [4, 8, 12]);
+        assert_eq!(histograms[0][1].as_f64(), Some(150.0), "6 kernels of 5x5");
+    }
+    assert!(log["tensors"]["configuration"][0][1].to_string().contains("lenet_bn"), "{}", log["tensors"]);
+    assert_eq!(log["hparams"]["batch"].as_f64(), Some(16.0));
+    assert_eq!(log["hparams"]["network"].as_str(), Some("lenet_bn"));
+}
+
+#[test]
+fn a_killed_and_resumed_run_has_no_step_twice() {
+    let found = python("import tensorboard", "tensorboard");
+    let Some(python) = require("tensorboard", found) else { return };
+    let folder = Folder::new();
+    let arguments = "--out run --json --tensorboard logs --tensorboard-interval 1";
+    let new = format!("train lenet --epochs 100000 --limit 64 --batch 16 --save-every 3steps {arguments}");
+    let mut child = folder.command(&new).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    let read = |python: &str| -> Value {
+        serde_json::from_str(&script(python, "events.py", &[&folder.path("logs")])).unwrap()
+    };
+    while !folder.path("run/last.ckpt").exists() || !folder.path("logs").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint is written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // In the middle of the run.
+    assert!(!steps(&read(&python)["scalars"]["batch/loss"]).is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = steps(&read(&python)["scalars"]["batch/loss"]);
+    let epochs = before.last().unwrap() / 4 + 3;
+    folder.success(&format!("train --resume run/last.ckpt --epochs {epochs} {arguments}"));
+    let log = read(&python);
+    assert_eq!(steps(&log["scalars"]["batch/loss"]), (1..=4 * epochs).collect::<Vec<_>>());
+    assert_eq!(steps(&log["scalars"]["loss/test"]), (1..=epochs).map(|epoch| 4 * epoch).collect::<Vec<_>>());
+    assert_eq!(steps(&log["images"]["first batch"]), [0]);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_run() {
+    let folder = Folder::new();
+    fs::write(folder.path("file"), "").unwrap();
+    let error = folder.error("train lenet --epochs 1 --limit 64 --out run --tensorboard file");
+    assert!(error.contains("it is a file, but a directory is needed"), "{error}");
+    // The limit is that of the log only: checkpoints are smaller.
+    let line = "ulimit -f 700; exec $N train lenet --epochs 3 --limit 64 --batch 1 --out run --overwrite --tensorboard logs \
+                --tensorboard-interval 1 --tensorboard-add histograms";
+    let output =
+        Command::new("sh").args(["-c", line]).env("N", NEOCOG).current_dir(folder.0.path()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(folder.path("run/best.ckpt").is_file());
+}
+
+#[test]
+fn explanations_and_embeddings_agree_with_pytorch() {
+    let found = python(
+        "import torch, torchvision, safetensors.torch, numpy, PIL",
+        "torch torchvision safetensors numpy pillow",
+    );
+    let Some(python) = require("torchvision", found) else { return };
+    let folder = Folder::new();
+    folder.success("train lenet_bn --epochs 4 --limit 400 --out run");
+    folder.success("export run/last.ckpt --to lenet_bn.safetensors");
+    let pixels = |x, y| image::Luma([((x * 7 + y * 11) % 200) as u8]);
+    image::GrayImage::from_fn(28, 28, pixels).save(folder.path("x.png")).unwrap();
+    for (method, more) in [
+        ("saliency", ""),
+        ("integrated-gradients", " --steps 20"),
+        ("gradcam", " --layer 4"),
+        ("occlusion", " --window 4"),
+    ] {
+        let (stdout, _) = folder.success(&format!(
+            "explain run/last.ckpt x.png --method {method}{more} --class 3 --to {method}.png --values {method}.npy"
+        ));
+        assert!(stdout.contains(&format!("{method} of 3 (")), "{stdout}");
+        assert!(image::open(folder.path(&format!("{method}.png"))).unwrap().width() > 300);
+    }
+    folder.success("embed run/last.ckpt digits --limit 20 --to e.npy --labels l.npy --projector projector");
+    folder.success("embed run/last.ckpt digits --limit 20 --layer 4 --to 4.npy");
+    assert_eq!(folder.read("projector/metadata.tsv").lines().count(), 21);
+    // The images of the data set, as the network gets them.
+    let data = neocog_data::load("digits", "data".as_ref()).unwrap();
+    let options = neocog_data::LoaderOptions::new().batch_size(20).image_size((28, 28));
+    let loader = neocog_data::Loader::new(data.test().unwrap().clone(), options).unwrap();
+    let batch = loader.epoch(0).unwrap().next().unwrap().unwrap();
+    let images = ndarray::Array4::from_shape_vec((20, 1, 28, 28), batch.pixels.clone()).unwrap();
+    ndarray_npy::write_npy(folder.path("input.npy"), &images).unwrap();
+    let networks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/torch");
+    println!("{}", script(&python, "explain.py", &[&networks, folder.0.path()]));
+}
+
+#[test]
+fn explanations_name_what_is_wrong() {
+    let folder = Folder::new();
+    folder.success("train lenet --epochs 1 --limit 64 --out run");
+    image::GrayImage::from_pixel(28, 28, image::Luma([9])).save(folder.path("x.png")).unwrap();
+    let explain = |more: &str| folder.error(&format!("explain run/last.ckpt x.png {more}"));
+    assert!(explain("--layer conv.9").contains("conv.3"), "{}", explain("--layer conv.9"));
+    assert!(explain("--layer fc.0").contains("Grad-CAM needs a feature map"), "{}", explain("--layer fc.0"));
+    assert!(explain("--class 10").contains("the network has 10 classes"), "{}", explain("--class 10"));
+    assert!(explain("--class cat").contains("cat"));
+    assert!(explain("--method occlusion --window 99").contains("expected a window from 1 to 28"));
+    assert!(folder.error("explain run/last.ckpt none.png").contains("none.png"));
+    assert!(folder.error("embed run/last.ckpt digits --layer none --to e.npy").contains("none"));
+    let (_, stderr) = folder.success("features run/last.ckpt x.png --to maps");
+    assert!(stderr.contains("wrote maps/feature_maps.png and maps/kernels.png"), "{stderr}");
+    assert!(image::open(folder.path("maps/feature_maps.png")).unwrap().width() > 300);
+}
