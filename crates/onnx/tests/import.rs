@@ -69,7 +69,8 @@ fn run_case(folder: &Path, device: &Device) -> Result<(), String> {
             output.tensor.to_f64().unwrap().into_iter().zip(expected.to_f64().unwrap()).enumerate()
         {
             let same = found == expected || (found.is_nan() && expected.is_nan());
-            if !same && !((found - expected).abs() <= atol + rtol * expected.abs()) {
+            let near = (found - expected).abs() <= atol + rtol * expected.abs();
+            if !same && !near {
                 return Err(format!("element {i} of {} is {found}, expected {expected}", output.name));
             }
         }
