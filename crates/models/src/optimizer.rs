@@ -214,6 +214,26 @@ impl OptimizerKind {
         Ok(self)
     }
 
+    /// Returns the algorithm with the momentum that a schedule sets: of Adam and AdamW it is the first of the betas.
+    #[must_use]
+    pub fn with_scheduled_momentum(mut self, value: f64) -> Self {
+        match &mut self {
+            OptimizerKind::Sgd { momentum, .. } | OptimizerKind::RmsProp { momentum, .. } => {
+                *momentum = value
+            }
+            OptimizerKind::Adam { betas, .. } | OptimizerKind::AdamW { betas, .. } => betas[0] = value,
+        }
+        self
+    }
+
+    /// Whether a schedule can set the momentum: the algorithm has one, and it is not 0.
+    pub fn has_momentum(&self) -> bool {
+        match *self {
+            OptimizerKind::Sgd { momentum, .. } | OptimizerKind::RmsProp { momentum, .. } => momentum != 0.0,
+            OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => true,
+        }
+    }
+
     /// Returns PyTorch's default learning rate for the algorithm.
     pub const fn default_lr(&self) -> f64 {
         if matches!(self, OptimizerKind::RmsProp { .. }) { 0.01 } else { 0.001 }

@@ -40,6 +40,9 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// Learning-rate schedule.
     pub schedule: Schedule,
+    /// The epoch, counted from 0, at whose start the schedule starts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub schedule_from: u64,
     /// How training makes up for classes with few images.
     #[serde(default, skip_serializing_if = "ClassBalance::is_none")]
     pub class_balance: ClassBalance,
@@ -66,6 +69,10 @@ pub struct TrainConfig {
     /// What else the bits of the run depend on, set when it starts; with it, a resumed run is checked.
     #[serde(default, skip_serializing_if = "Environment::is_unknown")]
     pub environment: Environment,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How training makes up for classes with few images. The weight of a class is the number of images divided by the number of
@@ -113,7 +120,8 @@ impl TrainConfig {
             batch: recipe.batch.unwrap_or(Recipe::BATCH),
             seed: 0,
             optimizer: recipe.optimizer_config(),
-            schedule: recipe.schedule.unwrap_or_default(),
+            schedule: recipe.schedule.cloned().unwrap_or_default(),
+            schedule_from: 0,
             transforms: recipe.transforms.unwrap_or_default().to_vec().into(),
             fast_decode: false,
             freeze: None,
@@ -274,6 +282,12 @@ impl TrainConfig {
         self.optimizer.check()?;
         self.param_groups.iter().try_for_each(ParamGroup::check)?;
         self.schedule.check()?;
+        if self.schedule.sets_momentum() && !self.optimizer.kind.has_momentum() {
+            return Err(Error::invalid_argument(format!(
+                "the schedule changes the momentum, but {} has none; give it one, or use one-cycle:momentum=none",
+                self.optimizer.kind.name()
+            )));
+        }
         self.data_options.split.check()?;
         self.transforms.check()
     }

@@ -1,5 +1,7 @@
 //! The training loop.
 
+mod access;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +18,14 @@ use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, check_fits, evaluate_until};
-use crate::memory::MemoryNeed;
+use crate::log::{LogLine, RunLog};
 use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, sample_weights, to_device};
 use crate::optimizer::Optimizer;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
 use crate::save_every::{SaveEvery, SaveTimer};
+
+/// The default of [`Trainer::set_log_every`].
+const LOG_EVERY: u64 = 50;
 
 /// A training run: the network, its optimizer and the position of the run.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub struct Trainer {
     workers: usize,
     allow_different: bool,
     save_every: SaveEvery,
+    /// Number of steps between two lines of the log; 0 for lines of epochs only.
+    log_every: u64,
     /// Maximum memory for images that were read and resized, in bytes.
     cache_bytes: u64,
     /// The epoch whose checkpoint is in [`CheckpointDir::BEST`].
@@ -118,6 +125,7 @@ impl Trainer {
             workers: 1,
             allow_different: false,
             save_every: SaveEvery::Never,
+            log_every: LOG_EVERY,
             cache_bytes: 0,
             best_saved: None,
         })
@@ -146,6 +154,7 @@ impl Trainer {
             workers: 1,
             allow_different: false,
             save_every: SaveEvery::Never,
+            log_every: LOG_EVERY,
             cache_bytes: 0,
             best_saved: None,
         })
@@ -215,10 +224,19 @@ impl Trainer {
             .then(|| ClassBalance::weights(data.train.labels(), data.train.classes()));
         self.begin(checkpoints)?;
         let mut timer = SaveTimer::new(self.save_every);
+        let steps = train.batches() as u64;
+        let mut log = checkpoints.map(|folder| self.open_log(folder, part, steps)).transpose()?;
 
         while self.position.epoch < self.config.epochs {
-            let sums =
-                self.train_epoch(&train, class_weights.as_deref(), checkpoints, &mut timer, progress, stop)?;
+            let sums = self.train_epoch(
+                &train,
+                class_weights.as_deref(),
+                checkpoints,
+                &mut timer,
+                &mut log,
+                progress,
+                stop,
+            )?;
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
             let result = evaluate_until(&predictor, &evaluation, &self.device, stop)
@@ -230,6 +248,9 @@ impl Trainer {
             // A resumed run evaluates again.
             let Some(result) = result else { return Ok(FitOutcome::Stopped(self.save(checkpoints)?)) };
             let report = self.finish_epoch(sums, result);
+            if let Some(log) = &mut log {
+                log.add(&self.epoch_line(&report, part, steps))?;
+            }
             self.save(checkpoints)?;
             timer.saved();
             progress.epoch(&report);
@@ -261,11 +282,13 @@ impl Trainer {
         class_weights: Option<&[f64]>,
         checkpoints: Option<&CheckpointDir>,
         timer: &mut SaveTimer,
+        log: &mut Option<RunLog>,
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<Totals> {
         let start = Instant::now();
         let before = self.meter.sums().seconds;
+        let mut logged = self.meter.sums();
         for batch in loader.epoch_from(self.position.epoch, self.position.batch)? {
             if stop.load(Ordering::Relaxed) {
                 break;
@@ -286,6 +309,9 @@ impl Trainer {
                 batches: loader.batches(),
                 sums: self.meter.sums(),
             });
+            if let Some(log) = log {
+                self.log_steps(log, &mut logged, loader.batches() as u64)?;
+            }
             if stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -297,6 +323,34 @@ impl Trainer {
         self.meter.flush()?;
         self.meter.set_seconds(before + start.elapsed().as_secs_f64());
         Ok(self.meter.sums())
+    }
+
+    /// Opens the log in the directory of the run, with a line for each finished epoch.
+    fn open_log(&self, folder: &CheckpointDir, part: Part, steps_per_epoch: u64) -> Result<RunLog> {
+        let lines: Vec<LogLine> =
+            self.history.iter().map(|report| self.epoch_line(report, part, steps_per_epoch)).collect();
+        RunLog::open(folder.path(), self.position.step, &lines)
+    }
+
+    fn epoch_line(&self, report: &EpochReport, part: Part, steps_per_epoch: u64) -> LogLine {
+        let step = report.epoch * steps_per_epoch;
+        let lr = self.lr_at(step.saturating_sub(1), steps_per_epoch, self.config.epochs);
+        LogLine::of_epoch(report, part, step, lr)
+    }
+
+    /// Adds a line to the log if it is due; `logged` are the totals at the line before.
+    fn log_steps(&self, log: &mut RunLog, logged: &mut Totals, steps_per_epoch: u64) -> Result<()> {
+        let step = self.position.step;
+        if self.log_every == 0 || !step.is_multiple_of(self.log_every) {
+            return Ok(());
+        }
+        let lr = self.lr_at(step - 1, steps_per_epoch, self.config.epochs);
+        let sums = self.meter.sums();
+        if let Some(line) = LogLine::of_steps(self.position.epoch + 1, step, lr, [logged, &sums]) {
+            log.add(&line)?;
+            *logged = sums;
+        }
+        Ok(())
     }
 
     /// Whether a batch is not trained on: a single image that is left at the end of an epoch, which batch norm cannot normalize.
@@ -331,8 +385,8 @@ impl Trainer {
             steps_per_epoch: steps_per_epoch as u64,
             epochs: self.config.epochs,
         };
-        let factor = self.config.schedule.lr_factor(step);
-        self.optimizer.step_scaled(self.pass.network(), &grads, factor)?;
+        let factors = self.factors_at(step);
+        self.optimizer.step_scheduled(self.pass.network(), &grads, factors)?;
         Ok(metrics)
     }
 
@@ -418,119 +472,6 @@ impl Trainer {
                 self.config.optimizer.lr
             ),
         )
-    }
-
-    /// Estimates the memory that the run needs for batches of `data`; see [`MemoryNeed`].
-    ///
-    /// # Errors
-    /// When the network does not accept its input.
-    pub fn memory_need(&self, data: &dyn Dataset) -> Result<MemoryNeed> {
-        let [c, h, w] = self.input;
-        let shape = [self.config.batch.min(data.len()), c, h, w];
-        MemoryNeed::of_training(&self.pass, &self.config.optimizer, shape, self.workers, &self.device)
-    }
-
-    /// Returns the configuration.
-    pub fn config(&self) -> &TrainConfig {
-        &self.config
-    }
-
-    /// Sets the number of epochs, the only value of the configuration that may change during a run.
-    ///
-    /// # Errors
-    /// `InvalidArgument` when that many epochs are already finished.
-    pub fn set_epochs(&mut self, epochs: u64) -> Result<()> {
-        if epochs <= self.position.epoch {
-            return Err(Error::invalid_argument(format!(
-                "the number of epochs includes the {0} finished ones and must be greater than {0}, not {epochs}",
-                self.position.epoch
-            )));
-        }
-        self.config.epochs = epochs;
-        Ok(())
-    }
-
-    /// Sets the number of data loader threads, 1 by default. It affects speed only, not the result.
-    pub fn set_workers(&mut self, workers: usize) {
-        self.workers = workers;
-    }
-
-    /// Sets the maximum memory for images that were read from disk and resized, in bytes; 0 by default.
-    pub fn set_cache_bytes(&mut self, cache_bytes: u64) {
-        self.cache_bytes = cache_bytes;
-    }
-
-    /// Sets how often a checkpoint is written within an epoch; never by default.
-    pub fn set_save_every(&mut self, save_every: SaveEvery) {
-        self.save_every = save_every;
-    }
-
-    /// Sets whether [`Trainer::fit`] resumes a run with other data, or on another device, instruction set or version of neocog.
-    pub fn set_allow_different(&mut self, allow: bool) {
-        self.allow_different = allow;
-    }
-
-    /// Checks that a resumed run is the same, bit for bit: with `data`, on this device, instruction set and version of neocog.
-    ///
-    /// # Errors
-    /// `Mismatch`, with what differs, unless [`Trainer::set_allow_different`] allows it.
-    pub fn check_environment(&self, data: &Split) -> Result<()> {
-        let is_checked = !self.allow_different && !self.config.environment.is_unknown();
-        if is_checked { self.config.environment.check(&Environment::of(data, &self.device)?) } else { Ok(()) }
-    }
-
-    /// Returns the environment of the checkpoint that the run was resumed from, or of the last call of [`Trainer::fit`].
-    pub fn environment(&self) -> &Environment {
-        &self.config.environment
-    }
-
-    /// Returns the learning rate of step `step`, counted from 0, of this run if it had `epochs` epochs of
-    /// `steps_per_epoch` steps.
-    pub fn lr_at(&self, step: u64, steps_per_epoch: u64, epochs: u64) -> f64 {
-        let factor = self.config.schedule.lr_factor(ScheduleStep { step, steps_per_epoch, epochs });
-        self.config.optimizer.lr * factor
-    }
-
-    /// Returns the network.
-    pub fn network(&self) -> &dyn Layer {
-        self.pass.network()
-    }
-
-    /// Returns the network, shared: for a [`Predictor`].
-    pub fn shared_network(&self) -> Arc<dyn Layer> {
-        self.pass.shared_network()
-    }
-
-    /// Returns the spec of the network.
-    pub fn spec(&self) -> &LayerSpec {
-        &self.spec
-    }
-
-    /// Returns the shape of one input, `[c, h, w]`.
-    pub fn input(&self) -> [usize; 3] {
-        self.input
-    }
-
-    /// Returns the position of the run.
-    pub fn position(&self) -> Position {
-        self.position
-    }
-
-    /// Returns the reports of all finished epochs.
-    pub fn history(&self) -> &[EpochReport] {
-        &self.history
-    }
-
-    /// Returns the report of the first epoch with the best accuracy on the part that
-    /// [`TrainConfig::selected_on`] names.
-    pub fn best(&self) -> Option<&EpochReport> {
-        self.history.iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })
-    }
-
-    /// Returns the report of the epoch whose checkpoint is in [`CheckpointDir::BEST`]. It is not the [`best`](Self::best) one
-    /// where the run was resumed without the checkpoint of that.
-    pub fn best_saved(&self) -> Option<&EpochReport> {
-        self.best_saved.as_ref()
     }
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod environment;
 mod evaluate;
 mod fit;
+mod log;
 mod memory;
 mod meter;
 pub mod model_file;
@@ -19,11 +20,14 @@ pub use config::{ClassBalance, TrainConfig};
 pub use environment::Environment;
 pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_until, predict};
 pub use fit::{FitOutcome, Trainer};
+pub use log::{LogKind, LogLine};
 pub use memory::MemoryNeed;
 pub use meter::Totals;
 pub use model_file::ModelFile;
 pub use neocog_models::schedule;
-pub use neocog_models::{Decay, OptimizerConfig, OptimizerKind, ParamGroup, Recipe, Schedule};
+pub use neocog_models::{
+    Decay, OneCycle, OptimizerConfig, OptimizerKind, ParamGroup, Phase, Plateau, Recipe, Schedule,
+};
 pub use optimizer::Optimizer;
 pub use progress::{BatchReport, EpochReport, NoProgress, Position, Progress};
 pub use save_every::SaveEvery;

@@ -7,6 +7,7 @@ use neocog_autograd::{Grads, Param, ParamId};
 use neocog_base::text::count;
 use neocog_layers::freeze::Selector;
 use neocog_layers::{Layer, state};
+use neocog_models::Factors;
 use neocog_tensor::ops::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
 use neocog_tensor::{Context as _, Error, Op, Result, Tensor, update};
 
@@ -129,7 +130,7 @@ impl Optimizer {
     /// `InvalidArgument` when `network` is not the one that the optimizer was created for; when the device fails.
     pub fn step(&mut self, network: &dyn Layer, grads: &Grads, lr: f64) -> Result<()> {
         let factor = if self.config.lr > 0.0 { lr / self.config.lr } else { 1.0 };
-        self.step_by(network, grads, |base| base.map_or(lr, |base| base * factor))
+        self.step_by(network, grads, None, |base| base.map_or(lr, |base| base * factor))
     }
 
     /// Makes one step with all learning rates multiplied by `factor`, as a schedule does.
@@ -137,12 +138,26 @@ impl Optimizer {
     /// # Errors
     /// As [`Optimizer::step`].
     pub fn step_scaled(&mut self, network: &dyn Layer, grads: &Grads, factor: f64) -> Result<()> {
+        self.step_scheduled(network, grads, factor.into())
+    }
+
+    /// As [`Optimizer::step_scaled`], also with the momentum that a schedule sets.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`].
+    pub fn step_scheduled(&mut self, network: &dyn Layer, grads: &Grads, factors: Factors) -> Result<()> {
         let lr = self.config.lr;
-        self.step_by(network, grads, |base| base.unwrap_or(lr) * factor)
+        self.step_by(network, grads, factors.momentum, |base| base.unwrap_or(lr) * factors.lr)
     }
 
     /// Makes one step; `lr` returns the learning rate for the base learning rate of a group.
-    fn step_by(&mut self, network: &dyn Layer, grads: &Grads, lr: impl Fn(Option<f64>) -> f64) -> Result<()> {
+    fn step_by(
+        &mut self,
+        network: &dyn Layer,
+        grads: &Grads,
+        momentum: Option<f64>,
+        lr: impl Fn(Option<f64>) -> f64,
+    ) -> Result<()> {
         let params = state::params(network);
         self.check_network(&params)?;
         let (mut steps, mut updated) = (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
@@ -150,10 +165,13 @@ impl Optimizer {
             (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         for (((name, param), state), settings) in params.iter().zip(&mut self.states).zip(&self.settings) {
             let Some(grad) = grads.param(param) else { continue };
-            let kind = match settings.weight_decay {
-                Some(weight_decay) => self.config.kind.with_weight_decay(weight_decay),
-                None => self.config.kind,
-            };
+            let mut kind = self.config.kind;
+            if let Some(weight_decay) = settings.weight_decay {
+                kind = kind.with_weight_decay(weight_decay);
+            }
+            if let Some(momentum) = momentum {
+                kind = kind.with_scheduled_momentum(momentum);
+            }
             steps.push(step_op(&kind, lr(settings.lr), state.steps + 1));
             gradients.push(grad);
             updated.push((param.write().context(|| name.as_str())?, &mut state.tensors));

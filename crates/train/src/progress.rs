@@ -1,5 +1,6 @@
 //! The position of a run and its reports.
 
+use neocog_models::EpochMetrics;
 use serde::{Deserialize, Serialize};
 
 use crate::meter::Totals;
@@ -34,6 +35,12 @@ pub struct EpochReport {
     pub images_per_s: f64,
     /// Duration of the training part of the epoch, in seconds.
     pub seconds: f64,
+}
+
+impl From<&EpochReport> for EpochMetrics {
+    fn from(report: &EpochReport) -> Self {
+        EpochMetrics { loss: report.eval_loss, accuracy: report.eval_acc }
+    }
 }
 
 /// The state of an epoch after a batch, for progress bars.

@@ -106,9 +106,14 @@ struct Args {
     /// Apply the weight decay to weights only, not to biases and norms.
     #[arg(long)]
     decay_weights_only: bool,
-    /// Learning rate schedule: constant, step (times 0.1 after each third of the epochs) or cosine (decay to 0).
-    #[arg(long, value_enum, value_name = "NAME")]
-    schedule: Option<ScheduleName>,
+    /// Learning rate schedule: constant, step (times 0.1 after each third of the epochs), multi-step, linear, exponential,
+    /// polynomial, cosine (decay to 0), cosine-restarts, one-cycle or plateau.
+    ///
+    /// Parameters follow a colon: multi-step:epochs=10/15,factor=0.2. A product of schedules is written `linear * exponential`, one
+    /// after the other `constant for 5 then cosine`. Names and values are those of torch.optim.lr_scheduler; the printed
+    /// configuration and --write-config show all parameters.
+    #[arg(long, value_name = "NAME[:PARAMETER=VALUE,...]", value_parser = schedule)]
+    schedule: Option<String>,
     /// Number of linear warm-up steps.
     #[arg(long, value_name = "STEPS")]
     warm_up: Option<u64>,
@@ -133,17 +138,24 @@ struct Args {
     /// that of the checkpoint].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Add a line to OUT/log.jsonl every N steps, besides that of each epoch; 0 for epochs only.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    log_every: u64,
     /// Replace the checkpoints of an earlier run in the output directory.
     #[arg(long)]
     overwrite: bool,
     /// Write OUT/last.ckpt within epochs too: after a time, such as 10m or 1h, after steps, such as 500steps, or never.
     #[arg(long, value_name = "INTERVAL", default_value_t = SAVE_EVERY)]
     save_every: SaveEvery,
+    /// Start the schedule anew with the resumed epoch, over the rest of the run, instead of stretching it to the new number of
+    /// epochs.
+    #[arg(long, requires = "resume")]
+    schedule_from_here: bool,
     /// Resume even if the data, the device, the instruction set or the version differ; the result then differs as well.
     #[arg(long, requires = "resume")]
     allow_different: bool,
-    /// Resume from a checkpoint; combines only with --epochs, --data-dir, --workers, --cache, --final-test, --device, --out,
-    /// --overwrite, --save-every, --allow-different and --json.
+    /// Resume from a checkpoint; combines only with --epochs, --schedule-from-here, --data-dir, --workers, --cache, --final-test,
+    /// --device, --out, --overwrite, --save-every, --log-every, --allow-different and --json.
     #[arg(
         long,
         value_name = "FILE",
@@ -161,11 +173,9 @@ struct Args {
     transforms: Transforms,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ScheduleName {
-    Constant,
-    Step,
-    Cosine,
+/// Checks a schedule; the number of epochs, which its defaults depend on, is not known yet.
+fn schedule(text: &str) -> Result<String> {
+    text.parse::<Decay>().map(|_| text.to_string())
 }
 
 register_command!("train", 30, Args, run);
@@ -179,6 +189,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     };
     trainer.set_workers(args.workers);
     trainer.set_save_every(args.save_every);
+    trainer.set_log_every(args.log_every);
     trainer.set_cache_bytes(args.cache.0);
     if args.final_test {
         parts::check_final_test(&data)?;
@@ -251,6 +262,9 @@ fn resume_command(args: &Args, checkpoint: Option<&Path>) -> String {
     }
     if args.cache != CACHE {
         add("--cache", args.cache.to_string());
+    }
+    if args.log_every != 50 {
+        add("--log-every", args.log_every.to_string());
     }
     if args.save_every != SAVE_EVERY {
         add("--save-every", args.save_every.to_string());
@@ -383,12 +397,9 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     config.param_groups.clone_from(&args.lr_group);
     config.decay_weights_only = args.decay_weights_only;
     config.schedule.warm_up = args.warm_up.unwrap_or(config.schedule.warm_up);
-    config.schedule.decay = match args.schedule {
-        None => config.schedule.decay,
-        Some(ScheduleName::Constant) => Decay::Constant,
-        Some(ScheduleName::Step) => Decay::Step { epochs: config.epochs.div_ceil(3).max(1), factor: 0.1 },
-        Some(ScheduleName::Cosine) => Decay::Cosine { floor: 0.0 },
-    };
+    if let Some(text) = &args.schedule {
+        config.schedule.decay = Decay::parse(text, config.epochs)?;
+    }
     config.check()?;
     Ok(config)
 }
@@ -433,6 +444,9 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, Split, CheckpointDir)> {
     if let Some(epochs) = args.epochs {
         trainer.set_epochs(epochs).context(location)?;
     }
+    if args.schedule_from_here {
+        trainer.restart_schedule();
+    }
     let data = trainer.config().load_data(&args.data_dir.data_dir)?;
     output::warnings(&data);
     trainer.set_allow_different(args.allow_different);
@@ -457,7 +471,7 @@ fn resume(args: &Args, file: &Path) -> Result<(Trainer, Split, CheckpointDir)> {
 /// Reports how another number of epochs changes the learning rate.
 fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
     let config = trainer.config();
-    if planned == config.epochs || !matches!(config.schedule.decay, Decay::Cosine { .. }) {
+    if planned == config.epochs || !config.schedule.depends_on_epochs() || config.schedule_from > 0 {
         return;
     }
     let steps = images.div_ceil(config.batch) as u64;

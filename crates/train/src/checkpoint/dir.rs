@@ -11,6 +11,7 @@ use neocog_tensor::{Error, Result};
 
 use super::content::Checkpoint;
 use super::file::MAGIC;
+use crate::log::LogLine;
 use crate::progress::EpochReport;
 
 /// Name of the file that a run locks.
@@ -42,6 +43,8 @@ impl CheckpointDir {
     pub const LAST: &'static str = "last.ckpt";
     /// File name of the checkpoint with the best test accuracy.
     pub const BEST: &'static str = "best.ckpt";
+    /// File name of the configuration of the run, as a program writes it.
+    pub const CONFIG: &'static str = "config.toml";
 
     /// Creates the directory if it does not exist, locks it until the value is dropped, checks that files can be written in
     /// it, and removes temporary files that a killed run left. Checkpoints that are in it are replaced by those of the next
@@ -238,7 +241,11 @@ fn exists(path: &Path) -> bool {
 
 /// Whether the directory is absent or has only what a run leaves that was killed before its first checkpoint.
 fn is_unused(path: &Path) -> bool {
-    let ours = |name: &str| name == LOCK || OLD_TEMPORARY.contains(&name) || name.ends_with(".neocog.part");
+    let ours = |name: &str| {
+        [LOCK, LogLine::FILE, CheckpointDir::CONFIG].contains(&name)
+            || OLD_TEMPORARY.contains(&name)
+            || name.ends_with(".neocog.part")
+    };
     match fs::read_dir(path) {
         Ok(entries) => entries.flatten().all(|entry| entry.file_name().to_str().is_some_and(ours)),
         Err(e) => e.kind() == io::ErrorKind::NotFound && !exists(path),

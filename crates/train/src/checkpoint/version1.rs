@@ -56,6 +56,7 @@ impl From<Version1> for Checkpoint {
                 seed,
                 optimizer,
                 schedule,
+                schedule_from: 0,
                 transforms,
                 fast_decode: false,
                 freeze: None,
