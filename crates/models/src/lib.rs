@@ -31,7 +31,7 @@ pub use inventory;
 pub use optimizer::{OptimizerConfig, OptimizerKind, ParamGroup};
 pub use recipe::{DataOverride, Recipe};
 pub use registry::{Expected, Family, Model, find, models, models_of};
-pub use schedule::{Decay, Schedule, ScheduleStep};
+pub use schedule::{Decay, EpochMetrics, Factors, OneCycle, Phase, Plateau, Schedule, ScheduleStep};
 
 // A crate that is not referenced is not linked, and registers nothing.
 use neocog_layers as _;

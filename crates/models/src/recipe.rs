@@ -46,7 +46,7 @@ pub struct Recipe {
     pub optimizer: Option<OptimizerKind>,
     /// Learning-rate schedule. Not part of the JSON.
     #[serde(skip)]
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<&'static Schedule>,
     /// Transforms of the images. Not part of the JSON.
     #[serde(skip)]
     pub transforms: Option<&'static [Step]>,
@@ -112,7 +112,7 @@ impl Recipe {
 
     /// Sets the learning-rate schedule.
     #[must_use]
-    pub const fn with_schedule(mut self, schedule: Schedule) -> Self {
+    pub const fn with_schedule(mut self, schedule: &'static Schedule) -> Self {
         self.schedule = Some(schedule);
         self
     }
@@ -180,10 +180,13 @@ pub struct DataOverride {
     /// Base learning rate.
     pub learning_rate: Option<f64>,
     /// Learning-rate schedule.
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<&'static Schedule>,
     /// Transforms of the images.
     pub transforms: Option<&'static [Step]>,
 }
+
+/// Cosine decay to 0.
+static COSINE: Schedule = Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.0 } };
 
 /// Small rotations, translations and scalings.
 const HANDWRITING: &[Step] = &[Step::RandomAffine(RandomAffine::HANDWRITING)];
@@ -197,7 +200,7 @@ impl DataOverride {
     pub const DIGITS: DataOverride = DataOverride::new("digits")
         .with_max_batch(16)
         .with_min_epochs(60)
-        .with_schedule(Schedule { warm_up: 0, decay: Decay::Cosine { floor: 0.0 } })
+        .with_schedule(&COSINE)
         .with_transforms(HANDWRITING);
 
     /// Creates an override for the data set called `data` that changes nothing.
@@ -235,7 +238,7 @@ impl DataOverride {
 
     /// Sets the learning-rate schedule.
     #[must_use]
-    pub const fn with_schedule(mut self, schedule: Schedule) -> Self {
+    pub const fn with_schedule(mut self, schedule: &'static Schedule) -> Self {
         self.schedule = Some(schedule);
         self
     }
@@ -305,8 +308,8 @@ mod tests {
         let digits = recipe.for_data("digits");
         assert_eq!((digits.batch, digits.epochs, digits.learning_rate), (Some(16), Some(60), Some(0.001)));
         assert_eq!(
-            (digits.schedule.unwrap().decay, digits.transforms),
-            (Decay::Cosine { floor: 0.0 }, DIGITS)
+            (&digits.schedule.unwrap().decay, digits.transforms),
+            (&Decay::Cosine { floor: 0.0 }, DIGITS)
         );
         let digits = recipe.with_batch(8).with_epochs(100).for_data("digits");
         assert_eq!((digits.batch, digits.epochs), (Some(8), Some(100)));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::model_file::ModelFile;
 use crate::optimizer::Optimizer;
+use crate::options::TrainOptions;
 
 /// The configuration of a training run. Together with the network and the data it determines the result.
 ///
@@ -40,6 +41,9 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// Learning-rate schedule.
     pub schedule: Schedule,
+    /// The epoch, counted from 0, at whose start the schedule starts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub schedule_from: u64,
     /// How training makes up for classes with few images.
     #[serde(default, skip_serializing_if = "ClassBalance::is_none")]
     pub class_balance: ClassBalance,
@@ -63,9 +67,16 @@ pub struct TrainConfig {
     /// Whether biases and the parameters of norms have no weight decay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decay_weights_only: bool,
+    /// Techniques of training that the run uses.
+    #[serde(default, skip_serializing_if = "TrainOptions::is_default")]
+    pub options: TrainOptions,
     /// What else the bits of the run depend on, set when it starts; with it, a resumed run is checked.
     #[serde(default, skip_serializing_if = "Environment::is_unknown")]
     pub environment: Environment,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How training makes up for classes with few images. The weight of a class is the number of images divided by the number of
@@ -113,12 +124,14 @@ impl TrainConfig {
             batch: recipe.batch.unwrap_or(Recipe::BATCH),
             seed: 0,
             optimizer: recipe.optimizer_config(),
-            schedule: recipe.schedule.unwrap_or_default(),
+            schedule: recipe.schedule.cloned().unwrap_or_default(),
+            schedule_from: 0,
             transforms: recipe.transforms.unwrap_or_default().to_vec().into(),
             fast_decode: false,
             freeze: None,
             param_groups: Vec::new(),
             decay_weights_only: false,
+            options: TrainOptions::default(),
             environment: Environment::default(),
         }
     }
@@ -245,6 +258,13 @@ impl TrainConfig {
         self
     }
 
+    /// Sets techniques of training.
+    #[must_use]
+    pub fn with_options(mut self, options: TrainOptions) -> Self {
+        self.options = options;
+        self
+    }
+
     /// Freezes what the configuration says, and creates the optimizer.
     ///
     /// # Errors
@@ -274,7 +294,14 @@ impl TrainConfig {
         self.optimizer.check()?;
         self.param_groups.iter().try_for_each(ParamGroup::check)?;
         self.schedule.check()?;
+        if self.schedule.sets_momentum() && !self.optimizer.kind.has_momentum() {
+            return Err(Error::invalid_argument(format!(
+                "the schedule changes the momentum, but {} has none; give it one, or use one-cycle:momentum=none",
+                self.optimizer.kind.name()
+            )));
+        }
         self.data_options.split.check()?;
+        self.options.check()?;
         self.transforms.check()
     }
 

@@ -90,7 +90,7 @@ pub(crate) fn evaluate_batches(
         if let Some(predictions) = &mut predictions {
             predictions.push_batch(logits.tensor(), &batch)?;
         }
-        meter.add(batch_metrics(&tape, &logits, &labels, None)?.1)?;
+        meter.add(batch_metrics(&tape, &logits, &labels)?)?;
     }
     let mut sums = meter.flush()?;
     if sums.images == 0 {

@@ -1,9 +1,12 @@
 //! The training loop.
 
+mod access;
+mod averages;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::philox;
@@ -13,16 +16,23 @@ use neocog_layers::{Builder, Context, Layer, LayerSpec, Predictor, TrainPass};
 use neocog_models::ScheduleStep;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 
+use crate::average::Average;
 use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, check_fits, evaluate_batches};
-use crate::memory::MemoryNeed;
-use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, sample_weights, to_device};
+use crate::log::{LogLine, RunLog};
+use crate::meter::{
+    BatchMetrics, Meter, Target, Totals, labels_on, sample_weights, to_device, training_metrics,
+};
+use crate::mix::{Mix, mix};
 use crate::optimizer::Optimizer;
 use crate::predictions::Predictions;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
 use crate::save_every::{SaveEvery, SaveTimer};
+
+/// The default of [`Trainer::set_log_every`].
+const LOG_EVERY: u64 = 50;
 
 /// A training run: the network, its optimizer and the position of the run.
 #[derive(Debug)]
@@ -44,10 +54,18 @@ pub struct Trainer {
     workers: usize,
     allow_different: bool,
     save_every: SaveEvery,
+    /// Number of steps between two lines of the log; 0 for lines of epochs only.
+    log_every: u64,
     /// Maximum memory for images that were read and resized, in bytes.
     cache_bytes: u64,
     /// The epoch whose checkpoint is in [`CheckpointDir::BEST`].
     best_saved: Option<EpochReport>,
+    average: Option<Average>,
+    /// Number of checkpoints of finished epochs that are kept, besides the last and the best one.
+    keep: u64,
+    time_budget: Option<Duration>,
+    /// When a call of [`Trainer::fit`] ends.
+    deadline: Option<Instant>,
 }
 
 /// The outcome of [`Trainer::fit`].
@@ -57,6 +75,13 @@ pub enum FitOutcome {
     Finished,
     /// The run was stopped; with the path of the checkpoint, if there is a checkpoint directory.
     Stopped(Option<PathBuf>),
+}
+
+/// What a run writes while it trains.
+struct RunFiles<'a> {
+    checkpoints: Option<&'a CheckpointDir>,
+    timer: SaveTimer,
+    log: Option<RunLog>,
 }
 
 impl Trainer {
@@ -106,7 +131,12 @@ impl Trainer {
         let network: Arc<dyn Layer> =
             Builder::new(device, config.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?.into();
         let optimizer = config.prepare(&*network)?;
+        let average = config.options.averages().then(|| Average::new(&spec, input, device)).transpose()?;
         Ok(Trainer {
+            average,
+            keep: 0,
+            time_budget: None,
+            deadline: None,
             config,
             device: *device,
             spec,
@@ -120,6 +150,7 @@ impl Trainer {
             workers: 1,
             allow_different: false,
             save_every: SaveEvery::Never,
+            log_every: LOG_EVERY,
             cache_bytes: 0,
             best_saved: None,
         })
@@ -134,9 +165,22 @@ impl Trainer {
         let network: Arc<dyn Layer> = checkpoint.network(device)?.into();
         let mut optimizer = checkpoint.config.prepare(&*network)?;
         optimizer.set_state(checkpoint.optimizer_state(device)?)?;
+        let spec = checkpoint.spec()?;
+        let average = match (checkpoint.config.options.averages(), checkpoint.averaged()) {
+            (false, _) => None,
+            (true, None) => Some(Average::new(&spec, checkpoint.input, device)?),
+            (true, Some(averaged)) => {
+                let updates = checkpoint.average.as_ref().map_or(0, |average| average.updates);
+                Some(Average::resume(averaged.network(device)?.into(), updates))
+            }
+        };
         Ok(Trainer {
+            average,
+            keep: 0,
+            time_budget: None,
+            deadline: None,
             device: *device,
-            spec: checkpoint.spec()?,
+            spec,
             input: checkpoint.input,
             pass: TrainPass::new(network),
             optimizer,
@@ -148,6 +192,7 @@ impl Trainer {
             workers: 1,
             allow_different: false,
             save_every: SaveEvery::Never,
+            log_every: LOG_EVERY,
             cache_bytes: 0,
             best_saved: None,
         })
@@ -169,6 +214,7 @@ impl Trainer {
             position: self.position,
             sums: self.meter.flush()?,
             history: self.history.clone(),
+            average: self.saved_average()?,
         })
     }
 
@@ -216,11 +262,19 @@ impl Trainer {
         let class_weights = (self.config.class_balance == ClassBalance::BalancedWeights)
             .then(|| ClassBalance::weights(data.train.labels(), data.train.classes()));
         self.begin(checkpoints)?;
-        let mut timer = SaveTimer::new(self.save_every);
+        let steps = train.batches() as u64;
+        let log = checkpoints.map(|folder| self.open_log(folder, part, steps)).transpose()?;
+        let mut files = RunFiles { checkpoints, timer: SaveTimer::new(self.save_every), log };
 
-        while self.position.epoch < self.config.epochs {
-            let sums =
-                self.train_epoch(&train, class_weights.as_deref(), checkpoints, &mut timer, progress, stop)?;
+        self.deadline = self.time_budget.and_then(|budget| Instant::now().checked_add(budget));
+        while self.position.epoch < self.config.epochs && !self.has_stopped_early() {
+            if self.is_out_of_time() {
+                return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
+            }
+            let sums = self.train_epoch(&train, class_weights.as_deref(), &mut files, progress, stop)?;
+            if self.is_out_of_time() && self.position.batch < train.batches() {
+                return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
+            }
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
             let mut predictions = progress.wants_predictions().then(Predictions::default);
@@ -236,8 +290,21 @@ impl Trainer {
             let report = self.finish_epoch(sums, result);
             progress.evaluated(&report, predictions.as_ref());
             drop(predictions);
+            self.average_epoch()?;
+            let averaged = self.evaluate_average(&evaluation, &stop)?;
+            if let Some(log) = &mut files.log {
+                let line = self.epoch_line(&report, part, steps);
+                let (loss, acc) = (averaged.map(|report| report.loss), averaged.map(|report| report.acc));
+                log.add(&LogLine { average_loss: loss, average_acc: acc, ..line })?;
+            }
             self.save(checkpoints)?;
-            timer.saved();
+            if let Some(folder) = checkpoints {
+                self.save_more(folder)?;
+            }
+            if let Some(report) = &averaged {
+                progress.average(report);
+            }
+            files.timer.saved();
             progress.epoch(&report);
         }
         Ok(FitOutcome::Finished)
@@ -265,23 +332,20 @@ impl Trainer {
         &mut self,
         loader: &Loader,
         class_weights: Option<&[f64]>,
-        checkpoints: Option<&CheckpointDir>,
-        timer: &mut SaveTimer,
+        files: &mut RunFiles<'_>,
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<Totals> {
         let start = Instant::now();
         let before = self.meter.sums().seconds;
+        let mut logged = self.meter.sums();
         for batch in loader.epoch_from(self.position.epoch, self.position.batch)? {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             let batch = batch?;
             if !batch.is_empty() && !self.is_left_out(batch.len(), loader.batches()) {
-                let (images, labels) = to_device(&batch, &self.device)?;
-                let weights = class_weights.map(|weights| sample_weights(&batch, weights, &self.device));
-                let metrics =
-                    self.train_step(images, &labels, weights.transpose()?, loader.batches(), progress)?;
+                let metrics = self.train_step(batch, class_weights, loader.batches(), progress)?;
                 self.meter.add(metrics)?;
             }
             self.position.batch += 1;
@@ -293,12 +357,15 @@ impl Trainer {
                 batches: loader.batches(),
                 sums: self.meter.sums(),
             });
-            if stop.load(Ordering::Relaxed) {
+            if let Some(log) = &mut files.log {
+                self.log_steps(log, &mut logged, loader.batches() as u64)?;
+            }
+            if stop.load(Ordering::Relaxed) || self.is_out_of_time() {
                 break;
             }
-            if timer.is_due(self.position.step) {
-                self.save(checkpoints)?;
-                timer.saved();
+            if files.timer.is_due(self.position.step) {
+                self.save(files.checkpoints)?;
+                files.timer.saved();
             }
         }
         self.meter.flush()?;
@@ -306,9 +373,40 @@ impl Trainer {
         Ok(self.meter.sums())
     }
 
+    /// Opens the log in the directory of the run, with a line for each finished epoch.
+    fn open_log(&self, folder: &CheckpointDir, part: Part, steps_per_epoch: u64) -> Result<RunLog> {
+        let lines: Vec<LogLine> =
+            self.history.iter().map(|report| self.epoch_line(report, part, steps_per_epoch)).collect();
+        RunLog::open(folder.path(), self.position.step, &lines)
+    }
+
+    fn epoch_line(&self, report: &EpochReport, part: Part, steps_per_epoch: u64) -> LogLine {
+        let step = report.epoch * steps_per_epoch;
+        let lr = self.lr_at(step.saturating_sub(1), steps_per_epoch, self.config.epochs);
+        LogLine::of_epoch(report, part, step, lr)
+    }
+
+    /// Adds a line to the log if it is due; `logged` are the totals at the line before.
+    fn log_steps(&self, log: &mut RunLog, logged: &mut Totals, steps_per_epoch: u64) -> Result<()> {
+        let step = self.position.step;
+        if self.log_every == 0 || !step.is_multiple_of(self.log_every) {
+            return Ok(());
+        }
+        let lr = self.lr_at(step - 1, steps_per_epoch, self.config.epochs);
+        let sums = self.meter.sums();
+        if let Some(line) = LogLine::of_steps(self.position.epoch + 1, step, lr, [logged, &sums]) {
+            log.add(&line)?;
+            *logged = sums;
+        }
+        Ok(())
+    }
+
     /// Whether a batch is not trained on: a single image that is left at the end of an epoch, which batch norm cannot normalize.
     /// In each epoch it is another one, if the images are shuffled.
     fn is_left_out(&self, images: usize, batches: usize) -> bool {
+        if self.config.options.drop_last && images < self.config.batch && batches > 1 {
+            return true;
+        }
         if images != 1 || self.config.batch == 1 || batches == 1 {
             return false;
         }
@@ -324,24 +422,47 @@ impl Trainer {
     /// Makes one step: forward pass, loss, backward pass, update.
     fn train_step(
         &mut self,
-        images: Tensor,
-        labels: &Tensor,
-        weights: Option<Tensor>,
+        mut batch: Batch,
+        class_weights: Option<&[f64]>,
         steps_per_epoch: usize,
         progress: &mut dyn Progress,
     ) -> Result<BatchMetrics> {
+        let options = self.config.options;
+        let shape = batch.shape();
+        let mixed = mix(&options, self.config.seed, self.position.step, &mut batch.pixels, shape);
+        let (images, labels) = to_device(&batch, &self.device)?;
+        let weights = |labels: &[u32]| {
+            class_weights.map(|weights| sample_weights(labels, weights, &self.device)).transpose()
+        };
+        let share = mixed.map_or(1.0, |mix| mix.share);
+        let mut targets = vec![Target { labels, weights: weights(&batch.labels)?, share }];
+        if mixed.is_some() {
+            let others = Mix::others(&batch.labels);
+            let labels = labels_on(&others, &self.device)?;
+            targets.push(Target { labels, weights: weights(&others)?, share: 1.0 - share });
+        }
+        drop(batch);
         let tape = Tape::new();
         let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
-        let (loss, metrics) = batch_metrics(&tape, &logits, labels, weights)?;
-        let grads = tape.backward(&loss)?;
+        let (loss, metrics) = training_metrics(&tape, &logits, &targets, &options)?;
+        let mut grads = tape.backward(&loss)?;
         progress.gradients(self.position.step + 1, self.pass.network(), &grads);
+        if let Some(limit) = options.clip_value {
+            grads.clip_value(limit)?;
+        }
+        if let Some(limit) = options.clip_norm {
+            grads.clip_norm(limit)?;
+        }
         let step = ScheduleStep {
             step: self.position.step,
             steps_per_epoch: steps_per_epoch as u64,
             epochs: self.config.epochs,
         };
-        let factor = self.config.schedule.lr_factor(step);
-        self.optimizer.step_scaled(self.pass.network(), &grads, factor)?;
+        let factors = self.factors_at(step);
+        self.optimizer.step_scheduled(self.pass.network(), &grads, factors)?;
+        if let (Some(decay), Some(average)) = (options.ema, &mut self.average) {
+            average.update(self.pass.network(), 1.0 - decay)?;
+        }
         Ok(metrics)
     }
 
@@ -449,119 +570,6 @@ impl Trainer {
                 self.config.optimizer.lr
             ),
         )
-    }
-
-    /// Estimates the memory that the run needs for batches of `data`; see [`MemoryNeed`].
-    ///
-    /// # Errors
-    /// When the network does not accept its input.
-    pub fn memory_need(&self, data: &dyn Dataset) -> Result<MemoryNeed> {
-        let [c, h, w] = self.input;
-        let shape = [self.config.batch.min(data.len()), c, h, w];
-        MemoryNeed::of_training(&self.pass, &self.config.optimizer, shape, self.workers, &self.device)
-    }
-
-    /// Returns the configuration.
-    pub fn config(&self) -> &TrainConfig {
-        &self.config
-    }
-
-    /// Sets the number of epochs, the only value of the configuration that may change during a run.
-    ///
-    /// # Errors
-    /// `InvalidArgument` when that many epochs are already finished.
-    pub fn set_epochs(&mut self, epochs: u64) -> Result<()> {
-        if epochs <= self.position.epoch {
-            return Err(Error::invalid_argument(format!(
-                "the number of epochs includes the {0} finished ones and must be greater than {0}, not {epochs}",
-                self.position.epoch
-            )));
-        }
-        self.config.epochs = epochs;
-        Ok(())
-    }
-
-    /// Sets the number of data loader threads, 1 by default. It affects speed only, not the result.
-    pub fn set_workers(&mut self, workers: usize) {
-        self.workers = workers;
-    }
-
-    /// Sets the maximum memory for images that were read from disk and resized, in bytes; 0 by default.
-    pub fn set_cache_bytes(&mut self, cache_bytes: u64) {
-        self.cache_bytes = cache_bytes;
-    }
-
-    /// Sets how often a checkpoint is written within an epoch; never by default.
-    pub fn set_save_every(&mut self, save_every: SaveEvery) {
-        self.save_every = save_every;
-    }
-
-    /// Sets whether [`Trainer::fit`] resumes a run with other data, or on another device, instruction set or version of neocog.
-    pub fn set_allow_different(&mut self, allow: bool) {
-        self.allow_different = allow;
-    }
-
-    /// Checks that a resumed run is the same, bit for bit: with `data`, on this device, instruction set and version of neocog.
-    ///
-    /// # Errors
-    /// `Mismatch`, with what differs, unless [`Trainer::set_allow_different`] allows it.
-    pub fn check_environment(&self, data: &Split) -> Result<()> {
-        let is_checked = !self.allow_different && !self.config.environment.is_unknown();
-        if is_checked { self.config.environment.check(&Environment::of(data, &self.device)?) } else { Ok(()) }
-    }
-
-    /// Returns the environment of the checkpoint that the run was resumed from, or of the last call of [`Trainer::fit`].
-    pub fn environment(&self) -> &Environment {
-        &self.config.environment
-    }
-
-    /// Returns the learning rate of step `step`, counted from 0, of this run if it had `epochs` epochs of
-    /// `steps_per_epoch` steps.
-    pub fn lr_at(&self, step: u64, steps_per_epoch: u64, epochs: u64) -> f64 {
-        let factor = self.config.schedule.lr_factor(ScheduleStep { step, steps_per_epoch, epochs });
-        self.config.optimizer.lr * factor
-    }
-
-    /// Returns the network.
-    pub fn network(&self) -> &dyn Layer {
-        self.pass.network()
-    }
-
-    /// Returns the network, shared: for a [`Predictor`].
-    pub fn shared_network(&self) -> Arc<dyn Layer> {
-        self.pass.shared_network()
-    }
-
-    /// Returns the spec of the network.
-    pub fn spec(&self) -> &LayerSpec {
-        &self.spec
-    }
-
-    /// Returns the shape of one input, `[c, h, w]`.
-    pub fn input(&self) -> [usize; 3] {
-        self.input
-    }
-
-    /// Returns the position of the run.
-    pub fn position(&self) -> Position {
-        self.position
-    }
-
-    /// Returns the reports of all finished epochs.
-    pub fn history(&self) -> &[EpochReport] {
-        &self.history
-    }
-
-    /// Returns the report of the first epoch with the best accuracy on the part that
-    /// [`TrainConfig::selected_on`] names.
-    pub fn best(&self) -> Option<&EpochReport> {
-        self.history.iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })
-    }
-
-    /// Returns the report of the epoch whose checkpoint is in [`CheckpointDir::BEST`]. It is not the [`best`](Self::best) one
-    /// where the run was resumed without the checkpoint of that.
-    pub fn best_saved(&self) -> Option<&EpochReport> {
-        self.best_saved.as_ref()
     }
 }
 

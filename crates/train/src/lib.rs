@@ -1,16 +1,21 @@
 #![doc = include_str!("../README.md")]
 
+mod average;
 pub mod checkpoint;
 mod classifier;
 mod config;
 mod environment;
 mod evaluate;
 mod fit;
+mod log;
+pub mod loss;
 mod memory;
 mod meter;
 pub mod metrics;
+mod mix;
 pub mod model_file;
 pub mod optimizer;
+mod options;
 mod predictions;
 mod progress;
 mod save_every;
@@ -23,12 +28,16 @@ pub use evaluate::{
     Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_images, evaluate_until, predict,
 };
 pub use fit::{FitOutcome, Trainer};
+pub use log::{LogKind, LogLine};
 pub use memory::MemoryNeed;
 pub use meter::Totals;
 pub use model_file::ModelFile;
 pub use neocog_models::schedule;
-pub use neocog_models::{Decay, OptimizerConfig, OptimizerKind, ParamGroup, Recipe, Schedule};
+pub use neocog_models::{
+    Decay, OneCycle, OptimizerConfig, OptimizerKind, ParamGroup, Phase, Plateau, Recipe, Schedule,
+};
 pub use optimizer::Optimizer;
+pub use options::{LossKind, TrainOptions};
 pub use predictions::Predictions;
-pub use progress::{BatchReport, EpochReport, NoProgress, Position, Progress};
+pub use progress::{AverageReport, BatchReport, EpochReport, NoProgress, Position, Progress};
 pub use save_every::SaveEvery;

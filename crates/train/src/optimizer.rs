@@ -3,11 +3,14 @@
 //! The algorithms are those of `torch.optim`. The update of all parameters is one operation on the device, in place; the
 //! state tensors stay on the device too.
 
+mod composed;
+
 use neocog_autograd::{Grads, Param, ParamId};
 use neocog_base::text::count;
 use neocog_layers::freeze::Selector;
 use neocog_layers::{Layer, state};
-use neocog_tensor::ops::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
+use neocog_models::Factors;
+use neocog_tensor::ops::{AdamStep, AdamWStep, LionStep, OptimizerSteps, RmsPropStep, SgdStep};
 use neocog_tensor::{Context as _, Error, Op, Result, Tensor, update};
 
 pub use neocog_models::optimizer::{OptimizerConfig, OptimizerKind, ParamGroup};
@@ -72,7 +75,8 @@ impl Optimizer {
             .into_iter()
             .map(|(name, param)| {
                 let value = param.value();
-                let names = if param.is_frozen() { &[] } else { config.kind.state_tensors() };
+                let kind = config.kind.for_rank(value.shape().rank());
+                let names = if param.is_frozen() { &[] } else { kind.state_tensors() };
                 let tensors = names
                     .iter()
                     .map(|_| Tensor::zeros(*value.shape(), &value.device()))
@@ -129,7 +133,7 @@ impl Optimizer {
     /// `InvalidArgument` when `network` is not the one that the optimizer was created for; when the device fails.
     pub fn step(&mut self, network: &dyn Layer, grads: &Grads, lr: f64) -> Result<()> {
         let factor = if self.config.lr > 0.0 { lr / self.config.lr } else { 1.0 };
-        self.step_by(network, grads, |base| base.map_or(lr, |base| base * factor))
+        self.step_by(network, grads, None, |base| base.map_or(lr, |base| base * factor))
     }
 
     /// Makes one step with all learning rates multiplied by `factor`, as a schedule does.
@@ -137,12 +141,26 @@ impl Optimizer {
     /// # Errors
     /// As [`Optimizer::step`].
     pub fn step_scaled(&mut self, network: &dyn Layer, grads: &Grads, factor: f64) -> Result<()> {
+        self.step_scheduled(network, grads, factor.into())
+    }
+
+    /// As [`Optimizer::step_scaled`], also with the momentum that a schedule sets.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`].
+    pub fn step_scheduled(&mut self, network: &dyn Layer, grads: &Grads, factors: Factors) -> Result<()> {
         let lr = self.config.lr;
-        self.step_by(network, grads, |base| base.unwrap_or(lr) * factor)
+        self.step_by(network, grads, factors.momentum, |base| base.unwrap_or(lr) * factors.lr)
     }
 
     /// Makes one step; `lr` returns the learning rate for the base learning rate of a group.
-    fn step_by(&mut self, network: &dyn Layer, grads: &Grads, lr: impl Fn(Option<f64>) -> f64) -> Result<()> {
+    fn step_by(
+        &mut self,
+        network: &dyn Layer,
+        grads: &Grads,
+        momentum: Option<f64>,
+        lr: impl Fn(Option<f64>) -> f64,
+    ) -> Result<()> {
         let params = state::params(network);
         self.check_network(&params)?;
         let (mut steps, mut updated) = (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
@@ -150,11 +168,22 @@ impl Optimizer {
             (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         for (((name, param), state), settings) in params.iter().zip(&mut self.states).zip(&self.settings) {
             let Some(grad) = grads.param(param) else { continue };
-            let kind = match settings.weight_decay {
-                Some(weight_decay) => self.config.kind.with_weight_decay(weight_decay),
-                None => self.config.kind,
+            let mut kind = self.config.kind.for_rank(param.shape().rank());
+            if let Some(weight_decay) = settings.weight_decay {
+                kind = kind.with_weight_decay(weight_decay);
+            }
+            if let Some(momentum) = momentum {
+                kind = kind.with_scheduled_momentum(momentum);
+            }
+            let lr = lr(settings.lr);
+            let Some(op) = step_op(&kind, lr, state.steps + 1) else {
+                let mut value = param.write().context(|| name.as_str())?;
+                composed::step(&kind, lr, state.steps + 1, &mut value, grad, &mut state.tensors)
+                    .context(|| name.as_str())?;
+                state.steps += 1;
+                continue;
             };
-            steps.push(step_op(&kind, lr(settings.lr), state.steps + 1));
+            steps.push(op);
             gradients.push(grad);
             updated.push((param.write().context(|| name.as_str())?, &mut state.tensors));
             counters.push(&mut state.steps);
@@ -233,20 +262,21 @@ fn settings(
     Ok(settings)
 }
 
-fn step_op(kind: &OptimizerKind, lr: f64, step: u64) -> Box<dyn Op> {
-    let maximize = false;
-    match *kind {
-        OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay } => {
+fn step_op(kind: &OptimizerKind, lr: f64, step: u64) -> Option<Box<dyn Op>> {
+    Some(match *kind {
+        OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay, maximize } => {
             Box::new(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: step == 1 })
         }
-        OptimizerKind::Adam { betas, eps, weight_decay, amsgrad } => {
+        OptimizerKind::Adam { betas, eps, weight_decay, amsgrad, maximize } => {
             Box::new(AdamStep { lr, betas, eps, weight_decay, amsgrad, maximize, step })
         }
-        OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad } => {
+        OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad, maximize } => {
             Box::new(AdamWStep { lr, betas, eps, weight_decay, amsgrad, maximize, step })
         }
-        OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered } => {
+        OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered, maximize } => {
             Box::new(RmsPropStep { lr, alpha, eps, weight_decay, momentum, centered, maximize })
         }
-    }
+        OptimizerKind::Lion { betas, weight_decay } => Box::new(LionStep { lr, betas, weight_decay }),
+        OptimizerKind::Lamb { .. } | OptimizerKind::Muon { .. } => return None,
+    })
 }

@@ -2,6 +2,7 @@
 
 use neocog_autograd::Grads;
 use neocog_layers::Layer;
+use neocog_models::EpochMetrics;
 use serde::{Deserialize, Serialize};
 
 use crate::meter::Totals;
@@ -39,6 +40,12 @@ pub struct EpochReport {
     pub seconds: f64,
 }
 
+impl From<&EpochReport> for EpochMetrics {
+    fn from(report: &EpochReport) -> Self {
+        EpochMetrics { loss: report.eval_loss, accuracy: report.eval_acc }
+    }
+}
+
 /// The state of an epoch after a batch, for progress bars.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchReport {
@@ -50,6 +57,17 @@ pub struct BatchReport {
     pub batches: usize,
     /// Totals of the epoch so far. A device may be some batches ahead of them.
     pub sums: Totals,
+}
+
+/// The metrics of the averaged network after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AverageReport {
+    /// Number of the epoch, from 1.
+    pub epoch: u64,
+    /// Mean loss on the part that the trained network is evaluated on.
+    pub loss: f64,
+    /// Accuracy on the same part.
+    pub acc: f64,
 }
 
 /// Receives the reports of a run.
@@ -67,6 +85,8 @@ pub trait Progress {
     }
     /// Called after each epoch, when it is evaluated and before it is saved: a run that is killed in between repeats the epoch.
     fn evaluated(&mut self, _report: &EpochReport, _predictions: Option<&Predictions>) {}
+    /// Called before [`epoch`](Self::epoch), when the averaged network is evaluated.
+    fn average(&mut self, _report: &AverageReport) {}
     /// Called with what a user should know, such as an image that could not be read.
     fn warning(&mut self, _text: &str) {}
 }

@@ -24,5 +24,5 @@ mod run;
 mod run_onnx;
 mod spec;
 mod summary;
-mod train;
+pub mod train;
 mod tune;

@@ -112,11 +112,6 @@ real select_gt(real a, real b, real x, real y) {
     return a > b ? x : y;
 }
 
-// `x` where `a > b` or `a` is NaN, else `y`.
-real select_gt_or_nan(real a, real b, real x, real y) {
-    return (a > b) || (a != a) ? x : y;
-}
-
 // Sums the lanes of a vector.
 float sum_lanes(real v) {
 #if WIDTH == 1

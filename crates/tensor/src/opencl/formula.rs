@@ -103,26 +103,23 @@ impl Real for Symbol {
     fn exp(self) -> Self {
         line(format_args!("exp({self})"))
     }
+    fn ln(self) -> Self {
+        line(format_args!("log({self})"))
+    }
+    fn pow(self, exponent: Self) -> Self {
+        line(format_args!("pow({self}, {exponent})"))
+    }
     fn tanh(self) -> Self {
         line(format_args!("tanh({self})"))
     }
     fn erf(self) -> Self {
         line(format_args!("erf({self})"))
     }
-    fn log(self) -> Self {
-        line(format_args!("log({self})"))
-    }
-    fn pow(self, exponent: Self) -> Self {
-        line(format_args!("pow({self}, {exponent})"))
-    }
     fn round(self) -> Self {
         line(format_args!("rint({self})"))
     }
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
         line(format_args!("select_gt({a}, {b}, {x}, {y})"))
-    }
-    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
-        line(format_args!("select_gt_or_nan({a}, {b}, {x}, {y})"))
     }
 }
 

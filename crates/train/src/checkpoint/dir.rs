@@ -11,6 +11,7 @@ use neocog_tensor::{Error, Result};
 
 use super::content::Checkpoint;
 use super::file::MAGIC;
+use crate::log::LogLine;
 use crate::progress::EpochReport;
 
 /// Name of the file that a run locks.
@@ -42,6 +43,10 @@ impl CheckpointDir {
     pub const LAST: &'static str = "last.ckpt";
     /// File name of the checkpoint with the best test accuracy.
     pub const BEST: &'static str = "best.ckpt";
+    /// File name of the checkpoint with the averaged network of the latest epoch, of a run that keeps an average.
+    pub const AVERAGED: &'static str = "averaged.ckpt";
+    /// File name of the configuration of the run, as a program writes it.
+    pub const CONFIG: &'static str = "config.toml";
 
     /// Creates the directory if it does not exist, locks it until the value is dropped, checks that files can be written in
     /// it, and removes temporary files that a killed run left. Checkpoints that are in it are replaced by those of the next
@@ -195,6 +200,22 @@ impl CheckpointDir {
         held
     }
 
+    /// Writes the checkpoint of a finished epoch under its number, and removes those that are older than the latest `keep`.
+    pub(crate) fn write_epoch(&self, checkpoint: &Checkpoint, keep: u64) -> Result<()> {
+        let newest = checkpoint.position.epoch;
+        checkpoint.write(&self.path.join(format!("epoch-{newest}.ckpt")))?;
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("epoch-")?.strip_suffix(".ckpt"));
+            let number = number.and_then(|number| number.parse::<u64>().ok());
+            if number.is_some_and(|number| number + keep <= newest) {
+                fs::remove_file(entry.path())
+                    .map_err(|e| Error::io(format!("cannot remove {}", entry.path().display()), e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether [`CheckpointDir::LAST`] is there.
     pub(crate) fn has_last(&self) -> bool {
         exists(&self.path.join(Self::LAST))
@@ -238,7 +259,11 @@ fn exists(path: &Path) -> bool {
 
 /// Whether the directory is absent or has only what a run leaves that was killed before its first checkpoint.
 fn is_unused(path: &Path) -> bool {
-    let ours = |name: &str| name == LOCK || OLD_TEMPORARY.contains(&name) || name.ends_with(".neocog.part");
+    let ours = |name: &str| {
+        [LOCK, LogLine::FILE, CheckpointDir::CONFIG].contains(&name)
+            || OLD_TEMPORARY.contains(&name)
+            || name.ends_with(".neocog.part")
+    };
     match fs::read_dir(path) {
         Ok(entries) => entries.flatten().all(|entry| entry.file_name().to_str().is_some_and(ours)),
         Err(e) => e.kind() == io::ErrorKind::NotFound && !exists(path),

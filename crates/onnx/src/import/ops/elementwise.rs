@@ -80,7 +80,7 @@ register_onnx!("PRelu", |node| {
 register_onnx!("ThresholdedRelu", |node| {
     let x = node.input(0)?;
     let alpha = node.scalar(node.float("alpha").unwrap_or(1.0), &x)?;
-    let is_larger = node.push(ops::Less, &[&alpha, &x])?;
+    let is_larger = node.push(ops::Gt, &[&x, &alpha])?;
     Ok(vec![node.push(ops::Mul, &[&x, &is_larger])?])
 });
 
@@ -95,7 +95,7 @@ register_onnx!("Softsign", |node| {
 register_onnx!("Sign", |node| {
     let x = node.input(0)?;
     let zero = node.scalar(0.0, &x)?;
-    let (positive, negative) = (node.push(ops::Less, &[&zero, &x])?, node.push(ops::Less, &[&x, &zero])?);
+    let (positive, negative) = (node.push(ops::Gt, &[&x, &zero])?, node.push(ops::Gt, &[&zero, &x])?);
     Ok(vec![node.push(ops::Sub, &[&positive, &negative])?])
 });
 
@@ -200,7 +200,7 @@ register_onnx!("Pow", |node| {
     {
         return Ok(vec![node.push(ops::Mul, &[&x, &x])?]);
     }
-    let y = node.push(ops::Pow, &[&x, &exponent])?;
+    let y = node.push(ops::PowTensor, &[&x, &exponent])?;
     let y = if x.data_type.is_integer() && !exponent.data_type.is_integer() {
         node.push(ops::Trunc, &[&y])?
     } else {
@@ -286,21 +286,21 @@ macro_rules! logical {
 }
 
 logical! {
-    "Equal" (node, a, b) node.push(ops::Equal, &[&a, &b])?;
-    "Less" (node, a, b) node.push(ops::Less, &[&a, &b])?;
-    "Greater" (node, a, b) node.push(ops::Less, &[&b, &a])?;
+    "Equal" (node, a, b) node.push(ops::Eq, &[&a, &b])?;
+    "Less" (node, a, b) node.push(ops::Gt, &[&b, &a])?;
+    "Greater" (node, a, b) node.push(ops::Gt, &[&a, &b])?;
     "LessOrEqual" (node, a, b) {
-        let (less, equal) = (node.push(ops::Less, &[&a, &b])?, node.push(ops::Equal, &[&a, &b])?);
+        let (less, equal) = (node.push(ops::Gt, &[&b, &a])?, node.push(ops::Eq, &[&a, &b])?);
         node.push(ops::Maximum, &[&less, &equal])?
     };
     "GreaterOrEqual" (node, a, b) {
-        let (greater, equal) = (node.push(ops::Less, &[&b, &a])?, node.push(ops::Equal, &[&a, &b])?);
+        let (greater, equal) = (node.push(ops::Gt, &[&a, &b])?, node.push(ops::Eq, &[&a, &b])?);
         node.push(ops::Maximum, &[&greater, &equal])?
     };
     "And" (node, a, b) node.push(ops::Mul, &[&a, &b])?;
     "Or" (node, a, b) node.push(ops::Maximum, &[&a, &b])?;
     "Xor" (node, a, b) {
-        let equal = node.push(ops::Equal, &[&a, &b])?;
+        let equal = node.push(ops::Eq, &[&a, &b])?;
         not(node, &equal)?
     };
 }
@@ -317,7 +317,7 @@ fn not(node: &mut Node<'_>, x: &Value) -> Result<Value> {
 
 register_onnx!("IsNaN", |node| {
     let x = node.input(0)?;
-    let equal = node.push(ops::Equal, &[&x, &x])?;
+    let equal = node.push(ops::Eq, &[&x, &x])?;
     Ok(vec![not(node, &equal)?.with_type(DataType::Bool)])
 });
 
@@ -363,7 +363,7 @@ fn cast(node: &mut Node<'_>, x: Value, to: DataType) -> Result<Value> {
     }
     if to == DataType::Bool {
         let zero = node.scalar(0.0, &x)?;
-        let is_zero = node.push(ops::Equal, &[&x, &zero])?;
+        let is_zero = node.push(ops::Eq, &[&x, &zero])?;
         return Ok(not(node, &is_zero)?.with_type(to));
     }
     if to.is_integer() && !x.data_type.is_integer() {

@@ -127,7 +127,7 @@ register_onnx!("LRN", |node| {
     let sum = node.push(ops::Resample { dim: 1, map, transposed: false }, &[&square])?;
     let (bias, exponent) = (node.scalar(bias, &x)?, node.scalar(-beta, &x)?);
     let sum = node.push(ops::Add, &[&sum, &bias])?;
-    let factor = node.push(ops::Pow, &[&sum, &exponent])?;
+    let factor = node.push(ops::PowTensor, &[&sum, &exponent])?;
     Ok(vec![node.push(ops::Mul, &[&x, &factor])?])
 });
 

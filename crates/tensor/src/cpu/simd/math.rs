@@ -22,20 +22,18 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Computes `e^self`.
     fn exp(self) -> Self;
+    /// Computes the natural logarithm.
+    fn ln(self) -> Self;
+    /// Computes `self^exponent`.
+    fn pow(self, exponent: Self) -> Self;
     /// Computes the hyperbolic tangent.
     fn tanh(self) -> Self;
     /// Computes the error function.
     fn erf(self) -> Self;
-    /// Computes the natural logarithm.
-    fn log(self) -> Self;
-    /// Computes `self^exponent`.
-    fn pow(self, exponent: Self) -> Self;
     /// Rounds to the nearest integer, ties to even.
     fn round(self) -> Self;
     /// Returns `x` where `a > b`, else `y`.
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self;
-    /// Returns `x` where `a > b` or `a` is NaN, else `y`.
-    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self;
 }
 
 impl Real for f64 {
@@ -60,6 +58,14 @@ impl Real for f64 {
         f64::exp(self)
     }
     #[inline(always)]
+    fn ln(self) -> Self {
+        f64::ln(self)
+    }
+    #[inline(always)]
+    fn pow(self, exponent: Self) -> Self {
+        f64::powf(self, exponent)
+    }
+    #[inline(always)]
     fn tanh(self) -> Self {
         f64::tanh(self)
     }
@@ -77,24 +83,12 @@ impl Real for f64 {
         std::f64::consts::FRAC_2_SQRT_PI * (-self * self).exp() * sum
     }
     #[inline(always)]
-    fn log(self) -> Self {
-        f64::ln(self)
-    }
-    #[inline(always)]
-    fn pow(self, exponent: Self) -> Self {
-        f64::powf(self, exponent)
-    }
-    #[inline(always)]
     fn round(self) -> Self {
         f64::round_ties_even(self)
     }
     #[inline(always)]
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
         if a > b { x } else { y }
-    }
-    #[inline(always)]
-    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
-        if a > b || a.is_nan() { x } else { y }
     }
 }
 
@@ -120,6 +114,14 @@ impl<S: Simd> Real for S {
         exp(self)
     }
     #[inline(always)]
+    fn ln(self) -> Self {
+        each_lane([self], |[x]| x.ln())
+    }
+    #[inline(always)]
+    fn pow(self, exponent: Self) -> Self {
+        each_lane([self, exponent], |[x, exponent]| x.powf(exponent))
+    }
+    #[inline(always)]
     fn tanh(self) -> Self {
         tanh(self)
     }
@@ -128,24 +130,12 @@ impl<S: Simd> Real for S {
         erf(self)
     }
     #[inline(always)]
-    fn log(self) -> Self {
-        each_lane([self], |[x]| x.ln())
-    }
-    #[inline(always)]
-    fn pow(self, exponent: Self) -> Self {
-        each_lane([self, exponent], |[x, y]| x.powf(y))
-    }
-    #[inline(always)]
     fn round(self) -> Self {
         Simd::round(self)
     }
     #[inline(always)]
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
         <S as Simd>::select_gt(a, b, x, y)
-    }
-    #[inline(always)]
-    fn select_gt_or_nan(a: Self, b: Self, x: Self, y: Self) -> Self {
-        <S as Simd>::select_gt_or_nan(a, b, x, y)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Binary operations with broadcasting.
 
 mod cases;
+mod compare;
 mod cpu;
+
+pub use compare::{Div, Eq, Ge, Gt, Maximum, MaximumShare, Minimum};
 
 use smallvec::smallvec;
 
@@ -40,29 +43,9 @@ pub struct PRelu;
 #[derive(Clone, Copy, Debug)]
 pub struct PReluSlope;
 
-/// `a / b`, with broadcasting as in NumPy. It has no gradient.
-#[derive(Clone, Copy, Debug)]
-pub struct Div;
-
 /// `a^b`, with broadcasting as in NumPy. It has no gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Pow;
-
-/// The larger of `a` and `b`, with broadcasting as in NumPy; NaN if either is. It has no gradient.
-#[derive(Clone, Copy, Debug)]
-pub struct Maximum;
-
-/// The smaller of `a` and `b`, with broadcasting as in NumPy; NaN if either is. It has no gradient.
-#[derive(Clone, Copy, Debug)]
-pub struct Minimum;
-
-/// 1 where `a` is `b`, else 0, with broadcasting as in NumPy. It has no gradient.
-#[derive(Clone, Copy, Debug)]
-pub struct Equal;
-
-/// 1 where `a` is less than `b`, else 0, with broadcasting as in NumPy. It has no gradient.
-#[derive(Clone, Copy, Debug)]
-pub struct Less;
+pub struct PowTensor;
 
 /// Gradients of a binary operation, in the shape of the result.
 trait BinaryGrad {
@@ -115,18 +98,12 @@ impl BinaryGrad for PReluSlope {
     }
 }
 
-macro_rules! no_gradients {
-    ($($op:ident)*) => {$(
-        impl BinaryGrad for $op {
-            const SAVES: SavedTensors = SavedTensors::NONE;
-            fn grads(_node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
-                no_gradient(&$op)
-            }
-        }
-    )*};
+impl BinaryGrad for PowTensor {
+    const SAVES: SavedTensors = SavedTensors::NONE;
+    fn grads(_node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
+        no_gradient(&PowTensor)
+    }
 }
-
-no_gradients!(Div Pow Maximum Minimum Equal Less);
 
 /// Implements [`Op`] by an expression of two numbers.
 macro_rules! binary {
@@ -169,11 +146,13 @@ macro_rules! binary {
                 <Self as BinaryGrad>::SAVES
             }
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-                binary_grad::<Self>(node)
+                $crate::ops::arithmetic::binary_grad::<Self>(node)
             }
         }
     };
 }
+
+use binary;
 
 binary!(Add "add" (c; a, b) = a + b);
 binary!(Sub "sub" (c; a, b) = a - b);
@@ -181,12 +160,7 @@ binary!(Mul "mul" (c; a, b) = a * b);
 binary!(PRelu "prelu" (c; x, slope) = R::select_gt(x, c(0.0), x, slope * x));
 binary!(PReluSlope "prelu_slope" (c; x, slope) = R::select_gt(x, c(0.0), c(1.0), slope));
 
-binary!(Div "div" (c; a, b) = a / b);
-binary!(Pow "pow" (c; a, b) = a.pow(b));
-binary!(Maximum "maximum" (c; a, b) = R::select_gt_or_nan(a, b, a, b));
-binary!(Minimum "minimum" (c; a, b) = -R::select_gt_or_nan(-a, -b, -a, -b));
-binary!(Equal "equal" (c; a, b) = R::select_gt_or_nan(a, b, c(0.0), R::select_gt_or_nan(b, a, c(0.0), c(1.0))));
-binary!(Less "less" (c; a, b) = R::select_gt(b, a, c(1.0), c(0.0)));
+binary!(PowTensor "pow_tensor" (c; a, b) = a.pow(b));
 
 fn binary_grad<B: BinaryGrad>(node: &Gradient<'_>) -> Result<InputGrads> {
     (0..2)
