@@ -38,12 +38,9 @@ mod tests {
 
     #[test]
     fn fields_are_quoted_where_they_must_be() {
-        assert_eq!(["a b", "a,b", "say \"x\"", "two\nlines", ""].map(field), [
-            "a b",
-            "\"a,b\"",
-            "\"say \"\"x\"\"\"",
-            "\"two\nlines\"",
-            ""
-        ]);
+        assert_eq!(
+            ["a b", "a,b", "say \"x\"", "two\nlines", ""].map(field),
+            ["a b", "\"a,b\"", "\"say \"\"x\"\"\"", "\"two\nlines\"", ""]
+        );
     }
 }

@@ -90,8 +90,17 @@ pub fn render(runs: &[Run]) -> Result<String> {
 
 fn table_of(summaries: &[RunSummary], labels: &[String]) -> Markup {
     let head = [
-        "run", "network", "data", "epochs", "best accuracy", "epoch", "loss", "training accuracy", "parameters",
-        "images/s", "time",
+        "run",
+        "network",
+        "data",
+        "epochs",
+        "best accuracy",
+        "epoch",
+        "loss",
+        "training accuracy",
+        "parameters",
+        "images/s",
+        "time",
     ];
     let optional = |value: Option<Markup>| value.unwrap_or_else(|| text("-"));
     let rows = summaries.iter().zip(labels).map(|(run, label)| {

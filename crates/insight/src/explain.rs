@@ -196,8 +196,10 @@ pub fn feature_layers(network: &dyn Layer, image: &Shape) -> Result<Vec<String>>
         }
     }
     let names = Names(RefCell::default());
-    let tape = Tape::tracing();
-    Context::eval(&tape).observed(&names).run(network, &Var::constant(Tensor::zeros(*image, &Device::Meta)?))?;
+    let tape = Tape::no_grad();
+    Context::eval(&tape)
+        .observed(&names)
+        .run(network, &Var::constant(Tensor::zeros(*image, &Device::Meta)?))?;
     Ok(names.0.into_inner())
 }
 

@@ -126,13 +126,20 @@ pub struct Embeddings {
 ///
 /// # Errors
 /// `NotFound` when there is no such layer; `InvalidArgument` when the network has no head; those of the loader and the network.
-pub fn embed(network: &dyn Layer, loader: &Loader, layer: Option<&str>, device: &Device) -> Result<Embeddings> {
+pub fn embed(
+    network: &dyn Layer,
+    loader: &Loader,
+    layer: Option<&str>,
+    device: &Device,
+) -> Result<Embeddings> {
     let head = state::head(network);
     let (name, takes_input) = match (layer, &head) {
         (Some(layer), _) => (layer, false),
         (None, Some(head)) => (head.as_str(), true),
         (None, None) => {
-            return Err(Error::invalid_argument("the network is a single layer; name the layer whose output is meant"));
+            return Err(Error::invalid_argument(
+                "the network is a single layer; name the layer whose output is meant",
+            ));
         }
     };
     let mut all = Embeddings { width: 0, values: Vec::new(), labels: Vec::new(), indices: Vec::new() };

@@ -12,9 +12,9 @@ pub(crate) fn confusion_image(matrix: &ConfusionMatrix) -> Result<RgbImage> {
     let classes = matrix.classes();
     let scale = (SIZE / classes.max(1)).max(1);
     let side = classes * scale;
-    let share = |truth, predicted| matrix.count(truth, predicted) as f64 / matrix.support(truth).max(1) as f64;
-    let values: Vec<f32> = (0..side * side)
-        .map(|i| 1.0 - share(i / side / scale, i % side / scale) as f32)
-        .collect();
+    let share =
+        |truth, predicted| matrix.count(truth, predicted) as f64 / matrix.support(truth).max(1) as f64;
+    let values: Vec<f32> =
+        (0..side * side).map(|i| 1.0 - share(i / side / scale, i % side / scale) as f32).collect();
     Ok(Image::from_values(&values, [1, side, side])?.to_rgb(side))
 }

@@ -26,7 +26,8 @@ impl Run {
     /// a checkpoint is damaged or of a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_file() {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             return Err(Error::invalid_argument(format!(
                 "{} is a file; expected the directory of a run, such as {}",
                 path.display(),
@@ -44,7 +45,10 @@ impl Run {
             let what = if path.exists() { "it has no checkpoints" } else { "there is no such directory" };
             return Err(Error::new(
                 ErrorKind::NotFound,
-                format!("{} is not the directory of a run: {what}; `train` writes to runs/NETWORK-DATA", path.display()),
+                format!(
+                    "{} is not the directory of a run: {what}; `train` writes to runs/NETWORK-DATA",
+                    path.display()
+                ),
             ));
         }
         // Optimizer states are as large as the network, and nothing here needs them.
@@ -72,7 +76,8 @@ impl Run {
     /// Returns the name of the directory.
     pub fn name(&self) -> String {
         let full = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        full.file_name().map_or_else(|| full.display().to_string(), |name| name.to_string_lossy().into_owned())
+        full.file_name()
+            .map_or_else(|| full.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 
     /// Returns the reports of the finished epochs.

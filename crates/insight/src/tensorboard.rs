@@ -172,7 +172,9 @@ impl Progress for TensorBoardLog {
             return;
         }
         for (name, param) in state::params(network) {
-            for (kind, tensor) in [("weights", Some(param.value())), ("gradients", grads.param(param).cloned())] {
+            for (kind, tensor) in
+                [("weights", Some(param.value())), ("gradients", grads.param(param).cloned())]
+            {
                 // A parameter that is frozen has no gradient.
                 let Some(tensor) = tensor else { continue };
                 let tag = format!("{kind}/{name}");
@@ -187,7 +189,8 @@ impl Progress for TensorBoardLog {
 
     fn evaluated(&mut self, report: &EpochReport, predictions: Option<&Predictions>) {
         let step = report.epoch * self.steps_per_epoch;
-        let tags = [("loss", self.part), ("accuracy", self.part)].map(|(kind, part)| format!("{kind}/{part}"));
+        let tags =
+            [("loss", self.part), ("accuracy", self.part)].map(|(kind, part)| format!("{kind}/{part}"));
         let values = [
             ("loss/train", report.train_loss),
             (&tags[0], report.eval_loss),
@@ -249,6 +252,7 @@ fn first_batch(trainer: &Trainer, data: &Split) -> Result<Option<RgbImage>> {
             None => thumbnail,
         });
     }
-    let sheet = ContactSheet::new("First batch, as the network gets it").note("shuffled and augmented, not normalized");
+    let sheet = ContactSheet::new("First batch, as the network gets it")
+        .note("shuffled and augmented, not normalized");
     Ok(Some(thumbnails.chunks(COLUMNS).fold(sheet, |sheet, row| sheet.row("", row.to_vec())).draw()))
 }

@@ -186,10 +186,8 @@ fn report_of(names: Vec<String>) -> String {
     let labels = (0..2 * classes as u32).map(|i| i % classes as u32).collect();
     let plain: Arc<dyn Dataset> = Arc::new(Plain { labels, names });
     let split = Split::new(Arc::clone(&plain), Arc::clone(&plain));
-    let spec: LayerSpec = Sequential::new()
-        .with("<b>flat</b>", Flatten::default())
-        .with("fc", Linear::new(48, classes))
-        .into();
+    let spec: LayerSpec =
+        Sequential::new().with("<b>flat</b>", Flatten::default()).with("fc", Linear::new(48, classes)).into();
     let config = config().with_epochs(1);
     let mut trainer = Trainer::with_spec(config, spec, [3, 4, 4], &*plain, &Device::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -206,7 +204,10 @@ fn names_are_text() {
     assert_self_contained(&page.replace("onerror=alert", ""));
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && page.contains("a &amp; b"), "{page}");
     assert!(!page.contains("<img src=x") && !page.contains("<b>flat"), "{page}");
-    assert_eq!(page.matches("<img ").count(), 6 + page.split("Wrong predictions").nth(1).unwrap().matches("<img ").count());
+    assert_eq!(
+        page.matches("<img ").count(),
+        6 + page.split("Wrong predictions").nth(1).unwrap().matches("<img ").count()
+    );
 }
 
 #[test]

@@ -82,9 +82,21 @@ fn script(python: &str, name: &str, arguments: &[&Path]) -> String {
 fn a_run_leaves_a_report() {
     let folder = Folder::new();
     let (stdout, stderr) = folder.success("train lenet --epochs 2 --limit 64 --out run");
-    assert!(stdout.ends_with("checkpoints in run\n") && stderr.contains("report: run/report.html"), "{stderr}");
+    assert!(
+        stdout.ends_with("checkpoints in run\n") && stderr.contains("report: run/report.html"),
+        "{stderr}"
+    );
     let page = folder.read("run/report.html");
-    for part in ["Curves", "Classes", "Confusion matrix", "Calibration", "Images", "Network", "Configuration", "Machine"] {
+    for part in [
+        "Curves",
+        "Classes",
+        "Confusion matrix",
+        "Calibration",
+        "Images",
+        "Network",
+        "Configuration",
+        "Machine",
+    ] {
         assert!(page.contains(&format!("<h2>{part}</h2>")), "{part}");
     }
     assert!(page.matches("<svg").count() == 4 && page.contains("data:image/png;base64,"));
@@ -136,7 +148,10 @@ fn a_run_without_its_images_has_a_report_that_says_so() {
     fs::remove_dir_all(folder.path("pets")).unwrap();
     let (stdout, stderr) = folder.success("report run");
     assert_eq!(stdout, "wrote run/report.html\n");
-    assert!(stderr.contains("there are no predictions in the report: the data set cannot be read"), "{stderr}");
+    assert!(
+        stderr.contains("there are no predictions in the report: the data set cannot be read"),
+        "{stderr}"
+    );
     assert!(folder.read("run/report.html").contains("There are no predictions in this report"));
 }
 
@@ -241,7 +256,8 @@ fn a_log_that_cannot_be_written_does_not_end_the_run() {
     // The limit is that of the log only: checkpoints are smaller.
     let line = "ulimit -f 700; exec $N train lenet --epochs 3 --limit 64 --batch 1 --out run --overwrite --tensorboard logs \
                 --tensorboard-interval 1 --tensorboard-add histograms";
-    let output = Command::new("sh").args(["-c", line]).env("N", NEOCOG).current_dir(folder.0.path()).output().unwrap();
+    let output =
+        Command::new("sh").args(["-c", line]).env("N", NEOCOG).current_dir(folder.0.path()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     assert!(folder.path("run/best.ckpt").is_file());

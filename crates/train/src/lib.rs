@@ -19,7 +19,9 @@ pub use checkpoint::{Checkpoint, CheckpointDir};
 pub use classifier::{ClassProbability, Classification, Classifier};
 pub use config::{ClassBalance, TrainConfig};
 pub use environment::Environment;
-pub use evaluate::{Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_images, evaluate_until, predict};
+pub use evaluate::{
+    Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_images, evaluate_until, predict,
+};
 pub use fit::{FitOutcome, Trainer};
 pub use memory::MemoryNeed;
 pub use meter::Totals;

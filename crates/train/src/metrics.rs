@@ -87,7 +87,8 @@ impl ConfusionMatrix {
     /// `average="macro"`. Support and predicted are sums.
     pub fn macro_average(&self) -> ClassMetrics {
         let classes = self.per_class();
-        let occurring = classes.iter().filter(|class| class.support + class.predicted > 0).count().max(1) as f64;
+        let occurring =
+            classes.iter().filter(|class| class.support + class.predicted > 0).count().max(1) as f64;
         let sum = classes.iter().fold(ClassMetrics::default(), |sum, class| ClassMetrics {
             support: sum.support + class.support,
             predicted: sum.predicted + class.predicted,
@@ -256,10 +257,9 @@ mod tests {
     #[test]
     fn outputs_that_are_not_finite_are_errors() {
         let mut all = example();
-        for (logits, what) in [
-            (&[0.0, f64::NAN, 0.0][..], "NaN for class 1"),
-            (&[0.0, 1.0], "2 outputs, expected 3"),
-        ] {
+        for (logits, what) in
+            [(&[0.0, f64::NAN, 0.0][..], "NaN for class 1"), (&[0.0, 1.0], "2 outputs, expected 3")]
+        {
             let e = all.push(logits, 0, 9).unwrap_err().to_string();
             assert!(e.contains(what) && e.contains("image 9"), "{e}");
         }

@@ -140,12 +140,7 @@ impl Predictions {
     }
 
     /// The images for which `keep` is true with the largest values; of equal ones the first.
-    fn ranked(
-        &self,
-        count: usize,
-        keep: impl Fn(usize) -> bool,
-        value: impl Fn(usize) -> f64,
-    ) -> Vec<usize> {
+    fn ranked(&self, count: usize, keep: impl Fn(usize) -> bool, value: impl Fn(usize) -> f64) -> Vec<usize> {
         let mut images: Vec<usize> = (0..self.len()).filter(|&i| keep(i)).collect();
         images.sort_by(|&a, &b| value(b).total_cmp(&value(a)).then(a.cmp(&b)));
         images.truncate(count);

@@ -71,12 +71,17 @@ impl Chart {
                 }
             }
             line x1=(LEFT) x2=(WIDTH - RIGHT) y1=(bottom) y2=(bottom) stroke="currentColor" stroke-opacity="0.5" {}
-            @for x in ticks(&plot.x_range, 7) {
+            @for x in ticks(&plot.x_range, 7).into_iter().filter(|x| !self.counts_whole() || x.fract() == 0.0) {
                 text x=(number(plot.x(x))) y=(TOP + PLOT_HEIGHT + 17.0) text-anchor="middle" opacity="0.75" {
                     (tick(x, &plot.x_range))
                 }
             }
         }
+    }
+
+    /// Whether the x axis counts something, such as epochs.
+    fn counts_whole(&self) -> bool {
+        self.lines.iter().flat_map(|line| &line.points).all(|(x, _)| x.fract() == 0.0)
     }
 
     fn line_markup(&self, i: usize, line: &Line, plot: &Plot) -> Markup {
@@ -155,7 +160,11 @@ fn significant(value: f64) -> String {
 /// The label of a tick; small values, as learning rates, with an exponent.
 fn tick(value: f64, range: &Range<f64>) -> String {
     let largest = range.start.abs().max(range.end.abs());
-    if largest < 0.01 && value != 0.0 { format!("{value:.1e}").replace('-', "−") } else { format_tick(value) }
+    if largest < 0.01 && value != 0.0 {
+        format!("{value:.1e}").replace('-', "−")
+    } else {
+        format_tick(value)
+    }
 }
 
 /// Round values within a range: multiples of 1, 2 or 5 times a power of ten, up to `count` of them.
@@ -163,7 +172,8 @@ fn ticks(range: &Range<f64>, count: usize) -> Vec<f64> {
     let length = range.end - range.start;
     let least = length / count as f64;
     let power = 10f64.powf(least.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|step| *step >= least * 0.999);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|step| *step >= least * 0.999);
     let step = step.unwrap_or(10.0 * power);
     let first = (range.start / step - 1e-9).ceil() as i64;
     let last = (range.end / step + 1e-9).floor() as i64;
@@ -189,7 +199,8 @@ mod tests {
         let top = TOP + PLOT_HEIGHT * (0.06 / 1.06);
         assert!(svg.contains(&format!("points=\"54,228 426,{}\"", number(top))), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 2);
-        let many = Chart::new("t", "x", "y", AxisScale::Linear).line("a", (0..50).map(|i| (f64::from(i), 1.0)));
+        let many =
+            Chart::new("t", "x", "y", AxisScale::Linear).line("a", (0..50).map(|i| (f64::from(i), 1.0)));
         assert_eq!(many.svg().matches("<circle").count(), 0);
         // Nothing to draw is a chart, too.
         assert!(Chart::new("t", "x", "y", AxisScale::Log).line("a", []).svg().ends_with("</svg>"));

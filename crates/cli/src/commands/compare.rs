@@ -126,7 +126,17 @@ fn print(paths: &[PathBuf], runs: &[RunSummary]) -> Result<()> {
         ]
     });
     let head = [
-        "run", "network", "data", "epochs", "best acc", "in epoch", "loss", "train acc", "parameters", "images/s", "time",
+        "run",
+        "network",
+        "data",
+        "epochs",
+        "best acc",
+        "in epoch",
+        "loss",
+        "train acc",
+        "parameters",
+        "images/s",
+        "time",
     ];
     let right = [false, false, false, true, true, true, true, true, true, true, true];
     output::line(output::table(head, right, rows.collect()))

@@ -143,7 +143,11 @@ fn run(args: &Args) -> Result<()> {
             file,
         });
     }
-    output::line(format_args!("wrote {} of {data} ({part}) as [{images}, {}] to {file}", count(images, "image"), found.width))
+    output::line(format_args!(
+        "wrote {} of {data} ({part}) as [{images}, {}] to {file}",
+        count(images, "image"),
+        found.width
+    ))
 }
 
 /// Writes the vectors, the classes and a configuration as TensorBoard's projector reads them.
@@ -160,10 +164,13 @@ fn write_projector(dir: &Path, found: &Embeddings, data: &dyn Dataset) -> Result
         let _ = writeln!(metadata, "{}\t{index}", name.replace(['\t', '\n', '\r'], " "));
     }
     let config = "embeddings {\n  tensor_name: \"images\"\n  tensor_path: \"embeddings.tsv\"\n  metadata_path: \"metadata.tsv\"\n}\n";
-    fs::create_dir_all(dir).map_err(|e| Error::io(format!("cannot create the directory {}", dir.display()), e))?;
-    for (name, text) in
-        [("embeddings.tsv", vectors.as_str()), ("metadata.tsv", &metadata), ("projector_config.pbtxt", config)]
-    {
+    fs::create_dir_all(dir)
+        .map_err(|e| Error::io(format!("cannot create the directory {}", dir.display()), e))?;
+    for (name, text) in [
+        ("embeddings.tsv", vectors.as_str()),
+        ("metadata.tsv", &metadata),
+        ("projector_config.pbtxt", config),
+    ] {
         let path = dir.join(name);
         replace(&path, |file| file.write_all(text.as_bytes()))
             .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))?;

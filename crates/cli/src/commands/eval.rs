@@ -131,7 +131,11 @@ fn run(args: &Args) -> Result<()> {
                 Error::new(ErrorKind::Internal, "the evaluation stopped without being asked to")
             })?;
             write_predictions(file, &predictions, &**loader.dataset(), &trained.class_names)?;
-            output::note(format_args!("wrote {} to {}", count(predictions.len(), "prediction"), file.display()));
+            output::note(format_args!(
+                "wrote {} to {}",
+                count(predictions.len(), "prediction"),
+                file.display()
+            ));
             result
         }
     };
@@ -177,7 +181,8 @@ fn write_predictions(
     (0..predictions.classes()).for_each(|class| header += &format!(",p{class}"));
     csv::write(path, &header, |out| {
         for i in 0..predictions.len() {
-            let (index, label, predicted) = (predictions.index(i), predictions.label(i), predictions.predicted(i));
+            let (index, label, predicted) =
+                (predictions.index(i), predictions.label(i), predictions.predicted(i));
             let file = data.file(index).map_or(String::new(), |(path, _)| csv::field(path.display()));
             write!(out, "{index},{file},{label},{},{predicted},{}", name(label), name(predicted))?;
             predictions.probabilities(i).iter().try_for_each(|p| write!(out, ",{p}"))?;

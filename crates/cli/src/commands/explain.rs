@@ -115,18 +115,29 @@ fn run(args: &Args) -> Result<()> {
     let prediction = predict(&Predictor::new(trained.network.clone()), &x)?.swap_remove(0);
     let predicted = prediction.classes.first().map_or(0, |class| class.0);
     let class = args.class.as_deref().map_or(Ok(predicted), |class| class_number(&trained, class))?;
-    let probability = prediction.classes.iter().find(|(other, _)| *other == class).map_or(0.0, |class| class.1);
+    let probability =
+        prediction.classes.iter().find(|(other, _)| *other == class).map_or(0.0, |class| class.1);
     let layer = layer(args, &trained)?;
-    let attribution = attribution(args, &trained, &x, class, layer.as_deref())
-        .context(|| image.display().to_string())?;
+    let attribution =
+        attribution(args, &trained, &x, class, layer.as_deref()).context(|| image.display().to_string())?;
     if let Some(values) = &args.values {
         npy::write(values, &attribution.shape, attribution.values.clone())?;
     }
-    save(&sheet(args, &trained, &input, &attribution, (class, probability), layer.as_deref())?.draw(), &args.to)?;
+    save(
+        &sheet(args, &trained, &input, &attribution, (class, probability), layer.as_deref())?.draw(),
+        &args.to,
+    )?;
     let (class, predicted) = (trained.class_name(class), trained.class_name(predicted));
     let (file, method) = (image.display().to_string(), args.method.name());
     if args.json {
-        return output::json(&JsonRow { file, method, layer: layer.as_deref(), class, probability, predicted });
+        return output::json(&JsonRow {
+            file,
+            method,
+            layer: layer.as_deref(),
+            class,
+            probability,
+            predicted,
+        });
     }
     output::line(format_args!(
         "{file}: {method} of {class} ({:.1} %){}, written to {}",
@@ -152,7 +163,9 @@ fn class_number(trained: &TrainedNetwork, class: &str) -> Result<usize> {
     if let Some(number) = trained.class_names.iter().position(|name| name == class) {
         return Ok(number);
     }
-    class.parse().map_err(|_| Error::not_found("class", class, trained.class_names.iter().map(String::as_str)))
+    class
+        .parse()
+        .map_err(|_| Error::not_found("class", class, trained.class_names.iter().map(String::as_str)))
 }
 
 /// The layer of Grad-CAM; `None` for other methods.

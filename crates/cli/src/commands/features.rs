@@ -82,7 +82,13 @@ fn run(args: &Args) -> Result<()> {
         if args.json {
             output::json(&JsonRow { layer: &map.path, kind: &map.label, output, mean, zeros })?;
         }
-        rows.push([map.path.clone(), map.label.clone(), output.to_string(), format!("{mean:.3}"), format!("{zeros:.2}")]);
+        rows.push([
+            map.path.clone(),
+            map.label.clone(),
+            output.to_string(),
+            format!("{mean:.3}"),
+            format!("{zeros:.2}"),
+        ]);
     }
     if !args.json {
         let head = ["layer", "kind", "output", "mean", "fraction of zeros"];

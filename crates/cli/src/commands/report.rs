@@ -54,10 +54,8 @@ fn run(args: &Args) -> Result<()> {
     if let Ok(data) = &data {
         output::warnings(data);
     }
-    let options = ReportOptions::new()
-        .device(args.device.device)
-        .workers(args.workers)
-        .part(args.part.map(Into::into));
+    let options =
+        ReportOptions::new().device(args.device.device).workers(args.workers).part(args.part.map(Into::into));
     let report = report::render(&run, data.as_ref(), &options)?;
     if let Some(reason) = &report.missing {
         output::note(format_args!("warning: there are no predictions in the report: {reason}"));

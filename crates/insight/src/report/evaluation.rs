@@ -8,9 +8,7 @@ use neocog_base::{Error, Result};
 use neocog_data::resize::ResizeCache;
 use neocog_data::{ByteImage, Dataset, Inversion, Loader, LoaderOptions, Preprocessing, Split};
 use neocog_layers::Predictor;
-use neocog_train::metrics::{
-    CALIBRATION_BINS, Calibration, ClassMetrics, ConfusionMatrix, top_k_accuracy,
-};
+use neocog_train::metrics::{CALIBRATION_BINS, Calibration, ClassMetrics, ConfusionMatrix, top_k_accuracy};
 use neocog_train::{Predictions, check_fits, evaluate_images};
 use neocog_viz::{AxisScale, Chart, Image, RgbImage, data_uri};
 
@@ -46,7 +44,12 @@ impl Evaluated {
     ///
     /// # Errors
     /// When there is no such part, the network does not fit the data, or the device fails.
-    pub fn new(run: &Run, data: &Split, options: &ReportOptions, stop: &dyn Fn() -> bool) -> Result<Option<Self>> {
+    pub fn new(
+        run: &Run,
+        data: &Split,
+        options: &ReportOptions,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>> {
         let checkpoint = run.evaluated();
         let config = &checkpoint.config;
         let (part, dataset) = match options.part.or(run.last.config.selected_on) {
@@ -122,10 +125,11 @@ impl Evaluated {
 
     /// Loss and top-k accuracies.
     fn summary(&self) -> Markup {
-        let rows = [1, 2, 3, 5, 10].into_iter().filter(|&k| k == 1 || k < self.predictions.classes()).map(|k| {
-            let name = if k == 1 { "accuracy".to_string() } else { format!("top-{k} accuracy") };
-            vec![text(name), text(format!("{:.4}", top_k_accuracy(&self.predictions, k)))]
-        });
+        let rows =
+            [1, 2, 3, 5, 10].into_iter().filter(|&k| k == 1 || k < self.predictions.classes()).map(|k| {
+                let name = if k == 1 { "accuracy".to_string() } else { format!("top-{k} accuracy") };
+                vec![text(name), text(format!("{:.4}", top_k_accuracy(&self.predictions, k)))]
+            });
         let loss = vec![text("mean cross-entropy"), text(format!("{:.4}", self.predictions.mean_loss()))];
         let ece = vec![text("expected calibration error"), text(format!("{:.4}", self.calibration.ece))];
         table(&["metric", "value"], true, rows.chain([loss, ece]))
@@ -163,10 +167,18 @@ impl Evaluated {
         let image = data_uri(&confusion_image(&self.matrix)?)?;
         let pairs = self.matrix.most_confused(PAIRS).into_iter().map(|(truth, predicted, images)| {
             let share = images as f64 / self.matrix.support(truth).max(1) as f64;
-            vec![text(self.name(truth)), text(self.name(predicted)), text(images), text(format!("{share:.4}"))]
+            vec![
+                text(self.name(truth)),
+                text(self.name(predicted)),
+                text(images),
+                text(format!("{share:.4}")),
+            ]
         });
         Ok(html! {
-            p { "A field for each pair of " (classes) " classes: rows are the true ones, columns the predicted ones; the darker, the larger the share of the row." }
+            p {
+                "A field for each pair of " (classes) " classes: rows are the true ones, columns the predicted ones; the darker, the "
+                "larger the share of the row."
+            }
             img.plain src=(PreEscaped(image)) alt=(format!("Confusion matrix of {classes} classes"));
             h3 { "Most frequent confusions" }
             (table(&["class", "predicted as", "images", "share of the class"], true, pairs))
@@ -206,15 +218,16 @@ impl Evaluated {
             .line("network", bins.clone().map(|bin| (bin.confidence, bin.accuracy)))
             .line("perfect calibration", [(0.0, 0.0), (1.0, 1.0)]);
         let n = self.calibration.bins.len();
-        let rows = self.calibration.bins.iter().enumerate().filter(|(_, bin)| bin.images > 0).map(|(i, bin)| {
-            let bounds = [i, i + 1].map(|bound| bound as f64 / n as f64);
-            vec![
-                text(format!("{:.3} to {:.3}", bounds[0], bounds[1])),
-                text(bin.images),
-                text(format!("{:.4}", bin.confidence)),
-                text(format!("{:.4}", bin.accuracy)),
-            ]
-        });
+        let rows =
+            self.calibration.bins.iter().enumerate().filter(|(_, bin)| bin.images > 0).map(|(i, bin)| {
+                let bounds = [i, i + 1].map(|bound| bound as f64 / n as f64);
+                vec![
+                    text(format!("{:.3} to {:.3}", bounds[0], bounds[1])),
+                    text(bin.images),
+                    text(format!("{:.4}", bin.confidence)),
+                    text(format!("{:.4}", bin.accuracy)),
+                ]
+            });
         html! {
             p {
                 "The confidence is the probability of the predicted class. The expected calibration error, with " (n) " bins, is "
@@ -244,8 +257,9 @@ impl Evaluated {
         let index = all.index(i);
         let (truth, predicted) = (self.name(all.label(i)), self.name(all.predicted(i)));
         let file = self.data.file(index).and_then(|(path, _)| path.file_name());
-        let origin = file.map_or_else(|| format!("image {index}"), |name| name.to_string_lossy().into_owned());
-        let picture = match self.picture(index) {
+        let origin =
+            file.map_or_else(|| format!("image {index}"), |name| name.to_string_lossy().into_owned());
+        let shown = match self.shown(index) {
             Ok(image) => {
                 let uri = data_uri(&image)?;
                 html! { img src=(PreEscaped(uri)) alt=(format!("{origin}, {truth}")) loading="lazy"; }
@@ -254,7 +268,7 @@ impl Evaluated {
         };
         Ok(html! {
             li {
-                (picture)
+                (shown)
                 div { (truth) }
                 @if all.is_correct(i) {
                     div { "correct, " (format!("{:.1} %", 100.0 * all.confidence(i))) }
@@ -267,15 +281,18 @@ impl Evaluated {
     }
 
     /// The image as the network sees it, before it is normalized.
-    fn picture(&self, index: usize) -> Result<RgbImage> {
+    fn shown(&self, index: usize) -> Result<RgbImage> {
         let mut image = ByteImage::default();
         self.data.read(index, &mut image)?;
-        let shown = self.preprocessing.apply(image, &mut ResizeCache::default())?.shown;
+        let pixels = self.preprocessing.apply(image, &mut ResizeCache::default())?.shown;
         let [c, h, w] = self.preprocessing.input;
         let image = match c {
-            1 | 3 => Image::from_values(&shown, [c, h, w])?,
+            1 | 3 => Image::from_values(&pixels, [c, h, w])?,
             // The first channel stands for the others.
-            _ => Image::normalized(shown.get(..h * w).ok_or_else(|| Error::shape("the image has no channel"))?, [h, w])?,
+            _ => Image::normalized(
+                pixels.get(..h * w).ok_or_else(|| Error::shape("the image has no channel"))?,
+                [h, w],
+            )?,
         };
         Ok(image.to_rgb(IMAGE_SIZE))
     }

@@ -55,7 +55,9 @@ pub fn render(run: &Run, data: Result<&Split, &Error>, options: &ReportOptions) 
             let stop = stop_after(options.time_limit);
             match Evaluated::new(run, data, options, &stop) {
                 Ok(Some(evaluated)) => Ok(evaluated),
-                Ok(None) => Err("the run was stopped, and the evaluation would have taken too long".to_string()),
+                Ok(None) => {
+                    Err("the run was stopped, and the evaluation would have taken too long".to_string())
+                }
                 Err(e) => Err(format!("the network cannot be evaluated: {e}")),
             }
         }
@@ -164,8 +166,10 @@ fn learning_rate(run: &Run) -> Option<Chart> {
         let at = ScheduleStep { step, steps_per_epoch, epochs: config.epochs };
         (step as f64 / steps_per_epoch as f64, config.optimizer.lr * config.schedule.lr_factor(at))
     };
-    let points = (0..steps).step_by(steps.div_ceil(POINTS).max(1) as usize).chain(steps.checked_sub(1)).map(rate);
-    let chart = Chart::new("Learning rate of each step", "finished epochs", "learning rate", AxisScale::Linear);
+    let points =
+        (0..steps).step_by(steps.div_ceil(POINTS).max(1) as usize).chain(steps.checked_sub(1)).map(rate);
+    let chart =
+        Chart::new("Learning rate of each step", "finished epochs", "learning rate", AxisScale::Linear);
     Some(chart.line(config.optimizer.kind.name(), points))
 }
 
@@ -233,7 +237,10 @@ fn configuration(run: &Run) -> Result<Markup> {
         ("batch size", config.batch.to_string()),
         ("optimizer", format!("{}, learning rate {:?}", config.optimizer.kind.name(), config.optimizer.lr)),
         ("schedule", config.schedule.to_string()),
-        ("transforms", if config.transforms.is_empty() { "none".into() } else { config.transforms.to_string() }),
+        (
+            "transforms",
+            if config.transforms.is_empty() { "none".into() } else { config.transforms.to_string() },
+        ),
         ("seed", config.seed.to_string()),
     ];
     Ok(html! {
@@ -249,8 +256,14 @@ fn machine(run: &Run, device: &Device) -> Markup {
     let environment = &run.last.config.environment;
     let unknown = || "not known".to_string();
     let mut rows = vec![
-        ("trained with".to_string(), text(environment.version.as_ref().map_or_else(unknown, |v| format!("neocog {v}")))),
-        ("trained on".to_string(), text(environment.device_name.clone().or(environment.device.clone()).unwrap_or_else(unknown))),
+        (
+            "trained with".to_string(),
+            text(environment.version.as_ref().map_or_else(unknown, |v| format!("neocog {v}"))),
+        ),
+        (
+            "trained on".to_string(),
+            text(environment.device_name.clone().or(environment.device.clone()).unwrap_or_else(unknown)),
+        ),
     ];
     if let Some(simd) = &environment.simd {
         rows.push(("instruction set".to_string(), text(simd)));

@@ -114,7 +114,8 @@ mod tests {
     fn text_is_escaped() {
         let evil = "<script>alert(1)</script>";
         let rows = vec![vec![text(evil), time(evil)]];
-        let page = page(evil, &html! { (table(&[evil], true, rows)) (facts([(evil.to_string(), text(evil))])) });
+        let page =
+            page(evil, &html! { (table(&[evil], true, rows)) (facts([(evil.to_string(), text(evil))])) });
         assert!(!page.contains("<script") && page.matches("&lt;script&gt;").count() == 6, "{page}");
     }
 }

@@ -64,7 +64,9 @@ impl EventWriter {
         check_output_dir(dir)?;
         let cannot = |e| Error::io(format!("cannot write event files to the directory {}", dir.display()), e);
         fs::create_dir_all(dir).map_err(cannot)?;
-        let host = gethostname::gethostname().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
+        let host = gethostname::gethostname()
+            .to_string_lossy()
+            .replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
         let (mut second, mut is_first) = (seconds() as u64, true);
         for entry in fs::read_dir(dir).map_err(cannot)?.flatten() {
             if let Some(other) = second_in_name(&entry.file_name().to_string_lossy()) {
