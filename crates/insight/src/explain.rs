@@ -196,7 +196,7 @@ pub fn feature_layers(network: &dyn Layer, image: &Shape) -> Result<Vec<String>>
         }
     }
     let names = Names(RefCell::default());
-    let tape = Tape::tracing();
+    let tape = Tape::no_grad();
     Context::eval(&tape)
         .observed(&names)
         .run(network, &Var::constant(Tensor::zeros(*image, &Device::Meta)?))?;

@@ -71,12 +71,17 @@ impl Chart {
                 }
             }
             line x1=(LEFT) x2=(WIDTH - RIGHT) y1=(bottom) y2=(bottom) stroke="currentColor" stroke-opacity="0.5" {}
-            @for x in ticks(&plot.x_range, 7) {
+            @for x in ticks(&plot.x_range, 7).into_iter().filter(|x| !self.counts_whole() || x.fract() == 0.0) {
                 text x=(number(plot.x(x))) y=(TOP + PLOT_HEIGHT + 17.0) text-anchor="middle" opacity="0.75" {
                     (tick(x, &plot.x_range))
                 }
             }
         }
+    }
+
+    /// Whether the x axis counts something, such as epochs.
+    fn counts_whole(&self) -> bool {
+        self.lines.iter().flat_map(|line| &line.points).all(|(x, _)| x.fract() == 0.0)
     }
 
     fn line_markup(&self, i: usize, line: &Line, plot: &Plot) -> Markup {

@@ -175,7 +175,10 @@ impl Evaluated {
             ]
         });
         Ok(html! {
-            p { "A field for each pair of " (classes) " classes: rows are the true ones, columns the predicted ones; the darker, the larger the share of the row." }
+            p {
+                "A field for each pair of " (classes) " classes: rows are the true ones, columns the predicted ones; the darker, the "
+                "larger the share of the row."
+            }
             img.plain src=(PreEscaped(image)) alt=(format!("Confusion matrix of {classes} classes"));
             h3 { "Most frequent confusions" }
             (table(&["class", "predicted as", "images", "share of the class"], true, pairs))
@@ -256,7 +259,7 @@ impl Evaluated {
         let file = self.data.file(index).and_then(|(path, _)| path.file_name());
         let origin =
             file.map_or_else(|| format!("image {index}"), |name| name.to_string_lossy().into_owned());
-        let picture = match self.picture(index) {
+        let shown = match self.shown(index) {
             Ok(image) => {
                 let uri = data_uri(&image)?;
                 html! { img src=(PreEscaped(uri)) alt=(format!("{origin}, {truth}")) loading="lazy"; }
@@ -265,7 +268,7 @@ impl Evaluated {
         };
         Ok(html! {
             li {
-                (picture)
+                (shown)
                 div { (truth) }
                 @if all.is_correct(i) {
                     div { "correct, " (format!("{:.1} %", 100.0 * all.confidence(i))) }
@@ -278,16 +281,16 @@ impl Evaluated {
     }
 
     /// The image as the network sees it, before it is normalized.
-    fn picture(&self, index: usize) -> Result<RgbImage> {
+    fn shown(&self, index: usize) -> Result<RgbImage> {
         let mut image = ByteImage::default();
         self.data.read(index, &mut image)?;
-        let shown = self.preprocessing.apply(image, &mut ResizeCache::default())?.shown;
+        let pixels = self.preprocessing.apply(image, &mut ResizeCache::default())?.shown;
         let [c, h, w] = self.preprocessing.input;
         let image = match c {
-            1 | 3 => Image::from_values(&shown, [c, h, w])?,
+            1 | 3 => Image::from_values(&pixels, [c, h, w])?,
             // The first channel stands for the others.
             _ => Image::normalized(
-                shown.get(..h * w).ok_or_else(|| Error::shape("the image has no channel"))?,
+                pixels.get(..h * w).ok_or_else(|| Error::shape("the image has no channel"))?,
                 [h, w],
             )?,
         };

@@ -16,6 +16,7 @@ sys.path.insert(0, networks_dir)
 import networks
 
 CLASS = 3
+torch.set_num_threads(1)
 net = networks.lenet_bn().eval()
 net.load_state_dict(load_file(directory / "lenet_bn.safetensors"), strict=True)
 x = torch.tensor(np.asarray(Image.open(directory / "x.png").convert("L"), dtype=np.float32) / 255)[None, None]
@@ -40,15 +41,16 @@ alphas = (torch.arange(20) + 0.5) / 20
 compare("integrated-gradients", x * torch.stack([gradient(alpha * x)[0] for alpha in alphas]).mean(0))
 
 drops, covered = torch.zeros(28, 28), torch.zeros(28, 28)
+starts = [*range(0, 28 - 4, 2), 28 - 4]
+corners = [(top, left) for top in starts for left in starts]
+hidden = x.repeat(len(corners), 1, 1, 1)
+for image, (top, left) in zip(hidden, corners):
+    image[:, top:top + 4, left:left + 4] = 0
 with torch.no_grad():
-    whole = net(x)[0, CLASS]
-    starts = [*range(0, 28 - 4, 2), 28 - 4]
-    for top in starts:
-        for left in starts:
-            hidden = x.clone()
-            hidden[..., top:top + 4, left:left + 4] = 0
-            drops[top:top + 4, left:left + 4] += whole - net(hidden)[0, CLASS]
-            covered[top:top + 4, left:left + 4] += 1
+    whole, logits = net(x)[0, CLASS], net(hidden)[:, CLASS]
+for logit, (top, left) in zip(logits, corners):
+    drops[top:top + 4, left:left + 4] += whole - logit
+    covered[top:top + 4, left:left + 4] += 1
 compare("occlusion", drops / covered, 1e-4)
 
 kept = {}

@@ -28,7 +28,7 @@ class Tables(HTMLParser):
 
     def handle_endtag(self, tag):
         if tag in ("td", "th"):
-            self.tables[-1][-1].append(self.cell.strip())
+            self.tables[-1][-1].append(" ".join(self.cell.split()))
             self.cell = None
 
     def handle_data(self, data):
