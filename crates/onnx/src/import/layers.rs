@@ -380,5 +380,5 @@ fn is_relu6(node: &NodeProto, limits: &[Tensor]) -> Result<bool> {
 /// Whether the new shape of a reshape is `[n, -1]`.
 fn is_to_rows(shape: &[Tensor]) -> Result<bool> {
     let [shape] = shape else { return Ok(false) };
-    Ok(matches!(integers(shape)?[..], [-1 | 0 | 1, -1] | [-1, _]))
+    Ok(matches!(integers(shape)?[..], [-1..=1, -1] | [-1, _]))
 }
