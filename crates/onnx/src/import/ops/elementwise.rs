@@ -73,7 +73,13 @@ register_onnx!("Celu", |node| {
 });
 
 register_onnx!("PRelu", |node| {
-    let (x, slope) = (node.input(0)?, node.input(1)?);
+    let (x, mut slope) = (node.input(0)?, node.input(1)?);
+    // Before opset 7, one number for each channel.
+    if node.opset() < 7 && slope.rank() == 1 && x.rank() > 2 {
+        let mut shape = vec![1; x.rank() - 1];
+        shape[0] = slope.shape()[0];
+        slope = node.reshape(&slope, &shape)?;
+    }
     Ok(vec![node.push(ops::PRelu, &[&x, &slope])?])
 });
 

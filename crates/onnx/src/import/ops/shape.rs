@@ -258,7 +258,12 @@ register_onnx!("SpaceToDepth", |node| {
         return Err(Error::shape(format!("blocks of {block} x {block} do not divide {h} x {w} pixels")));
     }
     let cut = node.reshape(&x, &[n, c, h / block, block, w / block, block])?;
-    let moved = node.permute(&cut, &[0, 3, 5, 1, 2, 4])?;
+    let dims = match node.text("mode").as_deref() {
+        None | Some("DCR") => [0, 3, 5, 1, 2, 4],
+        Some("CRD") => [0, 1, 3, 5, 2, 4],
+        Some(other) => return Err(Error::format(format!("mode is {other}, it must be DCR or CRD"))),
+    };
+    let moved = node.permute(&cut, &dims)?;
     Ok(vec![node.reshape(&moved, &[n, c * block * block, h / block, w / block])?])
 });
 
