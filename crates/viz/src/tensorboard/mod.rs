@@ -105,7 +105,7 @@ impl EventWriter {
     /// # Errors
     /// `Io` when the file cannot be written.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
-        let value = |(tag, value): &(&str, f64)| summary_value(tag, None, Value::SimpleValue(*value as f32));
+        let value = |(tag, value): &(&str, f64)| summary_value(tag, None, Value::Scalar(*value as f32));
         self.summary(step, values.iter().map(value).collect())
     }
 
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(events[0].what, Some(What::FileVersion("brain.Event:2".into())));
         assert_eq!((events[1].step, &events[1].what), (7, &Some(What::SessionLog(SessionLog { status: 1 }))));
         let Some(What::Summary(summary)) = &events[2].what else { panic!() };
-        assert_eq!(summary.value[1], summary_value("y", None, Value::SimpleValue(2.0)));
+        assert_eq!(summary.value[1], summary_value("y", None, Value::Scalar(2.0)));
         assert_eq!(events.len(), 3);
     }
 
