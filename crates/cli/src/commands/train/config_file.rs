@@ -216,9 +216,8 @@ pub fn write(path: &Path, given: &Table, config: &TrainConfig) -> Result<()> {
         }
     }
     run.insert("threads".into(), integer(rayon::current_num_threads() as u64));
-    table.insert(RUN.into(), Value::Table(run));
     let cannot_write = |e| Error::io(format!("cannot write the configuration {}", path.display()), e);
-    let text = table.to_string();
+    let text = format!("{table}\n[{RUN}]\n{run}");
     replace(path, |file| {
         writeln!(
             file,
@@ -280,7 +279,7 @@ mod tests {
                     lr-group = [\"a=1\", \"b=2\"]\n[run]\nversion = \"1\"\n";
         assert_eq!(
             expanded(file, "neocog train --config FILE --lr 0.25").unwrap_or_default(),
-            "neocog train --config FILE --lr 0.25 lenet --label-smoothing=0.1 --flip --drop-last --lr-group=a=1 --lr-group=b=2"
+            "neocog train --config FILE --lr 0.25 --drop-last --flip --label-smoothing=0.1 --lr-group=a=1 --lr-group=b=2 lenet"
         );
         assert_eq!(
             expanded(
