@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod check;
+mod grads;
+mod math;
 mod param;
 mod replay;
 mod tape;

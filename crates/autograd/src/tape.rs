@@ -1,24 +1,29 @@
 //! The tape, which records operations, and the backward pass.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neocog_tensor::ops::Accumulate;
 use neocog_tensor::profile::Scope;
 use neocog_tensor::{
-    Context as _, Device, Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, update,
+    Context as _, Device, Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, run_single,
+    update,
 };
 use smallvec::SmallVec;
 
 use crate::param::{Param, ParamId};
 
 /// A tensor, and if it is not a constant, its slot on the tape that recorded it.
+///
+/// Methods and operators on values, such as `(&a - &b)?.square()?.mean()?`, record on the tape that they belong to.
 #[derive(Clone, Debug)]
 pub struct Var {
     tensor: Tensor,
     id: Option<VarId>,
+    /// Where its tape records; absent for constants.
+    recorder: Option<Arc<Recorder>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +38,7 @@ pub type Vars = SmallVec<[Var; 2]>;
 impl Var {
     /// Creates a constant: no gradient is computed for it.
     pub fn constant(tensor: Tensor) -> Self {
-        Var { tensor, id: None }
+        Var { tensor, id: None, recorder: None }
     }
 
     /// Returns the tensor.
@@ -52,6 +57,22 @@ impl Var {
         self.id.map(|id| id.slot)
     }
 
+    /// Runs an operation with one output on values, and records it on the tape that one of them belongs to.
+    ///
+    /// # Errors
+    /// As [`Tape::apply`]; when the tape of an input was used up by a backward pass.
+    pub fn apply(op: impl Op, inputs: &[&Var]) -> Result<Var> {
+        let tensors: SmallVec<[&Tensor; 6]> = inputs.iter().map(|v| &v.tensor).collect();
+        let output = run_single(&op, &tensors)?;
+        match inputs.iter().find_map(|var| var.recorder.as_ref()) {
+            None => Ok(Var::constant(output)),
+            Some(recorder) => {
+                let outputs = std::iter::once(output).collect();
+                Ok(recorder.record(Arc::new(op), inputs, outputs)?.remove(0))
+            }
+        }
+    }
+
     /// Returns the same tensor as a constant: the backward pass stops there.
     #[must_use]
     pub fn detach(&self) -> Self {
@@ -62,22 +83,80 @@ impl Var {
 /// Records the operations of one forward pass, for one backward pass.
 #[derive(Debug)]
 pub struct Tape {
-    id: u64,
     recording: bool,
-    saves_all: bool,
     /// Whether operations on constants are recorded, too.
     records_constants: bool,
     /// Whether the recorded operations are meant for a backward pass.
     for_gradients: bool,
-    inner: RefCell<Inner>,
+    recorder: Arc<Recorder>,
     multiply_adds: Cell<u64>,
+}
+
+/// What a tape has recorded; its values know it, too.
+#[derive(Debug)]
+struct Recorder {
+    id: u64,
+    saves_all: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+impl Recorder {
+    /// The value in a slot.
+    fn var(self: &Arc<Self>, tensor: Tensor, slot: usize) -> Var {
+        Var { tensor, id: Some(VarId { tape: self.id, slot }), recorder: Some(self.clone()) }
+    }
+
+    fn record(self: &Arc<Self>, op: Arc<dyn Op>, inputs: &[&Var], outputs: Tensors) -> Result<Vars> {
+        let mut input_slots = SmallVec::new();
+        for var in inputs {
+            match var.id {
+                Some(id) if id.tape != self.id => {
+                    return Err(Error::invalid_argument(format!(
+                        "an input of {} belongs to another tape",
+                        op.name()
+                    )));
+                }
+                id => input_slots.push(id.map(|id| id.slot)),
+            }
+        }
+        let saves = op.saves();
+        let saves_all = self.saves_all.load(Ordering::Relaxed);
+        let mut inner = self.lock();
+        if inner.is_finished {
+            return Err(Error::invalid_argument(format!(
+                "an input of {} belongs to a tape that a backward pass has used up; use a new tape, or detach it",
+                op.name()
+            )));
+        }
+        let first_output_slot = inner.slots;
+        inner.slots += outputs.len();
+        inner.nodes.push(Node {
+            input_shapes: inputs.iter().map(|v| *v.shape()).collect(),
+            output_shapes: outputs.iter().map(|t| *t.shape()).collect(),
+            input_slots,
+            first_output_slot,
+            saved_inputs: saved(inputs.iter().map(|v| &v.tensor), |i| saves_all || saves.saves_input(i)),
+            saved_outputs: saved(outputs.iter(), |i| saves_all || saves.saves_output(i)),
+            scope: Scope::current(),
+            op,
+        });
+        let slots = first_output_slot..;
+        Ok(outputs.into_iter().zip(slots).map(|(tensor, slot)| self.var(tensor, slot)).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     nodes: Vec<Node>,
     slots: usize,
-    params: HashMap<ParamId, Var>,
+    /// The slots of the leaves of parameters, with their tensors.
+    params: HashMap<ParamId, (usize, Tensor)>,
+    /// Whether the tape is used up: a backward pass has begun, or its operations were moved out.
+    is_finished: bool,
 }
 
 /// A recorded operation with the tensors saved for its gradient.
@@ -163,20 +242,22 @@ impl Tape {
 
     /// Saves all inputs and outputs of all operations, for [`Tape::for_each_entry`].
     #[must_use]
-    pub fn saving_all(mut self) -> Self {
-        self.saves_all = true;
+    pub fn saving_all(self) -> Self {
+        self.recorder.saves_all.store(true, Ordering::Relaxed);
         self
     }
 
     fn with_recording(recording: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Tape {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
             recording,
-            saves_all: false,
             records_constants: false,
             for_gradients: recording,
-            inner: RefCell::default(),
+            recorder: Arc::new(Recorder {
+                id: NEXT.fetch_add(1, Ordering::Relaxed),
+                saves_all: AtomicBool::new(false),
+                inner: Mutex::default(),
+            }),
             multiply_adds: Cell::new(0),
         }
     }
@@ -196,10 +277,10 @@ impl Tape {
         if !self.recording {
             return Var::constant(tensor);
         }
-        let mut inner = self.inner.borrow_mut();
+        let mut inner = self.recorder.lock();
         let slot = inner.slots;
         inner.slots += 1;
-        Var { tensor, id: Some(VarId { tape: self.id, slot }) }
+        self.recorder.var(tensor, slot)
     }
 
     /// Returns the leaf of a parameter, or a constant if it is [frozen](Param::set_frozen). Repeated calls return the same leaf, so the
@@ -208,12 +289,14 @@ impl Tape {
         if !self.recording || param.is_frozen() {
             return Var::constant(param.value());
         }
-        if let Some(var) = self.inner.borrow().params.get(&param.id()) {
-            return var.clone();
+        let mut inner = self.recorder.lock();
+        if let Some((slot, tensor)) = inner.params.get(&param.id()) {
+            return self.recorder.var(tensor.clone(), *slot);
         }
-        let var = self.leaf(param.value());
-        self.inner.borrow_mut().params.insert(param.id(), var.clone());
-        var
+        let (slot, tensor) = (inner.slots, param.value());
+        inner.slots += 1;
+        inner.params.insert(param.id(), (slot, tensor.clone()));
+        self.recorder.var(tensor, slot)
     }
 
     /// Runs an operation, and records it if any input requires a gradient.
@@ -225,7 +308,7 @@ impl Tape {
         if !self.records(inputs) {
             return Ok(outputs.into_iter().map(Var::constant).collect());
         }
-        self.record(Arc::new(op), inputs, outputs)
+        self.recorder.record(Arc::new(op), inputs, outputs)
     }
 
     /// As [`Tape::apply`], for a shared operation: of a graph that is run many times.
@@ -237,7 +320,7 @@ impl Tape {
         if !self.records(inputs) {
             return Ok(outputs.into_iter().map(Var::constant).collect());
         }
-        self.record(op.clone(), inputs, outputs)
+        self.recorder.record(op.clone(), inputs, outputs)
     }
 
     /// Whether an operation on these inputs is recorded.
@@ -269,40 +352,9 @@ impl Tape {
         Ok(outputs.remove(0))
     }
 
-    fn record(&self, op: Arc<dyn Op>, inputs: &[&Var], outputs: Tensors) -> Result<Vars> {
-        let mut input_slots = SmallVec::new();
-        for var in inputs {
-            match var.id {
-                Some(id) if id.tape != self.id => {
-                    return Err(Error::invalid_argument(format!(
-                        "an input of {} belongs to another tape",
-                        op.name()
-                    )));
-                }
-                id => input_slots.push(id.map(|id| id.slot)),
-            }
-        }
-        let saves = op.saves();
-        let mut inner = self.inner.borrow_mut();
-        let first_output_slot = inner.slots;
-        inner.slots += outputs.len();
-        inner.nodes.push(Node {
-            input_shapes: inputs.iter().map(|v| *v.shape()).collect(),
-            output_shapes: outputs.iter().map(|t| *t.shape()).collect(),
-            input_slots,
-            first_output_slot,
-            saved_inputs: saved(inputs.iter().map(|v| &v.tensor), |i| self.saves_all || saves.saves_input(i)),
-            saved_outputs: saved(outputs.iter(), |i| self.saves_all || saves.saves_output(i)),
-            scope: Scope::current(),
-            op,
-        });
-        let id = |i| Some(VarId { tape: self.id, slot: first_output_slot + i });
-        Ok(outputs.into_iter().enumerate().map(|(i, tensor)| Var { tensor, id: id(i) }).collect())
-    }
-
     /// Calls `f` for all recorded operations, in the order in which they were applied.
     pub fn for_each_entry(&self, mut f: impl FnMut(TapeEntry<'_>)) {
-        for node in &self.inner.borrow().nodes {
+        for node in &self.recorder.lock().nodes {
             f(TapeEntry {
                 op: &*node.op,
                 input_shapes: &node.input_shapes,
@@ -317,7 +369,7 @@ impl Tape {
 
     /// Returns the recorded operations, in the order in which they were applied.
     pub fn into_entries(self) -> impl Iterator<Item = OwnedTapeEntry> {
-        self.inner.into_inner().nodes.into_iter().map(|node| OwnedTapeEntry {
+        self.finish().nodes.into_iter().map(|node| OwnedTapeEntry {
             op: node.op,
             inputs: node.input_slots,
             saved_inputs: node.saved_inputs,
@@ -329,16 +381,15 @@ impl Tape {
 
     /// Returns the slots of all parameters that were used.
     pub fn param_slots(&self) -> Vec<(ParamId, usize)> {
-        let inner = self.inner.borrow();
-        let mut slots: Vec<_> =
-            inner.params.iter().filter_map(|(id, var)| Some((*id, var.slot()?))).collect();
+        let inner = self.recorder.lock();
+        let mut slots: Vec<_> = inner.params.iter().map(|(id, (slot, _))| (*id, *slot)).collect();
         slots.sort_by_key(|(_, slot)| *slot);
         slots
     }
 
     /// Returns the number of recorded operations.
     pub fn len(&self) -> usize {
-        self.inner.borrow().nodes.len()
+        self.recorder.lock().nodes.len()
     }
 
     /// Whether no operation is recorded.
@@ -367,11 +418,11 @@ impl Tape {
     /// # Errors
     /// When shapes differ, an output is not on this tape, or a device fails.
     pub fn backward_from(self, outputs: &[(&Var, Tensor)]) -> Result<Grads> {
-        let Inner { mut nodes, slots, params } = self.inner.into_inner();
+        let Inner { mut nodes, slots, params, .. } = self.finish();
         let mut grads: Vec<Option<Tensor>> = vec![None; slots];
         for (var, grad) in outputs {
             match var.id {
-                Some(id) if id.tape == self.id => {
+                Some(id) if id.tape == self.recorder.id => {
                     if grad.shape() != var.shape() {
                         return Err(Error::shape(format!(
                             "the output has shape {}, but its gradient has shape {}",
@@ -416,8 +467,14 @@ impl Tape {
             }
         }
         // Slots only: a reference to the parameter's memory would make the optimizer's update copy it.
-        let params = params.into_iter().filter_map(|(id, var)| Some((id, var.id?.slot))).collect();
-        Ok(Grads { tape: self.id, grads, params })
+        let params = params.into_iter().map(|(id, (slot, _))| (id, slot)).collect();
+        Ok(Grads { tape: self.recorder.id, grads, params })
+    }
+
+    /// Moves out what was recorded; values of the tape can no longer be used in operations that are recorded.
+    fn finish(&self) -> Inner {
+        let finished = Inner { is_finished: true, ..Inner::default() };
+        std::mem::replace(&mut *self.recorder.lock(), finished)
     }
 }
 
@@ -462,22 +519,12 @@ fn check_grads(node: &Node, device: Option<Device>, grads: &[Option<Tensor>]) ->
     Ok(())
 }
 
-fn add_to(slot: &mut Option<Tensor>, grad: Tensor) -> Result<()> {
-    match slot {
-        None => *slot = Some(grad),
-        Some(sum) => {
-            update(&Accumulate, &[&grad], &mut [sum])?;
-        }
-    }
-    Ok(())
-}
-
 /// The gradients computed by [`Tape::backward`].
 #[derive(Debug)]
 pub struct Grads {
-    tape: u64,
-    grads: Vec<Option<Tensor>>,
-    params: HashMap<ParamId, usize>,
+    pub(crate) tape: u64,
+    pub(crate) grads: Vec<Option<Tensor>>,
+    pub(crate) params: HashMap<ParamId, usize>,
 }
 
 impl Grads {
@@ -491,6 +538,17 @@ impl Grads {
     pub fn param(&self, param: &Param) -> Option<&Tensor> {
         self.grads[*self.params.get(&param.id())?].as_ref()
     }
+}
+
+/// Adds a gradient to what is in a slot.
+pub(crate) fn add_to(slot: &mut Option<Tensor>, grad: Tensor) -> Result<()> {
+    match slot {
+        None => *slot = Some(grad),
+        Some(sum) => {
+            update(&Accumulate, &[&grad], &mut [sum])?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -541,14 +599,14 @@ mod tests {
         let tape = Tape::no_grad();
         let x = tape.leaf(tensor(&[3.0]));
         let y = tape.apply_single(Relu, &[&x]).unwrap();
-        assert!(tape.inner.borrow().nodes.is_empty());
+        assert!(tape.is_empty());
         assert!(tape.backward(&y).is_err());
 
         let tape = Tape::new();
         tape.apply_single(Relu, &[&Var::constant(tensor(&[3.0]))]).unwrap();
         let x = tape.leaf(tensor(&[3.0]));
         tape.apply_single(Relu, &[&x.detach()]).unwrap();
-        assert!(tape.inner.borrow().nodes.is_empty());
+        assert!(tape.is_empty());
     }
 
     #[test]

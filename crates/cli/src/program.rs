@@ -10,6 +10,7 @@ use neocog_base::{Error, ErrorKind, Result};
 
 use crate::command::{CommandEntry, commands};
 use crate::commands::bench::old_spelling::benchmark_first;
+use crate::commands::train::config_file;
 use crate::conv_algorithm;
 use crate::help::examples;
 use crate::interrupt;
@@ -96,7 +97,8 @@ impl Program {
         interrupt::report_file_size_limit();
         let commands = commands()?;
         let program = PROGRAM.get_or_init(|| self.clap(&commands));
-        let matches = program.clone().get_matches_from(benchmark_first(program, std::env::args_os()));
+        let arguments = config_file::expand(program, benchmark_first(program, std::env::args_os()))?;
+        let matches = program.clone().get_matches_from(arguments);
         let selected = matches.subcommand().and_then(|(name, arguments)| {
             Some((commands.iter().find(|command| command.name == name)?, arguments))
         });

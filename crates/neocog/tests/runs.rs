@@ -285,8 +285,10 @@ fn the_limit_of_file_sizes_is_an_error() {
         stderr.contains("error: cannot write the checkpoint run/") && stderr.contains("too large"),
         "{stderr}"
     );
-    let left: Vec<_> = fs::read_dir(folder.path("run")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, [".lock"]);
+    let left = fs::read_dir(folder.path("run")).unwrap().map(|e| e.unwrap().file_name());
+    let mut left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, [".lock", "config.toml", "log.jsonl"]);
 }
 
 #[test]
@@ -465,4 +467,52 @@ fn files_may_have_any_name() {
         texts(&command.arg(name).output().unwrap(), 0);
         assert!(folder.path("runs/__net-digits/last.ckpt").is_file());
     }
+}
+
+/// A configuration file: the command line wins, and the directory of a run has the whole of it.
+#[test]
+fn a_run_is_repeated_from_its_configuration() {
+    let folder = Folder::new();
+    let options = "--limit 64 --epochs 2 --batch 32 --lr 0.01 --schedule one-cycle --label-smoothing 0.1 --mixup --ema \
+                   --nesterov=true --optimizer sgd --momentum 0.9 --log-every 1";
+    let error = folder.error("train lenet --limit 64 --epochs 1 --optimizer adam --nesterov");
+    assert!(error.contains("adam has no option --nesterov; it has --betas"), "{error}");
+    let (first, stderr) =
+        folder.success(&format!("train lenet {options} --out first --write-config run.toml"));
+    assert!(first.contains(", averaged loss "), "{first}");
+    assert!(
+        stderr.contains("label smoothing 0.1, mixup 0.2, moving average of the weights with decay 0.999"),
+        "{stderr}"
+    );
+    let losses = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("epoch "));
+        lines.map(|line| line.split(", ").take(2).collect::<Vec<_>>().join(", ")).collect()
+    };
+    for config in ["run.toml", "first/config.toml"] {
+        let (again, _) = folder.success(&format!("train --config {config} --out again --overwrite"));
+        assert_eq!(losses(&again), losses(&first), "{config}");
+    }
+    let text = fs::read_to_string(folder.path("first/config.toml")).unwrap();
+    for line in [
+        "network = \"lenet\"",
+        "mixup = 0.2",
+        "label-smoothing = 0.1",
+        "data-sha256 = ",
+        "version = ",
+        "seed = 0",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let log = fs::read_to_string(folder.path("first/log.jsonl")).unwrap();
+    assert_eq!((log.lines().count(), log.matches("\"kind\":\"epoch\"").count()), (6, 2), "{log}");
+    let (other, _) = folder.success("train --config run.toml --seed 1 --epochs 1 --out other");
+    assert_eq!(other.lines().filter(|line| line.starts_with("epoch 1/1")).count(), 1, "{other}");
+    fs::write(folder.path("wrong.toml"), "batchs = 3\n").unwrap();
+    let error = folder.error("train --config wrong.toml");
+    assert!(
+        error.contains("wrong.toml: there is no option of train named `batchs`; did you mean `batch`"),
+        "{error}"
+    );
+    let (_, stderr) = folder.success("train lenet --epochs 100000 --time-budget 1s --out short");
+    assert!(stderr.contains("the time is over: stopped in epoch"), "{stderr}");
 }

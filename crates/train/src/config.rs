@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::model_file::ModelFile;
 use crate::optimizer::Optimizer;
+use crate::options::TrainOptions;
 
 /// The configuration of a training run. Together with the network and the data it determines the result.
 ///
@@ -66,6 +67,9 @@ pub struct TrainConfig {
     /// Whether biases and the parameters of norms have no weight decay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decay_weights_only: bool,
+    /// Techniques of training that the run uses.
+    #[serde(default, skip_serializing_if = "TrainOptions::is_default")]
+    pub options: TrainOptions,
     /// What else the bits of the run depend on, set when it starts; with it, a resumed run is checked.
     #[serde(default, skip_serializing_if = "Environment::is_unknown")]
     pub environment: Environment,
@@ -127,6 +131,7 @@ impl TrainConfig {
             freeze: None,
             param_groups: Vec::new(),
             decay_weights_only: false,
+            options: TrainOptions::default(),
             environment: Environment::default(),
         }
     }
@@ -253,6 +258,13 @@ impl TrainConfig {
         self
     }
 
+    /// Sets techniques of training.
+    #[must_use]
+    pub fn with_options(mut self, options: TrainOptions) -> Self {
+        self.options = options;
+        self
+    }
+
     /// Freezes what the configuration says, and creates the optimizer.
     ///
     /// # Errors
@@ -289,6 +301,7 @@ impl TrainConfig {
             )));
         }
         self.data_options.split.check()?;
+        self.options.check()?;
         self.transforms.check()
     }
 

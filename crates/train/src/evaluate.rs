@@ -60,7 +60,7 @@ pub fn evaluate_until(
         let (images, labels) = to_device(&batch, device)?;
         let tape = Tape::no_grad();
         let logits = Var::constant(predictor.run(&images)?);
-        meter.add(batch_metrics(&tape, &logits, &labels, None)?.1)?;
+        meter.add(batch_metrics(&tape, &logits, &labels)?)?;
     }
     let mut sums = meter.flush()?;
     if sums.images == 0 {

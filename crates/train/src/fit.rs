@@ -1,25 +1,30 @@
 //! The training loop.
 
 mod access;
+mod averages;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::philox;
-use neocog_data::{Dataset, Loader, LoaderOptions, Part, Split};
+use neocog_data::{Batch, Dataset, Loader, LoaderOptions, Part, Split};
 use neocog_layers::{Builder, Context, Layer, LayerSpec, Predictor, TrainPass};
 use neocog_models::ScheduleStep;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 
+use crate::average::Average;
 use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, check_fits, evaluate_until};
 use crate::log::{LogLine, RunLog};
-use crate::meter::{BatchMetrics, Meter, Totals, batch_metrics, sample_weights, to_device};
+use crate::meter::{
+    BatchMetrics, Meter, Target, Totals, labels_on, sample_weights, to_device, training_metrics,
+};
+use crate::mix::{Mix, mix};
 use crate::optimizer::Optimizer;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
 use crate::save_every::{SaveEvery, SaveTimer};
@@ -53,6 +58,12 @@ pub struct Trainer {
     cache_bytes: u64,
     /// The epoch whose checkpoint is in [`CheckpointDir::BEST`].
     best_saved: Option<EpochReport>,
+    average: Option<Average>,
+    /// Number of checkpoints of finished epochs that are kept, besides the last and the best one.
+    keep: u64,
+    time_budget: Option<Duration>,
+    /// When a call of [`Trainer::fit`] ends.
+    deadline: Option<Instant>,
 }
 
 /// The outcome of [`Trainer::fit`].
@@ -111,7 +122,12 @@ impl Trainer {
         let network: Arc<dyn Layer> =
             Builder::new(device, config.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?.into();
         let optimizer = config.prepare(&*network)?;
+        let average = config.options.averages().then(|| Average::new(&spec, input, device)).transpose()?;
         Ok(Trainer {
+            average,
+            keep: 0,
+            time_budget: None,
+            deadline: None,
             config,
             device: *device,
             spec,
@@ -140,9 +156,22 @@ impl Trainer {
         let network: Arc<dyn Layer> = checkpoint.network(device)?.into();
         let mut optimizer = checkpoint.config.prepare(&*network)?;
         optimizer.set_state(checkpoint.optimizer_state(device)?)?;
+        let spec = checkpoint.spec()?;
+        let average = match (checkpoint.config.options.averages(), checkpoint.averaged()) {
+            (false, _) => None,
+            (true, None) => Some(Average::new(&spec, checkpoint.input, device)?),
+            (true, Some(averaged)) => {
+                let updates = checkpoint.average.as_ref().map_or(0, |average| average.updates);
+                Some(Average::resume(averaged.network(device)?.into(), updates))
+            }
+        };
         Ok(Trainer {
+            average,
+            keep: 0,
+            time_budget: None,
+            deadline: None,
             device: *device,
-            spec: checkpoint.spec()?,
+            spec,
             input: checkpoint.input,
             pass: TrainPass::new(network),
             optimizer,
@@ -176,6 +205,7 @@ impl Trainer {
             position: self.position,
             sums: self.meter.flush()?,
             history: self.history.clone(),
+            average: self.saved_average()?,
         })
     }
 
@@ -227,7 +257,11 @@ impl Trainer {
         let steps = train.batches() as u64;
         let mut log = checkpoints.map(|folder| self.open_log(folder, part, steps)).transpose()?;
 
-        while self.position.epoch < self.config.epochs {
+        self.deadline = self.time_budget.and_then(|budget| Instant::now().checked_add(budget));
+        while self.position.epoch < self.config.epochs && !self.has_stopped_early() {
+            if self.is_out_of_time() {
+                return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
+            }
             let sums = self.train_epoch(
                 &train,
                 class_weights.as_deref(),
@@ -237,6 +271,9 @@ impl Trainer {
                 progress,
                 stop,
             )?;
+            if self.is_out_of_time() && self.position.batch < train.batches() {
+                return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
+            }
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
             let result = evaluate_until(&predictor, &evaluation, &self.device, stop)
@@ -248,10 +285,20 @@ impl Trainer {
             // A resumed run evaluates again.
             let Some(result) = result else { return Ok(FitOutcome::Stopped(self.save(checkpoints)?)) };
             let report = self.finish_epoch(sums, result);
+            self.average_epoch()?;
+            let averaged = self.evaluate_average(&evaluation, stop)?;
             if let Some(log) = &mut log {
-                log.add(&self.epoch_line(&report, part, steps))?;
+                let line = self.epoch_line(&report, part, steps);
+                let (loss, acc) = (averaged.map(|report| report.loss), averaged.map(|report| report.acc));
+                log.add(&LogLine { average_loss: loss, average_acc: acc, ..line })?;
             }
             self.save(checkpoints)?;
+            if let Some(folder) = checkpoints {
+                self.save_more(folder)?;
+            }
+            if let Some(report) = &averaged {
+                progress.average(report);
+            }
             timer.saved();
             progress.epoch(&report);
         }
@@ -295,9 +342,7 @@ impl Trainer {
             }
             let batch = batch?;
             if !batch.is_empty() && !self.is_left_out(batch.len(), loader.batches()) {
-                let (images, labels) = to_device(&batch, &self.device)?;
-                let weights = class_weights.map(|weights| sample_weights(&batch, weights, &self.device));
-                let metrics = self.train_step(images, &labels, weights.transpose()?, loader.batches())?;
+                let metrics = self.train_step(batch, class_weights, loader.batches())?;
                 self.meter.add(metrics)?;
             }
             self.position.batch += 1;
@@ -312,7 +357,7 @@ impl Trainer {
             if let Some(log) = log {
                 self.log_steps(log, &mut logged, loader.batches() as u64)?;
             }
-            if stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) || self.is_out_of_time() {
                 break;
             }
             if timer.is_due(self.position.step) {
@@ -356,6 +401,9 @@ impl Trainer {
     /// Whether a batch is not trained on: a single image that is left at the end of an epoch, which batch norm cannot normalize.
     /// In each epoch it is another one, if the images are shuffled.
     fn is_left_out(&self, images: usize, batches: usize) -> bool {
+        if self.config.options.drop_last && images < self.config.batch && batches > 1 {
+            return true;
+        }
         if images != 1 || self.config.batch == 1 || batches == 1 {
             return false;
         }
@@ -371,15 +419,35 @@ impl Trainer {
     /// Makes one step: forward pass, loss, backward pass, update.
     fn train_step(
         &mut self,
-        images: Tensor,
-        labels: &Tensor,
-        weights: Option<Tensor>,
+        mut batch: Batch,
+        class_weights: Option<&[f64]>,
         steps_per_epoch: usize,
     ) -> Result<BatchMetrics> {
+        let options = self.config.options;
+        let shape = batch.shape();
+        let mixed = mix(&options, self.config.seed, self.position.step, &mut batch.pixels, shape);
+        let (images, labels) = to_device(&batch, &self.device)?;
+        let weights = |labels: &[u32]| {
+            class_weights.map(|weights| sample_weights(labels, weights, &self.device)).transpose()
+        };
+        let share = mixed.map_or(1.0, |mix| mix.share);
+        let mut targets = vec![Target { labels, weights: weights(&batch.labels)?, share }];
+        if mixed.is_some() {
+            let others = Mix::others(&batch.labels);
+            let labels = labels_on(&others, &self.device)?;
+            targets.push(Target { labels, weights: weights(&others)?, share: 1.0 - share });
+        }
+        drop(batch);
         let tape = Tape::new();
         let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
-        let (loss, metrics) = batch_metrics(&tape, &logits, labels, weights)?;
-        let grads = tape.backward(&loss)?;
+        let (loss, metrics) = training_metrics(&tape, &logits, &targets, &options)?;
+        let mut grads = tape.backward(&loss)?;
+        if let Some(limit) = options.clip_value {
+            grads.clip_value(limit)?;
+        }
+        if let Some(limit) = options.clip_norm {
+            grads.clip_norm(limit)?;
+        }
         let step = ScheduleStep {
             step: self.position.step,
             steps_per_epoch: steps_per_epoch as u64,
@@ -387,6 +455,9 @@ impl Trainer {
         };
         let factors = self.factors_at(step);
         self.optimizer.step_scheduled(self.pass.network(), &grads, factors)?;
+        if let (Some(decay), Some(average)) = (options.ema, &mut self.average) {
+            average.update(self.pass.network(), 1.0 - decay)?;
+        }
         Ok(metrics)
     }
 

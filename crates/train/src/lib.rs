@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod average;
 pub mod checkpoint;
 mod classifier;
 mod config;
@@ -7,10 +8,13 @@ mod environment;
 mod evaluate;
 mod fit;
 mod log;
+pub mod loss;
 mod memory;
 mod meter;
+mod mix;
 pub mod model_file;
 pub mod optimizer;
+mod options;
 mod progress;
 mod save_every;
 
@@ -29,5 +33,6 @@ pub use neocog_models::{
     Decay, OneCycle, OptimizerConfig, OptimizerKind, ParamGroup, Phase, Plateau, Recipe, Schedule,
 };
 pub use optimizer::Optimizer;
-pub use progress::{BatchReport, EpochReport, NoProgress, Position, Progress};
+pub use options::{LossKind, TrainOptions};
+pub use progress::{AverageReport, BatchReport, EpochReport, NoProgress, Position, Progress};
 pub use save_every::SaveEvery;

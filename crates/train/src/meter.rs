@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use neocog_autograd::{Tape, Var};
 use neocog_data::Batch;
-use neocog_tensor::ops::{Concat, CountCorrect, CrossEntropy, Mul, Reduction, Sum};
+use neocog_tensor::ops::{Add, Concat, CountCorrect, CrossEntropy, Mul, Reduction, Scale, Sum};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
 use serde::{Deserialize, Serialize};
+
+use crate::loss;
+use crate::options::{LossKind, TrainOptions};
 
 /// Totals over the images of an epoch so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -141,37 +144,89 @@ impl Meter {
 
 /// Copies the images `[n, c, h, w]` and the labels `[n]` of a batch to `device`.
 pub(crate) fn to_device(batch: &Batch, device: &Device) -> Result<(Tensor, Tensor)> {
-    let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
-    Ok((
-        Tensor::from_f32(batch.shape(), &batch.pixels, device)?,
-        Tensor::from_f32([batch.len()], &labels, device)?,
-    ))
+    Ok((Tensor::from_f32(batch.shape(), &batch.pixels, device)?, labels_on(&batch.labels, device)?))
+}
+
+/// Copies labels to `device`, `[n]`.
+pub(crate) fn labels_on(labels: &[u32], device: &Device) -> Result<Tensor> {
+    let numbers: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
+    Tensor::from_f32([labels.len()], &numbers, device)
 }
 
 /// Returns the weight of each sample of a batch, `[n]`: that of its class, divided by the sum over the batch.
-pub(crate) fn sample_weights(batch: &Batch, class_weights: &[f64], device: &Device) -> Result<Tensor> {
-    let of_class = batch.labels.iter().map(|&label| class_weights[label as usize]);
+pub(crate) fn sample_weights(labels: &[u32], class_weights: &[f64], device: &Device) -> Result<Tensor> {
+    let of_class = labels.iter().map(|&label| class_weights[label as usize]);
     let sum: f64 = of_class.clone().sum();
     let weights: Vec<f64> = of_class.map(|weight| weight / sum).collect();
-    Tensor::from_f64([batch.len()], &weights, device)
+    Tensor::from_f64([labels.len()], &weights, device)
 }
 
-/// Computes the mean cross-entropy of `logits` `[n, classes]`, for the backward pass, and the metrics of the batch. With
-/// `weights`, `[n]`, it is the sum of the losses times the weights.
-pub(crate) fn batch_metrics(
+/// Computes the mean cross-entropy of `logits` `[n, classes]` and the metrics of the batch.
+pub(crate) fn batch_metrics(tape: &Tape, logits: &Var, labels: &Tensor) -> Result<BatchMetrics> {
+    let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
+    let loss = tape.apply(op, &[logits, &Var::constant(labels.clone())])?.swap_remove(0);
+    metrics_of(logits, labels, &loss)
+}
+
+/// The labels of a batch, on the device.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// `[n]`.
+    pub labels: Tensor,
+    /// Weight of each sample, `[n]`.
+    pub weights: Option<Tensor>,
+    /// Share of the loss; the shares of all targets add up to 1.
+    pub share: f64,
+}
+
+/// Computes the loss of `logits` `[n, classes]` that is minimized, for the backward pass, and the metrics of the batch: the mean over
+/// the samples or, with weights, the sum of the losses times the weights, of several targets in their shares. The first target
+/// decides which images are classified correctly.
+pub(crate) fn training_metrics(
     tape: &Tape,
     logits: &Var,
-    labels: &Tensor,
-    weights: Option<Tensor>,
+    targets: &[Target],
+    options: &TrainOptions,
 ) -> Result<(Var, BatchMetrics)> {
-    let reduction = if weights.is_some() { Reduction::None } else { Reduction::Mean };
-    let op = CrossEntropy { reduction, label_smoothing: 0.0 };
-    let mut loss = tape.apply(op, &[logits, &Var::constant(labels.clone())])?.swap_remove(0);
-    if let Some(weights) = weights {
-        let weighted = tape.apply_single(Mul, &[&loss, &Var::constant(weights)])?;
-        loss = tape.apply_single(Sum, &[&weighted])?;
+    let mut total: Option<Var> = None;
+    for target in targets {
+        let mut loss = target_loss(tape, logits, target, options)?;
+        if target.share != 1.0 {
+            loss = tape.apply_single(Scale { factor: target.share }, &[&loss])?;
+        }
+        total = Some(match total {
+            None => loss,
+            Some(total) => tape.apply_single(Add, &[&total, &loss])?,
+        });
     }
-    let correct = run_single(&CountCorrect, &[logits.tensor(), labels])?;
-    let metrics = BatchMetrics { images: labels.shape().elements(), loss: loss.tensor().clone(), correct };
+    let (Some(loss), Some(first)) = (total, targets.first()) else {
+        return Err(Error::new(ErrorKind::Internal, "a batch without targets"));
+    };
+    let metrics = metrics_of(logits, &first.labels, &loss)?;
     Ok((loss, metrics))
+}
+
+fn target_loss(tape: &Tape, logits: &Var, target: &Target, options: &TrainOptions) -> Result<Var> {
+    let Target { labels, weights, .. } = target;
+    let mut loss = match options.loss {
+        LossKind::CrossEntropy => {
+            let reduction = if weights.is_some() { Reduction::None } else { Reduction::Mean };
+            let op = CrossEntropy { reduction, label_smoothing: options.label_smoothing };
+            tape.apply(op, &[logits, &Var::constant(labels.clone())])?.swap_remove(0)
+        }
+        LossKind::Focal { gamma } => loss::focal_rows(logits, labels, gamma)?,
+        LossKind::Bce => loss::bce_rows(logits, labels, options.label_smoothing)?,
+    };
+    if let Some(weights) = weights {
+        let weighted = tape.apply_single(Mul, &[&loss, &Var::constant(weights.clone())])?;
+        loss = tape.apply_single(Sum, &[&weighted])?;
+    } else if loss.shape().rank() > 0 {
+        loss = loss.mean()?;
+    }
+    Ok(loss)
+}
+
+fn metrics_of(logits: &Var, labels: &Tensor, loss: &Var) -> Result<BatchMetrics> {
+    let correct = run_single(&CountCorrect, &[logits.tensor(), labels])?;
+    Ok(BatchMetrics { images: labels.shape().elements(), loss: loss.tensor().clone(), correct })
 }

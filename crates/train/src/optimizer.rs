@@ -3,12 +3,14 @@
 //! The algorithms are those of `torch.optim`. The update of all parameters is one operation on the device, in place; the
 //! state tensors stay on the device too.
 
+mod composed;
+
 use neocog_autograd::{Grads, Param, ParamId};
 use neocog_base::text::count;
 use neocog_layers::freeze::Selector;
 use neocog_layers::{Layer, state};
 use neocog_models::Factors;
-use neocog_tensor::ops::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
+use neocog_tensor::ops::{AdamStep, AdamWStep, LionStep, OptimizerSteps, RmsPropStep, SgdStep};
 use neocog_tensor::{Context as _, Error, Op, Result, Tensor, update};
 
 pub use neocog_models::optimizer::{OptimizerConfig, OptimizerKind, ParamGroup};
@@ -73,7 +75,8 @@ impl Optimizer {
             .into_iter()
             .map(|(name, param)| {
                 let value = param.value();
-                let names = if param.is_frozen() { &[] } else { config.kind.state_tensors() };
+                let kind = config.kind.for_rank(value.shape().rank());
+                let names = if param.is_frozen() { &[] } else { kind.state_tensors() };
                 let tensors = names
                     .iter()
                     .map(|_| Tensor::zeros(*value.shape(), &value.device()))
@@ -165,14 +168,22 @@ impl Optimizer {
             (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         for (((name, param), state), settings) in params.iter().zip(&mut self.states).zip(&self.settings) {
             let Some(grad) = grads.param(param) else { continue };
-            let mut kind = self.config.kind;
+            let mut kind = self.config.kind.for_rank(param.shape().rank());
             if let Some(weight_decay) = settings.weight_decay {
                 kind = kind.with_weight_decay(weight_decay);
             }
             if let Some(momentum) = momentum {
                 kind = kind.with_scheduled_momentum(momentum);
             }
-            steps.push(step_op(&kind, lr(settings.lr), state.steps + 1));
+            let lr = lr(settings.lr);
+            let Some(op) = step_op(&kind, lr, state.steps + 1) else {
+                let mut value = param.write().context(|| name.as_str())?;
+                composed::step(&kind, lr, state.steps + 1, &mut value, grad, &mut state.tensors)
+                    .context(|| name.as_str())?;
+                state.steps += 1;
+                continue;
+            };
+            steps.push(op);
             gradients.push(grad);
             updated.push((param.write().context(|| name.as_str())?, &mut state.tensors));
             counters.push(&mut state.steps);
@@ -251,20 +262,21 @@ fn settings(
     Ok(settings)
 }
 
-fn step_op(kind: &OptimizerKind, lr: f64, step: u64) -> Box<dyn Op> {
-    let maximize = false;
-    match *kind {
-        OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay } => {
+fn step_op(kind: &OptimizerKind, lr: f64, step: u64) -> Option<Box<dyn Op>> {
+    Some(match *kind {
+        OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay, maximize } => {
             Box::new(SgdStep { lr, momentum, dampening, nesterov, weight_decay, maximize, first: step == 1 })
         }
-        OptimizerKind::Adam { betas, eps, weight_decay, amsgrad } => {
+        OptimizerKind::Adam { betas, eps, weight_decay, amsgrad, maximize } => {
             Box::new(AdamStep { lr, betas, eps, weight_decay, amsgrad, maximize, step })
         }
-        OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad } => {
+        OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad, maximize } => {
             Box::new(AdamWStep { lr, betas, eps, weight_decay, amsgrad, maximize, step })
         }
-        OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered } => {
+        OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered, maximize } => {
             Box::new(RmsPropStep { lr, alpha, eps, weight_decay, momentum, centered, maximize })
         }
-    }
+        OptimizerKind::Lion { betas, weight_decay } => Box::new(LionStep { lr, betas, weight_decay }),
+        OptimizerKind::Lamb { .. } | OptimizerKind::Muon { .. } => return None,
+    })
 }

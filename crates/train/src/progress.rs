@@ -56,12 +56,25 @@ pub struct BatchReport {
     pub sums: Totals,
 }
 
+/// The metrics of the averaged network after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AverageReport {
+    /// Number of the epoch, from 1.
+    pub epoch: u64,
+    /// Mean loss on the part that the trained network is evaluated on.
+    pub loss: f64,
+    /// Accuracy on the same part.
+    pub acc: f64,
+}
+
 /// Receives the reports of a run.
 pub trait Progress {
     /// Called after each batch.
     fn batch(&mut self, report: &BatchReport);
     /// Called after each epoch, when it is evaluated and saved.
     fn epoch(&mut self, report: &EpochReport);
+    /// Called before [`epoch`](Self::epoch), when the averaged network is evaluated.
+    fn average(&mut self, _report: &AverageReport) {}
     /// Called with what a user should know, such as an image that could not be read.
     fn warning(&mut self, _text: &str) {}
 }

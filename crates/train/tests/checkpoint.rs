@@ -8,12 +8,15 @@ use std::path::Path;
 use neocog_data::transform::{Normalize, Pipeline, RandomAffine, Step};
 use neocog_layers::Builder;
 use neocog_tensor::{Device, ErrorKind};
-use neocog_train::checkpoint::{MAGIC, NamedTensor, SavedOptimizerState, VERSION, Values};
+use neocog_train::checkpoint::{MAGIC, NamedTensor, SavedAverage, SavedOptimizerState, VERSION, Values};
 use neocog_train::{
     Checkpoint, CheckpointDir, Decay, EpochReport, NoProgress, OptimizerConfig, OptimizerKind, Recipe,
     Schedule, TrainConfig, Trainer,
 };
 use proptest::prelude::*;
+
+/// The version of a file without an average of the weights.
+const WITHOUT_AVERAGE: u32 = 2;
 
 const HEADER: usize = 52;
 
@@ -31,7 +34,7 @@ fn trained(network: &str) -> Checkpoint {
 fn with_header(payload: &[u8]) -> Vec<u8> {
     use sha2::{Digest, Sha256};
     let mut bytes = MAGIC.to_vec();
-    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend(WITHOUT_AVERAGE.to_le_bytes());
     bytes.extend((payload.len() as u64).to_le_bytes());
     bytes.extend(Sha256::digest(payload));
     bytes.extend(payload);
@@ -89,6 +92,7 @@ fn schedule() -> impl Strategy<Value = Schedule> {
         Just(Decay::Constant),
         (1u64..9, 0.0..1.0).prop_map(|(epochs, factor)| Decay::Step { epochs, factor }),
         (0.0..1.0).prop_map(|floor| Decay::Cosine { floor }),
+        prop::sample::select(Decay::NAMES.to_vec()).prop_map(|name| Decay::parse(name, 9).unwrap()),
     ];
     (any::<u64>(), decay).prop_map(|(warm_up, decay)| Schedule { warm_up, decay })
 }
@@ -134,8 +138,8 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
         prop::collection::vec(optimizer_state, 0..3),
         history(),
     );
-    (parts, any::<(u64, u32, u64)>()).prop_map(
-        |((config, spec, state, counters, optimizer, history), (epoch, batch, step))| {
+    (parts, any::<(u64, u32, u64)>(), prop::option::of(tensors())).prop_map(
+        |((config, spec, state, counters, optimizer, history), (epoch, batch, step), average)| {
             let mut checkpoint = Checkpoint {
                 config,
                 spec,
@@ -147,6 +151,11 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
                 position: Default::default(),
                 sums: Default::default(),
                 history,
+                average: average.map(|state| SavedAverage {
+                    updates: step,
+                    state,
+                    counters: vec![(String::from("n"), epoch)],
+                }),
             };
             (checkpoint.position.epoch, checkpoint.position.step) = (epoch, step);
             checkpoint.position.batch = batch as usize;
@@ -192,7 +201,7 @@ fn version_1_can_be_read() {
     // The network is the same, although the fields of its JSON may be ordered differently.
     assert_eq!(resumed.spec().unwrap(), checkpoint.spec().unwrap());
     assert_eq!(Checkpoint { spec: checkpoint.spec.clone(), ..resumed }, checkpoint);
-    assert_eq!(bytes_of(&checkpoint)[8..12], VERSION.to_le_bytes());
+    assert_eq!(bytes_of(&checkpoint)[8..12], WITHOUT_AVERAGE.to_le_bytes());
 }
 
 #[test]
@@ -205,7 +214,9 @@ fn a_flipped_bit_anywhere_is_detected() {
         let text = read_error(&damaged);
         let expected = match at {
             0..8 => "not a neocog checkpoint",
-            8..12 => "supported are versions up to 2",
+            // Version 3, with an average that is not there.
+            8 => "the content is not a checkpoint",
+            9..12 => "supported are versions up to 3",
             12..20 => "the header specifies",
             _ => "checksum mismatch: the file is damaged",
         };
@@ -270,9 +281,9 @@ fn a_huge_length_within_the_payload_is_an_error() {
 #[test]
 fn a_newer_version_is_an_error() {
     let mut bytes = bytes_of(&trained("lenet"));
-    bytes[8..12].copy_from_slice(&3u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
     assert!(
-        read_error(&bytes).contains("the checkpoint has format version 3, supported are versions up to 2")
+        read_error(&bytes).contains("the checkpoint has format version 4, supported are versions up to 3")
     );
 }
 

@@ -9,9 +9,11 @@ use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, Ran
 use neocog_data::{Loader, LoaderOptions, Split};
 use neocog_layers::{Dropout, Linear, Predictor, Sequential, Sigmoid};
 use neocog_tensor::{Device, ErrorKind};
+use neocog_train::checkpoint::{NamedTensor, Values};
+use neocog_train::schedule::ScheduleStep;
 use neocog_train::{
-    BatchReport, Checkpoint, CheckpointDir, Decay, EpochReport, FitOutcome, NoProgress, OptimizerKind,
-    Progress, Schedule, TrainConfig, Trainer, evaluate,
+    AverageReport, BatchReport, Checkpoint, CheckpointDir, ClassBalance, Decay, EpochReport, FitOutcome,
+    LogLine, LossKind, NoProgress, OptimizerKind, Progress, Schedule, TrainConfig, Trainer, evaluate,
 };
 
 fn config(network: &str) -> TrainConfig {
@@ -104,6 +106,143 @@ fn every_optimizer_resumes() {
         config.epochs = 1;
         assert_eq!(interrupted(&config, &Device::Cpu, &[3]), uninterrupted(&config, &Device::Cpu), "{name}");
     }
+}
+
+/// Stops in the middle of the first and of the last epoch, and between epochs.
+#[test]
+fn every_technique_resumes() {
+    let with = |change: fn(&mut TrainConfig)| {
+        let mut config = config("lenet_bn");
+        change(&mut config);
+        config
+    };
+    let all: [fn(&mut TrainConfig); 9] = [
+        |c| (c.options.label_smoothing, c.options.mixup) = (0.1, Some(0.4)),
+        |c| (c.options.cutmix, c.class_balance) = (Some(1.0), ClassBalance::BalancedWeights),
+        |c| (c.options.mixup, c.options.cutmix, c.options.drop_last) = (Some(0.2), Some(1.0), true),
+        |c| (c.options.clip_norm, c.options.clip_value) = (Some(0.1), Some(0.01)),
+        |c| (c.options.ema, c.options.loss) = (Some(0.9), LossKind::Focal { gamma: 2.0 }),
+        |c| (c.options.swa, c.options.loss) = (Some(2), LossKind::Bce),
+        |c| c.options.early_stopping = Some(5),
+        |c| c.schedule.decay = "one-cycle".parse().unwrap(),
+        |c| {
+            c.schedule.decay =
+                "plateau:patience=0,threshold=10,absolute=true for 2 then exponential".parse().unwrap()
+        },
+    ];
+    for (i, change) in all.into_iter().enumerate() {
+        let config = with(change);
+        let whole = uninterrupted(&config, &Device::Cpu);
+        assert_eq!(interrupted(&config, &Device::Cpu, &[2, 3, 7]), whole, "technique {i}");
+        let plain = uninterrupted(&with(|_| ()), &Device::Cpu);
+        if config.options.early_stopping.is_none() && config.options.swa.is_none() {
+            assert_ne!(whole.state, plain.state, "technique {i} changes nothing");
+        }
+    }
+}
+
+#[test]
+fn an_average_is_evaluated_and_saved() {
+    struct Averages(Vec<AverageReport>);
+    impl Progress for Averages {
+        fn batch(&mut self, _report: &BatchReport) {}
+        fn epoch(&mut self, _report: &EpochReport) {}
+        fn average(&mut self, report: &AverageReport) {
+            self.0.push(*report);
+        }
+    }
+    let mut config = config("lenet_bn");
+    config.options.swa = Some(2);
+    let data = data(&config);
+    let root = tempfile::tempdir().unwrap();
+    let folder = CheckpointDir::create(root.path()).unwrap();
+    let mut trainer = Trainer::new(config.clone(), &*data.train, &Device::Cpu).unwrap();
+    trainer.set_keep(2);
+    let mut progress = Averages(Vec::new());
+    trainer.fit(&data, Some(&folder), &mut progress, &false.into()).unwrap();
+    assert_eq!(progress.0.iter().map(|report| report.epoch).collect::<Vec<_>>(), [2, 3]);
+
+    // The average of the kept checkpoints of epochs 2 and 3; that of epoch 1 is not kept.
+    let read = |name: &str| Checkpoint::read(&root.path().join(name)).unwrap();
+    assert!(!root.path().join("epoch-1.ckpt").exists());
+    let (two, three, averaged) = (read("epoch-2.ckpt"), read("epoch-3.ckpt"), read("averaged.ckpt"));
+    assert_eq!(three.average.as_ref().unwrap().updates, 2);
+    for ((a, b), mean) in two.state.iter().zip(&three.state).zip(&averaged.state) {
+        let values = |tensor: &NamedTensor| match &tensor.values {
+            Values::F32(values) => values.clone(),
+            Values::F64(_) => panic!("on the CPU"),
+        };
+        for ((a, b), mean) in values(a).into_iter().zip(values(b)).zip(values(mean)) {
+            assert!((0.5 * (a + b) - mean).abs() <= 1e-6 * a.abs().max(b.abs()), "{a} {b} {mean}");
+        }
+    }
+    let network = averaged.network(&Device::Cpu).unwrap();
+    let loader =
+        Loader::new(data.test.clone().unwrap(), LoaderOptions::new().batch_size(16).image_size((28, 28)));
+    let result = evaluate(&Predictor::new(network), &loader.unwrap(), &Device::Cpu).unwrap();
+    let last = progress.0.last().unwrap();
+    assert_eq!((result.loss, result.accuracy), (last.loss, last.acc));
+    let lines = LogLine::read(&root.path().join(LogLine::FILE)).unwrap();
+    assert_eq!(
+        lines.iter().map(|line| line.average_acc).collect::<Vec<_>>(),
+        [None, Some(progress.0[0].acc), Some(last.acc)]
+    );
+}
+
+#[test]
+fn a_run_ends_early_or_after_its_time() {
+    let mut config = config("lenet");
+    (config.optimizer.lr, config.epochs, config.options.early_stopping) = (0.0, 9, Some(2));
+    let data = data(&config);
+    let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
+    let end = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    // The accuracy never changes: the first epoch is the best.
+    assert_eq!((end, trainer.position().epoch), (FitOutcome::Finished, 3));
+    assert!(trainer.has_stopped_early());
+    trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    assert_eq!(trainer.position().epoch, 3);
+
+    let config = self::config("lenet");
+    let mut trainer = Trainer::new(config.clone(), &*data.train, &Device::Cpu).unwrap();
+    let mut steps = Vec::new();
+    loop {
+        trainer.set_time_budget(Some(std::time::Duration::from_nanos(1)));
+        let end = trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+        steps.push(trainer.position().step);
+        if end == FitOutcome::Finished || steps.len() > 3 {
+            break;
+        }
+        assert_eq!(end, FitOutcome::Stopped(None));
+    }
+    assert_eq!(steps, [0; 4], "no time, no step");
+    trainer.set_time_budget(None);
+    trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    assert_eq!(without_times(trainer.checkpoint().unwrap()), uninterrupted(&config, &Device::Cpu));
+}
+
+#[test]
+fn a_schedule_starts_anew_where_it_is_asked_to() {
+    let mut config = config("lenet");
+    config.epochs = 1;
+    let data = data(&config);
+    let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
+    trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    trainer.set_epochs(3).unwrap();
+    let stretched = trainer.lr_at(5, 5, 3);
+    trainer.restart_schedule();
+    // Warm-up again, then the cosine over what is left.
+    let expected = Schedule { warm_up: 3, decay: Decay::Cosine { floor: 0.1 } };
+    for step in 0..10 {
+        let now = ScheduleStep { step, steps_per_epoch: 5, epochs: 2 };
+        let lr = trainer.config().optimizer.lr * expected.lr_factor(now);
+        assert_eq!(trainer.lr_at(5 + step, 5, 3), lr);
+    }
+    assert_ne!(trainer.lr_at(5, 5, 3), stretched);
+    let mut again = Trainer::resume(trainer.checkpoint().unwrap(), &Device::Cpu).unwrap();
+    for trainer in [&mut trainer, &mut again] {
+        trainer.fit(&data, None, &mut NoProgress, &false.into()).unwrap();
+    }
+    assert_eq!(without_times(trainer.checkpoint().unwrap()), without_times(again.checkpoint().unwrap()));
 }
 
 #[test]

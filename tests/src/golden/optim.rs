@@ -109,7 +109,7 @@ impl Algorithm {
 
     /// Returns the configuration of the optimizer for networks.
     fn config(self) -> Result<OptimizerConfig> {
-        let (lr, maximize, kind) = match self {
+        let (lr, kind) = match self {
             Algorithm::Sgd(SgdStep {
                 lr,
                 momentum,
@@ -118,12 +118,12 @@ impl Algorithm {
                 weight_decay,
                 maximize,
                 first: _,
-            }) => (lr, maximize, OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay }),
+            }) => (lr, OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay, maximize }),
             Algorithm::Adam(AdamStep { lr, betas, eps, weight_decay, amsgrad, maximize, step: _ }) => {
-                (lr, maximize, OptimizerKind::Adam { betas, eps, weight_decay, amsgrad })
+                (lr, OptimizerKind::Adam { betas, eps, weight_decay, amsgrad, maximize })
             }
             Algorithm::AdamW(AdamWStep { lr, betas, eps, weight_decay, amsgrad, maximize, step: _ }) => {
-                (lr, maximize, OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad })
+                (lr, OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad, maximize })
             }
             Algorithm::RmsProp(RmsPropStep {
                 lr,
@@ -133,11 +133,8 @@ impl Algorithm {
                 momentum,
                 centered,
                 maximize,
-            }) => (lr, maximize, OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered }),
+            }) => (lr, OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered, maximize }),
         };
-        if maximize {
-            return Err(Error::invalid_argument("maximize is not supported for networks"));
-        }
         Ok(OptimizerConfig { lr, kind })
     }
 

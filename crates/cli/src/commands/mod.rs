@@ -16,5 +16,5 @@ mod predict;
 mod run;
 mod spec;
 mod summary;
-mod train;
+pub mod train;
 mod tune;

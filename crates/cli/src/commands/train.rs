@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use neocog_base::file::is_same;
+use clap::{Args as _, FromArgMatches as _};
+use neocog_base::file::{check_output_file, is_same};
 use neocog_base::program;
 use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_DATASET, DEFAULT_ROOT};
-use neocog_data::{DataSource, Part, Split};
-use neocog_layers::state;
+use neocog_data::{DataSource, Split};
 use neocog_tensor::{Context as _, Device, Error, Result};
 use neocog_train::{
     CheckpointDir, Decay, Environment, FitOutcome, OptimizerKind, ParamGroup, SaveEvery, TrainConfig,
@@ -19,18 +20,23 @@ use neocog_train::{
 use super::network::{NetworkArgs, SelectedNetwork, load_pretrained, load_weights};
 use crate::arguments::{DataDirArg, DeviceArg, non_negative, positive};
 use crate::byte_size::ByteSize;
+use crate::command::CommandEntry;
 use crate::help::examples;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::output;
-use crate::register_command;
 
+pub mod config_file;
 mod final_test;
+mod options;
 mod parts;
 mod progress;
+mod summary;
 mod transforms;
 
+use options::OptionArgs;
 use parts::{CACHE, PartArgs};
 use progress::Report;
+use summary::{print_configuration, result};
 use transforms::Transforms;
 
 /// The default of --save-every: a kill costs minutes.
@@ -59,10 +65,19 @@ const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
   neocog train --resume runs/lenet-digits/last.ckpt --epochs 60
   neocog train vgg --data fashion-mnist --save-every 500steps
   neocog train lenet --out runs/lenet-digits --overwrite
+  neocog train lenet --label-smoothing 0.1 --mixup --ema --schedule one-cycle
+  neocog train --config run.toml --seed 2
   neocog train --json > epochs.jsonl"))]
 struct Args {
     /// Network; `summary` lists them [default: lenet].
     network: Option<String>,
+    /// TOML file with options: `lr = 0.1`, `schedule = "cosine"`, `flip = true`. Options on the command line win. OUT/config.toml of a
+    /// run is such a file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write all options, those of the recipe included, to a file for --config, and train.
+    #[arg(long, value_name = "FILE")]
+    write_config: Option<PathBuf>,
     #[command(flatten)]
     network_args: NetworkArgs,
     /// File with initial weights, such as PyTorch's: safetensors, or of torch.save. The last layer is left out if it has another
@@ -87,10 +102,10 @@ struct Args {
     /// Learning rate [default: the recipe's; with --optimizer, PyTorch's default].
     #[arg(long, value_name = "RATE", value_parser = non_negative)]
     lr: Option<f64>,
-    /// Optimizer: adam, adamw, rmsprop or sgd [default: the recipe's].
+    /// Optimizer: adam, adamw, lamb, lion, muon, rmsprop or sgd [default: the recipe's].
     #[arg(long, value_name = "NAME", value_parser = OptimizerKind::named)]
     optimizer: Option<OptimizerKind>,
-    /// Momentum of sgd and rmsprop.
+    /// Momentum of sgd, rmsprop and muon.
     #[arg(long, value_name = "FACTOR", value_parser = non_negative)]
     momentum: Option<f64>,
     /// Weight decay of the optimizer.
@@ -138,6 +153,12 @@ struct Args {
     /// that of the checkpoint].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Keep the checkpoints of the latest K epochs, as OUT/epoch-N.ckpt, besides the last and the best one.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    keep: u64,
+    /// Stop after this time, such as 30m or 8h, at the end of a step, write OUT/last.ckpt, and exit with code 0.
+    #[arg(long, value_name = "TIME", value_parser = time_budget)]
+    time_budget: Option<Duration>,
     /// Add a line to OUT/log.jsonl every N steps, besides that of each epoch; 0 for epochs only.
     #[arg(long, value_name = "N", default_value_t = 50)]
     log_every: u64,
@@ -155,12 +176,12 @@ struct Args {
     #[arg(long, requires = "resume")]
     allow_different: bool,
     /// Resume from a checkpoint; combines only with --epochs, --schedule-from-here, --data-dir, --workers, --cache, --final-test,
-    /// --device, --out, --overwrite, --save-every, --log-every, --allow-different and --json.
+    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different and --json.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["data", "batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
-            "Transforms", "PartArgs", "seed", "limit", "spec", "input", "classes", "weights", "freeze", "lr_group",
+            "Transforms", "PartArgs", "OptionArgs", "seed", "limit", "spec", "input", "classes", "weights", "freeze", "lr_group",
             "decay_weights_only"]
     )]
     resume: Option<PathBuf>,
@@ -168,9 +189,19 @@ struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    options: OptionArgs,
+    #[command(flatten)]
     parts: PartArgs,
     #[command(flatten)]
     transforms: Transforms,
+}
+
+/// Parses a time.
+fn time_budget(text: &str) -> Result<Duration> {
+    match text.parse()? {
+        SaveEvery::Time(time) => Ok(time),
+        _ => Err(Error::invalid_argument(format!("`{text}` is not a time, such as 30m, 90s or 8h"))),
+    }
 }
 
 /// Checks a schedule; the number of epochs, which its defaults depend on, is not known yet.
@@ -178,18 +209,39 @@ fn schedule(text: &str) -> Result<String> {
     text.parse::<Decay>().map(|_| text.to_string())
 }
 
-register_command!("train", 30, Args, run);
+inventory::submit! {
+    CommandEntry {
+        name: "train",
+        crate_name: env!("CARGO_PKG_NAME"),
+        order: 30,
+        build: command,
+        run: |matches| {
+            let args = Args::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
+            run(&args, &config_file::given(&command(), matches))
+        },
+    }
+}
+
+fn command() -> clap::Command {
+    Args::augment_args(clap::Command::new("train"))
+}
 
 /// Runs the command.
-fn run(args: &Args) -> Result<ExitCode> {
+fn run(args: &Args, given: &toml::Table) -> Result<ExitCode> {
     output::go_on_without_reader();
+    if let Some(file) = &args.write_config {
+        check_output_file(file)?;
+    }
     let (mut trainer, data, folder) = match &args.resume {
         Some(file) => resume(args, file)?,
         None => start(args)?,
     };
+    write_config(args, given, &trainer, &data, &folder)?;
     trainer.set_workers(args.workers);
     trainer.set_save_every(args.save_every);
     trainer.set_log_every(args.log_every);
+    trainer.set_keep(args.keep);
+    trainer.set_time_budget(args.time_budget);
     trainer.set_cache_bytes(args.cache.0);
     if args.final_test {
         parts::check_final_test(&data)?;
@@ -229,15 +281,32 @@ fn run(args: &Args) -> Result<ExitCode> {
         }
         FitOutcome::Stopped(file) => {
             let position = trainer.position();
+            let by_signal = stop.load(Ordering::Relaxed);
             output::note(format_args!(
-                "stopped in epoch {} after batch {}; resume with: {}",
+                "{}stopped in epoch {} after batch {}; resume with: {}",
+                if by_signal { "" } else { "the time is over: " },
                 position.epoch + 1,
                 position.batch,
                 resume_command(args, file.as_deref())
             ));
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(if by_signal { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
         }
     }
+}
+
+/// Writes the configuration of the run to its directory, and where the arguments ask for it.
+fn write_config(
+    args: &Args,
+    given: &toml::Table,
+    trainer: &Trainer,
+    data: &Split,
+    folder: &CheckpointDir,
+) -> Result<()> {
+    let own = folder.path().join(CheckpointDir::CONFIG);
+    let own = (args.resume.is_none() || !own.exists()).then_some(own);
+    let mut config = trainer.config().clone();
+    config.environment = Environment::of(data, &args.device.device)?;
+    own.iter().chain(&args.write_config).try_for_each(|file| config_file::write(file, given, &config))
 }
 
 /// Returns the command that resumes this run: what the checkpoint does not hold is repeated.
@@ -262,6 +331,12 @@ fn resume_command(args: &Args, checkpoint: Option<&Path>) -> String {
     }
     if args.cache != CACHE {
         add("--cache", args.cache.to_string());
+    }
+    if args.keep != 0 {
+        add("--keep", args.keep.to_string());
+    }
+    if let Some(time) = args.time_budget {
+        add("--time-budget", SaveEvery::Time(time).to_string());
     }
     if args.log_every != 50 {
         add("--log-every", args.log_every.to_string());
@@ -393,6 +468,8 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     if let Some(weight_decay) = args.weight_decay {
         config.optimizer.kind = config.optimizer.kind.with_weight_decay(weight_decay);
     }
+    config.optimizer.kind = args.options.optimizer(config.optimizer.kind)?;
+    config.options = args.options.options()?;
     config.freeze.clone_from(&args.freeze);
     config.param_groups.clone_from(&args.lr_group);
     config.decay_weights_only = args.decay_weights_only;
@@ -489,122 +566,4 @@ fn note_stretched_schedule(trainer: &Trainer, planned: u64, images: usize) {
         trainer.lr_at(step.saturating_sub(1), steps, planned),
         trainer.lr_at(step, steps, config.epochs),
     ));
-}
-
-/// Prints the hyperparameters, and where a resumed training continues, to standard error.
-fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
-    let config = trainer.config();
-    output::note(format_args!(
-        "{} on {}: {}{}, {}, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with {}",
-        config.network,
-        config.data,
-        parts::sizes(data),
-        described_input(trainer, data),
-        count(config.epochs, "epoch"),
-        config.batch,
-        config.optimizer.kind.name(),
-        config.optimizer.lr,
-        if config.schedule == neocog_train::Schedule::default() {
-            String::new()
-        } else {
-            format!(" ({})", config.schedule)
-        },
-        if config.transforms.is_empty() { String::new() } else { format!(", {}", config.transforms) },
-        config.seed,
-        count(rayon::current_num_threads(), "thread"),
-    ));
-    print_fine_tuning(trainer);
-    let position = trainer.position();
-    if position.epoch >= config.epochs {
-        let finished = if config.epochs == 1 {
-            "the epoch is finished".to_string()
-        } else {
-            format!("all {} epochs are finished", config.epochs)
-        };
-        output::note(format_args!("{finished}; use --epochs to train for more"));
-    } else if position.step > 0 {
-        output::note(format_args!("resuming in epoch {} after batch {}", position.epoch + 1, position.batch));
-    }
-}
-
-/// Classes and input, where they are not the notes'.
-fn described_input(trainer: &Trainer, data: &Split) -> String {
-    if !data.train.is_on_disk() {
-        return String::new();
-    }
-    let [c, h, w] = trainer.input();
-    let resized = if trainer.config().transforms.sets_size() { "" } else { ", images resized to the input" };
-    format!(" of {} classes, input {c}x{h}x{w}{resized}", data.train.classes())
-}
-
-/// Prints what is frozen and what has a learning rate of its own.
-fn print_fine_tuning(trainer: &Trainer) {
-    let config = trainer.config();
-    let params = state::params(trainer.network());
-    let count = |frozen: bool| -> u64 {
-        let of_kind = params.iter().filter(|(_, param)| param.is_frozen() == frozen);
-        of_kind.map(|(_, param)| param.shape().elements() as u64).sum()
-    };
-    if let Some(pattern) = &config.freeze {
-        output::note(format_args!(
-            "frozen by {pattern:?}: {} of {} parameters",
-            output::thousands(count(true)),
-            output::thousands(count(true) + count(false))
-        ));
-    }
-    for group in &config.param_groups {
-        let decay = group.weight_decay.map_or(String::new(), |decay| format!(", weight decay {decay:?}"));
-        output::note(format_args!("learning rate {:?}{decay} for {:?}", group.lr, group.pattern));
-    }
-    if config.decay_weights_only {
-        output::note(format_args!("no weight decay of biases and norms"));
-    }
-}
-
-/// The result of a finished training, and what is expected of it.
-fn result(trainer: &Trainer, folder: &CheckpointDir, start: Instant) -> String {
-    let Some((last, best)) = trainer.history().last().zip(trainer.best()) else {
-        return "no epochs were trained".to_string();
-    };
-    let part = trainer.config().selected_on.unwrap_or(Part::Test);
-    let mut text = format!(
-        "done in {:.1} s: {part} accuracy {:.4}, best {:.4} (epoch {}, selected on the {part} images); checkpoints in {}",
-        start.elapsed().as_secs_f64(),
-        last.eval_acc,
-        best.eval_acc,
-        best.epoch,
-        folder.path().display()
-    );
-    match trainer.best_saved() {
-        Some(saved) if saved == best => {}
-        Some(saved) => {
-            text += &format!(
-                "; the checkpoint of epoch {} was not there when the run was resumed: {} is that of epoch {} ({:.4})",
-                best.epoch,
-                CheckpointDir::BEST,
-                saved.epoch,
-                saved.eval_acc
-            );
-        }
-        None => {
-            text += &format!(
-                "; the checkpoint of epoch {} was not there when the run was resumed: there is no {}",
-                best.epoch,
-                CheckpointDir::BEST
-            );
-        }
-    }
-    let config = trainer.config();
-    let model = neocog_models::find(&config.network).ok();
-    let model = model.filter(|model| model.spec().is_ok_and(|spec| spec == *trainer.spec()));
-    let expected = model.and_then(|model| model.expected);
-    if let Some(expected) = expected.filter(|_| config.data == "fashion-mnist" && config.limit.is_none()) {
-        text += &format!(
-            "\nreported with the recipe of \"Dive into Deep Learning\": train accuracy {:.3}, test accuracy {:.3}{}",
-            expected.train_accuracy,
-            expected.test_accuracy,
-            if expected.best_epoch { " (best epoch)" } else { "" }
-        );
-    }
-    text
 }

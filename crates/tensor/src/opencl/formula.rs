@@ -103,6 +103,12 @@ impl Real for Symbol {
     fn exp(self) -> Self {
         line(format_args!("exp({self})"))
     }
+    fn ln(self) -> Self {
+        line(format_args!("log({self})"))
+    }
+    fn pow(self, exponent: Self) -> Self {
+        line(format_args!("pow({self}, {exponent})"))
+    }
     fn tanh(self) -> Self {
         line(format_args!("tanh({self})"))
     }

@@ -11,6 +11,7 @@ mod conv2d;
 mod cross_entropy;
 mod dropout;
 mod elementwise;
+mod gather;
 mod global_avg_pool2d;
 mod linear;
 mod matmul;
@@ -24,8 +25,9 @@ mod resample;
 mod reshape;
 mod softmax;
 mod stochastic_depth;
+mod tensor_math;
 
-pub use arithmetic::{Add, Mul, PRelu, PReluSlope, Sub};
+pub use arithmetic::{Add, Div, Eq, Ge, Gt, Maximum, MaximumShare, Minimum, Mul, PRelu, PReluSlope, Sub};
 pub use avg_pool2d::{AvgPool2d, AvgPool2dGrad};
 pub use batch_norm::{
     BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
@@ -40,11 +42,12 @@ pub use conv2d::{
 pub use cross_entropy::{CountCorrect, CrossEntropy, CrossEntropyGrad, Reduction};
 pub use dropout::Dropout;
 pub use elementwise::*;
+pub use gather::{Gather, GatherGrad};
 pub use global_avg_pool2d::{GlobalAvgPool2d, GlobalAvgPool2dGrad};
 pub use linear::Linear;
-pub use matmul::MatMul;
+pub use matmul::{BatchMatMul, MatMul};
 pub use max_pool2d::{MaxPool2d, MaxPool2dGrad};
-pub use optimizer::{AdamStep, AdamWStep, OptimizerSteps, RmsPropStep, SgdStep};
+pub use optimizer::{AdamStep, AdamWStep, Lerp, LionStep, OptimizerSteps, RmsPropStep, SgdStep};
 pub use permute::Permute;
 pub use reduce::{Expand, Mean, Sum, SumTo};
 pub use resample::{AxisMap, Resample};

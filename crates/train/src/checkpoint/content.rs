@@ -40,6 +40,20 @@ pub struct Checkpoint {
     pub sums: Totals,
     /// Reports of the finished epochs.
     pub history: Vec<EpochReport>,
+    /// The averaged network of a run that keeps one; stored after the other fields.
+    #[serde(skip)]
+    pub average: Option<SavedAverage>,
+}
+
+/// Averaged parameters and running statistics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedAverage {
+    /// Number of updates so far.
+    pub updates: u64,
+    /// Parameters and buffers, persistent or not, in the order of the network.
+    pub state: Vec<NamedTensor>,
+    /// Counters by dotted name.
+    pub counters: Vec<(String, u64)>,
 }
 
 /// A tensor with its name.
@@ -163,6 +177,13 @@ impl Checkpoint {
         )))
     }
 
+    /// Returns a checkpoint of the averaged network, in place of the trained one; `None` for a run without an average.
+    #[must_use]
+    pub fn averaged(&self) -> Option<Self> {
+        let average = self.average.clone()?;
+        Some(Checkpoint { state: average.state, counters: average.counters, average: None, ..self.clone() })
+    }
+
     pub(crate) fn state_of(network: &dyn Layer) -> Result<Vec<NamedTensor>> {
         let entries = state::entries(network);
         let tensors = entries.iter().filter_map(|(name, entry)| Some((name, entry.tensor()?)));
@@ -181,11 +202,12 @@ impl Checkpoint {
     }
 
     pub(crate) fn optimizer_state_of(optimizer: &Optimizer) -> Result<Vec<SavedOptimizerState>> {
-        let names = optimizer.config().kind.state_tensors();
         optimizer
             .state()
             .iter()
             .map(|state| {
+                let rank = state.tensors.first().map_or(0, |tensor| tensor.shape().rank());
+                let names = optimizer.config().kind.for_rank(rank).state_tensors();
                 let tensors = names.iter().zip(&state.tensors).map(|(name, t)| NamedTensor::new(*name, t));
                 Ok(SavedOptimizerState {
                     param: state.name.clone(),
@@ -197,10 +219,11 @@ impl Checkpoint {
     }
 
     pub(crate) fn optimizer_state(&self, device: &Device) -> Result<Vec<OptimizerState>> {
-        let names = self.config.optimizer.kind.state_tensors();
         self.optimizer
             .iter()
             .map(|saved| {
+                let rank = saved.tensors.first().map_or(0, |tensor| tensor.shape.len());
+                let names = self.config.optimizer.kind.for_rank(rank).state_tensors();
                 // A parameter that was frozen has no state.
                 let is_frozen = saved.steps == 0 && saved.tensors.is_empty();
                 if !is_frozen && !saved.tensors.iter().map(|t| t.name.as_str()).eq(names.iter().copied()) {
@@ -223,7 +246,8 @@ impl Checkpoint {
     /// Checks that each shape is valid and has as many elements as there are values.
     pub(super) fn check(&self) -> Result<()> {
         let optimizer = self.optimizer.iter().flat_map(|state| &state.tensors);
-        for tensor in self.state.iter().chain(optimizer) {
+        let average = self.average.iter().flat_map(|average| &average.state);
+        for tensor in self.state.iter().chain(optimizer).chain(average) {
             let count = match &tensor.values {
                 Values::F32(values) => values.len(),
                 Values::F64(values) => values.len(),

@@ -43,6 +43,8 @@ impl CheckpointDir {
     pub const LAST: &'static str = "last.ckpt";
     /// File name of the checkpoint with the best test accuracy.
     pub const BEST: &'static str = "best.ckpt";
+    /// File name of the checkpoint with the averaged network of the latest epoch, of a run that keeps an average.
+    pub const AVERAGED: &'static str = "averaged.ckpt";
     /// File name of the configuration of the run, as a program writes it.
     pub const CONFIG: &'static str = "config.toml";
 
@@ -196,6 +198,22 @@ impl CheckpointDir {
         state.foreign = foreign;
         state.keep_foreign = !history.is_empty();
         held
+    }
+
+    /// Writes the checkpoint of a finished epoch under its number, and removes those that are older than the latest `keep`.
+    pub(crate) fn write_epoch(&self, checkpoint: &Checkpoint, keep: u64) -> Result<()> {
+        let newest = checkpoint.position.epoch;
+        checkpoint.write(&self.path.join(format!("epoch-{newest}.ckpt")))?;
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("epoch-")?.strip_suffix(".ckpt"));
+            let number = number.and_then(|number| number.parse::<u64>().ok());
+            if number.is_some_and(|number| number + keep <= newest) {
+                fs::remove_file(entry.path())
+                    .map_err(|e| Error::io(format!("cannot remove {}", entry.path().display()), e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether [`CheckpointDir::LAST`] is there.

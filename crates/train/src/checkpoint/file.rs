@@ -22,13 +22,19 @@ use neocog_tensor::{Context as _, Error, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::content::{Checkpoint, NO_MEMORY};
+use super::content::{Checkpoint, NO_MEMORY, SavedAverage};
 use super::version1::Version1;
 
 /// The first bytes of every checkpoint.
 pub const MAGIC: [u8; 8] = *b"NEOCOGCK";
-/// The format version that is written. Version 1 can be read too.
-pub const VERSION: u32 = 2;
+/// The newest format version. Versions 1 and 2 can be read too; version 2 is written where there is no average of the weights, which
+/// version 3 has after the other fields.
+pub const VERSION: u32 = 3;
+
+/// The format version that a checkpoint is written in.
+fn version_of(checkpoint: &Checkpoint) -> u32 {
+    if checkpoint.average.is_some() { VERSION } else { 2 }
+}
 
 const HEADER: usize = 8 + 4 + 8 + 32;
 
@@ -77,7 +83,7 @@ fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Resul
     let (length, sum) = write_payload(checkpoint, BufWriter::with_capacity(1 << 16, &mut *out))?;
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
-    header.extend(VERSION.to_le_bytes());
+    header.extend(version_of(checkpoint).to_le_bytes());
     header.extend(length.to_le_bytes());
     header.extend(sum);
     out.seek(SeekFrom::Start(0))?;
@@ -88,10 +94,14 @@ fn write_to(checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Resul
 /// Returns the payload's length and SHA-256.
 fn write_payload(checkpoint: &Checkpoint, out: impl Write) -> io::Result<(u64, [u8; 32])> {
     let mut payload = HashingWriter { out, sum: Sha256::new(), length: 0 };
-    bincode::serde::encode_into_std_write(checkpoint, &mut payload, encoding()).map_err(|e| match e {
+    let failed = |e| match e {
         bincode::error::EncodeError::Io { inner, .. } => inner,
         other => io::Error::other(other),
-    })?;
+    };
+    bincode::serde::encode_into_std_write(checkpoint, &mut payload, encoding()).map_err(failed)?;
+    if let Some(average) = &checkpoint.average {
+        bincode::serde::encode_into_std_write(average, &mut payload, encoding()).map_err(failed)?;
+    }
     payload.flush()?;
     Ok((payload.length, payload.sum.finalize().into()))
 }
@@ -174,7 +184,9 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
     }
     let decoded = match header.version {
         1 => decode_limited::<Version1>(payload).map(|(old, used)| (Checkpoint::from(old), used)),
-        _ => decode_limited(payload),
+        2 => decode_limited(payload),
+        _ => decode_limited::<(Checkpoint, SavedAverage)>(payload)
+            .map(|((checkpoint, average), used)| (Checkpoint { average: Some(average), ..checkpoint }, used)),
     };
     let (checkpoint, used) = decoded.map_err(|e| {
         if let DecodeError::OtherString(text) = &e

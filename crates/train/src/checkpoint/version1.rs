@@ -2,13 +2,14 @@
 
 use neocog_data::DataOptions;
 use neocog_data::transform::{Pipeline, RandomAffine, Step};
-use neocog_models::{OptimizerConfig, Schedule};
+use neocog_models::{OptimizerConfig, OptimizerKind, Schedule};
 use serde::Deserialize;
 
 use super::content::{Checkpoint, NamedTensor, SavedOptimizerState};
 use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
 use crate::meter::Totals;
+use crate::options::TrainOptions;
 use crate::progress::{EpochReport, Position};
 
 /// The fields in the order in which they are stored.
@@ -34,9 +35,45 @@ struct Config1 {
     epochs: u64,
     batch: usize,
     seed: u64,
-    optimizer: OptimizerConfig,
+    optimizer: Optimizer1,
     schedule: Schedule,
     augment: Option<RandomAffine>,
+}
+
+#[derive(Deserialize)]
+struct Optimizer1 {
+    lr: f64,
+    kind: Kind1,
+}
+
+/// The algorithms in the order of their numbers.
+#[derive(Deserialize)]
+enum Kind1 {
+    Sgd { momentum: f64, dampening: f64, nesterov: bool, weight_decay: f64 },
+    Adam { betas: [f64; 2], eps: f64, weight_decay: f64, amsgrad: bool },
+    AdamW { betas: [f64; 2], eps: f64, weight_decay: f64, amsgrad: bool },
+    RmsProp { alpha: f64, eps: f64, weight_decay: f64, momentum: f64, centered: bool },
+}
+
+impl From<Optimizer1> for OptimizerConfig {
+    fn from(Optimizer1 { lr, kind }: Optimizer1) -> Self {
+        let maximize = false;
+        let kind = match kind {
+            Kind1::Sgd { momentum, dampening, nesterov, weight_decay } => {
+                OptimizerKind::Sgd { momentum, dampening, nesterov, weight_decay, maximize }
+            }
+            Kind1::Adam { betas, eps, weight_decay, amsgrad } => {
+                OptimizerKind::Adam { betas, eps, weight_decay, amsgrad, maximize }
+            }
+            Kind1::AdamW { betas, eps, weight_decay, amsgrad } => {
+                OptimizerKind::AdamW { betas, eps, weight_decay, amsgrad, maximize }
+            }
+            Kind1::RmsProp { alpha, eps, weight_decay, momentum, centered } => {
+                OptimizerKind::RmsProp { alpha, eps, weight_decay, momentum, centered, maximize }
+            }
+        };
+        OptimizerConfig { lr, kind }
+    }
 }
 
 impl From<Version1> for Checkpoint {
@@ -54,7 +91,7 @@ impl From<Version1> for Checkpoint {
                 epochs,
                 batch,
                 seed,
-                optimizer,
+                optimizer: optimizer.into(),
                 schedule,
                 schedule_from: 0,
                 transforms,
@@ -62,6 +99,7 @@ impl From<Version1> for Checkpoint {
                 freeze: None,
                 param_groups: Vec::new(),
                 decay_weights_only: false,
+                options: TrainOptions::default(),
                 environment: Environment::default(),
             },
             spec: old.spec,
@@ -73,6 +111,7 @@ impl From<Version1> for Checkpoint {
             position: old.position,
             sums: old.sums,
             history: old.history,
+            average: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a [`Trainer`] is asked for and told.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use neocog_data::{Dataset, Split};
 use neocog_layers::{Layer, LayerSpec};
@@ -58,6 +59,34 @@ impl Trainer {
     /// Sets how often a checkpoint is written within an epoch; never by default.
     pub fn set_save_every(&mut self, save_every: SaveEvery) {
         self.save_every = save_every;
+    }
+
+    /// Sets how many checkpoints of finished epochs are kept as `epoch-N.ckpt`, besides the last and the best one; none by default.
+    pub fn set_keep(&mut self, epochs: u64) {
+        self.keep = epochs;
+    }
+
+    /// Sets a time after which a call of [`Trainer::fit`] stops at the end of a step, as if it was asked to; none by default. It does not
+    /// interrupt an evaluation.
+    pub fn set_time_budget(&mut self, time: Option<Duration>) {
+        self.time_budget = time;
+    }
+
+    /// Whether the time of this call of [`Trainer::fit`] is over.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Whether the run ended, or ends now, before its last epoch: there was no better accuracy for the number of epochs that
+    /// [`TrainOptions::early_stopping`](crate::TrainOptions::early_stopping) says.
+    pub fn has_stopped_early(&self) -> bool {
+        let waited = self.best().map_or(0, |best| self.position.epoch - best.epoch);
+        self.config.options.early_stopping.is_some_and(|patience| waited >= patience)
+    }
+
+    /// Returns the averaged network, if the run keeps one and it was updated at least once.
+    pub fn averaged_network(&self) -> Option<Arc<dyn Layer>> {
+        self.average.as_ref().filter(|average| average.updates() > 0).map(|average| average.network().clone())
     }
 
     /// Sets after how many steps a line is added to the [log](crate::LogLine) of a run in a directory, besides that of each epoch; 50 by

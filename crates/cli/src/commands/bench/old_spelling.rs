@@ -76,7 +76,7 @@ fn takes_value(commands: &[&Command], option: &str) -> bool {
 }
 
 /// The index of the first argument from `start` on that is neither an option of one of `commands` nor an option's value.
-fn first_positional(arguments: &[OsString], start: usize, commands: &[&Command]) -> Option<usize> {
+pub fn first_positional(arguments: &[OsString], start: usize, commands: &[&Command]) -> Option<usize> {
     let mut i = start;
     while i < arguments.len() {
         match arguments[i].to_str() {

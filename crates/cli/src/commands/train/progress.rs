@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use neocog_data::Part;
 use neocog_tensor::Result;
-use neocog_train::{BatchReport, EpochReport, Progress, TrainConfig};
+use neocog_train::{AverageReport, BatchReport, EpochReport, Progress, TrainConfig};
 use serde::Serialize;
 
 use crate::output;
@@ -23,6 +23,8 @@ pub struct Report {
     bar: Option<ProgressBar>,
     on_terminal: bool,
     last_line: Instant,
+    /// The metrics of the averaged network in the epoch that is reported next.
+    average: Option<AverageReport>,
     /// The first error of writing an epoch, which `finish` returns.
     written: Result<()>,
 }
@@ -37,6 +39,7 @@ impl Report {
             bar: None,
             on_terminal: std::io::stderr().is_terminal(),
             last_line: Instant::now(),
+            average: None,
             written: Ok(()),
         }
     }
@@ -73,10 +76,15 @@ struct JsonRow {
     test_acc: Option<f64>,
     images_per_s: f64,
     seconds: f64,
+    /// Of the averaged network, on the same part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    average_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    average_acc: Option<f64>,
 }
 
 impl JsonRow {
-    fn new(report: &EpochReport, part: Part) -> Self {
+    fn new(report: &EpochReport, part: Part, average: Option<AverageReport>) -> Self {
         let (loss, acc) = (Some(report.eval_loss), Some(report.eval_acc));
         let (val, test) =
             if part == Part::Test { ((None, None), (loss, acc)) } else { ((loss, acc), (None, None)) };
@@ -90,6 +98,8 @@ impl JsonRow {
             test_acc: test.1,
             images_per_s: report.images_per_s,
             seconds: report.seconds,
+            average_loss: average.map(|average| average.loss),
+            average_acc: average.map(|average| average.acc),
         }
     }
 }
@@ -135,10 +145,15 @@ impl Progress for Report {
         }
     }
 
+    fn average(&mut self, report: &AverageReport) {
+        self.average = Some(*report);
+    }
+
     fn epoch(&mut self, report: &EpochReport) {
         self.clear();
         self.last_line = Instant::now();
-        let text = format!(
+        let average = self.average.take();
+        let mut text = format!(
             "epoch {}/{}: train loss {:.4} acc {:.4}, {} loss {:.4} acc {:.4}, {:.0} images/s, {:.1} s",
             report.epoch,
             self.epochs,
@@ -150,9 +165,12 @@ impl Progress for Report {
             report.images_per_s,
             report.seconds
         );
+        if let Some(average) = average {
+            text += &format!(", averaged loss {:.4} acc {:.4}", average.loss, average.acc);
+        }
         let written = if self.json {
             output::note(format_args!("{text}"));
-            output::json(&JsonRow::new(report, self.part))
+            output::json(&JsonRow::new(report, self.part, average))
         } else {
             output::line(text)
         };

@@ -22,6 +22,10 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Computes `e^self`.
     fn exp(self) -> Self;
+    /// Computes the natural logarithm.
+    fn ln(self) -> Self;
+    /// Computes `self^exponent`.
+    fn pow(self, exponent: Self) -> Self;
     /// Computes the hyperbolic tangent.
     fn tanh(self) -> Self;
     /// Computes the error function.
@@ -50,6 +54,14 @@ impl Real for f64 {
     #[inline(always)]
     fn exp(self) -> Self {
         f64::exp(self)
+    }
+    #[inline(always)]
+    fn ln(self) -> Self {
+        f64::ln(self)
+    }
+    #[inline(always)]
+    fn pow(self, exponent: Self) -> Self {
+        f64::powf(self, exponent)
     }
     #[inline(always)]
     fn tanh(self) -> Self {
@@ -95,6 +107,12 @@ impl<S: Simd> Real for S {
     fn exp(self) -> Self {
         exp(self)
     }
+    fn ln(self) -> Self {
+        each_lane([self, self], |[x, _]| x.ln())
+    }
+    fn pow(self, exponent: Self) -> Self {
+        each_lane([self, exponent], |[x, exponent]| x.powf(exponent))
+    }
     #[inline(always)]
     fn tanh(self) -> Self {
         tanh(self)
@@ -107,6 +125,18 @@ impl<S: Simd> Real for S {
     fn select_gt(a: Self, b: Self, x: Self, y: Self) -> Self {
         <S as Simd>::select_gt(a, b, x, y)
     }
+}
+
+/// Computes a function of the standard library lane by lane: for those that no kernel of a network uses.
+fn each_lane<S: Simd>(arguments: [S; 2], function: impl Fn([f32; 2]) -> f32) -> S {
+    const MAX_LANES: usize = 16;
+    let mut lanes = [[0.0; MAX_LANES]; 2];
+    for (lanes, argument) in lanes.iter_mut().zip(arguments) {
+        argument.to_slice(&mut lanes[..S::LANES]);
+    }
+    let [mut first, second] = lanes;
+    first.iter_mut().zip(second).for_each(|(x, y)| *x = function([*x, y]));
+    S::from_slice(&first[..S::LANES])
 }
 
 /// Computes `e^x = 2^n * e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`.

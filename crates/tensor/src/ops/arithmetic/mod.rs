@@ -1,7 +1,10 @@
 //! Binary operations with broadcasting.
 
 mod cases;
+mod compare;
 mod cpu;
+
+pub use compare::{Div, Eq, Ge, Gt, Maximum, MaximumShare, Minimum};
 
 use smallvec::smallvec;
 
@@ -132,11 +135,13 @@ macro_rules! binary {
                 <Self as BinaryGrad>::SAVES
             }
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
-                binary_grad::<Self>(node)
+                $crate::ops::arithmetic::binary_grad::<Self>(node)
             }
         }
     };
 }
+
+use binary;
 
 binary!(Add "add" (c; a, b) = a + b);
 binary!(Sub "sub" (c; a, b) = a - b);

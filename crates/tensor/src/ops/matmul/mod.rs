@@ -1,6 +1,9 @@
 //! Matrix product.
 
+mod batched;
 mod cases;
+
+pub use batched::BatchMatMul;
 
 use rayon::prelude::*;
 use smallvec::smallvec;

@@ -4,11 +4,15 @@
 //! initialized to zeros. [`OptimizerSteps`] updates all parameters in one run. The formulas are those of PyTorch.
 
 mod adam;
+mod lerp;
+mod lion;
 mod rms_prop;
 mod sgd;
 mod steps;
 
 pub use adam::{AdamStep, AdamWStep};
+pub use lerp::Lerp;
+pub use lion::LionStep;
 pub use rms_prop::RmsPropStep;
 pub use sgd::SgdStep;
 pub use steps::OptimizerSteps;
