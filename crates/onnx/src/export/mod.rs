@@ -7,72 +7,21 @@ mod dims;
 pub mod form;
 mod forms;
 mod model;
-
-use std::collections::BTreeMap;
+mod options;
 
 use neocog_base::{Context as _, Error, ErrorKind, Result};
 use neocog_graph::{Graph, Source};
 use neocog_layers::{Layer, inference_graph, state};
-use neocog_tensor::{Shape, Tensor};
+use neocog_tensor::Shape;
 use prost::Message as _;
 
 use self::dims::Dim;
 use self::form::{Form, find};
 use self::model::Model;
-
-/// The opsets that can be written.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 17..=22;
-
-/// The opset of a model if none is asked for.
-pub const DEFAULT_OPSET: i64 = 18;
-
-/// The name of the model's input, and of its first axis.
-pub const INPUT: &str = "input";
-/// The name of the model's output.
-pub const OUTPUT: &str = "output";
-/// The name of the batch size.
-pub const BATCH: &str = "batch";
+pub use self::options::{BATCH, DEFAULT_OPSET, ExportOptions, INPUT, Normalization, OPSETS, OUTPUT};
 
 /// Batch sizes of the two traces.
 const BATCHES: [usize; 2] = [2, 3];
-
-/// What a model consists of besides the network.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ExportOptions {
-    /// Name of the network.
-    pub name: String,
-    /// Version of ONNX's operator set, one of [`OPSETS`].
-    pub opset: i64,
-    /// Whether the output is the softmax of that of the network, along axis 1.
-    pub softmax: bool,
-    /// If present, the input are images of bytes, `[n, c, h, w]` of `u8`, which the model scales to 0 to 1 and normalizes.
-    pub normalization: Option<Normalization>,
-    /// The metadata.
-    pub metadata: BTreeMap<String, String>,
-}
-
-/// A normalization of images: `(x - mean) / std` for values from 0 to 1.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Normalization {
-    /// The mean of each channel, of all channels, or none for no normalization.
-    pub mean: Vec<f32>,
-    /// The standard deviations likewise.
-    pub std: Vec<f32>,
-}
-
-impl ExportOptions {
-    /// Creates options: logits of an input of floats, in [`DEFAULT_OPSET`].
-    pub fn new(name: impl Into<String>) -> Self {
-        ExportOptions {
-            name: name.into(),
-            opset: DEFAULT_OPSET,
-            softmax: false,
-            normalization: None,
-            metadata: BTreeMap::new(),
-        }
-    }
-}
 
 /// Returns the bytes of an ONNX model that computes the network in evaluation mode, for inputs `[n, ..input]` with any `n`.
 ///
@@ -240,9 +189,4 @@ fn finish(
     }
     let input = Dim::of(graphs[0].shape(0), graphs[1].shape(0), BATCHES)?;
     Ok(model.into_proto(&input, &dims, options))
-}
-
-/// Whether a tensor is one of a list, by its memory.
-fn position_of(tensors: &[(Tensor, String)], tensor: &Tensor) -> Option<usize> {
-    tensors.iter().position(|(known, _)| known.is_same(tensor))
 }

@@ -6,7 +6,7 @@ use neocog_base::Result;
 use neocog_tensor::Tensor;
 
 use super::dims::Dim;
-use super::{BATCH, ExportOptions, INPUT, OUTPUT, position_of};
+use super::options::{BATCH, ExportOptions, INPUT, OUTPUT};
 use crate::proto::{
     DataType, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
@@ -142,4 +142,9 @@ fn value_info(name: &str, data_type: DataType, dims: &[Dim]) -> ValueInfoProto {
     let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
     let tensor_type = TensorTypeProto { elem_type: data_type as i32, shape: Some(shape) };
     ValueInfoProto { name: name.to_string(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+}
+
+/// Returns the position of a tensor in a list, by its memory.
+fn position_of(tensors: &[(Tensor, String)], tensor: &Tensor) -> Option<usize> {
+    tensors.iter().position(|(known, _)| known.is_same(tensor))
 }

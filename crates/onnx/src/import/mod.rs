@@ -5,6 +5,7 @@
 //! depend on, as the new shape of a `Reshape`, are constants of the graph, which is converted again for other values.
 
 mod constant;
+mod converted;
 mod layers;
 mod model;
 mod node;

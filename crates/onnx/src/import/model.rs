@@ -13,8 +13,8 @@ use neocog_tensor::{Device, Shape, Tensor};
 use prost::Message as _;
 
 use super::constant::constant;
+use super::converted::{Converted, OutputSource};
 use super::node::{GraphBuilder, Node, find};
-use super::session::{Converted, OutputSource};
 use super::value::{Content, Value};
 use crate::element::check_type;
 use crate::proto::{DataType, ModelProto, NodeProto, ValueInfoProto};

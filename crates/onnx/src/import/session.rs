@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use neocog_base::text::count;
 use neocog_base::{Context as _, Error, Result};
-use neocog_graph::{Graph, Plan};
+use neocog_graph::Plan;
 use neocog_tensor::{Device, Shape, Tensor};
 
+use super::converted::{Converted, OutputSource};
 use super::model::OnnxModel;
 use crate::proto::DataType;
 
@@ -37,14 +38,6 @@ struct Planned {
     /// The inputs of the plan.
     inputs: Vec<usize>,
     outputs: Vec<PlannedOutput>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum OutputSource {
-    /// Known before any run.
-    Known(Tensor),
-    /// The value of the graph.
-    Computed(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -161,15 +154,6 @@ impl OnnxSession {
             }
         }
     }
-}
-
-/// A model as a graph, with its outputs.
-#[derive(Debug)]
-pub(super) struct Converted {
-    pub graph: Graph,
-    /// The inputs of the model that are those of the graph.
-    pub inputs: Vec<usize>,
-    pub outputs: Vec<(OutputSource, DataType)>,
 }
 
 fn plan(converted: Converted, device: &Device) -> Result<Planned> {
