@@ -3,10 +3,15 @@
 use neocog_tensor::ops::{Add, Clamp, Mul, Pow, Scale, Sqrt, Sum};
 use neocog_tensor::{Error, Result, Tensor, run_single};
 
-use crate::param::ParamId;
+use crate::param::{Param, ParamId};
 use crate::tape::{Grads, add_to};
 
 impl Grads {
+    /// Returns the gradient of a parameter; `None` if it did not contribute to the loss.
+    pub fn param(&self, param: &Param) -> Option<&Tensor> {
+        self.grads[*self.params.get(&param.id())?].as_ref()
+    }
+
     /// Multiplies all gradients by `factor`.
     ///
     /// # Errors

@@ -545,11 +545,6 @@ impl Grads {
         let id = var.id.filter(|id| id.tape == self.tape)?;
         self.grads[id.slot].as_ref()
     }
-
-    /// Returns the gradient of a parameter; `None` if it did not contribute to the loss.
-    pub fn param(&self, param: &Param) -> Option<&Tensor> {
-        self.grads[*self.params.get(&param.id())?].as_ref()
-    }
 }
 
 /// Adds a gradient to what is in a slot.

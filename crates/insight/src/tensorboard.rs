@@ -80,7 +80,7 @@ pub struct TensorBoardLog {
     part: &'static str,
     steps_per_epoch: u64,
     /// Totals of the epoch at the last report.
-    reported: Option<Totals>,
+    reported: Totals,
 }
 
 impl TensorBoardLog {
@@ -107,7 +107,7 @@ impl TensorBoardLog {
             options,
             config,
             part: part.name(),
-            reported: (trainer.position().batch == 0).then(Totals::default),
+            reported: trainer.epoch_totals(),
         })
     }
 
@@ -149,8 +149,8 @@ impl Progress for TensorBoardLog {
         let step = (report.epoch - 1) * report.batches as u64 + report.batch as u64;
         let is_last = report.batch == report.batches;
         let is_due = step.is_multiple_of(self.options.interval.max(1));
-        // The first reports after a resume lack the start of the interval.
-        let before = *self.reported.get_or_insert(report.sums);
+        // After a resume, the first interval starts at the checkpoint.
+        let before = self.reported;
         if is_due && report.sums.images > before.images {
             let images = (report.sums.images - before.images) as f64;
             let values = [
@@ -159,11 +159,11 @@ impl Progress for TensorBoardLog {
                 ("batch/learning_rate", self.learning_rate(step - 1)),
                 ("batch/images_per_s", images / (report.sums.seconds - before.seconds).max(1e-9)),
             ];
-            self.reported = Some(report.sums);
+            self.reported = report.sums;
             self.write(|writer| writer.scalars(step, &values));
         }
         if is_last {
-            self.reported = Some(Totals::default());
+            self.reported = Totals::default();
         }
     }
 

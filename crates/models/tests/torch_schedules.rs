@@ -57,8 +57,8 @@ fn cases() -> Vec<Case> {
         case("cosine-restarts:epochs=1,multiplier=2", 1, 50, "s.CosineAnnealingWarmRestarts(o, 50, 2, 0.0)"),
         case(
             "linear:start=0.1,end=1,epochs=4 * exponential:factor=0.9 * multi-step:epochs=10/15,factor=0.2",
-            50,
-            50,
+            1,
+            1,
             "s.ChainedScheduler([s.LinearLR(o, 0.1, 1.0, 4), s.ExponentialLR(o, 0.9), s.MultiStepLR(o, [10, 15], 0.2)])",
         ),
         case(

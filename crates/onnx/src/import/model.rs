@@ -77,8 +77,11 @@ impl OnnxModel {
             .map_err(|e| Error::format("not an ONNX model, or damaged").with_source(e))?;
         let graph = proto.graph.ok_or_else(|| Error::format("not an ONNX model: it has no graph"))?;
         let is_standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let opset =
-            proto.opset_import.iter().find(|set| is_standard(&set.domain)).map_or(1, |set| set.version);
+        let opset = proto.opset_import.iter().find(|set| is_standard(&set.domain)).map(|set| set.version);
+        // Files before version 3 of the format have no opset.
+        let opset = opset.or((proto.ir_version < 3).then_some(1)).ok_or_else(|| {
+            Error::format("the model states no opset of the standard operators: it is damaged or cut off")
+        })?;
         if !OPSETS.contains(&opset) {
             return Err(Error::format(format!(
                 "the model is of opset {opset}; opsets {} to {} can be read",

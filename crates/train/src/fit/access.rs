@@ -12,6 +12,7 @@ use super::Trainer;
 use crate::config::TrainConfig;
 use crate::environment::Environment;
 use crate::memory::MemoryNeed;
+use crate::meter::Totals;
 use crate::progress::{EpochReport, Position};
 use crate::save_every::SaveEvery;
 
@@ -29,6 +30,11 @@ impl Trainer {
     /// Returns the configuration.
     pub fn config(&self) -> &TrainConfig {
         &self.config
+    }
+
+    /// Returns the totals of the batches of the current epoch, as of those before a resume.
+    pub fn epoch_totals(&self) -> Totals {
+        self.meter.sums()
     }
 
     /// Sets the number of epochs, the only value of the configuration that may change during a run.

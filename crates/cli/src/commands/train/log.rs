@@ -8,7 +8,7 @@ use neocog_data::Split;
 use neocog_insight::{LogOptions, TensorBoardLog};
 use neocog_layers::Layer;
 use neocog_tensor::Result;
-use neocog_train::{BatchReport, EpochReport, Predictions, Progress, Trainer};
+use neocog_train::{AverageReport, BatchReport, EpochReport, Predictions, Progress, Trainer};
 
 use crate::arguments::positive;
 
@@ -103,6 +103,9 @@ impl<P: Progress> Progress for Logged<'_, P> {
     }
     fn epoch(&mut self, report: &EpochReport) {
         self.report.epoch(report);
+    }
+    fn average(&mut self, report: &AverageReport) {
+        self.report.average(report);
     }
     fn gradients(&mut self, step: u64, network: &dyn Layer, grads: &Grads) {
         self.log(|log| log.gradients(step, network, grads));
