@@ -149,7 +149,7 @@ impl Trainer {
         self.pass.network()
     }
 
-    /// Returns the network, shared: for a [`Predictor`].
+    /// Returns the network, shared: for a [`Predictor`](neocog_layers::Predictor).
     pub fn shared_network(&self) -> Arc<dyn Layer> {
         self.pass.shared_network()
     }
@@ -180,7 +180,7 @@ impl Trainer {
         self.history.iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })
     }
 
-    /// Returns the report of the epoch whose checkpoint is in [`CheckpointDir::BEST`]. It is not the [`best`](Self::best) one
+    /// Returns the report of the epoch whose checkpoint is in [`CheckpointDir::BEST`](crate::CheckpointDir::BEST). It is not the [`best`](Self::best) one
     /// where the run was resumed without the checkpoint of that.
     pub fn best_saved(&self) -> Option<&EpochReport> {
         self.best_saved.as_ref()
