@@ -1,7 +1,7 @@
 //! NumPy arrays in files.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Cursor, Read, Write};
+use std::io::{self, BufWriter, Cursor, Read};
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
@@ -145,6 +145,8 @@ pub fn write<T: WritableElement>(path: &Path, shape: &[usize], values: Vec<T>) -
 /// When the file cannot be written.
 #[cfg(feature = "onnx")]
 pub fn write_half(path: &Path, shape: &Shape, values: &[u16]) -> Result<()> {
+    use std::io::Write as _;
+
     let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
     let mut header = format!("{{'descr': '<f2', 'fortran_order': False, 'shape': ({extents}), }}");
     // With the magic string, the version and its length, the header is a multiple of 64 bytes.
