@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use neocog_base::text::thousands;
 use neocog_base::{Error, Result};
-pub use neocog_insight::text::thousands;
 use serde::Serialize;
 
 /// Whether the command has more to do than to print.

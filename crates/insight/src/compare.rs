@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 use neocog_base::Result;
+use neocog_base::text::thousands;
 use neocog_viz::{AxisScale, Chart};
 
 use crate::report::page::{duration, figure, page, table, text, time};
 use crate::report::{part_name, percent, seconds, summary_of};
 use crate::run::Run;
-use crate::text::thousands;
 
 /// A run in a comparison.
 #[derive(Clone, Debug, PartialEq)]

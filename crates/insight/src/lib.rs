@@ -7,7 +7,6 @@ mod matrix_image;
 pub mod report;
 mod run;
 mod tensorboard;
-pub mod text;
 
 pub use run::Run;
 pub use tensorboard::{LogOptions, TensorBoardLog};

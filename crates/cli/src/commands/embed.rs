@@ -87,12 +87,7 @@ register_command!("embed", 53, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let (file, data) = match args.inputs.as_slice() {
-        [data] if args.weights.is_given() => (None, data),
-        [file, data] if !args.weights.is_given() => (Some(file.as_path()), data),
-        [_] => output::usage_error("no data set given; name it after the checkpoint"),
-        _ => output::usage_error("--weights replaces the checkpoint; name one data set only"),
-    };
+    let (file, data) = args.weights.checkpoint_and_input(&args.inputs, "data set");
     for written in [Some(&args.to), args.labels.as_ref()].into_iter().flatten() {
         file.iter().try_for_each(|input| check_distinct(input, written))?;
         check_output_file(written)?;

@@ -95,12 +95,7 @@ register_command!("explain", 51, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let (file, image) = match args.files.as_slice() {
-        [image] if args.weights.is_given() => (None, image),
-        [file, image] if !args.weights.is_given() => (Some(file.as_path()), image),
-        [_] => output::usage_error("no image given; name it after the checkpoint"),
-        _ => output::usage_error("--weights replaces the checkpoint; name one image only"),
-    };
+    let (file, image) = args.weights.checkpoint_and_input(&args.files, "image");
     output::image_format(&args.to);
     for written in [Some(&args.to), args.values.as_ref()].into_iter().flatten() {
         args.files.iter().try_for_each(|input| check_distinct(input, written))?;

@@ -57,12 +57,7 @@ register_command!("features", 52, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    let (file, image) = match args.files.as_slice() {
-        [image] if args.weights.is_given() => (None, image),
-        [file, image] if !args.weights.is_given() => (Some(file.as_path()), image),
-        [_] => output::usage_error("no image given; name it after the checkpoint"),
-        _ => output::usage_error("--weights replaces the checkpoint; name one image only"),
-    };
+    let (file, image) = args.weights.checkpoint_and_input(&args.files, "image");
     check_output_dir(&args.to)?;
     output::go_on_without_reader();
     let trained = args.weights.open(file, None, &args.device.device)?;

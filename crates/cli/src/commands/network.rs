@@ -293,6 +293,17 @@ impl WeightsArgs {
         }
     }
 
+    /// Returns the checkpoint and the input, an image or another `what`, of a command that takes both, or the input alone with
+    /// --weights; ends the program if `files` are others.
+    pub fn checkpoint_and_input<'a>(&self, files: &'a [PathBuf], what: &str) -> (Option<&'a Path>, &'a Path) {
+        match files {
+            [input] if self.is_given() => (None, input),
+            [file, input] if !self.is_given() => (Some(file), input),
+            [_] => output::usage_error(format!("no {what} given; name it after the checkpoint")),
+            _ => output::usage_error(format!("--weights replaces the checkpoint; name one {what} only")),
+        }
+    }
+
     fn open_weights(&self, weights: &Path, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
         let selected = self.network_args.select(self.network.as_deref())?;
         let network = selected.build(&self.network_args, device)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use maud::{Markup, html};
 use neocog_base::text::count;
+use neocog_base::text::thousands;
 use neocog_base::{Error, Result};
 use neocog_data::{Part, Split};
 use neocog_layers::Builder;
@@ -18,7 +19,6 @@ use neocog_train::{Checkpoint, EpochReport};
 use neocog_viz::{AxisScale, Chart};
 
 use crate::run::Run;
-use crate::text::thousands;
 use evaluation::Evaluated;
 use page::{duration, facts, figure, table, text, time};
 

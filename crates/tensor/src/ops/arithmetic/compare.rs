@@ -1,4 +1,4 @@
-//! Division, the larger and the smaller number, and comparisons, with broadcasting.
+//! Division, powers, the larger and the smaller number, and comparisons, with broadcasting.
 
 use super::{BinaryGrad, Mul, binary, broadcast_element, cpu};
 use crate::core::check::{check_call, check_views};
@@ -18,6 +18,10 @@ use smallvec::smallvec;
 /// `a / b`, with broadcasting as in NumPy.
 #[derive(Clone, Copy, Debug)]
 pub struct Div;
+
+/// `a^b`, with broadcasting as in NumPy. It has no gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct PowTensor;
 
 /// The larger of `a` and `b`, with broadcasting as in NumPy; NaN if either is. Equal numbers share the gradient.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +75,7 @@ impl BinaryGrad for Minimum {
     }
 }
 
-/// An operation without a gradient.
+/// Operations without a gradient.
 macro_rules! not_differentiable {
     ($($op:ident)*) => {$(
         impl BinaryGrad for $op {
@@ -82,9 +86,10 @@ macro_rules! not_differentiable {
         }
     )*};
 }
-not_differentiable!(MaximumShare Gt Ge Eq);
+not_differentiable!(PowTensor MaximumShare Gt Ge Eq);
 
 binary!(Div "div" (c; a, b) = a / b);
+binary!(PowTensor "pow_tensor" (c; a, b) = a.pow(b));
 // Where neither is larger, they are equal, or one is NaN: the sum of the halves is right for both.
 binary!(Maximum "maximum" (c; a, b) = R::select_gt(a, b, a, R::select_gt(b, a, b, c(0.5) * a + c(0.5) * b)));
 binary!(Minimum "minimum" (c; a, b) = R::select_gt(b, a, a, R::select_gt(a, b, b, c(0.5) * a + c(0.5) * b)));

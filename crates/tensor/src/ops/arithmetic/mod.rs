@@ -4,7 +4,7 @@ mod cases;
 mod compare;
 mod cpu;
 
-pub use compare::{Div, Eq, Ge, Gt, Maximum, MaximumShare, Minimum};
+pub use compare::{Div, Eq, Ge, Gt, Maximum, MaximumShare, Minimum, PowTensor};
 
 use smallvec::smallvec;
 
@@ -42,10 +42,6 @@ pub struct PRelu;
 /// The derivative of [`PRelu`] by its first input: 1 if `x > 0`, else `slope`. Inputs: those of [`PRelu`].
 #[derive(Clone, Copy, Debug)]
 pub struct PReluSlope;
-
-/// `a^b`, with broadcasting as in NumPy. It has no gradient.
-#[derive(Clone, Copy, Debug)]
-pub struct PowTensor;
 
 /// Gradients of a binary operation, in the shape of the result.
 trait BinaryGrad {
@@ -95,13 +91,6 @@ impl BinaryGrad for PReluSlope {
     const SAVES: SavedTensors = SavedTensors::NONE;
     fn grads(_node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
         no_gradient(&PReluSlope)
-    }
-}
-
-impl BinaryGrad for PowTensor {
-    const SAVES: SavedTensors = SavedTensors::NONE;
-    fn grads(_node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
-        no_gradient(&PowTensor)
     }
 }
 
@@ -159,8 +148,6 @@ binary!(Sub "sub" (c; a, b) = a - b);
 binary!(Mul "mul" (c; a, b) = a * b);
 binary!(PRelu "prelu" (c; x, slope) = R::select_gt(x, c(0.0), x, slope * x));
 binary!(PReluSlope "prelu_slope" (c; x, slope) = R::select_gt(x, c(0.0), c(1.0), slope));
-
-binary!(PowTensor "pow_tensor" (c; a, b) = a.pow(b));
 
 fn binary_grad<B: BinaryGrad>(node: &Gradient<'_>) -> Result<InputGrads> {
     (0..2)

@@ -55,6 +55,10 @@ pub fn weight_grad(
     dw: &mut [f32],
     scratch: &Scratch,
 ) {
+    if winograd::has_few_terms(conv) {
+        implicit_gemm::weight_grad(conv, x, dy, dw, scratch);
+        return;
+    }
     with_tile_size!(tile_size, filter_grad(conv, x, dy, dw, scratch));
 }
 
@@ -65,10 +69,6 @@ fn filter_grad<const A: usize, const M: usize, const R: usize>(
     dw: &mut [f32],
     scratch: &Scratch,
 ) {
-    if winograd::has_few_terms(conv) {
-        implicit_gemm::weight_grad(conv, x, dy, dw, scratch);
-        return;
-    }
     let lanes = instruction_set().1;
     let [src, dst] = conv.feature_maps();
     let [depth, blocks] = [src.blocks(lanes), dst.blocks(lanes)];
