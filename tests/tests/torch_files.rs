@@ -8,17 +8,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use neocog_base::testing::require;
+use neocog_base::testing::{self, require};
 use neocog_layers::{BatchNorm2d, Builder, Conv2d, Flatten, Layer, Linear, Sequential, weights};
 use neocog_tensor::Device;
 
 fn python() -> Result<String, String> {
-    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
-    match Command::new(&python).args(["-c", "import torch, safetensors.torch"]).output() {
-        Ok(output) if output.status.success() => Ok(python),
-        Ok(_) => Err(format!("{python} has no torch or safetensors")),
-        Err(e) => Err(format!("{python}: {e}")),
-    }
+    testing::python("import torch, safetensors.torch", "torch safetensors")
 }
 
 fn network() -> Box<dyn Layer> {

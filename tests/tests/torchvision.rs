@@ -13,7 +13,7 @@ use std::process::Command;
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::Random;
-use neocog_base::testing::require;
+use neocog_base::testing::{self, require};
 use neocog_layers::{Builder, Layer, LayerSpec, Predictor, TrainPass, print, state, weights};
 use neocog_models::{Family, find, models_of};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
@@ -98,18 +98,7 @@ fn parameters_are_those_of_torchvision() {
 
 /// A Python with torchvision. One that is asked for must have it.
 fn python() -> Result<String, String> {
-    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
-    let output = Command::new(&python).args(["-c", "import torchvision, safetensors.torch"]).output();
-    let reason = match output {
-        Ok(output) if output.status.success() => return Ok(python),
-        Ok(output) => {
-            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it failed").to_string()
-        }
-        Err(e) => e.to_string(),
-    };
-    Err(format!(
-        "{python}: {reason}; `pip install torch torchvision safetensors`, or name another Python with NEOCOG_PYTHON"
-    ))
+    testing::python("import torchvision, safetensors.torch", "torch torchvision safetensors")
 }
 
 /// Removes what PyTorch 2.15 prints and earlier versions do not: `bias=True` of norms.
@@ -287,7 +276,7 @@ fn networks_agree_with_torchvision() {
     let only = std::env::var("NEOCOG_NETWORKS").ok();
     let names: Vec<&str> = match &only {
         Some(names) => names.split(',').collect(),
-        None if std::env::var_os(neocog_base::testing::LONG).is_some() => {
+        None if std::env::var_os(testing::LONG).is_some() => {
             NETWORKS.iter().map(|(name, ..)| *name).collect()
         }
         None => SAMPLE.to_vec(),

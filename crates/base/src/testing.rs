@@ -4,8 +4,8 @@ use std::env;
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// The environment variable that names the file to which tests that cannot run are appended.
 pub const NOT_RUN: &str = "NEOCOG_TESTS_NOT_RUN";
@@ -42,6 +42,43 @@ pub fn require<T>(need: &str, found: Result<T, impl Display>) -> Option<T> {
     }
     eprintln!("NOT RUN: {test} needs {need}: {reason}");
     None
+}
+
+/// The environment variable that names the Python of tests, instead of `python3`.
+pub const PYTHON: &str = "NEOCOG_PYTHON";
+
+/// Returns a Python that can execute `imports`, which `packages` provide: for [`require`].
+///
+/// # Errors
+/// Why there is none, and what to do.
+pub fn python(imports: &str, packages: &str) -> Result<String, String> {
+    let python = env::var(PYTHON).unwrap_or_else(|_| "python3".to_string());
+    let reason = match Command::new(&python).args(["-c", imports]).output() {
+        Ok(output) if output.status.success() => return Ok(python),
+        Ok(output) => {
+            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it failed").to_string()
+        }
+        Err(e) => e.to_string(),
+    };
+    Err(format!("{python}: {reason}; `pip install {packages}`, or name another Python with {PYTHON}"))
+}
+
+/// Returns what a Python script prints for `input` on its standard input.
+///
+/// # Panics
+/// When the script cannot be started or fails.
+pub fn python_output(python: &str, script: &Path, input: &str) -> Vec<u8> {
+    let mut command = Command::new(python);
+    command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {python}: {e}"));
+    if let Some(mut stdin) = child.stdin.take() {
+        // A script that ends early is reported by its exit code.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().unwrap_or_else(|e| panic!("cannot wait for {python}: {e}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", script.display());
+    output.stdout
 }
 
 /// The environment variable with the factor of the number of random cases: `cargo xtask test --long` sets it.

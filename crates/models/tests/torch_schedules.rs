@@ -4,11 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use neocog_base::testing::require;
+use neocog_base::testing::{self, require};
 use neocog_models::{Decay, EpochMetrics, Schedule, ScheduleStep};
 use serde_json::{Value, json};
 
@@ -128,30 +126,16 @@ fn cases() -> Vec<Case> {
 
 /// What PyTorch computes.
 fn torch(cases: &[Case]) -> Result<Vec<Value>, String> {
-    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peer/schedules.py");
-    let mut child = Command::new(&python)
-        .arg(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("{python}: {e}"))?;
+    let python = testing::python("import torch", "torch")?;
     let request: Vec<Value> = cases
         .iter()
         .map(|case| {
             json!({"steps_per_epoch": case.every, "steps": STEPS, "lr": LR, "make": case.torch, "metrics": case.metrics})
         })
         .collect();
-    // A script that ends early is reported by its exit code.
-    let _ = child.stdin.take().unwrap().write_all(json!(request).to_string().as_bytes());
-    let output = child.wait_with_output().unwrap();
-    if output.status.success() {
-        return Ok(serde_json::from_slice(&output.stdout).unwrap());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("ModuleNotFoundError"), "{stderr}");
-    Err(format!("{python} has no torch; `pip install torch`, or name another Python with NEOCOG_PYTHON"))
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peer/schedules.py");
+    let output = testing::python_output(&python, &script, &json!(request).to_string());
+    Ok(serde_json::from_slice(&output).unwrap())
 }
 
 #[test]

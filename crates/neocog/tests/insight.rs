@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use neocog_base::testing::require;
+use neocog_base::testing::{python, require};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -56,18 +56,6 @@ impl Folder {
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
-}
-
-/// A Python that can execute `imports`, which `packages` provide.
-fn python(imports: &str, packages: &str) -> Result<String, String> {
-    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
-    let output = Command::new(&python).args(["-c", imports]).output().map_err(|e| e.to_string())?;
-    if output.status.success() {
-        return Ok(python);
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let reason = stderr.lines().last().unwrap_or("it failed");
-    Err(format!("{python}: {reason}; `pip install {packages}`, or name another Python with NEOCOG_PYTHON"))
 }
 
 /// Runs a script of `tests/python`; returns what it prints.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use neocog_base::random::Random;
-use neocog_base::testing::require;
+use neocog_base::testing::{self, require};
 use neocog_layers::{Builder, Layer, LayerSpec, Predictor, inference_graph, registry, state};
 use neocog_models::{Family, find, models, models_of};
 use neocog_onnx::export::form;
@@ -21,18 +21,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 /// A Python with ONNX Runtime. One that is asked for must have it.
 fn python() -> Result<String, String> {
-    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
-    let output = Command::new(&python).args(["-c", "import onnx, onnxruntime, safetensors.numpy"]).output();
-    let reason = match output {
-        Ok(output) if output.status.success() => return Ok(python),
-        Ok(output) => {
-            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it failed").to_string()
-        }
-        Err(e) => e.to_string(),
-    };
-    Err(format!(
-        "{python}: {reason}; `pip install onnx onnxruntime safetensors`, or name another Python with NEOCOG_PYTHON"
-    ))
+    testing::python("import onnx, onnxruntime, safetensors.numpy", "onnx onnxruntime safetensors")
 }
 
 /// Sets parameters and statistics to values that no part of a network ignores.
@@ -152,7 +141,7 @@ fn layers_compute_the_same_in_onnx_runtime() {
 #[test]
 fn networks_compute_the_same_in_onnx_runtime() {
     let Some(python) = require("python", python()) else { return };
-    let is_long = std::env::var_os(neocog_base::testing::LONG).is_some();
+    let is_long = std::env::var_os(testing::LONG).is_some();
     let sample = [
         ("convnext_tiny", 64),
         ("densenet121", 64),

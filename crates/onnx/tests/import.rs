@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use neocog_base::testing::require;
+use neocog_base::testing::{self, require};
 use neocog_onnx::import::{operators, tensor_of};
 use neocog_onnx::proto::{DataType, ModelProto, TensorProto};
 use neocog_onnx::{OnnxModel, OnnxSession};
@@ -18,16 +18,7 @@ use prost::Message as _;
 
 /// A Python with onnx. One that is asked for must have it.
 fn python() -> Result<String, String> {
-    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
-    let output = Command::new(&python).args(["-c", "import onnx"]).output();
-    let reason = match output {
-        Ok(output) if output.status.success() => return Ok(python),
-        Ok(output) => {
-            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it failed").to_string()
-        }
-        Err(e) => e.to_string(),
-    };
-    Err(format!("{python}: {reason}; `pip install onnx`, or name another Python with NEOCOG_PYTHON"))
+    testing::python("import onnx", "onnx")
 }
 
 /// Reads `input_0.pb`, .. or `output_0.pb`, ..

@@ -5,13 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use neocog_autograd::{Param, Tape, Var};
 use neocog_base::random::Random;
-use neocog_base::testing::require;
+use neocog_base::testing::{self, require};
 use neocog_layers::{Context, Layer, Visitor};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
 use neocog_tensor::{Device, Result, Tensor};
@@ -20,20 +18,10 @@ use serde_json::{Value, json};
 
 /// What PyTorch computes for some requests.
 fn torch(requests: &[Value]) -> std::result::Result<Vec<Value>, String> {
-    let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
+    let python = testing::python("import torch", "torch")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peer/training.py");
-    let mut command = Command::new(&python);
-    command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| format!("{python}: {e}"))?;
-    // A script that ends early is reported by its exit code.
-    let _ = child.stdin.take().unwrap().write_all(json!(requests).to_string().as_bytes());
-    let output = child.wait_with_output().unwrap();
-    if output.status.success() {
-        return Ok(serde_json::from_slice(&output.stdout).unwrap());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("ModuleNotFoundError"), "{stderr}");
-    Err(format!("{python} has no torch; `pip install torch`, or name another Python with NEOCOG_PYTHON"))
+    let output = testing::python_output(&python, &script, &json!(requests).to_string());
+    Ok(serde_json::from_slice(&output).unwrap())
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
