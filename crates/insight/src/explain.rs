@@ -7,6 +7,8 @@ use neocog_base::{Error, Result};
 use neocog_layers::{Context, Layer, Observer, Seen};
 use neocog_tensor::{Device, Shape, Tensor};
 
+use crate::capture::{self, Captured};
+
 /// Images that are run at once.
 const BATCH: usize = 16;
 
@@ -91,13 +93,8 @@ pub fn grad_cam(network: &dyn Layer, image: &Tensor, class: usize, layer: &str) 
     let [_, h, w] = single(image)?;
     let tape = Tape::new();
     let leaf = tape.leaf(image.clone());
-    let capture = Capture { tape: &tape, name: layer, found: RefCell::default(), names: RefCell::default() };
-    let logits = Context::eval(&tape).observed(&capture).run(network, &leaf)?;
-    let Capture { found, names, .. } = capture;
-    let Some(maps) = found.into_inner() else {
-        let names = names.into_inner();
-        return Err(Error::not_found("layer", layer, names.iter().map(String::as_str)));
-    };
+    let Captured { logits, layer_output: maps, .. } = capture::run(network, &tape, &leaf, layer)?;
+    tape.retain_grad(&maps);
     let [_, channels, rows, columns] = *maps.shape().extents() else {
         return Err(Error::shape(format!(
             "the output of {layer} has shape {}; Grad-CAM needs a feature map, [n, c, h, w]",
@@ -201,27 +198,6 @@ pub fn feature_layers(network: &dyn Layer, image: &Shape) -> Result<Vec<String>>
         .observed(&names)
         .run(network, &Var::constant(Tensor::zeros(*image, &Device::Meta)?))?;
     Ok(names.0.into_inner())
-}
-
-/// Keeps the output of a layer, and its gradient.
-struct Capture<'a> {
-    tape: &'a Tape,
-    name: &'a str,
-    found: RefCell<Option<Var>>,
-    names: RefCell<Vec<String>>,
-}
-
-impl Observer for Capture<'_> {
-    fn output(&self, seen: &Seen<'_>) {
-        if !seen.is_named {
-            return;
-        }
-        if seen.path == self.name {
-            self.tape.retain_grad(seen.output);
-            *self.found.borrow_mut() = Some(seen.output.clone());
-        }
-        self.names.borrow_mut().push(seen.path.to_string());
-    }
 }
 
 /// The gradients of the logits of `class` with respect to the images `[n, c, h, w]`.

@@ -10,6 +10,8 @@ use neocog_layers::{Context, Layer, Observer, Seen, state};
 use neocog_tensor::{Device, Tensor};
 use neocog_viz::{CaptionStyle, ContactSheet, Image, RgbImage, Thumbnail};
 
+use crate::capture;
+
 /// Maximum number of feature maps drawn per layer.
 const MAX_MAPS: usize = 8;
 /// Maximum number of layers drawn.
@@ -163,28 +165,8 @@ pub fn embed(
 
 /// The output, or the input, of the layer called `name`.
 fn value_at(network: &dyn Layer, images: &Tensor, name: &str, takes_input: bool) -> Result<Tensor> {
-    struct Recorder<'a> {
-        name: &'a str,
-        takes_input: bool,
-        found: RefCell<Option<Tensor>>,
-        names: RefCell<Vec<String>>,
-    }
-    impl Observer for Recorder<'_> {
-        fn output(&self, seen: &Seen<'_>) {
-            if !seen.is_named {
-                return;
-            }
-            if seen.path == self.name {
-                let value = if self.takes_input { seen.input } else { seen.output };
-                *self.found.borrow_mut() = Some(value.tensor().clone());
-            }
-            self.names.borrow_mut().push(seen.path.to_string());
-        }
-    }
-    let recorder = Recorder { name, takes_input, found: RefCell::default(), names: RefCell::default() };
     let tape = Tape::no_grad();
-    Context::eval(&tape).observed(&recorder).run(network, &Var::constant(images.clone()))?;
-    let names = recorder.names.into_inner();
-    let missing = || Error::not_found("layer", name, names.iter().map(String::as_str));
-    recorder.found.into_inner().ok_or_else(missing)
+    let captured = capture::run(network, &tape, &Var::constant(images.clone()), name)?;
+    let value = if takes_input { captured.layer_input } else { captured.layer_output };
+    Ok(value.tensor().clone())
 }

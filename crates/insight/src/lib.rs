@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod capture;
 pub mod compare;
 pub mod explain;
 pub mod features;
