@@ -4,55 +4,18 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod folder;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use folder::{Folder, NEOCOG};
 use neocog_base::testing::{python, require};
 use serde_json::Value;
-use tempfile::TempDir;
-
-const NEOCOG: &str = env!("CARGO_BIN_EXE_neocog");
-
-struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(NEOCOG);
-        command.args(arguments.split(' ')).current_dir(self.0.path());
-        command
-    }
-
-    /// Runs a command; returns its exit code, standard output and standard error.
-    fn run(&self, arguments: &str) -> (Option<i32>, String, String) {
-        let output = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-        assert!(!stderr.contains("panicked"), "{arguments}: {stderr}");
-        (output.status.code(), stdout, stderr)
-    }
-
-    fn success(&self, arguments: &str) -> (String, String) {
-        let (code, stdout, stderr) = self.run(arguments);
-        assert_eq!(code, Some(0), "{arguments}: {stdout}{stderr}");
-        (stdout, stderr)
-    }
-
-    fn error(&self, arguments: &str) -> String {
-        let (code, stdout, stderr) = self.run(arguments);
-        assert_eq!(code, Some(1), "{arguments}: {stdout}{stderr}");
-        stderr
-    }
-
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }

@@ -3,58 +3,28 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod folder;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use folder::{Folder, NEOCOG, texts};
 use neocog_base::testing::heed_signals;
-use tempfile::TempDir;
-
-const NEOCOG: &str = env!("CARGO_BIN_EXE_neocog");
 
 /// A run of an epoch.
 const SHORT: &str = "train lenet --limit 64 --epochs 1";
 /// A run that does not end before it is stopped.
 const LONG: &str = "train lenet --epochs 100000";
 
-struct Folder(TempDir);
-
 impl Folder {
-    fn new() -> Self {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(NEOCOG);
-        command.args(arguments.split(' ')).current_dir(self.0.path());
-        command
-    }
-
     /// Runs a line of `sh`, in which `$N` is the program.
     fn shell(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", line]).env("N", NEOCOG).current_dir(self.0.path());
         command
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// Runs a command that succeeds; returns standard output and standard error.
-    fn success(&self, arguments: &str) -> (String, String) {
-        texts(&self.run(arguments), 0)
-    }
-
-    /// Runs a command that fails; returns the error.
-    fn error(&self, arguments: &str) -> String {
-        texts(&self.run(arguments), 1).1
     }
 
     /// The number of finished epochs of a checkpoint.
@@ -63,14 +33,6 @@ impl Folder {
         let after = text.split_once(" after ").unwrap().1;
         after.split_once(" epoch").unwrap().0.parse().unwrap()
     }
-}
-
-fn texts(output: &Output, code: i32) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{stdout}{stderr}");
-    assert!(!stderr.contains("panicked"), "{stderr}");
-    (stdout, stderr)
 }
 
 /// A training that prints its epochs; it is killed when the value is dropped.
