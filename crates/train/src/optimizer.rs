@@ -166,9 +166,11 @@ impl Optimizer {
         let (mut steps, mut updated) = (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         let (mut gradients, mut counters) =
             (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
+        let mut composed = Vec::new();
         for (((name, param), state), settings) in params.iter().zip(&mut self.states).zip(&self.settings) {
             let Some(grad) = grads.param(param) else { continue };
-            let mut kind = self.config.kind.for_rank(param.shape().rank());
+            let value = param.write().context(|| name.as_str())?;
+            let mut kind = self.config.kind.for_rank(value.shape().rank());
             if let Some(weight_decay) = settings.weight_decay {
                 kind = kind.with_weight_decay(weight_decay);
             }
@@ -177,27 +179,32 @@ impl Optimizer {
             }
             let lr = lr(settings.lr);
             let Some(op) = step_op(&kind, lr, state.steps + 1) else {
-                let mut value = param.write().context(|| name.as_str())?;
-                composed::step(&kind, lr, state.steps + 1, &mut value, grad, &mut state.tensors)
+                // On copies, so that a failure, here or later, changes nothing.
+                let (mut new_value, mut tensors) = (value.clone(), state.tensors.clone());
+                composed::step(&kind, lr, state.steps + 1, &mut new_value, grad, &mut tensors)
                     .context(|| name.as_str())?;
-                state.steps += 1;
+                composed.push((value, new_value, state, tensors));
                 continue;
             };
             steps.push(op);
             gradients.push(grad);
-            updated.push((param.write().context(|| name.as_str())?, &mut state.tensors));
+            updated.push((value, &mut state.tensors));
             counters.push(&mut state.steps);
         }
-        if steps.is_empty() {
-            return Ok(());
+        if !steps.is_empty() {
+            let mut state: Vec<&mut Tensor> = Vec::new();
+            for (value, tensors) in &mut updated {
+                state.push(value);
+                state.extend(tensors.iter_mut());
+            }
+            update(&OptimizerSteps { steps }, &gradients, &mut state)?;
         }
-        let mut state: Vec<&mut Tensor> = Vec::new();
-        for (value, tensors) in &mut updated {
-            state.push(value);
-            state.extend(tensors.iter_mut());
-        }
-        update(&OptimizerSteps { steps }, &gradients, &mut state)?;
         counters.into_iter().for_each(|steps| *steps += 1);
+        for (mut value, new_value, state, tensors) in composed {
+            *value = new_value;
+            state.tensors = tensors;
+            state.steps += 1;
+        }
         Ok(())
     }
 

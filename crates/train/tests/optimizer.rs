@@ -48,8 +48,12 @@ fn grads(network: &dyn Layer) -> Grads {
     tape.backward(&loss).unwrap()
 }
 
+fn optimizer(kind: OptimizerKind, network: &dyn Layer) -> Optimizer {
+    Optimizer::new(OptimizerConfig { lr: 0.125, kind }, network).unwrap()
+}
+
 fn sgd(network: &dyn Layer) -> Optimizer {
-    Optimizer::new(OptimizerConfig { lr: 0.125, kind: OptimizerKind::sgd() }, network).unwrap()
+    optimizer(OptimizerKind::sgd(), network)
 }
 
 #[test]
@@ -101,17 +105,20 @@ fn a_parameter_without_a_gradient_does_not_step() {
 
 #[test]
 fn a_failed_step_is_not_counted() {
-    let network = Product::new(&[1.0, 2.0]);
-    let mut optimizer = sgd(&network);
-    let grads = grads(&network);
-    *network.params[1].write().unwrap() = Tensor::zeros([5], &Device::Cpu).unwrap();
-    optimizer.step(&network, &grads, 0.1).unwrap_err();
-    assert!(optimizer.state().iter().all(|state| state.steps == 0));
-    assert_eq!(network.params[0].value().item().unwrap(), 1.0);
+    // The steps of SGD are one operation, those of LAMB many.
+    for kind in [OptimizerKind::sgd(), OptimizerKind::lamb()] {
+        let network = Product::new(&[1.0, 2.0]);
+        let mut optimizer = optimizer(kind, &network);
+        let grads = grads(&network);
+        *network.params[1].write().unwrap() = Tensor::zeros([5], &Device::Cpu).unwrap();
+        optimizer.step(&network, &grads, 0.1).unwrap_err();
+        assert!(optimizer.state().iter().all(|state| state.steps == 0));
+        assert_eq!(network.params[0].value().item().unwrap(), 1.0);
 
-    // A parameter that this thread has locked is an error, not a hang.
-    let guard = network.params[0].write().unwrap();
-    let e = optimizer.step(&network, &grads, 0.1).unwrap_err();
-    assert!(e.to_string().contains("locked twice"), "{e}");
-    drop(guard);
+        // A parameter that this thread has locked is an error, not a hang.
+        let guard = network.params[0].write().unwrap();
+        let e = optimizer.step(&network, &grads, 0.1).unwrap_err();
+        assert!(e.to_string().contains("locked twice"), "{e}");
+        drop(guard);
+    }
 }

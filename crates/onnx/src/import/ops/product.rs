@@ -55,9 +55,6 @@ register_onnx!("MatMul", |node| {
     Ok(vec![matmul(node, a, b)?])
 });
 
-/// Most products of matrices that a batch is cut into.
-const LARGEST_BATCH: usize = 4096;
-
 fn matmul(node: &mut Node<'_>, a: Value, b: Value) -> Result<Value> {
     if a.rank() == 0 || b.rank() == 0 {
         return Err(Error::shape("a matrix product of a scalar is not defined"));
@@ -81,25 +78,10 @@ fn matmul(node: &mut Node<'_>, a: Value, b: Value) -> Result<Value> {
         node.push(ops::MatMul::default(), &[&flat, &b])?
     } else {
         let count: usize = outer.iter().product();
-        if count > LARGEST_BATCH {
-            return Err(Error::shape(format!(
-                "a batch of {count} matrix products is too large; {LARGEST_BATCH} are supported"
-            )));
-        }
         let a = node.expand(&a, &[&outer[..], &[m, k]].concat())?;
         let b = node.expand(&b, &[&outer[..], &[k, n]].concat())?;
         let (a, b) = (node.reshape(&a, &[count, m, k])?, node.reshape(&b, &[count, k, n])?);
-        let mut parts = Vec::with_capacity(count);
-        for i in 0..count {
-            let (left, right) = (node.narrow(&a, 0, i, 1)?, node.narrow(&b, 0, i, 1)?);
-            let (left, right) = (node.reshape(&left, &[m, k])?, node.reshape(&right, &[k, n])?);
-            parts.push(node.push(ops::MatMul::default(), &[&left, &right])?);
-        }
-        match parts.len() {
-            0 => node.constant(&[0, n], &[], a.data_type)?,
-            1 => parts.remove(0),
-            _ => node.push(ops::Concat { dim: 0 }, &parts.iter().collect::<Vec<_>>())?,
-        }
+        node.push(ops::BatchMatMul, &[&a, &b])?
     };
     let mut shape = outer;
     shape.extend((!is_row).then_some(m));
