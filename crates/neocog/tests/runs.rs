@@ -408,6 +408,17 @@ fn files_may_have_any_name() {
         let (stdout, _) = texts(&command.arg(format!("--spec={name}")).output().unwrap(), 0);
         assert!(stdout.contains("\"parameters\":650"), "{name}: {stdout}");
     }
+    // Only images of 8x8 have 64 pixels.
+    fs::write(folder.path("net.json"), network).unwrap();
+    let (stdout, stderr) = folder.success("summary --spec net.json --json");
+    assert!(stdout.contains("\"input\":[1,1,8,8]") && stdout.contains("\"parameters\":650"), "{stdout}");
+    assert!(stderr.contains("only 1x8x8 fits"), "{stderr}");
+    fs::write(
+        folder.path("net.json"),
+        r#"{"kind": "Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3}"#,
+    )
+    .unwrap();
+    assert!(folder.error("summary --spec net.json").contains("use --input"));
     // With byte order marks, as editors on Windows write them.
     let utf16: Vec<u16> = network.encode_utf16().collect();
     for bytes in [

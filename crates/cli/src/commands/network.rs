@@ -36,6 +36,9 @@ pub struct NetworkArgs {
     size: InputArgs,
 }
 
+/// Heights and widths of images in common data sets.
+const USUAL_SIZES: [usize; 9] = [8, 28, 32, 64, 96, 128, 224, 256, 299];
+
 enum Origin {
     Registered(Model),
     File(ModelFile),
@@ -194,6 +197,25 @@ impl SelectedNetwork {
                 self.name()
             ))
         })
+    }
+
+    /// Sets the input of a file that does not contain one, if exactly one of the usual sizes fits its layers.
+    pub fn infer_input(&mut self) {
+        if self.input.is_some() {
+            return;
+        }
+        let inputs = [1, 3].into_iter().flat_map(|c| USUAL_SIZES.map(|size| [c, size, size]));
+        let fits = |[c, h, w]: &[usize; 3]| {
+            let shape = Shape::from([1, *c, *h, *w]);
+            Builder::new(&Device::Meta, 0).build(&self.spec, &shape).is_ok()
+        };
+        if let [[c, h, w]] = inputs.filter(fits).collect::<Vec<_>>()[..] {
+            output::note(format_args!(
+                "the file of {} does not contain the input size; of the usual sizes, only {c}x{h}x{w} fits",
+                self.name()
+            ));
+            self.input = Some([c, h, w]);
+        }
     }
 
     /// Builds the network on `device`.

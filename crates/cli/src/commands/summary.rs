@@ -89,7 +89,9 @@ register_command!("summary", 60, Args, run);
 fn run(args: &Args) -> Result<()> {
     let single = args.network.is_some() || args.network_args.spec.is_some();
     let networks = if single {
-        vec![args.network_args.select(args.network.as_deref())?]
+        let mut selected = args.network_args.select(args.network.as_deref())?;
+        selected.infer_input();
+        vec![selected]
     } else {
         let models = models_of(args.family.unwrap_or_default())?;
         models.iter().map(|model| args.network_args.select(Some(model.name))).collect::<Result<_>>()?
