@@ -165,7 +165,7 @@ pub fn memory_need(model: &Model, options: &Options) -> Result<MemoryNeed> {
         return MemoryNeed::of_inference(&Predictor::new(network), shape, 0, &options.device);
     }
     let config = OptimizerConfig { lr: 0.01, kind: OptimizerKind::named("sgd")? };
-    MemoryNeed::of_training(&TrainPass::new(network), &config, shape, 0, &options.device)
+    MemoryNeed::of_training(&TrainPass::new(network), &config, shape, 1, 0, &options.device)
 }
 
 /// Measures prediction and, if requested, training steps in this process. `peak_gflops` is the peak of the device, used for

@@ -446,7 +446,7 @@ fn files_may_have_any_name() {
 #[test]
 fn a_run_is_repeated_from_its_configuration() {
     let folder = Folder::new();
-    let options = "--limit 64 --epochs 2 --batch 32 --lr 0.01 --schedule one-cycle --label-smoothing 0.1 --mixup --ema \
+    let options = "--limit 64 --epochs 2 --batch 16 --accumulate 2 --lr 0.01 --schedule one-cycle --label-smoothing 0.1 --mixup --ema \
                    --nesterov=true --optimizer sgd --momentum 0.9 --log-every 1";
     let error = folder.error("train lenet --limit 64 --epochs 1 --optimizer adam --nesterov");
     assert!(error.contains("adam has no option --nesterov; it has --betas"), "{error}");

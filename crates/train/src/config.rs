@@ -35,6 +35,10 @@ pub struct TrainConfig {
     pub epochs: u64,
     /// Batch size; the last batch of an epoch may be smaller.
     pub batch: usize,
+    /// Number of shards: a batch is divided into as many parts, and their gradients are added. Activations need the memory of one
+    /// part. Each part has its own statistics in batch norm, and its own random numbers.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub shards: usize,
     /// Seed of the initial parameters, the order of the images, augmentation and dropout.
     pub seed: u64,
     /// Optimizer and base learning rate.
@@ -73,6 +77,14 @@ pub struct TrainConfig {
     /// What else the bits of the run depend on, set when it starts; with it, a resumed run is checked.
     #[serde(default, skip_serializing_if = "Environment::is_unknown")]
     pub environment: Environment,
+}
+
+const fn one() -> usize {
+    1
+}
+
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -122,6 +134,7 @@ impl TrainConfig {
             selected_on: None,
             epochs: recipe.epochs.unwrap_or(Recipe::EPOCHS),
             batch: recipe.batch.unwrap_or(Recipe::BATCH),
+            shards: 1,
             seed: 0,
             optimizer: recipe.optimizer_config(),
             schedule: recipe.schedule.cloned().unwrap_or_default(),
@@ -209,6 +222,13 @@ impl TrainConfig {
         self
     }
 
+    /// Sets the number of shards.
+    #[must_use]
+    pub fn with_shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
     /// Sets the seed.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
@@ -265,6 +285,11 @@ impl TrainConfig {
         self
     }
 
+    /// Returns the largest number of images in a shard, which are computed at the same time.
+    pub fn shard_size(&self) -> usize {
+        self.batch.div_ceil(self.shards)
+    }
+
     /// Freezes what the configuration says, and creates the optimizer.
     ///
     /// # Errors
@@ -290,6 +315,13 @@ impl TrainConfig {
         };
         at_least_one("epochs", self.epochs)?;
         at_least_one("the batch size", self.batch as u64)?;
+        at_least_one("the number of shards", self.shards as u64)?;
+        if self.batch < self.shards {
+            return Err(Error::invalid_argument(format!(
+                "a batch of {} cannot be divided into {} shards; use a larger batch or fewer shards",
+                self.batch, self.shards
+            )));
+        }
         at_least_one("the limit", self.limit.unwrap_or(1) as u64)?;
         self.optimizer.check()?;
         self.param_groups.iter().try_for_each(ParamGroup::check)?;

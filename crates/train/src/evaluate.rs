@@ -84,7 +84,7 @@ pub(crate) fn evaluate_batches(
         if batch.is_empty() {
             continue;
         }
-        let (images, labels) = to_device(&batch, device)?;
+        let (images, labels) = to_device(batch.shape(), &batch.pixels, &batch.labels, device)?;
         let tape = Tape::no_grad();
         let logits = Var::constant(predictor.run(&images)?);
         if let Some(predictions) = &mut predictions {

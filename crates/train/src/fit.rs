@@ -2,6 +2,7 @@
 
 mod access;
 mod averages;
+mod step;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -344,8 +345,8 @@ impl Trainer {
                 break;
             }
             let batch = batch?;
-            if !batch.is_empty() && !self.is_left_out(batch.len(), loader.batches()) {
-                let metrics = self.train_step(batch, class_weights, loader.batches(), progress)?;
+            let metrics = self.train_step(batch, class_weights, loader.batches(), progress)?;
+            if let Some(metrics) = metrics {
                 self.meter.add(metrics)?;
             }
             self.position.batch += 1;
@@ -399,71 +400,6 @@ impl Trainer {
             *logged = sums;
         }
         Ok(())
-    }
-
-    /// Whether a batch is not trained on: a single image that is left at the end of an epoch, which batch norm cannot normalize.
-    /// In each epoch it is another one, if the images are shuffled.
-    fn is_left_out(&self, images: usize, batches: usize) -> bool {
-        if self.config.options.drop_last && images < self.config.batch && batches > 1 {
-            return true;
-        }
-        if images != 1 || self.config.batch == 1 || batches == 1 {
-            return false;
-        }
-        let accepts = |n: usize| {
-            let [c, h, w] = self.input;
-            let shapes = Tensor::zeros([n, c, h, w], &Device::Meta)?;
-            let tape = Tape::no_grad();
-            Context::train(&tape, 0).run(self.pass.network(), &Var::constant(shapes)).map(drop)
-        };
-        accepts(1).is_err() && accepts(2).is_ok()
-    }
-
-    /// Makes one step: forward pass, loss, backward pass, update.
-    fn train_step(
-        &mut self,
-        mut batch: Batch,
-        class_weights: Option<&[f64]>,
-        steps_per_epoch: usize,
-        progress: &mut dyn Progress,
-    ) -> Result<BatchMetrics> {
-        let options = self.config.options;
-        let shape = batch.shape();
-        let mixed = mix(&options, self.config.seed, self.position.step, &mut batch.pixels, shape);
-        let (images, labels) = to_device(&batch, &self.device)?;
-        let weights = |labels: &[u32]| {
-            class_weights.map(|weights| sample_weights(labels, weights, &self.device)).transpose()
-        };
-        let share = mixed.map_or(1.0, |mix| mix.share);
-        let mut targets = vec![Target { labels, weights: weights(&batch.labels)?, share }];
-        if mixed.is_some() {
-            let others = Mix::others(&batch.labels);
-            let labels = labels_on(&others, &self.device)?;
-            targets.push(Target { labels, weights: weights(&others)?, share: 1.0 - share });
-        }
-        drop(batch);
-        let tape = Tape::new();
-        let logits = self.pass.run(&tape, &Var::constant(images), self.step_seed())?;
-        let (loss, metrics) = training_metrics(&tape, &logits, &targets, &options)?;
-        let mut grads = tape.backward(&loss)?;
-        progress.gradients(self.position.step + 1, self.pass.network(), &grads);
-        if let Some(limit) = options.clip_value {
-            grads.clip_value(limit)?;
-        }
-        if let Some(limit) = options.clip_norm {
-            grads.clip_norm(limit)?;
-        }
-        let step = ScheduleStep {
-            step: self.position.step,
-            steps_per_epoch: steps_per_epoch as u64,
-            epochs: self.config.epochs,
-        };
-        let factors = self.factors_at(step);
-        self.optimizer.step_scheduled(self.pass.network(), &grads, factors)?;
-        if let (Some(decay), Some(average)) = (options.ema, &mut self.average) {
-            average.update(self.pass.network(), 1.0 - decay)?;
-        }
-        Ok(metrics)
     }
 
     fn finish_epoch(&mut self, sums: Totals, result: Evaluation) -> EpochReport {
@@ -543,13 +479,6 @@ impl Trainer {
         let loader = self.loader_with(&data.train, Part::Train, 0, transforms)?;
         let first = loader.epoch(0)?.next();
         first.unwrap_or_else(|| Err(Error::format("there are no images").context(data.train.name())))
-    }
-
-    /// Returns the seed of the next step, a function of the seed of the run and the step: a resumed run needs no state.
-    fn step_seed(&self) -> u64 {
-        // The high bit keeps the counter apart from those of the streams with the same seed.
-        let [a, b, ..] = philox(self.config.seed, 1 << 127 | u128::from(self.position.step));
-        u64::from(a) << 32 | u64::from(b)
     }
 
     /// Adds the step and advice to the error of a run that diverged.

@@ -19,6 +19,7 @@ mod options;
 mod predictions;
 mod progress;
 mod save_every;
+mod shard;
 
 pub use checkpoint::{Checkpoint, CheckpointDir};
 pub use classifier::{ClassProbability, Classification, Classifier};

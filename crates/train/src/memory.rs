@@ -15,6 +15,8 @@ use neocog_tensor::{Device, Result, Shape};
 pub struct MemoryNeed {
     /// Images in a batch.
     pub batch: usize,
+    /// Parts that a batch is computed in.
+    pub shards: usize,
     /// Parameters and the state of the optimizer.
     pub state: u64,
     /// Activations and gradients, or the values of a plan and its packed weights.
@@ -28,7 +30,7 @@ pub struct MemoryNeed {
 }
 
 impl MemoryNeed {
-    /// Estimates the need of training steps on batches of `shape`, `[n, c, h, w]`.
+    /// Estimates the need of training steps on batches of `shape`, `[n, c, h, w]`, in `shards` parts.
     ///
     /// # Errors
     /// When the network does not accept such an input.
@@ -36,20 +38,26 @@ impl MemoryNeed {
         pass: &TrainPass,
         optimizer: &OptimizerConfig,
         shape: [usize; 4],
+        shards: usize,
         workers: usize,
         device: &Device,
     ) -> Result<Self> {
-        let input = Shape::new(&shape)?;
+        let [n, c, h, w] = shape;
+        let input = Shape::new(&[n.div_ceil(shards), c, h, w])?;
         let scale = element_scale(device);
         let copies = 1 + optimizer.kind.state_tensors().len() as u64;
         let parameters = (state::param_count(pass.network()) as u64).saturating_mul(FLOAT);
         let state = parameters.saturating_mul(copies * scale);
+        // The sums of gradients that wait for their neighbors.
+        let sums = parameters.saturating_mul(u64::from(shards.ilog2()));
+        let step = with_scratch(pass.step_bytes(&input, device)? as u64).saturating_add(sums);
         Ok(MemoryNeed {
-            batch: shape[0],
+            batch: n,
+            shards,
             state,
             checkpoint: state,
-            step: with_scratch(pass.step_bytes(&input, device)? as u64).saturating_mul(scale),
-            loader: loader_bytes(&input, workers),
+            step: step.saturating_mul(scale),
+            loader: loader_bytes(&Shape::new(&shape)?, workers),
             is_training: true,
         })
     }
@@ -70,6 +78,7 @@ impl MemoryNeed {
         let all = (predictor.inference_bytes(&input)? as u64).saturating_mul(scale);
         Ok(MemoryNeed {
             batch: shape[0],
+            shards: 1,
             state,
             step: all.saturating_sub(state),
             checkpoint: 0,
@@ -105,10 +114,11 @@ impl fmt::Display for MemoryNeed {
             ("parameters", "activations and packed weights")
         };
         let n = self.batch;
-        write!(
-            f,
-            "memory: about {total} for batches of {n} ({of_state} {state}, {of_step} {step}, loader {loader}"
-        )?;
+        write!(f, "memory: about {total} for batches of {n}")?;
+        if self.shards > 1 {
+            write!(f, " in {} shards", self.shards)?;
+        }
+        write!(f, " ({of_state} {state}, {of_step} {step}, loader {loader}")?;
         if self.checkpoint > self.step {
             write!(f, ", a checkpoint while it is written {}", readable_bytes(self.checkpoint))?;
         }
@@ -139,7 +149,7 @@ mod tests {
     #[test]
     fn a_need_beyond_the_memory_is_a_warning() {
         let [state, step, checkpoint, loader] = [3 << 20, 2 << 20, 0, 1 << 20];
-        let need = MemoryNeed { batch: 7, state, step, checkpoint, loader, is_training: true };
+        let need = MemoryNeed { batch: 7, shards: 1, state, step, checkpoint, loader, is_training: true };
         assert_eq!(need.warning(), None);
         assert_eq!(
             need.to_string(),
@@ -149,6 +159,8 @@ mod tests {
         let saved = MemoryNeed { checkpoint: 3 << 20, ..need };
         assert_eq!(saved.total(), 7 << 20);
         assert!(saved.to_string().ends_with("a checkpoint while it is written 3.0 MiB)"), "{saved}");
+        let sharded = MemoryNeed { shards: 4, ..need };
+        assert!(sharded.to_string().contains("for batches of 7 in 4 shards (parameters"), "{sharded}");
         let huge = MemoryNeed { step: u64::MAX, is_training: false, ..need };
         if cfg!(target_os = "linux") {
             assert!(

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use neocog_autograd::{Tape, Var};
-use neocog_data::Batch;
 use neocog_tensor::ops::{Add, Concat, CountCorrect, CrossEntropy, Mul, Reduction, Scale, Sum};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
 use serde::{Deserialize, Serialize};
@@ -143,8 +142,13 @@ impl Meter {
 }
 
 /// Copies the images `[n, c, h, w]` and the labels `[n]` of a batch to `device`.
-pub(crate) fn to_device(batch: &Batch, device: &Device) -> Result<(Tensor, Tensor)> {
-    Ok((Tensor::from_f32(batch.shape(), &batch.pixels, device)?, labels_on(&batch.labels, device)?))
+pub(crate) fn to_device(
+    shape: [usize; 4],
+    pixels: &[f32],
+    labels: &[u32],
+    device: &Device,
+) -> Result<(Tensor, Tensor)> {
+    Ok((Tensor::from_f32(shape, pixels, device)?, labels_on(labels, device)?))
 }
 
 /// Copies labels to `device`, `[n]`.
@@ -153,11 +157,14 @@ pub(crate) fn labels_on(labels: &[u32], device: &Device) -> Result<Tensor> {
     Tensor::from_f32([labels.len()], &numbers, device)
 }
 
-/// Returns the weight of each sample of a batch, `[n]`: that of its class, divided by the sum over the batch.
-pub(crate) fn sample_weights(labels: &[u32], class_weights: &[f64], device: &Device) -> Result<Tensor> {
-    let of_class = labels.iter().map(|&label| class_weights[label as usize]);
-    let sum: f64 = of_class.clone().sum();
-    let weights: Vec<f64> = of_class.map(|weight| weight / sum).collect();
+/// Returns the weight of each sample, `[n]`: that of its class, divided by `sum`.
+pub(crate) fn sample_weights(
+    labels: &[u32],
+    class_weights: &[f64],
+    sum: f64,
+    device: &Device,
+) -> Result<Tensor> {
+    let weights: Vec<f64> = labels.iter().map(|&label| class_weights[label as usize] / sum).collect();
     Tensor::from_f64([labels.len()], &weights, device)
 }
 

@@ -22,15 +22,16 @@ impl Mix {
     }
 }
 
-/// Mixes the images `[n, c, h, w]` of a batch in place, if the options ask for it.
+/// Mixes the images `[n, c, h, w]` of a batch or shard in place, if the options ask for it. What is drawn depends on the seed and
+/// `counter`.
 pub(crate) fn mix(
     options: &TrainOptions,
     seed: u64,
-    step: u64,
+    counter: u128,
     pixels: &mut [f32],
     shape: [usize; 4],
 ) -> Option<Mix> {
-    let mut random = stream(seed, step);
+    let mut random = stream(seed, counter);
     let use_cutmix = match (options.mixup, options.cutmix) {
         (None, None) => return None,
         (Some(_), Some(_)) => random.next_unit() < 0.5,
@@ -42,9 +43,9 @@ pub(crate) fn mix(
 }
 
 /// The random numbers of a step.
-fn stream(seed: u64, step: u64) -> Random {
+fn stream(seed: u64, counter: u128) -> Random {
     // The bit below that of the dropout seeds keeps the counter apart from theirs.
-    let [a, b, ..] = philox(seed, 1 << 126 | u128::from(step));
+    let [a, b, ..] = philox(seed, 1 << 126 | counter);
     Random::new(u64::from(a) << 32 | u64::from(b))
 }
 

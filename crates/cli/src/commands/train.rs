@@ -418,7 +418,8 @@ fn small_folder(args: &Args, config: &mut TrainConfig, images: usize) {
         return;
     }
     if args.batch.is_none() {
-        config.batch = config.batch.min(32);
+        let batches = args.options.accumulated_batches();
+        config.batch = (config.batch / batches).min(32) * batches;
     }
     if args.epochs.is_none() {
         config.epochs = config.epochs.max(30);
@@ -464,7 +465,7 @@ fn unused(args: &Args, folder: CheckpointDir) -> Result<CheckpointDir> {
 fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     let mut config = selected.config(args.data.as_deref().unwrap_or(DEFAULT_DATASET))?;
     config.epochs = args.epochs.unwrap_or(config.epochs);
-    config.batch = args.batch.unwrap_or(config.batch);
+    (config.batch, config.shards) = args.options.batch_and_shards(args.batch.unwrap_or(config.batch))?;
     config.seed = args.seed.unwrap_or(config.seed);
     config.limit = args.limit;
     config.data_options = args.parts.options(None);

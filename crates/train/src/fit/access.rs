@@ -24,7 +24,8 @@ impl Trainer {
     pub fn memory_need(&self, data: &dyn Dataset) -> Result<MemoryNeed> {
         let [c, h, w] = self.input;
         let shape = [self.config.batch.min(data.len()), c, h, w];
-        MemoryNeed::of_training(&self.pass, &self.config.optimizer, shape, self.workers, &self.device)
+        let TrainConfig { optimizer, shards, .. } = &self.config;
+        MemoryNeed::of_training(&self.pass, optimizer, shape, *shards, self.workers, &self.device)
     }
 
     /// Returns the configuration.

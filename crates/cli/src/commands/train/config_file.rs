@@ -188,7 +188,9 @@ pub fn write(path: &Path, given: &Table, config: &TrainConfig) -> Result<()> {
     }
     table.insert("data".into(), Value::String(data_path(&config.data)));
     table.insert("epochs".into(), integer(config.epochs));
-    table.insert("batch".into(), integer(config.batch as u64));
+    // With --accumulate, the batches that are added.
+    let batches = if given.contains_key("accumulate") { config.shards } else { 1 };
+    table.insert("batch".into(), integer((config.batch / batches) as u64));
     table.insert("lr".into(), Value::Float(config.optimizer.lr));
     table.insert("schedule".into(), Value::String(config.schedule.decay.to_string()));
     table.insert("warm-up".into(), integer(config.schedule.warm_up));

@@ -5,7 +5,7 @@ use neocog_tensor::{Error, Result};
 use neocog_train::{LossKind, TrainOptions};
 use serde_json::Value;
 
-use crate::arguments::non_negative;
+use crate::arguments::{non_negative, positive};
 
 /// Techniques of training, and options of the optimizer.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +32,13 @@ pub struct OptionArgs {
     /// Limit each gradient to the range from -MAX to MAX.
     #[arg(long, value_name = "MAX")]
     clip_value: Option<f64>,
+    /// Divide each batch into S parts, a power of two, whose gradients are computed one after the other and added. Activations need
+    /// the memory of one part; batch norm normalizes each part by itself.
+    #[arg(long, value_name = "S", value_parser = power_of_two, conflicts_with = "accumulate")]
+    shards: Option<usize>,
+    /// Add the gradients of K batches in each step: a batch that is K times as large, in K parts.
+    #[arg(long, value_name = "K", value_parser = positive)]
+    accumulate: Option<usize>,
     /// Leave out the last batch of an epoch if it is smaller than the others.
     #[arg(long)]
     drop_last: bool,
@@ -71,6 +78,12 @@ pub struct OptionArgs {
     maximize: bool,
 }
 
+/// Parses a number of shards.
+fn power_of_two(text: &str) -> Result<usize, String> {
+    positive(text)
+        .and_then(|n| if n.is_power_of_two() { Ok(n) } else { Err("must be a power of two".into()) })
+}
+
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum LossName {
     CrossEntropy,
@@ -97,6 +110,23 @@ impl OptionArgs {
         (options.ema, options.swa, options.early_stopping) = (self.ema, self.swa, self.early_stopping);
         options.check()?;
         Ok(options)
+    }
+
+    /// Returns the number of batches whose gradients are added.
+    pub fn accumulated_batches(&self) -> usize {
+        self.accumulate.unwrap_or(1)
+    }
+
+    /// Returns the batch size and the number of shards for batches of `batch` images.
+    ///
+    /// # Errors
+    /// When the product is too large.
+    pub fn batch_and_shards(&self, batch: usize) -> Result<(usize, usize)> {
+        let factor = self.accumulated_batches();
+        let Some(batch) = batch.checked_mul(factor) else {
+            return Err(Error::invalid_argument(format!("{factor} batches of {batch} images are too many")));
+        };
+        Ok((batch, self.shards.unwrap_or(factor)))
     }
 
     /// Returns the optimizer with the options that the arguments give.

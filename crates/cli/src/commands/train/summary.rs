@@ -16,13 +16,14 @@ use crate::output;
 pub fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
     let config = trainer.config();
     output::note(format_args!(
-        "{} on {}: {}{}, {}, batch {}, {} with learning rate {:?}{}{}, seed {}, {device} with {}",
+        "{} on {}: {}{}, {}, batch {}{}, {} with learning rate {:?}{}{}, seed {}, {device} with {}",
         config.network,
         config.data,
         sizes(data),
         described_input(trainer, data),
         count(config.epochs, "epoch"),
         config.batch,
+        if config.shards == 1 { String::new() } else { format!(" in {} shards", config.shards) },
         config.optimizer.kind.name(),
         config.optimizer.lr,
         if config.schedule == neocog_train::Schedule::default() {
