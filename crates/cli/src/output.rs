@@ -1,9 +1,10 @@
 //! Output on standard output and standard error.
 
 use std::fmt::{Arguments, Display};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 pub use neocog_base::text::thousands;
 use neocog_base::{Error, Result};
@@ -21,12 +22,65 @@ pub fn go_on_without_reader() {
     GO_ON.store(true, Ordering::Relaxed);
 }
 
+/// What takes text in place of the terminal, and what it has taken.
+struct Diverted {
+    show: Box<dyn FnMut(&str) -> bool + Send>,
+    /// Texts, and whether they are for standard output.
+    kept: Vec<(bool, String)>,
+}
+
+static DIVERTED: Mutex<Option<Diverted>> = Mutex::new(None);
+
+/// While it exists, text for the terminal is shown elsewhere; then it is written to the terminal.
+#[derive(Debug)]
+pub struct Diversion(());
+
+/// Passes what is written to a terminal to `show` instead, which returns whether it could show it. All of it is written when the
+/// returned value is dropped.
+pub fn divert(show: impl FnMut(&str) -> bool + Send + 'static) -> Diversion {
+    let diverted = Diverted { show: Box::new(show), kept: Vec::new() };
+    *DIVERTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(diverted);
+    Diversion(())
+}
+
+impl Drop for Diversion {
+    fn drop(&mut self) {
+        let diverted = DIVERTED.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for (is_output, text) in diverted.into_iter().flat_map(|diverted| diverted.kept) {
+            if is_output {
+                // The terminal is gone.
+                let _ = line(text);
+            } else {
+                note(format_args!("{text}"));
+            }
+        }
+    }
+}
+
+/// Whether the text is shown elsewhere, and written later.
+fn is_diverted(is_output: bool, text: impl Display) -> bool {
+    let mut diverted = DIVERTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(diverted) = diverted.as_mut() else { return false };
+    if is_output && !io::stdout().is_terminal() {
+        return false;
+    }
+    let text = text.to_string();
+    let is_shown = (diverted.show)(&text);
+    if is_shown {
+        diverted.kept.push((is_output, text));
+    }
+    is_shown
+}
+
 /// Writes a line to standard output. When the reader has closed the pipe, as in `| head`, exits with code 0, or does nothing
 /// after [`go_on_without_reader`].
 ///
 /// # Errors
 /// When writing fails for another reason.
 pub fn line(text: impl Display) -> Result<()> {
+    if is_diverted(true, &text) {
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
@@ -91,6 +145,9 @@ pub fn usage_error(text: impl Display) -> ! {
 
 /// Writes a line to standard error; errors are ignored.
 pub fn note(text: Arguments<'_>) {
+    if is_diverted(false, text) {
+        return;
+    }
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

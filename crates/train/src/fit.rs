@@ -356,6 +356,7 @@ impl Trainer {
                 epoch: self.position.epoch + 1,
                 batch: self.position.batch,
                 batches: loader.batches(),
+                lr: self.lr_at(self.position.step - 1, loader.batches() as u64, self.config.epochs),
                 sums: self.meter.sums(),
             });
             if let Some(log) = &mut files.log {

@@ -55,6 +55,8 @@ pub struct BatchReport {
     pub batch: usize,
     /// Number of batches in an epoch.
     pub batches: usize,
+    /// The learning rate of the last step.
+    pub lr: f64,
     /// Totals of the epoch so far. A device may be some batches ahead of them.
     pub sums: Totals,
 }

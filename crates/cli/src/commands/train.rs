@@ -27,6 +27,7 @@ use crate::output;
 
 pub mod config_file;
 mod final_test;
+mod live;
 mod log;
 mod options;
 mod parts;
@@ -181,7 +182,7 @@ struct Args {
     #[arg(long, requires = "resume")]
     allow_different: bool,
     /// Resume from a checkpoint; combines only with --epochs, --schedule-from-here, --data-dir, --workers, --cache, --final-test,
-    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --tensorboard and --json.
+    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --tensorboard, --ui and --json.
     #[arg(
         long,
         value_name = "FILE",
@@ -265,7 +266,7 @@ fn run(args: &Args, given: &toml::Table) -> Result<ExitCode> {
     output::memory_need(&trainer.memory_need(&*data.train)?);
     let start = Instant::now();
     let (part, _) = data.evaluated()?;
-    let mut report = Report::new(args.json, trainer.config(), part);
+    let mut report = Report::new(args.json, args.log.ui, &trainer, part, folder.path())?;
     let log = args.log.create(&trainer, &data)?;
     let mut logged = Logged { report: &mut report, log };
     let outcome = trainer.fit(&data, Some(&folder), &mut logged, &stop);

@@ -10,6 +10,7 @@ use neocog_layers::Layer;
 use neocog_tensor::Result;
 use neocog_train::{AverageReport, BatchReport, EpochReport, Predictions, Progress, Trainer};
 
+use super::progress::Ui;
 use crate::arguments::positive;
 
 /// Number of steps between two reports for TensorBoard.
@@ -19,6 +20,9 @@ const INTERVAL: usize = 100;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
+    /// Progress on a terminal: live curves on the whole screen, a bar, or plain lines, as where there is no terminal.
+    #[arg(long, value_enum, value_name = "HOW", default_value = "live")]
+    pub ui: Ui,
     /// Write event files for TensorBoard to DIR: loss, accuracy, learning rate and speed, the configuration and the first augmented
     /// batch. A resumed training continues there.
     #[arg(long, value_name = "DIR")]
@@ -62,6 +66,9 @@ impl LogArgs {
     /// The options that are not the default, with their values, for a command line.
     pub fn given(&self) -> Vec<(&'static str, String)> {
         let mut given = Vec::new();
+        if self.ui != Ui::Live {
+            given.push(("--ui", self.ui.name().to_string()));
+        }
         given.extend(self.tensorboard.as_ref().map(|dir| ("--tensorboard", program::quoted_path(dir))));
         if self.tensorboard_interval != INTERVAL {
             given.push(("--tensorboard-interval", self.tensorboard_interval.to_string()));

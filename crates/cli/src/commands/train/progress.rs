@@ -1,18 +1,42 @@
-//! Progress of a training: a progress bar on a terminal, and a line or a JSON object per epoch.
+//! Progress of a training: a live view or a progress bar on a terminal, and a line or a JSON object per epoch.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use neocog_data::Part;
 use neocog_tensor::Result;
-use neocog_train::{AverageReport, BatchReport, EpochReport, Progress, TrainConfig};
+use neocog_train::{AverageReport, BatchReport, EpochReport, Progress, Trainer};
 use serde::Serialize;
 
+use super::live::Live;
 use crate::output;
 
 /// The interval of progress lines where there is no progress bar.
 const INTERVAL: Duration = Duration::from_secs(30);
+
+/// How the progress is shown on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ui {
+    /// Curves and messages on the whole screen.
+    Live,
+    /// A progress bar.
+    Bar,
+    /// Lines, as where standard error is not a terminal.
+    Plain,
+}
+
+impl Ui {
+    /// The value of the option.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ui::Live => "live",
+            Ui::Bar => "bar",
+            Ui::Plain => "plain",
+        }
+    }
+}
 
 /// Reports the progress of a training.
 pub struct Report {
@@ -20,8 +44,9 @@ pub struct Report {
     epochs: u64,
     /// The part that is evaluated after each epoch.
     part: Part,
+    live: Option<Live>,
     bar: Option<ProgressBar>,
-    on_terminal: bool,
+    has_bar: bool,
     last_line: Instant,
     /// The metrics of the averaged network in the epoch that is reported next.
     average: Option<AverageReport>,
@@ -30,26 +55,32 @@ pub struct Report {
 }
 
 impl Report {
-    /// Creates a report for a training with `config`.
-    pub fn new(json: bool, config: &TrainConfig, part: Part) -> Self {
-        Report {
+    /// Creates a report for a training whose checkpoints are in `folder`.
+    ///
+    /// # Errors
+    /// When the terminal cannot be set for the live view.
+    pub fn new(json: bool, ui: Ui, trainer: &Trainer, part: Part, folder: &Path) -> Result<Self> {
+        let live = if ui == Ui::Live { Live::open(trainer, part, folder.to_path_buf())? } else { None };
+        Ok(Report {
             json,
-            epochs: config.epochs,
+            epochs: trainer.config().epochs,
             part,
+            has_bar: live.is_none() && ui != Ui::Plain && std::io::stderr().is_terminal(),
+            live,
             bar: None,
-            on_terminal: std::io::stderr().is_terminal(),
             last_line: Instant::now(),
             average: None,
             written: Ok(()),
-        }
+        })
     }
 
-    /// Removes the progress bar.
+    /// Closes the live view, or removes the progress bar.
     ///
     /// # Errors
     /// When an epoch could not be written.
     pub fn finish(mut self) -> Result<()> {
         self.clear();
+        self.live = None;
         self.written
     }
 
@@ -112,7 +143,9 @@ impl Progress for Report {
 
     fn batch(&mut self, report: &BatchReport) {
         let sums = report.sums;
-        if self.on_terminal {
+        if let Some(live) = &mut self.live {
+            live.batch(report);
+        } else if self.has_bar {
             let bar = self.bar.get_or_insert_with(|| {
                 let style =
                     ProgressStyle::with_template("epoch {prefix} {bar:30} {pos}/{len} {msg} ({eta} left)");
@@ -153,6 +186,9 @@ impl Progress for Report {
         self.clear();
         self.last_line = Instant::now();
         let average = self.average.take();
+        if let Some(live) = &mut self.live {
+            live.epoch(report);
+        }
         let mut text = format!(
             "epoch {}/{}: train loss {:.4} acc {:.4}, {} loss {:.4} acc {:.4}, {:.0} images/s, {:.1} s",
             report.epoch,
