@@ -25,7 +25,8 @@ pub enum Init {
 #[derive(Debug)]
 pub struct Builder {
     device: Device,
-    seed: u64,
+    /// `None` for zeros in place of random values.
+    seed: Option<u64>,
     /// Names of the layers around the one that is built.
     pub(crate) path: Vec<String>,
 }
@@ -33,7 +34,12 @@ pub struct Builder {
 impl Builder {
     /// Creates a builder for layers on `device`.
     pub fn new(device: &Device, seed: u64) -> Self {
-        Builder { device: *device, seed, path: Vec::new() }
+        Builder { device: *device, seed: Some(seed), path: Vec::new() }
+    }
+
+    /// Creates a builder whose layers have zeros in place of random initial values: for a network whose state is loaded next.
+    pub fn to_load(device: &Device) -> Self {
+        Builder { device: *device, seed: None, path: Vec::new() }
     }
 
     /// Creates a parameter with initial values.
@@ -42,17 +48,19 @@ impl Builder {
     /// When the shape is invalid, memory cannot be allocated, or the device fails.
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Param> {
         let shape = self.checked_shape(shape).context(|| name)?;
-        Ok(Param::new(match init {
-            _ if self.device == Device::Meta => Tensor::zeros(shape, &self.device)?,
-            Init::Constant(value) => Tensor::full(shape, value, &self.device)?,
-            Init::Uniform { bound } => {
-                let mut random = Random::stream(self.seed, &self.full_name(name));
+        Ok(Param::new(match (init, self.seed) {
+            (Init::Constant(value), _) if self.device != Device::Meta => {
+                Tensor::full(shape, value, &self.device)?
+            }
+            (Init::Uniform { bound }, Some(seed)) if self.device != Device::Meta => {
+                let mut random = Random::stream(seed, &self.full_name(name));
                 let bound = bound as f32;
                 let values = std::iter::repeat_with(|| random.next_uniform(-bound, bound));
                 let values =
                     try_collect(shape.elements(), values, format_args!("a tensor of shape {shape}"))?;
                 Tensor::from_f32(shape, &values, &self.device)?
             }
+            _ => Tensor::zeros(shape, &self.device)?,
         }))
     }
 

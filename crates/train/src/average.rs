@@ -18,7 +18,7 @@ pub(crate) struct Average {
 
 impl Average {
     pub(crate) fn new(spec: &LayerSpec, [c, h, w]: [usize; 3], device: &Device) -> Result<Self> {
-        let network = Builder::new(device, 0).build(spec, &[1, c, h, w].into())?.into();
+        let network = Builder::to_load(device).build(spec, &[1, c, h, w].into())?.into();
         Ok(Average { network, updates: 0 })
     }
 

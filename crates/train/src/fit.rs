@@ -9,13 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use neocog_autograd::{Tape, Var};
-use neocog_base::random::philox;
 use neocog_data::transform::Pipeline;
 use neocog_data::{Batch, Dataset, Loader, LoaderOptions, Part, Split};
-use neocog_layers::{Builder, Context, Layer, LayerSpec, Predictor, TrainPass};
-use neocog_models::ScheduleStep;
-use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
+use neocog_layers::{Builder, Layer, LayerSpec, Predictor, TrainPass};
+use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape};
 
 use crate::average::Average;
 use crate::checkpoint::{Checkpoint, CheckpointDir};
@@ -23,10 +20,7 @@ use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, check_fits, evaluate_batches};
 use crate::log::{LogLine, RunLog};
-use crate::meter::{
-    BatchMetrics, Meter, Target, Totals, labels_on, sample_weights, to_device, training_metrics,
-};
-use crate::mix::{Mix, mix};
+use crate::meter::{Meter, Totals};
 use crate::optimizer::Optimizer;
 use crate::predictions::Predictions;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};

@@ -139,7 +139,7 @@ impl<'a> Run<'a> {
 
     /// Builds the network in its initial state.
     fn network(&self) -> Result<Box<dyn Layer>> {
-        let network = Builder::new(self.device, 0).build(&self.spec, &self.shape)?;
+        let network = Builder::to_load(self.device).build(&self.spec, &self.shape)?;
         let entries: BTreeMap<String, Entry<'_>> = state::entries(&*network).into_iter().collect();
         for wanted in &self.file.state {
             let entry = entries

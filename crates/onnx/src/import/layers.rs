@@ -29,7 +29,7 @@ impl OnnxLayers {
     /// # Errors
     /// When the network does not accept such an input, or a device fails.
     pub fn build(&self, input: &Shape, device: &Device) -> Result<Box<dyn Layer>> {
-        let network = Builder::new(device, 0).build(&self.spec, input)?;
+        let network = Builder::to_load(device).build(&self.spec, input)?;
         let mut tensors = self.tensors.iter();
         for (name, entry) in state::entries(&*network) {
             let Some(param) = entry.tensor() else { continue };

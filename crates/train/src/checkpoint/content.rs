@@ -136,7 +136,7 @@ impl Checkpoint {
     /// When the spec cannot be built, or the state does not match it.
     pub fn network(&self, device: &Device) -> Result<Box<dyn Layer>> {
         let [c, h, w] = self.input;
-        let network = Builder::new(device, self.config.seed).build(&self.spec()?, &[1, c, h, w].into())?;
+        let network = Builder::to_load(device).build(&self.spec()?, &[1, c, h, w].into())?;
         self.load_into(&*network)?;
         Ok(network)
     }

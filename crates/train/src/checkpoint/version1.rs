@@ -82,6 +82,7 @@ impl From<Version1> for Checkpoint {
         let transforms = Pipeline::from_iter(augment.map(Step::RandomAffine));
         Checkpoint {
             config: TrainConfig {
+                shards: 1,
                 network,
                 data,
                 data_options: DataOptions::default(),

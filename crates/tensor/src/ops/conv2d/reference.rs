@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::shape::ConvShape;
-use crate::cpu::simd::vectorized;
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// Consecutive outputs of a row whose sources lie in one row of the input, `step` apart.
 struct Run {
@@ -60,22 +60,55 @@ fn for_each_pair<Y, X>(
     }
 }
 
+/// One pass of the convolution.
+trait Pass: Copy + Sync {
+    /// Computes plane number `plane` of the output, which is all zeros.
+    fn compute(self, conv: &ConvShape, taps: &[Tap], plane: usize, output: &mut [f64]);
+}
+
+/// Computes the planes of the output, each of `size` elements.
+fn for_each_plane(conv: &ConvShape, output: &mut [f64], size: usize, pass: impl Pass) {
+    /// A type of its own, so that the loops are compiled for each instruction set: a closure would be a function that is called.
+    struct Plane<'a, P> {
+        conv: &'a ConvShape,
+        taps: &'a [Tap],
+        plane: usize,
+        output: &'a mut [f64],
+        pass: P,
+    }
+    impl<P: Pass> Kernel for Plane<'_, P> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self) {
+            self.output.fill(0.0);
+            self.pass.compute(self.conv, self.taps, self.plane, self.output);
+        }
+    }
+    let taps = taps(conv);
+    output.par_chunks_mut(size.max(1)).enumerate().for_each(|(plane, output)| {
+        dispatch(Plane { conv, taps: &taps, plane, output, pass });
+    });
+}
+
 /// Computes `y`, without bias and activation.
 pub(super) fn forward(conv: &ConvShape, x: &[f64], weight: &[f64], y: &mut [f64]) {
-    let (x_plane, y_plane, taps) = (conv.h * conv.w, conv.oh * conv.ow, taps(conv));
-    y.par_chunks_mut(y_plane.max(1)).enumerate().for_each(|(plane, y)| {
-        vectorized(|| {
+    #[derive(Clone, Copy)]
+    struct Forward<'a>(&'a [f64], &'a [f64]);
+    impl Pass for Forward<'_> {
+        #[inline(always)]
+        fn compute(self, conv: &ConvShape, taps: &[Tap], plane: usize, y: &mut [f64]) {
+            let Forward(x, weight) = self;
+            let x_plane = conv.h * conv.w;
             let (n, g, o) = (
                 plane / (conv.groups * conv.out_per_group),
                 plane / conv.out_per_group % conv.groups,
                 plane % conv.out_per_group,
             );
-            y.fill(0.0);
             for i in 0..conv.in_per_group {
                 let x = &x[((n * conv.groups + g) * conv.in_per_group + i) * x_plane..][..x_plane];
                 let weight = &weight[((g * conv.out_per_group + o) * conv.in_per_group + i) * taps.len()..]
                     [..taps.len()];
-                for tap in &taps {
+                for tap in taps {
                     let weight = weight[tap.weight];
                     for run in &tap.runs {
                         let line = y[run.y..][..run.len].iter_mut();
@@ -83,26 +116,30 @@ pub(super) fn forward(conv: &ConvShape, x: &[f64], weight: &[f64], y: &mut [f64]
                     }
                 }
             }
-        })
-    });
+        }
+    }
+    for_each_plane(conv, y, conv.oh * conv.ow, Forward(x, weight));
 }
 
 /// Computes the gradient of the input.
 pub(super) fn input_grad(conv: &ConvShape, dy: &[f64], weight: &[f64], dx: &mut [f64]) {
-    let (x_plane, y_plane, taps) = (conv.h * conv.w, conv.oh * conv.ow, taps(conv));
-    dx.par_chunks_mut(x_plane.max(1)).enumerate().for_each(|(plane, dx)| {
-        vectorized(|| {
+    #[derive(Clone, Copy)]
+    struct InputGrad<'a>(&'a [f64], &'a [f64]);
+    impl Pass for InputGrad<'_> {
+        #[inline(always)]
+        fn compute(self, conv: &ConvShape, taps: &[Tap], plane: usize, dx: &mut [f64]) {
+            let InputGrad(dy, weight) = self;
+            let y_plane = conv.oh * conv.ow;
             let (n, g, i) = (
                 plane / (conv.groups * conv.in_per_group),
                 plane / conv.in_per_group % conv.groups,
                 plane % conv.in_per_group,
             );
-            dx.fill(0.0);
             for o in 0..conv.out_per_group {
                 let dy = &dy[((n * conv.groups + g) * conv.out_per_group + o) * y_plane..][..y_plane];
                 let weight = &weight[((g * conv.out_per_group + o) * conv.in_per_group + i) * taps.len()..]
                     [..taps.len()];
-                for tap in &taps {
+                for tap in taps {
                     let weight = weight[tap.weight];
                     for run in &tap.runs {
                         let line = dy[run.y..][..run.len].iter();
@@ -110,25 +147,29 @@ pub(super) fn input_grad(conv: &ConvShape, dy: &[f64], weight: &[f64], dx: &mut 
                     }
                 }
             }
-        })
-    });
+        }
+    }
+    for_each_plane(conv, dx, conv.h * conv.w, InputGrad(dy, weight));
 }
 
 /// Computes the gradient of the weight.
 pub(super) fn weight_grad(conv: &ConvShape, x: &[f64], dy: &[f64], dw: &mut [f64]) {
-    let (x_plane, y_plane, taps) = (conv.h * conv.w, conv.oh * conv.ow, taps(conv));
-    dw.par_chunks_mut(conv.kh * conv.kw).enumerate().for_each(|(kernel, dw)| {
-        vectorized(|| {
+    #[derive(Clone, Copy)]
+    struct WeightGrad<'a>(&'a [f64], &'a [f64]);
+    impl Pass for WeightGrad<'_> {
+        #[inline(always)]
+        fn compute(self, conv: &ConvShape, taps: &[Tap], plane: usize, dw: &mut [f64]) {
+            let WeightGrad(x, dy) = self;
+            let (x_plane, y_plane) = (conv.h * conv.w, conv.oh * conv.ow);
             let (g, o, i) = (
-                kernel / (conv.out_per_group * conv.in_per_group),
-                kernel / conv.in_per_group % conv.out_per_group,
-                kernel % conv.in_per_group,
+                plane / (conv.out_per_group * conv.in_per_group),
+                plane / conv.in_per_group % conv.out_per_group,
+                plane % conv.in_per_group,
             );
-            dw.fill(0.0);
             for n in 0..conv.n {
                 let x = &x[((n * conv.groups + g) * conv.in_per_group + i) * x_plane..][..x_plane];
                 let dy = &dy[((n * conv.groups + g) * conv.out_per_group + o) * y_plane..][..y_plane];
-                for tap in &taps {
+                for tap in taps {
                     let sum = &mut dw[tap.weight];
                     for run in &tap.runs {
                         let line = dy[run.y..][..run.len].iter();
@@ -136,6 +177,7 @@ pub(super) fn weight_grad(conv: &ConvShape, x: &[f64], dy: &[f64], dw: &mut [f64
                     }
                 }
             }
-        })
-    });
+        }
+    }
+    for_each_plane(conv, dw, conv.kh * conv.kw, WeightGrad(x, dy));
 }
