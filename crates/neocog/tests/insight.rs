@@ -225,7 +225,7 @@ fn explanations_and_embeddings_agree_with_pytorch() {
     let folder = Folder::new();
     folder.success("train lenet_bn --epochs 4 --limit 400 --out run");
     folder.success("export run/last.ckpt --to lenet_bn.safetensors");
-    // A bright spot and noise: without equal maxima in a pooling window.
+    // A bright spot and noise: without equal maxima in a pooling window, and with a map of class 4 that is not 0.
     let pixels = |x: u32, y: u32| {
         let spot = 200u32.saturating_sub(x.abs_diff(15).pow(2) * 3 + y.abs_diff(12).pow(2));
         image::Luma([(spot + ((x * 28 + y).wrapping_mul(2_654_435_761) >> 16) % 41) as u8])
@@ -238,9 +238,9 @@ fn explanations_and_embeddings_agree_with_pytorch() {
         ("occlusion", " --window 4"),
     ] {
         let (stdout, _) = folder.success(&format!(
-            "explain run/last.ckpt x.png --method {method}{more} --class 3 --to {method}.png --values {method}.npy"
+            "explain run/last.ckpt x.png --method {method}{more} --class 4 --to {method}.png --values {method}.npy"
         ));
-        assert!(stdout.contains(&format!("{method} of 3 (")), "{stdout}");
+        assert!(stdout.contains(&format!("{method} of 4 (")), "{stdout}");
         assert!(image::open(folder.path(&format!("{method}.png"))).unwrap().width() > 300);
     }
     folder.success("embed run/last.ckpt digits --limit 20 --to e.npy --labels l.npy --projector projector");

@@ -1,7 +1,7 @@
 """Compares explanations and embeddings with PyTorch: python explain.py NETWORKS DIRECTORY
 
 NETWORKS is the directory of networks.py. DIRECTORY holds lenet_bn.safetensors, the weights; x.png, an image; saliency.npy,
-integrated-gradients.npy, gradcam.npy and occlusion.npy of class 3; e.npy and 4.npy, embeddings of the images input.npy.
+integrated-gradients.npy, gradcam.npy and occlusion.npy of class 4; e.npy and 4.npy, embeddings of the images input.npy.
 """
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ networks_dir, directory = sys.argv[1], Path(sys.argv[2])
 sys.path.insert(0, networks_dir)
 import networks
 
-CLASS = 3
+CLASS = 4
 torch.set_num_threads(1)
 net = networks.lenet_bn().eval()
 net.load_state_dict(load_file(directory / "lenet_bn.safetensors"), strict=True)
