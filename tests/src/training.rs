@@ -65,7 +65,7 @@ impl Trainer {
     /// When the network does not accept the input.
     pub fn memory_need(&self) -> Result<MemoryNeed> {
         let shape = self.x.shape().nchw()?;
-        MemoryNeed::of_training(&self.pass, self.optimizer.config(), shape, 0, &self.x.device())
+        MemoryNeed::of_training(&self.pass, self.optimizer.config(), shape, 1, 0, &self.x.device())
     }
 
     /// Returns all parameters and buffers by name, in single precision.

@@ -33,7 +33,7 @@ fn with_batch_norm() -> LayerSpec {
         .then(FlattenLayer {})
         .then(Linear::new(784, 12))
         .then(BatchNorm1d::new(12))
-        .then(Dropout::new(0.5))
+        .then(Dropout { p: 0.5 })
         .then(Linear::new(12, 10))
         .into()
 }
@@ -77,7 +77,7 @@ fn parts_of_a_batch_add_up_to_the_batch() {
         whole.class_balance = balance;
         let expected = trained(&whole, plain(), &Device::Reference);
         for shards in [2, 3, 4, 16] {
-            let parts = TrainConfig { shards, ..whole.clone() };
+            let parts = whole.clone().with_shards(shards);
             let found = trained(&parts, plain(), &Device::Reference);
             assert_close(&values(&found, "weight"), &values(&expected, "weight"));
             assert_close(&values(&found, "bias"), &values(&expected, "bias"));
@@ -141,7 +141,7 @@ fn a_run_in_parts_resumes_within_an_epoch() {
         match trainer.fit(&data, Some(&directory), &mut EachBatch(&stop), &stop).unwrap() {
             FitOutcome::Finished => break,
             FitOutcome::Stopped(file) => {
-                let checkpoint = Checkpoint::read(file.unwrap()).unwrap();
+                let checkpoint = Checkpoint::read(&file.unwrap()).unwrap();
                 assert_eq!(checkpoint.config.shards, 4);
                 trainer = Trainer::resume(checkpoint, &Device::Cpu).unwrap();
             }

@@ -87,7 +87,10 @@ fn checks(root: &Path, scratch: &Path, long: bool) -> Result<Vec<Check>> {
             "build without OpenCL",
             "clippy --workspace --all-targets --no-default-features -- -D warnings",
         ),
-        Check::cargo("tests without OpenCL", "test -p neocog-tensor --no-default-features --lib opencl"),
+        // A few short tests: they compile faster without the optimizer.
+        Check::cargo("tests without OpenCL", "test -p neocog-tensor --no-default-features --lib opencl")
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
+            .env("CARGO_PROFILE_TEST_OPT_LEVEL", "0"),
         // The target directory of the workspace: what is built there already is used again.
         Check::cargo("plugin outside the workspace", &plugin).env("CARGO_TARGET_DIR", root.join("target")),
         Check::new("short training", training),
