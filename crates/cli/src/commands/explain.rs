@@ -115,6 +115,15 @@ fn run(args: &Args) -> Result<()> {
     let layer = layer(args, &trained)?;
     let attribution =
         attribution(args, &trained, &x, class, layer.as_deref()).context(|| image.display().to_string())?;
+    if attribution.values.iter().all(|value| *value == 0.0) {
+        output::note(format_args!(
+            "warning: {} of this class is 0 everywhere: {}",
+            args.method.name(),
+            layer.as_deref().map_or("the class does not depend on the image".to_string(), |layer| format!(
+                "nothing in the output of layer {layer} raises the class; another layer may show more"
+            ))
+        ));
+    }
     if let Some(values) = &args.values {
         array::write(values, &attribution.shape, attribution.values.clone())?;
     }
