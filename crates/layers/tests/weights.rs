@@ -240,6 +240,32 @@ fn partial_loading() {
     assert!(text.contains("block.0.weight [2, 1, 3, 3] is missing"), "{text}");
 }
 
+/// As in torchvision's files of GoogLeNet and Inception.
+#[test]
+fn auxiliary_heads_are_left_out() {
+    let (_dir, path) = temp_file();
+    let own: &[(&str, &[usize])] = &[("fc.weight", &[2, 3]), ("fc.bias", &[2])];
+    let linear = || {
+        let spec = Sequential::new().with("fc", Linear::new(3, 2));
+        Builder::new(&Device::Cpu, 0).build(&spec.into(), &[1, 3].into()).unwrap()
+    };
+    fs::write(
+        &path,
+        with_tensors(&[own, &[("aux1.fc1.bias", &[4]), ("AuxLogits.fc.bias", &[2])]].concat(), 0),
+    )
+    .unwrap();
+    let loaded = load(&*linear(), &path).unwrap();
+    assert_eq!(loaded.auxiliary_keys, ["AuxLogits.fc.bias", "aux1.fc1.bias"]);
+    assert_eq!(loaded.loaded, ["fc.weight", "fc.bias"]);
+    assert!(loaded.differences().is_empty() && loaded.unexpected_keys.is_empty());
+    assert!(loaded.auxiliary_note().unwrap().starts_with("left out: 2 tensors"));
+    // Another module is not.
+    fs::write(&path, with_tensors(&[own, &[("auxiliary.bias", &[4])]].concat(), 0)).unwrap();
+    assert!(
+        load(&*linear(), &path).unwrap_err().to_string().contains("auxiliary.bias [4] is not in the network")
+    );
+}
+
 #[test]
 fn a_negative_count_is_an_error() {
     let (_dir, path) = temp_file();

@@ -329,7 +329,7 @@ impl WeightsArgs {
     fn open_weights(&self, weights: &Path, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
         let selected = self.network_args.select(self.network.as_deref())?;
         let network = selected.build(&self.network_args, device)?;
-        weights::load(&*network, weights)?;
+        note_auxiliary(&weights::load(&*network, weights)?);
         let input = selected.input()?;
         let mut preprocessing = Preprocessing::new(input, &Pipeline::default(), data);
         if self.network_args.spec.is_some() && data.is_none() {
@@ -417,6 +417,13 @@ pub fn class_names_of(data: &str) -> Result<Vec<String>> {
     DataSource::find(data)?.class_names()
 }
 
+/// Tells of the tensors of a file that the network has no use for.
+pub fn note_auxiliary(loaded: &weights::Loaded) {
+    if let Some(note) = loaded.auxiliary_note() {
+        output::note(format_args!("{note}"));
+    }
+}
+
 /// Loads the weights of a file into a network, all or, if `partial`, those that match. Prints a summary to standard error and
 /// returns the names of loaded and skipped tensors.
 ///
@@ -425,6 +432,7 @@ pub fn class_names_of(data: &str) -> Result<Vec<String>> {
 pub fn load_weights(network: &dyn Layer, path: &Path, partial: bool) -> Result<weights::Loaded> {
     let loaded = if partial { weights::load_partial(network, path) } else { weights::load(network, path) }?;
     output::note(format_args!("loaded {} from {}", count(loaded.loaded.len(), "tensor"), path.display()));
+    note_auxiliary(&loaded);
     if !loaded.differences().is_empty() {
         let lines: String =
             loaded.differences().iter().map(|difference| format!("\n  {difference}")).collect();
@@ -441,6 +449,7 @@ pub fn load_weights(network: &dyn Layer, path: &Path, partial: bool) -> Result<w
 pub fn load_pretrained(network: &dyn Layer, path: &Path) -> Result<()> {
     let loaded = weights::load_except_head(network, path)?;
     output::note(format_args!("loaded {} tensors from {}", loaded.loaded.len(), path.display()));
+    note_auxiliary(&loaded);
     if !loaded.differences().is_empty() {
         let lines: String =
             loaded.differences().iter().map(|difference| format!("\n  {difference}")).collect();

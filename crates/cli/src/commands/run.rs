@@ -10,6 +10,7 @@ use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile};
 use serde::Serialize;
 
+use super::network::note_auxiliary;
 use super::run_onnx::{is_onnx, run_onnx};
 use crate::arguments::{DeviceArg, positive};
 use crate::array;
@@ -163,7 +164,7 @@ fn open(args: &Args, input: Shape, device: &Device) -> Result<(String, Box<dyn L
     let shape = Shape::new(&[1, c, h, w])?;
     let network = Builder::new(device, args.seed).build(&spec, &shape).context(|| name.as_str())?;
     match &args.weights {
-        Some(file) => drop(weights::load(&*network, file)?),
+        Some(file) => note_auxiliary(&weights::load(&*network, file)?),
         None => output::note(format_args!("{name} has the initial parameters of seed {}", args.seed)),
     }
     Ok((name, network))

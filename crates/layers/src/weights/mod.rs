@@ -8,7 +8,8 @@
 //! Of a file of `torch.save`, tensors are read and nothing else: it cannot run code. A `state_dict` may be in a dictionary under
 //! `state_dict`, `model_state_dict` or `model`, and its names may start with `module.`, `_orig_mod.` or `model.`, as those of
 //! `DataParallel`, `torch.compile` and Lightning do. The number of batches of a batch norm may be missing, or be a
-//! floating-point number.
+//! floating-point number. Auxiliary heads, which torchvision's GoogLeNet and Inception have for training, are left out of a network
+//! without them; see [`Loaded::auxiliary_keys`].
 //!
 //! All tensors are read and checked before the network is changed.
 
@@ -40,7 +41,7 @@ use crate::state::{self, Difference, DifferenceKind, Entry};
 
 /// The result of loading a file.
 ///
-/// As what PyTorch's `load_state_dict` returns. After [`load`], all lists but `loaded` are empty.
+/// As what PyTorch's `load_state_dict` returns. After [`load`], all lists but `loaded` and `auxiliary_keys` are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loaded {
@@ -54,8 +55,14 @@ pub struct Loaded {
     pub mismatched_shapes: Vec<String>,
     /// Names of the tensors whose values in the file cannot be used, such as NaN.
     pub invalid_values: Vec<String>,
+    /// Names of the tensors of auxiliary heads in the file, of a network that has none: those under `aux`, `aux1`, `aux2`, `AuxLogits` and
+    /// `aux_classifier`, torchvision's names. They take part in training only.
+    pub auxiliary_keys: Vec<String>,
     differences: Vec<Difference>,
 }
+
+/// The names of auxiliary heads in torchvision's networks.
+const AUXILIARY_HEADS: [&str; 5] = ["aux", "aux1", "aux2", "AuxLogits", "aux_classifier"];
 
 impl Loaded {
     fn new(loaded: Vec<String>, differences: Vec<Difference>) -> Self {
@@ -69,8 +76,17 @@ impl Loaded {
             unexpected_keys: names(DifferenceKind::Unexpected),
             mismatched_shapes: names(DifferenceKind::Shape),
             invalid_values: names(DifferenceKind::Value),
+            auxiliary_keys: Vec::new(),
             differences,
         }
+    }
+
+    /// A sentence for people about [`auxiliary_keys`](Self::auxiliary_keys), if there are any.
+    pub fn auxiliary_note(&self) -> Option<String> {
+        let tensors = self.auxiliary_keys.len();
+        (tensors > 0).then(|| {
+            format!("left out: {tensors} tensors of auxiliary heads, which the network does not have")
+        })
     }
 
     /// All tensors that were not loaded, with the reasons: in the order of the network, followed by unexpected ones and those
@@ -185,7 +201,7 @@ pub fn load_except_head(network: &dyn Layer, path: &Path) -> Result<Loaded> {
         return Err(mismatch(&others)).context(location);
     }
     let loaded = matched.apply().context(location)?;
-    Ok(Loaded::new(loaded.loaded, of_head))
+    Ok(Loaded { auxiliary_keys: loaded.auxiliary_keys, ..Loaded::new(loaded.loaded, of_head) })
 }
 
 fn mismatch(differences: &[Difference]) -> Error {
@@ -267,6 +283,8 @@ fn floats(param: &Param) -> Result<Vec<u8>> {
 struct Matched<'a> {
     values: Vec<(String, Value<'a>)>,
     differences: Vec<Difference>,
+    /// Names of tensors of auxiliary heads.
+    auxiliary: Vec<String>,
 }
 
 /// A value and where it is loaded to.
@@ -285,7 +303,7 @@ impl Matched<'_> {
             }
             loaded.push(name);
         }
-        Ok(Loaded::new(loaded, self.differences))
+        Ok(Loaded { auxiliary_keys: self.auxiliary, ..Loaded::new(loaded, self.differences) })
     }
 }
 
@@ -332,6 +350,9 @@ fn match_tensors<'a>(network: &'a dyn Layer, file: &mut dyn TensorFile) -> Resul
     differences.retain(|difference| {
         !(counters.contains(difference.name.as_str()) && difference.kind == DifferenceKind::Missing)
     });
+    let (auxiliary, mut differences): (Vec<Difference>, Vec<Difference>) =
+        differences.into_iter().partition(is_of_auxiliary_head);
+    let auxiliary = auxiliary.into_iter().map(|difference| difference.name).collect();
     let positions: HashMap<&str, usize> =
         names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let different: HashSet<&str> = differences.iter().map(|difference| difference.name.as_str()).collect();
@@ -352,7 +373,12 @@ fn match_tensors<'a>(network: &'a dyn Layer, file: &mut dyn TensorFile) -> Resul
         }
     }
     differences.extend(unusable);
-    Ok(Matched { values, differences })
+    Ok(Matched { values, differences, auxiliary })
+}
+
+fn is_of_auxiliary_head(difference: &Difference) -> bool {
+    let head = difference.name.split('.').next().unwrap_or_default();
+    difference.kind == DifferenceKind::Unexpected && AUXILIARY_HEADS.contains(&head)
 }
 
 /// Converts the elements for an entry whose description matches the network; the inner error is why they cannot be used.

@@ -1,5 +1,8 @@
 //! GoogLeNet as in torchvision, with batch norm and without auxiliary heads.
 //!
+//! torchvision's published weights were trained with `transform_input`: they take images that are normalized with a mean and a standard
+//! deviation of 0.5.
+//!
 //! C. Szegedy et al., "Going deeper with convolutions", CVPR 2015.
 
 use neocog_layers::{
@@ -71,4 +74,9 @@ fn googlenet([c, ..]: [usize; 3], classes: usize) -> Result<LayerSpec> {
     Ok(net.into())
 }
 
-register_model!(model("tv_googlenet", googlenet, 224, "torchvision's GoogLeNet, without auxiliary heads"));
+register_model!(model(
+    "tv_googlenet",
+    googlenet,
+    224,
+    "torchvision's GoogLeNet, without auxiliary heads; published weights: mean and deviation 0.5"
+));

@@ -1,5 +1,8 @@
 //! Inception v3 as in torchvision, without the auxiliary head.
 //!
+//! torchvision's published weights were trained with `transform_input`: they take images that are normalized with a mean and a standard
+//! deviation of 0.5.
+//!
 //! C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016.
 
 use neocog_layers::{
@@ -173,5 +176,5 @@ register_model!(model(
     "inception_v3",
     inception_v3,
     299,
-    "torchvision's Inception v3, without the auxiliary head"
+    "torchvision's Inception v3, without the auxiliary head; published weights: mean and deviation 0.5"
 ));
