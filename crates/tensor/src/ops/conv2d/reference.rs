@@ -152,32 +152,58 @@ pub(super) fn input_grad(conv: &ConvShape, dy: &[f64], weight: &[f64], dx: &mut 
     for_each_plane(conv, dx, conv.h * conv.w, InputGrad(dy, weight));
 }
 
+/// Input channels whose weight gradients are computed at the same time: sums that do not depend on each other.
+const CHANNELS: usize = 8;
+
 /// Computes the gradient of the weight.
 pub(super) fn weight_grad(conv: &ConvShape, x: &[f64], dy: &[f64], dw: &mut [f64]) {
     #[derive(Clone, Copy)]
     struct WeightGrad<'a>(&'a [f64], &'a [f64]);
     impl Pass for WeightGrad<'_> {
+        /// The plane has the kernels of an output channel.
         #[inline(always)]
         fn compute(self, conv: &ConvShape, taps: &[Tap], plane: usize, dw: &mut [f64]) {
             let WeightGrad(x, dy) = self;
             let (x_plane, y_plane) = (conv.h * conv.w, conv.oh * conv.ow);
-            let (g, o, i) = (
-                plane / (conv.out_per_group * conv.in_per_group),
-                plane / conv.in_per_group % conv.out_per_group,
-                plane % conv.in_per_group,
-            );
+            let (g, o) = (plane / conv.out_per_group, plane % conv.out_per_group);
             for n in 0..conv.n {
-                let x = &x[((n * conv.groups + g) * conv.in_per_group + i) * x_plane..][..x_plane];
+                let first = (n * conv.groups + g) * conv.in_per_group;
                 let dy = &dy[((n * conv.groups + g) * conv.out_per_group + o) * y_plane..][..y_plane];
-                for tap in taps {
-                    let sum = &mut dw[tap.weight];
-                    for run in &tap.runs {
-                        let line = dy[run.y..][..run.len].iter();
-                        for_each_pair(line, x[run.x..].iter(), run.step, |dy, x| *sum += dy * x);
+                let mut i = 0;
+                while i < conv.in_per_group {
+                    let x = &x[(first + i) * x_plane..];
+                    let dw = &mut dw[i * taps.len()..];
+                    if conv.in_per_group - i >= CHANNELS {
+                        add_products::<CHANNELS>(taps, x, x_plane, dy, dw);
+                        i += CHANNELS;
+                    } else {
+                        add_products::<1>(taps, x, x_plane, dy, dw);
+                        i += 1;
                     }
                 }
             }
         }
     }
-    for_each_plane(conv, dw, conv.kh * conv.kw, WeightGrad(x, dy));
+
+    /// Adds the products of an image's pixels and gradients for `N` input channels, each in the order of the pixels.
+    #[inline(always)]
+    fn add_products<const N: usize>(taps: &[Tap], x: &[f64], x_plane: usize, dy: &[f64], dw: &mut [f64]) {
+        for tap in taps {
+            let mut sums: [f64; N] = std::array::from_fn(|i| dw[i * taps.len() + tap.weight]);
+            for run in &tap.runs {
+                let last = (run.len - 1) * run.step;
+                let sources: [&[f64]; N] = std::array::from_fn(|i| &x[i * x_plane + run.x..][..=last]);
+                for (j, dy) in dy[run.y..][..run.len].iter().enumerate() {
+                    for (sum, source) in sums.iter_mut().zip(&sources) {
+                        *sum += dy * source[j * run.step];
+                    }
+                }
+            }
+            for (i, sum) in sums.into_iter().enumerate() {
+                dw[i * taps.len() + tap.weight] = sum;
+            }
+        }
+    }
+
+    for_each_plane(conv, dw, conv.in_per_group * conv.kh * conv.kw, WeightGrad(x, dy));
 }
