@@ -2,7 +2,10 @@
 
 mod access;
 mod averages;
+mod find;
 mod step;
+
+pub use find::{LrPoint, LrRange, steepest_lr};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +64,8 @@ pub struct Trainer {
     time_budget: Option<Duration>,
     /// When a call of [`Trainer::fit`] ends.
     deadline: Option<Instant>,
+    /// The learning rate of the next step, in place of the schedule's.
+    fixed_lr: Option<f64>,
 }
 
 /// The outcome of [`Trainer::fit`].
@@ -132,6 +137,7 @@ impl Trainer {
             keep: 0,
             time_budget: None,
             deadline: None,
+            fixed_lr: None,
             config,
             device: *device,
             spec,
@@ -174,6 +180,7 @@ impl Trainer {
             keep: 0,
             time_budget: None,
             deadline: None,
+            fixed_lr: None,
             device: *device,
             spec,
             input: checkpoint.input,
@@ -254,8 +261,7 @@ impl Trainer {
         }
         self.config.environment = now;
         self.config.selected_on = Some(part);
-        let class_weights = (self.config.class_balance == ClassBalance::BalancedWeights)
-            .then(|| ClassBalance::weights(data.train.labels(), data.train.classes()));
+        let class_weights = self.class_weights(data);
         self.begin(checkpoints)?;
         let steps = train.batches() as u64;
         let log = checkpoints.map(|folder| self.open_log(folder, part, steps)).transpose()?;
@@ -303,6 +309,12 @@ impl Trainer {
             progress.epoch(&report);
         }
         Ok(FitOutcome::Finished)
+    }
+
+    /// The weight of each class in the loss, if the configuration has any.
+    fn class_weights(&self, data: &Split) -> Option<Vec<f64>> {
+        (self.config.class_balance == ClassBalance::BalancedWeights)
+            .then(|| ClassBalance::weights(data.train.labels(), data.train.classes()))
     }
 
     /// Looks at the checkpoints in the directory of the run.

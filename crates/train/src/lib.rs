@@ -28,7 +28,7 @@ pub use environment::Environment;
 pub use evaluate::{
     Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_images, evaluate_until, predict,
 };
-pub use fit::{FitOutcome, Trainer};
+pub use fit::{FitOutcome, LrPoint, LrRange, Trainer, steepest_lr};
 pub use log::{LogKind, LogLine};
 pub use memory::MemoryNeed;
 pub use meter::Totals;

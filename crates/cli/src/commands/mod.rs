@@ -15,6 +15,7 @@ mod import;
 mod import_onnx;
 mod layers;
 mod lesson;
+mod lr_find;
 mod man;
 mod network;
 mod part_selection;

@@ -74,7 +74,7 @@ const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(600));
   neocog train lenet --label-smoothing 0.1 --mixup --ema --schedule one-cycle
   neocog train --config run.toml --seed 2
   neocog train --json > epochs.jsonl"))]
-struct Args {
+pub struct Args {
     /// Network; `summary` lists them [default: lenet].
     network: Option<String>,
     /// TOML file with options: `lr = 0.1`, `schedule = "cosine"`, `flip = true`. Options on the command line win. OUT/config.toml of a
@@ -146,7 +146,7 @@ struct Args {
     limit: Option<usize>,
     /// Number of data loader threads; affects speed only.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
-    workers: usize,
+    pub workers: usize,
     /// Maximum memory for images of a folder that are decoded and resized, such as 2GiB.
     #[arg(long, value_name = "SIZE", default_value_t = CACHE)]
     cache: ByteSize,
@@ -193,7 +193,7 @@ struct Args {
     resume: Option<PathBuf>,
     /// Print one JSON object per epoch.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     #[command(flatten)]
     options: OptionArgs,
     #[command(flatten)]
@@ -379,6 +379,16 @@ fn resume_command(args: &Args, checkpoint: Option<&Path>) -> String {
 
 /// Creates a trainer at epoch 0, loads the data set, and creates the directory.
 fn start(args: &Args) -> Result<(Trainer, Split, CheckpointDir)> {
+    let (trainer, data) = prepare(args)?;
+    let folder = new_folder(args, trainer.config())?;
+    Ok((trainer, data, folder))
+}
+
+/// Creates a trainer at epoch 0 and loads the data set.
+///
+/// # Errors
+/// When the arguments do not fit each other, or the data cannot be read.
+pub fn prepare(args: &Args) -> Result<(Trainer, Split)> {
     let source = DataSource::find(args.data.as_deref().unwrap_or(DEFAULT_DATASET))?;
     let mut selected = args.network_args.select(args.network.as_deref().or(Some("lenet")))?;
     let mut config = config(args, &selected)?;
@@ -408,8 +418,7 @@ fn start(args: &Args) -> Result<(Trainer, Split, CheckpointDir)> {
             load_pretrained(trainer.network(), file)?;
         }
     }
-    let folder = new_folder(args, trainer.config())?;
-    Ok((trainer, data, folder))
+    Ok((trainer, data))
 }
 
 /// Sets what the arguments leave open for a folder of few images: the recipes are for 60,000.

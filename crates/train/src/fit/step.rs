@@ -6,7 +6,7 @@ use neocog_autograd::{Grads, Tape, Var};
 use neocog_base::random::philox;
 use neocog_data::Batch;
 use neocog_layers::Context;
-use neocog_models::ScheduleStep;
+use neocog_models::{Factors, ScheduleStep};
 use neocog_tensor::ops::Scale;
 use neocog_tensor::{Device, Result, Tensor};
 
@@ -162,7 +162,10 @@ impl Trainer {
             steps_per_epoch: steps_per_epoch as u64,
             epochs: self.config.epochs,
         };
-        let factors = self.factors_at(step);
+        let factors = match self.fixed_lr {
+            Some(lr) => Factors { lr: lr / self.config.optimizer.lr, momentum: None },
+            None => self.factors_at(step),
+        };
         self.optimizer.step_scheduled(self.pass.network(), &grads, factors)?;
         if let (Some(decay), Some(average)) = (options.ema, &mut self.average) {
             average.update(self.pass.network(), 1.0 - decay)?;
