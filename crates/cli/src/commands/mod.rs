@@ -25,5 +25,6 @@ mod run;
 mod run_onnx;
 mod spec;
 mod summary;
+mod sweep;
 pub mod train;
 mod tune;
