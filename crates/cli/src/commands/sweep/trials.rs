@@ -180,8 +180,14 @@ impl Trials {
                 running.iter().for_each(|(_, child)| terminate(child));
             }
             while running.len() < jobs
-                && let Some(i) = waiting.pop()
+                && let Some(at) = waiting.iter().rposition(|&i| !self.is_held(i))
             {
+                let i = waiting.remove(at);
+                // Another process may have trained it.
+                self.look(i);
+                if !self.is_open(i, epochs) {
+                    continue;
+                }
                 match self.start(i, epochs, threads) {
                     Ok(child) => running.push((i, child)),
                     Err(e) => {
@@ -192,7 +198,7 @@ impl Trials {
                     }
                 }
             }
-            if running.is_empty() {
+            if running.is_empty() && waiting.is_empty() {
                 return Ok(());
             }
             let mut still = Vec::with_capacity(running.len());
@@ -215,6 +221,11 @@ impl Trials {
             None => Run::open(&self.path(i)).is_ok_and(|run| run.is_finished()),
         };
         trial.status == Status::Open && !is_there
+    }
+
+    /// Whether a process still trains it, as after the search was killed.
+    fn is_held(&self, i: usize) -> bool {
+        self.path(i).is_dir() && CheckpointDir::create(self.path(i)).is_err()
     }
 
     fn start(&self, i: usize, epochs: Option<u64>, threads: usize) -> Result<Child> {
