@@ -15,12 +15,6 @@ use folder::{Folder, NEOCOG};
 use neocog_base::testing::{python, require};
 use serde_json::Value;
 
-impl Folder {
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap()
-    }
-}
-
 /// Runs a script of `tests/python`; returns what it prints.
 fn script(python: &str, name: &str, arguments: &[&Path]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name);

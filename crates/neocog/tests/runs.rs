@@ -465,7 +465,7 @@ fn a_run_is_repeated_from_its_configuration() {
         let (again, _) = folder.success(&format!("train --config {config} --out again --overwrite"));
         assert_eq!(losses(&again), losses(&first), "{config}");
     }
-    let text = fs::read_to_string(folder.path("first/config.toml")).unwrap();
+    let text = folder.read("first/config.toml");
     for line in [
         "network = \"lenet\"",
         "mixup = 0.2",
@@ -476,7 +476,7 @@ fn a_run_is_repeated_from_its_configuration() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    let log = fs::read_to_string(folder.path("first/log.jsonl")).unwrap();
+    let log = folder.read("first/log.jsonl");
     assert_eq!((log.lines().count(), log.matches("\"kind\":\"epoch\"").count()), (6, 2), "{log}");
     let (other, _) = folder.success("train --config run.toml --seed 1 --epochs 1 --out other");
     assert_eq!(other.lines().filter(|line| line.starts_with("epoch 1/1")).count(), 1, "{other}");

@@ -19,6 +19,10 @@ impl Folder {
         self.0.path().join(name)
     }
 
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(NEOCOG);
         command.args(arguments.split(' ')).current_dir(self.0.path());
