@@ -1,6 +1,6 @@
 //! Round trip of weights through PyTorch; the Python part is `tests/torch/round_trip.py`.
 //!
-//! Requires `python3`, or the interpreter in `NEOCOG_PYTHON`, with torch and safetensors; prints a notice if the test is skipped.
+//! Requires `python3`, or the interpreter in `NEOCOG_PYTHON`, with torch and safetensors; without them, the tests are listed as not run.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -94,6 +94,9 @@ fn array_of_archive(archive: &[u8], input: &str) -> Result<Aligned> {
     Ok(bytes)
 }
 
+/// The first bytes of an .npy file.
+const MAGIC: &[u8] = b"\x93NUMPY";
+
 /// Converts an .npy file to a tensor.
 fn array(bytes: &[u8], device: &Device) -> Result<Array> {
     fn view<T: ViewElement + Copy>(bytes: &[u8]) -> Result<Option<(Shape, Vec<T>)>> {
@@ -105,6 +108,9 @@ fn array(bytes: &[u8], device: &Device) -> Result<Array> {
             Err(ViewNpyError::WrongDescriptor(_)) => Ok(None),
             Err(e) => Err(Error::format("not an .npy file").with_source(e)),
         }
+    }
+    if !bytes.starts_with(MAGIC) {
+        return Err(Error::format("not an .npy file"));
     }
     if let Some((shape, values)) = view::<f32>(bytes)? {
         return Ok(Array { tensor: Tensor::from_f32(shape, &values, device)?, type_name: "float32" });

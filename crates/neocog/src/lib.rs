@@ -3,12 +3,16 @@
 pub use neocog_autograd as autograd;
 pub use neocog_base as base;
 #[cfg(feature = "cli")]
+pub use neocog_bench as bench;
+#[cfg(feature = "cli")]
 pub use neocog_cli as cli;
 pub use neocog_data as data;
 pub use neocog_graph as graph;
 #[cfg(feature = "insight")]
 pub use neocog_insight as insight;
 pub use neocog_layers as layers;
+#[cfg(feature = "cli")]
+pub use neocog_lessons as lessons;
 pub use neocog_models as models;
 #[cfg(feature = "onnx")]
 pub use neocog_onnx as onnx;

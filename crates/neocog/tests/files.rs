@@ -295,6 +295,7 @@ fn errors_in_network_files_have_a_path() {
         (conv(", 'out_channels': 1"), "error: a.json / resnet_block2 (Sequential) / 0 (Residual): the output of the body is [1, 1, 26, 26], but that of the shortcut is [1, 1, 28, 28]".into()),
         (conv(", 'out_channels': 1, 'groups': 2"), format!("{path}(Conv2d): groups = 2 must divide in_channels = 1")),
         (within("{'kind': 'Linear', 'in_features': 3, 'out_features': 3}"), format!("{path}(Linear)")),
+        ("[]".into(), "error: a.json: a network is an object with a".into()),
         ("{'kind': 'ReLU'".into(), "error: a.json: not a network in JSON: EOF while parsing an object at line 1 column 15".into()),
         (format!("{}{}", "{'kind': 'Sequential', 'layers': [{'layer': ".repeat(50_000), "}]}".repeat(50_000)), "error: a.json: not a network in JSON: recursion limit exceeded at line 1".into()),
         ("{'recipe': {'bach': 3}, 'network': {'kind': 'ReLU'}}".into(), "recipe.bach: unknown field `bach`".into()),

@@ -1,4 +1,4 @@
-//! What a run tells about itself: predictions, reports, comparisons, logs for TensorBoard, explanations and embeddings. The Python
+//! What a run reports: predictions, reports, comparisons, logs for TensorBoard, explanations and embeddings. The Python
 //! parts are in `tests/python`.
 
 #![cfg(unix)]

@@ -486,6 +486,9 @@ fn a_run_is_repeated_from_its_configuration() {
         error.contains("wrong.toml: there is no option of train named `batchs`; did you mean `batch`"),
         "{error}"
     );
+    fs::write(folder.path("wrong.toml"), "lr = 'abc'\n").unwrap();
+    let error = folder.error("train --config wrong.toml");
+    assert!(error.contains("wrong.toml: invalid value 'abc' for '--lr"), "{error}");
     let (_, stderr) = folder.success("train lenet --epochs 100000 --time-budget 1s --out short");
     assert!(stderr.contains("the time is over: stopped in epoch"), "{stderr}");
 }

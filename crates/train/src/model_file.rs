@@ -109,6 +109,9 @@ impl ModelFile {
         }
         let value: Value =
             serde_json::from_str(text).map_err(|e| Error::format("not a network in JSON").with_source(e))?;
+        if !value.is_object() {
+            return Err(Error::format("a network is an object with a \"kind\", or one with a \"network\""));
+        }
         let stored = if value.get("kind").is_some() {
             Stored { name: None, about: String::new(), recipe: Recipe::new(), network: value }
         } else {

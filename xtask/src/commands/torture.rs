@@ -18,7 +18,7 @@ use fault::Fault;
 use run::{Ended, Runs, is_best_right, state_of};
 use tally::Tally;
 
-/// Kill, interrupt and starve trainings, and check that nothing is lost
+/// Kill and interrupt trainings, limit their memory and disk, and check that nothing is lost
 ///
 /// Trainings are killed at random times and at fault points within the replacement of a file, get signals, a full disk, too
 /// little memory, a second run in their directory, and data sets are fetched from hostile servers. After each, last.ckpt must be

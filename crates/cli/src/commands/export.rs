@@ -206,7 +206,7 @@ fn normalization(preprocessing: &neocog_data::Preprocessing) -> Result<neocog_on
     }
     if preprocessing.inversion == Inversion::Auto {
         output::note(format_args!(
-            "images with a bright border must be inverted before: they are not by the ONNX file"
+            "the ONNX model does not invert images with a bright border; invert them first"
         ));
     }
     Ok(found)

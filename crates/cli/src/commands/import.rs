@@ -1,4 +1,4 @@
-//! `import`: a checkpoint from the weights in a safetensors file, or a network of layers from an ONNX file.
+//! `import`: a checkpoint from the weights in a safetensors file or one of `torch.save`, or a network of layers from an ONNX file.
 
 use std::path::PathBuf;
 
@@ -17,12 +17,12 @@ use crate::normalization::input_transforms;
 use crate::output;
 use crate::register_command;
 
-/// Import weights from a safetensors file, such as PyTorch's, as a checkpoint, or an ONNX model as a network.
+/// Import weights of PyTorch, a safetensors or .pth file, as a checkpoint, or an ONNX model as a network.
 ///
 /// An ONNX model that is made of neocog's layers becomes the JSON file of a network, --to NAME.json, and its weights
 /// NAME.safetensors beside it: for `train --spec NAME.json --weights NAME.safetensors`. `run` runs any ONNX model as it is.
 ///
-/// The file is as written by safetensors.torch.save_file(net.state_dict(), FILE), with tensors of type F64, F32, F16 or
+/// The file is as written by safetensors.torch.save_file(net.state_dict(), FILE) or torch.save(net.state_dict(), FILE), with tensors of type F64, F32, F16 or
 /// BF16. The checkpoint has the network's training recipe at epoch 0: use it with `eval`, `predict` and `train --resume`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:

@@ -417,7 +417,7 @@ pub fn class_names_of(data: &str) -> Result<Vec<String>> {
     DataSource::find(data)?.class_names()
 }
 
-/// Tells of the tensors of a file that the network has no use for.
+/// Prints a note about tensors of a file that the network has no use for.
 pub fn note_auxiliary(loaded: &weights::Loaded) {
     if let Some(note) = loaded.auxiliary_note() {
         output::note(format_args!("{note}"));

@@ -206,8 +206,8 @@ pub struct Args {
 
 /// Parses a time.
 fn time_budget(text: &str) -> Result<Duration> {
-    match text.parse()? {
-        SaveEvery::Time(time) => Ok(time),
+    match text.parse() {
+        Ok(SaveEvery::Time(time)) => Ok(time),
         _ => Err(Error::invalid_argument(format!("`{text}` is not a time, such as 30m, 90s or 8h"))),
     }
 }

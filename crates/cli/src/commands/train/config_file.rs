@@ -5,9 +5,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use neocog_base::file::replace;
+use neocog_base::program;
 use neocog_data::DataSource;
 use neocog_tensor::{Context as _, Error, Result};
 use neocog_train::TrainConfig;
@@ -50,7 +52,9 @@ pub fn expand(program: &Command, mut arguments: Vec<OsString>) -> Result<Vec<OsS
         }
         let option = find(train, &key).context(location)?;
         if !is_given(&arguments[command..], &key) {
-            added.extend(spelled(option, &key, &value).context(location)?);
+            let options = spelled(option, &key, &value).context(location)?;
+            check_values(train, &options).context(location)?;
+            added.extend(options);
         }
     }
     let end = arguments.iter().position(|argument| *argument == "--").unwrap_or(arguments.len());
@@ -63,6 +67,20 @@ fn read(path: &Path) -> Result<Table> {
         .map_err(|e| Error::io(format!("cannot read the configuration {}", path.display()), e))?;
     text.parse::<Table>()
         .map_err(|e| Error::format("not a TOML file").with_source(e).context(path.display().to_string()))
+}
+
+/// Checks that values are valid in themselves, so that the error names the file.
+fn check_values(train: &Command, options: &[String]) -> Result<()> {
+    let arguments = std::iter::once("train").chain(options.iter().map(String::as_str));
+    match train.clone().try_get_matches_from(arguments) {
+        Err(e) if matches!(e.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) => {
+            let text = e.to_string();
+            let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+            let text = lines.collect::<Vec<_>>().join(" ");
+            Err(Error::invalid_argument(text.strip_prefix("error: ").unwrap_or(&text)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn find<'a>(train: &'a Command, key: &str) -> Result<&'a Arg> {
@@ -223,7 +241,8 @@ pub fn write(path: &Path, given: &Table, config: &TrainConfig) -> Result<()> {
     replace(path, |file| {
         writeln!(
             file,
-            "# A training: `neocog train --config FILE` repeats it; options on the command line win."
+            "# A training: `{}` repeats it; options on the command line win.",
+            program::command("train --config FILE")
         )?;
         file.write_all(text.as_bytes())
     })

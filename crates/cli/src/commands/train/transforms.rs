@@ -36,7 +36,7 @@ pub struct Transforms {
     /// Automatic augmentation: the learned policies imagenet or cifar10, rand (RandAugment) or trivial (TrivialAugmentWide).
     #[arg(long, value_enum, value_name = "NAME")]
     auto_augment: Option<AutoAugmentName>,
-    /// Make images gray.
+    /// Convert images to grayscale.
     #[arg(long)]
     grayscale: bool,
     /// Gaussian blur with a standard deviation from 0.1 to SIGMA pixels, in a window of 5 pixels.
