@@ -13,6 +13,7 @@ mod input_size;
 mod interrupt;
 mod normalization;
 pub mod output;
+mod outputs;
 mod program;
 
 #[doc(hidden)]

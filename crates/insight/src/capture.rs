@@ -22,8 +22,10 @@ pub(crate) fn run(network: &dyn Layer, tape: &Tape, images: &Var, name: &str) ->
     let layer = NamedLayer { name, found: RefCell::default(), names: RefCell::default() };
     let logits = Context::eval(tape).observed(&layer).run(network, images)?;
     let names = layer.names.into_inner();
-    let missing = || Error::not_found("layer", name, names.iter().map(String::as_str));
-    let (layer_input, layer_output) = layer.found.into_inner().ok_or_else(missing)?;
+    // The whole network has no name.
+    let named = names.iter().map(String::as_str).filter(|name| !name.is_empty());
+    let found = layer.found.into_inner().filter(|_| !name.is_empty());
+    let (layer_input, layer_output) = found.ok_or_else(|| Error::not_found("layer", name, named))?;
     Ok(Captured { logits, layer_input, layer_output })
 }
 

@@ -6,7 +6,7 @@ use neocog_base::text::thousands;
 use neocog_viz::{AxisScale, Chart};
 
 use crate::report::page::{duration, figure, page, table, text, time};
-use crate::report::{part_name, percent, seconds, summary_of};
+use crate::report::{images_per_second, part_name, percent, seconds, summary_of};
 use crate::run::Run;
 
 /// A run in a comparison.
@@ -27,13 +27,13 @@ pub struct RunSummary {
     pub finished: bool,
     /// The best accuracy on the part, and its epoch; `None` before the first epoch is finished.
     pub best: Option<(f64, u64)>,
-    /// Loss on the part after the last epoch.
+    /// Loss on the part after the best epoch.
     pub eval_loss: Option<f64>,
-    /// Training accuracy of the last epoch.
+    /// Training accuracy of the best epoch.
     pub train_acc: Option<f64>,
     /// Number of parameters.
     pub parameters: u64,
-    /// Training images per second of the last epoch.
+    /// Training images per second, over all epochs.
     pub images_per_s: Option<f64>,
     /// Duration of the training, in seconds.
     pub seconds: f64,
@@ -45,7 +45,7 @@ impl RunSummary {
     /// # Errors
     /// When its network cannot be built.
     pub fn new(run: &Run) -> Result<Self> {
-        let last = run.history().last();
+        let best = run.best_epoch();
         Ok(RunSummary {
             name: run.name(),
             network: run.last.config.network.clone(),
@@ -53,11 +53,11 @@ impl RunSummary {
             part: part_name(run),
             epochs: run.last.position.epoch,
             finished: run.is_finished(),
-            best: run.best_epoch().map(|best| (best.eval_acc, best.epoch)),
-            eval_loss: last.map(|epoch| epoch.eval_loss),
-            train_acc: last.map(|epoch| epoch.train_acc),
+            best: best.map(|best| (best.eval_acc, best.epoch)),
+            eval_loss: best.map(|epoch| epoch.eval_loss),
+            train_acc: best.map(|epoch| epoch.train_acc),
             parameters: summary_of(&run.last)?.parameters as u64,
-            images_per_s: last.map(|epoch| epoch.images_per_s),
+            images_per_s: images_per_second(run.history()),
             seconds: seconds(run.history()),
         })
     }
@@ -80,7 +80,7 @@ pub fn render(runs: &[Run]) -> Result<String> {
     let summaries = runs.iter().map(RunSummary::new).collect::<Result<Vec<_>>>()?;
     let body = html! {
         h1 { "Comparison of " (runs.len()) " runs" }
-        p { "The accuracy is that on the part that the best epoch was selected on." }
+        p { "Accuracies and loss are those of the best epoch, on the part that it was selected on." }
         (table_of(&summaries, &labels(runs)))
         h2 { "Accuracy" }
         (figure("Accuracy after each epoch", &chart(runs)))

@@ -94,7 +94,7 @@ impl TensorBoardLog {
         let Position { step, .. } = trainer.position();
         let mut writer = EventWriter::create(dir, (step > 0).then_some(step + 1))?;
         let config = trainer.config().clone();
-        if writer.is_first() {
+        if step == 0 || writer.is_first() {
             write_start(&mut writer, &config, part)?;
             if let Some(image) = first_batch(trainer, data)? {
                 writer.image(0, "first batch", &image)?;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use neocog_base::file::check_output_file;
 use neocog_base::program;
 use neocog_insight::compare::{self, RunSummary};
 use neocog_insight::{Run, report};
@@ -12,12 +11,13 @@ use serde::Serialize;
 
 use crate::help::examples;
 use crate::output::{self, thousands};
+use crate::outputs;
 use crate::register_command;
 
 /// Compare training runs.
 ///
-/// Prints a table with a row for each run: the best accuracy on the part that its best epoch was selected on, loss, training
-/// accuracy, speed and time.
+/// Prints a table with a row for each run: the best accuracy on the part that its best epoch was selected on, with the loss and the
+/// training accuracy of that epoch, speed and time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog compare runs/lenet-digits runs/lenet_bn-digits
@@ -96,7 +96,7 @@ fn run(args: &Args) -> Result<()> {
 
 /// The kind of file that the end of a name asks for.
 fn format_of(path: &std::path::Path) -> Result<Output> {
-    check_output_file(path)?;
+    outputs::check([], [path])?;
     match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
         Some("html" | "htm") => Ok(Output::Html),
         Some("svg") => Ok(Output::Svg),

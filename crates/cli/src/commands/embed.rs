@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use neocog_base::file::{check_distinct, check_output_dir, check_output_file, replace};
+use neocog_base::file::{check_output_dir, replace};
 use neocog_base::text::count;
 use neocog_data::{Dataset, Loader, LoaderOptions};
 use neocog_insight::features::{Embeddings, embed};
@@ -19,6 +19,7 @@ use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::array;
 use crate::help::examples;
 use crate::output;
+use crate::outputs;
 use crate::register_command;
 
 /// Write the images of a data set as vectors: the output of a layer.
@@ -88,10 +89,8 @@ register_command!("embed", 53, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let (file, data) = args.weights.checkpoint_and_input(&args.inputs, "data set");
-    for written in [Some(&args.to), args.labels.as_ref()].into_iter().flatten() {
-        file.iter().try_for_each(|input| check_distinct(input, written))?;
-        check_output_file(written)?;
-    }
+    let written = [Some(&args.to), args.labels.as_ref()].into_iter().flatten();
+    outputs::check(file, written.map(PathBuf::as_path))?;
     args.projector.as_deref().map_or(Ok(()), check_output_dir)?;
     output::go_on_without_reader();
     let data = data.to_string_lossy();

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use neocog_base::file::{check_distinct, check_output_file};
 use neocog_base::text::count;
 use neocog_data::{Dataset, Loader, LoaderOptions};
 use neocog_layers::Predictor;
@@ -17,6 +16,7 @@ use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::csv;
 use crate::help::{examples, usages};
 use crate::output;
+use crate::outputs;
 use crate::register_command;
 
 /// Evaluate a trained network on a data set.
@@ -93,8 +93,7 @@ fn run(args: &Args) -> Result<()> {
         output::usage_error("no data set given; use --data NAME");
     }
     if let Some(file) = &args.predictions {
-        args.file.iter().try_for_each(|checkpoint| check_distinct(checkpoint, file))?;
-        check_output_file(file)?;
+        outputs::check(args.file.as_deref(), [file.as_path()])?;
         output::go_on_without_reader();
     }
     let device = &args.device.device;

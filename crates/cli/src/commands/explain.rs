@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use neocog_base::file::{check_distinct, check_output_file};
 use neocog_data::Preprocessed;
 use neocog_data::resize::ResizeCache;
 use neocog_insight::explain::{self, Attribution};
@@ -17,6 +16,7 @@ use crate::arguments::{DeviceArg, positive};
 use crate::array;
 use crate::help::{examples, usages};
 use crate::output;
+use crate::outputs;
 use crate::register_command;
 
 /// Explain what a prediction depends on.
@@ -25,6 +25,9 @@ use crate::register_command;
 /// (Grad-CAM), the regions of a layer's feature map that the class depends on; saliency, the gradient of the class's logit;
 /// integrated-gradients, gradients along the line from a black image; occlusion, how much the logit drops when a square is
 /// black.
+/// The default of --steps.
+const STEPS: usize = 50;
+
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = usages(&[
@@ -54,9 +57,9 @@ struct Args {
     /// Class to explain, by name or number [default: the predicted one].
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// Number of steps of integrated-gradients.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = positive)]
-    steps: usize,
+    /// Number of steps of integrated-gradients [default: 50].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    steps: Option<usize>,
     /// Width of the square of occlusion, in pixels [default: an eighth of the image].
     #[arg(long, value_name = "N", value_parser = positive)]
     window: Option<usize>,
@@ -97,10 +100,9 @@ register_command!("explain", 51, Args, run);
 fn run(args: &Args) -> Result<()> {
     let (file, image) = args.weights.checkpoint_and_input(&args.files, "image");
     output::image_format(&args.to);
-    for written in [Some(&args.to), args.values.as_ref()].into_iter().flatten() {
-        args.files.iter().try_for_each(|input| check_distinct(input, written))?;
-        check_output_file(written)?;
-    }
+    check_options(args);
+    let written = [Some(&args.to), args.values.as_ref()].into_iter().flatten();
+    outputs::check(args.files.iter().map(PathBuf::as_path), written.map(PathBuf::as_path))?;
     output::go_on_without_reader();
     let trained = args.weights.open(file, args.data.as_deref(), &args.device.device)?;
     let input = trained.preprocessing.read(image, &mut ResizeCache::default())?;
@@ -172,12 +174,23 @@ fn class_number(trained: &TrainedNetwork, class: &str) -> Result<usize> {
         .map_err(|_| Error::not_found("class", class, trained.class_names.iter().map(String::as_str)))
 }
 
+/// Ends the program if an option of another method is given.
+fn check_options(args: &Args) {
+    let given = [
+        ("--layer", args.layer.is_some(), Method::Gradcam),
+        ("--steps", args.steps.is_some(), Method::IntegratedGradients),
+        ("--window", args.window.is_some(), Method::Occlusion),
+    ];
+    if let Some((option, _, method)) =
+        given.iter().find(|(_, given, method)| *given && *method != args.method)
+    {
+        output::usage_error(format!("{option} is for --method {}", method.name()));
+    }
+}
+
 /// The layer of Grad-CAM; `None` for other methods.
 fn layer(args: &Args, trained: &TrainedNetwork) -> Result<Option<String>> {
     if args.method != Method::Gradcam {
-        if args.layer.is_some() {
-            output::usage_error("--layer is for --method gradcam");
-        }
         return Ok(None);
     }
     if args.layer.is_some() {
@@ -203,7 +216,7 @@ fn attribution(
         Method::Gradcam => explain::grad_cam(network, x, class, layer.unwrap_or_default()),
         Method::Saliency => explain::saliency(network, x, class),
         Method::IntegratedGradients => {
-            explain::integrated_gradients(network, x, &baseline()?, class, args.steps)
+            explain::integrated_gradients(network, x, &baseline()?, class, args.steps.unwrap_or(STEPS))
         }
         Method::Occlusion => {
             let [_, h, w] = trained.input;

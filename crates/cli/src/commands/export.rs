@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use neocog_base::file::{check_distinct, check_output_file};
 use neocog_base::text::{count, noun_for};
 use neocog_layers::state::{self, Entry};
 use neocog_layers::weights;
@@ -13,6 +12,7 @@ use serde::Serialize;
 use super::run_onnx::is_onnx;
 use crate::help::examples;
 use crate::output::{self, thousands};
+use crate::outputs;
 use crate::register_command;
 
 /// Export the weights of a checkpoint as safetensors, for PyTorch, or its network as ONNX.
@@ -80,8 +80,7 @@ register_command!("export", 90, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    check_distinct(&args.file, &args.to)?;
-    check_output_file(&args.to)?;
+    outputs::check([args.file.as_path()], [args.to.as_path()])?;
     if is_onnx(&args.to) {
         return export_onnx(args);
     }

@@ -13,6 +13,7 @@ use super::network::WeightsArgs;
 use crate::arguments::DeviceArg;
 use crate::help::{examples, usages};
 use crate::output;
+use crate::outputs;
 use crate::register_command;
 
 /// Draw the feature maps of an image and the kernels of a network.
@@ -59,13 +60,14 @@ register_command!("features", 52, Args, run);
 fn run(args: &Args) -> Result<()> {
     let (file, image) = args.weights.checkpoint_and_input(&args.files, "image");
     check_output_dir(&args.to)?;
+    let written = [args.to.join("feature_maps.png"), args.to.join("kernels.png")];
+    outputs::check(args.files.iter().map(PathBuf::as_path), written.iter().map(PathBuf::as_path))?;
     output::go_on_without_reader();
     let trained = args.weights.open(file, None, &args.device.device)?;
     let input = trained.preprocessing.read(image, &mut ResizeCache::default())?;
     let [c, h, w] = trained.input;
     let x = Tensor::from_f32([1, c, h, w], &input.pixels, &args.device.device)?;
     let maps = feature_maps(&*trained.network, &x).context(|| image.display().to_string())?;
-    let written = [args.to.join("feature_maps.png"), args.to.join("kernels.png")];
     save(&draw_feature_maps(&trained.name, &x, &maps)?, &written[0])?;
     save(&draw_kernels(&trained.name, &*trained.network)?, &written[1])?;
     let mut rows = Vec::new();

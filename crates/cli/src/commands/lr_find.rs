@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
-use neocog_base::file::check_output_file;
 use neocog_insight::report;
 use neocog_tensor::Result;
 use neocog_train::{LrPoint, LrRange, TrainConfig, steepest_lr};
@@ -19,6 +18,7 @@ use crate::command::CommandEntry;
 use crate::help::examples;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::output;
+use crate::outputs;
 
 /// Options of `train` that are not about a single step.
 const NOT_OF_A_STEP: [&str; 22] = [
@@ -120,7 +120,7 @@ fn check_given(matches: &ArgMatches) {
 /// Runs the command.
 fn run(args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.picture {
-        check_output_file(file)?;
+        outputs::check([], [file.as_path()])?;
     }
     let range = LrRange { min: args.min_lr, max: args.max_lr, steps: args.steps };
     range.check()?;

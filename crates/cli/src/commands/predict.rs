@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use neocog_base::file::{check_distinct, check_output_file};
 use neocog_base::text::count;
 use neocog_data::resize::ResizeCache;
 use neocog_data::{Inversion, Preprocessed, folder};
@@ -21,6 +20,7 @@ use crate::csv;
 use crate::help::{examples, usages};
 use crate::image_file::class_in_name;
 use crate::output;
+use crate::outputs;
 use crate::register_command;
 
 /// Most images on a contact sheet.
@@ -112,11 +112,12 @@ fn run(args: &Args) -> Result<ExitCode> {
     if let Some(sheet) = &args.picture {
         output::image_format(sheet);
     }
-    for written in [&args.picture, &args.csv].into_iter().flatten() {
-        args.files.iter().try_for_each(|input| check_distinct(input, written))?;
-        check_output_file(written)?;
+    let written: Vec<&Path> =
+        [&args.picture, &args.csv].into_iter().flatten().map(PathBuf::as_path).collect();
+    if !written.is_empty() {
         output::go_on_without_reader();
     }
+    outputs::check(args.files.iter().map(PathBuf::as_path), written)?;
     let opened = args.weights.open(file, args.data.as_deref(), &args.device.device);
     let mut trained = opened.map_err(|e| match e.kind() {
         ErrorKind::Format if file.is_some() => {

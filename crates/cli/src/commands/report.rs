@@ -11,6 +11,7 @@ use super::train::REPORT;
 use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::help::examples;
 use crate::output;
+use crate::outputs;
 use crate::register_command;
 
 /// Write a report of a training run as one HTML file.
@@ -46,6 +47,17 @@ register_command!("report", 41, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     output::go_on_without_reader();
+    if let Some(file) = &args.to {
+        outputs::check([], [file.as_path()])?;
+        let ending =
+            file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        if !["html", "htm"].contains(&ending.as_str()) {
+            return Err(Error::invalid_argument(format!(
+                "a report is an HTML page, but the name of {} does not end in .html",
+                file.display()
+            )));
+        }
+    }
     let run = Run::open(&args.run)?;
     for note in &run.notes {
         output::note(format_args!("warning: {note}"));

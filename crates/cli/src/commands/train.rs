@@ -24,6 +24,7 @@ use crate::command::CommandEntry;
 use crate::help::examples;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::output;
+use crate::outputs;
 
 pub mod config_file;
 mod final_test;
@@ -182,7 +183,7 @@ pub struct Args {
     #[arg(long, requires = "resume")]
     allow_different: bool,
     /// Resume from a checkpoint; combines only with --epochs, --schedule-from-here, --data-dir, --workers, --cache, --final-test,
-    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --tensorboard, --ui and --json.
+    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --tensorboard and what belongs to it, --ui and --json.
     #[arg(
         long,
         value_name = "FILE",
@@ -239,6 +240,7 @@ fn run(args: &Args, given: &toml::Table) -> Result<ExitCode> {
     output::go_on_without_reader();
     if let Some(file) = &args.write_config {
         check_output_file(file)?;
+        outputs::check_not_of_run(file)?;
     }
     let (mut trainer, data, folder) = match &args.resume {
         Some(file) => resume(args, file)?,

@@ -39,6 +39,15 @@ pub(super) struct Evaluated {
     unreadable: usize,
 }
 
+/// A name that is not wider than the column of a matrix may be.
+fn short(name: &str) -> String {
+    const MOST: usize = 16;
+    if name.chars().count() <= MOST {
+        return name.to_string();
+    }
+    name.chars().take(MOST - 1).chain(['\u{2026}']).collect()
+}
+
 impl Evaluated {
     /// Evaluates the network of the best epoch; `None` when `stop` became true.
     ///
@@ -81,6 +90,16 @@ impl Evaluated {
             predictions,
             unreadable: loader.unreadable().len(),
         }))
+    }
+
+    /// The name of the part.
+    pub fn part(&self) -> &'static str {
+        self.part
+    }
+
+    /// The share of images that are classified correctly.
+    pub fn accuracy(&self) -> f64 {
+        top_k_accuracy(&self.predictions, 1)
     }
 
     /// The mean of the F1 scores of the classes.
@@ -190,12 +209,12 @@ impl Evaluated {
         html! {
             div.scroll tabindex="0" {
                 table.confusion {
-                    thead { tr { th scope="col" { "class" } @for class in 0..classes { th scope="col" { (self.name(class)) } } } }
+                    thead { tr { th scope="col" { "class" } @for class in 0..classes { th scope="col" title=(self.name(class)) { (short(&self.name(class))) } } } }
                     tbody {
                         @for truth in 0..classes {
                             @let support = self.matrix.support(truth).max(1) as f64;
                             tr {
-                                th scope="row" { (self.name(truth)) }
+                                th scope="row" title=(self.name(truth)) { (short(&self.name(truth))) }
                                 @for predicted in 0..classes {
                                     @let images = self.matrix.count(truth, predicted);
                                     // At most 0.6, so that the number stays readable.

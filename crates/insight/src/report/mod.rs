@@ -121,8 +121,13 @@ fn cards(run: &Run, summary: &Summary, evaluated: Option<&Evaluated>) -> Markup 
         cards.push(("training accuracy, last epoch".into(), percent(last.train_acc)));
     }
     if let Some(evaluated) = evaluated {
-        cards.push(("macro F1 score".into(), text(format!("{:.4}", evaluated.macro_f1()))));
-        cards.push(("calibration error (ECE)".into(), text(format!("{:.4}", evaluated.ece()))));
+        // Another part than that of the accuracies above, if one was asked for.
+        let of_part = if evaluated.part() == part { String::new() } else { format!("{} ", evaluated.part()) };
+        if !of_part.is_empty() {
+            cards.push((format!("{of_part}accuracy"), percent(evaluated.accuracy())));
+        }
+        cards.push((format!("{of_part}macro F1 score"), text(format!("{:.4}", evaluated.macro_f1()))));
+        cards.push((format!("{of_part}calibration error (ECE)"), text(format!("{:.4}", evaluated.ece()))));
     }
     cards.push(("parameters".into(), text(thousands(summary.parameters as u64))));
     cards.push(("training time".into(), time(duration(seconds(run.history())))));
@@ -269,8 +274,8 @@ fn machine(run: &Run, device: &Device) -> Markup {
         rows.push(("instruction set".to_string(), text(simd)));
     }
     rows.push(("training time".to_string(), time(duration(seconds(run.history())))));
-    if let Some(last) = run.history().last() {
-        rows.push(("training speed".to_string(), time(format!("{:.0} images/s", last.images_per_s))));
+    if let Some(speed) = images_per_second(run.history()) {
+        rows.push(("training speed".to_string(), time(format!("{speed:.0} images/s"))));
     }
     rows.push(("report made with".to_string(), text(format!("neocog {}", env!("CARGO_PKG_VERSION")))));
     rows.push(("report made on".to_string(), text(format!("{}, {device}", this_machine()))));
@@ -286,6 +291,12 @@ fn this_machine() -> String {
     });
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     format!("{}, {}, {os} {arch}", cpu.unwrap_or_else(|| "processor".into()), count(cores, "core"))
+}
+
+/// The training images per second over all epochs.
+pub(crate) fn images_per_second(history: &[EpochReport]) -> Option<f64> {
+    let images: f64 = history.iter().map(|epoch| epoch.images_per_s * epoch.seconds).sum();
+    (!history.is_empty()).then(|| images / seconds(history).max(1e-9))
 }
 
 pub(crate) fn seconds(history: &[EpochReport]) -> f64 {

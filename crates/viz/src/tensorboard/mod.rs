@@ -83,7 +83,8 @@ impl EventWriter {
         };
         let mut writer = EventWriter { file, path, is_first };
         writer.event(0, What::FileVersion("brain.Event:2".into()))?;
-        if let Some(step) = resume_at {
+        // A new run takes the place of an earlier one in the directory.
+        if let Some(step) = resume_at.or((!is_first).then_some(0)) {
             const START: i32 = 1;
             writer.event(step, What::SessionLog(SessionLog { status: START }))?;
         }

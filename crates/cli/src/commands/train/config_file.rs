@@ -51,7 +51,10 @@ pub fn expand(program: &Command, mut arguments: Vec<OsString>) -> Result<Vec<OsS
             continue;
         }
         let option = find(train, &key).context(location)?;
-        if !is_given(&arguments[command..], &key) {
+        // An option of the command line also wins over those that it excludes.
+        let excluded = train.get_arg_conflicts_with(option).into_iter().filter_map(Arg::get_long);
+        let is_excluded = excluded.into_iter().any(|other| is_given(&arguments[command..], other));
+        if !is_given(&arguments[command..], &key) && !is_excluded {
             let options = spelled(option, &key, &value).context(location)?;
             check_values(train, &options).context(location)?;
             added.extend(options);
