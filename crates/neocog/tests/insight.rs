@@ -161,6 +161,14 @@ fn tensorboard_reads_the_log() {
     assert!(log["tensors"]["configuration"][0][1].to_string().contains("lenet_bn"), "{}", log["tensors"]);
     assert_eq!(log["hparams"]["batch"].as_f64(), Some(16.0));
     assert_eq!(log["hparams"]["network"].as_str(), Some("lenet_bn"));
+
+    // Another run in the directory takes the place of the first.
+    folder.success(
+        "train lenet_bn --epochs 2 --limit 64 --batch 16 --out run --overwrite --tensorboard logs/a --tensorboard-interval 4",
+    );
+    let log: Value = serde_json::from_str(&script(&python, "events.py", &[&folder.path("logs/a")])).unwrap();
+    assert_eq!(steps(&log["scalars"]["loss/train"]), [4, 8]);
+    assert_eq!(steps(&log["scalars"]["batch/loss"]), [4, 8]);
 }
 
 #[test]
@@ -251,6 +259,48 @@ fn explanations_and_embeddings_agree_with_pytorch() {
     println!("{}", script(&python, "explain.py", &[&networks, folder.0.path()]));
 }
 
+/// What a command writes does not replace what a run needs, its own input, or its other output.
+#[test]
+fn outputs_replace_nothing_that_is_needed() {
+    let folder = Folder::new();
+    folder.success("train lenet --epochs 2 --limit 64 --out run");
+    let before: Vec<u8> = fs::read(folder.path("run/last.ckpt")).unwrap();
+    image::GrayImage::from_pixel(28, 28, image::Luma([9])).save(folder.path("kernels.png")).unwrap();
+    for (command, expected) in [
+        ("report run --to run/last.ckpt", "is a file of a training run"),
+        ("report run --to report.pdf", "does not end in .html"),
+        ("eval run/best.ckpt --predictions run/last.ckpt", "is a file of a training run"),
+        ("export run/best.ckpt --to run/last.ckpt", "is a file of a training run"),
+        ("embed run/best.ckpt digits --to run/last.ckpt", "is a file of a training run"),
+        ("embed run/best.ckpt digits --to e.npy --labels e.npy", "e.npy would be written twice"),
+        ("explain run/best.ckpt kernels.png --to run/config.toml", "is a file of a training run"),
+        ("explain run/best.ckpt kernels.png --to z.png --values z.png", "would be written twice"),
+        ("features run/best.ckpt kernels.png --to .", "is the file that is read"),
+        ("train lenet --write-config run/log.jsonl --out other", "is a file of a training run"),
+    ] {
+        let error = folder.error(command);
+        assert!(error.contains(expected), "{command}: {error}");
+    }
+    assert!(fs::read(folder.path("run/last.ckpt")).unwrap() == before);
+    assert!(!folder.path("other").exists());
+    folder.success("embed run/best.ckpt digits --limit 4 --to new/e.npy");
+}
+
+/// Accuracy and loss of a comparison are of the same epoch.
+#[test]
+fn a_comparison_is_of_the_best_epoch() {
+    let folder = Folder::new();
+    // The accuracy on 16 images is best before the last epoch, or the loss is another one.
+    let (lines, _) = folder.success("train lenet --epochs 8 --limit 64 --lr 0.05 --out run --json");
+    let epochs: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (row, _) = folder.success("compare run --json");
+    let row: Value = serde_json::from_str(&row).unwrap();
+    let best = &epochs[row["best_epoch"].as_u64().unwrap() as usize - 1];
+    assert_ne!(best["epoch"], 8, "{lines}");
+    assert_eq!((&row["loss"], &row["best_acc"]), (&best["test_loss"], &best["test_acc"]));
+    assert_eq!(row["train_acc"], best["train_acc"]);
+}
+
 #[test]
 fn explanations_name_what_is_wrong() {
     let folder = Folder::new();
@@ -261,6 +311,12 @@ fn explanations_name_what_is_wrong() {
     assert!(explain("--layer fc.0").contains("Grad-CAM needs a feature map"), "{}", explain("--layer fc.0"));
     assert!(explain("--class 10").contains("the network has 10 classes"), "{}", explain("--class 10"));
     assert!(explain("--class cat").contains("cat"));
+    assert!(
+        !explain("--layer nope").contains("fc, ;")
+            && explain("--layer nope").contains("no layer named `nope`")
+    );
+    let output = folder.run("explain run/last.ckpt x.png --steps 3");
+    assert_eq!(output.status.code(), Some(2));
     assert!(explain("--method occlusion --window 99").contains("expected a window from 1 to 28"));
     assert!(folder.error("explain run/last.ckpt none.png").contains("none.png"));
     assert!(folder.error("embed run/last.ckpt digits --layer none --to e.npy").contains("none"));

@@ -480,6 +480,9 @@ fn a_run_is_repeated_from_its_configuration() {
     assert_eq!((log.lines().count(), log.matches("\"kind\":\"epoch\"").count()), (6, 2), "{log}");
     let (other, _) = folder.success("train --config run.toml --seed 1 --epochs 1 --out other");
     assert_eq!(other.lines().filter(|line| line.starts_with("epoch 1/1")).count(), 1, "{other}");
+    // Another way to divide the batch than the file's.
+    let (_, stderr) = folder.success("train --config run.toml --shards 1 --epochs 1 --out whole");
+    assert!(stderr.contains("batch 16, sgd"), "{stderr}");
     fs::write(folder.path("wrong.toml"), "batchs = 3\n").unwrap();
     let error = folder.error("train --config wrong.toml");
     assert!(

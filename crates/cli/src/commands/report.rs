@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use neocog_base::program;
 use neocog_insight::Run;
 use neocog_insight::report::{self, ReportOptions};
-use neocog_tensor::Result;
+use neocog_tensor::{Error, Result};
 
 use super::train::REPORT;
 use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
@@ -51,7 +51,9 @@ fn run(args: &Args) -> Result<()> {
         outputs::check([], [file.as_path()])?;
         let ending =
             file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-        if !["html", "htm"].contains(&ending.as_str()) {
+        // A device or a pipe may have any name.
+        let is_file = file.is_file() || !file.exists();
+        if is_file && !["html", "htm"].contains(&ending.as_str()) {
             return Err(Error::invalid_argument(format!(
                 "a report is an HTML page, but the name of {} does not end in .html",
                 file.display()

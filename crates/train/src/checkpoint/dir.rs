@@ -49,7 +49,7 @@ impl CheckpointDir {
     pub const CONFIG: &'static str = "config.toml";
     /// Names of the files that a run needs.
     pub const FILES: [&'static str; 6] =
-        [Self::LAST, Self::BEST, Self::AVERAGED, Self::CONFIG, RunLog::FILE, LOCK];
+        [Self::LAST, Self::BEST, Self::AVERAGED, Self::CONFIG, LogLine::FILE, LOCK];
 
     /// Creates the directory if it does not exist, locks it until the value is dropped, checks that files can be written in
     /// it, and removes temporary files that a killed run left. Checkpoints that are in it are replaced by those of the next
