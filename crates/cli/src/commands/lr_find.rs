@@ -47,7 +47,7 @@ const NOT_OF_A_STEP: [&str; 22] = [
 ];
 
 #[derive(Debug, clap::Args)]
-struct Args {
+struct LrFindArgs {
     #[command(flatten)]
     train: train::Args,
     /// Learning rate of the first step.
@@ -78,7 +78,7 @@ inventory::submit! {
         order: 32,
         build: command,
         run: |matches| {
-            let args = Args::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
+            let args = LrFindArgs::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
             check_given(matches);
             run(&args)
         },
@@ -86,7 +86,7 @@ inventory::submit! {
 }
 
 fn command() -> Command {
-    let mut command = Args::augment_args(Command::new("lr-find"));
+    let mut command = LrFindArgs::augment_args(Command::new("lr-find"));
     for id in NOT_OF_A_STEP.into_iter().chain(["tensorboard_interval"]) {
         command = command.mut_arg(id, |argument| argument.hide(true));
     }
@@ -118,7 +118,7 @@ fn check_given(matches: &ArgMatches) {
 }
 
 /// Runs the command.
-fn run(args: &Args) -> Result<ExitCode> {
+fn run(args: &LrFindArgs) -> Result<ExitCode> {
     if let Some(file) = &args.picture {
         outputs::check([], [file.as_path()])?;
     }
