@@ -1,17 +1,16 @@
 //! Checks of the files that a command writes, before its work starts.
 
-use std::fs;
 use std::path::Path;
 
 use neocog_base::file::{check_distinct, check_output_file, is_same};
 use neocog_tensor::{Error, Result};
 use neocog_train::CheckpointDir;
 
-/// Checks that `outputs` can be written, and creates their directories: none is one of the `inputs`, another output, or a file of a
+/// Checks that `outputs` can be written: none is one of the `inputs`, another output, or a file of a
 /// training run.
 ///
 /// # Errors
-/// `InvalidArgument` if one is, or is a directory; `Io` when a directory cannot be created.
+/// `InvalidArgument` if one is, or is a directory.
 pub fn check<'a>(
     inputs: impl IntoIterator<Item = &'a Path> + Clone,
     outputs: impl IntoIterator<Item = &'a Path>,
@@ -27,10 +26,6 @@ pub fn check<'a>(
             )));
         }
         check_not_of_run(output)?;
-    }
-    for parent in outputs.iter().filter_map(|output| output.parent()) {
-        fs::create_dir_all(parent)
-            .map_err(|e| Error::io(format!("cannot create the directory {}", parent.display()), e))?;
     }
     Ok(())
 }
@@ -60,6 +55,8 @@ pub fn check_not_of_run(path: &Path) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -74,8 +71,8 @@ mod tests {
         };
         fs::write(path("config.toml"), "").unwrap();
         fs::write(path("in.png"), "").unwrap();
+        fs::create_dir(path("new")).unwrap();
         assert_eq!(message(&["in.png"], &["config.toml", "new/out.png"]), "ok");
-        assert!(path("new").is_dir());
         assert!(message(&["in.png"], &["in.png"]).contains("is the file that is read"));
         assert!(message(&["in.png"], &["a.png", "a.png"]).contains("would be written twice"));
         assert!(message(&[], &["new"]).contains("it is a directory"));

@@ -283,7 +283,7 @@ fn outputs_replace_nothing_that_is_needed() {
     }
     assert!(fs::read(folder.path("run/last.ckpt")).unwrap() == before);
     assert!(!folder.path("other").exists());
-    folder.success("embed run/best.ckpt digits --limit 4 --to new/e.npy");
+    folder.success("embed run/best.ckpt digits --limit 4 --to e.npy");
 }
 
 /// Accuracy and loss of a comparison are of the same epoch.

@@ -52,8 +52,13 @@ pub fn expand(program: &Command, mut arguments: Vec<OsString>) -> Result<Vec<OsS
         }
         let option = find(train, &key).context(location)?;
         // An option of the command line also wins over those that it excludes.
-        let excluded = train.get_arg_conflicts_with(option).into_iter().filter_map(Arg::get_long);
-        let is_excluded = excluded.into_iter().any(|other| is_given(&arguments[command..], other));
+        let is_excluded = train.get_arguments().any(|other| {
+            let excludes = |a: &Arg, b: &Arg| {
+                train.get_arg_conflicts_with(a).iter().any(|excluded| excluded.get_id() == b.get_id())
+            };
+            other.get_long().is_some_and(|name| is_given(&arguments[command..], name))
+                && (excludes(option, other) || excludes(other, option))
+        });
         if !is_given(&arguments[command..], &key) && !is_excluded {
             let options = spelled(option, &key, &value).context(location)?;
             check_values(train, &options).context(location)?;
