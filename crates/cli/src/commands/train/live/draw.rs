@@ -11,7 +11,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, LineGauge, Paragraph};
 
-use super::View;
+use super::view::View;
 
 const TRAIN: Color = Color::Cyan;
 const EVALUATED: Color = Color::Yellow;
@@ -246,7 +246,7 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::Curve;
+    use super::super::curves::Curve;
     use super::*;
 
     fn view() -> View {
