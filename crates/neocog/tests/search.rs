@@ -75,11 +75,11 @@ fn halving_stops_what_is_not_good() {
 #[test]
 fn a_learning_rate_is_found() {
     let folder = Folder::new();
-    let (stdout, stderr) = folder.success("lr-find lenet --steps 80 --batch 32 --picture lr.png");
+    let (stdout, stderr) = folder.success("lr-find lenet --steps 80 --batch 32 --to lr.png");
     assert!(stdout.starts_with("the loss falls fastest at a learning rate of "), "{stdout}");
     assert!(stderr.contains("chart: lr.png"), "{stderr}");
     assert!(image::open(folder.path("lr.png")).unwrap().width() > 300);
-    folder.success("lr-find lenet --steps 20 --picture lr.svg");
+    folder.success("lr-find lenet --steps 20 --to lr.svg");
     assert!(folder.read("lr.svg").starts_with("<svg"));
     let (stdout, _) =
         folder.success("lr-find lenet --steps 5 --min-lr 1e-4 --max-lr 1 --json --optimizer sgd");

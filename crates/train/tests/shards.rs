@@ -102,7 +102,7 @@ fn running_statistics_are_the_mean_over_the_parts() {
 /// As a last batch of one is.
 #[test]
 fn a_part_of_one_image_that_batch_norm_cannot_normalize_is_left_out() {
-    // Parts of 4 and 4; of 2, 1, 1 and 1 images.
+    // Parts of 4 images; then one of 2 and three of a single image.
     let trainer = trained(&config(21, 16, 4), with_batch_norm(), &Device::Cpu);
     assert_eq!(trainer.position().step, 2);
     // The accuracy is a number of 18 images.

@@ -61,7 +61,7 @@ struct LrFindArgs {
     steps: usize,
     /// Write a chart of the losses, an SVG or PNG image.
     #[arg(long, value_name = "FILE.svg|.png")]
-    picture: Option<PathBuf>,
+    to: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -101,7 +101,7 @@ fn command() -> Command {
         .after_help(examples(
             "Examples:
   neocog lr-find lenet
-  neocog lr-find resnet --data fashion-mnist --optimizer sgd --momentum 0.9 --picture lr.png
+  neocog lr-find resnet --data fashion-mnist --optimizer sgd --momentum 0.9 --to lr.png
   neocog lr-find lenet --steps 300 --min-lr 1e-5 --max-lr 1 --json",
         ))
 }
@@ -119,7 +119,7 @@ fn check_given(matches: &ArgMatches) {
 
 /// Runs the command.
 fn run(args: &LrFindArgs) -> Result<ExitCode> {
-    if let Some(file) = &args.picture {
+    if let Some(file) = &args.to {
         outputs::check([], [file.as_path()])?;
     }
     let range = LrRange { min: args.min_lr, max: args.max_lr, steps: args.steps };
@@ -143,7 +143,7 @@ fn run(args: &LrFindArgs) -> Result<ExitCode> {
         ),
         _ => "the loss does not fall at any learning rate of the range".to_string(),
     };
-    if let Some(file) = &args.picture {
+    if let Some(file) = &args.to {
         let chart = chart(&points, trainer.config(), &text);
         if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
             report::write(file, &chart.svg())?;
