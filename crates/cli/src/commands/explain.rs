@@ -19,15 +19,15 @@ use crate::output;
 use crate::outputs;
 use crate::register_command;
 
+/// The default of --steps.
+const STEPS: usize = 50;
+
 /// Explain what a prediction depends on.
 ///
 /// Draws the image and the attribution of a class to its parts: red speaks for the class, blue against it. Methods: gradcam
 /// (Grad-CAM), the regions of a layer's feature map that the class depends on; saliency, the gradient of the class's logit;
 /// integrated-gradients, gradients along the line from a black image; occlusion, how much the logit drops when a square is
 /// black.
-/// The default of --steps.
-const STEPS: usize = 50;
-
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = usages(&[
