@@ -87,7 +87,7 @@ impl Run {
 
     /// Returns the report of the first epoch with the best accuracy.
     pub fn best_epoch(&self) -> Option<&EpochReport> {
-        self.history().iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })
+        EpochReport::best(self.history())
     }
 
     /// Returns the state to evaluate: that of the best epoch, or else the newest one.

@@ -40,6 +40,13 @@ pub struct EpochReport {
     pub seconds: f64,
 }
 
+impl EpochReport {
+    /// Returns the first report with the best accuracy on the evaluated part.
+    pub fn best(history: &[EpochReport]) -> Option<&EpochReport> {
+        history.iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })
+    }
+}
+
 impl From<&EpochReport> for EpochMetrics {
     fn from(report: &EpochReport) -> Self {
         EpochMetrics { loss: report.eval_loss, accuracy: report.eval_acc }

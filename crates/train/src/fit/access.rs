@@ -178,7 +178,7 @@ impl Trainer {
     /// Returns the report of the first epoch with the best accuracy on the part that
     /// [`TrainConfig::selected_on`] names.
     pub fn best(&self) -> Option<&EpochReport> {
-        self.history.iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })
+        EpochReport::best(&self.history)
     }
 
     /// Returns the report of the epoch whose checkpoint is in [`CheckpointDir::BEST`](crate::CheckpointDir::BEST). It is not the [`best`](Self::best) one

@@ -201,9 +201,7 @@ fn facts(view: &View) -> Vec<(&'static str, String)> {
     if let Some(memory) = rss_mib() {
         facts.push(("memory", format!("{memory:.0} MiB")));
     }
-    let best =
-        view.history.iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best });
-    if let Some(best) = best {
+    if let Some(best) = EpochReport::best(&view.history) {
         facts.push(("best", format!("{} acc {:.4} (epoch {})", view.part, best.eval_acc, best.epoch)));
     }
     for name in [CheckpointDir::LAST, CheckpointDir::BEST] {
