@@ -3,8 +3,8 @@
 use neocog_tensor::ops::{Add, Clamp, Mul, Pow, Scale, Sqrt, Sum};
 use neocog_tensor::{Error, Result, Tensor, run_single};
 
+use crate::backward::{Grads, add_to};
 use crate::param::{Param, ParamId};
-use crate::tape::{Grads, add_to};
 
 impl Grads {
     /// Returns the gradient of a parameter; `None` if it did not contribute to the loss.

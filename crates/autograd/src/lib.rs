@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod backward;
 pub mod check;
 mod grads;
 mod math;
@@ -7,5 +8,6 @@ mod param;
 mod replay;
 mod tape;
 
+pub use backward::Grads;
 pub use param::{Param, ParamGuard, ParamId};
-pub use tape::{Grads, OwnedTapeEntry, Tape, TapeEntry, Var, Vars};
+pub use tape::{OwnedTapeEntry, Tape, TapeEntry, Var, Vars};

@@ -1,16 +1,12 @@
-//! The tape, which records operations, and the backward pass.
+//! The tape, which records operations for the backward pass.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use neocog_tensor::ops::Accumulate;
 use neocog_tensor::profile::Scope;
-use neocog_tensor::{
-    Context as _, Device, Error, Gradient, Op, Result, Shape, Shapes, Tensor, Tensors, run, run_single,
-    update,
-};
+use neocog_tensor::{Error, Op, Result, Shape, Shapes, Tensor, Tensors, run, run_single};
 use smallvec::SmallVec;
 
 use crate::param::{Param, ParamId};
@@ -20,16 +16,16 @@ use crate::param::{Param, ParamId};
 /// Methods and operators on values, such as `(&a - &b)?.square()?.mean()?`, record on the tape that they belong to.
 #[derive(Clone, Debug)]
 pub struct Var {
-    tensor: Tensor,
-    id: Option<VarId>,
+    pub(crate) tensor: Tensor,
+    pub(crate) id: Option<VarId>,
     /// Where its tape records; absent for constants.
     recorder: Option<Arc<Recorder>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct VarId {
-    tape: u64,
-    slot: usize,
+pub(crate) struct VarId {
+    pub(crate) tape: u64,
+    pub(crate) slot: usize,
 }
 
 /// A list of values, stored inline for up to two.
@@ -88,14 +84,14 @@ pub struct Tape {
     records_constants: bool,
     /// Whether the recorded operations are meant for a backward pass.
     for_gradients: bool,
-    recorder: Arc<Recorder>,
+    pub(crate) recorder: Arc<Recorder>,
     multiply_adds: Cell<u64>,
 }
 
 /// What a tape has recorded; its values know it, too.
 #[derive(Debug)]
-struct Recorder {
-    id: u64,
+pub(crate) struct Recorder {
+    pub(crate) id: u64,
     saves_all: AtomicBool,
     inner: Mutex<Inner>,
 }
@@ -150,31 +146,31 @@ impl Recorder {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    nodes: Vec<Node>,
-    slots: usize,
+pub(crate) struct Inner {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) slots: usize,
     /// The slots of the leaves of parameters, with their tensors.
-    params: HashMap<ParamId, (usize, Tensor)>,
+    pub(crate) params: HashMap<ParamId, (usize, Tensor)>,
     /// Whether the tape is used up: a backward pass has begun, or its operations were moved out.
-    is_finished: bool,
+    pub(crate) is_finished: bool,
     /// Slots whose gradients the backward pass keeps.
-    retained: Vec<usize>,
+    pub(crate) retained: Vec<usize>,
 }
 
 /// A recorded operation with the tensors saved for its gradient.
 #[derive(Debug)]
-struct Node {
-    op: Arc<dyn Op>,
-    input_shapes: Shapes,
-    output_shapes: Shapes,
+pub(crate) struct Node {
+    pub(crate) op: Arc<dyn Op>,
+    pub(crate) input_shapes: Shapes,
+    pub(crate) output_shapes: Shapes,
     /// Slot of each input, `None` for constants.
-    input_slots: SmallVec<[Option<usize>; 4]>,
+    pub(crate) input_slots: SmallVec<[Option<usize>; 4]>,
     /// Slot of the first output; the others follow.
-    first_output_slot: usize,
-    saved_inputs: SmallVec<[Option<Tensor>; 4]>,
-    saved_outputs: SmallVec<[Option<Tensor>; 2]>,
+    pub(crate) first_output_slot: usize,
+    pub(crate) saved_inputs: SmallVec<[Option<Tensor>; 4]>,
+    pub(crate) saved_outputs: SmallVec<[Option<Tensor>; 2]>,
     /// The layer whose profile it counts for.
-    scope: Scope,
+    pub(crate) scope: Scope,
 }
 
 /// A recorded operation, borrowed from its tape. Values are identified by their [slots](Var::slot).
@@ -407,83 +403,8 @@ impl Tape {
         }
     }
 
-    /// Computes the gradients of `loss`, which has one element, with respect to all leaves and parameters.
-    ///
-    /// # Errors
-    /// When the loss does not have exactly one element, is not on this tape, or a device fails.
-    pub fn backward(self, loss: &Var) -> Result<Grads> {
-        if loss.shape().elements() != 1 {
-            return Err(Error::shape(format!(
-                "backward needs a loss of one element, but its shape is {}; use its sum or mean, or backward_from",
-                loss.shape()
-            )));
-        }
-        let one = Tensor::full(*loss.shape(), 1.0, &loss.tensor.device())?;
-        self.backward_from(&[(loss, one)])
-    }
-
-    /// Computes the vector-Jacobian product: the gradients of the sum of all `outputs`, each multiplied elementwise with the
-    /// given tensor.
-    ///
-    /// # Errors
-    /// When shapes differ, an output is not on this tape, or a device fails.
-    pub fn backward_from(self, outputs: &[(&Var, Tensor)]) -> Result<Grads> {
-        let Inner { mut nodes, slots, params, retained, .. } = self.finish();
-        let mut grads: Vec<Option<Tensor>> = vec![None; slots];
-        for (var, grad) in outputs {
-            match var.id {
-                Some(id) if id.tape == self.recorder.id => {
-                    if grad.shape() != var.shape() {
-                        return Err(Error::shape(format!(
-                            "the output has shape {}, but its gradient has shape {}",
-                            var.shape(),
-                            grad.shape()
-                        )));
-                    }
-                    add_to(&mut grads[id.slot], grad.clone())?;
-                }
-                _ => {
-                    return Err(Error::invalid_argument(
-                        "backward of a value that does not depend on any leaf or parameter of this tape",
-                    ));
-                }
-            }
-        }
-        // Nodes are popped, so that their saved tensors are freed as soon as possible.
-        while let Some(node) = nodes.pop() {
-            let outputs = node.first_output_slot..node.first_output_slot + node.output_shapes.len();
-            let output_grads: SmallVec<[Option<Tensor>; 2]> = outputs
-                .map(|slot| if retained.contains(&slot) { grads[slot].clone() } else { grads[slot].take() })
-                .collect();
-            if output_grads.iter().all(Option::is_none) {
-                continue;
-            }
-            let _scope = node.scope.enter();
-            let needs: SmallVec<[bool; 4]> = node.input_slots.iter().map(Option::is_some).collect();
-            let input_grads = node.op.grad(&Gradient {
-                input_shapes: &node.input_shapes,
-                output_shapes: &node.output_shapes,
-                inputs: &node.saved_inputs,
-                outputs: &node.saved_outputs,
-                output_grads: &output_grads,
-                needs: &needs,
-            })?;
-            let device = output_grads.iter().flatten().next().map(Tensor::device);
-            drop(output_grads);
-            check_grads(&node, device, &input_grads)?;
-            for (slot, grad) in node.input_slots.iter().zip(input_grads) {
-                if let (Some(slot), Some(grad)) = (slot, grad) {
-                    add_to(&mut grads[*slot], grad).context(|| node.op.name())?;
-                }
-            }
-        }
-        // Slots only: a reference to the parameter's memory would make the optimizer's update copy it.
-        let params = params.into_iter().map(|(id, (slot, _))| (id, slot)).collect();
-        Ok(Grads { tape: self.recorder.id, grads, params })
-    }
-
     /// Moves out what was recorded; values of the tape can no longer be used in operations that are recorded.
-    fn finish(&self) -> Inner {
+    pub(crate) fn finish(&self) -> Inner {
         let finished = Inner { is_finished: true, ..Inner::default() };
         std::mem::replace(&mut *self.recorder.lock(), finished)
     }
@@ -499,121 +420,15 @@ where
     tensors.enumerate().map(|(i, t)| is_saved(i).then(|| t.clone())).collect()
 }
 
-/// Checks the gradients that an operation returned.
-fn check_grads(node: &Node, device: Option<Device>, grads: &[Option<Tensor>]) -> Result<()> {
-    let name = node.op.name();
-    if grads.len() != node.input_shapes.len() {
-        return Err(Error::shape(format!(
-            "{name} has {} inputs, but its gradient returned {} tensors",
-            node.input_shapes.len(),
-            grads.len()
-        )));
-    }
-    for (i, (grad, shape)) in grads.iter().zip(&node.input_shapes).enumerate() {
-        if let Some(grad) = grad
-            && grad.shape() != shape
-        {
-            return Err(Error::shape(format!(
-                "input {i} of {name} has shape {shape}, but its gradient has shape {}",
-                grad.shape()
-            )));
-        }
-        if let (Some(grad), Some(device)) = (grad, device)
-            && grad.device() != device
-        {
-            return Err(Error::device(format!(
-                "input {i} of {name} is on {device}, but its gradient is on {}",
-                grad.device()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The gradients computed by [`Tape::backward`].
-#[derive(Debug)]
-pub struct Grads {
-    pub(crate) tape: u64,
-    pub(crate) grads: Vec<Option<Tensor>>,
-    pub(crate) params: HashMap<ParamId, usize>,
-}
-
-impl Grads {
-    /// Returns the gradient of a leaf, or of a value whose gradient was [retained](Tape::retain_grad); `None` if it did not
-    /// contribute to the loss.
-    pub fn get(&self, var: &Var) -> Option<&Tensor> {
-        let id = var.id.filter(|id| id.tape == self.tape)?;
-        self.grads[id.slot].as_ref()
-    }
-}
-
-/// Adds a gradient to what is in a slot.
-pub(crate) fn add_to(slot: &mut Option<Tensor>, grad: Tensor) -> Result<()> {
-    match slot {
-        None => *slot = Some(grad),
-        Some(sum) => {
-            update(&Accumulate, &[&grad], &mut [sum])?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use neocog_tensor::Device;
     use neocog_tensor::ops::{Add, Mul, Relu};
 
     use super::*;
 
     fn tensor(values: &[f32]) -> Tensor {
         Tensor::from_f32([values.len()], values, &Device::Reference).unwrap()
-    }
-
-    #[test]
-    fn gradients_of_an_input_used_twice_are_summed() {
-        let tape = Tape::new();
-        let x = tape.leaf(tensor(&[3.0]));
-        let square = tape.apply_single(Mul, &[&x, &x]).unwrap();
-        let y = tape.apply_single(Add, &[&square, &x]).unwrap();
-        let grads = tape.backward(&y).unwrap();
-        assert_eq!(grads.get(&x).unwrap().item().unwrap(), 7.0);
-    }
-
-    #[test]
-    fn gradients_of_computed_values_are_kept_if_asked_for() {
-        let tape = Tape::new();
-        let x = tape.leaf(tensor(&[3.0]));
-        let square = tape.apply_single(Mul, &[&x, &x]).unwrap();
-        let cube = tape.apply_single(Mul, &[&square, &x]).unwrap();
-        let y = tape.apply_single(Mul, &[&cube, &square]).unwrap();
-        tape.retain_grad(&square);
-        let grads = tape.backward(&y).unwrap();
-        // y = s^2 x: 2 s x.
-        assert_eq!(grads.get(&square).unwrap().item().unwrap(), 54.0);
-        assert!(grads.get(&cube).is_none());
-        assert_eq!(grads.get(&x).unwrap().item().unwrap(), 405.0);
-    }
-
-    #[test]
-    fn a_parameter_used_twice_is_one_leaf() {
-        let p = Param::new(tensor(&[5.0]));
-        let tape = Tape::new();
-        let y = tape.apply_single(Mul, &[&tape.param(&p), &tape.param(&p)]).unwrap();
-        let grads = tape.backward(&y).unwrap();
-        assert_eq!(grads.param(&p).unwrap().item().unwrap(), 10.0);
-        assert!(grads.param(&Param::new(tensor(&[1.0]))).is_none());
-    }
-
-    #[test]
-    fn a_frozen_parameter_is_a_constant() {
-        let (p, q) = (Param::new(tensor(&[5.0])), Param::new(tensor(&[2.0])));
-        p.set_frozen(true);
-        let tape = Tape::new();
-        let square = tape.apply_single(Mul, &[&tape.param(&p), &tape.param(&p)]).unwrap();
-        assert!(tape.is_empty());
-        let y = tape.apply_single(Mul, &[&square, &tape.param(&q)]).unwrap();
-        let grads = tape.backward(&y).unwrap();
-        assert!(grads.param(&p).is_none());
-        assert_eq!(grads.param(&q).unwrap().item().unwrap(), 25.0);
     }
 
     #[test]

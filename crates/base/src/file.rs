@@ -40,6 +40,17 @@ pub fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> i
     }
 }
 
+/// Writes a file that a user named: as [`replace`], but missing directories are created.
+///
+/// # Errors
+/// As [`replace`]; when a directory cannot be created.
+pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder)?;
+    }
+    replace(path, fill)
+}
+
 /// Checks that a command does not replace the file that it reads: `output` is not `input`, nor a link to it.
 ///
 /// # Errors
@@ -324,6 +335,16 @@ mod tests {
             fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn missing_directories_are_created_for_what_a_user_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/c");
+        assert_eq!(replace(&path, |_| Ok(())).unwrap_err().kind(), io::ErrorKind::NotFound);
+        write(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(write(&path.join("d"), |_| Ok(())).is_err());
     }
 
     #[test]

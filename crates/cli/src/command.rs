@@ -38,6 +38,9 @@ impl fmt::Debug for CommandEntry {
 /// [`clap::Args`], whose doc comment is the help text), and the function that runs it (`fn(&Args) -> Result<()>`, or
 /// `Result<ExitCode>` for other exit codes).
 ///
+/// With `build COMMAND, with matches` at the end, a function (`fn() -> clap::Command`) builds the clap command in place of the type
+/// alone, and the function that runs it also gets the [`ArgMatches`], which know what was given on the command line.
+///
 /// The crate needs no dependency on clap: [`neocog_cli::clap`](crate::clap) is the version that neocog uses. The program must
 /// link the crate: `use my_crate as _;`.
 ///
@@ -62,16 +65,27 @@ impl fmt::Debug for CommandEntry {
 #[macro_export]
 macro_rules! register_command {
     ($name:literal, $order:expr, $args:ty, $run:path) => {
+        $crate::register_command!(
+            @submit $name, $order, $args,
+            || <$args as $crate::clap::Args>::augment_args($crate::clap::Command::new($name)),
+            |args, _| $run(args)
+        );
+    };
+    ($name:literal, $order:expr, $args:ty, $run:path, build $build:path, with matches) => {
+        $crate::register_command!(@submit $name, $order, $args, $build, |args, matches| $run(args, matches));
+    };
+    (@submit $name:literal, $order:expr, $args:ty, $build:expr, |$parsed:ident, $matches:tt| $run:expr) => {
         $crate::inventory::submit! {
             $crate::CommandEntry {
                 name: $name,
                 crate_name: env!("CARGO_PKG_NAME"),
                 order: $order,
-                build: || <$args as $crate::clap::Args>::augment_args($crate::clap::Command::new($name)),
+                build: $build,
                 run: |matches| {
                     let args = <$args as $crate::clap::FromArgMatches>::from_arg_matches(matches)
                         .unwrap_or_else(|e| e.exit());
-                    $run(&args).map($crate::IntoExitCode::into_exit_code)
+                    let run = |$parsed: &$args, $matches: &$crate::clap::ArgMatches| $run;
+                    run(&args, matches).map($crate::IntoExitCode::into_exit_code)
                 },
             }
         }

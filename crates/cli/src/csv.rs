@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use neocog_base::file::replace;
+use neocog_base::file;
 use neocog_base::{Error, Result};
 
 /// Returns the text of a field, in quotation marks where it needs them.
@@ -23,7 +23,7 @@ pub fn write(
     header: &str,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> Result<()> {
-    let written = replace(path, |file| {
+    let written = file::write(path, |file| {
         let mut out = BufWriter::new(file);
         writeln!(out, "{header}")?;
         fill(&mut out)?;

@@ -1,5 +1,6 @@
 //! A program: all commands that are linked in, under one name.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -98,7 +99,11 @@ impl Program {
         let commands = commands()?;
         let program = PROGRAM.get_or_init(|| self.clap(&commands));
         let arguments = config_file::expand(program, benchmark_first(program, std::env::args_os()))?;
-        let matches = program.clone().get_matches_from(arguments);
+        let matches = match program.clone().try_get_matches_from(arguments) {
+            Ok(matches) => matches,
+            Err(e) if e.use_stderr() => e.exit(),
+            Err(help) => return print(&help),
+        };
         let selected = matches.subcommand().and_then(|(name, arguments)| {
             Some((commands.iter().find(|command| command.name == name)?, arguments))
         });
@@ -134,6 +139,16 @@ impl Program {
             .arg_required_else_help(true)
             .arg(threads)
             .subcommands(commands.iter().map(|command| with_negative_numbers((command.build)())))
+    }
+}
+
+/// Writes help or a version to standard output; a reader that has gone is no error.
+fn print(help: &clap::Error) -> Result<ExitCode> {
+    match help.print().and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("cannot write to standard output", e))
+        }
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

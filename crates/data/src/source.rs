@@ -95,7 +95,7 @@ impl DataSource {
                 format!("there is no folder {data}: expected the name of a data set, or a folder of images"),
             ));
         }
-        Err(Error::not_found("data set", data, all.iter().map(|info| info.name)))
+        Err(Error::not_found("data set or image folder", data, all.iter().map(|info| info.name)))
     }
 
     /// Returns a name for files and reports: that of the data set or of the folder.

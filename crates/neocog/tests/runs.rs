@@ -236,6 +236,10 @@ fn a_training_goes_on_when_its_reader_goes_away() {
     let output =
         folder.shell("\"$N\" summary lenet | true; \"$N\" eval run/last.ckpt --json > /dev/full").output();
     assert!(texts(&output.unwrap(), 1).1.contains("cannot write to standard output"));
+    for help in ["--help", "train --help", "--version"] {
+        let output = folder.shell(&format!("\"$N\" {help} | true; \"$N\" {help} > /dev/full")).output();
+        assert!(texts(&output.unwrap(), 1).1.contains("cannot write to standard output"), "{help}");
+    }
 }
 
 #[test]

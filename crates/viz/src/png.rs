@@ -1,13 +1,12 @@
 //! PNG files.
 
-use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage};
-use neocog_base::file::replace;
+use neocog_base::file;
 use neocog_base::{Error, ErrorKind, Result};
 
 /// Encodes an image as PNG.
@@ -36,15 +35,14 @@ pub fn data_uri(image: &RgbImage) -> Result<String> {
 /// `Io` if the file cannot be written; an existing file is left unchanged.
 pub fn save(image: &RgbImage, path: &Path) -> Result<()> {
     let bytes = encode(image).map_err(|e| e.context(path.display().to_string()))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| replace(path, |file| file.write_all(&bytes)))
+    file::write(path, |file| file.write_all(&bytes))
         .map_err(|e| Error::io(format!("cannot write the image {}", path.display()), e))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

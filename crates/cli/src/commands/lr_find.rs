@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use clap::{ArgMatches, Args as _, Command};
 use neocog_insight::report;
 use neocog_tensor::Result;
 use neocog_train::{LrPoint, LrRange, TrainConfig, steepest_lr};
@@ -14,11 +14,11 @@ use serde::Serialize;
 
 use super::train;
 use crate::arguments::{non_negative, positive};
-use crate::command::CommandEntry;
 use crate::help::examples;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::output;
 use crate::outputs;
+use crate::register_command;
 
 /// Options of `train` that are not about a single step.
 const NOT_OF_A_STEP: [&str; 22] = [
@@ -71,19 +71,7 @@ struct JsonRow {
     smoothed_loss: f64,
 }
 
-inventory::submit! {
-    CommandEntry {
-        name: "lr-find",
-        crate_name: env!("CARGO_PKG_NAME"),
-        order: 32,
-        build: command,
-        run: |matches| {
-            let args = LrFindArgs::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
-            check_given(matches);
-            run(&args)
-        },
-    }
-}
+register_command!("lr-find", 32, LrFindArgs, run, build command, with matches);
 
 fn command() -> Command {
     let mut command = LrFindArgs::augment_args(Command::new("lr-find"));
@@ -118,7 +106,8 @@ fn check_given(matches: &ArgMatches) {
 }
 
 /// Runs the command.
-fn run(args: &LrFindArgs) -> Result<ExitCode> {
+fn run(args: &LrFindArgs, matches: &ArgMatches) -> Result<ExitCode> {
+    check_given(matches);
     if let Some(file) = &args.to {
         outputs::check([], [file.as_path()])?;
     }

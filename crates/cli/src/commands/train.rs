@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use clap::{Args as _, FromArgMatches as _};
+use clap::{ArgMatches, Args as _};
 use neocog_base::file::{check_output_file, is_same};
 use neocog_base::program;
 use neocog_base::text::count;
@@ -20,11 +20,11 @@ use neocog_train::{
 use super::network::{NetworkArgs, SelectedNetwork, load_pretrained, load_weights};
 use crate::arguments::{DataDirArg, DeviceArg, non_negative, positive};
 use crate::byte_size::ByteSize;
-use crate::command::CommandEntry;
 use crate::help::examples;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::output;
 use crate::outputs;
+use crate::register_command;
 
 pub mod config_file;
 mod final_test;
@@ -218,25 +218,15 @@ fn schedule(text: &str) -> Result<String> {
     text.parse::<Decay>().map(|_| text.to_string())
 }
 
-inventory::submit! {
-    CommandEntry {
-        name: "train",
-        crate_name: env!("CARGO_PKG_NAME"),
-        order: 30,
-        build: command,
-        run: |matches| {
-            let args = Args::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
-            run(&args, &config_file::given(&command(), matches))
-        },
-    }
-}
+register_command!("train", 30, Args, run, build command, with matches);
 
 fn command() -> clap::Command {
     Args::augment_args(clap::Command::new("train"))
 }
 
 /// Runs the command.
-fn run(args: &Args, given: &toml::Table) -> Result<ExitCode> {
+fn run(args: &Args, matches: &ArgMatches) -> Result<ExitCode> {
+    let given = config_file::given(&command(), matches);
     output::go_on_without_reader();
     if let Some(file) = &args.write_config {
         check_output_file(file)?;
@@ -246,7 +236,7 @@ fn run(args: &Args, given: &toml::Table) -> Result<ExitCode> {
         Some(file) => resume(args, file)?,
         None => start(args)?,
     };
-    write_config(args, given, &trainer, &data, &folder)?;
+    write_config(args, &given, &trainer, &data, &folder)?;
     trainer.set_workers(args.workers);
     trainer.set_save_every(args.save_every);
     trainer.set_log_every(args.log_every);

@@ -1,11 +1,10 @@
 //! The frame of an HTML page that needs no other file: style, header, and parts that pages share.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use neocog_base::file::{check_output_file, replace};
+use neocog_base::file::{self, check_output_file};
 use neocog_base::{Error, Result};
 use neocog_viz::Chart;
 
@@ -41,10 +40,7 @@ pub(crate) fn page(title: &str, body: &Markup) -> String {
 /// `Io` when it cannot be written; an existing file is not changed then.
 pub fn write(path: &Path, page: &str) -> Result<()> {
     check_output_file(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| replace(path, |file| file.write_all(page.as_bytes())))
+    file::write(path, |file| file.write_all(page.as_bytes()))
         .map_err(|e| Error::io(format!("cannot write the page {}", path.display()), e))
 }
 

@@ -41,12 +41,12 @@ pub struct NetworksArgs {
     /// Run interleaved with other implementations and compare with the fastest [default: cpu for OpenCL devices].
     #[arg(long, value_name = "PEER", value_delimiter = ',', conflicts_with = "size")]
     against: Vec<Peer>,
-    /// Number of interleaved runs with --against.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive)]
-    rounds: usize,
-    /// Python interpreter with PyTorch.
-    #[arg(long, value_name = "COMMAND", default_value = "python3")]
-    python: String,
+    /// Number of interleaved runs with --against [default: 5].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    rounds: Option<usize>,
+    /// Python interpreter with PyTorch [default: python3].
+    #[arg(long, value_name = "COMMAND")]
+    python: Option<String>,
     /// Print the time per operation and per layer, on OpenCL devices per kernel.
     #[arg(long, conflicts_with_all = ["against", "predict_only"])]
     profile: bool,
@@ -75,11 +75,15 @@ pub fn run(args: &NetworksArgs) -> Result<()> {
         _ => args.against.clone(),
     };
     if peers.is_empty() {
+        let unused = [("rounds", args.rounds.is_some()), ("python", args.python.is_some())];
+        for (option, _) in unused.iter().filter(|(_, is_given)| *is_given) {
+            output::note(format_args!("warning: --{option} has no effect without --against"));
+        }
         return measure(args, &selected);
     }
     let jobs: Vec<Job<'_>> = selected.iter().map(|model| job(args, model)).collect();
-    let comparing =
-        Comparing { peers, rounds: args.rounds, python: args.python.clone(), json: args.run.json };
+    let python = args.python.clone().unwrap_or_else(|| "python3".to_string());
+    let comparing = Comparing { peers, rounds: args.rounds.unwrap_or(5), python, json: args.run.json };
     compare::run(&jobs, &comparing)
 }
 
