@@ -15,13 +15,7 @@ impl Tape {
     /// # Errors
     /// When the loss does not have exactly one element, is not on this tape, or a device fails.
     pub fn backward(self, loss: &Var) -> Result<Grads> {
-        if loss.shape().elements() != 1 {
-            return Err(Error::shape(format!(
-                "backward needs a loss of one element, but its shape is {}; use its sum or mean, or backward_from",
-                loss.shape()
-            )));
-        }
-        let one = Tensor::full(*loss.shape(), 1.0, &loss.tensor.device())?;
+        let one = one(loss)?;
         self.backward_from(&[(loss, one)])
     }
 
@@ -31,7 +25,27 @@ impl Tape {
     /// # Errors
     /// When shapes differ, an output is not on this tape, or a device fails.
     pub fn backward_from(self, outputs: &[(&Var, Tensor)]) -> Result<Grads> {
+        self.backward_and(outputs, None)
+    }
+
+    /// As [`Tape::backward`], and passes the gradient of each parameter to `on_final` as soon as nothing more is added to it: the
+    /// backward pass goes on meanwhile. A parameter that does not contribute to the loss has none.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`], and those of `on_final`, which end the pass.
+    pub fn backward_with(
+        self,
+        loss: &Var,
+        mut on_final: impl FnMut(ParamId, Option<&Tensor>) -> Result<()>,
+    ) -> Result<Grads> {
+        let one = one(loss)?;
+        self.backward_and(&[(loss, one)], Some(&mut on_final))
+    }
+
+    fn backward_and(self, outputs: &[(&Var, Tensor)], mut on_final: Option<OnFinal<'_>>) -> Result<Grads> {
         let Inner { mut nodes, slots, params, retained, .. } = self.finish();
+        // The parameters whose gradient is final after the backward pass of a node: the first that uses them.
+        let mut final_after = on_final.is_some().then(|| first_uses(&nodes, &params));
         let mut grads: Vec<Option<Tensor>> = vec![None; slots];
         for (var, grad) in outputs {
             match var.id {
@@ -52,31 +66,23 @@ impl Tape {
                 }
             }
         }
+        if let (Some(on_final), Some(final_after)) = (&mut on_final, &mut final_after) {
+            for (id, slot) in final_after.remove(&None).unwrap_or_default() {
+                on_final(id, grads[slot].as_ref())?;
+            }
+        }
         // Nodes are popped, so that their saved tensors are freed as soon as possible.
         while let Some(node) = nodes.pop() {
             let outputs = node.first_output_slot..node.first_output_slot + node.output_shapes.len();
             let output_grads: SmallVec<[Option<Tensor>; 2]> = outputs
                 .map(|slot| if retained.contains(&slot) { grads[slot].clone() } else { grads[slot].take() })
                 .collect();
-            if output_grads.iter().all(Option::is_none) {
-                continue;
+            if output_grads.iter().any(Option::is_some) {
+                add_input_grads(&node, output_grads, &mut grads)?;
             }
-            let _scope = node.scope.enter();
-            let needs: SmallVec<[bool; 4]> = node.input_slots.iter().map(Option::is_some).collect();
-            let input_grads = node.op.grad(&Gradient {
-                input_shapes: &node.input_shapes,
-                output_shapes: &node.output_shapes,
-                inputs: &node.saved_inputs,
-                outputs: &node.saved_outputs,
-                output_grads: &output_grads,
-                needs: &needs,
-            })?;
-            let device = output_grads.iter().flatten().next().map(Tensor::device);
-            drop(output_grads);
-            check_grads(&node, device, &input_grads)?;
-            for (slot, grad) in node.input_slots.iter().zip(input_grads) {
-                if let (Some(slot), Some(grad)) = (slot, grad) {
-                    add_to(&mut grads[*slot], grad).context(|| node.op.name())?;
+            if let (Some(on_final), Some(final_after)) = (&mut on_final, &mut final_after) {
+                for (id, slot) in final_after.remove(&Some(nodes.len())).unwrap_or_default() {
+                    on_final(id, grads[slot].as_ref())?;
                 }
             }
         }
@@ -84,6 +90,65 @@ impl Tape {
         let params = params.into_iter().map(|(id, (slot, _))| (id, slot)).collect();
         Ok(Grads { tape: self.recorder.id, grads, params })
     }
+}
+
+/// The gradient of a loss with respect to itself.
+fn one(loss: &Var) -> Result<Tensor> {
+    if loss.shape().elements() != 1 {
+        return Err(Error::shape(format!(
+            "backward needs a loss of one element, but its shape is {}; use its sum or mean, or backward_from",
+            loss.shape()
+        )));
+    }
+    Tensor::full(*loss.shape(), 1.0, &loss.tensor().device())
+}
+
+/// Is called with a parameter and its gradient.
+type OnFinal<'a> = &'a mut dyn FnMut(ParamId, Option<&Tensor>) -> Result<()>;
+
+/// Returns the parameters, with their slots, by the number of the first node that uses them; `None` if none does.
+fn first_uses(
+    nodes: &[Node],
+    params: &HashMap<ParamId, (usize, Tensor)>,
+) -> HashMap<Option<usize>, Vec<(ParamId, usize)>> {
+    let mut unused: HashMap<usize, ParamId> = params.iter().map(|(id, (slot, _))| (*slot, *id)).collect();
+    let mut first: HashMap<Option<usize>, Vec<(ParamId, usize)>> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        for slot in node.input_slots.iter().flatten() {
+            if let Some(id) = unused.remove(slot) {
+                first.entry(Some(i)).or_default().push((id, *slot));
+            }
+        }
+    }
+    first.insert(None, unused.into_iter().map(|(slot, id)| (id, slot)).collect());
+    first
+}
+
+/// Computes the gradients of the inputs of a node, and adds them to what is in their slots.
+fn add_input_grads(
+    node: &Node,
+    output_grads: SmallVec<[Option<Tensor>; 2]>,
+    grads: &mut [Option<Tensor>],
+) -> Result<()> {
+    let _scope = node.scope.enter();
+    let needs: SmallVec<[bool; 4]> = node.input_slots.iter().map(Option::is_some).collect();
+    let input_grads = node.op.grad(&Gradient {
+        input_shapes: &node.input_shapes,
+        output_shapes: &node.output_shapes,
+        inputs: &node.saved_inputs,
+        outputs: &node.saved_outputs,
+        output_grads: &output_grads,
+        needs: &needs,
+    })?;
+    let device = output_grads.iter().flatten().next().map(Tensor::device);
+    drop(output_grads);
+    check_grads(node, device, &input_grads)?;
+    for (slot, grad) in node.input_slots.iter().zip(input_grads) {
+        if let (Some(slot), Some(grad)) = (slot, grad) {
+            add_to(&mut grads[*slot], grad).context(|| node.op.name())?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks the gradients that an operation returned.
@@ -123,6 +188,14 @@ pub struct Grads {
     pub(crate) tape: u64,
     pub(crate) grads: Vec<Option<Tensor>>,
     pub(crate) params: HashMap<ParamId, usize>,
+}
+
+impl Default for Grads {
+    /// No gradients.
+    fn default() -> Self {
+        // No tape has this number.
+        Grads { tape: u64::MAX, grads: Vec::new(), params: HashMap::new() }
+    }
 }
 
 impl Grads {
@@ -179,6 +252,28 @@ mod tests {
         assert_eq!(grads.get(&square).unwrap().item().unwrap(), 54.0);
         assert!(grads.get(&cube).is_none());
         assert_eq!(grads.get(&x).unwrap().item().unwrap(), 405.0);
+    }
+
+    #[test]
+    fn gradients_are_passed_on_as_soon_as_they_are_final() {
+        let [p, q, unused] = [5.0, 2.0, 1.0].map(|value| Param::new(tensor(&[value])));
+        let tape = Tape::new();
+        tape.param(&unused);
+        let x = tape.apply_single(Mul, &[&tape.param(&p), &tape.param(&p)]).unwrap();
+        let x = tape.apply_single(Mul, &[&x, &tape.param(&q)]).unwrap();
+        let x = tape.apply_single(Mul, &[&x, &tape.param(&p)]).unwrap();
+        let mut passed = Vec::new();
+        let grads = tape.backward_with(&x, |id, grad| {
+            passed.push((id, grad.map(|grad| grad.item().unwrap())));
+            Ok(())
+        });
+        // p^3 q.
+        assert_eq!(passed, [(unused.id(), None), (q.id(), Some(125.0)), (p.id(), Some(150.0))]);
+        assert_eq!(grads.unwrap().param(&p).unwrap().item().unwrap(), 150.0);
+        let tape = Tape::new();
+        let x = tape.apply_single(Mul, &[&tape.param(&p), &tape.param(&p)]).unwrap();
+        let stopped = tape.backward_with(&x, |_, _| Err(Error::invalid_argument("enough")));
+        assert!(stopped.unwrap_err().to_string().contains("enough"));
     }
 
     #[test]

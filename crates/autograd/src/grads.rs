@@ -9,7 +9,22 @@ use crate::param::{Param, ParamId};
 impl Grads {
     /// Returns the gradient of a parameter; `None` if it did not contribute to the loss.
     pub fn param(&self, param: &Param) -> Option<&Tensor> {
-        self.grads[*self.params.get(&param.id())?].as_ref()
+        self.of(param.id())
+    }
+
+    /// Returns the gradient of the parameter with this identity; `None` if it did not contribute to the loss.
+    pub fn of(&self, id: ParamId) -> Option<&Tensor> {
+        self.grads[*self.params.get(&id)?].as_ref()
+    }
+
+    /// Creates gradients of parameters; [`Grads::norm`] adds them in this order.
+    pub fn from_params(grads: impl IntoIterator<Item = (ParamId, Tensor)>) -> Self {
+        let mut all = Grads::default();
+        for (id, grad) in grads {
+            all.params.insert(id, all.grads.len());
+            all.grads.push(Some(grad));
+        }
+        all
     }
 
     /// Multiplies all gradients by `factor`.

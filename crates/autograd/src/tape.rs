@@ -423,7 +423,7 @@ where
 #[cfg(test)]
 mod tests {
     use neocog_tensor::Device;
-    use neocog_tensor::ops::{Add, Mul, Relu};
+    use neocog_tensor::ops::{Add, Relu};
 
     use super::*;
 

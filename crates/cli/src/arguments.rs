@@ -4,14 +4,33 @@ use std::path::PathBuf;
 
 use neocog_data::Part;
 use neocog_data::catalog::DEFAULT_ROOT;
-use neocog_tensor::Device;
+use neocog_tensor::opencl::{self, DeviceId, DeviceInfo};
+use neocog_tensor::{Device, Error};
+use neocog_train::ranks::local_rank;
 
 /// The device to compute on.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceArg {
     /// Device: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double precision, slow).
-    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu, value_parser = device)]
     pub device: Device,
+}
+
+/// Parses a device. `opencl:auto-rank` is one device for each process that a launcher has started on this machine, of those of the
+/// platform of `opencl`.
+///
+/// # Errors
+/// When there is no such device.
+fn device(text: &str) -> Result<Device, Error> {
+    if text != "opencl:auto-rank" {
+        return text.parse();
+    }
+    let default = DeviceId::find(None)?;
+    let kind = default.info()?.kind;
+    let is_alike = |info: &&&DeviceInfo| info.id.platform == default.platform && info.kind == kind;
+    let all = opencl::devices()?;
+    let alike: Vec<_> = all.iter().filter(is_alike).collect();
+    Ok(Device::OpenCl(alike[local_rank().unwrap_or(0) % alike.len()].id))
 }
 
 /// The directory that data sets are read from.

@@ -16,6 +16,14 @@ static GO_ON: AtomicBool = AtomicBool::new(false);
 /// Whether the reader of standard output has closed it.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
+/// Whether nothing is written.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether [`line()`] and [`note`] write nothing: another process reports what this one does, too.
+pub fn set_silent(silent: bool) {
+    SILENT.store(silent, Ordering::Relaxed);
+}
+
 /// Makes a closed standard output no reason to exit: after this call, further output is dropped. For commands whose main result
 /// is not what they print.
 pub fn go_on_without_reader() {
@@ -78,7 +86,7 @@ fn is_diverted(is_output: bool, text: impl Display) -> bool {
 /// # Errors
 /// When writing fails for another reason.
 pub fn line(text: impl Display) -> Result<()> {
-    if is_diverted(true, &text) {
+    if SILENT.load(Ordering::Relaxed) || is_diverted(true, &text) {
         return Ok(());
     }
     let mut out = io::stdout().lock();
@@ -145,7 +153,7 @@ pub fn usage_error(text: impl Display) -> ! {
 
 /// Writes a line to standard error; errors are ignored.
 pub fn note(text: Arguments<'_>) {
-    if is_diverted(false, text) {
+    if SILENT.load(Ordering::Relaxed) || is_diverted(false, text) {
         return;
     }
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -237,6 +237,19 @@ mod tests {
         Program::new("neocog").clap(&commands().unwrap()).debug_assert();
     }
 
+    /// A constant between a doc comment and its struct takes the text away.
+    #[test]
+    fn every_command_and_option_has_a_description() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Program::new("neocog").clap(&commands().unwrap()));
+    }
+
     #[test]
     fn the_description_has_a_name_of_one_word() {
         let commands = commands().unwrap();

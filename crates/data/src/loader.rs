@@ -31,153 +31,14 @@ use crate::cache::ImageCache;
 use crate::dataset::Dataset;
 use crate::image::ByteImage;
 use crate::resize::{Filter, ResizeCache, Resizer};
-use crate::sample::{SampleId, Transform, write_unit};
+use crate::sample::{SampleId, write_unit};
 use crate::shuffle::{permutation, weighted_order};
+
+pub use crate::loader_options::{Augment, LoaderOptions};
 
 /// Capacity of the queue between a worker and the caller, in batches.
 const QUEUE_CAPACITY: usize = 1;
 const MAX_WORKERS: usize = 256;
-
-/// Options of a [`Loader`].
-///
-/// ```
-/// use neocog_data::LoaderOptions;
-///
-/// let options = LoaderOptions::new().batch_size(64).image_size((32, 32)).shuffle(Some(1)).workers(2);
-/// assert_eq!(options.batch_size, 64);
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct LoaderOptions {
-    /// Number of samples per batch. The last batch of an epoch may be smaller. Default: 256.
-    pub batch_size: usize,
-    /// Size `(h, w)` to which images are resized. Default: `(28, 28)`.
-    pub image_size: (usize, usize),
-    /// Number of channels to which images are converted, or `None` for those of the data set. Default: `None`.
-    pub channels: Option<usize>,
-    /// Seed of the sample order, or `None` for the order of the data set. Default: `None`.
-    pub shuffle: Option<u64>,
-    /// Weight of each class for drawing samples with replacement, with the seed of `shuffle`; `None` to use each sample
-    /// once. Default: `None`.
-    pub class_weights: Option<Arc<[f64]>>,
-    /// Maximum memory for images that were read and resized, in bytes, for data sets on disk. Default: 0.
-    pub cache_bytes: u64,
-    /// Whether images that are only resized may be read at a smaller size, where that is faster; see
-    /// [`Dataset::read_at_least`]. Default: false.
-    pub fast_decode: bool,
-    /// Transform applied to each sample. Default: `None`.
-    pub augment: Option<Augment>,
-    /// Number of worker threads, which does not affect the batches. Default: 1.
-    pub workers: usize,
-}
-
-impl Default for LoaderOptions {
-    fn default() -> Self {
-        LoaderOptions {
-            batch_size: 256,
-            image_size: (28, 28),
-            channels: None,
-            shuffle: None,
-            class_weights: None,
-            cache_bytes: 0,
-            fast_decode: false,
-            augment: None,
-            workers: 1,
-        }
-    }
-}
-
-impl LoaderOptions {
-    /// Creates the default options.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the number of samples per batch.
-    #[must_use]
-    pub fn batch_size(mut self, batch_size: usize) -> Self {
-        self.batch_size = batch_size;
-        self
-    }
-
-    /// Sets the size `(h, w)` to which images are resized.
-    #[must_use]
-    pub fn image_size(mut self, image_size: (usize, usize)) -> Self {
-        self.image_size = image_size;
-        self
-    }
-
-    /// Sets the seed of the sample order; `None` keeps the order of the data set.
-    #[must_use]
-    pub fn shuffle(mut self, seed: Option<u64>) -> Self {
-        self.shuffle = seed;
-        self
-    }
-
-    /// Sets the number of channels to which images are converted; `None` keeps those of the data set.
-    #[must_use]
-    pub fn channels(mut self, channels: Option<usize>) -> Self {
-        self.channels = channels;
-        self
-    }
-
-    /// Sets the weight of each class for drawing samples with replacement; `None` uses each sample once.
-    #[must_use]
-    pub fn class_weights(mut self, class_weights: Option<Arc<[f64]>>) -> Self {
-        self.class_weights = class_weights;
-        self
-    }
-
-    /// Sets the maximum memory for images that were read and resized, in bytes.
-    #[must_use]
-    pub fn cache_bytes(mut self, cache_bytes: u64) -> Self {
-        self.cache_bytes = cache_bytes;
-        self
-    }
-
-    /// Sets whether images that are only resized may be read at a smaller size.
-    #[must_use]
-    pub fn fast_decode(mut self, fast_decode: bool) -> Self {
-        self.fast_decode = fast_decode;
-        self
-    }
-
-    /// Sets the transform that is applied to each sample.
-    #[must_use]
-    pub fn augment(mut self, augment: Option<Augment>) -> Self {
-        self.augment = augment;
-        self
-    }
-
-    /// Sets the number of worker threads.
-    #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
-        self
-    }
-}
-
-/// A [`Transform`] and its seed.
-#[derive(Clone)]
-pub struct Augment {
-    /// Seed, passed to the transform in [`SampleId::seed`].
-    pub seed: u64,
-    /// Transform applied to each sample.
-    pub transform: Arc<dyn Transform>,
-}
-
-impl Augment {
-    /// Creates an augmentation that applies `transform` with `seed`.
-    pub fn new(seed: u64, transform: Arc<dyn Transform>) -> Self {
-        Augment { seed, transform }
-    }
-}
-
-impl fmt::Debug for Augment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Augment").field("seed", &self.seed).finish_non_exhaustive()
-    }
-}
 
 /// Loads a data set in batches, one epoch at a time.
 #[derive(Debug)]
@@ -250,9 +111,15 @@ impl Loader {
         &self.options
     }
 
-    /// Returns the number of batches per epoch.
+    /// Returns the number of batches per epoch, of those that are this loader's [share](LoaderOptions::share).
     pub fn batches(&self) -> usize {
-        self.dataset.len().div_ceil(self.options.batch_size)
+        self.options.share.batches(self.dataset.len().div_ceil(self.options.batch_size))
+    }
+
+    /// Returns the number of samples of each batch, including those of others and those that cannot be read.
+    pub fn batch_len(&self, batch: usize) -> usize {
+        let start = self.options.share.number(batch) * self.options.batch_size;
+        self.options.batch_size.min(self.dataset.len().saturating_sub(start))
     }
 
     /// Returns the shape of a sample of a batch, `[c, h, w]`.
@@ -329,6 +196,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Index of each sample in the data set, `[n]`.
     pub indices: Vec<u32>,
+    /// Position of each sample in its batch, `[n]`, ascending: those of others and those that cannot be read are left out.
+    pub positions: Vec<u32>,
     shape: [usize; 4],
     pool: Arc<BufferPool>,
 }
@@ -446,8 +315,9 @@ impl BatchBuilder {
     /// Builds and sends every `step`-th batch from batch `first` on.
     fn run(&mut self, first: usize, step: usize, sender: &SyncSender<Result<Batch>>) {
         let order = self.order();
-        let batches = self.dataset.len().div_ceil(self.options.batch_size);
-        for number in (first..batches).step_by(step) {
+        let share = self.options.share.clone();
+        let batches = share.batches(self.dataset.len().div_ceil(self.options.batch_size));
+        for number in (first..batches).step_by(step).map(|i| share.number(i)) {
             let result = catch_unwind(AssertUnwindSafe(|| self.batch(number, order.as_deref())));
             let item = match result {
                 Ok(Ok(None)) => return,
@@ -482,28 +352,32 @@ impl BatchBuilder {
     fn batch(&mut self, number: usize, order: Option<&[u32]>) -> Result<Option<Batch>> {
         let start = number * self.options.batch_size;
         let count = self.options.batch_size.min(self.dataset.len() - start);
+        let own = self.options.share.of_batch(count);
         let [c, h, w] = self.shape;
 
         let Buffers { mut pixels, mut labels, mut indices } = self.pool.take();
+        let mut positions = Vec::with_capacity(own.len());
         pixels.clear();
         labels.clear();
         indices.clear();
-        let elements = count * c * h * w;
+        let elements = own.len() * c * h * w;
         pixels.try_reserve_exact(elements).map_err(|_| {
-            no_memory::<f32>(elements, format_args!("a batch of shape {:?}", [count, c, h, w]))
+            no_memory::<f32>(elements, format_args!("a batch of shape {:?}", [own.len(), c, h, w]))
         })?;
-        for position in start..start + count {
+        for position in own {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let index = order.map_or(position, |order| order[position] as usize);
+            let number = start + position;
+            let index = order.map_or(number, |order| order[number] as usize);
             if self.sample(index, &mut pixels)? {
+                positions.push(position as u32);
                 labels.push(self.dataset.labels()[index]);
                 indices.push(index as u32);
             }
         }
         let shape = [labels.len(), c, h, w];
-        Ok(Some(Batch { pixels, labels, indices, shape, pool: Arc::clone(&self.pool) }))
+        Ok(Some(Batch { pixels, labels, indices, positions, shape, pool: Arc::clone(&self.pool) }))
     }
 
     /// Appends sample `index` to `pixels`; returns whether it could be read.

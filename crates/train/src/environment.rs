@@ -61,18 +61,23 @@ impl Environment {
 
     /// Returns a line for each value that is known in both environments and differs; `self` is that of the checkpoint.
     pub fn differences(&self, now: &Environment) -> Vec<String> {
+        self.differences_between(now, "then", "now")
+    }
+
+    /// As [`Environment::differences`], of two environments that are called `own` and `others`.
+    pub(crate) fn differences_between(&self, other: &Environment, own: &str, others: &str) -> Vec<String> {
         let values = [
-            ("data (SHA-256)", &self.data, &now.data),
-            ("device", &self.device, &now.device),
-            ("OpenCL device", &self.device_name, &now.device_name),
-            ("instruction set (NEOCOG_SIMD)", &self.simd, &now.simd),
-            ("version of neocog", &self.version, &now.version),
+            ("data (SHA-256)", &self.data, &other.data),
+            ("device", &self.device, &other.device),
+            ("OpenCL device", &self.device_name, &other.device_name),
+            ("instruction set (NEOCOG_SIMD)", &self.simd, &other.simd),
+            ("version of neocog", &self.version, &other.version),
         ];
         values
             .into_iter()
-            .filter_map(|(name, then, now)| match (then, now) {
-                (Some(then), Some(now)) if then != now => {
-                    Some(format!("{name}: {} then, {} now", short(then), short(now)))
+            .filter_map(|(name, a, b)| match (a, b) {
+                (Some(a), Some(b)) if a != b => {
+                    Some(format!("{name}: {} {own}, {} {others}", short(a), short(b)))
                 }
                 _ => None,
             })

@@ -12,8 +12,9 @@ use neocog_tensor::ops::Softmax;
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
 use serde::Serialize;
 
-use crate::meter::{Meter, batch_metrics, to_device};
+use crate::meter::{BatchValues, Meter, Totals, batch_metrics, to_device};
 use crate::predictions::Predictions;
+use crate::ranks::Ranks;
 
 /// The metrics of a network on a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -48,7 +49,8 @@ pub fn evaluate_until(
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<Evaluation>> {
-    evaluate_batches(predictor, loader, device, &|| stop.load(Ordering::Relaxed), None)
+    let stop = || stop.load(Ordering::Relaxed);
+    evaluate_batches(&Ranks::single(), predictor, loader, device, &stop, None)
 }
 
 /// As [`evaluate`], and returns the prediction for each image; `None` when `stop` becomes true between two batches.
@@ -62,12 +64,14 @@ pub fn evaluate_images(
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<(Evaluation, Predictions)>> {
     let mut predictions = Predictions::default();
-    let evaluation = evaluate_batches(predictor, loader, device, stop, Some(&mut predictions))?;
+    let ranks = Ranks::single();
+    let evaluation = evaluate_batches(&ranks, predictor, loader, device, stop, Some(&mut predictions))?;
     Ok(evaluation.map(|evaluation| (evaluation, predictions)))
 }
 
-/// As [`evaluate_images`]; the predictions are added to `predictions`, if that is given.
+/// As [`evaluate_images`], of the batches of all ranks; the predictions are added to `predictions`, if that is given.
 pub(crate) fn evaluate_batches(
+    ranks: &Ranks,
     predictor: &Predictor,
     loader: &Loader,
     device: &Device,
@@ -75,10 +79,12 @@ pub(crate) fn evaluate_batches(
     mut predictions: Option<&mut Predictions>,
 ) -> Result<Option<Evaluation>> {
     let start = Instant::now();
-    let mut meter = Meter::default();
-    for batch in loader.epoch(0)? {
+    let mut meter = Meter::keeping();
+    let (mut numbers, mut stopped) = (Vec::new(), false);
+    for (number, batch) in loader.epoch(0)?.enumerate() {
         if stop() {
-            return Ok(None);
+            stopped = true;
+            break;
         }
         let batch = batch?;
         if batch.is_empty() {
@@ -91,8 +97,22 @@ pub(crate) fn evaluate_batches(
             predictions.push_batch(logits.tensor(), &batch)?;
         }
         meter.add(batch_metrics(&tape, &logits, &labels)?)?;
+        // In the order of the whole data set, whoever evaluates the batch.
+        numbers.push(number * ranks.size() + ranks.rank());
     }
-    let mut sums = meter.flush()?;
+    meter.flush()?;
+    if ranks.any(stopped)? {
+        return Ok(None);
+    }
+    let own: Vec<(usize, BatchValues)> = numbers.into_iter().zip(meter.into_batches()).collect();
+    let mut batches = ranks.collect(own)?.concat();
+    batches.sort_by_key(|(number, _)| *number);
+    let mut sums = Totals::default();
+    batches.iter().for_each(|(_, values)| sums.add(values));
+    if let Some(predictions) = &mut predictions {
+        let all = ranks.collect(std::mem::take(*predictions))?;
+        **predictions = Predictions::merged(all);
+    }
     if sums.images == 0 {
         return Err(Error::format("no image could be read").context(loader.dataset().name()));
     }

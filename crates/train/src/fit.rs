@@ -2,8 +2,12 @@
 
 mod access;
 mod averages;
+mod exchange;
 mod find;
 mod step;
+mod together;
+
+use exchange::Buckets;
 
 pub use find::{LrPoint, LrRange, steepest_lr};
 
@@ -13,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use neocog_data::transform::Pipeline;
-use neocog_data::{Batch, Dataset, Loader, LoaderOptions, Part, Split};
+use neocog_data::{Batch, Dataset, Loader, LoaderOptions, Part, Share, Split};
 use neocog_layers::{Builder, Layer, LayerSpec, Predictor, TrainPass};
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape};
 
@@ -21,12 +25,13 @@ use crate::average::Average;
 use crate::checkpoint::{Checkpoint, CheckpointDir};
 use crate::config::{ClassBalance, TrainConfig};
 use crate::environment::Environment;
-use crate::evaluate::{Evaluation, check_fits, evaluate_batches};
+use crate::evaluate::{Evaluation, check_fits};
 use crate::log::{LogLine, RunLog};
 use crate::meter::{Meter, Totals};
 use crate::optimizer::Optimizer;
 use crate::predictions::Predictions;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
+use crate::ranks::Ranks;
 use crate::save_every::{SaveEvery, SaveTimer};
 
 /// The default of [`Trainer::set_log_every`].
@@ -66,6 +71,10 @@ pub struct Trainer {
     deadline: Option<Instant>,
     /// The learning rate of the next step, in place of the schedule's.
     fixed_lr: Option<f64>,
+    ranks: Ranks,
+    buckets: Buckets,
+    /// The rank that updates each parameter, if the state of the optimizer is divided among the ranks.
+    owners: Option<Vec<usize>>,
 }
 
 /// The outcome of [`Trainer::fit`].
@@ -138,6 +147,9 @@ impl Trainer {
             time_budget: None,
             deadline: None,
             fixed_lr: None,
+            ranks: Ranks::single(),
+            buckets: Buckets::of(&*network),
+            owners: None,
             config,
             device: *device,
             spec,
@@ -181,6 +193,9 @@ impl Trainer {
             time_budget: None,
             deadline: None,
             fixed_lr: None,
+            ranks: Ranks::single(),
+            buckets: Buckets::of(&*network),
+            owners: None,
             device: *device,
             spec,
             input: checkpoint.input,
@@ -212,7 +227,7 @@ impl Trainer {
             class_names: self.class_names.clone(),
             state: Checkpoint::state_of(self.network())?,
             counters: Checkpoint::counters_of(self.network()),
-            optimizer: Checkpoint::optimizer_state_of(&self.optimizer)?,
+            optimizer: self.optimizer_state()?,
             position: self.position,
             sums: self.meter.flush()?,
             history: self.history.clone(),
@@ -256,6 +271,7 @@ impl Trainer {
         let evaluation = self.loader(evaluated, part, cache(&**evaluated))?;
         let mut unreadable = 0;
         let now = Environment::of(data, &self.device)?;
+        self.check_alike(&now)?;
         if !self.allow_different {
             self.config.environment.check(&now)?;
         }
@@ -269,21 +285,23 @@ impl Trainer {
 
         self.deadline = self.time_budget.and_then(|budget| Instant::now().checked_add(budget));
         while self.position.epoch < self.config.epochs && !self.has_stopped_early() {
-            if self.is_out_of_time() {
+            if self.ranks.any(self.is_out_of_time())? {
                 return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
             }
             let sums = self.train_epoch(&train, class_weights.as_deref(), &mut files, progress, stop)?;
-            if self.is_out_of_time() && self.position.batch < train.batches() {
+            if self.position.batch < train.batches() && self.ranks.any(self.is_out_of_time())? {
                 return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
             }
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
-            let mut predictions = progress.wants_predictions().then(Predictions::default);
+            let mut predictions = self.ranks.first(progress.wants_predictions())?.then(Predictions::default);
             let stop = || stop.load(Ordering::Relaxed);
-            let result = evaluate_batches(&predictor, &evaluation, &self.device, &stop, predictions.as_mut())
+            let result = self
+                .evaluate(&predictor, &evaluation, &stop, predictions.as_mut())
                 .context(|| format!("{part} images"))?;
             drop(predictor);
-            for (_, message) in new_unreadable(&train, &evaluation, &mut unreadable) {
+            let new = new_unreadable(&train, &evaluation, &mut unreadable);
+            for (_, message) in self.ranks.collect(new)?.into_iter().flatten() {
                 progress.warning(&format!("left out, from now on: {message}"));
             }
             // A resumed run evaluates again.
@@ -299,9 +317,7 @@ impl Trainer {
                 log.add(&LogLine { average_loss: loss, average_acc: acc, ..line })?;
             }
             self.save(checkpoints)?;
-            if let Some(folder) = checkpoints {
-                self.save_more(folder)?;
-            }
+            self.save_more(checkpoints)?;
             if let Some(report) = &averaged {
                 progress.average(report);
             }
@@ -319,17 +335,23 @@ impl Trainer {
 
     /// Looks at the checkpoints in the directory of the run.
     fn begin(&mut self, checkpoints: Option<&CheckpointDir>) -> Result<()> {
-        let Some(checkpoints) = checkpoints else { return Ok(()) };
-        self.best_saved = checkpoints.begin(&self.history);
+        self.best_saved = checkpoints.and_then(|checkpoints| checkpoints.begin(&self.history));
         let newest = self.history.last().filter(|_| self.position.batch == 0);
         let lacks_best = newest.is_some() && self.best() == newest && self.best_saved.as_ref() != newest;
+        let lacks_last =
+            self.position.step > 0 && checkpoints.is_some_and(|checkpoints| !checkpoints.has_last());
+        let newest = newest.copied();
+        let (lacks_best, lacks_last) = self.ranks.first((lacks_best, lacks_last))?;
+        if !lacks_best && !lacks_last {
+            return Ok(());
+        }
+        let Some((checkpoints, checkpoint)) = self.checkpoint_for(checkpoints)? else { return Ok(()) };
         if lacks_best {
-            let newest = newest.copied();
-            checkpoints.write(CheckpointDir::BEST, &self.checkpoint()?)?;
+            checkpoints.write(CheckpointDir::BEST, &checkpoint)?;
             self.best_saved = newest;
         }
-        if self.position.step > 0 && !checkpoints.has_last() {
-            checkpoints.write(CheckpointDir::LAST, &self.checkpoint()?)?;
+        if lacks_last {
+            checkpoints.write(CheckpointDir::LAST, &checkpoint)?;
         }
         Ok(())
     }
@@ -346,12 +368,19 @@ impl Trainer {
         let start = Instant::now();
         let before = self.meter.sums().seconds;
         let mut logged = self.meter.sums();
+        let first_step = self.position.step;
         for batch in loader.epoch_from(self.position.epoch, self.position.batch)? {
-            if stop.load(Ordering::Relaxed) {
+            let images = loader.batch_len(self.position.batch);
+            let is_save_due = files.timer.is_due(self.position.step);
+            let agreed = self.agree(batch?, images, class_weights, stop, is_save_due)?;
+            if agreed.is_save_due && self.position.step > first_step {
+                self.save(files.checkpoints)?;
+                files.timer.saved();
+            }
+            if agreed.stops {
                 break;
             }
-            let batch = batch?;
-            let metrics = self.train_step(batch, class_weights, loader.batches(), progress)?;
+            let metrics = self.train_step(agreed.batch, loader.batches(), progress)?;
             if let Some(metrics) = metrics {
                 self.meter.add(metrics)?;
             }
@@ -367,13 +396,6 @@ impl Trainer {
             });
             if let Some(log) = &mut files.log {
                 self.log_steps(log, &mut logged, loader.batches() as u64)?;
-            }
-            if stop.load(Ordering::Relaxed) || self.is_out_of_time() {
-                break;
-            }
-            if files.timer.is_due(self.position.step) {
-                self.save(files.checkpoints)?;
-                files.timer.saved();
             }
         }
         self.meter.flush()?;
@@ -429,8 +451,7 @@ impl Trainer {
     /// Writes the best checkpoint if the epoch that has just finished is better than the one that is saved, then the last one:
     /// the best is never older than the history of the last.
     fn save(&mut self, checkpoints: Option<&CheckpointDir>) -> Result<Option<PathBuf>> {
-        let Some(checkpoints) = checkpoints else { return Ok(None) };
-        let checkpoint = self.checkpoint()?;
+        let Some((checkpoints, checkpoint)) = self.checkpoint_for(checkpoints)? else { return Ok(None) };
         let newest = self.history.last().filter(|_| self.position.batch == 0).copied();
         if let Some(newest) = newest
             && self.best_saved.is_none_or(|best| newest.eval_acc > best.eval_acc)
@@ -439,6 +460,18 @@ impl Trainer {
             self.best_saved = Some(newest);
         }
         checkpoints.write(CheckpointDir::LAST, &checkpoint).map(Some)
+    }
+
+    /// Returns a checkpoint for the rank that has a directory for it. Others take part if it needs what they have.
+    fn checkpoint_for<'a>(
+        &mut self,
+        checkpoints: Option<&'a CheckpointDir>,
+    ) -> Result<Option<(&'a CheckpointDir, Checkpoint)>> {
+        if checkpoints.is_none() && !self.checkpoints_together() {
+            return Ok(None);
+        }
+        let checkpoint = self.checkpoint()?;
+        Ok(checkpoints.map(|checkpoints| (checkpoints, checkpoint)))
     }
 
     /// Creates the loader of the training images, shuffled and augmented, or of another part, with the transforms that are
@@ -472,8 +505,21 @@ impl Trainer {
             .cache_bytes(cache_bytes)
             .fast_decode(self.config.fast_decode && part == Part::Train)
             .augment(augment)
+            .share(self.share(part))
             .workers(self.workers);
         Loader::new(Arc::clone(dataset), options)
+    }
+
+    /// Returns what this rank loads.
+    fn share(&self, part: Part) -> Share {
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        match part {
+            _ if size == 1 => Share::All,
+            Part::Train => {
+                Share::Shards { of: self.config.shards, own: self.ranks.own_shards(self.config.shards) }
+            }
+            Part::Validation | Part::Test => Share::Batches { of: size, first: rank },
+        }
     }
 
     /// Returns the first batch of the run, shuffled and augmented as in training, but not normalized: values from 0 to 1, to be

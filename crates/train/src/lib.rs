@@ -18,6 +18,7 @@ pub mod optimizer;
 mod options;
 mod predictions;
 mod progress;
+pub mod ranks;
 mod save_every;
 mod shard;
 
@@ -41,4 +42,5 @@ pub use optimizer::Optimizer;
 pub use options::{LossKind, TrainOptions};
 pub use predictions::Predictions;
 pub use progress::{AverageReport, BatchReport, EpochReport, NoProgress, Position, Progress};
+pub use ranks::Ranks;
 pub use save_every::SaveEvery;

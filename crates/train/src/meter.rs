@@ -34,11 +34,21 @@ impl Totals {
         self.correct as f64 / self.images as f64
     }
 
+    /// Adds a batch of `images` with this mean loss and number of correctly classified images.
+    pub(crate) fn add(&mut self, &(images, loss, correct): &BatchValues) {
+        self.images += images;
+        self.loss += loss * images as f64;
+        self.correct += correct;
+    }
+
     /// Returns the number of images per second.
     pub fn images_per_second(&self) -> f64 {
         self.images as f64 / self.seconds.max(1e-9)
     }
 }
+
+/// The images of a batch, their mean loss, and the number of those that are correctly classified.
+pub(crate) type BatchValues = (u64, f64, u64);
 
 /// The metrics of a batch, on the device, where they may still be computed.
 #[derive(Debug)]
@@ -66,6 +76,8 @@ pub(crate) struct Meter {
     unread: Vec<BatchMetrics>,
     read: u64,
     last_read: Instant,
+    /// The values of each batch, if they are kept.
+    kept: Option<Vec<BatchValues>>,
 }
 
 impl Default for Meter {
@@ -77,7 +89,17 @@ impl Default for Meter {
 impl Meter {
     /// Creates a meter that continues from the totals of `batches` batches.
     pub(crate) fn resume(sums: Totals, batches: u64) -> Self {
-        Meter { sums, unread: Vec::new(), read: batches, last_read: Instant::now() }
+        Meter { sums, unread: Vec::new(), read: batches, last_read: Instant::now(), kept: None }
+    }
+
+    /// Creates a meter that keeps the values of each batch.
+    pub(crate) fn keeping() -> Self {
+        Meter { kept: Some(Vec::new()), ..Meter::default() }
+    }
+
+    /// Returns the values of each batch.
+    pub(crate) fn into_batches(self) -> Vec<BatchValues> {
+        self.kept.unwrap_or_default()
     }
 
     /// Adds a batch.
@@ -132,9 +154,11 @@ impl Meter {
                     format!("the loss became {loss} in batch {}", self.read),
                 ));
             }
-            self.sums.images += metrics.images as u64;
-            self.sums.loss += loss * metrics.images as f64;
-            self.sums.correct += correct.round() as u64;
+            let values = (metrics.images as u64, loss, correct.round() as u64);
+            self.sums.add(&values);
+            if let Some(kept) = &mut self.kept {
+                kept.push(values);
+            }
         }
         self.last_read = Instant::now();
         Ok(())

@@ -24,6 +24,8 @@ pub struct Optimizer {
     /// The identities of the parameters.
     ids: Vec<ParamId>,
     settings: Vec<ParamSettings>,
+    /// Whether each parameter is updated here, with its state; `None` for all.
+    kept: Option<Vec<bool>>,
 }
 
 /// What differs between parameters.
@@ -84,7 +86,7 @@ impl Optimizer {
                 Ok(OptimizerState { name, steps: 0, tensors })
             })
             .collect::<Result<_>>()?;
-        Ok(Optimizer { config, states, ids, settings })
+        Ok(Optimizer { config, states, ids, settings, kept: None })
     }
 
     /// Returns the algorithm and the base learning rate.
@@ -95,6 +97,13 @@ impl Optimizer {
     /// Returns the state for each parameter, in the order of the network.
     pub fn state(&self) -> &[OptimizerState] {
         &self.states
+    }
+
+    /// Drops the state of all parameters but those for which `kept` is true, which alone are updated from then on.
+    pub(crate) fn keep(&mut self, kept: Vec<bool>) {
+        let dropped = self.states.iter_mut().zip(&kept).filter(|(_, kept)| !**kept);
+        dropped.for_each(|(state, _)| state.tensors.clear());
+        self.kept = Some(kept);
     }
 
     /// Replaces the state, as when a run is resumed.
@@ -167,8 +176,12 @@ impl Optimizer {
         let (mut gradients, mut counters) =
             (Vec::with_capacity(params.len()), Vec::with_capacity(params.len()));
         let mut composed = Vec::new();
-        for (((name, param), state), settings) in params.iter().zip(&mut self.states).zip(&self.settings) {
+        let of_param = params.iter().zip(&mut self.states).zip(&self.settings).enumerate();
+        for (i, (((name, param), state), settings)) in of_param {
             let Some(grad) = grads.param(param) else { continue };
+            if self.kept.as_ref().is_some_and(|kept| !kept[i]) {
+                continue;
+            }
             let value = param.write().context(|| name.as_str())?;
             let mut kind = self.config.kind.for_rank(value.shape().rank());
             if let Some(weight_decay) = settings.weight_decay {

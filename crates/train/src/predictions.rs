@@ -2,6 +2,7 @@
 
 use neocog_data::Batch;
 use neocog_tensor::{Error, ErrorKind, Result, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// The predictions of a network for some images: what all metrics are computed from.
 ///
@@ -15,7 +16,7 @@ use neocog_tensor::{Error, ErrorKind, Result, Tensor};
 /// assert!((predictions.loss(0) - 0.407_606).abs() < 1e-6);
 /// # Ok::<(), neocog_tensor::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Predictions {
     classes: usize,
     indices: Vec<u32>,
@@ -67,6 +68,29 @@ impl Predictions {
             self.push(row, label, index)?;
         }
         Ok(())
+    }
+
+    /// Returns the predictions of several parts, in the order of the images.
+    pub(crate) fn merged(mut parts: Vec<Predictions>) -> Self {
+        if parts.len() == 1 {
+            return parts.swap_remove(0);
+        }
+        let mut places: Vec<(u32, usize, usize)> = Vec::new();
+        for (part, predictions) in parts.iter().enumerate() {
+            places.extend(predictions.indices.iter().enumerate().map(|(i, &index)| (index, part, i)));
+        }
+        places.sort_unstable();
+        let mut all = Predictions::default();
+        for (index, part, i) in places {
+            let from = &parts[part];
+            all.classes = from.classes;
+            all.indices.push(index);
+            all.labels.push(from.labels[i]);
+            all.predicted.push(from.predicted[i]);
+            all.losses.push(from.losses[i]);
+            all.probabilities.extend_from_slice(from.probabilities(i));
+        }
+        all
     }
 
     /// Returns the number of images.

@@ -3,20 +3,11 @@
 //! What a shard computes depends on its images and its number, not on what else is computed or by whom. So a training has the same bits
 //! however its shards are distributed.
 
-use std::ops::Range;
-
-use neocog_autograd::{Grads, Param};
+use neocog_autograd::{Grads, Param, ParamId};
 use neocog_layers::state::{self, Entry};
 use neocog_layers::{Counter, Layer};
 use neocog_tensor::ops::{Accumulate, Scale};
-use neocog_tensor::{Result, Tensor, run_single, update};
-
-/// Returns the images of each shard: of `images`, the first `images % shards` shards have one more than the others.
-pub(crate) fn shard_ranges(images: usize, shards: usize) -> Vec<Range<usize>> {
-    let (size, larger) = (images / shards, images % shards);
-    let start = |shard: usize| shard * size + shard.min(larger);
-    (0..shards).map(|shard| start(shard)..start(shard + 1)).collect()
-}
+use neocog_tensor::{Result, Shape, Tensor, run_single, update};
 
 /// What shards contribute to a step, to be added.
 #[derive(Debug)]
@@ -76,6 +67,30 @@ impl TreeSum {
         Ok(())
     }
 
+    /// Returns the gradient of a parameter summed over all shards, of which the last one, with the gradient `last`, is not added yet.
+    /// The number of shards is a power of two.
+    pub(crate) fn gradient_with_last(&self, id: ParamId, last: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let mut sum = last.cloned();
+        for (_, left) in self.sums.iter().rev() {
+            sum = match (left.as_ref().and_then(|left| left.grads.of(id)), sum) {
+                (Some(left), Some(right)) => {
+                    let mut both = left.clone();
+                    add(&mut both, &right)?;
+                    Some(both)
+                }
+                (left, right) => left.cloned().or(right),
+            };
+        }
+        Ok(sum)
+    }
+
+    /// Drops the gradients of the shards so far.
+    pub(crate) fn forget_gradients(&mut self) {
+        for sum in self.sums.iter_mut().filter_map(|(_, sum)| sum.as_mut()) {
+            sum.grads = Grads::default();
+        }
+    }
+
     /// Returns the sum over all shards; `None` if there are none with images.
     pub(crate) fn finish(mut self) -> Result<Option<ShardSum>> {
         let mut sum = None;
@@ -122,6 +137,21 @@ impl<'a> RunningState<'a> {
         RunningState { buffers, counters, counted }
     }
 
+    /// Returns the shapes of the tensors.
+    pub(crate) fn shapes(&self) -> Vec<Shape> {
+        self.buffers.iter().map(|(_, before)| *before.shape()).collect()
+    }
+
+    /// Returns the counters after a pass.
+    pub(crate) fn counted(&self) -> &[u64] {
+        &self.counted
+    }
+
+    /// Sets the counters after a pass that was not made here.
+    pub(crate) fn set_counted(&mut self, counted: Vec<u64>) {
+        self.counted = counted;
+    }
+
     /// Runs the forward pass `f` from the state before the step. Returns its result and the tensors that it has updated, which are then
     /// as before.
     pub(crate) fn run<T>(&mut self, f: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Option<Tensor>>)> {
@@ -165,13 +195,6 @@ mod tests {
     use neocog_tensor::Device;
 
     use super::*;
-
-    #[test]
-    fn shards_have_all_images_in_order() {
-        assert_eq!(shard_ranges(10, 4), [0..3, 3..6, 6..8, 8..10]);
-        assert_eq!(shard_ranges(2, 4), [0..1, 1..2, 2..2, 2..2]);
-        assert_eq!(shard_ranges(7, 1).as_slice(), std::slice::from_ref(&(0..7)));
-    }
 
     /// Neighbors are added first: in single precision, 1 is lost beside 1e8.
     #[test]

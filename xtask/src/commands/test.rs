@@ -67,8 +67,9 @@ const LONG_FACTOR: &str = "20";
 /// Mutated inputs for each fuzz target in a long run.
 const LONG_FUZZ: &str = "1000000";
 
-/// All checks, in order. To add one, add an entry.
-fn checks(root: &Path, scratch: &Path, long: bool) -> Result<Vec<Check>> {
+/// All checks, in order. To add one, add an entry. With `mpi`, those of everything include processes that train together.
+fn checks(root: &Path, scratch: &Path, long: bool, mpi: bool) -> Result<Vec<Check>> {
+    let features = if mpi { " --features neocog/mpi" } else { "" };
     let own = env::current_exe().map_err(|e| Error::io("cannot find the path of this program", e))?;
     let mut torture = Command::new(&own);
     torture.args(if long { &["torture", "--minutes", "30"][..] } else { &SHORT_TORTURE });
@@ -79,10 +80,10 @@ fn checks(root: &Path, scratch: &Path, long: bool) -> Result<Vec<Check>> {
     let plugin = format!("test --manifest-path {}", plugin::copy_outside(root)?.join("Cargo.toml").display());
     let checks = vec![
         Check::cargo("format", "fmt --all --check"),
-        Check::cargo("clippy", "clippy --workspace --all-targets -- -D warnings"),
+        Check::cargo("clippy", &format!("clippy --workspace --all-targets{features} -- -D warnings")),
         Check::cargo("documentation", "doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"),
         Check::cargo("licenses and sources", "deny check licenses bans sources").needs(Need::CargoDeny),
-        Check::cargo("tests", "test --workspace"),
+        Check::cargo("tests", &format!("test --workspace{features}")),
         Check::cargo(
             "build without OpenCL",
             "clippy --workspace --all-targets --no-default-features -- -D warnings",
@@ -116,7 +117,8 @@ fn run(args: &Args) -> Result<()> {
         output::note(format_args!("{need} is missing, what needs it will not run: {reason}"));
     }
 
-    let mut checks = checks(&root, &target.join("xtask-test-run"), args.long)?;
+    let no_mpi = missing.iter().find(|(need, _)| *need == Need::Mpi);
+    let mut checks = checks(&root, &target.join("xtask-test-run"), args.long, no_mpi.is_none())?;
     if let Some(text) = &args.only {
         let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
         if !names.iter().any(|name| name.contains(text.as_str())) {
@@ -126,6 +128,13 @@ fn run(args: &Args) -> Result<()> {
     }
 
     let mut not_run = NotRun::new(target.join("xtask-tests-not-run.txt"))?;
+    if let Some((need, reason)) = no_mpi.filter(|_| checks.iter().any(|check| check.name == "tests")) {
+        not_run.push(
+            *need,
+            "trainings of several processes (crates/neocog/tests/ranks.rs)".into(),
+            reason.clone(),
+        );
+    }
     let (start, count) = (Instant::now(), checks.len());
     for (i, mut check) in checks.into_iter().enumerate() {
         output::line(format_args!("== {} of {count}: {}", i + 1, check.name))?;

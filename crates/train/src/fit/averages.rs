@@ -6,7 +6,6 @@ use neocog_tensor::{Context as _, Result};
 
 use super::Trainer;
 use crate::checkpoint::{Checkpoint, CheckpointDir, SavedAverage};
-use crate::evaluate::evaluate_batches;
 use crate::progress::AverageReport;
 
 impl Trainer {
@@ -30,18 +29,17 @@ impl Trainer {
             return Ok(None);
         };
         let predictor = Predictor::new(average.network().clone());
-        let result = evaluate_batches(&predictor, evaluation, &self.device, stop, None)
-            .context(|| "the averaged network")?;
+        let result = self.evaluate(&predictor, evaluation, stop, None).context(|| "the averaged network")?;
         let epoch = self.position.epoch;
         Ok(result.map(|result| AverageReport { epoch, loss: result.loss, acc: result.accuracy }))
     }
 
     /// Writes the averaged network and the checkpoint of the epoch, if they are asked for.
-    pub(super) fn save_more(&mut self, folder: &CheckpointDir) -> Result<()> {
-        if self.keep == 0 && self.average.is_none() {
+    pub(super) fn save_more(&mut self, folder: Option<&CheckpointDir>) -> Result<()> {
+        if !self.ranks.first(folder.is_some() && self.keep > 0)? && self.average.is_none() {
             return Ok(());
         }
-        let checkpoint = self.checkpoint()?;
+        let Some((folder, checkpoint)) = self.checkpoint_for(folder)? else { return Ok(()) };
         if let Some(averaged) = checkpoint.averaged() {
             folder.write(CheckpointDir::AVERAGED, &averaged)?;
         }

@@ -81,14 +81,15 @@ impl Trainer {
         let (mut average, mut least) = (0.0, f64::INFINITY);
         loop {
             let before = self.position.step;
-            for batch in loader.epoch(self.position.epoch)? {
+            for (number, batch) in loader.epoch(self.position.epoch)?.enumerate() {
                 if points.len() == range.steps || stop.load(Ordering::Relaxed) {
                     return Ok(points);
                 }
                 let lr = range.lr(points.len());
                 self.fixed_lr = Some(lr);
-                let metrics =
-                    self.train_step(batch?, class_weights.as_deref(), loader.batches(), &mut NoProgress)?;
+                let images = loader.batch_len(number);
+                let agreed = self.agree(batch?, images, class_weights.as_deref(), stop, false)?;
+                let metrics = self.train_step(agreed.batch, loader.batches(), &mut NoProgress)?;
                 self.position.step += 1;
                 let Some(metrics) = metrics else { continue };
                 let loss = metrics.loss.item()?;

@@ -2,19 +2,23 @@
 
 use std::ops::Range;
 
-use neocog_autograd::{Grads, Tape, Var};
+use neocog_autograd::{Grads, ParamId, Tape, Var};
 use neocog_base::random::philox;
-use neocog_data::Batch;
+use neocog_data::{Batch, shard_ranges};
 use neocog_layers::Context;
 use neocog_models::{Factors, ScheduleStep};
 use neocog_tensor::ops::Scale;
 use neocog_tensor::{Device, Result, Tensor};
 
 use super::Trainer;
+use super::exchange::Exchange;
 use crate::meter::{BatchMetrics, Target, labels_on, sample_weights, to_device, training_metrics};
 use crate::mix::{Mix, mix};
 use crate::progress::Progress;
-use crate::shard::{RunningState, ShardSum, TreeSum, in_proportion, shard_ranges};
+use crate::shard::{RunningState, ShardSum, TreeSum, in_proportion};
+
+/// Is called with a parameter and its gradient.
+type OnFinal<'a> = &'a mut dyn FnMut(ParamId, Option<&Tensor>) -> Result<()>;
 
 /// A part of a batch.
 struct Shard<'a> {
@@ -29,29 +33,69 @@ struct Shard<'a> {
     class_weights: Option<(&'a [f64], f64)>,
 }
 
+/// What a rank knows of each shard of a batch that it computes: the number of images that are trained on, and the sum of the weights
+/// of their classes.
+pub(super) type ShardCounts = Vec<(usize, f64)>;
+
+/// A batch, and what all ranks know of it.
+pub(super) struct SharedBatch<'a> {
+    /// The images of the shards of this rank.
+    pub batch: Batch,
+    /// Of each of these shards, its images in the batch.
+    pub own: Vec<Range<usize>>,
+    /// Of each shard of all ranks.
+    pub counts: ShardCounts,
+    /// The weight of each class.
+    pub class_weights: Option<&'a [f64]>,
+}
+
 impl Trainer {
+    /// Returns the images in `batch` of each shard of this rank, of `images` in the batches of all ranks, and counts them.
+    pub(super) fn own_shards(
+        &self,
+        batch: &Batch,
+        images: usize,
+        class_weights: Option<&[f64]>,
+    ) -> (Vec<Range<usize>>, ShardCounts) {
+        let shards = shard_ranges(images, self.config.shards);
+        let index = |position: usize| batch.positions.partition_point(|&at| (at as usize) < position);
+        let own: Vec<Range<usize>> = shards[self.ranks.own_shards(self.config.shards)]
+            .iter()
+            .map(|range| index(range.start)..index(range.end))
+            .collect();
+        let count = |range: &Range<usize>| {
+            let weight = |weights: &[f64]| {
+                batch.labels[range.clone()].iter().map(|&label| weights[label as usize]).sum()
+            };
+            (range.len(), class_weights.map_or(0.0, weight))
+        };
+        let counts = own.iter().map(count).collect();
+        (own, counts)
+    }
+
     /// Makes one step: forward pass, loss and backward pass of each shard, then the update. `None` if no image is trained on.
     pub(super) fn train_step(
         &mut self,
-        mut batch: Batch,
-        class_weights: Option<&[f64]>,
+        shared: SharedBatch<'_>,
         steps_per_epoch: usize,
         progress: &mut dyn Progress,
     ) -> Result<Option<BatchMetrics>> {
-        let shards = self.shards(batch.len(), steps_per_epoch);
-        let images: usize = shards.iter().map(Range::len).sum();
+        let SharedBatch { mut batch, own, mut counts, class_weights } = shared;
+        self.leave_out(&mut counts, steps_per_epoch);
+        let images: usize = counts.iter().map(|(images, _)| images).sum();
         if images == 0 {
             return Ok(None);
         }
-        let class_weights = class_weights.map(|weights| {
-            let trained = shards.iter().flat_map(|range| &batch.labels[range.clone()]);
-            (weights, trained.map(|&label| weights[label as usize]).sum())
-        });
+        let weight: f64 = counts.iter().map(|(_, weight)| weight).sum();
         let [_, c, h, w] = batch.shape();
-        let mut state = (shards.len() > 1).then(|| RunningState::of(self.pass.network()));
+        let numbers = self.ranks.own_shards(counts.len());
+        let mut exchange =
+            (self.ranks.size() > 1).then(|| Exchange::new(&self.ranks, &self.buckets, self.device));
+        let mut state = (counts.len() > 1).then(|| RunningState::of(self.pass.network()));
         let mut sum = TreeSum::default();
-        for (number, range) in shards.into_iter().enumerate() {
-            if range.is_empty() {
+        let mut is_handed_over = false;
+        for (number, range) in numbers.clone().zip(own) {
+            if counts[number].0 == 0 {
                 sum.push(None)?;
                 continue;
             }
@@ -62,13 +106,20 @@ impl Trainer {
                 pixels: &mut batch.pixels[range.start * image..range.end * image],
                 labels: &batch.labels[range.clone()],
                 share: range.len() as f64 / images as f64,
-                class_weights,
+                class_weights: class_weights.map(|weights| (weights, weight)),
             };
             let share = shard.share;
-            let computed = match &mut state {
-                None => self.compute(shard)?,
+            // The last shard's backward pass completes the gradients, one after the other.
+            is_handed_over = exchange.is_some() && number + 1 == numbers.end;
+            let mut hand_over = |id: ParamId, gradient: Option<&Tensor>| match &mut exchange {
+                Some(exchange) => exchange.add(id, sum.gradient_with_last(id, gradient)?),
+                None => Ok(()),
+            };
+            let on_final: Option<OnFinal<'_>> = if is_handed_over { Some(&mut hand_over) } else { None };
+            let mut computed = match &mut state {
+                None => self.compute(shard, on_final)?,
                 Some(state) => {
-                    let (mut computed, updated) = state.run(|| self.compute(shard))?;
+                    let (mut computed, updated) = state.run(|| self.compute(shard, on_final))?;
                     let scaled = updated
                         .iter()
                         .map(|tensor| tensor.as_ref().map(|tensor| in_proportion(tensor, share)).transpose());
@@ -76,33 +127,68 @@ impl Trainer {
                     computed
                 }
             };
+            if is_handed_over {
+                computed.grads = Grads::default();
+                sum.forget_gradients();
+            }
             sum.push(Some(computed))?;
         }
         drop(batch);
-        let Some(sum) = sum.finish()? else { return Ok(None) };
-        if let Some(state) = state {
-            state.finish(&sum.running)?;
+        let own_sum = sum.finish()?;
+        let sum = match exchange {
+            None => own_sum,
+            Some(mut exchange) => {
+                if let Some(own_sum) = own_sum.as_ref().filter(|_| !is_handed_over) {
+                    let gradients = |id| Ok((id, own_sum.grads.of(id).cloned()));
+                    self.buckets.ids().map(gradients).try_for_each(|pair: Result<_>| {
+                        let (id, gradient) = pair?;
+                        exchange.add(id, gradient)
+                    })?;
+                }
+                let running = state.as_ref().map(RunningState::shapes).unwrap_or_default();
+                Some(exchange.finish(own_sum, &running)?)
+            }
+        };
+        let Some(sum) = sum else { return Ok(None) };
+        let ShardSum { mut grads, loss, correct, running } = sum;
+        if let Some(mut state) = state {
+            self.count_alike(&mut state, &counts)?;
+            state.finish(&running)?;
+            if self.ranks.size() == 1 {
+                grads = self.buckets.in_order(|id| grads.of(id).cloned());
+            }
         }
-        let ShardSum { grads, loss, correct, .. } = sum;
         self.update(grads, steps_per_epoch, progress)?;
         Ok(Some(BatchMetrics { images, loss, correct }))
     }
 
-    /// Returns the shards of a batch. Those that are left out are empty.
+    /// Sets the shards that are left out to no images.
     ///
     /// A single image that is left at the end of an epoch, which batch norm cannot normalize, is left out. In each epoch it is another
     /// one, if the images are shuffled.
-    fn shards(&self, images: usize, batches: usize) -> Vec<Range<usize>> {
-        let full = self.config.batch;
+    fn leave_out(&self, counts: &mut ShardCounts, batches: usize) {
+        let (full, shards) = (self.config.batch, counts.len());
+        let images: usize = counts.iter().map(|(images, _)| images).sum();
         if self.config.options.drop_last && images < full && batches > 1 {
-            return Vec::new();
+            counts.fill((0, 0.0));
         }
-        let mut shards = shard_ranges(images, self.config.shards);
-        let has_single = shards.iter().any(|range| range.len() == 1);
-        if has_single && full / self.config.shards > 1 && batches > 1 && !self.accepts(1) && self.accepts(2) {
-            shards.iter_mut().filter(|range| range.len() == 1).for_each(|range| range.end = range.start);
+        let has_single = counts.iter().any(|(images, _)| *images == 1);
+        if has_single && full / shards > 1 && batches > 1 && !self.accepts(1) && self.accepts(2) {
+            counts.iter_mut().filter(|(images, _)| *images == 1).for_each(|count| *count = (0, 0.0));
         }
-        shards
+    }
+
+    /// Sets the counters of a rank that has computed no shard as those of the others.
+    fn count_alike(&self, state: &mut RunningState<'_>, counts: &ShardCounts) -> Result<()> {
+        let each = counts.len() / self.ranks.size();
+        if !counts.chunks(each).any(|of_rank| of_rank.iter().all(|(images, _)| *images == 0)) {
+            return Ok(());
+        }
+        let all = self.ranks.collect(state.counted().to_vec())?;
+        let largest = |i: usize| all.iter().map(|counted| counted[i]).max().unwrap_or_default();
+        let counted = (0..state.counted().len()).map(largest).collect();
+        state.set_counted(counted);
+        Ok(())
     }
 
     /// Whether the network can be trained on `n` images at once.
@@ -114,8 +200,8 @@ impl Trainer {
             .is_ok()
     }
 
-    /// Computes the gradients and the metrics of a shard.
-    fn compute(&self, shard: Shard<'_>) -> Result<ShardSum> {
+    /// Computes the gradients and the metrics of a shard; `on_final` gets each gradient when it is final.
+    fn compute(&self, shard: Shard<'_>, on_final: Option<OnFinal<'_>>) -> Result<ShardSum> {
         let Shard { number, shape, pixels, labels, share, class_weights } = shard;
         let options = &self.config.options;
         let mixed = mix(options, self.config.seed, self.counter(number), pixels, shape);
@@ -138,7 +224,10 @@ impl Trainer {
         if share != 1.0 {
             loss = tape.apply_single(Scale { factor: share }, &[&loss])?;
         }
-        let grads = tape.backward(&loss)?;
+        let grads = match on_final {
+            None => tape.backward(&loss)?,
+            Some(on_final) => tape.backward_with(&loss, on_final)?,
+        };
         Ok(ShardSum { grads, loss: loss.tensor().clone(), correct: metrics.correct, running: Vec::new() })
     }
 
@@ -167,6 +256,7 @@ impl Trainer {
             None => self.factors_at(step),
         };
         self.optimizer.step_scheduled(self.pass.network(), &grads, factors)?;
+        self.share_parameters()?;
         if let (Some(decay), Some(average)) = (options.ema, &mut self.average) {
             average.update(self.pass.network(), 1.0 - decay)?;
         }

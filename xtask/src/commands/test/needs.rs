@@ -21,17 +21,20 @@ pub enum Need {
     ScikitLearn,
     /// Python with TensorBoard
     Tensorboard,
+    /// MPI: mpirun, mpicc and libclang
+    Mpi,
     /// The program cargo-deny
     CargoDeny,
 }
 
 impl Need {
-    const ALL: [Need; 6] = [
+    const ALL: [Need; 7] = [
         Need::Opencl,
         Need::Python,
         Need::Torchvision,
         Need::ScikitLearn,
         Need::Tensorboard,
+        Need::Mpi,
         Need::CargoDeny,
     ];
 
@@ -45,6 +48,7 @@ impl Need {
             }
             Need::ScikitLearn => python("import sklearn, numpy", "scikit-learn numpy"),
             Need::Tensorboard => python("import tensorboard", "tensorboard"),
+            Need::Mpi => mpi(),
             Need::CargoDeny => succeeds("cargo-deny", &["--version"])
                 .map_err(|e| Error::device(format!("{e}; `cargo install cargo-deny` installs it"))),
         }
@@ -59,6 +63,7 @@ impl fmt::Display for Need {
             Need::Torchvision => "torchvision",
             Need::ScikitLearn => "scikit-learn",
             Need::Tensorboard => "tensorboard",
+            Need::Mpi => "mpi",
             Need::CargoDeny => "cargo-deny",
         })
     }
@@ -76,6 +81,24 @@ fn python(imports: &str, packages: &str) -> Result<()> {
     let python = std::env::var("NEOCOG_PYTHON").unwrap_or_else(|_| "python3".to_string());
     succeeds(&python, &["-c", imports])
         .map_err(|e| Error::device(format!("{e}; `pip install {packages}` installs what is missing")))
+}
+
+/// Checks that the feature `mpi` can be built, and its processes started.
+fn mpi() -> Result<()> {
+    let install = |e: Error| {
+        let packages = "libopenmpi-dev openmpi-bin libclang-dev";
+        Error::device(format!("{e}; `apt-get install {packages}` installs what is missing"))
+    };
+    succeeds("mpirun", &["--version"]).and_then(|()| succeeds("mpicc", &["--version"])).map_err(install)?;
+    let is_libclang = |name: &str| name.starts_with("libclang") && name.contains(".so");
+    let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].iter().flat_map(|folder| {
+        let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        below.flat_map(|path| [path.join("lib"), path]).chain([PathBuf::from(folder)])
+    });
+    let mut files = folders.flat_map(fs::read_dir).flatten().flatten();
+    let is_there = std::env::var_os("LIBCLANG_PATH").is_some()
+        || files.any(|entry| is_libclang(&entry.file_name().to_string_lossy()));
+    if is_there { Ok(()) } else { Err(install(Error::device("there is no libclang"))) }
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> Result<()> {

@@ -35,6 +35,9 @@ pub fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
         config.seed,
         count(rayon::current_num_threads(), "thread"),
     ));
+    if trainer.ranks().size() > 1 {
+        output::note(format_args!("{} processes train together", trainer.ranks().size()));
+    }
     print_fine_tuning(trainer);
     let position = trainer.position();
     if position.epoch >= config.epochs {

@@ -1,0 +1,206 @@
+//! The exchange of gradients between ranks, while the backward pass goes on.
+
+use std::collections::HashMap;
+use std::ops::AddAssign;
+
+use bytemuck::Pod;
+use neocog_autograd::{Grads, Param, ParamId};
+use neocog_layers::{Layer, state};
+use neocog_tensor::{Device, Error, ErrorKind, Result, Shape, Tensor};
+
+use crate::ranks::{Pending, Piece, Ranks, reduce};
+use crate::shard::ShardSum;
+
+/// The size of a bucket: parameters whose gradients are exchanged in one message, unless one alone is larger.
+const BUCKET_BYTES: usize = 4 << 20;
+
+/// The parameters of a network, in buckets: the last ones of the network first, as the backward pass computes their gradients.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    /// Each parameter once, in the order of the network.
+    params: Vec<ParamId>,
+    /// Of each parameter, its bucket.
+    of_param: HashMap<ParamId, usize>,
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    params: Vec<(ParamId, Shape)>,
+}
+
+impl Buckets {
+    pub(super) fn of(network: &dyn Layer) -> Self {
+        let mut params: Vec<&Param> = Vec::new();
+        for (_, param) in state::params(network) {
+            if !param.is_frozen() && !params.iter().any(|other| other.id() == param.id()) {
+                params.push(param);
+            }
+        }
+        let (mut buckets, mut of_param) = (Vec::<Bucket>::new(), HashMap::new());
+        let mut bytes = usize::MAX;
+        for param in params.iter().rev() {
+            let shape = param.shape();
+            let more = shape.elements().saturating_mul(size_of::<f32>());
+            bytes = bytes.saturating_add(more);
+            if bytes > BUCKET_BYTES {
+                buckets.push(Bucket::default());
+                bytes = more;
+            }
+            let last = buckets.len() - 1;
+            buckets[last].params.push((param.id(), shape));
+            of_param.insert(param.id(), last);
+        }
+        Buckets { params: params.iter().map(|param| param.id()).collect(), of_param, buckets }
+    }
+
+    /// Returns each parameter, in the order of the network.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ParamId> {
+        self.params.iter().copied()
+    }
+
+    /// Returns the same gradients, in the order of the network, in which the norm adds them.
+    pub(super) fn in_order(&self, mut gradient: impl FnMut(ParamId) -> Option<Tensor>) -> Grads {
+        Grads::from_params(self.params.iter().filter_map(|&id| Some((id, gradient(id)?))))
+    }
+}
+
+/// Tensors whose sums over all ranks are being computed.
+#[derive(Debug)]
+struct Sums {
+    shapes: Vec<Shape>,
+    pending: Values<Pending<(Vec<f32>, Vec<Piece>)>, Pending<(Vec<f64>, Vec<Piece>)>>,
+}
+
+/// In single precision, or in that of the reference device.
+#[derive(Debug)]
+enum Values<A, B> {
+    F32(A),
+    F64(B),
+}
+
+impl Sums {
+    /// Starts to add `tensors`, of these shapes, on all ranks.
+    fn start(ranks: &Ranks, tensors: &[(Shape, Option<Tensor>)], device: &Device) -> Result<Self> {
+        let pending = match device {
+            Device::Reference => Values::F64(start(ranks, tensors, Tensor::to_f64)?),
+            _ => Values::F32(start(ranks, tensors, Tensor::to_f32)?),
+        };
+        Ok(Sums { shapes: tensors.iter().map(|(shape, _)| *shape).collect(), pending })
+    }
+
+    /// Waits for the sums; `None` where no rank has a tensor.
+    fn wait(self, device: &Device) -> Result<Vec<Option<Tensor>>> {
+        match self.pending {
+            Values::F32(pending) => {
+                finish(&self.shapes, pending.wait()?, |shape, values| Tensor::from_f32(shape, values, device))
+            }
+            Values::F64(pending) => {
+                finish(&self.shapes, pending.wait()?, |shape, values| Tensor::from_f64(shape, values, device))
+            }
+        }
+    }
+}
+
+fn start<T: Pod + AddAssign + Send>(
+    ranks: &Ranks,
+    tensors: &[(Shape, Option<Tensor>)],
+    read: impl Fn(&Tensor) -> Result<Vec<T>>,
+) -> Result<Pending<(Vec<T>, Vec<Piece>)>> {
+    let mut values = Vec::with_capacity(tensors.iter().map(|(shape, _)| shape.elements()).sum());
+    let mut pieces = Vec::with_capacity(tensors.len());
+    for (shape, tensor) in tensors {
+        let start = values.len();
+        match tensor {
+            Some(tensor) => values.extend(read(tensor)?),
+            None => values.resize(start + shape.elements(), T::zeroed()),
+        }
+        pieces.push(Piece { range: start..values.len(), is_present: tensor.is_some() });
+    }
+    Ok(ranks.submit(move |transport| {
+        reduce(transport, &mut values, &mut pieces)?;
+        Ok((values, pieces))
+    }))
+}
+
+fn finish<T>(
+    shapes: &[Shape],
+    (values, pieces): (Vec<T>, Vec<Piece>),
+    tensor: impl Fn(Shape, &[T]) -> Result<Tensor>,
+) -> Result<Vec<Option<Tensor>>> {
+    let tensors = shapes.iter().zip(pieces);
+    tensors
+        .map(|(shape, piece)| piece.is_present.then(|| tensor(*shape, &values[piece.range])).transpose())
+        .collect()
+}
+
+/// The exchange of one step.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    ranks: &'a Ranks,
+    buckets: &'a Buckets,
+    device: Device,
+    /// Gradients that are final.
+    ready: HashMap<ParamId, Option<Tensor>>,
+    /// Number of gradients that each bucket waits for.
+    missing: Vec<usize>,
+    /// Sums of the first buckets: all ranks exchange them in the same order.
+    started: Vec<Sums>,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(ranks: &'a Ranks, buckets: &'a Buckets, device: Device) -> Self {
+        let missing = buckets.buckets.iter().map(|bucket| bucket.params.len()).collect();
+        Exchange { ranks, buckets, device, ready: HashMap::new(), missing, started: Vec::new() }
+    }
+
+    /// Adds the final gradient of this rank for a parameter, and starts to exchange the buckets that are complete.
+    pub(super) fn add(&mut self, id: ParamId, gradient: Option<Tensor>) -> Result<()> {
+        let Some(&bucket) = self.buckets.of_param.get(&id) else { return Ok(()) };
+        if self.ready.insert(id, gradient).is_none() {
+            self.missing[bucket] -= 1;
+        }
+        while let Some(0) = self.missing.get(self.started.len()) {
+            let bucket = &self.buckets.buckets[self.started.len()];
+            let mut take = |id: &ParamId| self.ready.get_mut(id).and_then(Option::take);
+            let tensors: Vec<_> = bucket.params.iter().map(|(id, shape)| (*shape, take(id))).collect();
+            self.started.push(Sums::start(self.ranks, &tensors, &self.device)?);
+        }
+        Ok(())
+    }
+
+    /// Waits for the sums over all ranks: of the gradients, and of what else `own`, without its gradients, has. `running` are the
+    /// shapes of the running statistics.
+    pub(super) fn finish(mut self, own: Option<ShardSum>, running: &[Shape]) -> Result<ShardSum> {
+        for id in &self.buckets.params {
+            if !self.ready.contains_key(id) {
+                self.add(*id, None)?;
+            }
+        }
+        let scalar = Shape::new(&[])?;
+        let (loss, correct, updated) = match own {
+            None => (None, None, vec![None; running.len()]),
+            Some(sum) => (Some(sum.loss), Some(sum.correct), sum.running),
+        };
+        let mut others = vec![(scalar, loss), (scalar, correct)];
+        others.extend(running.iter().copied().zip(updated));
+        let others = Sums::start(self.ranks, &others, &self.device)?;
+
+        let mut gradients: HashMap<ParamId, Tensor> = HashMap::new();
+        for (bucket, sums) in self.buckets.buckets.iter().zip(self.started) {
+            for ((id, _), sum) in bucket.params.iter().zip(sums.wait(&self.device)?) {
+                gradients.extend(sum.map(|sum| (*id, sum)));
+            }
+        }
+        let mut others = others.wait(&self.device)?.into_iter();
+        match (others.next().flatten(), others.next().flatten()) {
+            (Some(loss), Some(correct)) => Ok(ShardSum {
+                grads: self.buckets.in_order(|id| gradients.remove(&id)),
+                loss,
+                correct,
+                running: others.collect(),
+            }),
+            _ => Err(Error::new(ErrorKind::Internal, "no process has computed a shard of the step")),
+        }
+    }
+}

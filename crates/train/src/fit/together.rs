@@ -1,0 +1,280 @@
+//! What the ranks of a run agree on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use neocog_data::{Batch, Loader};
+use neocog_layers::{Predictor, state};
+use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Trainer;
+use super::step::{ShardCounts, SharedBatch};
+use crate::checkpoint::{Checkpoint, NamedTensor, SavedOptimizerState, Values};
+use crate::environment::Environment;
+use crate::evaluate::{Evaluation, evaluate_batches};
+use crate::predictions::Predictions;
+use crate::ranks::Ranks;
+
+/// What a rank says before a step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct BeforeStep {
+    /// Whether the run is to stop.
+    stops: bool,
+    /// Whether its time is over.
+    is_over: bool,
+    /// Whether a checkpoint is due; that of the first rank counts.
+    is_save_due: bool,
+    counts: ShardCounts,
+}
+
+/// What all ranks do before a step.
+pub(super) struct Agreed<'a> {
+    pub stops: bool,
+    pub is_save_due: bool,
+    pub batch: SharedBatch<'a>,
+}
+
+impl Trainer {
+    /// Makes this process one of several that train together. Each computes some of the [shards](crate::TrainConfig::shards), with the
+    /// same result on all of them; the first writes checkpoints. Call it before [`Trainer::fit`], with the same configuration, data and
+    /// network on all ranks.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the shards cannot be divided among the ranks.
+    pub fn set_ranks(&mut self, ranks: Ranks) -> Result<()> {
+        ranks.check_shards(self.config.shards)?;
+        self.ranks = ranks;
+        Ok(())
+    }
+
+    /// Returns the ranks of the run.
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
+    }
+
+    /// Divides the state of the optimizer among the ranks: each keeps, and updates, the state of some parameters. The result is the same.
+    /// Call it after [`Trainer::set_ranks`].
+    pub fn shard_optimizer(&mut self) {
+        let sizes: Vec<usize> =
+            state::params(self.pass.network()).iter().map(|(_, param)| param.shape().elements()).collect();
+        let owners = owners(&sizes, self.ranks.size());
+        let own = owners.iter().map(|owner| *owner == self.ranks.rank()).collect();
+        self.optimizer.keep(own);
+        self.owners = Some(owners);
+    }
+
+    /// Checks that all ranks train the same network with the same data in the same way.
+    ///
+    /// # Errors
+    /// `Mismatch` with what differs, on all ranks.
+    pub(super) fn check_alike(&self, now: &Environment) -> Result<()> {
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
+        let own = Introduction {
+            environment: json(now)?,
+            config: json(&self.config)?,
+            network: self.spec.to_json()?,
+            values: checksum(&Checkpoint::state_of(self.network())?),
+            position: (self.position.epoch, self.position.step),
+        };
+        let all = self.ranks.collect(own)?;
+        let lines: Vec<String> = all
+            .iter()
+            .enumerate()
+            .skip(1)
+            .flat_map(|(rank, other)| {
+                other.differences(&all[0]).into_iter().map(move |line| format!("process {rank}: {line}"))
+            })
+            .collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "the processes cannot train together, they differ from process 0:\n  {}",
+                lines.join("\n  ")
+            ),
+        ))
+    }
+
+    /// Agrees with the other ranks on what happens before the step of a batch: of `images` in the batches of all ranks.
+    pub(super) fn agree<'a>(
+        &self,
+        batch: Batch,
+        images: usize,
+        class_weights: Option<&'a [f64]>,
+        stop: &AtomicBool,
+        is_save_due: bool,
+    ) -> Result<Agreed<'a>> {
+        let (own, counts) = self.own_shards(&batch, images, class_weights);
+        let (stops, is_over) = (stop.load(Ordering::Relaxed), self.is_out_of_time());
+        let all = self.ranks.collect(BeforeStep { stops, is_over, is_save_due, counts })?;
+        if all.iter().any(|said| said.stops) {
+            // What follows stops here, too.
+            stop.store(true, Ordering::Relaxed);
+        }
+        Ok(Agreed {
+            stops: all.iter().any(|said| said.stops || said.is_over),
+            is_save_due: all[0].is_save_due,
+            batch: SharedBatch {
+                batch,
+                own,
+                counts: all.into_iter().flat_map(|said| said.counts).collect(),
+                class_weights,
+            },
+        })
+    }
+
+    /// Passes the parameters on that this rank alone has updated, and gets those of the others.
+    pub(super) fn share_parameters(&self) -> Result<()> {
+        let Some(owners) = self.owners.as_ref().filter(|_| self.ranks.size() > 1) else { return Ok(()) };
+        let params = state::params(self.pass.network());
+        let of_rank = |rank: usize| params.iter().zip(owners).filter(move |(_, owner)| **owner == rank);
+        let mut own: Vec<u8> = Vec::new();
+        for ((_, param), _) in of_rank(self.ranks.rank()) {
+            match self.device {
+                Device::Reference => own.extend_from_slice(bytemuck::cast_slice(&param.value().to_f64()?)),
+                _ => own.extend_from_slice(bytemuck::cast_slice(&param.value().to_f32()?)),
+            }
+        }
+        for (rank, bytes) in self.ranks.collect_bytes(own)?.into_iter().enumerate() {
+            if rank == self.ranks.rank() {
+                continue;
+            }
+            let mut rest = bytes.as_slice();
+            for ((_, param), _) in of_rank(rank) {
+                let shape = param.shape();
+                let is_double = self.device == Device::Reference;
+                let (value, others) = rest.split_at(shape.elements() * if is_double { 8 } else { 4 });
+                rest = others;
+                param.set(&if is_double {
+                    Tensor::from_f64(shape, &bytemuck::pod_collect_to_vec(value), &self.device)
+                } else {
+                    Tensor::from_f32(shape, &bytemuck::pod_collect_to_vec(value), &self.device)
+                }?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the state of the optimizer for a checkpoint, of all ranks if it is divided among them.
+    pub(super) fn optimizer_state(&self) -> Result<Vec<SavedOptimizerState>> {
+        let own = Checkpoint::optimizer_state_of(&self.optimizer)?;
+        let Some(owners) = self.owners.as_ref().filter(|_| self.ranks.size() > 1) else { return Ok(own) };
+        let mut all: Vec<Vec<Option<SavedOptimizerState>>> = self
+            .ranks
+            .collect(own)?
+            .into_iter()
+            .map(|states| states.into_iter().map(Some).collect())
+            .collect();
+        let states = owners.iter().enumerate().map(|(i, &owner)| {
+            all[owner][i]
+                .take()
+                .ok_or_else(|| Error::new(ErrorKind::Internal, "a state of the optimizer is missing"))
+        });
+        states.collect()
+    }
+
+    /// Evaluates a network on the batches of all ranks.
+    pub(super) fn evaluate(
+        &self,
+        predictor: &Predictor,
+        loader: &Loader,
+        stop: &dyn Fn() -> bool,
+        predictions: Option<&mut Predictions>,
+    ) -> Result<Option<Evaluation>> {
+        evaluate_batches(&self.ranks, predictor, loader, &self.device, stop, predictions)
+    }
+
+    /// Whether a checkpoint needs what other ranks have, so that all must take part.
+    pub(super) fn checkpoints_together(&self) -> bool {
+        self.owners.is_some() && self.ranks.size() > 1
+    }
+}
+
+/// Returns the rank that updates each parameter: consecutive ones, with about as many elements on each rank.
+fn owners(sizes: &[usize], ranks: usize) -> Vec<usize> {
+    let total = sizes.iter().sum::<usize>().max(1);
+    let mut before = 0;
+    sizes
+        .iter()
+        .map(|size| {
+            let middle = before + size / 2;
+            before += size;
+            (middle * ranks / total).min(ranks - 1)
+        })
+        .collect()
+}
+
+/// What a rank says of itself before the first step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Introduction {
+    /// JSON.
+    environment: String,
+    /// JSON.
+    config: String,
+    /// JSON.
+    network: String,
+    /// SHA-256 of the parameters and buffers.
+    values: String,
+    position: (u64, u64),
+}
+
+impl Introduction {
+    /// Returns a line for each thing in which this rank differs from the first.
+    fn differences(&self, first: &Introduction) -> Vec<String> {
+        let [own, theirs] = [&self.environment, &first.environment]
+            .map(|text| serde_json::from_str::<Environment>(text).unwrap_or_default());
+        let mut lines = own.differences_between(&theirs, "here", "there");
+        let [own, theirs] = [&self.config, &first.config].map(|text| {
+            serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default()
+        });
+        let names = own.keys().chain(theirs.keys().filter(|name| !own.contains_key(*name)));
+        for name in names.filter(|name| *name != "environment" && own.get(*name) != theirs.get(*name)) {
+            let value = |of: &serde_json::Map<String, serde_json::Value>| {
+                of.get(name).map_or("the default".to_string(), ToString::to_string)
+            };
+            lines.push(format!("{name}: {} here, {} there", value(&own), value(&theirs)));
+        }
+        let others = [
+            ("network", self.network != first.network),
+            ("initial values of the network", self.network == first.network && self.values != first.values),
+            ("position of the resumed run", self.position != first.position),
+        ];
+        lines.extend(others.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_string()));
+        lines
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::format("cannot write JSON").with_source(e))
+}
+
+/// SHA-256 of the names and elements of tensors.
+fn checksum(tensors: &[NamedTensor]) -> String {
+    let mut sum = Sha256::new();
+    for tensor in tensors {
+        sum.update(tensor.name.as_bytes());
+        match &tensor.values {
+            Values::F32(values) => sum.update(bytemuck::cast_slice(values)),
+            Values::F64(values) => sum.update(bytemuck::cast_slice(values)),
+        }
+    }
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_divided_by_their_elements() {
+        assert_eq!(owners(&[4, 4, 4, 4], 2), [0, 0, 1, 1]);
+        assert_eq!(owners(&[1, 1, 100], 4), [0, 0, 2]);
+        assert_eq!(owners(&[5], 1), [0]);
+        assert_eq!(owners(&[0, 0], 2), [0, 0]);
+    }
+}
