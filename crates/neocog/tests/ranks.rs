@@ -106,7 +106,7 @@ fn end(child: Child, processes: &[i32]) -> String {
     let output = child.wait_with_output().unwrap();
     let text = failure(&output, start);
     for process in processes {
-        // What nobody has waited for yet has ended, too.
+        // A process that has ended stays until its parent waits for it.
         let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         let state = state.rsplit(") ").next().unwrap_or_default();
         assert!(state.is_empty() || state.starts_with('Z'), "process {process} is left: {state}");

@@ -25,7 +25,7 @@ use neocog_tensor::{Error, ErrorKind, Result};
 pub use in_process::in_process;
 pub use transport::Transport;
 
-pub(crate) use reduce::{Piece, reduce};
+pub(crate) use reduce::{Part, reduce};
 
 /// The ranks of a run, as one of them sees them. Clones are the same rank.
 #[derive(Clone, Debug, Default)]

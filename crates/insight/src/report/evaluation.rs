@@ -122,7 +122,7 @@ impl Evaluated {
             p {
                 "The network "
                 @if let Some(epoch) = self.epoch { "after epoch " (epoch) " " }
-                "on " (count(self.predictions.len(), "image")) " of the part " (self.part) "."
+                "on " (count(self.predictions.len(), "image")) " of the " (self.part) " part."
                 @if self.unreadable > 0 { " " (count(self.unreadable, "image")) " could not be read." }
             }
             (self.summary())

@@ -8,7 +8,7 @@ use neocog_autograd::{Grads, Param, ParamId};
 use neocog_layers::{Layer, state};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Shape, Tensor};
 
-use crate::ranks::{Pending, Piece, Ranks, reduce};
+use crate::ranks::{Part, Pending, Ranks, reduce};
 use crate::shard::ShardSum;
 
 /// The size of a bucket: parameters whose gradients are exchanged in one message, unless one alone is larger.
@@ -69,7 +69,7 @@ impl Buckets {
 #[derive(Debug)]
 struct Sums {
     shapes: Vec<Shape>,
-    pending: Values<Pending<(Vec<f32>, Vec<Piece>)>, Pending<(Vec<f64>, Vec<Piece>)>>,
+    pending: Values<Pending<(Vec<f32>, Vec<Part>)>, Pending<(Vec<f64>, Vec<Part>)>>,
 }
 
 /// In single precision, or in that of the reference device.
@@ -106,31 +106,31 @@ fn start<T: Pod + AddAssign + Send>(
     ranks: &Ranks,
     tensors: &[(Shape, Option<Tensor>)],
     read: impl Fn(&Tensor) -> Result<Vec<T>>,
-) -> Result<Pending<(Vec<T>, Vec<Piece>)>> {
+) -> Result<Pending<(Vec<T>, Vec<Part>)>> {
     let mut values = Vec::with_capacity(tensors.iter().map(|(shape, _)| shape.elements()).sum());
-    let mut pieces = Vec::with_capacity(tensors.len());
+    let mut parts = Vec::with_capacity(tensors.len());
     for (shape, tensor) in tensors {
         let start = values.len();
         match tensor {
             Some(tensor) => values.extend(read(tensor)?),
             None => values.resize(start + shape.elements(), T::zeroed()),
         }
-        pieces.push(Piece { range: start..values.len(), is_present: tensor.is_some() });
+        parts.push(Part { range: start..values.len(), is_present: tensor.is_some() });
     }
     Ok(ranks.submit(move |transport| {
-        reduce(transport, &mut values, &mut pieces)?;
-        Ok((values, pieces))
+        reduce(transport, &mut values, &mut parts)?;
+        Ok((values, parts))
     }))
 }
 
 fn finish<T>(
     shapes: &[Shape],
-    (values, pieces): (Vec<T>, Vec<Piece>),
+    (values, parts): (Vec<T>, Vec<Part>),
     tensor: impl Fn(Shape, &[T]) -> Result<Tensor>,
 ) -> Result<Vec<Option<Tensor>>> {
-    let tensors = shapes.iter().zip(pieces);
+    let tensors = shapes.iter().zip(parts);
     tensors
-        .map(|(shape, piece)| piece.is_present.then(|| tensor(*shape, &values[piece.range])).transpose())
+        .map(|(shape, part)| part.is_present.then(|| tensor(*shape, &values[part.range])).transpose())
         .collect()
 }
 

@@ -9,13 +9,13 @@ use super::transport::Transport;
 
 /// The elements of one tensor among those that are added together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct Part {
     pub range: Range<usize>,
     /// Whether this rank has the tensor; if not, its elements have no meaning.
     pub is_present: bool,
 }
 
-/// Adds the values of all ranks: neighbors first, then pairs of neighbors. A rank without a piece adds nothing to it. All ranks get
+/// Adds the values of all ranks: neighbors first, then pairs of neighbors. A rank without a part adds nothing to it. All ranks get
 /// the same bits.
 ///
 /// Ranks exchange halves: at each level of the tree, of the values that two ranks still have in common, each adds one half. Then
@@ -23,11 +23,11 @@ pub(crate) struct Piece {
 pub(crate) fn reduce<T: Pod + Zeroable + AddAssign>(
     transport: &mut dyn Transport,
     values: &mut [T],
-    pieces: &mut [Piece],
+    parts: &mut [Part],
 ) -> Result<()> {
     let (rank, size) = (transport.rank(), transport.size());
-    // Behind the values of a message: a byte for each piece.
-    let flags = pieces.len().div_ceil(size_of::<T>());
+    // Behind the values of a message: a byte for each part.
+    let flags = parts.len().div_ceil(size_of::<T>());
     let mut segment = 0..values.len();
     let mut exchanged: Vec<(usize, Range<usize>, Range<usize>)> = Vec::new();
     let (mut sent, mut received): (Vec<T>, Vec<T>) = (Vec::new(), Vec::new());
@@ -41,7 +41,7 @@ pub(crate) fn reduce<T: Pod + Zeroable + AddAssign>(
         sent.clear();
         sent.extend_from_slice(&values[given.clone()]);
         sent.resize(given.len() + flags, T::zeroed());
-        let presence = pieces.iter().map(|piece| u8::from(piece.is_present));
+        let presence = parts.iter().map(|part| u8::from(part.is_present));
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut sent[given.len()..]);
         bytes.iter_mut().zip(presence).for_each(|(byte, flag)| *byte = flag);
         received.clear();
@@ -50,18 +50,18 @@ pub(crate) fn reduce<T: Pod + Zeroable + AddAssign>(
 
         let (theirs, presence) = received.split_at(kept.len());
         let presence: &[u8] = bytemuck::cast_slice(presence);
-        for (piece, _) in pieces.iter_mut().zip(presence).filter(|(_, flag)| **flag != 0) {
-            let common = piece.range.start.max(kept.start)..piece.range.end.min(kept.end);
+        for (part, _) in parts.iter_mut().zip(presence).filter(|(_, flag)| **flag != 0) {
+            let common = part.range.start.max(kept.start)..part.range.end.min(kept.end);
             if !common.is_empty() {
                 let theirs = &theirs[common.start - kept.start..common.end - kept.start];
                 let own = &mut values[common];
-                if piece.is_present {
+                if part.is_present {
                     own.iter_mut().zip(theirs).for_each(|(own, theirs)| *own += *theirs);
                 } else {
                     own.copy_from_slice(theirs);
                 }
             }
-            piece.is_present = true;
+            part.is_present = true;
         }
         exchanged.push((partner, kept.clone(), given));
         segment = kept;
@@ -107,8 +107,8 @@ mod tests {
             for elements in [1, 2, 3, 7, 64] {
                 let sums = on_ranks(4, move |transport| {
                     let mut values = vec![of_ranks[transport.rank()]; elements];
-                    let mut pieces = [Piece { range: 0..elements, is_present: true }];
-                    reduce(transport, &mut values, &mut pieces).unwrap();
+                    let mut parts = [Part { range: 0..elements, is_present: true }];
+                    reduce(transport, &mut values, &mut parts).unwrap();
                     values
                 });
                 assert_eq!(sums, vec![vec![sum; elements]; 4]);
@@ -123,13 +123,13 @@ mod tests {
                 let is_present = transport.rank() == rank;
                 // -0 + 0 would be 0.
                 let mut values = if is_present { vec![-0.0, 3.0, 5.0] } else { vec![0.0f64, 9.0, 1.0] };
-                let mut pieces = [
-                    Piece { range: 0..1, is_present },
-                    Piece { range: 1..2, is_present: false },
-                    Piece { range: 2..3, is_present: true },
+                let mut parts = [
+                    Part { range: 0..1, is_present },
+                    Part { range: 1..2, is_present: false },
+                    Part { range: 2..3, is_present: true },
                 ];
-                reduce(transport, &mut values, &mut pieces).unwrap();
-                (values[0].to_bits(), values[2], pieces.map(|piece| piece.is_present))
+                reduce(transport, &mut values, &mut parts).unwrap();
+                (values[0].to_bits(), values[2], parts.map(|part| part.is_present))
             });
             assert_eq!(sums, vec![((-0.0f64).to_bits(), 8.0, [true, false, true]); 4]);
         }
