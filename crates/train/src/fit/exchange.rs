@@ -69,8 +69,11 @@ impl Buckets {
 #[derive(Debug)]
 struct Sums {
     shapes: Vec<Shape>,
-    pending: Values<Pending<(Vec<f32>, Vec<Part>)>, Pending<(Vec<f64>, Vec<Part>)>>,
+    pending: Values<Pending<Added<f32>>, Pending<Added<f64>>>,
 }
+
+/// The elements of all tensors, and which of them are whose.
+type Added<T> = (Vec<T>, Vec<Part>);
 
 /// In single precision, or in that of the reference device.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ fn start<T: Pod + AddAssign + Send>(
     ranks: &Ranks,
     tensors: &[(Shape, Option<Tensor>)],
     read: impl Fn(&Tensor) -> Result<Vec<T>>,
-) -> Result<Pending<(Vec<T>, Vec<Part>)>> {
+) -> Result<Pending<Added<T>>> {
     let mut values = Vec::with_capacity(tensors.iter().map(|(shape, _)| shape.elements()).sum());
     let mut parts = Vec::with_capacity(tensors.len());
     for (shape, tensor) in tensors {
@@ -125,7 +128,7 @@ fn start<T: Pod + AddAssign + Send>(
 
 fn finish<T>(
     shapes: &[Shape],
-    (values, parts): (Vec<T>, Vec<Part>),
+    (values, parts): Added<T>,
     tensor: impl Fn(Shape, &[T]) -> Result<Tensor>,
 ) -> Result<Vec<Option<Tensor>>> {
     let tensors = shapes.iter().zip(parts);
