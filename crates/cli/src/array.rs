@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
-use neocog_base::file;
+use neocog_base::file::replace;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use zip::ZipArchive;
 
@@ -141,7 +141,7 @@ fn array(bytes: &[u8], device: &Device) -> Result<Array> {
 pub fn write<T: WritableElement>(path: &Path, shape: &[usize], values: Vec<T>) -> Result<()> {
     let array = ArrayD::from_shape_vec(IxDyn(shape), values)
         .map_err(|e| Error::shape(format!("{shape:?} is not the shape of the output")).with_source(e))?;
-    file::write(path, |file| array.write_npy(BufWriter::new(file)).map_err(io::Error::other))
+    replace(path, |file| array.write_npy(BufWriter::new(file)).map_err(io::Error::other))
         .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
 }
 
@@ -159,7 +159,7 @@ pub fn write_half(path: &Path, shape: &Shape, values: &[u16]) -> Result<()> {
     let padding = (64 - (10 + header.len() + 1) % 64) % 64;
     header.extend(std::iter::repeat_n(' ', padding));
     header.push('\n');
-    file::write(path, |file| {
+    replace(path, |file| {
         let mut out = BufWriter::new(file);
         out.write_all(b"\x93NUMPY\x01\x00")?;
         out.write_all(&(header.len() as u16).to_le_bytes())?;

@@ -5,13 +5,26 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use neocog_base::file;
+use neocog_base::file::replace;
 use neocog_base::{Error, Result};
 
 /// Returns the text of a field, in quotation marks where it needs them.
 pub fn field(text: impl Display) -> String {
     let text = text.to_string();
     if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+/// Checks, before the work starts, that the directory of a table exists.
+///
+/// # Errors
+/// `Io` if it does not.
+pub fn check_directory(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            Err(Error::io(format!("cannot write {}", path.display()), io::ErrorKind::NotFound.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a table to `path`, replacing an existing file: a header, and the lines that `fill` writes.
@@ -23,7 +36,7 @@ pub fn write(
     header: &str,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> Result<()> {
-    let written = file::write(path, |file| {
+    let written = replace(path, |file| {
         let mut out = BufWriter::new(file);
         writeln!(out, "{header}")?;
         fill(&mut out)?;
@@ -34,7 +47,20 @@ pub fn write(
 
 #[cfg(test)]
 mod tests {
-    use super::field;
+    use std::path::Path;
+
+    use super::{check_directory, field};
+
+    #[test]
+    fn a_missing_directory_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(
+            check_directory(&folder.path().join("a.csv")).is_ok()
+                && check_directory(Path::new("a.csv")).is_ok()
+        );
+        let e = check_directory(&folder.path().join("none/a.csv")).unwrap_err().to_string();
+        assert!(e.starts_with("cannot write") && e.contains("none"), "{e}");
+    }
 
     #[test]
     fn fields_are_quoted_where_they_must_be() {

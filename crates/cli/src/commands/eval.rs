@@ -94,6 +94,7 @@ fn run(args: &Args) -> Result<()> {
     }
     if let Some(file) = &args.predictions {
         outputs::check(args.file.as_deref(), [file.as_path()])?;
+        csv::check_directory(file)?;
         output::go_on_without_reader();
     }
     let device = &args.device.device;

@@ -146,7 +146,7 @@ fn export_onnx(args: &Args) -> Result<()> {
     options.metadata.remove("format");
     options.metadata.insert("neocog.network".to_string(), checkpoint.config.network.clone());
     let bytes = export_network(&*network, &checkpoint.input, &options)?;
-    neocog_base::file::write(&args.to, |file| std::io::Write::write_all(file, &bytes))
+    neocog_base::file::replace(&args.to, |file| std::io::Write::write_all(file, &bytes))
         .map_err(|e| neocog_tensor::Error::io(format!("cannot write {}", args.to.display()), e))?;
     let row = JsonOnnxRow {
         network: &checkpoint.config.network,

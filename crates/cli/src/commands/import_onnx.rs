@@ -13,7 +13,7 @@ pub(super) fn import_onnx(_file: &Path, _to: &Path, _json: bool) -> Result<()> {
 pub(super) fn import_onnx(file: &Path, to: &Path, json: bool) -> Result<()> {
     use std::io::Write as _;
 
-    use neocog_base::file;
+    use neocog_base::file::replace;
     use neocog_layers::{state, weights};
     use neocog_onnx::OnnxModel;
     use neocog_tensor::{Context as _, Device, Shape};
@@ -42,7 +42,7 @@ pub(super) fn import_onnx(file: &Path, to: &Path, json: bool) -> Result<()> {
     let text = ModelFile::new(stem, found.spec).with_recipe(Recipe::new().with_input([c, h, w])).to_json()?;
     let weights_file = to.with_extension("safetensors");
     weights::save_with_metadata(&*network, &weights_file, model.metadata())?;
-    file::write(to, |out| out.write_all(text.as_bytes()))
+    replace(to, |out| out.write_all(text.as_bytes()))
         .map_err(|e| Error::io(format!("cannot write {}", to.display()), e))?;
     let parameters = state::param_count(&*network);
     let (to, weights_file) = (to.display().to_string(), weights_file.display().to_string());

@@ -118,6 +118,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         output::go_on_without_reader();
     }
     outputs::check(args.files.iter().map(PathBuf::as_path), written)?;
+    args.csv.as_deref().map_or(Ok(()), csv::check_directory)?;
     let opened = args.weights.open(file, args.data.as_deref(), &args.device.device);
     let mut trained = opened.map_err(|e| match e.kind() {
         ErrorKind::Format if file.is_some() => {

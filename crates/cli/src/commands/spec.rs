@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use neocog_base::file::{self, check_output_file};
+use neocog_base::file::{check_output_file, replace};
 use neocog_tensor::{Error, Result};
 
 use super::network::InputArgs;
@@ -38,7 +38,7 @@ fn run(args: &Args) -> Result<()> {
     let model = neocog_models::find(&args.network)?;
     let text = args.size.file_of(&model)?.to_json()?;
     let Some(path) = &args.to else { return output::line(text) };
-    file::write(path, |file| writeln!(file, "{text}"))
+    replace(path, |file| writeln!(file, "{text}"))
         .map_err(|e| Error::io(format!("cannot write the network to {}", path.display()), e))?;
     output::line(format_args!("wrote {} to {}", model.name, path.display()))
 }

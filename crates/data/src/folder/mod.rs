@@ -20,7 +20,7 @@ mod scan;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use neocog_base::file;
+use neocog_base::file::replace;
 use neocog_base::{Error, Result};
 
 use self::parts::FolderParts;
@@ -56,7 +56,7 @@ pub fn pack(
 ) -> Result<Split> {
     let parts = FolderParts::open(path, skip_broken)?;
     let total = parts.each().map(|(_, dataset)| dataset.len()).sum();
-    file::write(to, |file| parts.write(file, |written| progress(written, total)))
+    replace(to, |file| parts.write(file, |written| progress(written, total)))
         .map_err(|e| Error::io(format!("cannot write {}", to.display()), e))?;
     let mut split = open(to, false)?;
     split.warnings.extend(parts.warnings);

@@ -27,7 +27,7 @@ use std::path::Path;
 
 use neocog_autograd::Param;
 use neocog_base::fault::FaultWriter;
-use neocog_base::file;
+use neocog_base::file::replace;
 use neocog_base::memory::try_collect;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -120,7 +120,7 @@ pub fn save_with_metadata(
     entries.sort_by(|(a, x), (b, y)| dtype_of(y).cmp(&dtype_of(x)).then(a.cmp(b)));
     let header = header_of(&entries, metadata).context(location)?;
     let mut failed = Ok(());
-    let written = file::write(path, |file| {
+    let written = replace(path, |file| {
         let mut out = BufWriter::with_capacity(1 << 16, FaultWriter(file));
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;

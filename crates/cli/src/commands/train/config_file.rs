@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use neocog_base::file;
+use neocog_base::file::replace;
 use neocog_base::program;
 use neocog_data::DataSource;
 use neocog_tensor::{Context as _, Error, Result};
@@ -246,7 +246,7 @@ pub fn write(path: &Path, given: &Table, config: &TrainConfig) -> Result<()> {
     run.insert("threads".into(), integer(rayon::current_num_threads() as u64));
     let cannot_write = |e| Error::io(format!("cannot write the configuration {}", path.display()), e);
     let text = format!("{table}\n[{RUN}]\n{run}");
-    file::write(path, |file| {
+    replace(path, |file| {
         writeln!(
             file,
             "# A training: `{}` repeats it; options on the command line win.",
