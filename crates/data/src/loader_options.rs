@@ -138,7 +138,7 @@ impl LoaderOptions {
 /// A [`Transform`] and its seed.
 #[derive(Clone)]
 pub struct Augment {
-    /// Seed, passed to the transform in [`SampleId::seed`].
+    /// Seed, passed to the transform in [`SampleId::seed`](crate::SampleId::seed).
     pub seed: u64,
     /// Transform applied to each sample.
     pub transform: Arc<dyn Transform>,
