@@ -395,7 +395,7 @@ impl Tape {
         self.len() == 0
     }
 
-    /// Makes the backward pass keep the gradient of a value that operations have computed, for [`Grads::get`]; PyTorch's
+    /// Makes the backward pass keep the gradient of a value that operations have computed, for [`Grads::get`](crate::Grads::get); PyTorch's
     /// `retain_grad`. Without, only the gradients of leaves and parameters are kept.
     pub fn retain_grad(&self, var: &Var) {
         if let Some(id) = var.id.filter(|id| id.tape == self.recorder.id) {
