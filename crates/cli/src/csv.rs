@@ -21,7 +21,11 @@ pub fn field(text: impl Display) -> String {
 pub fn check_directory(path: &Path) -> Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-            Err(Error::io(format!("cannot write {}", path.display()), io::ErrorKind::NotFound.into()))
+            let what = format!("there is no directory {}", parent.display());
+            Err(Error::io(
+                format!("cannot write {}", path.display()),
+                io::Error::new(io::ErrorKind::NotFound, what),
+            ))
         }
         _ => Ok(()),
     }
@@ -59,7 +63,7 @@ mod tests {
                 && check_directory(Path::new("a.csv")).is_ok()
         );
         let e = check_directory(&folder.path().join("none/a.csv")).unwrap_err().to_string();
-        assert!(e.starts_with("cannot write") && e.contains("none"), "{e}");
+        assert!(e.starts_with("cannot write") && e.contains("there is no directory"), "{e}");
     }
 
     #[test]
