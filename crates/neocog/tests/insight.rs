@@ -48,7 +48,7 @@ fn a_run_leaves_a_report() {
     // Again, elsewhere, on another part.
     let (stdout, _) = folder.success("report run --part train --to pages/train.html");
     assert_eq!(stdout, "wrote pages/train.html\n");
-    assert!(folder.read("pages/train.html").contains("64 images of the part train"));
+    assert!(folder.read("pages/train.html").contains("64 images of the train part"));
     let (stdout, _) = folder.success("compare run run --to c.html");
     assert_eq!(stdout.lines().count(), 3, "{stdout}");
     assert!(folder.read("c.html").contains("Comparison of 2 runs"));
@@ -84,7 +84,7 @@ fn a_run_without_its_images_has_a_report_that_says_so() {
         }
     }
     folder.success("train lenet --data ./pets --epochs 1 --val 0.3 --out run");
-    assert!(folder.read("run/report.html").contains("of the part validation"));
+    assert!(folder.read("run/report.html").contains("of the validation part"));
     let (csv, _) = (folder.success("eval run/last.ckpt --predictions p.csv"), ());
     assert!(csv.1.contains("wrote 4 predictions to p.csv"), "{}", csv.1);
     let table = folder.read("p.csv");
