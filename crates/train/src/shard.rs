@@ -28,11 +28,7 @@ impl ShardSum {
         add(&mut self.loss, &other.loss)?;
         add(&mut self.correct, &other.correct)?;
         for (own, other) in self.running.iter_mut().zip(&other.running) {
-            match (own.as_mut(), other) {
-                (Some(own), Some(other)) => add(own, other)?,
-                (None, Some(other)) => *own = Some(other.clone()),
-                (_, None) => {}
-            }
+            add_present(own, other.as_ref())?;
         }
         Ok(())
     }
@@ -40,6 +36,16 @@ impl ShardSum {
 
 fn add(to: &mut Tensor, x: &Tensor) -> Result<()> {
     update(&Accumulate, &[x], &mut [to]).map(drop)
+}
+
+/// Adds a tensor, if there is one.
+fn add_present(to: &mut Option<Tensor>, x: Option<&Tensor>) -> Result<()> {
+    match (to.as_mut(), x) {
+        (Some(to), Some(x)) => add(to, x)?,
+        (None, Some(x)) => *to = Some(x.clone()),
+        (_, None) => {}
+    }
+    Ok(())
 }
 
 /// Returns `tensor` times `share`.
@@ -72,14 +78,7 @@ impl TreeSum {
     pub(crate) fn gradient_with_last(&self, id: ParamId, last: Option<&Tensor>) -> Result<Option<Tensor>> {
         let mut sum = last.cloned();
         for (_, left) in self.sums.iter().rev() {
-            sum = match (left.as_ref().and_then(|left| left.grads.of(id)), sum) {
-                (Some(left), Some(right)) => {
-                    let mut both = left.clone();
-                    add(&mut both, &right)?;
-                    Some(both)
-                }
-                (left, right) => left.cloned().or(right),
-            };
+            add_present(&mut sum, left.as_ref().and_then(|left| left.grads.of(id)))?;
         }
         Ok(sum)
     }

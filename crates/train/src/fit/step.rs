@@ -139,11 +139,9 @@ impl Trainer {
             None => own_sum,
             Some(mut exchange) => {
                 if let Some(own_sum) = own_sum.as_ref().filter(|_| !is_handed_over) {
-                    let gradients = |id| Ok((id, own_sum.grads.of(id).cloned()));
-                    self.buckets.ids().map(gradients).try_for_each(|pair: Result<_>| {
-                        let (id, gradient) = pair?;
-                        exchange.add(id, gradient)
-                    })?;
+                    for id in self.buckets.ids() {
+                        exchange.add(id, own_sum.grads.of(id).cloned())?;
+                    }
                 }
                 let running = state.as_ref().map(RunningState::shapes).unwrap_or_default();
                 Some(exchange.finish(own_sum, &running)?)
