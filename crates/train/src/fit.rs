@@ -295,9 +295,9 @@ impl Trainer {
             // Not kept: its packed weights are memory, and out of date after the next step.
             let predictor = Predictor::new(self.shared_network());
             let mut predictions = self.ranks.first(progress.wants_predictions())?.then(Predictions::default);
-            let stop = || stop.load(Ordering::Relaxed);
+            let stops = || stop.load(Ordering::Relaxed);
             let result = self
-                .evaluate(&predictor, &evaluation, &stop, predictions.as_mut())
+                .evaluate(&predictor, &evaluation, &stops, predictions.as_mut())
                 .context(|| format!("{part} images"))?;
             drop(predictor);
             let new = new_unreadable(&train, &evaluation, &mut unreadable);
@@ -305,12 +305,16 @@ impl Trainer {
                 progress.warning(&format!("left out, from now on: {message}"));
             }
             // A resumed run evaluates again.
-            let Some(result) = result else { return Ok(FitOutcome::Stopped(self.save(checkpoints)?)) };
+            let Some(result) = result else {
+                // Another rank may have been asked to.
+                stop.store(true, Ordering::Relaxed);
+                return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
+            };
             let report = self.finish_epoch(sums, result);
             progress.evaluated(&report, predictions.as_ref());
             drop(predictions);
             self.average_epoch()?;
-            let averaged = self.evaluate_average(&evaluation, &stop)?;
+            let averaged = self.evaluate_average(&evaluation, &stops)?;
             if let Some(log) = &mut files.log {
                 let line = self.epoch_line(&report, part, steps);
                 let (loss, acc) = (averaged.map(|report| report.loss), averaged.map(|report| report.acc));
