@@ -75,6 +75,27 @@ fn any_number_of_processes_has_the_same_result() {
     assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 4);
 }
 
+#[test]
+fn compressed_gradients_are_half_as_large_and_have_the_same_result() {
+    let Some(()) = mpirun() else { return };
+    let folder = Folder::new();
+    let mut sent = Vec::new();
+    for (name, more) in [("exact", ""), ("bf16", " --compress bf16")] {
+        let output = run(&folder, 4, &format!("{TRAIN} --epochs 1 --out {name}{more}"));
+        let (_, stderr) = texts(&output, 0);
+        let line = stderr.lines().find(|line| line.starts_with("each process sent about ")).unwrap();
+        let number = line.split(' ').nth(4).unwrap().parse::<f64>().unwrap();
+        assert!(line.contains("KiB per step; the gradients have "), "{line}");
+        sent.push(number);
+    }
+    // Statistics of batch norm and messages before each step are not compressed.
+    assert!(sent[1] < 0.6 * sent[0], "{sent:?}");
+    folder.success(&format!("{TRAIN} --epochs 1 --out alone --compress bf16"));
+    assert!(result(&folder, "alone") == result(&folder, "bf16"));
+    let text = folder.error("train lenet --compress f16");
+    assert!(text.contains("[possible values: bf16]"), "{text}");
+}
+
 /// Starts a run that would not end, and waits for its first checkpoint.
 fn start(folder: &Folder, ranks: usize) -> Child {
     let mut command =
@@ -160,9 +181,15 @@ fn processes_that_cannot_train_together_say_why() {
     };
     let shards = "train lenet --limit 8 --shards 2 --out x";
     let text = two(shards, &format!("{shards} --lr 0.5"));
-    assert!(text.contains("process 1: optimizer:") && text.contains("0.5"), "{text}");
+    assert!(
+        text.contains("process 1 on ") && text.contains(": optimizer:") && text.contains("0.5"),
+        "{text}"
+    );
     let text = two(shards, &format!("{shards} --data ./flowers"));
-    assert!(text.contains("error in process 1 of 2: there is no folder ./flowers"), "{text}");
+    assert!(
+        text.contains("error in process 1 of 2 on ") && text.contains(": there is no folder ./flowers"),
+        "{text}"
+    );
     let text = two(shards, "train lenet --limit 6 --shards 2 --out x");
-    assert!(text.contains("process 1: data (SHA-256):") && text.contains("limit: 6 here, 8 there"), "{text}");
+    assert!(text.contains(": data (SHA-256):") && text.contains("limit: 6 here, 8 there"), "{text}");
 }

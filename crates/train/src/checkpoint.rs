@@ -5,6 +5,6 @@ mod dir;
 mod file;
 mod version1;
 
-pub use content::{Checkpoint, NamedTensor, SavedAverage, SavedOptimizerState, Values};
+pub use content::{Checkpoint, NamedTensor, SavedAverage, SavedFeedback, SavedOptimizerState, Values};
 pub use dir::CheckpointDir;
 pub use file::{MAGIC, VERSION};

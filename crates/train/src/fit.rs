@@ -2,6 +2,7 @@
 
 mod access;
 mod averages;
+mod compressed;
 mod exchange;
 mod find;
 mod step;
@@ -31,7 +32,7 @@ use crate::meter::{Meter, Totals};
 use crate::optimizer::Optimizer;
 use crate::predictions::Predictions;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
-use crate::ranks::Ranks;
+use crate::ranks::{Compressed, Ranks};
 use crate::save_every::{SaveEvery, SaveTimer};
 
 /// The default of [`Trainer::set_log_every`].
@@ -73,6 +74,8 @@ pub struct Trainer {
     fixed_lr: Option<f64>,
     ranks: Ranks,
     buckets: Buckets,
+    /// What the exchange of gradients in bf16 has left out, if the run has one.
+    compressed: Option<Compressed>,
     /// The rank that updates each parameter, if the state of the optimizer is divided among the ranks.
     owners: Option<Vec<usize>>,
 }
@@ -141,14 +144,16 @@ impl Trainer {
             Builder::new(device, config.seed).build(&spec, &Shape::new(&[1, c, h, w])?)?.into();
         let optimizer = config.prepare(&*network)?;
         let average = config.options.averages().then(|| Average::new(&spec, input, device)).transpose()?;
+        let buckets = Buckets::of(&*network);
         Ok(Trainer {
             average,
+            compressed: compressed::begin(&config, &buckets),
             keep: 0,
             time_budget: None,
             deadline: None,
             fixed_lr: None,
             ranks: Ranks::single(),
-            buckets: Buckets::of(&*network),
+            buckets,
             owners: None,
             config,
             device: *device,
@@ -187,14 +192,16 @@ impl Trainer {
                 Some(Average::resume(averaged.network(device)?.into(), updates))
             }
         };
+        let buckets = Buckets::of(&*network);
         Ok(Trainer {
             average,
+            compressed: compressed::resume(&checkpoint, &*network, &buckets)?,
             keep: 0,
             time_budget: None,
             deadline: None,
             fixed_lr: None,
             ranks: Ranks::single(),
-            buckets: Buckets::of(&*network),
+            buckets,
             owners: None,
             device: *device,
             spec,
@@ -232,6 +239,7 @@ impl Trainer {
             sums: self.meter.flush()?,
             history: self.history.clone(),
             average: self.saved_average()?,
+            feedback: self.saved_feedback()?,
         })
     }
 

@@ -39,7 +39,7 @@ pub use neocog_models::{
     Decay, OneCycle, OptimizerConfig, OptimizerKind, ParamGroup, Phase, Plateau, Recipe, Schedule,
 };
 pub use optimizer::Optimizer;
-pub use options::{LossKind, TrainOptions};
+pub use options::{Compression, LossKind, TrainOptions};
 pub use predictions::Predictions;
 pub use progress::{AverageReport, BatchReport, EpochReport, NoProgress, Position, Progress};
 pub use ranks::Ranks;

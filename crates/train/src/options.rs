@@ -20,6 +20,15 @@ pub enum LossKind {
     Bce,
 }
 
+/// How the gradients of shards are compressed before they are added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Compression {
+    /// Rounded to bf16, which halves what processes send each other. What rounding leaves out is added in the next step.
+    Bf16,
+}
+
 /// Techniques of training that a run may use; by default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,6 +53,9 @@ pub struct TrainOptions {
     /// The first epoch, counted from 1, after which parameters and running statistics enter an equal average. P. Izmailov et al.,
     /// "Averaging weights leads to wider optima and better generalization", UAI 2018.
     pub swa: Option<u64>,
+    /// How the gradients of shards are compressed before they are added, and before processes exchange them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// Number of epochs without a better accuracy after which the run ends.
     pub early_stopping: Option<u64>,
 }

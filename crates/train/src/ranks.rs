@@ -7,6 +7,7 @@
 //! A [`Transport`] connects the ranks: MPI, with the feature `mpi`, or [`in_process`] for ranks that are threads.
 
 mod collect;
+mod compress;
 mod in_process;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -25,7 +26,8 @@ use neocog_tensor::{Error, ErrorKind, Result};
 pub use in_process::in_process;
 pub use transport::Transport;
 
-pub(crate) use reduce::{Part, reduce};
+pub(crate) use compress::{Compressed, Feedback, Summed};
+pub(crate) use reduce::{Exact, Part, reduce};
 
 /// The ranks of a run, as one of them sees them. Clones are the same rank.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +40,7 @@ pub struct Ranks {
 struct Shared {
     rank: usize,
     size: usize,
+    host: Option<String>,
     /// Absent when the thread is to end.
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -84,16 +87,16 @@ impl Ranks {
                 Ok(transport) => Counting { transport, sent: count },
                 Err(e) => return drop(report.send(Err(e))),
             };
-            drop(report.send(Ok((transport.rank(), transport.size()))));
+            drop(report.send(Ok((transport.rank(), transport.size(), transport.host()))));
             received.into_iter().for_each(|job| job(&mut transport));
         };
         let thread = std::thread::Builder::new()
             .name("neocog-ranks".into())
             .spawn(run)
             .map_err(|e| Error::io("cannot start the thread that exchanges data", e))?;
-        let (rank, size) = reported.recv().unwrap_or_else(|_| Err(ended()))?;
+        let (rank, size, host) = reported.recv().unwrap_or_else(|_| Err(ended()))?;
         let shared =
-            Shared { rank, size, jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), sent };
+            Shared { rank, size, host, jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), sent };
         if size == 1 {
             return Ok(Ranks::single());
         }
@@ -130,6 +133,11 @@ impl Ranks {
     /// Returns the number of ranks.
     pub fn size(&self) -> usize {
         self.shared.as_ref().map_or(1, |shared| shared.size)
+    }
+
+    /// Returns the name of the machine that this rank runs on; `None` for a process alone, and where it is not known.
+    pub fn host(&self) -> Option<&str> {
+        self.shared.as_ref()?.host.as_deref()
     }
 
     /// Whether this rank is the first, which writes files and reports progress.
@@ -175,17 +183,20 @@ impl Ranks {
     }
 
     /// Runs `job` on the thread that exchanges data, after all that were submitted before. All ranks must submit the same jobs in the
-    /// same order.
+    /// same order. A process alone runs it at once.
     pub(crate) fn submit<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut dyn Transport) -> Result<T> + Send + 'static,
     ) -> Pending<T> {
         let (sender, receiver) = channel();
-        if let Some(shared) = &self.shared {
-            let job: Job = Box::new(move |transport| drop(sender.send(job(transport))));
-            if let Some(jobs) = &*shared.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
-                // If the thread has ended, the result says so.
-                let _ = jobs.send(job);
+        let run: Job = Box::new(move |transport| drop(sender.send(job(transport))));
+        match &self.shared {
+            None => run(&mut Alone),
+            Some(shared) => {
+                if let Some(jobs) = &*shared.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
+                    // If the thread has ended, the result says so.
+                    let _ = jobs.send(run);
+                }
             }
         }
         Pending(receiver)
@@ -198,6 +209,27 @@ impl Drop for Shared {
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// The transport of a process without others.
+struct Alone;
+
+impl Transport for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn exchange(&mut self, partner: usize, _: &[u8], _: &mut [u8]) -> Result<()> {
+        Err(Error::new(ErrorKind::Internal, format!("there is no process {partner}")))
+    }
+
+    fn abort(&mut self, code: i32) -> ! {
+        std::process::exit(code)
     }
 }
 
@@ -214,6 +246,10 @@ impl Transport for Counting {
 
     fn size(&self) -> usize {
         self.transport.size()
+    }
+
+    fn host(&self) -> Option<String> {
+        self.transport.host()
     }
 
     fn exchange(&mut self, partner: usize, sent: &[u8], received: &mut [u8]) -> Result<()> {

@@ -8,7 +8,9 @@ use std::path::Path;
 use neocog_data::transform::{Normalize, Pipeline, RandomAffine, Step};
 use neocog_layers::Builder;
 use neocog_tensor::{Device, ErrorKind};
-use neocog_train::checkpoint::{MAGIC, NamedTensor, SavedAverage, SavedOptimizerState, VERSION, Values};
+use neocog_train::checkpoint::{
+    MAGIC, NamedTensor, SavedAverage, SavedFeedback, SavedOptimizerState, VERSION, Values,
+};
 use neocog_train::{
     Checkpoint, CheckpointDir, Decay, EpochReport, NoProgress, OptimizerConfig, OptimizerKind, Recipe,
     Schedule, TrainConfig, Trainer,
@@ -138,8 +140,9 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
         prop::collection::vec(optimizer_state, 0..3),
         history(),
     );
-    (parts, any::<(u64, u32, u64)>(), prop::option::of(tensors())).prop_map(
-        |((config, spec, state, counters, optimizer, history), (epoch, batch, step), average)| {
+    let feedback = prop::collection::vec((any::<u64>(), tensors()), 0..3);
+    (parts, any::<(u64, u32, u64)>(), prop::option::of(tensors()), feedback).prop_map(
+        |((config, spec, state, counters, optimizer, history), (epoch, batch, step), average, feedback)| {
             let mut checkpoint = Checkpoint {
                 config,
                 spec,
@@ -156,6 +159,10 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
                     state,
                     counters: vec![(String::from("n"), epoch)],
                 }),
+                feedback: feedback
+                    .into_iter()
+                    .map(|(sum, gradients)| SavedFeedback { sum, gradients })
+                    .collect(),
             };
             (checkpoint.position.epoch, checkpoint.position.step) = (epoch, step);
             checkpoint.position.batch = batch as usize;
@@ -216,7 +223,7 @@ fn a_flipped_bit_anywhere_is_detected() {
             0..8 => "not a neocog checkpoint",
             // Version 3, with an average that is not there.
             8 => "the content is not a checkpoint",
-            9..12 => "supported are versions up to 3",
+            9..12 => "supported are versions up to 4",
             12..20 => "the header specifies",
             _ => "checksum mismatch: the file is damaged",
         };
@@ -283,7 +290,7 @@ fn a_newer_version_is_an_error() {
     let mut bytes = bytes_of(&trained("lenet"));
     bytes[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
     assert!(
-        read_error(&bytes).contains("the checkpoint has format version 4, supported are versions up to 3")
+        read_error(&bytes).contains("the checkpoint has format version 5, supported are versions up to 4")
     );
 }
 

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use neocog_data::Split;
 use neocog_data::transform::{Pipeline, Step};
 use neocog_tensor::{Device, Error, Result};
+use neocog_train::checkpoint::{NamedTensor, Values};
 use neocog_train::ranks::{Ranks, in_process};
 use neocog_train::{
-    BatchReport, Checkpoint, CheckpointDir, ClassBalance, EpochReport, FitOutcome, NoProgress,
+    BatchReport, Checkpoint, CheckpointDir, ClassBalance, Compression, EpochReport, FitOutcome, NoProgress,
     OptimizerConfig, OptimizerKind, Predictions, Progress, SaveEvery, TrainConfig, TrainOptions, Trainer,
 };
 
@@ -92,6 +93,34 @@ fn any_number_of_ranks_has_the_same_bits_in_double_precision() {
     assert_same(config, Device::Reference);
 }
 
+/// In bf16, with what rounding leaves out: checkpoints hold it whole.
+#[test]
+fn any_number_of_ranks_compresses_alike() {
+    let exact = trained(&config("lenet_bn"), Ranks::single(), &Device::Cpu, false);
+    let config = compressed(config("lenet_bn"));
+    let rounded = trained(&config, Ranks::single(), &Device::Cpu, false);
+    assert_eq!(rounded.feedback.len(), 7, "four shards and three sums");
+    let kept = rounded.feedback.iter().flat_map(|saved| &saved.gradients);
+    let is_zero = |tensor: &NamedTensor| match &tensor.values {
+        Values::F32(values) => values.iter().all(|value| *value == 0.0),
+        Values::F64(_) => true,
+    };
+    assert!(kept.clone().any(|tensor| !is_zero(tensor)) && rounded.state != exact.state);
+    assert_same(config, Device::Cpu);
+}
+
+#[test]
+fn any_number_of_ranks_compresses_alike_in_double_precision() {
+    let mut config = compressed(config("lenet"));
+    (config.epochs, config.limit) = (1, Some(18));
+    assert_same(config, Device::Reference);
+}
+
+fn compressed(mut config: TrainConfig) -> TrainConfig {
+    config.options.compression = Some(Compression::Bf16);
+    config
+}
+
 #[test]
 fn predictions_of_all_ranks_are_those_of_one() {
     #[derive(Default)]
@@ -129,6 +158,15 @@ fn predictions_of_all_ranks_are_those_of_one() {
 /// One rank is asked to stop: all do, and another number of ranks goes on.
 #[test]
 fn a_stopped_run_goes_on_with_another_number_of_ranks() {
+    stop_and_go_on(config("lenet_bn"));
+}
+
+#[test]
+fn a_stopped_run_with_compression_goes_on_with_another_number_of_ranks() {
+    stop_and_go_on(compressed(config("lenet_bn")));
+}
+
+fn stop_and_go_on(config: TrainConfig) {
     struct StopAfter<'a>(u64, &'a AtomicBool);
     impl Progress for StopAfter<'_> {
         fn batch(&mut self, report: &BatchReport) {
@@ -136,11 +174,11 @@ fn a_stopped_run_goes_on_with_another_number_of_ranks() {
         }
         fn epoch(&mut self, _: &EpochReport) {}
     }
-    let expected = trained(&config("lenet_bn"), Ranks::single(), &Device::Cpu, false);
+    let expected = trained(&config, Ranks::single(), &Device::Cpu, false);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_path_buf();
     let outcomes = on_ranks(4, move |ranks| {
-        let config = config("lenet_bn");
+        let config = config.clone();
         let data = data(&config);
         let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
         let rank = ranks.rank();

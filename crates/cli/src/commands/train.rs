@@ -40,7 +40,7 @@ use log::Logged;
 use parts::CACHE;
 use progress::Report;
 pub use report::REPORT;
-use summary::{print_configuration, result};
+use summary::{note_exchange, print_configuration, result};
 
 register_command!("train", 30, Args, run, build command, with matches);
 
@@ -77,7 +77,8 @@ fn fail(ranks: &Ranks, e: &Error) {
     } else {
         std::thread::sleep(Duration::from_secs(2));
         output::set_silent(false);
-        output::note(format_args!("error in process {} of {}: {e}", ranks.rank(), ranks.size()));
+        let host = ranks.host().map_or(String::new(), |host| format!(" on {host}"));
+        output::note(format_args!("error in process {} of {}{host}: {e}", ranks.rank(), ranks.size()));
     }
     ranks.abort(1);
 }
@@ -123,6 +124,7 @@ fn train(args: &Args, matches: &ArgMatches, ranks: &Ranks) -> Result<ExitCode> {
     print_configuration(&trainer, &data, &args.device.device);
     output::memory_need(&trainer.memory_need(&*data.train)?);
     let start = Instant::now();
+    let first_step = trainer.position().step;
     let (part, _) = data.evaluated()?;
     let mut report = Report::new(args.json, args.log.ui, &trainer, part, folder.path())?;
     let log = args.log.create(&trainer, &data)?;
@@ -137,6 +139,7 @@ fn train(args: &Args, matches: &ArgMatches, ranks: &Ranks) -> Result<ExitCode> {
     }
     let outcome = outcome?;
     written?;
+    note_exchange(&trainer, first_step);
     match outcome {
         FitOutcome::Finished => {
             let text = result(&trainer, &folder, start);

@@ -43,6 +43,18 @@ pub struct Checkpoint {
     /// The averaged network of a run that keeps one; stored after the other fields.
     #[serde(skip)]
     pub average: Option<SavedAverage>,
+    /// What the exchange of gradients in bf16 has left out so far; stored after the other fields.
+    #[serde(skip)]
+    pub feedback: Vec<SavedFeedback>,
+}
+
+/// What rounding to bf16 has left out of a sum of gradients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedFeedback {
+    /// Number of the sum: 1 is that over all shards, `2 n` and `2 n + 1` are the halves of sum `n`, so that shard `s` of `S` is `S + s`.
+    pub sum: u64,
+    /// For each parameter that is trained.
+    pub gradients: Vec<NamedTensor>,
 }
 
 /// Averaged parameters and running statistics.
@@ -181,7 +193,13 @@ impl Checkpoint {
     #[must_use]
     pub fn averaged(&self) -> Option<Self> {
         let average = self.average.clone()?;
-        Some(Checkpoint { state: average.state, counters: average.counters, average: None, ..self.clone() })
+        Some(Checkpoint {
+            state: average.state,
+            counters: average.counters,
+            average: None,
+            feedback: Vec::new(),
+            ..self.clone()
+        })
     }
 
     pub(crate) fn state_of(network: &dyn Layer) -> Result<Vec<NamedTensor>> {
@@ -247,7 +265,8 @@ impl Checkpoint {
     pub(super) fn check(&self) -> Result<()> {
         let optimizer = self.optimizer.iter().flat_map(|state| &state.tensors);
         let average = self.average.iter().flat_map(|average| &average.state);
-        for tensor in self.state.iter().chain(optimizer).chain(average) {
+        let feedback = self.feedback.iter().flat_map(|feedback| &feedback.gradients);
+        for tensor in self.state.iter().chain(optimizer).chain(average).chain(feedback) {
             let count = match &tensor.values {
                 Values::F32(values) => values.len(),
                 Values::F64(values) => values.len(),

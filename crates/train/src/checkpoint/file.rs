@@ -22,18 +22,22 @@ use neocog_tensor::{Context as _, Error, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::content::{Checkpoint, NO_MEMORY, SavedAverage};
+use super::content::{Checkpoint, NO_MEMORY, SavedAverage, SavedFeedback};
 use super::version1::Version1;
 
 /// The first bytes of every checkpoint.
 pub const MAGIC: [u8; 8] = *b"NEOCOGCK";
-/// The newest format version. Versions 1 and 2 can be read too; version 2 is written where there is no average of the weights, which
-/// version 3 has after the other fields.
-pub const VERSION: u32 = 3;
+/// The newest format version. All versions before can be read too. Version 3 has an average of the weights after the other fields of
+/// version 2, and version 4 what a compressed exchange of gradients has left out; each is written only where there is such a thing.
+pub const VERSION: u32 = 4;
 
 /// The format version that a checkpoint is written in.
 fn version_of(checkpoint: &Checkpoint) -> u32 {
-    if checkpoint.average.is_some() { VERSION } else { 2 }
+    match (&checkpoint.average, checkpoint.feedback.is_empty()) {
+        (_, false) => VERSION,
+        (Some(_), true) => 3,
+        (None, true) => 2,
+    }
 }
 
 const HEADER: usize = 8 + 4 + 8 + 32;
@@ -99,7 +103,11 @@ fn write_payload(checkpoint: &Checkpoint, out: impl Write) -> io::Result<(u64, [
         other => io::Error::other(other),
     };
     bincode::serde::encode_into_std_write(checkpoint, &mut payload, encoding()).map_err(failed)?;
-    if let Some(average) = &checkpoint.average {
+    let Checkpoint { average, feedback, .. } = checkpoint;
+    if !feedback.is_empty() {
+        bincode::serde::encode_into_std_write((average, feedback), &mut payload, encoding())
+            .map_err(failed)?;
+    } else if let Some(average) = average {
         bincode::serde::encode_into_std_write(average, &mut payload, encoding()).map_err(failed)?;
     }
     payload.flush()?;
@@ -185,8 +193,13 @@ fn decode(header: &Header, payload: &[u8]) -> Result<Checkpoint> {
     let decoded = match header.version {
         1 => decode_limited::<Version1>(payload).map(|(old, used)| (Checkpoint::from(old), used)),
         2 => decode_limited(payload),
-        _ => decode_limited::<(Checkpoint, SavedAverage)>(payload)
+        3 => decode_limited::<(Checkpoint, SavedAverage)>(payload)
             .map(|((checkpoint, average), used)| (Checkpoint { average: Some(average), ..checkpoint }, used)),
+        _ => decode_limited::<(Checkpoint, (Option<SavedAverage>, Vec<SavedFeedback>))>(payload).map(
+            |((checkpoint, (average, feedback)), used)| {
+                (Checkpoint { average, feedback, ..checkpoint }, used)
+            },
+        ),
     };
     let (checkpoint, used) = decoded.map_err(|e| {
         if let DecodeError::OtherString(text) = &e

@@ -113,6 +113,7 @@ impl From<Version1> for Checkpoint {
             sums: old.sums,
             history: old.history,
             average: None,
+            feedback: Vec::new(),
         }
     }
 }

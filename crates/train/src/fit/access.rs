@@ -25,7 +25,15 @@ impl Trainer {
         let [c, h, w] = self.input;
         let shape = [self.config.batch.min(data.len()), c, h, w];
         let TrainConfig { optimizer, shards, .. } = &self.config;
-        MemoryNeed::of_training(&self.pass, optimizer, shape, *shards, self.workers, &self.device)
+        let mut need =
+            MemoryNeed::of_training(&self.pass, optimizer, shape, *shards, self.workers, &self.device)?;
+        if self.compressed.is_some() {
+            // For each shard of this process, and each sum of two, what rounding leaves out.
+            let own = self.config.shards / self.ranks.size();
+            let parameters = neocog_layers::state::param_count(self.network()) as u64;
+            need.state += 2 * own as u64 * parameters * size_of::<f32>() as u64;
+        }
+        Ok(need)
     }
 
     /// Returns the configuration.

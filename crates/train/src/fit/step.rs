@@ -15,6 +15,7 @@ use super::exchange::Exchange;
 use crate::meter::{BatchMetrics, Target, labels_on, sample_weights, to_device, training_metrics};
 use crate::mix::{Mix, mix};
 use crate::progress::Progress;
+use crate::ranks::Compressed;
 use crate::shard::{RunningState, ShardSum, TreeSum, in_proportion};
 
 /// Is called with a parameter and its gradient.
@@ -80,6 +81,22 @@ impl Trainer {
         steps_per_epoch: usize,
         progress: &mut dyn Progress,
     ) -> Result<Option<BatchMetrics>> {
+        let mut compressed = self.compressed.take();
+        let result = self.train_step_with(compressed.as_mut(), shared, steps_per_epoch, progress);
+        if let Some(compressed) = compressed.as_mut().filter(|_| result.is_err()) {
+            compressed.abandon_step();
+        }
+        self.compressed = compressed;
+        result
+    }
+
+    fn train_step_with(
+        &mut self,
+        compressed: Option<&mut Compressed>,
+        shared: SharedBatch<'_>,
+        steps_per_epoch: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<BatchMetrics>> {
         let SharedBatch { mut batch, own, mut counts, class_weights } = shared;
         self.leave_out(&mut counts, steps_per_epoch);
         let images: usize = counts.iter().map(|(images, _)| images).sum();
@@ -89,13 +106,17 @@ impl Trainer {
         let weight: f64 = counts.iter().map(|(_, weight)| weight).sum();
         let [_, c, h, w] = batch.shape();
         let numbers = self.ranks.own_shards(counts.len());
-        let mut exchange =
-            (self.ranks.size() > 1).then(|| Exchange::new(&self.ranks, &self.buckets, self.device));
+        let mut exchange = (self.ranks.size() > 1 || compressed.is_some())
+            .then(|| Exchange::new(&self.ranks, &self.buckets, self.device, compressed, numbers.end - 1));
         let mut state = (counts.len() > 1).then(|| RunningState::of(self.pass.network()));
         let mut sum = TreeSum::default();
         let mut is_handed_over = false;
         for (number, range) in numbers.clone().zip(own) {
+            let is_last = number + 1 == numbers.end;
             if counts[number].0 == 0 {
+                if let Some(exchange) = exchange.as_mut().filter(|_| !is_last) {
+                    exchange.take(number, &mut Grads::default())?;
+                }
                 sum.push(None)?;
                 continue;
             }
@@ -110,7 +131,7 @@ impl Trainer {
             };
             let share = shard.share;
             // The last shard's backward pass completes the gradients, one after the other.
-            is_handed_over = exchange.is_some() && number + 1 == numbers.end;
+            is_handed_over = exchange.is_some() && is_last;
             let mut hand_over = |id: ParamId, gradient: Option<&Tensor>| match &mut exchange {
                 Some(exchange) => exchange.add(id, sum.gradient_with_last(id, gradient)?),
                 None => Ok(()),
@@ -130,6 +151,8 @@ impl Trainer {
             if is_handed_over {
                 computed.grads = Grads::default();
                 sum.forget_gradients();
+            } else if let Some(exchange) = &mut exchange {
+                exchange.take(number, &mut computed.grads)?;
             }
             sum.push(Some(computed))?;
         }

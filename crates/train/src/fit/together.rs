@@ -44,6 +44,9 @@ impl Trainer {
     /// `InvalidArgument` if the shards cannot be divided among the ranks.
     pub fn set_ranks(&mut self, ranks: Ranks) -> Result<()> {
         ranks.check_shards(self.config.shards)?;
+        if let Some(compressed) = &mut self.compressed {
+            compressed.divide(&ranks);
+        }
         self.ranks = ranks;
         Ok(())
     }
@@ -73,6 +76,7 @@ impl Trainer {
             return Ok(());
         }
         let own = Introduction {
+            host: self.ranks.host().map(str::to_string),
             environment: json(now)?,
             config: json(&self.config)?,
             network: self.spec.to_json()?,
@@ -85,7 +89,11 @@ impl Trainer {
             .enumerate()
             .skip(1)
             .flat_map(|(rank, other)| {
-                other.differences(&all[0]).into_iter().map(move |line| format!("process {rank}: {line}"))
+                let host = other.host.as_ref().map_or(String::new(), |host| format!(" on {host}"));
+                other
+                    .differences(&all[0])
+                    .into_iter()
+                    .map(move |line| format!("process {rank}{host}: {line}"))
             })
             .collect();
         if lines.is_empty() {
@@ -191,7 +199,7 @@ impl Trainer {
 
     /// Whether a checkpoint needs what other ranks have, so that all must take part.
     pub(super) fn checkpoints_together(&self) -> bool {
-        self.owners.is_some() && self.ranks.size() > 1
+        (self.owners.is_some() || self.compressed.is_some()) && self.ranks.size() > 1
     }
 }
 
@@ -212,6 +220,8 @@ fn owners(sizes: &[usize], ranks: usize) -> Vec<usize> {
 /// What a rank says of itself before the first step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Introduction {
+    /// The machine.
+    host: Option<String>,
     /// JSON.
     environment: String,
     /// JSON.

@@ -68,6 +68,10 @@ impl Transport for Mpi {
         self.world.size() as usize
     }
 
+    fn host(&self) -> Option<String> {
+        mpi::environment::processor_name().ok().filter(|name| !name.is_empty())
+    }
+
     /// An error of MPI ends all ranks.
     fn exchange(&mut self, partner: usize, sent: &[u8], received: &mut [u8]) -> Result<()> {
         let parts = sent.len().max(received.len()).div_ceil(MAX_MESSAGE).max(1);

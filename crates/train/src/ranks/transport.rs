@@ -10,6 +10,11 @@ pub trait Transport {
     /// Returns the number of ranks.
     fn size(&self) -> usize;
 
+    /// Returns the name of the machine that this rank runs on, if it is known.
+    fn host(&self) -> Option<String> {
+        None
+    }
+
     /// Sends to another rank while receiving from it. That rank calls this function too, with the lengths exchanged.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use neocog_models::OptimizerKind;
 use neocog_tensor::{Error, Result};
-use neocog_train::{LossKind, TrainOptions};
+use neocog_train::{Compression, LossKind, TrainOptions};
 use serde_json::Value;
 
 use crate::arguments::{non_negative, positive};
@@ -39,6 +39,10 @@ pub struct OptionArgs {
     /// Add the gradients of K batches in each step: a batch that is K times as large, in K parts.
     #[arg(long, value_name = "K", value_parser = positive)]
     accumulate: Option<usize>,
+    /// Round the gradients of each shard, and their sums, to bf16: processes send each other half as many bytes. What rounding leaves
+    /// out is added in the next step.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    compress: Option<CompressName>,
     /// Leave out the last batch of an epoch if it is smaller than the others.
     #[arg(long)]
     drop_last: bool,
@@ -91,6 +95,11 @@ enum LossName {
     Bce,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum CompressName {
+    Bf16,
+}
+
 impl OptionArgs {
     /// Returns the techniques.
     ///
@@ -106,6 +115,7 @@ impl OptionArgs {
         options.label_smoothing = self.label_smoothing;
         (options.mixup, options.cutmix) = (self.mixup, self.cutmix);
         (options.clip_norm, options.clip_value) = (self.clip_norm, self.clip_value);
+        options.compression = self.compress.map(|CompressName::Bf16| Compression::Bf16);
         options.drop_last = self.drop_last;
         (options.ema, options.swa, options.early_stopping) = (self.ema, self.swa, self.early_stopping);
         options.check()?;
@@ -191,6 +201,7 @@ pub fn describe(options: &TrainOptions) -> String {
         number("cutmix", options.cutmix),
         number("gradients clipped to the value", options.clip_value),
         number("gradients clipped to the norm", options.clip_norm),
+        options.compression.map(|_| "gradients rounded to bf16, with error feedback".to_string()),
         options.drop_last.then(|| "without the last batch if it is smaller".to_string()),
         number("moving average of the weights with decay", options.ema),
         options.swa.map(|first| format!("average of the weights from epoch {first} on")),

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use neocog_base::memory::readable_bytes;
 use neocog_base::text::count;
 use neocog_data::{Part, Split};
 use neocog_layers::state;
@@ -49,6 +50,20 @@ pub fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
         output::note(format_args!("{finished}; use --epochs to train for more"));
     } else if position.step > 0 {
         output::note(format_args!("resuming in epoch {} after batch {}", position.epoch + 1, position.batch));
+    }
+}
+
+/// Prints how much each process has sent since step `first`, if there are several.
+pub fn note_exchange(trainer: &Trainer, first: u64) {
+    let steps = trainer.position().step.saturating_sub(first);
+    if trainer.ranks().size() > 1 && steps > 0 {
+        let trained = state::params(trainer.network()).into_iter().filter(|(_, param)| !param.is_frozen());
+        let gradients: usize = trained.map(|(_, param)| param.shape().elements() * size_of::<f32>()).sum();
+        output::note(format_args!(
+            "each process sent about {} per step; the gradients have {}",
+            readable_bytes(trainer.ranks().bytes_sent() / steps),
+            readable_bytes(gradients as u64)
+        ));
     }
 }
 
