@@ -11,7 +11,8 @@ use neocog_train::ranks::local_rank;
 /// The device to compute on.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceArg {
-    /// Device: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), or reference (double precision, slow).
+    /// Device: cpu, opencl (also opencl:PLATFORM:DEVICE or opencl:NAME; see `devices`), opencl:auto-rank (one for
+    /// each process on this machine that mpirun has started), or reference (double precision, slow).
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu, value_parser = device)]
     pub device: Device,
 }

@@ -32,7 +32,7 @@ use crate::meter::{Meter, Totals};
 use crate::optimizer::Optimizer;
 use crate::predictions::Predictions;
 use crate::progress::{BatchReport, EpochReport, Position, Progress};
-use crate::ranks::{Compressed, Ranks};
+use crate::ranks::{Compressed, Ranks, Receivers};
 use crate::save_every::{SaveEvery, SaveTimer};
 
 /// The default of [`Trainer::set_log_every`].
@@ -222,25 +222,13 @@ impl Trainer {
         })
     }
 
-    /// Returns a checkpoint of the run.
+    /// Returns a checkpoint of the run. With several ranks, all must call it.
     ///
     /// # Errors
     /// [`ErrorKind::Diverged`] when a parameter is not finite; when the device fails.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
-        Ok(Checkpoint {
-            config: self.config.clone(),
-            spec: self.spec.to_json()?,
-            input: self.input,
-            class_names: self.class_names.clone(),
-            state: Checkpoint::state_of(self.network())?,
-            counters: Checkpoint::counters_of(self.network()),
-            optimizer: self.optimizer_state()?,
-            position: self.position,
-            sums: self.meter.flush()?,
-            history: self.history.clone(),
-            average: self.saved_average()?,
-            feedback: self.saved_feedback()?,
-        })
+        let checkpoint = self.checkpoint_on(Receivers::All)?;
+        checkpoint.ok_or_else(|| Error::new(ErrorKind::Internal, "no checkpoint was received"))
     }
 
     /// Trains until all epochs are finished, or until the end of the batch, of training or evaluation, during which `stop`
@@ -482,8 +470,7 @@ impl Trainer {
         if checkpoints.is_none() && !self.checkpoints_together() {
             return Ok(None);
         }
-        let checkpoint = self.checkpoint()?;
-        Ok(checkpoints.map(|checkpoints| (checkpoints, checkpoint)))
+        Ok(checkpoints.zip(self.checkpoint_on(Receivers::First)?))
     }
 
     /// Creates the loader of the training images, shuffled and augmented, or of another part, with the transforms that are

@@ -26,6 +26,7 @@ use neocog_tensor::{Error, ErrorKind, Result};
 pub use in_process::in_process;
 pub use transport::Transport;
 
+pub(crate) use collect::Receivers;
 pub(crate) use compress::{Compressed, Feedback, Summed};
 pub(crate) use reduce::{Exact, Part, reduce};
 

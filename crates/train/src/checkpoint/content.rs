@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use neocog_data::Preprocessing;
 use neocog_layers::state::{self, Entry};
 use neocog_layers::{Builder, Layer, LayerSpec};
+use neocog_models::OptimizerConfig;
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -220,20 +221,22 @@ impl Checkpoint {
     }
 
     pub(crate) fn optimizer_state_of(optimizer: &Optimizer) -> Result<Vec<SavedOptimizerState>> {
-        optimizer
-            .state()
-            .iter()
-            .map(|state| {
-                let rank = state.tensors.first().map_or(0, |tensor| tensor.shape().rank());
-                let names = optimizer.config().kind.for_rank(rank).state_tensors();
-                let tensors = names.iter().zip(&state.tensors).map(|(name, t)| NamedTensor::new(*name, t));
-                Ok(SavedOptimizerState {
-                    param: state.name.clone(),
-                    steps: state.steps,
-                    tensors: tensors.collect::<Result<_>>().context(|| state.name.as_str())?,
-                })
-            })
-            .collect()
+        let states = optimizer.state().iter();
+        states.map(|state| Self::saved_optimizer_state(optimizer.config(), state)).collect()
+    }
+
+    pub(crate) fn saved_optimizer_state(
+        config: &OptimizerConfig,
+        state: &OptimizerState,
+    ) -> Result<SavedOptimizerState> {
+        let rank = state.tensors.first().map_or(0, |tensor| tensor.shape().rank());
+        let names = config.kind.for_rank(rank).state_tensors();
+        let tensors = names.iter().zip(&state.tensors).map(|(name, t)| NamedTensor::new(*name, t));
+        Ok(SavedOptimizerState {
+            param: state.name.clone(),
+            steps: state.steps,
+            tensors: tensors.collect::<Result<_>>().context(|| state.name.as_str())?,
+        })
     }
 
     pub(crate) fn optimizer_state(&self, device: &Device) -> Result<Vec<OptimizerState>> {

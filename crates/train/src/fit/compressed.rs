@@ -9,7 +9,7 @@ use super::Trainer;
 use super::exchange::Buckets;
 use crate::checkpoint::{Checkpoint, NamedTensor, SavedFeedback, Values};
 use crate::config::TrainConfig;
-use crate::ranks::{Compressed, Feedback};
+use crate::ranks::{Compressed, Feedback, Receivers};
 
 /// Returns the state at the start of a run; `None` for a run that exchanges gradients as they are.
 pub(super) fn begin(config: &TrainConfig, buckets: &Buckets) -> Option<Compressed> {
@@ -55,39 +55,38 @@ pub(super) fn resume(
 }
 
 impl Trainer {
-    /// Returns what the exchange of gradients in bf16 has left out, on all ranks, for a checkpoint.
-    pub(super) fn saved_feedback(&self) -> Result<Vec<SavedFeedback>> {
+    /// Returns what the exchange of gradients in bf16 has left out, for a checkpoint, on the ranks that receive it. Bucket by bucket:
+    /// there is not much of it in messages at a time.
+    pub(super) fn saved_feedback(&self, receivers: Receivers) -> Result<Vec<SavedFeedback>> {
         let Some(compressed) = &self.compressed else { return Ok(Vec::new()) };
-        let mut nodes: BTreeMap<usize, Vec<Vec<f32>>> = BTreeMap::new();
-        for (bucket, node, Feedback { start, values }) in
-            self.ranks.collect(compressed.feedback())?.into_iter().flatten()
-        {
-            let whole = nodes
-                .entry(node)
-                .or_insert_with(|| self.buckets.lengths().map(|len| vec![0.0; len]).collect());
-            whole[bucket][start..start + values.len()].copy_from_slice(&values);
-        }
         let params = state::params(self.network());
-        let gradients = |buckets: Vec<Vec<f32>>| {
-            let mut gradients = Vec::new();
-            for (params_of_bucket, values) in self.buckets.params().zip(buckets) {
+        let mut saved: BTreeMap<usize, Vec<NamedTensor>> = BTreeMap::new();
+        for (number, (len, params_of_bucket)) in self.buckets.lengths().zip(self.buckets.params()).enumerate()
+        {
+            let mut nodes: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+            for rank in 0..self.ranks.size() {
+                let own = self.ranks.pass_on(rank, receivers, || Ok(compressed.feedback(number)))?;
+                for (node, Feedback { start, values }) in own.into_iter().flatten() {
+                    let whole = nodes.entry(node).or_insert_with(|| vec![0.0; len]);
+                    whole[start..start + values.len()].copy_from_slice(&values);
+                }
+            }
+            for (node, values) in nodes {
                 let mut rest = values.as_slice();
-                for (id, shape) in params_of_bucket {
+                let tensors = params_of_bucket.iter().map(|(id, shape)| {
                     let (values, others) = rest.split_at(shape.elements());
                     rest = others;
                     let name = params.iter().find(|(_, param)| param.id() == *id);
-                    gradients.push(NamedTensor {
+                    NamedTensor {
                         name: name.map(|(name, _)| name.clone()).unwrap_or_default(),
                         shape: shape.to_vec(),
                         values: Values::F32(values.to_vec()),
-                    });
-                }
+                    }
+                });
+                saved.entry(node).or_default().extend(tensors);
             }
-            gradients
-        };
-        let saved = nodes.into_iter();
-        Ok(saved
-            .map(|(node, buckets)| SavedFeedback { sum: node as u64, gradients: gradients(buckets) })
-            .collect())
+        }
+        let saved = saved.into_iter();
+        Ok(saved.map(|(node, gradients)| SavedFeedback { sum: node as u64, gradients }).collect())
     }
 }

@@ -1,7 +1,9 @@
 //! What the ranks of a run agree on.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use neocog_autograd::Param;
 use neocog_data::{Batch, Loader};
 use neocog_layers::{Predictor, state};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor};
@@ -14,7 +16,7 @@ use crate::checkpoint::{Checkpoint, NamedTensor, SavedOptimizerState, Values};
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, evaluate_batches};
 use crate::predictions::Predictions;
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, Receivers};
 
 /// What a rank says before a step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -140,50 +142,55 @@ impl Trainer {
     pub(super) fn share_parameters(&self) -> Result<()> {
         let Some(owners) = self.owners.as_ref().filter(|_| self.ranks.size() > 1) else { return Ok(()) };
         let params = state::params(self.pass.network());
-        let of_rank = |rank: usize| params.iter().zip(owners).filter(move |(_, owner)| **owner == rank);
-        let mut own: Vec<u8> = Vec::new();
-        for ((_, param), _) in of_rank(self.ranks.rank()) {
-            match self.device {
-                Device::Reference => own.extend_from_slice(bytemuck::cast_slice(&param.value().to_f64()?)),
-                _ => own.extend_from_slice(bytemuck::cast_slice(&param.value().to_f32()?)),
-            }
+        let mut streams: Vec<ParamStream<'_>> =
+            (0..self.ranks.size()).map(|_| ParamStream::new(&self.device)).collect();
+        for ((_, param), owner) in params.iter().zip(owners) {
+            streams[*owner].params.push_back(param);
         }
-        for (rank, bytes) in self.ranks.collect_bytes(own)?.into_iter().enumerate() {
-            if rank == self.ranks.rank() {
-                continue;
-            }
-            let mut rest = bytes.as_slice();
-            for ((_, param), _) in of_rank(rank) {
-                let shape = param.shape();
-                let is_double = self.device == Device::Reference;
-                let (value, others) = rest.split_at(shape.elements() * if is_double { 8 } else { 4 });
-                rest = others;
-                param.set(&if is_double {
-                    Tensor::from_f64(shape, &bytemuck::pod_collect_to_vec(value), &self.device)
-                } else {
-                    Tensor::from_f32(shape, &bytemuck::pod_collect_to_vec(value), &self.device)
-                }?)?;
-            }
-        }
-        Ok(())
+        let lengths: Vec<usize> = streams.iter().map(ParamStream::len).collect();
+        let mut own = std::mem::replace(&mut streams[self.ranks.rank()], ParamStream::new(&self.device));
+        self.ranks.pass_on_all(&lengths, |length| own.read(length), |rank, bytes| streams[rank].write(bytes))
     }
 
-    /// Returns the state of the optimizer for a checkpoint, of all ranks if it is divided among them.
-    pub(super) fn optimizer_state(&self) -> Result<Vec<SavedOptimizerState>> {
-        let own = Checkpoint::optimizer_state_of(&self.optimizer)?;
-        let Some(owners) = self.owners.as_ref().filter(|_| self.ranks.size() > 1) else { return Ok(own) };
-        let mut all: Vec<Vec<Option<SavedOptimizerState>>> = self
-            .ranks
-            .collect(own)?
-            .into_iter()
-            .map(|states| states.into_iter().map(Some).collect())
-            .collect();
-        let states = owners.iter().enumerate().map(|(i, &owner)| {
-            all[owner][i]
-                .take()
-                .ok_or_else(|| Error::new(ErrorKind::Internal, "a state of the optimizer is missing"))
+    /// Returns the state of the optimizer for a checkpoint; if it is divided among the ranks, whole on the receivers only.
+    fn optimizer_state(&self, receivers: Receivers) -> Result<Vec<SavedOptimizerState>> {
+        let Some(owners) = self.owners.as_ref().filter(|_| self.ranks.size() > 1) else {
+            return Checkpoint::optimizer_state_of(&self.optimizer);
+        };
+        let states = self.optimizer.state().iter().zip(owners);
+        let passed = states.map(|(state, owner)| {
+            self.ranks.pass_on(*owner, receivers, || {
+                Checkpoint::saved_optimizer_state(self.optimizer.config(), state)
+            })
         });
-        states.collect()
+        passed.filter_map(Result::transpose).collect()
+    }
+
+    /// Returns a checkpoint of the run on the ranks that receive it. All must call it.
+    pub(super) fn checkpoint_on(&mut self, receivers: Receivers) -> Result<Option<Checkpoint>> {
+        let sums = self.meter.flush()?;
+        if !self.checkpoints_together() && !self.ranks.is_among(receivers) {
+            return Ok(None);
+        }
+        let optimizer = self.optimizer_state(receivers)?;
+        let feedback = self.saved_feedback(receivers)?;
+        if !self.ranks.is_among(receivers) {
+            return Ok(None);
+        }
+        Ok(Some(Checkpoint {
+            config: self.config.clone(),
+            spec: self.spec.to_json()?,
+            input: self.input,
+            class_names: self.class_names.clone(),
+            state: Checkpoint::state_of(self.network())?,
+            counters: Checkpoint::counters_of(self.network()),
+            optimizer,
+            position: self.position,
+            sums,
+            history: self.history.clone(),
+            average: self.saved_average()?,
+            feedback,
+        }))
     }
 
     /// Evaluates a network on the batches of all ranks.
@@ -200,6 +207,68 @@ impl Trainer {
     /// Whether a checkpoint needs what other ranks have, so that all must take part.
     pub(super) fn checkpoints_together(&self) -> bool {
         (self.owners.is_some() || self.compressed.is_some()) && self.ranks.size() > 1
+    }
+}
+
+/// The elements of parameters, one after the other, as bytes.
+struct ParamStream<'a> {
+    device: &'a Device,
+    /// Those whose elements are not read or written yet.
+    params: VecDeque<&'a Param>,
+    /// Read and not passed on, or received and not complete; from `start` on.
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl<'a> ParamStream<'a> {
+    fn new(device: &'a Device) -> Self {
+        ParamStream { device, params: VecDeque::new(), bytes: Vec::new(), start: 0 }
+    }
+
+    fn bytes_of(&self, param: &Param) -> usize {
+        param.shape().elements() * if *self.device == Device::Reference { 8 } else { 4 }
+    }
+
+    fn len(&self) -> usize {
+        self.params.iter().map(|param| self.bytes_of(param)).sum()
+    }
+
+    /// Returns the next bytes.
+    fn read(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut read = Vec::with_capacity(length);
+        while read.len() < length {
+            if self.start == self.bytes.len() {
+                let Some(param) = self.params.pop_front() else { break };
+                self.bytes = match self.device {
+                    Device::Reference => bytemuck::pod_collect_to_vec(&param.value().to_f64()?),
+                    _ => bytemuck::pod_collect_to_vec(&param.value().to_f32()?),
+                };
+                self.start = 0;
+            }
+            let end = self.bytes.len().min(self.start + length - read.len());
+            read.extend_from_slice(&self.bytes[self.start..end]);
+            self.start = end;
+        }
+        Ok(read)
+    }
+
+    /// Sets the parameters whose elements are complete with the next bytes.
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        while let Some(param) = self.params.front() {
+            let Some(value) = self.bytes.get(self.start..self.start + self.bytes_of(param)) else { break };
+            let shape = param.shape();
+            param.set(&if *self.device == Device::Reference {
+                Tensor::from_f64(shape, &bytemuck::pod_collect_to_vec(value), self.device)
+            } else {
+                Tensor::from_f32(shape, &bytemuck::pod_collect_to_vec(value), self.device)
+            }?)?;
+            self.start += value.len();
+            self.params.pop_front();
+        }
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        Ok(())
     }
 }
 

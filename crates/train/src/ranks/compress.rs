@@ -119,12 +119,15 @@ impl Compressed {
             feedback.entry(node).or_insert_with(|| Feedback::of(0..*len)).round(start, values);
         };
         let mut sum = NodeSum { node: self.shards + shard, values, parts };
+        // There is feedback for all sums from the first step on.
+        round(sum.node, 0, &mut []);
         for part in sum.parts.iter().filter(|part| part.is_present) {
             round(sum.node, part.range.start, &mut sum.values[part.range.clone()]);
         }
         while let Some(mut left) = sums.pop_if(|left| left.node == sum.node - 1 && sum.node % 2 == 1) {
             let presence = sum.parts.iter().map(|part| part.is_present);
             let node = sum.node / 2;
+            round(node, 0, &mut []);
             add_parts(
                 &mut left.values,
                 &mut left.parts,
@@ -195,11 +198,9 @@ impl Compressed {
         }
     }
 
-    /// Returns what this rank keeps: bucket, sum and feedback.
-    pub(crate) fn feedback(&self) -> Vec<(usize, Node, Feedback)> {
-        let all = self.buckets.iter().enumerate();
-        all.flat_map(|(i, bucket)| bucket.feedback.iter().map(move |(node, kept)| (i, *node, kept.clone())))
-            .collect()
+    /// Returns what this rank keeps of a bucket.
+    pub(crate) fn feedback(&self, bucket: usize) -> Vec<(Node, Feedback)> {
+        self.buckets[bucket].feedback.iter().map(|(node, kept)| (*node, kept.clone())).collect()
     }
 
     /// Sets what rounding has left out of all elements of a bucket.
