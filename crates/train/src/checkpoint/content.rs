@@ -89,6 +89,22 @@ pub enum Values {
     F64(#[serde(deserialize_with = "numbers::deserialize")] Vec<f64>),
 }
 
+impl Values {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Values::F32(values) => bytemuck::cast_slice(values),
+            Values::F64(values) => bytemuck::cast_slice(values),
+        }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Values::F32(values) => bytemuck::cast_slice_mut(values),
+            Values::F64(values) => bytemuck::cast_slice_mut(values),
+        }
+    }
+}
+
 /// The state of an optimizer for one parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedOptimizerState {

@@ -277,6 +277,7 @@ impl Trainer {
             None => self.factors_at(step),
         };
         self.optimizer.step_scheduled(self.pass.network(), &grads, factors)?;
+        drop(grads);
         self.share_parameters()?;
         if let (Some(decay), Some(average)) = (options.ema, &mut self.average) {
             average.update(self.pass.network(), 1.0 - decay)?;

@@ -213,61 +213,71 @@ impl Trainer {
 /// The elements of parameters, one after the other, as bytes.
 struct ParamStream<'a> {
     device: &'a Device,
-    /// Those whose elements are not read or written yet.
+    /// Those whose elements are not all read or written yet.
     params: VecDeque<&'a Param>,
-    /// Read and not passed on, or received and not complete; from `start` on.
-    bytes: Vec<u8>,
-    start: usize,
+    /// The elements of the first one.
+    values: Option<Values>,
+    /// The bytes of it that are read or written.
+    done: usize,
 }
 
 impl<'a> ParamStream<'a> {
     fn new(device: &'a Device) -> Self {
-        ParamStream { device, params: VecDeque::new(), bytes: Vec::new(), start: 0 }
-    }
-
-    fn bytes_of(&self, param: &Param) -> usize {
-        param.shape().elements() * if *self.device == Device::Reference { 8 } else { 4 }
+        ParamStream { device, params: VecDeque::new(), values: None, done: 0 }
     }
 
     fn len(&self) -> usize {
-        self.params.iter().map(|param| self.bytes_of(param)).sum()
+        let size = if *self.device == Device::Reference { size_of::<f64>() } else { size_of::<f32>() };
+        self.params.iter().map(|param| param.shape().elements() * size).sum()
     }
 
     /// Returns the next bytes.
     fn read(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut read = Vec::with_capacity(length);
         while read.len() < length {
-            if self.start == self.bytes.len() {
-                let Some(param) = self.params.pop_front() else { break };
-                self.bytes = match self.device {
-                    Device::Reference => bytemuck::pod_collect_to_vec(&param.value().to_f64()?),
-                    _ => bytemuck::pod_collect_to_vec(&param.value().to_f32()?),
-                };
-                self.start = 0;
+            let Some(param) = self.params.front() else { break };
+            let values = match &mut self.values {
+                Some(values) => values,
+                None => self.values.insert(match self.device {
+                    Device::Reference => Values::F64(param.value().to_f64()?),
+                    _ => Values::F32(param.value().to_f32()?),
+                }),
+            };
+            let bytes = &values.bytes()[self.done..];
+            let count = bytes.len().min(length - read.len());
+            read.extend_from_slice(&bytes[..count]);
+            self.done += count;
+            if count == bytes.len() {
+                self.params.pop_front();
+                (self.values, self.done) = (None, 0);
             }
-            let end = self.bytes.len().min(self.start + length - read.len());
-            read.extend_from_slice(&self.bytes[self.start..end]);
-            self.start = end;
         }
         Ok(read)
     }
 
     /// Sets the parameters whose elements are complete with the next bytes.
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.bytes.extend_from_slice(bytes);
+    fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while let Some(param) = self.params.front() {
-            let Some(value) = self.bytes.get(self.start..self.start + self.bytes_of(param)) else { break };
             let shape = param.shape();
-            param.set(&if *self.device == Device::Reference {
-                Tensor::from_f64(shape, &bytemuck::pod_collect_to_vec(value), self.device)
-            } else {
-                Tensor::from_f32(shape, &bytemuck::pod_collect_to_vec(value), self.device)
+            let values = self.values.get_or_insert_with(|| match self.device {
+                Device::Reference => Values::F64(vec![0.0; shape.elements()]),
+                _ => Values::F32(vec![0.0; shape.elements()]),
+            });
+            let missing = &mut values.bytes_mut()[self.done..];
+            let count = missing.len().min(bytes.len());
+            missing[..count].copy_from_slice(&bytes[..count]);
+            self.done += count;
+            bytes = &bytes[count..];
+            if count < missing.len() {
+                break;
+            }
+            param.set(&match values {
+                Values::F32(values) => Tensor::from_f32(shape, values, self.device),
+                Values::F64(values) => Tensor::from_f64(shape, values, self.device),
             }?)?;
-            self.start += value.len();
             self.params.pop_front();
+            (self.values, self.done) = (None, 0);
         }
-        self.bytes.drain(..self.start);
-        self.start = 0;
         Ok(())
     }
 }
@@ -337,10 +347,7 @@ fn checksum(tensors: &[NamedTensor]) -> String {
     let mut sum = Sha256::new();
     for tensor in tensors {
         sum.update(tensor.name.as_bytes());
-        match &tensor.values {
-            Values::F32(values) => sum.update(bytemuck::cast_slice(values)),
-            Values::F64(values) => sum.update(bytemuck::cast_slice(values)),
-        }
+        sum.update(tensor.values.bytes());
     }
     sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
