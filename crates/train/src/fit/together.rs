@@ -215,9 +215,9 @@ struct ParamStream<'a> {
     device: &'a Device,
     /// Those whose elements are not all read or written yet.
     params: VecDeque<&'a Param>,
-    /// The elements of the first one.
+    /// The elements of the first one that are received.
     values: Option<Values>,
-    /// The bytes of it that are read or written.
+    /// The number of its bytes that are read or written.
     done: usize,
 }
 
@@ -226,30 +226,32 @@ impl<'a> ParamStream<'a> {
         ParamStream { device, params: VecDeque::new(), values: None, done: 0 }
     }
 
-    fn len(&self) -> usize {
-        let size = if *self.device == Device::Reference { size_of::<f64>() } else { size_of::<f32>() };
-        self.params.iter().map(|param| param.shape().elements() * size).sum()
+    fn element_size(&self) -> usize {
+        if *self.device == Device::Reference { size_of::<f64>() } else { size_of::<f32>() }
     }
 
-    /// Returns the next bytes.
+    fn len(&self) -> usize {
+        self.params.iter().map(|param| param.shape().elements() * self.element_size()).sum()
+    }
+
+    /// Returns the next bytes, of whole elements.
     fn read(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut read = Vec::with_capacity(length);
+        let size = self.element_size();
         while read.len() < length {
             let Some(param) = self.params.front() else { break };
-            let values = match &mut self.values {
-                Some(values) => values,
-                None => self.values.insert(match self.device {
-                    Device::Reference => Values::F64(param.value().to_f64()?),
-                    _ => Values::F32(param.value().to_f32()?),
-                }),
-            };
-            let bytes = &values.bytes()[self.done..];
-            let count = bytes.len().min(length - read.len());
-            read.extend_from_slice(&bytes[..count]);
-            self.done += count;
-            if count == bytes.len() {
+            let all = param.shape().elements();
+            let (start, wanted) = (self.done / size, (length - read.len()) / size);
+            let count = wanted.min(all - start);
+            let elements = param.value().reshape([all])?.narrow(start, count)?;
+            match self.device {
+                Device::Reference => read.extend_from_slice(bytemuck::cast_slice(&elements.to_f64()?)),
+                _ => read.extend_from_slice(bytemuck::cast_slice(&elements.to_f32()?)),
+            }
+            self.done += count * size;
+            if start + count == all {
                 self.params.pop_front();
-                (self.values, self.done) = (None, 0);
+                self.done = 0;
             }
         }
         Ok(read)
