@@ -238,21 +238,29 @@ impl Checkpoint {
 
     pub(crate) fn optimizer_state_of(optimizer: &Optimizer) -> Result<Vec<SavedOptimizerState>> {
         let states = optimizer.state().iter();
-        states.map(|state| Self::saved_optimizer_state(optimizer.config(), state)).collect()
+        states
+            .map(|state| {
+                let tensors = 0..state.tensors.len();
+                Ok(SavedOptimizerState {
+                    param: state.name.clone(),
+                    steps: state.steps,
+                    tensors: tensors
+                        .map(|i| Self::saved_optimizer_tensor(optimizer.config(), state, i))
+                        .collect::<Result<_>>()?,
+                })
+            })
+            .collect()
     }
 
-    pub(crate) fn saved_optimizer_state(
+    /// Returns tensor `i` of the state for a parameter.
+    pub(crate) fn saved_optimizer_tensor(
         config: &OptimizerConfig,
         state: &OptimizerState,
-    ) -> Result<SavedOptimizerState> {
-        let rank = state.tensors.first().map_or(0, |tensor| tensor.shape().rank());
-        let names = config.kind.for_rank(rank).state_tensors();
-        let tensors = names.iter().zip(&state.tensors).map(|(name, t)| NamedTensor::new(*name, t));
-        Ok(SavedOptimizerState {
-            param: state.name.clone(),
-            steps: state.steps,
-            tensors: tensors.collect::<Result<_>>().context(|| state.name.as_str())?,
-        })
+        i: usize,
+    ) -> Result<NamedTensor> {
+        let tensor = &state.tensors[i];
+        let names = config.kind.for_rank(tensor.shape().rank()).state_tensors();
+        NamedTensor::new(names.get(i).copied().unwrap_or_default(), tensor).context(|| state.name.as_str())
     }
 
     pub(crate) fn optimizer_state(&self, device: &Device) -> Result<Vec<OptimizerState>> {

@@ -157,13 +157,21 @@ impl Trainer {
         let Some(owners) = self.owners.as_ref().filter(|_| self.ranks.size() > 1) else {
             return Checkpoint::optimizer_state_of(&self.optimizer);
         };
-        let states = self.optimizer.state().iter().zip(owners);
-        let passed = states.map(|(state, owner)| {
-            self.ranks.pass_on(*owner, receivers, || {
-                Checkpoint::saved_optimizer_state(self.optimizer.config(), state)
-            })
-        });
-        passed.filter_map(Result::transpose).collect()
+        let mut all = Vec::new();
+        for (state, &owner) in self.optimizer.state().iter().zip(owners) {
+            // A tensor at a time: a message is a copy.
+            let count = self.ranks.pass_on(owner, receivers, || Ok(state.tensors.len()))?;
+            let is_owner = self.ranks.rank() == owner;
+            let mut tensors = Vec::new();
+            for i in 0..if is_owner { state.tensors.len() } else { count.unwrap_or(0) } {
+                tensors.extend(self.ranks.pass_on(owner, receivers, || {
+                    Checkpoint::saved_optimizer_tensor(self.optimizer.config(), state, i)
+                })?);
+            }
+            let steps = self.ranks.pass_on(owner, receivers, || Ok(state.steps))?;
+            all.extend(steps.map(|steps| SavedOptimizerState { param: state.name.clone(), steps, tensors }));
+        }
+        Ok(all)
     }
 
     /// Returns a checkpoint of the run on the ranks that receive it. All must call it.
