@@ -186,7 +186,7 @@ impl Var {
             if axis >= shape.rank() || axes[..i].contains(&axis) {
                 return Err(Error::shape(format!("{axes:?} are not different axes of {shape}")));
             }
-            reduced = reduced.with_extent(axis, 1);
+            reduced = reduced.with_extent(axis, 1)?;
         }
         let sum = Var::apply(ops::SumTo { shape: reduced }, &[self])?;
         if keep {

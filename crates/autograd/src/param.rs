@@ -116,6 +116,20 @@ impl Param {
     }
 }
 
+impl Param {
+    /// Copies the value, if other tensors have the same memory: it is then [`is_same`](Tensor::is_same) as none of them.
+    ///
+    /// # Errors
+    /// If memory cannot be allocated; as [`write`](Self::write).
+    pub fn unshare(&self) -> Result<()> {
+        if self.is_written_here() {
+            return Err(Error::invalid_argument("a parameter is copied by the thread that has locked it"));
+        }
+        // The elements stay the same, and so does the version.
+        self.value.write().unwrap_or_else(PoisonError::into_inner).unshare()
+    }
+}
+
 impl fmt::Debug for Param {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.value.try_read() {

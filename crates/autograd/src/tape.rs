@@ -350,7 +350,7 @@ impl Tape {
         Ok(outputs.remove(0))
     }
 
-    /// Calls `f` for all recorded operations, in the order in which they were applied.
+    /// Calls `f` for all recorded operations, in the order in which they were applied. `f` must not use this tape, which is locked.
     pub fn for_each_entry(&self, mut f: impl FnMut(TapeEntry<'_>)) {
         for node in &self.recorder.lock().nodes {
             f(TapeEntry {

@@ -7,8 +7,9 @@ use neocog_tensor::ops::requested_algorithm;
 
 use crate::output;
 
-/// The commands that compute convolutions.
-const COMMANDS: [&str; 6] = ["bench", "eval", "golden", "predict", "run", "train"];
+/// The commands that compute convolutions whatever their arguments: if the requested algorithm has computed none, that is an error.
+const COMMANDS: [&str; 10] =
+    ["bench", "embed", "eval", "explain", "features", "golden", "lr-find", "predict", "run", "train"];
 
 /// Whether another process of this program computed convolutions for this one, and reported them.
 static ELSEWHERE: AtomicBool = AtomicBool::new(false);
@@ -26,18 +27,15 @@ pub fn note_other_process() {
     ELSEWHERE.store(true, Ordering::Relaxed);
 }
 
-/// Prints, at the end of a command that computes convolutions, how many of them the requested algorithm has computed; nothing
+/// Prints, at the end of a command, how many convolutions the requested algorithm has computed; nothing
 /// if none is requested.
 ///
 /// # Errors
 /// If there is no algorithm of the requested name, or it has computed none.
 pub fn report(command: &str) -> Result<()> {
-    if !COMMANDS.contains(&command) {
-        return Ok(());
-    }
     let Some(requested) = requested_algorithm()? else { return Ok(()) };
     match requested.computed {
-        0 if ELSEWHERE.load(Ordering::Relaxed) => Ok(()),
+        0 if ELSEWHERE.load(Ordering::Relaxed) || !COMMANDS.contains(&command) => Ok(()),
         0 => Err(Error::invalid_argument(format!(
             "NEOCOG_CONV={name} is set, but {name} computed no convolution here: it can compute none of these shapes, or \
              not on this device",

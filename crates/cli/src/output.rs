@@ -127,6 +127,13 @@ pub fn memory_need(need: &neocog_train::MemoryNeed) {
     memory_warning(need);
 }
 
+/// Says why a network runs layer by layer, if it does.
+pub fn layer_by_layer(reason: Option<neocog_layers::Untraceable>) {
+    if let Some(reason) = reason {
+        note(format_args!("the network runs layer by layer, which is slower: {reason}"));
+    }
+}
+
 /// Writes a warning if the system has less memory than is needed.
 pub fn memory_warning(need: &neocog_train::MemoryNeed) {
     if let Some(warning) = need.warning() {

@@ -378,8 +378,8 @@ impl Graph {
                 }
             }
         }
-        let outputs = self.outputs.iter().map(|value| values[*value].clone());
-        Ok(outputs.map(|value| value.expect("outputs are inputs or are computed")).collect())
+        let missing = || Error::invalid_argument("the graph has an output that no operation computes");
+        self.outputs.iter().map(|value| values[*value].clone().ok_or_else(missing)).collect()
     }
 }
 

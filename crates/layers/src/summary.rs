@@ -53,7 +53,7 @@ pub struct Row {
 pub fn summarize(network: &dyn Layer, input: &Shape) -> Result<Summary> {
     // Batch norm cannot train on one image: use two, and half of the bytes.
     let images = input.first().copied().unwrap_or(1);
-    let trained_on = if images == 1 { input.with_extent(0, 2) } else { *input };
+    let trained_on = if images == 1 { input.with_extent(0, 2)? } else { *input };
     let training = Pass::run(network, &trained_on, true)?;
     let saved: Vec<usize> = saved_bytes(&training.tape, training.input.slot())
         .into_iter()

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use neocog_autograd::{Param, ParamId, Tape, Var};
 use neocog_graph::{Graph, Source};
@@ -38,6 +40,74 @@ pub(crate) struct TrainGraph {
     pub tensors: Vec<usize>,
     /// Changes of the state of layers, with the number of values that they use.
     pub updates: Vec<(Arc<dyn StateUpdate>, usize)>,
+    /// What a trace of another step must have as well.
+    pub recorded: Recorded,
+    /// Number of runs.
+    pub runs: AtomicU64,
+}
+
+/// What layers gave the operations of a trace besides values on the tape: attributes, and constants that are not state of the network.
+#[derive(Debug)]
+pub(crate) struct Recorded(Vec<Step>);
+
+/// An operation of a trace.
+#[derive(Debug)]
+struct Step {
+    op: &'static str,
+    layer: Option<String>,
+    /// Hash of the operation with its attributes.
+    attributes: u64,
+    constants: Vec<Tensor>,
+}
+
+impl Recorded {
+    fn of(graph: &Graph) -> Self {
+        let steps = graph.nodes().iter().map(|node| {
+            let mut hasher = DefaultHasher::new();
+            format!("{:?}", node.op).hash(&mut hasher);
+            let constants = node.inputs.iter().filter_map(|source| match source {
+                Source::Constant(tensor) => Some(tensor.clone()),
+                Source::Value(_) => None,
+            });
+            Step {
+                op: node.op.name(),
+                layer: node.scope.name().map(str::to_string),
+                attributes: hasher.finish(),
+                constants: constants.collect(),
+            }
+        });
+        Recorded(steps.collect())
+    }
+
+    /// Returns the reason why a graph that was traced before cannot be used for later steps, if a later trace differs.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn difference(&self, later: &Recorded) -> Result<Option<Untraceable>> {
+        let reason = |step: &Step, what: &str| {
+            let of = step.layer.as_ref().map_or(String::new(), |layer| format!(" of the layer {layer}"));
+            Some(Untraceable(format!(
+                "{what} of the operation {}{of} changes from step to step: it is computed without the tape",
+                step.op
+            )))
+        };
+        for (step, other) in self.0.iter().zip(&later.0) {
+            if step.attributes != other.attributes {
+                return Ok(reason(step, "an attribute"));
+            }
+            for (a, b) in step.constants.iter().zip(&other.constants) {
+                if !a.is_same(b) && (a.shape() != b.shape() || bits(a)? != bits(b)?) {
+                    return Ok(reason(step, "a constant"));
+                }
+            }
+        }
+        let is_shorter = self.0.len() != later.0.len();
+        Ok(is_shorter.then(|| Untraceable("the number of operations changes from step to step".into())))
+    }
+}
+
+fn bits(tensor: &Tensor) -> Result<Vec<u64>> {
+    Ok(tensor.to_f64()?.into_iter().map(f64::to_bits).collect())
 }
 
 /// A parameter or a buffer of a network.
@@ -139,6 +209,9 @@ pub(crate) fn training(network: &dyn Layer, input: &Shape, device: &Device) -> T
     if *device == Device::Meta {
         return nothing_to_compute();
     }
+    // State is recognized by its memory, so that no other tensor may have the same.
+    let state = tensors(network);
+    state.iter().try_for_each(|tensor| tensor.param().unshare())?;
     let tape = Tape::tracing_gradients();
     let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
     let naming = Naming::begin();
@@ -151,7 +224,6 @@ pub(crate) fn training(network: &dyn Layer, input: &Shape, device: &Device) -> T
     let (draws, recorded) = context.into_trace();
     let (Some(x), Some(y)) = (x.slot(), y.slot()) else { return bypassed() };
 
-    let state = tensors(network);
     let positions: HashMap<ParamId, usize> =
         state.iter().enumerate().map(|(i, tensor)| (tensor.param().id(), i)).collect();
     let mut inputs = Inputs { shapes: vec![*input], values: HashMap::from([(x, 0)]), tensors: Vec::new() };
@@ -221,7 +293,8 @@ pub(crate) fn training(network: &dyn Layer, input: &Shape, device: &Device) -> T
         updates.push((update, vars.len()));
     }
     graph.set_outputs(outputs)?;
-    Ok(Ok(TrainGraph { graph, tensors, updates }))
+    let recorded = Recorded::of(&graph);
+    Ok(Ok(TrainGraph { graph, tensors, updates, recorded, runs: AtomicU64::new(0) }))
 }
 
 /// The inputs of a graph while it is created.

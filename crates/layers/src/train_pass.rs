@@ -1,6 +1,7 @@
 //! The forward pass of training, traced once and rewritten.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use neocog_autograd::{Tape, Var};
@@ -20,6 +21,9 @@ type Graphs = HashMap<(Shape, Device, Vec<usize>), Result<Arc<TrainGraph>, Untra
 /// For each shape of the input, the pass is traced at its first run, and its operations are fused by the registered rewrites
 /// ([`neocog_graph`]). A network that cannot be traced runs layer by layer; [`TrainPass::reason`] tells why. Outputs, gradients
 /// and updates are those of [`Context::train`].
+///
+/// What layers compute without the tape, such as an attribute of an operation, must be the same in each step. At the first runs, and at
+/// ever fewer later ones, the pass is traced again and compared: if it differs, the network runs layer by layer from then on.
 ///
 /// ```
 /// use neocog_autograd::{Tape, Var};
@@ -66,9 +70,27 @@ impl TrainPass {
     /// When the network does not accept the input, or the device fails.
     pub fn run(&self, tape: &Tape, input: &Var, seed: u64) -> Result<Var> {
         match self.traced(input.shape(), &input.tensor().device())? {
-            Ok(traced) => self.run_traced(&traced, tape, input, seed),
-            Err(_) => Context::train(tape, seed).run(&*self.network, input),
+            Ok(traced) if self.is_current(&traced, input)? => self.run_traced(&traced, tape, input, seed),
+            _ => Context::train(tape, seed).run(&*self.network, input),
         }
+    }
+
+    /// Counts a run. At the first ones, and after twice as many each time, compares the trace with a new one; if they differ, the
+    /// network is not traced any more.
+    fn is_current(&self, traced: &TrainGraph, input: &Var) -> Result<bool> {
+        let runs = traced.runs.fetch_add(1, Ordering::Relaxed);
+        if runs != 0 && !runs.is_power_of_two() {
+            return Ok(true);
+        }
+        let (shape, device) = (input.shape(), input.tensor().device());
+        let reason = match trace::training(&*self.network, shape, &device)? {
+            Ok(again) => traced.recorded.difference(&again.recorded)?,
+            Err(reason) => Some(reason),
+        };
+        let Some(reason) = reason else { return Ok(true) };
+        let mut graphs = self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
+        graphs.insert(self.key(shape, &device), Err(reason));
+        Ok(false)
     }
 
     fn run_traced(&self, traced: &TrainGraph, tape: &Tape, input: &Var, seed: u64) -> Result<Var> {
@@ -133,10 +155,15 @@ impl TrainPass {
         Ok(step_bytes(&tape, |slot| params.contains(&slot)))
     }
 
-    fn traced(&self, input: &Shape, device: &Device) -> Result<Result<Arc<TrainGraph>, Untraceable>> {
+    /// Returns the key of a graph.
+    fn key(&self, input: &Shape, device: &Device) -> (Shape, Device, Vec<usize>) {
         let state = trace::tensors(&*self.network);
         let frozen = state.iter().enumerate().filter(|(_, tensor)| tensor.param().is_frozen());
-        let key = (*input, *device, frozen.map(|(i, _)| i).collect());
+        (*input, *device, frozen.map(|(i, _)| i).collect())
+    }
+
+    fn traced(&self, input: &Shape, device: &Device) -> Result<Result<Arc<TrainGraph>, Untraceable>> {
+        let key = self.key(input, device);
         if let Some(traced) = self.graphs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(traced.clone());
         }

@@ -57,7 +57,15 @@ fn the_requested_algorithm_computes_what_it_can() {
     assert!(rows.iter().any(|row| row.op == "conv2d" && row.algorithm == Some("winograd")), "{rows:?}");
     assert_eq!(computed(), 1);
     check(&Conv2dInputGrad { geometry, input_size: [5, 6] }, [y, weight]);
-    check(&Conv2dWeightGrad { geometry, kernel_size: [3, 3] }, [x, y]);
+    assert_eq!(computed(), 2);
+    let weight_grad = Conv2dWeightGrad { geometry, kernel_size: [3, 3] };
+    let (large_x, large_y) = ([3, 2, 12, 12], [3, 3, 10, 10]);
+    check(&weight_grad, [large_x, large_y]);
+    assert_eq!(computed(), 3);
+    // Nor, exactly enough, a weight gradient of so few terms.
+    let names = conv_algorithms(&weight_grad, &[x.into(), y.into()], &Device::Cpu).unwrap();
+    assert!(!names.contains(&"winograd"), "{names:?}");
+    check(&weight_grad, [x, y]);
     assert_eq!(computed(), 3);
     // It cannot compute strides: the next by cost does.
     let strided = Conv2d::new(Conv2dGeometry { stride: [2, 1], ..geometry }, None);

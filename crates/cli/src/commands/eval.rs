@@ -123,6 +123,7 @@ fn run(args: &Args) -> Result<()> {
     let loader = Loader::new(dataset, options.workers(args.workers))?;
     let shape = [args.batch.min(loader.dataset().len()), c, h, w];
     output::memory_warning(&MemoryNeed::of_inference(&predictor, shape, args.workers, device)?);
+    output::layer_by_layer(predictor.reason(&shape.into(), device)?);
     let result = match &args.predictions {
         None => evaluate(&predictor, &loader, device)?,
         Some(file) => {

@@ -137,6 +137,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let [c, h, w] = trained.input;
     let batch = [args.batch.min(paths.len()), c, h, w];
     output::memory_warning(&MemoryNeed::of_inference(&predictor, batch, 0, &args.device.device)?);
+    output::layer_by_layer(predictor.reason(&batch.into(), &args.device.device)?);
     let (mut drawn, mut table, mut failed) = (Vec::new(), Vec::new(), 0);
     for paths in paths.chunks(args.batch) {
         for (path, result) in paths.iter().zip(classify(args, &trained, &predictor, paths)) {

@@ -127,7 +127,9 @@ fn run(args: &Args) -> Result<()> {
     let device = &args.device.device;
     let x = array::read(&input.path, INPUT, device)?.tensor;
     let (name, network) = open(args, *x.shape(), device)?;
-    let y = Predictor::new(network).run(&x).context(|| name.as_str())?;
+    let predictor = Predictor::new(network);
+    output::layer_by_layer(predictor.reason(x.shape(), &x.device()).context(|| name.as_str())?);
+    let y = predictor.run(&x).context(|| name.as_str())?;
 
     fs::create_dir_all(&args.output)
         .map_err(|e| Error::io(format!("cannot create the directory {}", args.output.display()), e))?;

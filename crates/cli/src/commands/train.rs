@@ -123,6 +123,8 @@ fn train(args: &Args, matches: &ArgMatches, ranks: &Ranks) -> Result<ExitCode> {
     }
     print_configuration(&trainer, &data, &args.device.device);
     output::memory_need(&trainer.memory_need(&*data.train)?);
+    let reason = trainer.reason(&*data.train)?;
+    output::layer_by_layer(reason.clone());
     let start = Instant::now();
     let first_step = trainer.position().step;
     let (part, _) = data.evaluated()?;
@@ -140,6 +142,7 @@ fn train(args: &Args, matches: &ArgMatches, ranks: &Ranks) -> Result<ExitCode> {
     let outcome = outcome?;
     written?;
     note_exchange(&trainer, first_step);
+    output::layer_by_layer(trainer.reason(&*data.train)?.filter(|found| Some(found) != reason.as_ref()));
     match outcome {
         FitOutcome::Finished => {
             let text = result(&trainer, &folder, start);

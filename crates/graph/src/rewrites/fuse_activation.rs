@@ -1,8 +1,10 @@
 //! Fuses an activation into the operation before it, which saves a pass over memory.
 
+use std::sync::Arc;
+
 use neocog_base::Result;
-use neocog_tensor::Device;
-use neocog_tensor::ops::{BatchNormTrain, Concat, Conv2d, Linear, Relu, Sigmoid, Tanh};
+use neocog_tensor::ops::{Add, BatchNormTrain, Concat, Conv2d, Linear, Relu, Sigmoid, Tanh};
+use neocog_tensor::{Device, Op, Shape};
 
 use super::{push, random};
 use crate::graph::Graph;
@@ -12,11 +14,14 @@ use crate::rewrite::{Case, Target};
 register_rewrite!("fuse_activation", order 400, |_| true, fuse, cases);
 
 fn fuse(graph: &mut Graph, target: &Target<'_>) -> Result<()> {
-    graph.merge_pairs(|_, before, node| {
+    graph.merge_pairs(|graph, before, node| {
         if node.inputs.len() != 1 {
             return Ok(None);
         }
-        Ok(before.op.absorb(&*node.op, target.pass).map(|op| (op, before.inputs.clone())))
+        let fused = before.op.absorb(&*node.op, target.pass);
+        // The fused operation may not broadcast.
+        let accepts = |op: &Arc<dyn Op>| op.infer(&graph.input_shapes(before)).is_ok();
+        Ok(fused.filter(accepts).map(|op| (op, before.inputs.clone())))
     })
 }
 
@@ -44,7 +49,16 @@ fn cases() -> Vec<Case> {
         graph.set_outputs([z, y + 1, y + 2])?;
         Ok(graph)
     };
+    let sum = |terms: Shape, device: &Device| {
+        let mut graph = Graph::new([[2, 3, 5, 5].into()]);
+        let y = push(&mut graph, Add, 0, &[random(terms, 5, device)?])?;
+        let z = push(&mut graph, Relu, y, &[])?;
+        graph.set_outputs([z])?;
+        Ok(graph)
+    };
     vec![
+        Case::new("a sum", move |device| sum([2, 3, 5, 5].into(), device), ["add_relu"]),
+        Case::new("a sum with broadcasting", move |device| sum([3, 1, 1].into(), device), ["add", "relu"]),
         Case::new("a convolution", conv, ["conv2d"]),
         Case::new(
             "the value before the activation is used twice",

@@ -202,12 +202,10 @@ impl Layer for BuiltResidual {
     fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
         let body = self.body.forward(context, input)?;
         let shortcut = self.shortcut.forward(context, input)?;
+        let sum = context.tape().apply_single(ops::Add, &[&body, &shortcut])?;
         match self.activation {
-            Some(Activation::Relu) => context.tape().apply_single(ops::AddRelu, &[&body, &shortcut]),
-            other => {
-                let sum = context.tape().apply_single(ops::Add, &[&body, &shortcut])?;
-                other.map_or(Ok(sum.clone()), |activation| activate(context, &sum, activation))
-            }
+            Some(activation) => activate(context, &sum, activation),
+            None => Ok(sum),
         }
     }
 

@@ -379,7 +379,7 @@ impl Node<'_> {
             if is_value {
                 parts.push(value.clone());
             } else if count > 0 {
-                let shape = Shape::new(value.shape().with_extent(axis, count).extents())?;
+                let shape = value.shape().with_extent(axis, count)?;
                 parts.push(self.full(&shape, fill, value.data_type)?);
             }
         }

@@ -31,6 +31,8 @@ pub struct Call<'a> {
     op: &'static str,
     inputs: &'a [View<'a>],
     outputs: &'a [View<'a>],
+    /// The tile sizes when the call started: auto-tuning may change those of the device in between.
+    tiles: TileConfig,
     /// Whether scratch memory is filled with NaN, so that tests detect reads of unwritten memory.
     poison: bool,
 }
@@ -42,7 +44,7 @@ impl<'a> Call<'a> {
         inputs: &'a [View<'a>],
         outputs: &'a [View<'a>],
     ) -> Self {
-        Call { runtime, op, inputs, outputs, poison: false }
+        Call { runtime, op, inputs, outputs, tiles: runtime.tile_config(), poison: false }
     }
 
     /// Fills scratch memory with NaN.
@@ -91,9 +93,9 @@ impl<'a> Call<'a> {
         self.device().kind == Kind::Cpu
     }
 
-    /// Returns the tile sizes of matrix products on this device.
+    /// Returns the tile sizes of matrix products on this device, which stay the same during the call.
     pub(crate) fn tile_config(&self) -> TileConfig {
-        self.runtime.tile_config()
+        self.tiles
     }
 
     /// Returns the width of the vector type `real` in kernels that do not define `WIDTH` themselves.

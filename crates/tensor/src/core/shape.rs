@@ -77,14 +77,16 @@ impl Shape {
 
     /// Returns this shape with the extent of `axis` replaced.
     ///
-    /// # Panics
-    /// If the shape has no axis `axis`.
-    #[must_use]
-    pub fn with_extent(&self, axis: usize, extent: usize) -> Self {
-        assert!(axis < self.rank(), "axis {axis} of {self}");
-        let mut shape = *self;
-        shape.extents[axis] = extent;
-        shape
+    /// # Errors
+    /// If the shape has no axis `axis`, or the number of elements overflows `usize`.
+    pub fn with_extent(&self, axis: usize, extent: usize) -> Result<Self> {
+        let mut extents = self.extents;
+        let extents = &mut extents[..self.rank()];
+        match extents.get_mut(axis) {
+            Some(replaced) => *replaced = extent,
+            None => return Err(Error::invalid_argument(format!("the shape {self} has no axis {axis}"))),
+        }
+        Self::new(extents)
     }
 
     /// Returns the axis `dim`, where negative numbers count from the last axis, as in PyTorch.
@@ -184,7 +186,8 @@ mod tests {
         assert_eq!(s.unravel(119), [1, 2, 3, 4]);
         assert_eq!(s.to_string(), "[2, 3, 4, 5]");
         assert_eq!(Shape::scalar().elements(), 1);
-        assert_eq!(s.with_extent(0, 7), Shape::from([7, 3, 4, 5]));
+        assert_eq!(s.with_extent(0, 7).unwrap(), Shape::from([7, 3, 4, 5]));
+        assert!(s.with_extent(4, 7).is_err() && s.with_extent(0, usize::MAX / 2).is_err());
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Tensor {
             )));
         }
         let row = self.shape.elements() / first.max(1);
-        let shape = self.shape.with_extent(0, len);
+        let shape = self.shape.with_extent(0, len)?;
         Ok(Tensor { shape, offset: self.offset + start * row, storage: self.storage.clone() })
     }
 
@@ -243,6 +243,19 @@ impl Tensor {
             _ => false,
         };
         same_storage && self.offset == other.offset && self.shape == other.shape
+    }
+
+    /// Copies the elements, if other tensors have the same memory.
+    ///
+    /// # Errors
+    /// If memory cannot be allocated.
+    pub fn unshare(&mut self) -> Result<()> {
+        match self.storage {
+            Storage::Reference(_) => self.reference_mut().map(drop),
+            Storage::Cpu(_) => self.cpu_mut().map(drop),
+            Storage::OpenCl(_) => self.opencl_mut().map(drop),
+            Storage::Meta => Ok(()),
+        }
     }
 
     pub(crate) fn new(shape: Shape, storage: Storage) -> Self {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neocog_data::{Dataset, Split};
-use neocog_layers::{Layer, LayerSpec};
+use neocog_layers::{Layer, LayerSpec, Untraceable};
 use neocog_models::{EpochMetrics, Factors, ScheduleStep};
-use neocog_tensor::{Error, Result};
+use neocog_tensor::{Error, Result, Shape};
 
 use super::Trainer;
 use crate::config::TrainConfig;
@@ -34,6 +34,17 @@ impl Trainer {
             need.state += 2 * own as u64 * parameters * size_of::<f32>() as u64;
         }
         Ok(need)
+    }
+
+    /// Returns why the training runs layer by layer on whole batches of `data`, if it does; what changes from step to step without the
+    /// tape is found out during the first steps.
+    ///
+    /// # Errors
+    /// When the network does not accept its input.
+    pub fn reason(&self, data: &dyn Dataset) -> Result<Option<Untraceable>> {
+        let [c, h, w] = self.input;
+        let images = self.config.batch.min(data.len()).div_ceil(self.config.shards);
+        self.pass.reason(&Shape::new(&[images, c, h, w])?, &self.device)
     }
 
     /// Returns the configuration.

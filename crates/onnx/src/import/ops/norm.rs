@@ -1,7 +1,7 @@
 //! Normalizations and softmax.
 
 use neocog_base::{Error, Result};
-use neocog_tensor::{Shape, ops};
+use neocog_tensor::ops;
 
 use super::elementwise::scale;
 use crate::import::{Node, Value};
@@ -196,7 +196,7 @@ fn per_channel(node: &mut Node<'_>, x: &Value, weight: &Value, bias: &Value) -> 
 register_onnx!("LpNormalization", |node| {
     let x = node.input(0)?;
     let axis = node.axis(node.int("axis").unwrap_or(-1), x.rank())?;
-    let kept = Shape::new(x.shape().with_extent(axis, 1).extents())?;
+    let kept = x.shape().with_extent(axis, 1)?;
     let magnitude = match node.int("p").unwrap_or(2) {
         1 => {
             let magnitude = node.push(ops::Abs, &[&x])?;

@@ -6,10 +6,12 @@ mod cpu;
 
 pub use compare::{Div, Eq, Ge, Gt, Maximum, MaximumShare, Minimum, PowTensor};
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use super::broadcast::{self, broadcast_shape};
-use super::elementwise::{Expression, Relu, Scale, apply, apply_opencl, expression};
+use super::elementwise::{AddRelu, Expression, Relu, Scale, apply, apply_opencl, expression};
 use super::reduce::SumTo;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
@@ -17,6 +19,7 @@ use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
+use crate::cpu::Activation;
 use crate::memory::Scratch;
 use crate::opencl::Call;
 use crate::opencl::formula::{self, Symbol};
@@ -47,12 +50,22 @@ pub struct PReluSlope;
 trait BinaryGrad {
     const SAVES: SavedTensors;
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor>;
+
+    /// Returns the operation with this activation.
+    fn with_activation(_activation: Activation) -> Option<Arc<dyn Op>> {
+        None
+    }
 }
 
 impl BinaryGrad for Add {
     const SAVES: SavedTensors = SavedTensors::NONE;
     fn grads(node: &Gradient<'_>, _position: usize) -> Result<Tensor> {
         Ok(node.output_grad().clone())
+    }
+
+    fn with_activation(activation: Activation) -> Option<Arc<dyn Op>> {
+        // Of the same shape: it does not broadcast.
+        (activation == Activation::Relu).then(|| Arc::new(AddRelu) as Arc<dyn Op>)
     }
 }
 
@@ -136,6 +149,9 @@ macro_rules! binary {
             }
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 $crate::ops::arithmetic::binary_grad::<Self>(node)
+            }
+            fn absorb(&self, next: &dyn Op, _pass: $crate::Pass) -> Option<std::sync::Arc<dyn Op>> {
+                <Self as BinaryGrad>::with_activation(next.activation()?)
             }
         }
     };

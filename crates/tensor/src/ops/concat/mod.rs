@@ -55,7 +55,7 @@ impl Op for Concat {
         let axis = first.axis(self.dim)?;
         let mut extent = 0usize;
         for (k, shape) in inputs.iter().enumerate() {
-            if shape.rank() != first.rank() || shape.with_extent(axis, first[axis]) != *first {
+            if shape.rank() != first.rank() || shape.with_extent(axis, first[axis])? != *first {
                 return Err(Error::shape(format!(
                     "inputs concatenated along axis {axis} must have equal extents along the other axes: input 0 is {first}, input {k} is {shape}"
                 )));
@@ -64,7 +64,7 @@ impl Op for Concat {
                 .checked_add(shape[axis])
                 .ok_or_else(|| Error::shape(format!("the sum of the extents along axis {axis} overflows")))?;
         }
-        Ok(smallvec![Shape::new(first.with_extent(axis, extent).extents())?])
+        Ok(smallvec![first.with_extent(axis, extent)?])
     }
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         let axis = inputs[0].shape.axis(self.dim).expect("checked by infer");
@@ -157,7 +157,7 @@ impl Op for Narrow {
                 self.len, self.start
             )));
         }
-        Ok(smallvec![x.with_extent(axis, self.len)])
+        Ok(smallvec![x.with_extent(axis, self.len)?])
     }
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         let (x, out) = (inputs[0], &mut outputs[0]);
@@ -218,7 +218,7 @@ impl Op for NarrowGrad {
                 self.start, self.extent
             )));
         }
-        Ok(smallvec![Shape::new(dy.with_extent(axis, self.extent).extents())?])
+        Ok(smallvec![dy.with_extent(axis, self.extent)?])
     }
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
         let (dy, out) = (inputs[0], &mut outputs[0]);

@@ -140,8 +140,9 @@ static COMPUTED: AtomicU64 = AtomicU64::new(0);
 /// Returns the value of `NEOCOG_CONV`, read once; `None` if it is not set or empty.
 pub fn requested() -> Option<&'static str> {
     static REQUESTED: OnceLock<Option<String>> = OnceLock::new();
-    let read = || std::env::var(ALGORITHM_VARIABLE).ok().filter(|name| !name.is_empty());
-    REQUESTED.get_or_init(read).as_deref()
+    // A value that is not UTF-8 is no name of an algorithm, which is an error.
+    let read = || Some(std::env::var_os(ALGORITHM_VARIABLE)?.to_string_lossy().into_owned());
+    REQUESTED.get_or_init(|| read().filter(|name| !name.is_empty())).as_deref()
 }
 
 fn wanted() -> Option<&'static str> {

@@ -32,11 +32,14 @@ fn conv_shape(op: &dyn Op, inputs: &[Shape]) -> Result<Option<(ConvShape, Pass)>
     let any = op as &dyn Any;
     let shapes = |x: &Shape, weight: &Shape, y: &Shape| [*x, *weight, *y];
     let (geometry, [x, weight, y], pass) = if let Some(op) = any.downcast_ref::<Conv2d>() {
-        (op.geometry(), shapes(&inputs[0], &inputs[1], &op.infer(inputs)?[0]), Pass::Forward)
+        let y = op.infer(inputs)?[0];
+        (op.geometry(), shapes(&inputs[0], &inputs[1], &y), Pass::Forward)
     } else if let Some(op) = any.downcast_ref::<Conv2dInputGrad>() {
-        (op.geometry, shapes(&op.infer(inputs)?[0], &inputs[1], &inputs[0]), Pass::InputGrad)
+        let x = op.infer(inputs)?[0];
+        (op.geometry, shapes(&x, &inputs[1], &inputs[0]), Pass::InputGrad)
     } else if let Some(op) = any.downcast_ref::<Conv2dWeightGrad>() {
-        (op.geometry, shapes(&inputs[0], &op.infer(inputs)?[0], &inputs[1]), Pass::WeightGrad)
+        let weight = op.infer(inputs)?[0];
+        (op.geometry, shapes(&inputs[0], &weight, &inputs[1]), Pass::WeightGrad)
     } else {
         return Ok(None);
     };

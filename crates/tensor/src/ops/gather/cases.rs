@@ -19,7 +19,8 @@ const CASES: [(&str, usize, &[usize], usize); 7] = [
 register_op!("gather", || {
     let case = |&(name, dim, shape, taken): &(&str, usize, &[usize], usize)| {
         let shape = Shape::new(shape).expect("a small shape");
-        let index = CaseInput::index(shape.with_extent(dim, taken), shape[dim] as u32);
+        let index =
+            CaseInput::index(shape.with_extent(dim, taken).expect("a small shape"), shape[dim] as u32);
         let case = Case::new(name, Gather { dim }, [CaseInput::uniform(shape), index]);
         if shape.elements() > 1000 { case.timed() } else { case }
     };
@@ -29,7 +30,7 @@ register_op!("gather", || {
 register_op!("gather_grad", || {
     let case = |&(name, dim, shape, taken): &(&str, usize, &[usize], usize)| {
         let shape = Shape::new(shape).expect("a small shape");
-        let of = shape.with_extent(dim, taken);
+        let of = shape.with_extent(dim, taken).expect("a small shape");
         let inputs = [CaseInput::index(of, shape[dim] as u32), CaseInput::uniform(of)];
         Case::new(name, GatherGrad { dim, shape }, inputs).without_gradient()
     };

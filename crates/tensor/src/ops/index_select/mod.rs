@@ -49,7 +49,7 @@ impl Op for IndexSelect {
         if x[axis] > LARGEST {
             return Err(Error::shape(format!("axis {axis} of {x} has more than {LARGEST} positions")));
         }
-        Ok(smallvec![Shape::new(x.with_extent(axis, self.indices.len()).extents())?])
+        Ok(smallvec![x.with_extent(axis, self.indices.len())?])
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {

@@ -98,8 +98,7 @@ impl Op for BatchMatMul {
     }
 
     fn multiply_adds(&self, inputs: &[Shape], _outputs: &[Shape]) -> u64 {
-        let of_one = [inputs[0].with_extent(0, 1), inputs[1].with_extent(0, 1)]
-            .map(|shape| Shape::new(&shape[1..]).unwrap_or(shape));
+        let of_one = [&inputs[0], &inputs[1]].map(|shape| Shape::new(&shape[1..]).unwrap_or(*shape));
         MatMul::default().multiply_adds(&of_one, &[]).saturating_mul(inputs[0][0] as u64)
     }
 }

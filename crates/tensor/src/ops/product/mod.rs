@@ -306,10 +306,23 @@ impl PadAndSplit {
     }
 
     /// Computes the output.
+    ///
+    /// # Errors
+    /// If a size or the number of elements does not fit into 31 bits, or memory cannot be allocated.
     pub fn run(&self, call: &Call<'_>, x: &Buffer) -> Result<Buffer> {
         assert!(x.len() >= self.planes * self.size[0] * self.size[1], "the input is shorter than its planes");
-        let out = call.scratch(self.planes * self.plane_len())?;
         let [rows, columns] = self.padded;
+        let factors = [self.planes, self.phases, rows, columns];
+        let len = factors.iter().try_fold(1usize, |len, &factor| len.checked_mul(factor.max(1)));
+        let sizes = self.size.iter().chain(&self.stride).chain(&self.padding);
+        if len.into_iter().chain(sizes.copied()).any(|size| i32::try_from(size).is_err()) || len.is_none() {
+            return Err(Error::shape(format!(
+                "sizes are too large for an OpenCL device, which computes positions with 31 bits: {} planes of {rows} x {columns} \
+                 for each of {} phases of the stride {:?}, with padding {:?}",
+                self.planes, self.phases, self.stride, self.padding
+            )));
+        }
+        let out = call.scratch(self.planes * self.plane_len())?;
         let sizes = [self.planes, self.phases, rows, columns, self.size[0], self.size[1], 0, 0].map(int);
         let layout = [self.stride[0], self.stride[1], self.padding[0], self.padding[1], 0, 0, 0, 0].map(int);
         let args = [x.into(), (&out).into(), Arg::Int8(sizes), Arg::Int8(layout)];

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use neocog_base::memory::try_with_capacity;
 use neocog_base::{Error, Result};
 
 /// A linear map from the positions of an axis to others: each output is a weighted sum of adjacent inputs.
@@ -106,7 +107,7 @@ impl AxisMap {
                 found.push(weight);
             }
         }
-        Ok(AxisMap(Arc::new([Taps::new(input, &all), Taps::new(output, &transposed)])))
+        Ok(AxisMap(Arc::new([Taps::new(input, &all)?, Taps::new(output, &transposed)?])))
     }
 
     /// Returns the number of inputs.
@@ -136,9 +137,9 @@ impl AxisMap {
 }
 
 impl Taps {
-    fn new(input: usize, all: &[(usize, Vec<f64>)]) -> Self {
+    fn new(input: usize, all: &[(usize, Vec<f64>)]) -> Result<Self> {
         let width = all.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0).max(1);
-        let mut weights = Vec::with_capacity(all.len() * width);
+        let mut weights = try_with_capacity(all.len().saturating_mul(width), "the weights of an axis")?;
         for (_, own) in all {
             weights.extend_from_slice(own);
             weights.resize(weights.len().next_multiple_of(width), 0.0);
@@ -146,7 +147,7 @@ impl Taps {
                 weights.resize(weights.len() + width, 0.0);
             }
         }
-        Taps { input, width, starts: all.iter().map(|(start, _)| *start).collect(), weights }
+        Ok(Taps { input, width, starts: all.iter().map(|(start, _)| *start).collect(), weights })
     }
 
     /// Returns the first input of an output and the weights of the inputs that exist.

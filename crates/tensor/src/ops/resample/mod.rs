@@ -61,7 +61,7 @@ impl Op for Resample {
                 taps.input, x[axis]
             )));
         }
-        Ok(smallvec![Shape::new(x.with_extent(axis, taps.starts.len()).extents())?])
+        Ok(smallvec![x.with_extent(axis, taps.starts.len())?])
     }
 
     fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {

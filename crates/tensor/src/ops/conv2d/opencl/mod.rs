@@ -46,7 +46,8 @@ pub(super) fn applicable(call: &Call<'_>, conv: &ConvShape, pass: Pass) -> Vec<&
 pub(super) fn pack(call: &Call<'_>, conv: &ConvShape, weight: &Buffer) -> Result<Packed> {
     let limits = Limits::of(call);
     let algorithm = algorithm::choose(ALGORITHMS, conv, Pass::Forward, &limits);
-    Ok(Packed { algorithm, weight: algorithm.pack(call, conv, weight)?, limits })
+    let weight = algorithm.pack(&labeled(call, algorithm, Pass::Forward), conv, weight)?;
+    Ok(Packed { algorithm, weight, limits })
 }
 
 /// Computes `y = activation(x * weight + bias)`; `packed` is the result of [`pack`], if the weight was packed

@@ -12,7 +12,6 @@ use std::fmt::Write;
 
 use super::backend::{Limits, OpenCl};
 use super::cost;
-use super::implicit_gemm::ImplicitGemm;
 use crate::opencl::formula::map;
 use crate::opencl::{Arg, Buffer, Call, Grid, Source, int};
 use crate::ops::Activation;
@@ -76,9 +75,6 @@ impl ConvAlgorithm<OpenCl> for Winograd {
             }
             Operands::InputGrad { dy, weight, dx } => {
                 WinogradConv::of(call, conv, Pass::InputGrad).input_grad(call, conv, dy, weight, dx)
-            }
-            Operands::WeightGrad { .. } if winograd::has_few_terms(conv) => {
-                ImplicitGemm.run(call, conv, operands)
             }
             Operands::WeightGrad { x, dy, dw } => {
                 WinogradConv::of(call, conv, Pass::WeightGrad).weight_grad(call, conv, x, dy, dw)

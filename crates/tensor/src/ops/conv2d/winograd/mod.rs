@@ -22,7 +22,7 @@ pub const WEIGHT_RATIO: f32 = 1024.0;
 
 /// Whether the weight gradient of a convolution is the sum of so few terms, one for each output pixel, that behind a ReLU all of them
 /// may be 0. The transforms do not compute an exact 0, and Adam divides a gradient by its own size.
-pub fn has_few_terms(conv: &ConvShape) -> bool {
+fn has_few_terms(conv: &ConvShape) -> bool {
     conv.n * conv.oh * conv.ow < FEW_TERMS
 }
 
@@ -57,9 +57,13 @@ impl TileSize {
 }
 
 /// Returns the tile size with the least estimated cost on vectors of `lanes` floats, and that cost in vector
-/// multiply-adds, or `None` if the Winograd algorithm cannot compute the convolution. Depends on shapes alone.
+/// multiply-adds, or `None` if the Winograd algorithm cannot compute the convolution: a weight gradient of few terms not exactly
+/// enough. Depends on shapes alone.
 pub fn choose(conv: &ConvShape, pass: Pass, lanes: usize) -> Option<(TileSize, f64)> {
     if conv.groups != 1 || conv.stride != [1, 1] || conv.dilation != [1, 1] || conv.n == 0 {
+        return None;
+    }
+    if pass == Pass::WeightGrad && has_few_terms(conv) {
         return None;
     }
     let tile_sizes: &[TileSize] = match [conv.kh, conv.kw] {

@@ -6,8 +6,8 @@
 //!   dw[out, channel] = output_transform(sums)
 //! ```
 //!
-//! If the values of any tile differ too much for the transforms, or are not finite (see [`range`](super::range)), or the gradient
-//! sums few terms ([`winograd::has_few_terms`]), the implicit GEMM computes the whole gradient.
+//! If the values of any tile differ too much for the transforms, or are not finite (see [`range`](super::range)), the implicit GEMM
+//! computes the whole gradient.
 //!
 //! A task has a part of the units and some blocks of outputs. Each part has its own sums, which are added in
 //! a fixed order.
@@ -30,7 +30,7 @@ use crate::ops::conv2d::cpu::blocked_gemm::accumulate_outer;
 use crate::ops::conv2d::cpu::implicit_gemm;
 use crate::ops::conv2d::cpu::taps::{MAX_TAPS, write_taps};
 use crate::ops::conv2d::winograd::transform::{MAX_POINTS, scaled};
-use crate::ops::conv2d::winograd::{self, TileSize, Tiling, WEIGHT_RATIO};
+use crate::ops::conv2d::winograd::{TileSize, Tiling, WEIGHT_RATIO};
 
 /// Target number of tasks.
 const TASKS: usize = 16;
@@ -55,10 +55,6 @@ pub fn weight_grad(
     dw: &mut [f32],
     scratch: &Scratch,
 ) {
-    if winograd::has_few_terms(conv) {
-        implicit_gemm::weight_grad(conv, x, dy, dw, scratch);
-        return;
-    }
     with_tile_size!(tile_size, filter_grad(conv, x, dy, dw, scratch));
 }
 

@@ -60,7 +60,7 @@ const TASKS: usize = 16;
 /// largest values of the outputs' windows are at most a factor of 64 apart, and whose values are below 10^15; other tiles, also
 /// those with infinities and NaN, are computed directly: see [`range`]. Windows of zeros do not count: they are common in
 /// images, and the error of their outputs is relative to the largest pixel of the tile. The weight gradient is computed by the implicit GEMM if
-/// any tile has windows a factor of 1024 apart, or if it sums few terms.
+/// any tile has windows a factor of 1024 apart.
 ///
 /// The rounding errors of transformed filters are the same in every tile. For many tiles they are corrected so that they cancel
 /// where the input is constant; otherwise the sum over an output's pixels would have an error that grows with their number.

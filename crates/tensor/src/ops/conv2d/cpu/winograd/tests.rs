@@ -126,17 +126,13 @@ fn one_far_pixel_changes_no_other_output() {
     }
 }
 
+/// Behind a ReLU all of few terms may be 0, which the transforms do not compute exactly.
 #[test]
-fn weight_gradients_of_few_terms_that_are_all_zero_are_zero() {
-    let sample = Sample::new([4, 16, 6, 6], 16, 3, [1, 1], false);
-    let only = |values: &[f32], pixel: usize| {
-        values.iter().enumerate().map(|(i, &v)| if i % 36 == pixel { v } else { 0.0 }).collect::<Vec<_>>()
-    };
-    // Pixel 0, 0 and output 3, 3 are in the same tile, but no window of the output holds the pixel.
-    let (x, dy) = (only(&sample.x, 0), only(&sample.dy, 3 * 6 + 3));
-    let mut dw = sample.empty(Pass::WeightGrad);
-    weight_grad(&sample.conv, TileSize::F4x3, &x, &dy, &mut dw, &Scratch::new());
-    assert!(dw.iter().all(|&v| v == 0.0), "{:?}", dw.iter().find(|&&v| v != 0.0));
+fn weight_gradients_of_few_terms_are_not_computed() {
+    let conv = |images| Sample::new([images, 16, 6, 6], 16, 3, [1, 1], false).conv;
+    assert!(tiles::choose(&conv(7), Pass::WeightGrad, 8).is_none(), "252 terms");
+    assert!(tiles::choose(&conv(8), Pass::WeightGrad, 8).is_some(), "288 terms");
+    assert!(tiles::choose(&conv(1), Pass::Forward, 8).is_some());
 }
 
 struct AreSimilar<'a> {
