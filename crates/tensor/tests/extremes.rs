@@ -7,12 +7,12 @@ mod common;
 use std::time::{Duration, Instant};
 
 use neocog_base::testing::cases;
-use neocog_tensor::Op;
 use neocog_tensor::cases::{Case, CaseInput};
 use neocog_tensor::conformance::check_device;
 use neocog_tensor::ops::{
-    AvgPool2d, AvgPool2dGrad, Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad, MaxPool2d,
+    AvgPool2d, AvgPool2dGrad, Conv2d, Conv2dGeometry, Conv2dInputGrad, Conv2dWeightGrad, MaxPool2d, Relu,
 };
+use neocog_tensor::{Device, Op, Tensor, run_single};
 use proptest::prelude::*;
 
 /// More outputs than that are memory, not time.
@@ -104,4 +104,31 @@ proptest! {
             check(&Case::new("", back, [CaseInput::uniform(shapes[0])]))?;
         }
     }
+}
+
+/// Sizes whose products exceed all integers: an error on a device that computes positions with 31 bits, not the end of the program.
+#[test]
+fn a_convolution_with_a_huge_stride_is_an_error_on_opencl() {
+    let Some(device) = common::devices().into_iter().find(|device| *device != Device::Cpu) else { return };
+    let far = 1 << 29;
+    let geometry = Conv2dGeometry {
+        stride: [far; 2],
+        padding: [far; 2],
+        dilation: [far - 1; 2],
+        groups: 1,
+        flip: false,
+    };
+    let run = |device: &Device| {
+        let x = Tensor::full([1, 16, 1, 1], 1.0, device)?;
+        let weight = Tensor::full([1, 16, 2, 2], 1.0, device)?;
+        run_single(&Conv2d::new(geometry, None), &[&x, &weight])
+    };
+    let y = run(&Device::Cpu).unwrap();
+    assert!(y.shape().elements() > 0);
+    let e = run(&device).unwrap_err().to_string();
+    assert!(e.contains("31 bits"), "{e}");
+    // No elements, but an extent that a kernel cannot count.
+    let empty = Tensor::zeros([0, 1 << 40], &device).unwrap();
+    let e = run_single(&Relu, &[&empty]).unwrap_err().to_string();
+    assert!(e.contains("31 bits"), "{e}");
 }

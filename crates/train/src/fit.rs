@@ -147,7 +147,7 @@ impl Trainer {
         let buckets = Buckets::of(&*network);
         Ok(Trainer {
             average,
-            compressed: compressed::begin(&config, &buckets),
+            compressed: Self::begin_compressed(&config, &buckets),
             keep: 0,
             time_budget: None,
             deadline: None,
@@ -195,7 +195,7 @@ impl Trainer {
         let buckets = Buckets::of(&*network);
         Ok(Trainer {
             average,
-            compressed: compressed::resume(&checkpoint, &*network, &buckets)?,
+            compressed: Self::resume_compressed(&checkpoint, &*network, &buckets)?,
             keep: 0,
             time_budget: None,
             deadline: None,

@@ -131,13 +131,12 @@ fn execute(
 }
 
 /// Checks that the kernels of OpenCL devices can count the elements: their integers have 32 bits.
-fn check_positions<'a>(op: &dyn Op, mut shapes: impl Iterator<Item = &'a Shape>) -> Result<()> {
+fn check_positions<'a>(mut shapes: impl Iterator<Item = &'a Shape>) -> Result<()> {
     let fits = |size: usize| i32::try_from(size).is_ok();
     match shapes.find(|shape| !fits(shape.elements()) || !shape.iter().all(|&extent| fits(extent))) {
         None => Ok(()),
         Some(shape) => Err(Error::shape(format!(
-            "{}: the shape {shape} is too large for an OpenCL device, which computes positions with 31 bits",
-            op.name()
+            "the shape {shape} is too large for an OpenCL device, which computes positions with 31 bits"
         ))),
     }
 }
@@ -191,8 +190,8 @@ fn compute(
         }
         Device::OpenCl(id) => {
             let runtime = opencl::open(*id)?;
-            check_positions(op, inputs.iter().map(|t| t.shape()).chain(shapes))?;
             let sizes = || format!("{} of {:?} to {shapes:?}", op.name(), input_shapes(inputs));
+            check_positions(inputs.iter().map(|t| t.shape()).chain(shapes)).context(sizes)?;
             let read: Vec<Arc<opencl::Buffer>> =
                 inputs.iter().map(|t| t.opencl()).collect::<Result<_>>().context(sizes)?;
             let made: Vec<opencl::Buffer> =

@@ -11,50 +11,53 @@ use crate::checkpoint::{Checkpoint, NamedTensor, SavedFeedback, Values};
 use crate::config::TrainConfig;
 use crate::ranks::{Compressed, Feedback, Receivers};
 
-/// Returns the state at the start of a run; `None` for a run that exchanges gradients as they are.
-pub(super) fn begin(config: &TrainConfig, buckets: &Buckets) -> Option<Compressed> {
-    config.options.compression.map(|_| Compressed::new(config.shards, buckets.lengths()))
-}
+impl Trainer {
+    /// Returns the state at the start of a run; `None` for a run that exchanges gradients as they are.
+    pub(super) fn begin_compressed(config: &TrainConfig, buckets: &Buckets) -> Option<Compressed> {
+        config.options.compression.map(|_| Compressed::new(config.shards, buckets.lengths()))
+    }
 
-/// Returns the state of a checkpoint.
-pub(super) fn resume(
-    checkpoint: &Checkpoint,
-    network: &dyn Layer,
-    buckets: &Buckets,
-) -> Result<Option<Compressed>> {
-    let Some(mut compressed) = begin(&checkpoint.config, buckets) else { return Ok(None) };
-    let damaged = |what: &str| Error::format(format!("the feedback of compressed gradients {what}"));
-    let params = state::params(network);
-    for saved in &checkpoint.feedback {
-        let gradients: BTreeMap<&str, &NamedTensor> =
-            saved.gradients.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-        let node = usize::try_from(saved.sum).unwrap_or(0);
-        if !(1..2 * checkpoint.config.shards).contains(&node) {
-            return Err(damaged(&format!("has a sum {}, which does not exist", saved.sum)));
-        }
-        for (number, params_of_bucket) in buckets.params().enumerate() {
-            let mut values = Vec::new();
-            for (id, shape) in params_of_bucket {
-                let name = params.iter().find(|(_, param)| param.id() == *id).map(|(name, _)| name.as_str());
-                match name.and_then(|name| gradients.get(name)) {
-                    Some(NamedTensor { shape: stored, values: Values::F32(stored_values), .. })
-                        if **stored == **shape =>
-                    {
-                        values.extend_from_slice(stored_values);
-                    }
-                    _ => {
-                        let name = name.unwrap_or_default();
-                        return Err(damaged(&format!("lacks {name} of shape {:?}", &**shape)));
+    /// Returns the state of a checkpoint.
+    pub(super) fn resume_compressed(
+        checkpoint: &Checkpoint,
+        network: &dyn Layer,
+        buckets: &Buckets,
+    ) -> Result<Option<Compressed>> {
+        let Some(mut compressed) = Self::begin_compressed(&checkpoint.config, buckets) else {
+            return Ok(None);
+        };
+        let damaged = |what: &str| Error::format(format!("the feedback of compressed gradients {what}"));
+        let params = state::params(network);
+        for saved in &checkpoint.feedback {
+            let gradients: BTreeMap<&str, &NamedTensor> =
+                saved.gradients.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+            let node = usize::try_from(saved.sum).unwrap_or(0);
+            if !(1..2 * checkpoint.config.shards).contains(&node) {
+                return Err(damaged(&format!("has a sum {}, which does not exist", saved.sum)));
+            }
+            for (number, params_of_bucket) in buckets.params().enumerate() {
+                let mut values = Vec::new();
+                for (id, shape) in params_of_bucket {
+                    let name =
+                        params.iter().find(|(_, param)| param.id() == *id).map(|(name, _)| name.as_str());
+                    match name.and_then(|name| gradients.get(name)) {
+                        Some(NamedTensor { shape: stored, values: Values::F32(stored_values), .. })
+                            if **stored == **shape =>
+                        {
+                            values.extend_from_slice(stored_values);
+                        }
+                        _ => {
+                            let name = name.unwrap_or_default();
+                            return Err(damaged(&format!("lacks {name} of shape {:?}", &**shape)));
+                        }
                     }
                 }
+                compressed.set_feedback(number, node, values);
             }
-            compressed.set_feedback(number, node, values);
         }
+        Ok(Some(compressed))
     }
-    Ok(Some(compressed))
-}
 
-impl Trainer {
     /// Returns what the exchange of gradients in bf16 has left out, for a checkpoint, on the ranks that receive it. Bucket by bucket:
     /// there is not much of it in messages at a time.
     pub(super) fn saved_feedback(&self, receivers: Receivers) -> Result<Vec<SavedFeedback>> {

@@ -139,7 +139,14 @@ impl AxisMap {
 impl Taps {
     fn new(input: usize, all: &[(usize, Vec<f64>)]) -> Result<Self> {
         let width = all.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0).max(1);
-        let mut weights = try_with_capacity(all.len().saturating_mul(width), "the weights of an axis")?;
+        let len = all.len().saturating_mul(width);
+        if i32::try_from(len).is_err() {
+            return Err(Error::out_of_memory(format!(
+                "{} outputs of up to {width} inputs each have too many weights",
+                all.len()
+            )));
+        }
+        let mut weights = try_with_capacity(len, "the weights of an axis")?;
         for (_, own) in all {
             weights.extend_from_slice(own);
             weights.resize(weights.len().next_multiple_of(width), 0.0);
@@ -178,6 +185,16 @@ mod tests {
             row
         };
         (0..taps.starts.len()).map(row).collect()
+    }
+
+    /// One input has all outputs, so the transposed map would have 2^40 weights.
+    #[test]
+    fn too_many_weights_are_an_error() {
+        let e = AxisMap::nearest(1 << 20, 1 << 20, Some(1e-9)).unwrap_err();
+        assert_eq!(e.kind(), neocog_base::ErrorKind::OutOfMemory, "{e}");
+        let mut outputs = vec![(0, vec![1.0]); 1 << 20];
+        outputs[0].1 = vec![1.0; 1 << 13];
+        assert!(AxisMap::from_weights(1 << 13, &outputs).is_err());
     }
 
     #[test]
