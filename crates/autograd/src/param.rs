@@ -114,9 +114,7 @@ impl Param {
         *old = value.to_device(&old.device())?;
         Ok(())
     }
-}
 
-impl Param {
     /// Copies the value, if other tensors have the same memory: it is then [`is_same`](Tensor::is_same) as none of them.
     ///
     /// # Errors

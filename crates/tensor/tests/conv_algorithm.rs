@@ -95,3 +95,19 @@ fn an_unknown_algorithm_is_an_error() {
     }
     assert_eq!(requested_algorithm().unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+/// Behind a ReLU all terms of a weight gradient may be 0: the sum is, too, whatever computes it.
+#[test]
+fn weight_gradients_of_few_terms_that_are_all_zero_are_zero() {
+    let only = |pixel: usize| {
+        let shape = Shape::from([4, 16, 6, 6]);
+        let values = CaseInput::uniform(shape).make(1).into_iter().enumerate();
+        let values: Vec<f32> = values.map(|(i, v)| if i % 36 == pixel { v } else { 0.0 }).collect();
+        Tensor::from_f32(shape, &values, &Device::Cpu).unwrap()
+    };
+    // Pixel 0, 0 and output 3, 3 are in the same tile, but no window of the output holds the pixel.
+    let geometry = Conv2dGeometry { padding: [1; 2], ..Conv2dGeometry::default() };
+    let weight_grad = Conv2dWeightGrad { geometry, kernel_size: [3, 3] };
+    let dw = run_single(&weight_grad, &[&only(0), &only(3 * 6 + 3)]).unwrap().to_f32().unwrap();
+    assert!(dw.iter().all(|&v| v == 0.0), "{:?}", dw.iter().find(|&&v| v != 0.0));
+}
