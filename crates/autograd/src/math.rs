@@ -5,13 +5,17 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use neocog_tensor::ops;
-use neocog_tensor::{Error, Result, Shape, Tensor};
+use neocog_tensor::{Device, Error, Result, Shape, Tensor};
 
 use crate::tape::Var;
 
-/// A number as a value on the device of another one.
+/// A number as a value on the device of another one. Beside values without elements it keeps its own, for a trace.
 fn scalar(number: f64, like: &Var) -> Result<Var> {
-    Tensor::full([], number, &like.tensor().device()).map(Var::constant)
+    let device = match like.tensor().device() {
+        Device::Meta => Device::Reference,
+        device => device,
+    };
+    Tensor::full([], number, &device).map(Var::constant)
 }
 
 /// Implements a binary operator for values and numbers.
@@ -278,6 +282,6 @@ impl Var {
 
 /// Returns the shape that both broadcast to.
 fn broadcast(a: &Shape, b: &Shape) -> Result<Shape> {
-    let [x, y] = [a, b].map(|shape| Tensor::zeros(*shape, &neocog_tensor::Device::Meta));
+    let [x, y] = [a, b].map(|shape| Tensor::zeros(*shape, &Device::Meta));
     Ok(*neocog_tensor::run_single(&ops::Add, &[&x?, &y?])?.shape())
 }

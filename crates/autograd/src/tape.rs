@@ -1,12 +1,11 @@
 //! The tape, which records operations for the backward pass.
 
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neocog_tensor::profile::Scope;
-use neocog_tensor::{Error, Op, Result, Shape, Shapes, Tensor, Tensors, run, run_single};
+use neocog_tensor::{Device, Error, Op, Result, Shape, Shapes, Tensor, Tensors, run};
 use smallvec::SmallVec;
 
 use crate::param::{Param, ParamId};
@@ -18,7 +17,7 @@ use crate::param::{Param, ParamId};
 pub struct Var {
     pub(crate) tensor: Tensor,
     pub(crate) id: Option<VarId>,
-    /// Where its tape records; absent for constants.
+    /// Where its tape records; absent for constants that do not know their tape.
     recorder: Option<Arc<Recorder>>,
 }
 
@@ -58,14 +57,15 @@ impl Var {
     /// # Errors
     /// As [`Tape::apply`]; when the tape of an input was used up by a backward pass.
     pub fn apply(op: impl Op, inputs: &[&Var]) -> Result<Var> {
-        let tensors: SmallVec<[&Tensor; 6]> = inputs.iter().map(|v| &v.tensor).collect();
-        let output = run_single(&op, &tensors)?;
-        match inputs.iter().find_map(|var| var.recorder.as_ref()) {
-            None => Ok(Var::constant(output)),
-            Some(recorder) => {
+        let recorder = inputs.iter().find_map(|var| var.recorder.as_ref());
+        let outputs = run_on(&op, inputs, recorder.map(|recorder| &**recorder))?;
+        let output = single(&op, outputs)?;
+        match recorder {
+            Some(recorder) if recorder.records(inputs) => {
                 let outputs = std::iter::once(output).collect();
                 Ok(recorder.record(Arc::new(op), inputs, outputs)?.remove(0))
             }
+            _ => Ok(Var { tensor: output, id: None, recorder: recorder.cloned() }),
         }
     }
 
@@ -76,16 +76,41 @@ impl Var {
     }
 }
 
+/// Runs an operation. If an input is on [`Device::Meta`], all are taken for it: the outputs have shapes only.
+fn run_on(op: &dyn Op, inputs: &[&Var], recorder: Option<&Recorder>) -> Result<Tensors> {
+    let is_meta = |var: &&Var| var.tensor.device() == Device::Meta;
+    let outputs = if inputs.iter().any(is_meta) && !inputs.iter().all(is_meta) {
+        let shapes = inputs.iter().map(|var| Tensor::zeros(*var.shape(), &Device::Meta));
+        let shapes: SmallVec<[Tensor; 6]> = shapes.collect::<Result<_>>()?;
+        run(op, &shapes.iter().collect::<SmallVec<[&Tensor; 6]>>())?
+    } else {
+        run(op, &inputs.iter().map(|v| &v.tensor).collect::<SmallVec<[&Tensor; 6]>>())?
+    };
+    if let Some(recorder) = recorder {
+        let input_shapes: Shapes = inputs.iter().map(|v| *v.shape()).collect();
+        let output_shapes: Shapes = outputs.iter().map(|t| *t.shape()).collect();
+        let more = op.multiply_adds(&input_shapes, &output_shapes);
+        let sum = recorder.multiply_adds.load(Ordering::Relaxed).saturating_add(more);
+        recorder.multiply_adds.store(sum, Ordering::Relaxed);
+    }
+    Ok(outputs)
+}
+
+/// Returns the only output of an operation.
+fn single(op: &dyn Op, mut outputs: Tensors) -> Result<Tensor> {
+    match outputs.pop() {
+        Some(output) if outputs.is_empty() => Ok(output),
+        _ => Err(Error::invalid_argument(format!("{} has not one output", op.name()))),
+    }
+}
+
 /// Records the operations of one forward pass, for one backward pass.
 #[derive(Debug)]
 pub struct Tape {
     recording: bool,
-    /// Whether operations on constants are recorded, too.
-    records_constants: bool,
     /// Whether the recorded operations are meant for a backward pass.
     for_gradients: bool,
     pub(crate) recorder: Arc<Recorder>,
-    multiply_adds: Cell<u64>,
 }
 
 /// What a tape has recorded; its values know it, too.
@@ -93,10 +118,29 @@ pub struct Tape {
 pub(crate) struct Recorder {
     pub(crate) id: u64,
     saves_all: AtomicBool,
+    /// Whether operations on constants are recorded, too.
+    records_constants: bool,
+    multiply_adds: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 impl Recorder {
+    fn new(records_constants: bool) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Recorder {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            saves_all: AtomicBool::new(false),
+            records_constants,
+            multiply_adds: AtomicU64::new(0),
+            inner: Mutex::default(),
+        })
+    }
+
+    /// Whether an operation on these inputs is recorded.
+    fn records(&self, inputs: &[&Var]) -> bool {
+        self.records_constants || inputs.iter().any(|v| v.id.is_some())
+    }
+
     /// The value in a slot.
     fn var(self: &Arc<Self>, tensor: Tensor, slot: usize) -> Var {
         Var { tensor, id: Some(VarId { tape: self.id, slot }), recorder: Some(self.clone()) }
@@ -151,6 +195,8 @@ pub(crate) struct Inner {
     pub(crate) slots: usize,
     /// The slots of the leaves of parameters, with their tensors.
     pub(crate) params: HashMap<ParamId, (usize, Tensor)>,
+    /// The frozen parameters that were used.
+    pub(crate) frozen: HashSet<ParamId>,
     /// Whether the tape is used up: a backward pass has begun, or its operations were moved out.
     pub(crate) is_finished: bool,
     /// Slots whose gradients the backward pass keeps.
@@ -229,7 +275,7 @@ impl Tape {
     /// Creates a tape that traces a pass with gradients: layers apply the same operations as on [`Tape::new`], those on constants
     /// are recorded, too, all inputs are saved, and [`Tape::into_entries`] returns the operations.
     pub fn tracing_gradients() -> Self {
-        Tape { records_constants: true, ..Self::new().saving_all() }
+        Tape { recorder: Recorder::new(true), ..Self::new() }.saving_all()
     }
 
     /// Creates a tape that traces inference: layers apply the same operations as on [`Tape::no_grad`], all inputs are saved,
@@ -246,18 +292,7 @@ impl Tape {
     }
 
     fn with_recording(recording: bool) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Tape {
-            recording,
-            records_constants: false,
-            for_gradients: recording,
-            recorder: Arc::new(Recorder {
-                id: NEXT.fetch_add(1, Ordering::Relaxed),
-                saves_all: AtomicBool::new(false),
-                inner: Mutex::default(),
-            }),
-            multiply_adds: Cell::new(0),
-        }
+        Tape { recording, for_gradients: recording, recorder: Recorder::new(false) }
     }
 
     /// Whether operations are recorded for a backward pass.
@@ -265,9 +300,10 @@ impl Tape {
         self.for_gradients
     }
 
-    /// Returns the number of multiply-adds of all operations so far; `u64::MAX` if they are that many or more.
+    /// Returns the number of multiply-adds of all operations so far; `u64::MAX` if they are that many or more. Methods and operators of
+    /// values count if one of their values knows the tape.
     pub fn multiply_adds(&self) -> u64 {
-        self.multiply_adds.get()
+        self.recorder.multiply_adds.load(Ordering::Relaxed)
     }
 
     /// Creates a leaf: a value whose gradient is computed.
@@ -281,13 +317,23 @@ impl Tape {
         self.recorder.var(tensor, slot)
     }
 
+    /// Creates a constant that knows this tape: a trace records what methods and operators compute from it, as from a buffer of a layer.
+    pub fn constant(&self, tensor: Tensor) -> Var {
+        Var { tensor, id: None, recorder: self.recording.then(|| self.recorder.clone()) }
+    }
+
     /// Returns the leaf of a parameter, or a constant if it is [frozen](Param::set_frozen). Repeated calls return the same leaf, so the
     /// gradients of all uses are summed.
     pub fn param(&self, param: &Param) -> Var {
-        if !self.recording || param.is_frozen() {
+        if !self.recording {
             return Var::constant(param.value());
         }
         let mut inner = self.recorder.lock();
+        if param.is_frozen() {
+            inner.frozen.insert(param.id());
+            drop(inner);
+            return self.constant(param.value());
+        }
         if let Some((slot, tensor)) = inner.params.get(&param.id()) {
             return self.recorder.var(tensor.clone(), *slot);
         }
@@ -298,6 +344,8 @@ impl Tape {
     }
 
     /// Runs an operation, and records it if any input requires a gradient.
+    ///
+    /// Where an input is on [`Device::Meta`], all are taken for it: the outputs have shapes only.
     ///
     /// # Errors
     /// When shapes or devices do not match, a device fails, or an input belongs to another tape.
@@ -323,31 +371,24 @@ impl Tape {
 
     /// Whether an operation on these inputs is recorded.
     fn records(&self, inputs: &[&Var]) -> bool {
-        self.recording && (self.records_constants || inputs.iter().any(|v| v.id.is_some()))
+        self.recording && self.recorder.records(inputs)
     }
 
     fn run(&self, op: &dyn Op, inputs: &[&Var]) -> Result<Tensors> {
-        let tensors: SmallVec<[&Tensor; 6]> = inputs.iter().map(|v| &v.tensor).collect();
-        let outputs = run(op, &tensors)?;
-        let input_shapes: Shapes = inputs.iter().map(|v| *v.shape()).collect();
-        let output_shapes: Shapes = outputs.iter().map(|t| *t.shape()).collect();
-        let more = op.multiply_adds(&input_shapes, &output_shapes);
-        self.multiply_adds.set(self.multiply_adds.get().saturating_add(more));
-        Ok(outputs)
+        run_on(op, inputs, Some(&self.recorder))
     }
 
     /// Runs an operation with one output, as [`Tape::apply`].
     ///
     /// # Errors
-    /// As [`Tape::apply`].
-    ///
-    /// # Panics
-    /// When the operation does not have exactly one output.
+    /// As [`Tape::apply`], and when the operation does not have exactly one output.
     pub fn apply_single(&self, op: impl Op, inputs: &[&Var]) -> Result<Var> {
         let name = op.name();
         let mut outputs = self.apply(op, inputs)?;
-        assert_eq!(outputs.len(), 1, "{name} has {} outputs", outputs.len());
-        Ok(outputs.remove(0))
+        match outputs.pop() {
+            Some(output) if outputs.is_empty() => Ok(output),
+            _ => Err(Error::invalid_argument(format!("{name} has not one output"))),
+        }
     }
 
     /// Calls `f` for all recorded operations, in the order in which they were applied. `f` must not use this tape, which is locked.
@@ -383,6 +424,11 @@ impl Tape {
         let mut slots: Vec<_> = inner.params.iter().map(|(id, (slot, _))| (*id, *slot)).collect();
         slots.sort_by_key(|(_, slot)| *slot);
         slots
+    }
+
+    /// Returns the frozen parameters that were used.
+    pub fn frozen_params(&self) -> Vec<ParamId> {
+        self.recorder.lock().frozen.iter().copied().collect()
     }
 
     /// Returns the number of recorded operations.

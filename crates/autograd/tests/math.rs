@@ -143,3 +143,15 @@ fn gradients_are_scaled_clipped_and_added() {
     assert!(one.clip_norm(-1.0).unwrap_err().to_string().contains("at least 0, not -1"));
     assert!(one.clip_value(f64::NAN).is_err());
 }
+
+#[test]
+fn methods_count_their_multiply_adds() {
+    let tape = Tape::new();
+    let a = tape.leaf(Tensor::zeros([4, 5], &Device::Cpu).unwrap());
+    let b = Var::constant(Tensor::zeros([5, 6], &Device::Cpu).unwrap());
+    a.matmul(&b).unwrap();
+    assert_eq!(tape.multiply_adds(), 120);
+    // Of constants that know the tape as well.
+    tape.constant(a.tensor().clone()).matmul(&b).unwrap();
+    assert_eq!((tape.multiply_adds(), tape.len()), (240, 1));
+}

@@ -1,5 +1,4 @@
-"""Measures prediction of an ONNX file in ONNX Runtime. Job: file, input, batch, threads, budget (seconds)."""
-import numpy
+"""Measures prediction of an ONNX file in ONNX Runtime. Job: file, threads, budget (seconds), and that of onnx_input.py."""
 import onnxruntime
 
 options = onnxruntime.SessionOptions()
@@ -8,5 +7,6 @@ options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
 options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 options.log_severity_level = 3
 session = onnxruntime.InferenceSession(JOB["file"], options, providers=["CPUExecutionProvider"])
-x = numpy.random.default_rng(0).random([JOB["batch"], *JOB["input"]], dtype=numpy.float32)
-report("predict", measure(lambda: session.run(None, {"x": x}), JOB["budget"] / 3))
+feed = {session.get_inputs()[0].name: x}
+error = difference(session.run(None, feed)[0])
+report("predict", measure(lambda: session.run(None, feed), JOB["budget"] / 3), difference=error)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use neocog_autograd::{Tape, Var};
 use neocog_base::memory::try_collect;
 use neocog_base::random::Random;
-use neocog_layers::{Builder, Layer, Predictor, TrainPass};
+use neocog_layers::{Builder, Context, Layer, Predictor, TrainPass};
 use neocog_models::Model;
 use neocog_tensor::opencl::{KernelTime, Profile};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
@@ -107,12 +107,7 @@ impl NetworkBench {
         let spec = model.spec_for([c, h, w], model.classes)?;
         let input = Shape::new(&[batch, c, h, w])?;
         let network: Arc<dyn Layer> = Builder::new(&options.device, 0).build(&spec, &input)?.into();
-        let mut random = Random::stream(0, "bench");
-        let pixels = try_collect(
-            input.elements(),
-            std::iter::repeat_with(|| random.next_unit()),
-            format_args!("a batch of shape {input}"),
-        )?;
+        let mut random = Random::stream(0, "bench.labels");
         let labels = try_collect(
             batch,
             std::iter::repeat_with(|| (random.next_u32() as usize % model.classes) as f32),
@@ -120,7 +115,7 @@ impl NetworkBench {
         )?;
         let config = OptimizerConfig { lr: 0.01, kind: OptimizerKind::named("sgd")? };
         Ok(NetworkBench {
-            x: Var::constant(Tensor::from_f32(input, &pixels, &options.device)?),
+            x: Var::constant(random_images(&input, &options.device)?),
             y: Var::constant(Tensor::from_f32([batch], &labels, &options.device)?),
             multiply_adds: neocog_layers::summary::summarize(&*network, &input)?.multiply_adds,
             optimizer: Optimizer::new(config, &*network)?,
@@ -168,6 +163,91 @@ pub fn memory_need(model: &Model, options: &Options) -> Result<MemoryNeed> {
     MemoryNeed::of_training(&TrainPass::new(network), &config, shape, 1, 0, &options.device)
 }
 
+/// A network that is given, with a random input: prediction only.
+struct InferenceBench {
+    predictor: Predictor,
+    x: Tensor,
+    multiply_adds: u64,
+}
+
+impl InferenceBench {
+    fn new(network: Arc<dyn Layer>, input: &Shape, device: &Device) -> Result<Self> {
+        let tape = Tape::new();
+        let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
+        Context::eval(&tape).run(&*network, &x)?;
+        Ok(InferenceBench {
+            predictor: Predictor::new(network),
+            x: random_images(input, device)?,
+            multiply_adds: tape.multiply_adds(),
+        })
+    }
+
+    fn predict(&self) -> Result<()> {
+        // Reading one value waits for the device to finish.
+        self.predictor.run(&self.x)?.narrow(0, 1)?.to_f32().map(drop)
+    }
+}
+
+/// Returns the random images that networks are measured on, from 0 to 1.
+///
+/// # Errors
+/// `OutOfMemory` if they cannot be allocated.
+pub fn random_images(input: &Shape, device: &Device) -> Result<Tensor> {
+    let mut random = Random::stream(0, "bench");
+    let pixels = try_collect(
+        input.elements(),
+        std::iter::repeat_with(|| random.next_unit()),
+        format_args!("a batch of shape {input}"),
+    )?;
+    Tensor::from_f32(*input, &pixels, device)
+}
+
+/// Measures prediction of a network that is given, called `name`, in this process, on inputs of the shape `input`, `[n, c, h, w]`.
+///
+/// # Errors
+/// If the network cannot be run.
+pub fn bench_inference(
+    name: &str,
+    network: Arc<dyn Layer>,
+    input: &Shape,
+    options: &Options,
+    peak_gflops: Option<f64>,
+) -> Result<Vec<Record>> {
+    let bench = InferenceBench::new(network, input, &options.device)?;
+    let times = measure(options.budget / 3, || bench.predict())?;
+    let work = Work { name, mode: "predict", batch: input[0], multiply_adds: bench.multiply_adds };
+    Ok(vec![work.record(&times, options, peak_gflops)])
+}
+
+/// What is measured.
+struct Work<'a> {
+    name: &'a str,
+    mode: &'a str,
+    batch: usize,
+    multiply_adds: u64,
+}
+
+impl Work<'_> {
+    fn record(&self, times: &Times, options: &Options, peak_gflops: Option<f64>) -> Record {
+        let gflops = 2.0 * self.multiply_adds as f64 / times.median() / 1e9;
+        Record {
+            name: self.name.to_string(),
+            device: options.device.to_string(),
+            mode: self.mode.into(),
+            batch: self.batch,
+            threads: options.threads,
+            median_s: times.median(),
+            min_s: times.min(),
+            calls: times.calls(),
+            images_per_s: Some(self.batch as f64 / times.median()),
+            gflops: Some(gflops),
+            share_of_peak: peak_gflops.map(|p| gflops / p),
+            peak_rss_mib: peak_rss_mib(),
+            peak_tensors_mib: peak_tensors_mib(&options.device),
+        }
+    }
+}
+
 /// Measures prediction and, if requested, training steps in this process. `peak_gflops` is the peak of the device, used for
 /// [`Record::share_of_peak`].
 ///
@@ -175,29 +255,18 @@ pub fn memory_need(model: &Model, options: &Options) -> Result<MemoryNeed> {
 /// If the network cannot be built or run.
 pub fn bench_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<Vec<Record>> {
     let mut bench = NetworkBench::new(model, options)?;
-    let record = |bench: &NetworkBench, mode: &str, times: &Times, passes: f64| {
-        let gflops = 2.0 * passes * bench.multiply_adds as f64 / times.median() / 1e9;
-        Record {
-            name: model.name.to_string(),
-            device: options.device.to_string(),
-            mode: mode.into(),
-            batch: bench.batch,
-            threads: options.threads,
-            median_s: times.median(),
-            min_s: times.min(),
-            calls: times.calls(),
-            images_per_s: Some(bench.batch as f64 / times.median()),
-            gflops: Some(gflops),
-            share_of_peak: peak_gflops.map(|p| gflops / p),
-            peak_rss_mib: peak_rss_mib(),
-            peak_tensors_mib: peak_tensors_mib(&options.device),
-        }
+    let name = model.name;
+    let work = |bench: &NetworkBench, mode: &'static str, passes: u64| Work {
+        name,
+        mode,
+        batch: bench.batch,
+        multiply_adds: bench.multiply_adds.saturating_mul(passes),
     };
     let times = measure(options.budget / 3, || bench.predict())?;
-    let mut records = vec![record(&bench, "predict", &times, 1.0)];
+    let mut records = vec![work(&bench, "predict", 1).record(&times, options, peak_gflops)];
     if options.train {
         let times = measure(options.budget * 2 / 3, || bench.train())?;
-        records.push(record(&bench, "train", &times, 3.0));
+        records.push(work(&bench, "train", 3).record(&times, options, peak_gflops));
     }
     Ok(records)
 }
@@ -249,54 +318,75 @@ pub struct OpProfile {
 /// If the network cannot be built or run.
 pub fn profile_network(model: &Model, options: &Options, peak_gflops: Option<f64>) -> Result<Vec<OpProfile>> {
     let mut bench = NetworkBench::new(model, options)?;
-    let mut all = Vec::new();
-    for mode in ["predict", "train"] {
-        let mut call: Box<dyn FnMut() -> Result<()>> =
-            if mode == "train" { Box::new(|| bench.train()) } else { Box::new(|| bench.predict()) };
-        // Warm-up before profiling.
-        call()?;
-        call()?;
-        let (times, rows) = match options.device {
-            Device::OpenCl(id) => {
-                id.start_profile()?;
-                let times = measure(options.budget / 2, &mut call);
-                let profile = id.take_profile()?;
-                (times?, kernel_rows(profile))
-            }
-            _ => {
-                let (times, rows) = profile::record(|| measure(options.budget / 2, &mut call));
-                (times?, rows.into_iter().map(ProfileRow::from).collect())
-            }
-        };
-        // Profiling includes the warm-up calls of `measure`.
-        let total = times.total_with_warm_up();
-        let profile_of = |row: ProfileRow| {
-            let ProfileRow { layer, op, algorithm, output, runs, seconds, multiply_adds, bytes } = row;
-            let gflops = (multiply_adds > 0).then(|| 2.0 * multiply_adds as f64 / seconds / 1e9);
-            OpProfile {
-                name: model.name.to_string(),
-                mode: mode.to_string(),
-                layer,
-                op,
-                algorithm,
-                output,
-                calls: runs as f64 / times.calls_with_warm_up() as f64,
-                seconds: seconds / times.calls_with_warm_up() as f64,
-                share: seconds / total,
-                gflops,
-                share_of_peak: gflops.zip(peak_gflops).map(|(g, p)| g / p),
-                gb_per_s: bytes as f64 / seconds / 1e9,
-            }
-        };
-        let in_operations: f64 = rows.iter().map(|r| r.seconds).sum();
-        let between_operations = ProfileRow {
-            runs: times.calls_with_warm_up() as u64,
-            seconds: (total - in_operations).max(0.0),
-            ..ProfileRow::default()
-        };
-        all.extend(std::iter::once(between_operations).chain(rows).map(profile_of));
-    }
+    let mut all = profile_calls(model.name, "predict", options, peak_gflops, || bench.predict())?;
+    all.extend(profile_calls(model.name, "train", options, peak_gflops, || bench.train())?);
     Ok(all)
+}
+
+/// As [`profile_network`], for prediction of a network that is given, called `name`, on inputs of the shape `input`, `[n, c, h, w]`.
+///
+/// # Errors
+/// If the network cannot be run.
+pub fn profile_inference(
+    name: &str,
+    network: Arc<dyn Layer>,
+    input: &Shape,
+    options: &Options,
+    peak_gflops: Option<f64>,
+) -> Result<Vec<OpProfile>> {
+    let bench = InferenceBench::new(network, input, &options.device)?;
+    profile_calls(name, "predict", options, peak_gflops, || bench.predict())
+}
+
+fn profile_calls(
+    name: &str,
+    mode: &str,
+    options: &Options,
+    peak_gflops: Option<f64>,
+    mut call: impl FnMut() -> Result<()>,
+) -> Result<Vec<OpProfile>> {
+    // Warm-up before profiling.
+    call()?;
+    call()?;
+    let (times, rows) = match options.device {
+        Device::OpenCl(id) => {
+            id.start_profile()?;
+            let times = measure(options.budget / 2, &mut call);
+            let profile = id.take_profile()?;
+            (times?, kernel_rows(profile))
+        }
+        _ => {
+            let (times, rows) = profile::record(|| measure(options.budget / 2, &mut call));
+            (times?, rows.into_iter().map(ProfileRow::from).collect())
+        }
+    };
+    // Profiling includes the warm-up calls of `measure`.
+    let total = times.total_with_warm_up();
+    let profile_of = |row: ProfileRow| {
+        let ProfileRow { layer, op, algorithm, output, runs, seconds, multiply_adds, bytes } = row;
+        let gflops = (multiply_adds > 0).then(|| 2.0 * multiply_adds as f64 / seconds / 1e9);
+        OpProfile {
+            name: name.to_string(),
+            mode: mode.to_string(),
+            layer,
+            op,
+            algorithm,
+            output,
+            calls: runs as f64 / times.calls_with_warm_up() as f64,
+            seconds: seconds / times.calls_with_warm_up() as f64,
+            share: seconds / total,
+            gflops,
+            share_of_peak: gflops.zip(peak_gflops).map(|(g, p)| g / p),
+            gb_per_s: bytes as f64 / seconds / 1e9,
+        }
+    };
+    let in_operations: f64 = rows.iter().map(|r| r.seconds).sum();
+    let between_operations = ProfileRow {
+        runs: times.calls_with_warm_up() as u64,
+        seconds: (total - in_operations).max(0.0),
+        ..ProfileRow::default()
+    };
+    Ok(std::iter::once(between_operations).chain(rows).map(profile_of).collect())
 }
 
 /// Total of an operation in a layer, or of a kernel, over all calls.

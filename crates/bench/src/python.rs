@@ -1,4 +1,4 @@
-//! Measurements in Python: PyTorch and ONNX Runtime, each in a separate process.
+//! Measurements in Python: PyTorch, and runtimes of ONNX files, each in a separate process.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,14 @@ const TIMING: &str = include_str!("../python/timing.py");
 const TORCH_NETWORKS: &str = include_str!("../python/torch_networks.py");
 const RUN_TORCH: &str = include_str!("../python/run_torch.py");
 const EXPORT_ONNX: &str = include_str!("../python/export_onnx.py");
+const ONNX_INPUT: &str = include_str!("../python/onnx_input.py");
 const RUN_ONNXRUNTIME: &str = include_str!("../python/run_onnxruntime.py");
+const RUN_OPENVINO: &str = include_str!("../python/run_openvino.py");
+const RUN_TRACT: &str = include_str!("../python/run_tract.py");
 const RUN_TORCH_CONVOLUTIONS: &str = include_str!("../python/run_torch_convolutions.py");
 const RUN_TORCH_LOADER: &str = include_str!("../python/run_torch_loader.py");
 
-/// A Python interpreter with PyTorch, and with ONNX Runtime for [`Python::onnxruntime`].
+/// A Python interpreter with PyTorch, and with the runtimes that [`Python::onnx`] is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Python {
@@ -63,6 +66,96 @@ impl NetworkJob {
     }
 }
 
+/// A runtime of ONNX files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnnxRuntime {
+    /// ONNX Runtime.
+    OnnxRuntime,
+    /// OpenVINO, in single precision.
+    OpenVino,
+    /// tract, which uses one thread.
+    Tract,
+}
+
+impl OnnxRuntime {
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnnxRuntime::OnnxRuntime => "ONNX Runtime",
+            OnnxRuntime::OpenVino => "OpenVINO",
+            OnnxRuntime::Tract => "tract",
+        }
+    }
+
+    fn script(self) -> &'static str {
+        match self {
+            OnnxRuntime::OnnxRuntime => RUN_ONNXRUNTIME,
+            OnnxRuntime::OpenVino => RUN_OPENVINO,
+            OnnxRuntime::Tract => RUN_TRACT,
+        }
+    }
+}
+
+/// An ONNX file with one input to measure.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OnnxJob {
+    /// Name of the network.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// Shape of the input, `[n, c, h, w]`.
+    pub shape: [usize; 4],
+    /// Number of threads.
+    pub threads: usize,
+    /// Measuring time; a third of it is used, as for prediction where training is measured too.
+    pub budget: Duration,
+    /// Files of an input and of the output that is expected for it, as `f32` in little-endian order. Default: a random input.
+    pub values: Option<[PathBuf; 2]>,
+}
+
+impl OnnxJob {
+    /// Creates a job for a file, with the name, the batch size, threads and measuring time of another job.
+    pub fn exported(job: &NetworkJob, file: PathBuf) -> Self {
+        let [c, h, w] = job.model.input;
+        Self::new(job.model.name, file, [job.batch, c, h, w]).threads(job.threads).budget(job.budget)
+    }
+
+    /// Creates a job with the default number of threads and measuring time.
+    pub fn new(name: impl Into<String>, file: impl Into<PathBuf>, shape: [usize; 4]) -> Self {
+        OnnxJob {
+            name: name.into(),
+            file: file.into(),
+            shape,
+            threads: rayon::current_num_threads(),
+            budget: Duration::from_secs(6),
+            values: None,
+        }
+    }
+
+    /// Sets the number of threads.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets the measuring time.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Sets the files of an input and of the output that is expected for it.
+    #[must_use]
+    pub fn values(mut self, input: PathBuf, output: PathBuf) -> Self {
+        self.values = Some([input, output]);
+        self
+    }
+}
+
 /// A measurement in the output of a script.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Measurement {
@@ -71,6 +164,9 @@ pub(crate) struct Measurement {
     min_s: f64,
     calls: usize,
     peak_rss_mib: f64,
+    /// Greatest difference from the expected output, as a fraction of its greatest magnitude.
+    #[serde(default)]
+    difference: Option<f64>,
 }
 
 impl Python {
@@ -88,7 +184,8 @@ impl Python {
         request["channels_last"] = channels_last.into();
         let library = if channels_last { "PyTorch, channels last" } else { "PyTorch" };
         let measurements = self.measure(&[TIMING, TORCH_NETWORKS, RUN_TORCH], &request, job.threads)?;
-        Ok(measurements.into_iter().map(|m| job.record(library, m)).collect())
+        let name = job.model.name;
+        Ok(measurements.into_iter().map(|m| m.record(name, library, job.batch, job.threads)).collect())
     }
 
     /// Exports the network with PyTorch as an ONNX file in `folder`, for batches of the job's size, and returns its path.
@@ -103,15 +200,38 @@ impl Python {
         Ok(file)
     }
 
-    /// Measures prediction in ONNX Runtime, with a file written by [`Python::export_onnx`].
+    /// Measures prediction of an ONNX file in a runtime.
     ///
     /// # Errors
-    /// `Device` if Python or ONNX Runtime is missing or fails.
-    pub fn onnxruntime(&self, job: &NetworkJob, file: &Path) -> Result<Vec<Record>> {
-        let mut request = job.to_json()?;
-        request["file"] = file.to_string_lossy().into();
-        let measurements = self.measure(&[TIMING, RUN_ONNXRUNTIME], &request, job.threads)?;
-        Ok(measurements.into_iter().map(|m| job.record("ONNX Runtime", m)).collect())
+    /// `Device` if Python or the runtime is missing or fails.
+    pub fn onnx(&self, runtime: OnnxRuntime, job: &OnnxJob) -> Result<Vec<Record>> {
+        let measurements = self.run_onnx(runtime, job, job.budget)?;
+        let [n, ..] = job.shape;
+        Ok(measurements.into_iter().map(|m| m.record(&job.name, runtime.name(), n, job.threads)).collect())
+    }
+
+    /// Compares the output of a runtime with that of [`OnnxJob::values`]: returns the greatest difference, as a fraction of the greatest
+    /// magnitude of that; `None` without values.
+    ///
+    /// # Errors
+    /// As [`Python::onnx`], and if the output has another shape.
+    pub fn onnx_difference(&self, runtime: OnnxRuntime, job: &OnnxJob) -> Result<Option<f64>> {
+        let measurements = self.run_onnx(runtime, job, Duration::from_millis(1))?;
+        Ok(measurements.into_iter().find_map(|m| m.difference))
+    }
+
+    fn run_onnx(&self, runtime: OnnxRuntime, job: &OnnxJob, budget: Duration) -> Result<Vec<Measurement>> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut request = json!({
+            "file": text(&job.file),
+            "shape": job.shape,
+            "threads": job.threads,
+            "budget": budget.as_secs_f64(),
+        });
+        if let Some([x, y]) = &job.values {
+            (request["x"], request["y"]) = (text(x).into(), text(y).into());
+        }
+        self.measure(&[TIMING, ONNX_INPUT, runtime.script()], &request, job.threads)
     }
 
     /// Measures convolutions in PyTorch, described as `run_torch_convolutions.py` expects them.
@@ -136,8 +256,8 @@ impl Python {
     fn run(&self, scripts: &[&str], job: &Value, threads: usize) -> Result<Vec<Measurement>> {
         let failed = |reason: String| {
             Error::device(format!(
-                "`{}` failed: {reason}; if packages are missing, install them (`pip install torch`, and for ONNX Runtime `pip install \
-                 onnx onnxscript onnxruntime`), or select another interpreter with --python",
+                "`{}` failed: {reason}; if packages are missing, install them (`pip install torch`, for ONNX files `pip install \
+                 onnx onnxscript onnxruntime openvino tract`), or select another interpreter with --python",
                 self.command
             ))
         };
@@ -197,21 +317,23 @@ impl NetworkJob {
             "budget": self.budget.as_secs_f64(),
         }))
     }
+}
 
-    fn record(&self, library: &str, measurement: Measurement) -> Record {
+impl Measurement {
+    fn record(self, name: &str, library: &str, batch: usize, threads: usize) -> Record {
         Record {
-            name: self.model.name.to_string(),
+            name: name.to_string(),
             device: library.to_string(),
-            mode: measurement.mode,
-            batch: self.batch,
-            threads: self.threads,
-            median_s: measurement.median_s,
-            min_s: measurement.min_s,
-            calls: measurement.calls,
-            images_per_s: Some(self.batch as f64 / measurement.median_s),
+            mode: self.mode,
+            batch,
+            threads,
+            median_s: self.median_s,
+            min_s: self.min_s,
+            calls: self.calls,
+            images_per_s: Some(batch as f64 / self.median_s),
             gflops: None,
             share_of_peak: None,
-            peak_rss_mib: Some(measurement.peak_rss_mib),
+            peak_rss_mib: Some(self.peak_rss_mib),
             peak_tensors_mib: None,
         }
     }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use clap::{Arg, ArgMatches, value_parser};
 use neocog_base::program::{quoted, set_invocation, set_name};
 use neocog_base::{Error, ErrorKind, Result};
+use neocog_train::ranks::started_together;
 
 use crate::command::{CommandEntry, commands};
 use crate::commands::bench::old_spelling::benchmark_first;
@@ -110,6 +111,12 @@ impl Program {
         let Some((command, arguments)) = selected else {
             return Err(Error::invalid_argument("no command given; --help lists them"));
         };
+        if let Some(processes) = started_together().filter(|count| *count > 1 && command.name != "train") {
+            output::usage_error(format_args!(
+                "{} runs in one process, but {processes} were started together; only `train` uses several",
+                command.name
+            ));
+        }
         // The command runs on a thread of the pool, so that work too small to share starts without waking another thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)).build();
         let pool = pool.map_err(|e| Error::invalid_argument("cannot start the threads").with_source(e))?;

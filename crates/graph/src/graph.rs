@@ -276,7 +276,7 @@ impl Graph {
     }
 
     /// Replaces pairs of operations by one, from the first operation to the last. `merge` gets a node, the node that computes
-    /// its first input, whose first output is used nowhere else, and the graph. It returns the operation that replaces both,
+    /// its first input, whose first output is used nowhere else, and the graph as it was before. It returns the operation that replaces both,
     /// with the outputs of the earlier one, the first of which is that of the later one.
     ///
     /// # Errors
@@ -288,7 +288,7 @@ impl Graph {
         let uses = self.uses();
         let mut producers: Vec<Option<usize>> = vec![None; self.shapes.len()];
         let mut nodes: Vec<Node> = Vec::with_capacity(self.nodes.len());
-        for node in self.take_nodes() {
+        for node in self.nodes.clone() {
             let producer = node.inputs.first().and_then(Source::value).filter(|value| uses[*value] == 1);
             let producer = producer.and_then(|value| producers[value]);
             if let Some(at) = producer

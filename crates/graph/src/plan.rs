@@ -1,10 +1,14 @@
 //! Execution plans: graphs that are rewritten once and run many times.
 
+use std::sync::Arc;
+
 use neocog_base::text::count;
 use neocog_base::{Error, Result};
+use neocog_tensor::ops::Scale;
 use neocog_tensor::{Device, Pass, Program, Shape, Tensor};
+use smallvec::smallvec;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Source};
 use crate::layout::{self, OutputPlace};
 use crate::rewrite::{Target, rewrite};
 
@@ -15,8 +19,22 @@ impl Graph {
     /// When a constant is on another device, or the graph has no input or no output; when the device fails.
     pub fn plan(mut self, device: &Device) -> Result<Plan> {
         self.check_constants(device)?;
+        self.copy_reshaped_constants()?;
         rewrite(&mut self, &Target { pass: Pass::Inference, device })?;
         Plan::new(self, device)
+    }
+
+    /// Puts copies of reshaped constants in place of operations that reshape them, which do not run in a plan.
+    fn copy_reshaped_constants(&mut self) -> Result<()> {
+        let mut nodes = self.take_nodes();
+        for node in nodes.iter_mut().filter(|node| node.op.reshapes()) {
+            if let ([Source::Constant(tensor)], [output]) = (&node.inputs[..], &node.outputs[..]) {
+                let reshaped = tensor.reshape(*self.shape(*output))?;
+                node.inputs = smallvec![Source::Constant(reshaped)];
+                node.op = Arc::new(Scale { factor: 1.0 });
+            }
+        }
+        self.set_nodes(nodes)
     }
 
     fn check_constants(&self, device: &Device) -> Result<()> {

@@ -312,3 +312,18 @@ fn plans_have_several_inputs_and_outputs() {
     let error = plan.run_all(&[inputs[0].clone(), tensor([3, 2], 2)]).unwrap_err().to_string();
     assert!(error.contains("the plan is for an input [2, 3]"), "{error}");
 }
+
+#[test]
+fn a_reshaped_constant_may_be_an_output() {
+    for device in [Device::Reference, Device::Cpu] {
+        let mut graph = Graph::new([Shape::from([2, 3])]);
+        let constant = Tensor::full([2, 3], 1.5, &device).unwrap();
+        let reshape = Flatten { start_dim: 0, end_dim: -1 };
+        let reshaped = graph.push(reshape, [Source::Constant(constant)], Scope::default()).unwrap();
+        let relu = graph.push(Relu, [Source::Value(0)], Scope::default()).unwrap();
+        graph.set_outputs([relu, reshaped]).unwrap();
+        let outputs = graph.plan(&device).unwrap().run_all(&[Tensor::zeros([2, 3], &device).unwrap()]).unwrap();
+        assert_eq!(outputs[0].to_f32().unwrap(), [0.0; 6], "{device}");
+        assert_eq!((outputs[1].shape().rank(), outputs[1].to_f32().unwrap()), (1, vec![1.5; 6]), "{device}");
+    }
+}

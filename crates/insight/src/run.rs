@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use neocog_base::{Error, ErrorKind, Result};
-use neocog_train::{Checkpoint, CheckpointDir, EpochReport};
+use neocog_train::{Checkpoint, CheckpointDir, EpochReport, LogLine};
 
 /// What the directory of a run holds. The run may still be in progress: checkpoints are replaced atomically.
 #[derive(Debug)]
@@ -70,6 +70,7 @@ impl Run {
             }
             None => None,
         };
+        LogLine::restore_times(path, &mut last.history);
         Ok(Run { path: path.to_path_buf(), last, best, notes })
     }
 

@@ -1,5 +1,6 @@
 //! State of layers besides parameters.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use neocog_autograd::Param;
@@ -31,22 +32,39 @@ impl Buffer {
 }
 
 /// An integer of a layer that is incremented, as the number of batches that a batch norm was trained on.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+#[derive(Default)]
+pub struct Counter {
+    count: AtomicU64,
+    changes: AtomicU64,
+}
+
+/// Without the count, which is state and not an attribute.
+impl fmt::Debug for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counter")
+    }
+}
 
 impl Counter {
     /// Returns the count.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Sets the count.
     pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
+        self.count.store(value, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Adds one and returns the new count.
     pub fn increment(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns the number of changes so far.
+    pub fn version(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 }

@@ -59,6 +59,8 @@ pub trait Visitor<'a> {
 
 /// A change of the state of a layer in a training pass, as an update of running statistics. It is made after the operations
 /// that compute its values, in the order in which the layers ran.
+///
+/// What `Debug` shows of it must be the same in each step: its attributes, without the state itself.
 pub trait StateUpdate: fmt::Debug + Send + Sync {
     /// Changes the state with the values that were passed to [`Context::update`].
     ///

@@ -21,8 +21,9 @@ struct Plans {
 }
 
 /// Runs a network in evaluation mode with execution plans: one for each input shape, created at its first use and kept until
-/// a parameter or a buffer of the network changes. A network that cannot be traced runs layer by layer;
-/// [`Predictor::reason`] tells why.
+/// a parameter, a buffer or a counter of the network changes. A network that cannot be traced runs layer by layer;
+/// [`Predictor::reason`] tells why. What else a layer computes with, such as an attribute of an operation, must stay the same:
+/// for another one, create another predictor.
 ///
 /// The `forward` of the network is traced with an input on [`Device::Meta`], so a layer that computes without the tape, or
 /// reads values of its input, cannot be traced. A predictor can be used by several threads at once.
@@ -118,7 +119,7 @@ impl Predictor {
     fn planned(&self, input: &Shape, device: &Device) -> Result<Result<Arc<Plan>, Untraceable>> {
         let key = (*input, *device);
         // Versions only increase. They are read before the values, which are thus at least that new.
-        let version = trace::tensors(&*self.network).iter().map(|tensor| tensor.param().version()).sum();
+        let version = trace::version(&*self.network);
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if plans.version != version {
             *plans = Plans { version, plans: HashMap::new() };

@@ -1,6 +1,6 @@
 //! Traces of networks: the forward pass as a graph.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -46,9 +46,15 @@ pub(crate) struct TrainGraph {
     pub runs: AtomicU64,
 }
 
-/// What layers gave the operations of a trace besides values on the tape: attributes, and constants that are not state of the network.
+/// What a trace must have in common with later ones: its operations with attributes, sources and constants, outputs and updates.
 #[derive(Debug)]
-pub(crate) struct Recorded(Vec<Step>);
+pub(crate) struct Recorded {
+    steps: Vec<Step>,
+    /// The state tensors that are inputs, and the outputs.
+    ends: [Vec<usize>; 2],
+    /// Hashes of the updates with their attributes.
+    updates: Vec<u64>,
+}
 
 /// An operation of a trace.
 #[derive(Debug)]
@@ -57,14 +63,20 @@ struct Step {
     layer: Option<String>,
     /// Hash of the operation with its attributes.
     attributes: u64,
+    /// The values that it uses, `None` for constants.
+    sources: Vec<Option<usize>>,
     constants: Vec<Tensor>,
 }
 
+fn hash_of(value: &dyn fmt::Debug) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{value:?}").hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Recorded {
-    fn of(graph: &Graph) -> Self {
+    fn of(graph: &Graph, tensors: &[usize], updates: &[(Arc<dyn StateUpdate>, usize)]) -> Self {
         let steps = graph.nodes().iter().map(|node| {
-            let mut hasher = DefaultHasher::new();
-            format!("{:?}", node.op).hash(&mut hasher);
             let constants = node.inputs.iter().filter_map(|source| match source {
                 Source::Constant(tensor) => Some(tensor.clone()),
                 Source::Value(_) => None,
@@ -72,11 +84,16 @@ impl Recorded {
             Step {
                 op: node.op.name(),
                 layer: node.scope.name().map(str::to_string),
-                attributes: hasher.finish(),
+                attributes: hash_of(&node.op),
+                sources: node.inputs.iter().map(Source::value).collect(),
                 constants: constants.collect(),
             }
         });
-        Recorded(steps.collect())
+        Recorded {
+            steps: steps.collect(),
+            ends: [tensors.to_vec(), graph.outputs().to_vec()],
+            updates: updates.iter().map(|(update, _)| hash_of(update)).collect(),
+        }
     }
 
     /// Returns the reason why a graph that was traced before cannot be used for later steps, if a later trace differs.
@@ -91,9 +108,12 @@ impl Recorded {
                 step.op
             )))
         };
-        for (step, other) in self.0.iter().zip(&later.0) {
+        for (step, other) in self.steps.iter().zip(&later.steps) {
             if step.attributes != other.attributes {
                 return Ok(reason(step, "an attribute"));
+            }
+            if step.sources != other.sources {
+                return Ok(reason(step, "an input"));
             }
             for (a, b) in step.constants.iter().zip(&other.constants) {
                 if !a.is_same(b) && (a.shape() != b.shape() || bits(a)? != bits(b)?) {
@@ -101,8 +121,16 @@ impl Recorded {
                 }
             }
         }
-        let is_shorter = self.0.len() != later.0.len();
-        Ok(is_shorter.then(|| Untraceable("the number of operations changes from step to step".into())))
+        let what = if self.steps.len() != later.steps.len() {
+            "the number of operations"
+        } else if self.ends != later.ends {
+            "which parameters are used, or what is the output,"
+        } else if self.updates != later.updates {
+            "an attribute of an update of state"
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Untraceable(format!("{what} changes from step to step"))))
     }
 }
 
@@ -146,6 +174,28 @@ pub(crate) fn tensors(network: &dyn Layer) -> Vec<StateTensor<'_>> {
     collector.0
 }
 
+/// Returns a number that grows whenever a parameter, a buffer or a counter of a network changes.
+pub(crate) fn version(network: &dyn Layer) -> u64 {
+    struct Sum(u64);
+    impl<'a> Visitor<'a> for Sum {
+        fn param(&mut self, _name: &str, param: &'a Param) {
+            self.0 = self.0.wrapping_add(param.version());
+        }
+        fn buffer(&mut self, _name: &str, buffer: &'a Buffer) {
+            self.0 = self.0.wrapping_add(buffer.value().version());
+        }
+        fn counter(&mut self, _name: &str, counter: &'a Counter) {
+            self.0 = self.0.wrapping_add(counter.version());
+        }
+        fn child(&mut self, _name: Option<&str>, layer: &'a dyn Layer) {
+            layer.visit(self);
+        }
+    }
+    let mut sum = Sum(0);
+    network.visit(&mut sum);
+    sum.0
+}
+
 /// Records the inference of a network for inputs of shape `input` as a graph without rewrites. Parameters and buffers are constants
 /// of the graph: their tensors, not copies.
 ///
@@ -174,6 +224,9 @@ pub(crate) fn inference(network: &dyn Layer, input: &Shape, device: &Device) -> 
     };
     drop(naming);
     let (Some(x), Some(y)) = (x.slot(), y.slot()) else { return bypassed() };
+    if uses_hidden(&tape, &tensors(network)) {
+        return hidden_parameter();
+    }
     let mut graph = Graph::new([*input]);
     // The values of the graph by their slots on the tape. Values that depend on parameters only are constants.
     let mut values = HashMap::from([(x, 0)]);
@@ -186,7 +239,7 @@ pub(crate) fn inference(network: &dyn Layer, input: &Shape, device: &Device) -> 
             match (slot.and_then(|slot| values.get(&slot)), tensor) {
                 (Some(&value), _) => sources.push(Source::Value(value)),
                 (None, Some(tensor)) if tensor.device() != Device::Meta => {
-                    sources.push(Source::Constant(tensor));
+                    sources.push(constant(tensor, device)?);
                 }
                 _ => return not_recorded(entry.op.name(), entry.scope.name()),
             }
@@ -224,13 +277,14 @@ pub(crate) fn training(network: &dyn Layer, input: &Shape, device: &Device) -> T
     let (draws, recorded) = context.into_trace();
     let (Some(x), Some(y)) = (x.slot(), y.slot()) else { return bypassed() };
 
+    if uses_hidden(&tape, &state) {
+        return hidden_parameter();
+    }
     let positions: HashMap<ParamId, usize> =
         state.iter().enumerate().map(|(i, tensor)| (tensor.param().id(), i)).collect();
     let mut inputs = Inputs { shapes: vec![*input], values: HashMap::from([(x, 0)]), tensors: Vec::new() };
     for (id, slot) in tape.param_slots() {
-        let Some(&position) = positions.get(&id) else {
-            return untraceable("a layer uses a parameter that it does not pass to the visitor");
-        };
+        let Some(&position) = positions.get(&id) else { return hidden_parameter() };
         inputs.values.insert(slot, inputs.shapes.len());
         inputs.shapes.push(state[position].param().shape());
         inputs.tensors.push(position);
@@ -264,7 +318,7 @@ pub(crate) fn training(network: &dyn Layer, input: &Shape, device: &Device) -> T
             match (value, tensor) {
                 (Some(&value), _) => sources.push(Source::Value(value)),
                 (None, Some(tensor)) if slot.is_none() && tensor.device() != Device::Meta => {
-                    sources.push(Source::Constant(tensor));
+                    sources.push(constant(tensor, device)?);
                 }
                 _ => return not_recorded(entry.op.name(), entry.scope.name()),
             }
@@ -293,7 +347,7 @@ pub(crate) fn training(network: &dyn Layer, input: &Shape, device: &Device) -> T
         updates.push((update, vars.len()));
     }
     graph.set_outputs(outputs)?;
-    let recorded = Recorded::of(&graph);
+    let recorded = Recorded::of(&graph, &tensors, &updates);
     Ok(Ok(TrainGraph { graph, tensors, updates, recorded, runs: AtomicU64::new(0) }))
 }
 
@@ -310,6 +364,23 @@ fn constants<'a>(
     tensors: &'a [Option<Tensor>],
 ) -> impl Iterator<Item = &'a Tensor> {
     slots.iter().zip(tensors).filter(|(slot, _)| slot.is_none()).filter_map(|(_, tensor)| tensor.as_ref())
+}
+
+/// Returns a constant of an operation. A number that is computed with is not on the device yet, as the values of a trace have none.
+fn constant(tensor: Tensor, device: &Device) -> Result<Source> {
+    let is_number = tensor.shape().rank() == 0 && tensor.device() == Device::Reference;
+    Ok(Source::Constant(if is_number { tensor.to_device(device)? } else { tensor }))
+}
+
+/// Whether a pass used parameters, frozen or not, that are not among the state of the network.
+fn uses_hidden(tape: &Tape, state: &[StateTensor<'_>]) -> bool {
+    let known: HashSet<ParamId> = state.iter().map(|tensor| tensor.param().id()).collect();
+    let used = tape.param_slots().into_iter().map(|(id, _)| id).chain(tape.frozen_params());
+    used.into_iter().any(|id| !known.contains(&id))
+}
+
+fn hidden_parameter<T>() -> Traced<T> {
+    untraceable("a layer uses a parameter that it does not pass to the visitor")
 }
 
 /// The values of a trace are on [`Device::Meta`]: a layer that reads them fails.

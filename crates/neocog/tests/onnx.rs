@@ -1,4 +1,4 @@
-//! `export` to ONNX and `run` of ONNX models.
+//! `export` to ONNX, and ONNX models in place of networks and checkpoints.
 
 #![cfg(feature = "onnx")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -91,4 +91,56 @@ fn a_checkpoint_is_exported_and_runs_as_before() {
     std::fs::copy(folder.join("run/last.ckpt"), folder.join("fake.onnx")).unwrap();
     let (code, text) = run(folder, "run fake.onnx --input x.npy --output o");
     assert!(code == 1 && text.contains("fake.onnx: not an ONNX model"), "{text}");
+}
+
+#[test]
+fn an_onnx_model_takes_the_place_of_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    success(folder, "train lenet --epochs 2 --out run");
+    success(folder, "data --export images --count 4 --data digits");
+    let numbers = |text: &str| {
+        let row: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        ["images", "loss", "acc"].map(|key| row[key].as_f64().unwrap())
+    };
+    let classes = |text: &str| {
+        let class = |line: &str| line.split_once(": ").unwrap().1.split(' ').next().unwrap().to_string();
+        text.lines().map(class).collect::<Vec<_>>()
+    };
+    let images = "images/00000-2.png images/00001-3.png images/00002-4.png images/00003-5.png";
+    let expected = numbers(&success(folder, "eval run/last.ckpt --json"));
+    let expected_classes = classes(&success(folder, &format!("predict run/last.ckpt {images}")));
+    for export in ["", " --softmax", " --softmax --preprocess"] {
+        success(folder, &format!("export run/last.ckpt --to net.onnx{export}"));
+        let found = numbers(&success(folder, "eval net.onnx --data digits --json"));
+        let is_close = expected.iter().zip(found).all(|(a, b)| (a - b).abs() <= 1e-5);
+        assert!(is_close, "{export}: {expected:?} {found:?}");
+        let found = classes(&success(folder, &format!("predict net.onnx {images}")));
+        assert_eq!(found, expected_classes, "{export}");
+    }
+    success(folder, "export run/last.ckpt --to net.onnx");
+    success(folder, "explain net.onnx images/00000-2.png --method saliency --to saliency.png");
+    let text = success(folder, "summary net.onnx");
+    assert!(text.contains("net.onnx: ONNX of opset 18; input [1, 1, 28, 28]"), "{text}");
+    assert!(text.contains("44,426") && text.contains("Gemm"), "{text}");
+    let row: serde_json::Value = serde_json::from_str(&success(folder, "summary net.onnx --json")).unwrap();
+    assert_eq!((&row["parameters"], &row["layers"][0]["kind"]), (&44426.into(), &"Conv".into()));
+    let text = success(folder, "bench net.onnx --budget 0.1 --batch 8");
+    assert!(text.contains("net.onnx") && text.contains("predict") && !text.contains("train"), "{text}");
+    let text = success(folder, "bench net.onnx --profile --budget 0.1 --batch 8");
+    assert!(text.contains("conv.0/conv2d") && text.contains("batch_vectorized"), "{text}");
+
+    for (arguments, expected) in [
+        ("eval net.onnx", "no data set given; use --data NAME"),
+        ("eval net.onnx --data digits --input 1x32x32", "the input of the model is 1x28x28"),
+        ("eval net.onnx --spec net.json", "cannot be used with"),
+        ("predict run/last.ckpt a.png --data digits", "a checkpoint names its classes"),
+        ("predict net.onnx --spec net.json a.png", "an ONNX model is a whole network"),
+        ("bench net.onnx --against torch", "--against torch is for registered networks"),
+        ("bench none.onnx", "cannot read the model none.onnx"),
+        ("summary run/none.onnx", "cannot read the model run/none.onnx"),
+    ] {
+        let (code, text) = run(folder, arguments);
+        assert!(code != 0 && text.contains(expected), "{arguments}: {text}");
+    }
 }

@@ -10,4 +10,4 @@ pub use inventory;
 
 pub use element::{f32_to_half, half_to_f32};
 pub use export::{ExportOptions, Normalization, export_network};
-pub use import::{OnnxLayers, OnnxModel, OnnxOutput, OnnxSession};
+pub use import::{OnnxLayers, OnnxModel, OnnxNetwork, OnnxOutput, OnnxSession};

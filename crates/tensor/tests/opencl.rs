@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use neocog_base::testing::require;
-use neocog_tensor::opencl::{DeviceId, devices};
+use neocog_tensor::op::no_gradient;
+use neocog_tensor::opencl::{Call, DeviceId, devices};
 use neocog_tensor::ops::{Accumulate, Add, MatMul, Relu, Scale, Sigmoid, Sum};
-use neocog_tensor::{Device, Result, Tensor, run_single, update};
+use neocog_tensor::{
+    Device, Gradient, InputGrads, Op, Result, SavedTensors, Scratch, Shape, Shapes, Tensor, View, ViewMut, register_op,
+    run_single, update,
+};
 
 fn device() -> Option<(Device, DeviceId)> {
     let device = require("opencl", "opencl".parse::<Device>())?;
@@ -143,4 +147,55 @@ fn errors_name_the_operation_and_the_sizes() {
     let missing = Device::OpenCl(DeviceId { platform: 99, device: 0 });
     let error = Tensor::zeros([1], &missing).unwrap_err().to_string();
     assert!(error.contains("opencl:99:0"), "{error}");
+}
+
+#[test]
+fn sizes_beyond_all_memory_are_errors() {
+    let Some((device, _)) = device() else { return };
+    for count in [1_usize << 40, 1 << 61, 1 << 62] {
+        let error = Tensor::zeros([count], &device).unwrap_err().to_string();
+        assert!(error.contains("are needed"), "{error}");
+    }
+}
+
+/// Writes to its input.
+#[derive(Debug)]
+struct Overwrite;
+
+register_op!("overwrite", Vec::new);
+
+impl Op for Overwrite {
+    fn name(&self) -> &'static str {
+        "overwrite"
+    }
+
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        Ok(inputs.iter().copied().collect())
+    }
+
+    fn reference(&self, _inputs: &[View<'_, f64>], _outputs: &mut [ViewMut<'_, f64>]) {}
+
+    fn cpu(&self, _inputs: &[View<'_, f32>], _outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {}
+
+    fn opencl(&self, call: &Call<'_>) -> Result<()> {
+        call.fill(call.output(0).buffer, 1.0)?;
+        call.copy(call.output(0).buffer, call.input(0).buffer)
+    }
+
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
+    }
+
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+}
+
+#[test]
+fn an_operation_cannot_write_to_its_inputs() {
+    let Some((device, _)) = device() else { return };
+    let x = Tensor::zeros([4], &device).unwrap();
+    let error = run_single(&Overwrite, &[&x]).unwrap_err().to_string();
+    assert!(error.contains("overwrite writes to one of its inputs"), "{error}");
+    assert_eq!(x.to_f32().unwrap(), [0.0; 4]);
 }

@@ -1,6 +1,7 @@
 //! What the bits of a run depend on besides its configuration and network.
 
 use neocog_data::Split;
+use neocog_tensor::ops::requested_algorithm;
 use neocog_tensor::{Device, Error, ErrorKind, Result, instruction_set};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +25,9 @@ pub struct Environment {
     /// Instruction set of the kernels, on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub simd: Option<String>,
+    /// The algorithm that convolutions are computed by, `by cost` if none is forced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convolutions: Option<String>,
     /// Version of neocog.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -44,6 +48,7 @@ impl Environment {
             device: Some(kind),
             device_name,
             simd: (*device == Device::Cpu).then(|| instruction_set().0.to_string()),
+            convolutions: Some(requested_algorithm()?.map_or("by cost", |found| found.name).to_string()),
             version: Some(env!("CARGO_PKG_VERSION").to_string()),
         })
     }
@@ -71,6 +76,7 @@ impl Environment {
             ("device", &self.device, &other.device),
             ("OpenCL device", &self.device_name, &other.device_name),
             ("instruction set (NEOCOG_SIMD)", &self.simd, &other.simd),
+            ("convolutions (NEOCOG_CONV)", &self.convolutions, &other.convolutions),
             ("version of neocog", &self.version, &other.version),
         ];
         values

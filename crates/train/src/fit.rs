@@ -267,7 +267,7 @@ impl Trainer {
         let evaluation = self.loader(evaluated, part, cache(&**evaluated))?;
         let mut unreadable = 0;
         let now = Environment::of(data, &self.device)?;
-        self.check_alike(&now)?;
+        self.check_ranks(data)?;
         if !self.allow_different {
             self.config.environment.check(&now)?;
         }

@@ -99,6 +99,18 @@ impl LogLine {
         whole.lines().enumerate().map(parse).collect()
     }
 
+    /// Takes the times of the epochs of `history` from the log in the directory `folder`, where it has their results: checkpoints hold
+    /// no times.
+    pub fn restore_times(folder: &Path, history: &mut [EpochReport]) {
+        let lines = Self::read(&folder.join(Self::FILE)).unwrap_or_default();
+        for line in lines.iter().filter(|line| line.kind == LogKind::Epoch) {
+            let found = history.iter_mut().find(|report| report.epoch == line.epoch);
+            if let Some(report) = found.filter(|report| report.train_loss == line.loss && report.seconds == 0.0) {
+                (report.images_per_s, report.seconds) = (line.images_per_second, line.seconds);
+            }
+        }
+    }
+
     /// The line of steps within an epoch: those of `sums` that are not in `before`; `None` if there are none, as when the results
     /// of an asynchronous device are not read yet.
     pub(crate) fn of_steps(epoch: u64, step: u64, lr: f64, [before, sums]: [&Totals; 2]) -> Option<Self> {
@@ -107,6 +119,7 @@ impl LogLine {
             loss: sums.loss - before.loss,
             correct: sums.correct - before.correct,
             seconds: sums.seconds - before.seconds,
+            untimed: 0,
         };
         (part.images > 0).then(|| LogLine {
             kind: LogKind::Step,
@@ -244,7 +257,13 @@ mod tests {
     }
 
     fn step(step: u64) -> LogLine {
-        let sums = |images| Totals { images, loss: images as f64 / 7.0, correct: images / 2, seconds: 1.0 };
+        let sums = |images| Totals {
+            images,
+            loss: images as f64 / 7.0,
+            correct: images / 2,
+            seconds: 1.0,
+            untimed: 0,
+        };
         LogLine::of_steps(1 + step / 3, step, 0.1, [&sums(2), &sums(8)]).unwrap()
     }
 

@@ -19,8 +19,11 @@ pub struct Totals {
     pub loss: f64,
     /// Number of correctly classified images.
     pub correct: u64,
-    /// Time spent, in seconds.
+    /// Time spent in seconds, since the run was resumed if that was in this epoch; 0 in a checkpoint.
     pub seconds: f64,
+    /// Number of the images before the run was resumed.
+    #[serde(skip)]
+    pub untimed: u64,
 }
 
 impl Totals {
@@ -41,9 +44,9 @@ impl Totals {
         self.correct += correct;
     }
 
-    /// Returns the number of images per second.
+    /// Returns the number of images per second, since the run was resumed.
     pub fn images_per_second(&self) -> f64 {
-        self.images as f64 / self.seconds.max(1e-9)
+        (self.images - self.untimed) as f64 / self.seconds.max(1e-9)
     }
 }
 
@@ -89,6 +92,7 @@ impl Default for Meter {
 impl Meter {
     /// Creates a meter that continues from the totals of `batches` batches.
     pub(crate) fn resume(sums: Totals, batches: u64) -> Self {
+        let sums = Totals { untimed: sums.images, seconds: 0.0, ..sums };
         Meter { sums, unread: Vec::new(), read: batches, last_read: Instant::now(), kept: None }
     }
 

@@ -19,8 +19,8 @@ pub struct Position {
     pub step: u64,
 }
 
-/// The metrics of an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The metrics of an epoch. Reports are equal if their results are, whatever the times.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct EpochReport {
     /// Number of the epoch, from 1.
     pub epoch: u64,
@@ -34,13 +34,26 @@ pub struct EpochReport {
     /// Accuracy after the epoch on the same part.
     #[serde(rename = "test_acc")]
     pub eval_acc: f64,
-    /// Training images per second.
+    /// Training images per second; 0 in a checkpoint, which holds no times.
     pub images_per_s: f64,
-    /// Duration of the training part of the epoch, in seconds.
+    /// Duration of the training part of the epoch in seconds, since the run was resumed if that was in this epoch; 0 in a checkpoint.
     pub seconds: f64,
 }
 
+impl PartialEq for EpochReport {
+    fn eq(&self, other: &Self) -> bool {
+        let results = |of: &Self| (of.epoch, of.train_loss, of.train_acc, of.eval_loss, of.eval_acc);
+        results(self) == results(other)
+    }
+}
+
 impl EpochReport {
+    /// Returns the report without times.
+    #[must_use]
+    pub(crate) fn without_times(self) -> Self {
+        EpochReport { images_per_s: 0.0, seconds: 0.0, ..self }
+    }
+
     /// Returns the first report with the best accuracy on the evaluated part.
     pub fn best(history: &[EpochReport]) -> Option<&EpochReport> {
         history.iter().reduce(|best, next| if next.eval_acc > best.eval_acc { next } else { best })

@@ -115,15 +115,23 @@ impl Ranks {
     /// # Errors
     /// When there are others, but this program was built without the feature `mpi`; when MPI fails.
     pub fn from_environment() -> Result<Self> {
-        if started_together().is_none_or(|size| size == 1) {
-            return Ok(Ranks::single());
-        }
+        let Some(announced) = started_together().filter(|size| *size > 1) else { return Ok(Ranks::single()) };
         #[cfg(feature = "mpi")]
-        return Ranks::connect(|| Ok(Box::new(mpi::Mpi::new()?)));
+        {
+            let ranks = Ranks::connect(|| Ok(Box::new(mpi::Mpi::new()?)))?;
+            if ranks.size() == announced {
+                return Ok(ranks);
+            }
+            Err(Error::device(format!(
+                "the launcher has started {announced} processes, but MPI connects {}: it is of another MPI than the one that this program was \
+                 built with",
+                ranks.size()
+            )))
+        }
         #[cfg(not(feature = "mpi"))]
-        Err(Error::device(
-            "started as one of several processes, but this program was built without MPI; build it with `--features mpi`",
-        ))
+        Err(Error::device(format!(
+            "started as one of {announced} processes, but this program was built without MPI; build it with `--features mpi`"
+        )))
     }
 
     /// Returns the number of this rank, from 0.
@@ -154,6 +162,8 @@ impl Ranks {
     /// Ends all ranks at once with an exit code, for errors that not all of them have. Does not return if there are several.
     pub fn abort(&self, code: i32) {
         if self.shared.is_some() {
+            #[cfg(feature = "mpi")]
+            mpi::request_abort(code);
             let pending = self.submit(move |transport| -> Result<()> { transport.abort(code) });
             // No result is sent. If the thread waits for another process, the launcher ends the others.
             let _ = pending.0.recv_timeout(ABORT_TIME);
@@ -170,7 +180,7 @@ impl Ranks {
             return Ok(());
         }
         Err(Error::invalid_argument(format!(
-            "{} cannot be divided among {} processes: each computes as many; use --shards {} or a multiple of it, or fewer processes",
+            "{} cannot be divided among {} processes: each computes as many; use fewer processes, or, for a new run, --shards {} or a multiple of it",
             neocog_base::text::count(shards, "shard"),
             self.size(),
             self.size()
@@ -264,7 +274,7 @@ impl Transport for Counting {
 }
 
 /// Returns the number of processes that were started together with this one, as MPI's launchers and Slurm say it.
-fn started_together() -> Option<usize> {
+pub fn started_together() -> Option<usize> {
     let number = |name| std::env::var(name).ok()?.parse::<usize>().ok();
     let of_launcher = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE"]
         .into_iter()

@@ -181,16 +181,6 @@ impl Progress for StopAfter<'_> {
     fn epoch(&mut self, _report: &EpochReport) {}
 }
 
-/// A checkpoint without the times, which differ from run to run.
-fn without_times(trainer: &mut Trainer) -> Checkpoint {
-    let mut checkpoint = trainer.checkpoint().unwrap();
-    checkpoint.sums.seconds = 0.0;
-    for report in &mut checkpoint.history {
-        (report.seconds, report.images_per_s) = (0.0, 0.0);
-    }
-    checkpoint
-}
-
 #[test]
 fn a_network_of_a_file_is_trained_and_resumed_bit_for_bit() {
     let file = ModelFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/small_net.json")).unwrap();

@@ -11,6 +11,7 @@ use neocog_train::{MemoryNeed, Predictions, check_fits, evaluate, evaluate_image
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
+use super::onnx_network::is_onnx;
 use super::part_selection::PartSelection;
 use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::csv;
@@ -26,6 +27,7 @@ use crate::register_command;
 #[command(
     override_usage = usages(&[
         "eval [OPTIONS] <CHECKPOINT>",
+        "eval [OPTIONS] <MODEL.onnx> --data <NAME>",
         "eval [OPTIONS] --weights <FILE> <--network <NAME>|--spec <FILE>> --data <NAME>",
     ]),
     after_help = examples("Examples:
@@ -33,13 +35,14 @@ use crate::register_command;
   neocog eval runs/lenet-fashion-mnist/last.ckpt --part train --json
   neocog eval runs/lenet-digits/best.ckpt --limit 100
   neocog eval runs/lenet-digits/best.ckpt --predictions predictions.csv
+  neocog eval net.onnx --data fashion-mnist
   neocog eval --network resnet --weights resnet.safetensors --data fashion-mnist"))]
 struct Args {
-    /// Checkpoint.
+    /// Checkpoint, or ONNX model.
     #[arg(
-        value_name = "CHECKPOINT",
+        value_name = "CHECKPOINT|MODEL.onnx",
         required_unless_present = "weights",
-        conflicts_with_all = ["weights", "network", "spec", "input", "classes"]
+        conflicts_with_all = ["weights", "network", "spec", "classes"]
     )]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -89,7 +92,8 @@ register_command!("eval", 40, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    if args.file.is_none() && args.data.is_none() {
+    let has_no_data = args.file.as_deref().is_none_or(is_onnx);
+    if has_no_data && args.data.is_none() {
         output::usage_error("no data set given; use --data NAME");
     }
     if let Some(file) = &args.predictions {
@@ -117,11 +121,12 @@ fn run(args: &Args) -> Result<()> {
     check_same_classes(&trained, &*dataset)?;
     check_fits(&*trained.network, trained.input, &*dataset).context(|| trained.name.as_str())?;
     let augment = trained.transforms().clone().into_augment(0);
+    let batch = trained.batch_size(args.batch);
     let options =
-        LoaderOptions::new().batch_size(args.batch).image_size((h, w)).channels(Some(c)).augment(augment);
+        LoaderOptions::new().batch_size(batch).image_size((h, w)).channels(Some(c)).augment(augment);
     let predictor = Predictor::new(trained.network);
     let loader = Loader::new(dataset, options.workers(args.workers))?;
-    let shape = [args.batch.min(loader.dataset().len()), c, h, w];
+    let shape = [batch.min(loader.dataset().len()), c, h, w];
     output::memory_warning(&MemoryNeed::of_inference(&predictor, shape, args.workers, device)?);
     output::layer_by_layer(predictor.reason(&shape.into(), device)?);
     let result = match &args.predictions {

@@ -9,7 +9,7 @@ use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::Checkpoint;
 use serde::Serialize;
 
-use super::run_onnx::is_onnx;
+use super::onnx_network::is_onnx;
 use crate::help::examples;
 use crate::output::{self, thousands};
 use crate::outputs;
@@ -123,9 +123,7 @@ fn run(args: &Args) -> Result<()> {
 
 #[cfg(not(feature = "onnx"))]
 fn export_onnx(_args: &Args) -> Result<()> {
-    Err(neocog_tensor::Error::invalid_argument(
-        "this program was built without ONNX; enable the cargo feature `onnx`",
-    ))
+    Err(super::onnx_network::without_onnx())
 }
 
 #[cfg(feature = "onnx")]

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::import_onnx::import_onnx;
 use super::network::{NetworkArgs, check_channels, described, load_weights};
-use super::run_onnx::is_onnx;
+use super::onnx_network::is_onnx;
 use crate::help::examples;
 use crate::normalization::input_transforms;
 use crate::output;

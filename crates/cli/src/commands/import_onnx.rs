@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use neocog_tensor::{Error, Result};
+use neocog_tensor::Result;
 
 #[cfg(not(feature = "onnx"))]
 pub(super) fn import_onnx(_file: &Path, _to: &Path, _json: bool) -> Result<()> {
-    Err(Error::invalid_argument("this program was built without ONNX; enable the cargo feature `onnx`"))
+    Err(super::onnx_network::without_onnx())
 }
 
 #[cfg(feature = "onnx")]
@@ -16,7 +16,7 @@ pub(super) fn import_onnx(file: &Path, to: &Path, json: bool) -> Result<()> {
     use neocog_base::file::replace;
     use neocog_layers::{state, weights};
     use neocog_onnx::OnnxModel;
-    use neocog_tensor::{Context as _, Device, Shape};
+    use neocog_tensor::{Context as _, Device, Error, Shape};
     use neocog_train::{ModelFile, Recipe};
 
     use crate::output;

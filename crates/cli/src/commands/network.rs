@@ -1,5 +1,6 @@
 //! Arguments that select a network: a registered one, one from a JSON file, or a trained one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use neocog_models::Model;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 
+use super::onnx_network::{is_onnx, open_onnx};
 use crate::input_size::InputSize;
 use crate::normalization::input_transforms;
 use crate::output;
@@ -113,6 +115,11 @@ impl NetworkArgs {
             classes: self.size.classes.map(|classes| classes as usize),
             is_input_given: self.size.input.is_some(),
         })
+    }
+
+    /// The input of --input, `[c, h, w]`.
+    pub fn input(&self) -> Option<[usize; 3]> {
+        self.size.input.map(|input| input.0)
     }
 
     /// Whether --input or --classes is given.
@@ -263,12 +270,19 @@ pub struct TrainedNetwork {
     pub preprocessing: Preprocessing,
     /// The checkpoint that the network is from.
     pub checkpoint: Option<Checkpoint>,
+    /// The number of images that it can take at once, if that is limited.
+    pub max_batch: Option<usize>,
 }
 
 impl TrainedNetwork {
     /// The transforms that apply to every image, in training and prediction.
     pub fn transforms(&self) -> &Pipeline {
         &self.preprocessing.transforms
+    }
+
+    /// The batch size to use where `asked` is asked for.
+    pub fn batch_size(&self, asked: usize) -> usize {
+        self.max_batch.map_or(asked, |most| most.min(asked))
     }
 
     /// The name of a class, or `class N` if unknown.
@@ -304,6 +318,12 @@ impl WeightsArgs {
     ) -> Result<TrainedNetwork> {
         match (&self.weights, file) {
             (Some(weights), None) => self.open_weights(weights, data, device),
+            (None, Some(file)) if is_onnx(file) => {
+                if self.network_args.spec.is_some() || self.network_args.size.classes.is_some() {
+                    output::usage_error("an ONNX model is a whole network; use --spec and --classes with --weights");
+                }
+                open_onnx(file, self.network_args.input(), data, device)
+            }
             (None, Some(file)) => self.open_checkpoint(file, device),
             (Some(_), Some(file)) => output::usage_error(format_args!(
                 "--weights replaces the checkpoint {}; use one of the two",
@@ -344,6 +364,7 @@ impl WeightsArgs {
             class_names,
             preprocessing,
             checkpoint: None,
+            max_batch: None,
         })
     }
 
@@ -361,6 +382,7 @@ impl WeightsArgs {
             class_names: checkpoint.class_names.clone(),
             preprocessing: checkpoint.preprocessing(),
             checkpoint: Some(checkpoint),
+            max_batch: None,
         })
     }
 }
@@ -375,17 +397,26 @@ pub fn described(
     preprocessing: Preprocessing,
     data: Option<&str>,
 ) -> Result<(Preprocessing, Vec<String>)> {
-    let location = || weights.display().to_string();
-    let metadata = weights::metadata(weights)?;
+    described_by(&weights::metadata(weights)?, preprocessing, data).context(|| weights.display().to_string())
+}
+
+/// As [`described`], for the metadata of a file.
+///
+/// # Errors
+/// As [`described`].
+pub fn described_by(
+    metadata: &BTreeMap<String, String>,
+    preprocessing: Preprocessing,
+    data: Option<&str>,
+) -> Result<(Preprocessing, Vec<String>)> {
     let names = metadata.get(Preprocessing::CLASS_NAMES).and_then(|names| serde_json::from_str(names).ok());
     let names = match (data, names) {
         (Some(data), _) => class_names_of(data)?,
         (None, names) => names.unwrap_or_default(),
     };
     let input = preprocessing.input;
-    let found = Preprocessing::from_metadata(&metadata).context(location)?;
-    let mut preprocessing = found.unwrap_or(preprocessing);
-    check_channels(&preprocessing.transforms, input[0]).context(location)?;
+    let mut preprocessing = Preprocessing::from_metadata(metadata)?.unwrap_or(preprocessing);
+    check_channels(&preprocessing.transforms, input[0])?;
     preprocessing.input = input;
     Ok((preprocessing, names))
 }

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::network::{TrainedNetwork, WeightsArgs};
+use super::onnx_network::is_onnx;
 use crate::arguments::{DeviceArg, positive};
 use crate::csv;
 use crate::help::{examples, usages};
@@ -38,7 +39,7 @@ const MAX_DRAWN: usize = 500;
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = usages(&[
-        "predict [OPTIONS] <CHECKPOINT> <IMAGE>...",
+        "predict [OPTIONS] <CHECKPOINT|MODEL.onnx> <IMAGE>...",
         "predict [OPTIONS] --weights <FILE> <--network <NAME>|--spec <FILE>> <IMAGE>...",
     ]),
     after_help = examples("Examples:
@@ -46,16 +47,17 @@ const MAX_DRAWN: usize = 500;
   neocog predict runs/lenet-fashion-mnist/best.ckpt a.jpg b.jpg --top 1 --json
   neocog predict --network resnet --weights resnet.safetensors --data fashion-mnist a.jpg
   neocog predict runs/resnet-flowers/best.ckpt holiday/ --csv predictions.csv
+  neocog predict net.onnx a.jpg --normalize 0.485,0.456,0.406/0.229,0.224,0.225
   neocog data --export images --count 20 --data fashion-mnist
   neocog predict runs/lenet-fashion-mnist/best.ckpt images/*.png --invert no --picture predictions.png"))]
 struct Args {
-    /// Checkpoint and images: files, folders and .txt lists; with --weights, images only.
+    /// Checkpoint or ONNX model, and images: files, folders and .txt lists; with --weights, images only.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Data set that names the classes, with --weights.
-    #[arg(long, value_name = "NAME", requires = "weights")]
+    /// Data set that names the classes, with --weights or an ONNX model.
+    #[arg(long, value_name = "NAME")]
     data: Option<String>,
     /// Number of classes to print.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
@@ -119,10 +121,13 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
     outputs::check(args.files.iter().map(PathBuf::as_path), written)?;
     args.csv.as_deref().map_or(Ok(()), csv::check_directory)?;
+    if args.data.is_some() && file.is_some_and(|file| !is_onnx(file)) {
+        output::usage_error("a checkpoint names its classes; use --data with --weights or an ONNX model");
+    }
     let opened = args.weights.open(file, args.data.as_deref(), &args.device.device);
     let mut trained = opened.map_err(|e| match e.kind() {
         ErrorKind::Format if file.is_some() => {
-            Error::format(format!("{e}; the first file must be a checkpoint, the others are images"))
+            Error::format(format!("{e}; the first file must be a checkpoint or an ONNX model, the others are images"))
         }
         _ => e,
     })?;
@@ -135,11 +140,12 @@ fn run(args: &Args) -> Result<ExitCode> {
     let predictor = Predictor::new(trained.network.clone());
     let paths = expand(paths)?;
     let [c, h, w] = trained.input;
-    let batch = [args.batch.min(paths.len()), c, h, w];
+    let size = trained.batch_size(args.batch);
+    let batch = [size.min(paths.len()), c, h, w];
     output::memory_warning(&MemoryNeed::of_inference(&predictor, batch, 0, &args.device.device)?);
     output::layer_by_layer(predictor.reason(&batch.into(), &args.device.device)?);
     let (mut drawn, mut table, mut failed) = (Vec::new(), Vec::new(), 0);
-    for paths in paths.chunks(args.batch) {
+    for paths in paths.chunks(size) {
         for (path, result) in paths.iter().zip(classify(args, &trained, &predictor, paths)) {
             if args.csv.is_some() {
                 table.push(csv_line(&trained, path, &result));

@@ -11,7 +11,8 @@ use neocog_train::{Checkpoint, ModelFile};
 use serde::Serialize;
 
 use super::network::note_auxiliary;
-use super::run_onnx::{is_onnx, run_onnx};
+use super::onnx_network::is_onnx;
+use super::run_onnx::run_onnx;
 use crate::arguments::{DeviceArg, positive};
 use crate::array;
 use crate::help::examples;

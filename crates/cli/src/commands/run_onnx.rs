@@ -1,12 +1,5 @@
 //! `run` of ONNX models.
 
-use std::path::Path;
-
-/// Whether a file is an ONNX model, by its name.
-pub(super) fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
-}
-
 #[cfg(not(feature = "onnx"))]
 pub(super) use absent::run_onnx;
 #[cfg(feature = "onnx")]
@@ -16,7 +9,9 @@ pub(super) use present::run_onnx;
 mod absent {
     use std::path::Path;
 
-    use neocog_tensor::{Device, Error, Result};
+    use neocog_tensor::{Device, Result};
+
+    use crate::commands::onnx_network::without_onnx;
 
     pub fn run_onnx(
         _file: &Path,
@@ -25,7 +20,7 @@ mod absent {
         _device: &Device,
         _json: bool,
     ) -> Result<()> {
-        Err(Error::invalid_argument("this program was built without ONNX; enable the cargo feature `onnx`"))
+        Err(without_onnx())
     }
 }
 

@@ -1,5 +1,7 @@
 //! `summary`: the layers of a network, with shapes, parameters and memory.
 
+use std::path::Path;
+
 use neocog_layers::receptive_field::ReceptiveField;
 use neocog_layers::summary::{Row, Summary, summarize};
 use neocog_models::{Family, models_of};
@@ -7,6 +9,8 @@ use neocog_tensor::{Device, Result, Shape};
 use serde::Serialize;
 
 use super::network::{NetworkArgs, SelectedNetwork};
+use super::onnx_network::is_onnx;
+use super::summary_onnx::summary_onnx;
 use crate::help::examples;
 use crate::output::{self, thousands};
 use crate::register_command;
@@ -19,7 +23,7 @@ use crate::register_command;
 /// The receptive field of an output element is the region of the image that it depends on: its size, its stride (the distance
 /// between those of neighboring elements), and the center of the first one (0 is the first pixel; with padding, it can be
 /// outside the image). Training memory is what a layer saves for its backward pass, without tensors that earlier layers
-/// save; prediction memory is what is allocated while the layer runs.
+/// save; prediction memory is what is allocated while the layer runs. Of an ONNX model, prints the nodes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog summary                                      all networks
@@ -28,9 +32,10 @@ use crate::register_command;
   neocog summary vgg --input 3x64x64 --classes 100
   neocog summary lenet_bn --style pytorch
   neocog summary --spec my.json
+  neocog summary net.onnx
   neocog summary lenet --json"))]
 struct Args {
-    /// Network [default: a table of all networks of a family].
+    /// Network, or ONNX model [default: a table of all networks of a family].
     network: Option<String>,
     /// Networks of the table: notes or torchvision [default: notes].
     #[arg(long, value_name = "FAMILY", conflicts_with_all = ["network", "spec"])]
@@ -87,6 +92,9 @@ register_command!("summary", 60, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
+    if let Some(file) = args.network.as_deref().map(Path::new).filter(|file| is_onnx(file)) {
+        return summary_onnx(file, args.network_args.input(), args.json);
+    }
     let single = args.network.is_some() || args.network_args.spec.is_some();
     let networks = if single {
         let mut selected = args.network_args.select(args.network.as_deref())?;

@@ -95,10 +95,6 @@ fn train(args: &Args, matches: &ArgMatches, ranks: &Ranks) -> Result<ExitCode> {
         Some(file) => resume(args, file, ranks)?,
         None => start(args, ranks)?,
     };
-    trainer.set_ranks(ranks.clone())?;
-    if args.shard_optimizer {
-        trainer.shard_optimizer();
-    }
     trainer.set_workers(args.workers);
     trainer.set_save_every(args.save_every);
     trainer.set_log_every(args.log_every);

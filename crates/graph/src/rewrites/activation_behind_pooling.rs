@@ -24,11 +24,14 @@ fn exchange(graph: &mut Graph, _target: &Target<'_>) -> Result<()> {
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes().len());
     for mut node in graph.take_nodes() {
         let activation = nodes.last().filter(|before| {
-            before.op.activation().is_some()
-                && node.inputs.first().and_then(Source::value) == Some(before.outputs[0])
-                && node.inputs.len() == 1
-                && uses[before.outputs[0]] == 1
-                && node.op.commutes_with(&*before.op)
+            let ([Source::Value(value)], [_], [output]) =
+                (&node.inputs[..], &before.inputs[..], &before.outputs[..])
+            else {
+                return false;
+            };
+            // The other outputs, as the indices of the maxima, may change.
+            let is_only_output = node.outputs[1..].iter().all(|other| uses[*other] == 0);
+            value == output && uses[*output] == 1 && is_only_output && node.op.commutes_with(&*before.op)
         });
         if activation.is_none() {
             nodes.push(node);
@@ -77,6 +80,15 @@ fn cases() -> Vec<Case> {
     };
     vec![
         Case::new("max pooling", graph(Relu, max), ["conv2d", "max_pool2d", "relu"]),
+        Case::new(
+            "the indices of the maxima are used",
+            move |device| {
+                let mut graph = graph(Relu, max)(device)?;
+                graph.set_outputs([3, 4])?;
+                Ok(graph)
+            },
+            ["conv2d", "relu", "max_pool2d"],
+        ),
         Case::new("mean pooling", graph(Relu, mean), ["conv2d", "relu", "avg_pool2d"]),
         Case::new("another activation", graph(Sigmoid, max), ["conv2d", "sigmoid", "max_pool2d"]),
         Case::new(

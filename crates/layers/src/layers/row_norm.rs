@@ -191,6 +191,10 @@ fn normalize(tape: &Tape, x: &Var, groups: usize, eps: f64) -> Result<Var> {
     if x.shape().elements() == 0 {
         return Ok(x.clone());
     }
+    if x.shape().elements() == groups {
+        // A single value is its own mean.
+        return tape.apply_single(ops::Sub, &[x, x]);
+    }
     let rows = Shape::new(&[1, groups, x.shape().elements() / groups])?;
     let flat = tape.apply_single(ops::Reshape { shape: rows }, &[x])?;
     let normalized = tape.apply(ops::BatchNormTrain { eps, activation: None }, &[&flat])?.remove(0);

@@ -8,6 +8,7 @@ mod constant;
 mod converted;
 mod layers;
 mod model;
+mod network;
 mod node;
 mod ops;
 mod session;
@@ -15,6 +16,7 @@ mod value;
 
 pub use layers::OnnxLayers;
 pub use model::{ModelInput, OnnxModel};
+pub use network::{OnnxNetwork, OnnxRow};
 pub use node::{Converter, Node, find, operators};
 pub use session::{OnnxOutput, OnnxSession};
 pub use value::Value;

@@ -9,6 +9,7 @@ use neocog_base::memory::try_with_capacity;
 use neocog_base::text::count;
 use neocog_base::{Context as _, Error, ErrorKind, Result};
 use neocog_graph::Graph;
+use neocog_tensor::profile::{Naming, scope};
 use neocog_tensor::{Device, Shape, Tensor};
 use prost::Message as _;
 
@@ -167,6 +168,18 @@ impl OnnxModel {
         constant(tensor, self.folder.as_deref()).ok().map(|(tensor, _)| tensor)
     }
 
+    /// Returns the number of floating-point elements of all constants of the file.
+    pub fn parameters(&self) -> usize {
+        self.constants.keys().map(|name| self.parameters_of(name)).sum()
+    }
+
+    /// Returns the number of elements of a constant of the file, if they are floating-point numbers, or else 0.
+    pub(super) fn parameters_of(&self, name: &str) -> usize {
+        let is_float = |data_type| matches!(data_type, DataType::Float | DataType::Double | DataType::Float16);
+        let value = self.constants.get(name).filter(|value| is_float(value.data_type));
+        value.map_or(0, |value| value.shape().elements())
+    }
+
     /// Checks that all nodes have converters.
     ///
     /// # Errors
@@ -243,7 +256,10 @@ impl OnnxModel {
         }
         let mut builder =
             GraphBuilder { graph: Graph::new(shapes), device: *device, wanted: BTreeSet::new() };
+        // Operations have the names of their nodes.
+        let _naming = Naming::begin();
         for proto in &self.nodes {
+            let _scope = scope(name_of(proto));
             let converted = self.convert_node(proto, &values, &mut builder).context(|| describe(proto));
             match converted {
                 Ok(outputs) => {
@@ -296,9 +312,14 @@ impl OnnxModel {
     }
 }
 
+/// Returns the name of a node, or that of its first output if it has none.
+pub(super) fn name_of(node: &NodeProto) -> &str {
+    if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
+}
+
 /// Returns a node as messages name it.
 pub(super) fn describe(node: &NodeProto) -> String {
-    let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
+    let name = name_of(node);
     let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
     format!("{name} ({domain}{})", node.op_type)
 }

@@ -318,7 +318,7 @@ impl Node<'_> {
         }
         let graph = &mut self.builder.graph;
         let before = graph.value_count();
-        graph.push_shared(op, sources, Scope::default())?;
+        graph.push_shared(op, sources, Scope::current())?;
         let value = |number: usize| Value {
             data_type,
             content: Content::Computed { number, shape: *graph.shape(number), origins: origins.clone() },

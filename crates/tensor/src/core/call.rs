@@ -2,7 +2,7 @@
 
 use crate::core::shape::Shape;
 use crate::opencl::{Arg, Buffer, DeviceInfo, Grid, Kind, Runtime, Source, TileConfig};
-use neocog_base::Result;
+use neocog_base::{Error, Result};
 
 /// A tensor on an OpenCL device: a shape and a buffer that holds exactly its elements, contiguous in row-major order.
 ///
@@ -145,19 +145,30 @@ impl<'a> Call<'a> {
         unsafe { self.runtime.launch(self.op, source, kernel, args, &grid) }
     }
 
-    /// Sets every element of `buffer` to `value`.
+    /// Sets every element of `buffer`, an output or scratch memory, to `value`.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If it is an input, or the device fails.
     pub fn fill(&self, buffer: &Buffer, value: f32) -> Result<()> {
+        self.check_writable(buffer)?;
         buffer.fill(value)
     }
 
-    /// Copies all elements of `from` to `to`.
+    /// Copies all elements of `from` to `to`, an output or scratch memory.
     ///
     /// # Errors
-    /// If the lengths or the devices differ, or the device fails.
+    /// If `to` is an input, the lengths or the devices differ, or the device fails.
     pub fn copy(&self, from: &Buffer, to: &Buffer) -> Result<()> {
+        self.check_writable(to)?;
         from.copy_to(to)
+    }
+
+    /// Checks that a buffer is not that of an input, which other tensors may share.
+    fn check_writable(&self, buffer: &Buffer) -> Result<()> {
+        let among = |views: &[View<'_>]| views.iter().any(|view| std::ptr::eq(view.buffer, buffer));
+        if among(self.inputs) && !among(self.outputs) {
+            return Err(Error::invalid_argument(format!("{} writes to one of its inputs", self.op)));
+        }
+        Ok(())
     }
 }

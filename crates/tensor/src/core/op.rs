@@ -118,8 +118,8 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
-    /// Whether this operation on the output of `before` gives the same outputs and gradients as `before` on the first output
-    /// of this operation.
+    /// Whether this operation on the output of `before`, an operation of one input, gives the same first output and gradients as
+    /// `before` on the first output of this operation.
     fn commutes_with(&self, _before: &dyn Op) -> bool {
         false
     }

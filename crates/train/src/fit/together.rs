@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use neocog_autograd::Param;
-use neocog_data::{Batch, Loader};
+use neocog_data::{Batch, Loader, Split};
 use neocog_layers::{Predictor, state};
 use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Trainer;
@@ -15,6 +16,7 @@ use super::step::{ShardCounts, SharedBatch};
 use crate::checkpoint::{Checkpoint, NamedTensor, SavedOptimizerState, Values};
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, evaluate_batches};
+use crate::meter::Totals;
 use crate::predictions::Predictions;
 use crate::ranks::{Ranks, Receivers};
 
@@ -69,17 +71,35 @@ impl Trainer {
         self.owners = Some(owners);
     }
 
-    /// Checks that all ranks train the same network with the same data in the same way.
+    /// Checks that all ranks train the same network with the same data in the same way. [`Trainer::fit`] does so, too.
     ///
     /// # Errors
     /// `Mismatch` with what differs, on all ranks.
-    pub(super) fn check_alike(&self, now: &Environment) -> Result<()> {
+    pub fn check_ranks(&self, data: &Split) -> Result<()> {
         if self.ranks.size() == 1 {
             return Ok(());
         }
+        // First, so that what another version sends need not be read.
+        let version = env!("CARGO_PKG_VERSION");
+        let versions = self.ranks.collect_bytes(version.into())?;
+        let others: Vec<String> = versions
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| **other != versions[0])
+            .map(|(rank, other)| {
+                let [other, first] = [other, &versions[0]].map(|version| String::from_utf8_lossy(version));
+                format!("process {rank}: version of neocog: {other} here, {first} there")
+            })
+            .collect();
+        if !others.is_empty() {
+            return Err(unlike(&others));
+        }
+        let now = Environment::of(data, &self.device)?;
         let own = Introduction {
             host: self.ranks.host().map(str::to_string),
-            environment: json(now)?,
+            environment: json(&now)?,
+            content: content_sample(data),
+            divides_optimizer: self.owners.is_some(),
             config: json(&self.config)?,
             network: self.spec.to_json()?,
             values: checksum(&Checkpoint::state_of(self.network())?),
@@ -98,16 +118,7 @@ impl Trainer {
                     .map(move |line| format!("process {rank}{host}: {line}"))
             })
             .collect();
-        if lines.is_empty() {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Mismatch,
-            format!(
-                "the processes cannot train together, they differ from process 0:\n  {}",
-                lines.join("\n  ")
-            ),
-        ))
+        if lines.is_empty() { Ok(()) } else { Err(unlike(&lines)) }
     }
 
     /// Agrees with the other ranks on what happens before the step of a batch: of `images` in the batches of all ranks.
@@ -194,8 +205,8 @@ impl Trainer {
             counters: Checkpoint::counters_of(self.network()),
             optimizer,
             position: self.position,
-            sums,
-            history: self.history.clone(),
+            sums: Totals { seconds: 0.0, ..sums },
+            history: self.history.iter().map(|report| report.without_times()).collect(),
             average: self.saved_average()?,
             feedback,
         }))
@@ -306,6 +317,51 @@ fn owners(sizes: &[usize], ranks: usize) -> Vec<usize> {
         .collect()
 }
 
+fn unlike(lines: &[String]) -> Error {
+    let lines = lines.join("\n  ");
+    Error::new(
+        ErrorKind::Mismatch,
+        format!("the processes cannot train together, they differ from process 0:\n  {lines}"),
+    )
+}
+
+/// The number of files of each part of the data whose content is compared.
+const COMPARED_FILES: usize = 64;
+
+/// SHA-256 of the content of some files of each part of the data, the same on all ranks. Their names and sizes are compared for all.
+fn content_sample(data: &Split) -> String {
+    let mut sum = Sha256::new();
+    for part in [Some(&data.train), data.validation.as_ref(), data.test.as_ref()].into_iter().flatten() {
+        let count = part.len().min(COMPARED_FILES);
+        for bytes in (0..count).filter_map(|i| part.file_bytes(i * part.len() / count)) {
+            // A file that cannot be read is left out by the loader.
+            sum.update(bytes.as_deref().unwrap_or_default());
+        }
+    }
+    hexadecimal(sum)
+}
+
+fn hexadecimal(sum: Sha256) -> String {
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Adds a line for each value in which two JSON values differ.
+fn differing(name: &str, own: Option<&Value>, theirs: Option<&Value>, lines: &mut Vec<String>) {
+    if own == theirs {
+        return;
+    }
+    if let (Some(Value::Object(a)), Some(Value::Object(b))) = (own, theirs) {
+        for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+            let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+            differing(&name, a.get(key), b.get(key), lines);
+        }
+        return;
+    }
+    let [own, theirs] =
+        [own, theirs].map(|value| value.map_or("the default".to_string(), ToString::to_string));
+    lines.push(format!("{name}: {own} here, {theirs} there"));
+}
+
 /// What a rank says of itself before the first step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Introduction {
@@ -313,6 +369,9 @@ struct Introduction {
     host: Option<String>,
     /// JSON.
     environment: String,
+    /// SHA-256 of the content of some image files.
+    content: String,
+    divides_optimizer: bool,
     /// JSON.
     config: String,
     /// JSON.
@@ -329,16 +388,15 @@ impl Introduction {
             .map(|text| serde_json::from_str::<Environment>(text).unwrap_or_default());
         let mut lines = own.differences_between(&theirs, "here", "there");
         let [own, theirs] = [&self.config, &first.config].map(|text| {
-            serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default()
+            let mut config = serde_json::from_str::<serde_json::Map<_, _>>(text).unwrap_or_default();
+            config.remove("environment");
+            Value::Object(config)
         });
-        let names = own.keys().chain(theirs.keys().filter(|name| !own.contains_key(*name)));
-        for name in names.filter(|name| *name != "environment" && own.get(*name) != theirs.get(*name)) {
-            let value = |of: &serde_json::Map<String, serde_json::Value>| {
-                of.get(name).map_or("the default".to_string(), ToString::to_string)
-            };
-            lines.push(format!("{name}: {} here, {} there", value(&own), value(&theirs)));
-        }
+        differing("", Some(&own), Some(&theirs), &mut lines);
+        let same_data = lines.iter().all(|line| !line.starts_with("data"));
         let others = [
+            ("content of the image files", same_data && self.content != first.content),
+            ("--shard-optimizer", self.divides_optimizer != first.divides_optimizer),
             ("network", self.network != first.network),
             ("initial values of the network", self.network == first.network && self.values != first.values),
             ("position of the resumed run", self.position != first.position),
@@ -359,12 +417,22 @@ fn checksum(tensors: &[NamedTensor]) -> String {
         sum.update(tensor.name.as_bytes());
         sum.update(tensor.values.bytes());
     }
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(sum)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_that_differ_are_named() {
+        let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let own = value(r#"{"a":1,"options":{"clip":2,"ema":null},"only":[1]}"#);
+        let theirs = value(r#"{"a":1,"options":{"clip":3,"ema":null}}"#);
+        let mut lines = Vec::new();
+        differing("", Some(&own), Some(&theirs), &mut lines);
+        assert_eq!(lines, ["only: [1] here, the default there", "options.clip: 2 here, 3 there"]);
+    }
 
     #[test]
     fn parameters_are_divided_by_their_elements() {

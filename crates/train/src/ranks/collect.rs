@@ -1,6 +1,8 @@
 //! What all ranks tell each other.
 
-use neocog_tensor::{Error, Result};
+use std::any::type_name;
+
+use neocog_tensor::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -127,14 +129,23 @@ impl Ranks {
 /// The bytes of each rank that are passed on to all at a time.
 const PIECE: usize = 4 << 20;
 
-fn encode(value: &impl Serialize) -> Result<Vec<u8>> {
-    bincode::serde::encode_to_vec(value, bincode::config::standard())
+/// Encodes a message, with the type that it is of.
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    bincode::serde::encode_to_vec((type_name::<T>(), value), bincode::config::standard())
         .map_err(|e| Error::format("cannot encode a message to other processes").with_source(e))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    bincode::serde::decode_from_slice(bytes, bincode::config::standard())
-        .map(|(value, _)| value)
+    let config = bincode::config::standard();
+    let kind = bincode::serde::decode_from_slice::<String, _>(bytes, config);
+    if let Some((kind, _)) = kind.as_ref().ok().filter(|(kind, _)| kind != type_name::<T>()) {
+        return Err(Error::new(
+            ErrorKind::Internal,
+            format!("another process is elsewhere in the run: it sent {kind}, not {}", type_name::<T>()),
+        ));
+    }
+    bincode::serde::decode_from_slice::<(String, T), _>(bytes, config)
+        .map(|((_, value), _)| value)
         .map_err(|e| Error::format("cannot read a message of another process").with_source(e))
 }
 

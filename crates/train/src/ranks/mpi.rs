@@ -1,5 +1,6 @@
 //! Ranks that are processes started by `mpirun` or `srun`.
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use mpi::Threading;
@@ -16,6 +17,15 @@ const MAX_MESSAGE: usize = 1 << 30;
 const SPINS: u32 = 200;
 /// The pause between two looks: a core that only waits is one less for those that compute.
 const PAUSE: Duration = Duration::from_micros(20);
+
+/// The exit code with which all ranks are to end, or `NO_ABORT`: a thread that waits for another process looks at it.
+static ABORT: AtomicI32 = AtomicI32::new(NO_ABORT);
+const NO_ABORT: i32 = i32::MIN;
+
+/// Ends all ranks even if the thread that exchanges data waits for one of them.
+pub(super) fn request_abort(code: i32) {
+    ABORT.store(code, Ordering::Relaxed);
+}
 
 /// The ranks of MPI's world.
 pub(super) struct Mpi {
@@ -49,6 +59,10 @@ impl Mpi {
                 receiving = receiving.take().and_then(|request| request.test().err());
                 sending = sending.take().and_then(|request| request.test().err());
                 looks += 1;
+                match ABORT.load(Ordering::Relaxed) {
+                    NO_ABORT => {}
+                    code => self.world.abort(code),
+                }
                 if looks > SPINS {
                     std::thread::sleep(PAUSE);
                 } else {

@@ -1,14 +1,11 @@
 //! `bench --against`: networks interleaved with other implementations.
 
-use std::path::Path;
-use std::time::Duration;
-
 use neocog_bench::compare::{self, Comparison, Runner, geometric_mean};
-use neocog_bench::python::{NetworkJob, Python};
-use neocog_tensor::{Device, Error, Result};
+use neocog_tensor::{Error, Result};
 
 use super::display::number;
 use super::job::Job;
+use super::subject::Subject;
 use crate::output;
 
 /// An implementation to compare with.
@@ -18,6 +15,10 @@ pub enum Peer {
     Torch,
     /// ONNX Runtime, prediction only.
     Onnxruntime,
+    /// OpenVINO in single precision, prediction only.
+    Openvino,
+    /// tract on one thread, prediction only.
+    Tract,
     /// This library on the CPU.
     Cpu,
 }
@@ -27,7 +28,7 @@ pub enum Peer {
 pub struct Comparing {
     pub peers: Vec<Peer>,
     pub rounds: usize,
-    /// The Python interpreter with PyTorch and ONNX Runtime.
+    /// The Python interpreter with the peers.
     pub python: String,
     pub json: bool,
 }
@@ -36,15 +37,15 @@ pub struct Comparing {
 ///
 /// # Errors
 /// When a benchmark fails.
-pub fn run(jobs: &[Job<'_>], comparing: &Comparing) -> Result<()> {
-    // For exported ONNX files.
+pub fn run(jobs: &[(&Subject, Job)], comparing: &Comparing) -> Result<()> {
+    // For exported ONNX files, inputs and outputs.
     let folder = tempfile::tempdir().map_err(|e| Error::io("cannot create a temporary directory", e))?;
     let mut all = Vec::new();
-    for job in jobs {
-        output::note(format_args!("{}", job.model.name));
-        let peers: Result<Vec<Vec<Runner<'_>>>> =
-            comparing.peers.iter().map(|peer| sides(*peer, &comparing.python, job, folder.path())).collect();
-        let peers = peers?.into_iter().flatten().collect();
+    for (subject, job) in jobs {
+        output::note(format_args!("{}", subject.name()));
+        let runners = |peer: &Peer| subject.runners(*peer, &comparing.python, job, folder.path());
+        let peers: Vec<Vec<Runner<'_>>> = comparing.peers.iter().map(runners).collect::<Result<_>>()?;
+        let peers = peers.into_iter().flatten().collect();
         let own = Box::new(|| job.measure());
         for comparison in compare::compare(comparing.rounds, own, peers)? {
             if comparing.json {
@@ -58,31 +59,6 @@ pub fn run(jobs: &[Job<'_>], comparing: &Comparing) -> Result<()> {
     }
     output::line(output::table(HEAD, RIGHT, all.iter().map(row).collect()))?;
     ["train", "predict"].into_iter().try_for_each(|mode| summary(&all, mode))
-}
-
-/// The benchmarks of one peer: one per memory format.
-fn sides<'a>(peer: Peer, python: &str, job: &Job<'a>, folder: &Path) -> Result<Vec<Runner<'a>>> {
-    let python = Python::new(python);
-    let python_job = NetworkJob::new(*job.model, job.batch)
-        .threads(job.threads)
-        .budget(Duration::from_secs_f64(job.budget));
-    Ok(match peer {
-        Peer::Torch => [false, true]
-            .into_iter()
-            .map(|channels_last| {
-                let (python, job) = (python.clone(), python_job.clone());
-                Box::new(move || python.torch(&job, channels_last)) as Runner<'a>
-            })
-            .collect(),
-        Peer::Onnxruntime => {
-            let file = python.export_onnx(&python_job, folder)?;
-            vec![Box::new(move || python.onnxruntime(&python_job, &file))]
-        }
-        Peer::Cpu => {
-            let job = Job { device: Device::Cpu, ..job.clone() };
-            vec![Box::new(move || job.measure())]
-        }
-    })
 }
 
 const HEAD: [&str; 12] = [

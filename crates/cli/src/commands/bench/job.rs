@@ -1,10 +1,9 @@
 //! A network that is benchmarked in a process of its own, so that its peak memory can be measured.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use neocog_bench::Record;
-use neocog_bench::default_batch;
-use neocog_models::Model;
 use neocog_tensor::{Device, Error, Result};
 
 use super::options::{RunArgs, ShapeArgs};
@@ -12,8 +11,9 @@ use crate::conv_algorithm;
 
 /// A network to benchmark in a process of its own.
 #[derive(Clone, Debug)]
-pub struct Job<'a> {
-    pub model: &'a Model,
+pub struct Job {
+    /// The name of a registered network, or an ONNX file.
+    pub network: String,
     pub device: Device,
     pub threads: usize,
     pub batch: usize,
@@ -24,14 +24,14 @@ pub struct Job<'a> {
     pub budget: f64,
 }
 
-impl<'a> Job<'a> {
+impl Job {
     /// A network on its own input, with the current number of threads.
-    pub fn new(run: &RunArgs, model: &'a Model) -> Self {
+    pub fn new(run: &RunArgs, network: impl Into<String>, batch: usize) -> Self {
         Job {
-            model,
+            network: network.into(),
             device: run.device.device,
             threads: rayon::current_num_threads(),
-            batch: default_batch(model),
+            batch,
             size: None,
             predict_only: run.predict_only,
             budget: run.budget,
@@ -46,6 +46,11 @@ impl<'a> Job<'a> {
         self
     }
 
+    /// The measuring time.
+    pub fn budget(&self) -> Duration {
+        Duration::from_secs_f64(self.budget)
+    }
+
     /// Runs the benchmark and returns a record per mode.
     ///
     /// # Errors
@@ -53,7 +58,7 @@ impl<'a> Job<'a> {
     pub fn measure(&self) -> Result<Vec<Record>> {
         let program = std::env::current_exe().map_err(|e| Error::io("cannot find this executable", e))?;
         let mut command = Command::new(program);
-        command.args(["bench", "networks", self.model.name, "--in-process"]);
+        command.args(["bench", "networks", &self.network, "--in-process"]);
         command.args(["--device", &self.device.to_string(), "--threads", &self.threads.to_string()]);
         command.args(["--batch", &self.batch.to_string(), "--budget", &self.budget.to_string()]);
         if let Some(size) = self.size {
@@ -68,7 +73,7 @@ impl<'a> Job<'a> {
             .output()
             .map_err(|e| Error::io("cannot start the benchmark process", e))?;
         if !output.status.success() {
-            let name = self.model.name;
+            let name = &self.network;
             return Err(Error::device(format!("the benchmark of {name} failed: {}", output.status)));
         }
         conv_algorithm::note_other_process();

@@ -7,10 +7,12 @@ mod job;
 mod loader;
 mod networks;
 pub mod old_spelling;
+mod onnx;
 mod ops;
 mod options;
 mod profile;
 mod sizes;
+mod subject;
 mod threads;
 
 use neocog_tensor::Result;
@@ -30,6 +32,7 @@ use crate::register_command;
   neocog bench                                     all networks
   neocog bench lenet lenet_bn                      two networks
   neocog bench lenet --against torch               lenet, interleaved with PyTorch
+  neocog bench net.onnx --against onnxruntime      an ONNX model, interleaved with ONNX Runtime
   neocog bench lenet --profile                     time per operation and layer of lenet
   neocog bench ops --filter conv2d                 operations by name
   neocog bench convolutions resnet --against torch

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use neocog_bench::networks;
-use neocog_models::{Family, Model, find, models_of};
+use neocog_models::{Family, models_of};
 use neocog_tensor::{Device, Result};
 
 use super::compare::{self, Comparing, Peer};
@@ -11,6 +11,7 @@ use super::display::{number, peak, percent, print_peak, time};
 use super::job::Job;
 use super::options::{RunArgs, ShapeArgs};
 use super::profile::profile;
+use super::subject::Subject;
 use crate::arguments::positive;
 use crate::help::examples;
 use crate::output;
@@ -26,10 +27,11 @@ use crate::output;
   neocog bench networks lenet lenet_bn
   neocog bench networks lenet --profile
   neocog bench networks --against torch,onnxruntime --rounds 5
-  neocog bench networks --device opencl         all networks, interleaved with the CPU"))]
+  neocog bench networks --device opencl         all networks, interleaved with the CPU
+  neocog bench net.onnx --against onnxruntime,openvino,tract"))]
 pub struct NetworksArgs {
-    /// Networks; `summary` lists them [default: all of the family].
-    #[arg(value_name = "NETWORK")]
+    /// Networks, and ONNX models; `summary` lists the networks [default: all of the family].
+    #[arg(value_name = "NETWORK|MODEL.onnx")]
     networks: Vec<String>,
     /// Networks to benchmark if none is named: notes or torchvision [default: notes].
     #[arg(long, value_name = "FAMILY", conflicts_with = "networks")]
@@ -57,15 +59,18 @@ pub struct NetworksArgs {
 
 /// Runs the command.
 pub fn run(args: &NetworksArgs) -> Result<()> {
-    let selected: Vec<Model> = match args.networks.as_slice() {
-        [] => models_of(args.family.unwrap_or_default())?,
-        names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
+    let selected: Vec<Subject> = match args.networks.as_slice() {
+        [] => {
+            let models = models_of(args.family.unwrap_or_default())?;
+            models.into_iter().map(|model| Subject::Registered(Box::new(model))).collect()
+        }
+        names => names.iter().map(|name| Subject::find(name, &args.shape)).collect::<Result<_>>()?,
     };
     let device = &args.run.device.device;
     if args.profile {
         let peak = peak(device);
         print_peak(device, peak);
-        return selected.iter().try_for_each(|model| profile(model, &options(args), peak, args.run.json));
+        return selected.iter().try_for_each(|subject| profile(subject, &options(args), peak, args.run.json));
     }
     if args.in_process {
         return measure_in_process(args, &selected);
@@ -81,23 +86,20 @@ pub fn run(args: &NetworksArgs) -> Result<()> {
         }
         return measure(args, &selected);
     }
-    let jobs: Vec<Job<'_>> = selected.iter().map(|model| job(args, model)).collect();
+    let jobs: Vec<(&Subject, Job)> =
+        selected.iter().map(|subject| (subject, subject.job(&args.run, &args.shape))).collect();
     let python = args.python.clone().unwrap_or_else(|| "python3".to_string());
     let comparing = Comparing { peers, rounds: args.rounds.unwrap_or(5), python, json: args.run.json };
     compare::run(&jobs, &comparing)
 }
 
-fn job<'a>(args: &NetworksArgs, model: &'a Model) -> Job<'a> {
-    Job::new(&args.run, model).shape(&args.shape)
-}
-
-fn measure(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
+fn measure(args: &NetworksArgs, selected: &[Subject]) -> Result<()> {
     let device = &args.run.device.device;
     print_peak(device, peak(device));
     let mut rows = Vec::new();
-    for model in selected {
-        output::note(format_args!("{}", model.name));
-        for r in job(args, model).measure()? {
+    for subject in selected {
+        output::note(format_args!("{}", subject.name()));
+        for r in subject.job(&args.run, &args.shape).measure()? {
             if args.run.json {
                 output::json(&r)?;
             }
@@ -123,13 +125,10 @@ fn measure(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
 }
 
 /// The child process of [`Job::measure`].
-fn measure_in_process(args: &NetworksArgs, selected: &[Model]) -> Result<()> {
+fn measure_in_process(args: &NetworksArgs, selected: &[Subject]) -> Result<()> {
     let (options, peak) = (options(args), peak(&args.run.device.device));
-    for model in selected {
-        output::memory_warning(&networks::memory_need(model, &options)?);
-        for record in networks::bench_network(model, &options, peak)? {
-            output::json(&record)?;
-        }
+    for subject in selected {
+        subject.measure(&options, peak)?.iter().try_for_each(output::json)?;
     }
     Ok(())
 }

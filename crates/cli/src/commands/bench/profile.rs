@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use neocog_bench::networks::{self, OpProfile};
-use neocog_models::Model;
 use neocog_tensor::{Device, Result};
 
 use super::display::{number, percent, time};
+use super::subject::Subject;
 use crate::output;
 
 /// Profiles a network and prints its time by operation, then by layer and operation. `peak` is in GFLOP/s.
 ///
 /// # Errors
 /// When the network cannot be run or the result cannot be written.
-pub fn profile(model: &Model, options: &networks::Options, peak: Option<f64>, json: bool) -> Result<()> {
-    let shares = networks::profile_network(model, options, peak)?;
+pub fn profile(subject: &Subject, options: &networks::Options, peak: Option<f64>, json: bool) -> Result<()> {
+    let shares = subject.profile(options, peak)?;
     if json {
         return shares.iter().try_for_each(output::json);
     }
@@ -29,8 +29,11 @@ pub fn profile(model: &Model, options: &networks::Options, peak: Option<f64>, js
     };
     for mode in ["predict", "train"] {
         let of_mode: Vec<&OpProfile> = shares.iter().filter(|s| s.mode == mode).collect();
+        if of_mode.is_empty() {
+            continue;
+        }
         let total: f64 = of_mode.iter().map(|s| s.seconds).sum();
-        output::line(format_args!("{}, {mode}: {} per call", model.name, time(total)))?;
+        output::line(format_args!("{}, {mode}: {} per call", subject.name(), time(total)))?;
         let rows = by_operation(&of_mode, peak).into_iter().map(|s| {
             let [time, share, gflops, peak, bandwidth] = columns(&s);
             let op = if s.op.is_empty() { "(outside operations)".to_string() } else { operation(&s) };

@@ -78,7 +78,7 @@ fn measure(args: &SizesArgs, model: &Model) -> Result<Vec<(usize, Record)>> {
     for &size in &args.sizes {
         for &batch in &args.batches {
             output::note(format_args!("{}, {}, batch {batch}", model.name, count(size, "pixel")));
-            let mut job = Job { batch, size: Some(size), ..Job::new(&args.run, model) };
+            let mut job = Job { size: Some(size), ..Job::new(&args.run, model.name, batch) };
             if let Err(e) = try_shapes(model, batch, size, false) {
                 output::note(format_args!("skipped: {e}"));
                 continue;

@@ -1,7 +1,7 @@
 //! `bench threads`: speed by number of threads.
 
 use neocog_base::text::count;
-use neocog_bench::Record;
+use neocog_bench::{Record, default_batch};
 use neocog_tensor::Result;
 
 use super::display::{number, percent, time};
@@ -35,7 +35,8 @@ pub fn run(args: &ThreadsArgs) -> Result<()> {
         let mut single: Vec<Record> = Vec::new();
         for &threads in &counts {
             output::note(format_args!("{}, {}", model.name, count(threads, "thread")));
-            let job = Job { threads, ..Job::new(&args.run, model).shape(&args.shape) };
+            let job = Job::new(&args.run, model.name, default_batch(model)).shape(&args.shape);
+            let job = Job { threads, ..job };
             let records = job.measure()?;
             if single.is_empty() {
                 single.clone_from(&records);

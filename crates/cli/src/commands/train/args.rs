@@ -156,7 +156,8 @@ pub struct Args {
     #[arg(long, requires = "resume")]
     pub(super) allow_different: bool,
     /// Resume from a checkpoint; combines only with --epochs, --schedule-from-here, --data-dir, --workers, --cache, --final-test,
-    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --tensorboard and what belongs to it, --ui and --json.
+    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --shard-optimizer, --tensorboard and what belongs to it, --ui
+    /// and --json.
     #[arg(
         long,
         value_name = "FILE",

@@ -8,7 +8,7 @@ use neocog_base::text::count;
 use neocog_data::catalog::DEFAULT_DATASET;
 use neocog_data::{DataSource, Split};
 use neocog_tensor::{Context as _, Error, Result};
-use neocog_train::{CheckpointDir, Decay, Environment, Ranks, TrainConfig, Trainer, check_fits};
+use neocog_train::{CheckpointDir, Decay, Environment, LogLine, Ranks, TrainConfig, Trainer, check_fits};
 
 use super::args::Args;
 use super::parts;
@@ -17,9 +17,19 @@ use crate::output;
 
 /// Creates a trainer at epoch 0, loads the data set, and, on the first rank, creates the directory.
 pub fn start(args: &Args, ranks: &Ranks) -> Result<(Trainer, Split, Option<CheckpointDir>)> {
-    let (trainer, data) = prepare(args)?;
+    let (mut trainer, data) = prepare(args)?;
+    join(args, &mut trainer, &data, ranks)?;
     let folder = ranks.is_first().then(|| new_folder(args, trainer.config())).transpose()?;
     Ok((trainer, data, folder))
+}
+
+/// Makes the trainer one of the ranks, before the first of them writes files.
+fn join(args: &Args, trainer: &mut Trainer, data: &Split, ranks: &Ranks) -> Result<()> {
+    trainer.set_ranks(ranks.clone())?;
+    if args.shard_optimizer {
+        trainer.shard_optimizer();
+    }
+    trainer.check_ranks(data)
 }
 
 /// Creates a trainer at epoch 0 and loads the data set.
@@ -166,7 +176,8 @@ pub fn resume(args: &Args, file: &Path, ranks: &Ranks) -> Result<(Trainer, Split
         _ if ranks.is_first() && file.is_file() => Some(CheckpointDir::create(parent)?),
         _ => None,
     };
-    let checkpoint = CheckpointDir::read_to_resume(file)?;
+    let mut checkpoint = CheckpointDir::read_to_resume(file)?;
+    LogLine::restore_times(parent, &mut checkpoint.history);
     if let Some(name) = &args.network {
         let model = neocog_models::find(name)?;
         let network = neocog_layers::Builder::new(device, 0).build(&model.spec()?, &model.input_shape(1))?;
@@ -198,6 +209,7 @@ pub fn resume(args: &Args, file: &Path, ranks: &Ranks) -> Result<(Trainer, Split
         }
     }
     note_stretched_schedule(&trainer, planned, data.train.len());
+    join(args, &mut trainer, &data, ranks)?;
     let folder = match own {
         None if ranks.is_first() => {
             let folder = unused(args, CheckpointDir::create(args.out.as_deref().unwrap_or(parent))?)?;

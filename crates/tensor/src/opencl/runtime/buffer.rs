@@ -58,7 +58,7 @@ fn mebibytes(bytes: u64) -> String {
 impl Buffer {
     /// Allocates a buffer of `len` floats with unspecified contents.
     pub(super) fn new(context: &'static DeviceContext, len: usize) -> Result<Self> {
-        let bytes = len as u64 * size_of::<f32>() as u64;
+        let bytes = (len as u64).saturating_mul(size_of::<f32>() as u64);
         if i32::try_from(len).is_err() || bytes > context.info.max_allocation {
             return Err(Error::device(format!(
                 "{} supports buffers of at most {} and fewer than 2^31 elements; {} are needed",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use neocog_base::memory::try_with_capacity;
+use neocog_base::memory::try_vec;
 use neocog_base::{Error, Result};
 
 /// A linear map from the positions of an axis to others: each output is a weighted sum of adjacent inputs.
@@ -95,19 +95,30 @@ impl AxisMap {
             )));
         }
         let all: Vec<(usize, Vec<f64>)> = (0..output).map(taps).collect();
-        // For each input, the outputs that it contributes to are adjacent.
-        let mut transposed: Vec<(usize, Vec<f64>)> = vec![(0, Vec::new()); input];
+        // For each input, the first and the last output that it contributes to; those between them are adjacent.
+        let mut users: Vec<Option<(usize, usize)>> = vec![None; input];
         for (o, (start, weights)) in all.iter().enumerate() {
-            for (i, &weight) in (*start..).zip(weights) {
-                let (first, found) = &mut transposed[i];
-                if found.is_empty() {
-                    *first = o;
-                }
-                found.resize(o - *first, 0.0);
-                found.push(weight);
+            for user in &mut users[*start..*start + weights.len()] {
+                *user = Some((user.map_or(o, |(first, _)| first), o));
             }
         }
-        Ok(AxisMap(Arc::new([Taps::new(input, &all)?, Taps::new(output, &transposed)?])))
+        let width = users.iter().flatten().map(|(first, last)| last - first + 1).max();
+        let mut transposed = Taps::zeros(output, input, width.unwrap_or(0))?;
+        for (start, user) in transposed.starts.iter_mut().zip(&users) {
+            *start = user.map_or(0, |(first, _)| first);
+        }
+        for (o, (start, weights)) in all.iter().enumerate() {
+            for (i, &weight) in (*start..).zip(weights) {
+                transposed.weights[i * transposed.width + o - transposed.starts[i]] = weight;
+            }
+        }
+        let width = all.iter().map(|(_, weights)| weights.len()).max();
+        let mut direct = Taps::zeros(input, output, width.unwrap_or(0))?;
+        for (o, (start, weights)) in all.iter().enumerate() {
+            direct.starts[o] = *start;
+            direct.weights[o * direct.width..][..weights.len()].copy_from_slice(weights);
+        }
+        Ok(AxisMap(Arc::new([direct, transposed])))
     }
 
     /// Returns the number of inputs.
@@ -137,24 +148,17 @@ impl AxisMap {
 }
 
 impl Taps {
-    fn new(input: usize, all: &[(usize, Vec<f64>)]) -> Result<Self> {
-        let width = all.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0).max(1);
-        let len = all.len().saturating_mul(width);
+    /// Returns weights of 0 for outputs of up to `width` inputs each.
+    fn zeros(input: usize, outputs: usize, width: usize) -> Result<Self> {
+        let width = width.max(1);
+        let len = outputs.saturating_mul(width);
         if i32::try_from(len).is_err() {
             return Err(Error::out_of_memory(format!(
-                "{} outputs of up to {width} inputs each have too many weights",
-                all.len()
+                "{outputs} outputs of up to {width} inputs each have too many weights"
             )));
         }
-        let mut weights = try_with_capacity(len, "the weights of an axis")?;
-        for (_, own) in all {
-            weights.extend_from_slice(own);
-            weights.resize(weights.len().next_multiple_of(width), 0.0);
-            if own.is_empty() {
-                weights.resize(weights.len() + width, 0.0);
-            }
-        }
-        Ok(Taps { input, width, starts: all.iter().map(|(start, _)| *start).collect(), weights })
+        let weights = try_vec(len, "the weights of an axis")?;
+        Ok(Taps { input, width, starts: vec![0; outputs], weights })
     }
 
     /// Returns the first input of an output and the weights of the inputs that exist.
@@ -233,5 +237,15 @@ mod tests {
         assert!(AxisMap::nearest(1, usize::MAX, None).is_err());
         assert!(AxisMap::nearest(2, 2, Some(f64::NAN)).unwrap_err().to_string().contains("positive"));
         assert!(AxisMap::linear(2, 2, false, Some(0.0)).is_err());
+    }
+
+    #[test]
+    fn inputs_of_far_outputs_have_too_many_weights() {
+        let count = 1 << 16;
+        let mut outputs = vec![(0, Vec::new()); count];
+        outputs[0].1 = vec![1.0; count];
+        outputs[count - 1].1 = vec![1.0; count];
+        let error = AxisMap::from_weights(count, &outputs).unwrap_err().to_string();
+        assert!(error.contains("65536 outputs of up to 65536 inputs each have too many weights"), "{error}");
     }
 }

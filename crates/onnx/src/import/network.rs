@@ -1,0 +1,331 @@
+//! A model that classifies images, as a layer: for all that runs networks.
+
+use std::any::Any;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use neocog_autograd::Var;
+use neocog_base::{Context as _, Error, Result};
+use neocog_graph::{Graph, Source};
+use neocog_layers::{Context, Layer, Visitor};
+use neocog_tensor::ops::{Concat, MaxPool2d, Narrow, Round, Scale, Softmax};
+use neocog_tensor::{Device, Op, Shape, Tensor};
+
+use super::converted::OutputSource;
+use super::model::{OnnxModel, name_of};
+use crate::proto::DataType;
+
+/// A model with one input, images `[n, c, h, w]`, as a layer in evaluation mode. Its output is the first one of the model, or what a
+/// softmax at the end of the model is applied to: the logits. A model whose input are bytes gets 255 times that of the layer; one for
+/// batches of a fixed size gets smaller ones with images of zeros.
+///
+/// The model is converted at the first use of an input shape. Its constants are not parameters: it cannot be trained.
+#[derive(Debug)]
+pub struct OnnxNetwork {
+    model: Arc<OnnxModel>,
+    device: Device,
+    graphs: Mutex<HashMap<Shape, Arc<Graph>>>,
+}
+
+/// A node of a model, for an input of some shape.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OnnxRow {
+    /// Its name, or that of its first output.
+    pub name: String,
+    /// Its operator.
+    pub operator: String,
+    /// The shape of its output.
+    pub output: Shape,
+    /// The number of elements of its floating-point constants that no node before it has.
+    pub parameters: usize,
+    /// Its multiply-adds.
+    pub multiply_adds: u64,
+}
+
+impl OnnxNetwork {
+    /// Creates the layer of a model on a device.
+    ///
+    /// # Errors
+    /// When the model has nodes that are not supported, several inputs, or another input than images of floats.
+    pub fn new(model: impl Into<Arc<OnnxModel>>, device: &Device) -> Result<Self> {
+        let model = model.into();
+        model.check_supported()?;
+        let [input] = model.inputs() else {
+            let names: Vec<&str> = model.inputs().iter().map(|input| input.name.as_str()).collect();
+            return Err(Error::invalid_argument(format!(
+                "a network that classifies images has one input, the model has {} ({}); `run` runs it on arrays",
+                names.len(),
+                names.join(", ")
+            )));
+        };
+        use DataType::{Double, Float, Float16, Uint8};
+        if !matches!(input.data_type, Float | Double | Float16 | Uint8) {
+            return Err(Error::invalid_argument(format!(
+                "the input {} is of type {}, not of floats or bytes; `run` runs the model on arrays",
+                input.name,
+                input.data_type.name()
+            )));
+        }
+        if input.dims.as_ref().is_some_and(|dims| dims.len() != 4) {
+            return Err(Error::invalid_argument(format!(
+                "the input {} is not images [n, c, h, w]; `run` runs the model on arrays",
+                input.name
+            )));
+        }
+        Ok(OnnxNetwork { model, device: *device, graphs: Mutex::default() })
+    }
+
+    /// Returns the model.
+    pub fn model(&self) -> &OnnxModel {
+        &self.model
+    }
+
+    /// Whether the input of the model are bytes, which it normalizes itself.
+    pub fn has_byte_input(&self) -> bool {
+        self.model.inputs().first().is_some_and(|input| input.data_type == DataType::Uint8)
+    }
+
+    /// Returns the extents of the input, `[n, c, h, w]`, `None` for those that are not fixed.
+    pub fn input(&self) -> [Option<usize>; 4] {
+        let dims = self.model.inputs().first().and_then(|input| input.dims.as_deref());
+        dims.and_then(|dims| dims.try_into().ok()).unwrap_or_default()
+    }
+
+    /// Returns the nodes that compute something, for an image `[c, h, w]` or as many as the model is for.
+    ///
+    /// # Errors
+    /// When a node does not accept its inputs.
+    pub fn rows(&self, [c, h, w]: [usize; 3]) -> Result<Vec<OnnxRow>> {
+        let graph = self.graph(&Shape::new(&[self.input()[0].unwrap_or(1), c, h, w])?)?;
+        let mut computed: HashMap<&str, (Shape, u64)> = HashMap::new();
+        for node in graph.nodes() {
+            let outputs: Vec<Shape> = node.outputs.iter().map(|value| *graph.shape(*value)).collect();
+            let multiply_adds = node.op.multiply_adds(&graph.input_shapes(node), &outputs);
+            let Some((name, output)) = node.scope.name().zip(outputs.first()) else { continue };
+            let (shape, sum) = computed.entry(name).or_insert((*output, 0));
+            (*shape, *sum) = (*output, sum.saturating_add(multiply_adds));
+        }
+        let mut counted = HashSet::new();
+        let mut rows = Vec::new();
+        for node in self.model.nodes() {
+            let Some(&(output, multiply_adds)) = computed.get(name_of(node)) else { continue };
+            let new = node.input.iter().filter(|name| counted.insert(name.as_str()));
+            rows.push(OnnxRow {
+                name: name_of(node).to_string(),
+                operator: node.op_type.clone(),
+                output,
+                parameters: new.map(|name| self.model.parameters_of(name)).sum(),
+                multiply_adds,
+            });
+        }
+        Ok(rows)
+    }
+
+    /// Returns the operations for an input of a shape.
+    fn graph(&self, input: &Shape) -> Result<Arc<Graph>> {
+        let lock = || self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(graph) = lock().get(input) {
+            return Ok(graph.clone());
+        }
+        let x = [Tensor::zeros(*input, &Device::Meta)?];
+        self.model.check_inputs(&x)?;
+        let converted =
+            self.model.convert(&x, &BTreeSet::new(), &self.device)?.map_err(|(_, error)| error)?;
+        let mut graph = converted.graph;
+        let Some((OutputSource::Computed(output), _)) = converted.outputs.first() else {
+            return Err(Error::invalid_argument("the output of the model does not depend on its input"));
+        };
+        graph.set_outputs([logits(&graph, *output)])?;
+        let graph = Arc::new(graph);
+        lock().insert(*input, graph.clone());
+        Ok(graph)
+    }
+}
+
+/// Returns the input of the softmax over the classes that computes `output`, or else `output`.
+fn logits(graph: &Graph, output: usize) -> usize {
+    let Some(node) = graph.nodes().iter().find(|node| node.outputs.contains(&output)) else { return output };
+    let softmax = (&*node.op as &dyn Any).downcast_ref::<Softmax>();
+    match node.inputs[..] {
+        [Source::Value(value)] if softmax.is_some_and(|softmax| softmax.dim == 1) => value,
+        _ => output,
+    }
+}
+
+/// Returns the operation with what its gradient needs besides.
+fn differentiable(op: &Arc<dyn Op>) -> Arc<dyn Op> {
+    match (&**op as &dyn Any).downcast_ref::<MaxPool2d>() {
+        Some(pool) => Arc::new(MaxPool2d { return_indices: true, ..*pool }),
+        None => op.clone(),
+    }
+}
+
+impl Layer for OnnxNetwork {
+    fn label(&self) -> &'static str {
+        "Onnx"
+    }
+
+    fn forward(&self, context: &Context<'_>, input: &Var) -> Result<Var> {
+        if context.is_training() {
+            return Err(Error::invalid_argument(
+                "an ONNX model cannot be trained as it is; `import` makes a network of layers of it",
+            ));
+        }
+        let images = input.shape().first().copied().unwrap_or(0);
+        let missing = self.input()[0].unwrap_or(images).saturating_sub(images);
+        if images > 0 && missing > 0 {
+            let zeros = Tensor::zeros(input.shape().with_extent(0, missing)?, &input.tensor().device())?;
+            let tape = context.tape();
+            let all = tape.apply_single(Concat { dim: 0 }, &[input, &Var::constant(zeros)])?;
+            let output = self.forward(context, &all)?;
+            return tape.apply_single(Narrow { dim: 0, start: 0, len: images }, &[&output]);
+        }
+        let graph = self.graph(input.shape())?;
+        let mut values: Vec<Option<Var>> = vec![None; graph.value_count()];
+        values[0] = Some(if self.has_byte_input() {
+            let scaled = context.tape().apply_single(Scale { factor: 255.0 }, &[input])?;
+            context.tape().apply_single(Round, &[&scaled])?
+        } else {
+            input.clone()
+        });
+        let last_uses = graph.last_uses();
+        let output = graph.outputs()[0];
+        for (i, node) in graph.nodes().iter().enumerate() {
+            let inputs: Vec<Var> = node
+                .inputs
+                .iter()
+                .map(|source| match source {
+                    Source::Constant(tensor) => Ok(Var::constant(tensor.clone())),
+                    Source::Value(value) => values[*value].clone().ok_or_else(|| {
+                        Error::invalid_argument(format!("value {value} is used before it is computed"))
+                    }),
+                })
+                .collect::<Result<_>>()?;
+            let scope = node.scope.enter();
+            let tape = context.tape();
+            let op = if tape.is_recording() { differentiable(&node.op) } else { node.op.clone() };
+            let outputs = tape
+                .apply_shared(&op, &inputs.iter().collect::<Vec<_>>())
+                .context(|| node.scope.name().unwrap_or_default().to_string())?;
+            drop(scope);
+            node.outputs.iter().zip(outputs).for_each(|(value, var)| values[*value] = Some(var));
+            for value in node.values().filter(|value| last_uses[*value] == Some(i) && *value != output) {
+                values[value] = None;
+            }
+        }
+        values[output].take().ok_or_else(|| Error::invalid_argument("no operation computes the output"))
+    }
+
+    fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use neocog_layers::{Builder, Conv2d, Flatten, Linear, MaxPool2d, Predictor, ReLU, Sequential};
+    use prost::Message as _;
+
+    use super::*;
+    use crate::proto::{DimensionProto, ModelProto};
+    use crate::{ExportOptions, Normalization, export_network};
+
+    const IMAGE: [usize; 3] = [2, 6, 6];
+
+    fn layers() -> Box<dyn Layer> {
+        let spec = Sequential::new()
+            .then(Conv2d::new(2, 3, 3))
+            .then(MaxPool2d::new(2, 2))
+            .then(ReLU {})
+            .then(Flatten::default())
+            .then(Linear::new(12, 4));
+        Builder::new(&Device::Cpu, 1).build(&spec.into(), &[1, 2, 6, 6].into()).unwrap()
+    }
+
+    fn images(count: usize) -> Tensor {
+        let values: Vec<f32> = (0..count * 72).map(|i| ((i * 37) % 256) as f32 / 255.0).collect();
+        Tensor::from_f32([count, 2, 6, 6], &values, &Device::Cpu).unwrap()
+    }
+
+    fn assert_close(found: &Tensor, expected: &Tensor) {
+        assert_eq!(found.shape(), expected.shape());
+        let (found, expected) = (found.to_f32().unwrap(), expected.to_f32().unwrap());
+        let pairs = found.iter().zip(&expected);
+        assert!(pairs.clone().all(|(a, b)| (a - b).abs() <= 1e-5), "{found:?} {expected:?}");
+    }
+
+    fn opened(options: &ExportOptions, change: impl Fn(&mut ModelProto)) -> OnnxNetwork {
+        let bytes = export_network(&*layers(), &IMAGE, options).unwrap();
+        let mut proto = ModelProto::decode(&bytes[..]).unwrap();
+        change(&mut proto);
+        OnnxNetwork::new(OnnxModel::from_bytes(proto.encode_to_vec(), None).unwrap(), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_model_is_a_layer_whose_output_are_logits() {
+        let expected = Predictor::new(layers()).run(&images(3)).unwrap();
+        let mut options = ExportOptions::new("net");
+        for softmax in [false, true] {
+            options.softmax = softmax;
+            let predictor = Predictor::new(opened(&options, |_| {}).boxed());
+            assert_close(&predictor.run(&images(3)).unwrap(), &expected);
+            assert!(predictor.reason(&[3, 2, 6, 6].into(), &Device::Cpu).unwrap().is_none());
+        }
+        // Bytes, which the model itself scales and normalizes.
+        options.normalization = Some(Normalization::default());
+        let network = opened(&options, |_| {});
+        assert!(network.has_byte_input());
+        assert_close(&Predictor::new(network.boxed()).run(&images(3)).unwrap(), &expected);
+    }
+
+    #[test]
+    fn a_model_for_a_fixed_batch_takes_smaller_ones() {
+        let expected = Predictor::new(layers()).run(&images(3)).unwrap();
+        let network = opened(&ExportOptions::new("net"), |proto| {
+            let input = &mut proto.graph.as_mut().unwrap().input[0];
+            let tensor = input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
+            tensor.shape.as_mut().unwrap().dim[0] =
+                DimensionProto { dim_value: Some(5), ..DimensionProto::default() };
+        });
+        assert_eq!(network.input(), [Some(5), Some(2), Some(6), Some(6)]);
+        assert_eq!(network.rows(IMAGE).unwrap()[0].output.extents(), [5, 3, 4, 4]);
+        let predictor = Predictor::new(network.boxed());
+        assert_close(&predictor.run(&images(3)).unwrap(), &expected);
+        let error = predictor.run(&images(6)).unwrap_err().to_string();
+        assert!(error.contains("should be [5, 2, 6, 6], it is [6, 2, 6, 6]"), "{error}");
+    }
+
+    #[test]
+    fn rows_have_parameters_and_multiply_adds() {
+        let network = opened(&ExportOptions::new("net"), |_| {});
+        let rows = network.rows(IMAGE).unwrap();
+        let counts: Vec<(&str, usize, u64)> =
+            rows.iter().map(|row| (row.operator.as_str(), row.parameters, row.multiply_adds)).collect();
+        assert_eq!(counts[0], ("Conv", 57, 16 * 54));
+        assert_eq!(counts.last(), Some(&("Gemm", 52, 48)));
+        assert_eq!(network.model().parameters(), 57 + 52);
+    }
+
+    #[test]
+    fn gradients_of_the_input_are_those_of_the_layers() {
+        let gradient = |network: &dyn Layer| {
+            let tape = neocog_autograd::Tape::new();
+            let x = tape.leaf(images(2));
+            let y = Context::eval(&tape).run(network, &x).unwrap();
+            let loss = tape.apply_single(neocog_tensor::ops::Sum, &[&y]).unwrap();
+            tape.backward(&loss).unwrap().get(&x).unwrap().clone()
+        };
+        let network = opened(&ExportOptions::new("net"), |_| {});
+        assert_close(&gradient(&network), &gradient(&*layers()));
+        let tape = neocog_autograd::Tape::new();
+        let error = Context::train(&tape, 0).run(&network, &Var::constant(images(2))).unwrap_err();
+        assert!(error.to_string().contains("cannot be trained as it is"), "{error}");
+    }
+
+    impl OnnxNetwork {
+        fn boxed(self) -> Box<dyn Layer> {
+            Box::new(self)
+        }
+    }
+}
