@@ -5,6 +5,7 @@ mod buffer;
 mod build;
 pub mod builder;
 pub mod check;
+mod drop_branches;
 pub mod freeze;
 mod json;
 pub mod layer;
@@ -25,6 +26,7 @@ pub mod weights;
 pub use inventory;
 
 pub use builder::{Builder, Init};
+pub use drop_branches::drop_branches;
 pub use layer::{Buffer, Context, Counter, Layer, Observer, Seen, StateUpdate, Visitor};
 pub use layers::*;
 pub use predictor::Predictor;

@@ -565,3 +565,24 @@ fn conflicting_options_are_usage_errors() {
         assert_eq!(folder.run(command).status.code(), Some(2), "{command}");
     }
 }
+
+#[test]
+fn stochastic_depth_is_for_residual_blocks() {
+    let folder = Folder::new();
+    let error = folder.error("train lenet --epochs 1 --stochastic-depth 0.2 --out run");
+    assert!(error.contains("--stochastic-depth: the network has no residual blocks"), "{error}");
+    let error = folder.error("train lenet --epochs 1 --stochastic-depth 2 --out run");
+    assert!(error.contains("the probability must be from 0 to 1, not 2"), "{error}");
+    let block = "{'kind':'Residual','body':[{'name':'fc','layer':{'kind':'Linear','in_features':64,'out_features':64}}]}";
+    let flat = "{'name':'flat','layer':{'kind':'Flatten'}}";
+    let head = "{'name':'head','layer':{'kind':'Linear','in_features':64,'out_features':10}}";
+    let layers = format!("[{flat},{{'name':'block','layer':{block}}},{head}]");
+    folder.write(
+        "net.json",
+        &format!("{{'name':'net','network':{{'kind':'Sequential','layers':{layers}}},'recipe':{{'input':[1,8,8]}}}}"),
+    );
+    folder.output("train --spec net.json --data digits --epochs 1 --limit 64 --stochastic-depth 0.5 --out run");
+    folder.output("export run/last.ckpt --to weights.safetensors");
+    folder.output("eval --spec net.json --weights weights.safetensors --data digits");
+    folder.output("train --resume run/last.ckpt --epochs 2");
+}

@@ -209,7 +209,7 @@ fn a_network_of_a_file_is_trained_and_resumed_bit_for_bit() {
     let stop = AtomicBool::new(false);
     let mut resumed = Trainer::resume(Checkpoint::read(&path).unwrap(), &Device::Cpu).unwrap();
     resumed.fit(&data, None, &mut StopAfter(usize::MAX, &stop), &stop).unwrap();
-    assert_eq!(without_times(&mut resumed), without_times(&mut uninterrupted));
+    assert_eq!(resumed.checkpoint().unwrap(), uninterrupted.checkpoint().unwrap());
 
     // A round trip of the weights does not change the predictions.
     let path = folder.path().join("small_net.safetensors");

@@ -7,6 +7,7 @@ use neocog_base::program;
 use neocog_base::text::count;
 use neocog_data::catalog::DEFAULT_DATASET;
 use neocog_data::{DataSource, Split};
+use neocog_layers::drop_branches;
 use neocog_tensor::{Context as _, Error, Result};
 use neocog_train::{CheckpointDir, Decay, Environment, LogLine, Ranks, TrainConfig, Trainer, check_fits};
 
@@ -44,6 +45,10 @@ pub fn prepare(args: &Args) -> Result<(Trainer, Split)> {
     output::warnings(&data);
     parts::check_classes(&*data.train)?;
     selected.adapt(&*data.train)?;
+    if let Some(p) = args.options.stochastic_depth {
+        selected.spec = drop_branches(&selected.spec, p).context(|| "--stochastic-depth")?;
+        output::note(format_args!("the branch of the last residual block is dropped with probability {p}"));
+    }
     if let DataSource::Folder(_) = source {
         small_folder(args, &mut config, data.train.len());
     }

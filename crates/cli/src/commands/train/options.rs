@@ -26,6 +26,10 @@ pub struct OptionArgs {
     /// Replace a rectangle of each image by that of another one, with areas of the Beta distribution of ALPHA [default ALPHA: 1].
     #[arg(long, value_name = "ALPHA", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     cutmix: Option<f64>,
+    /// Drop the branches of residual blocks in training, each image by itself: the last block with probability P, those before it with
+    /// less, in proportion to their number.
+    #[arg(long, value_name = "P")]
+    pub(super) stochastic_depth: Option<f64>,
     /// Scale the gradients such that their norm is at most MAX.
     #[arg(long, value_name = "MAX")]
     clip_norm: Option<f64>,
