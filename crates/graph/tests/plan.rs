@@ -322,7 +322,8 @@ fn a_reshaped_constant_may_be_an_output() {
         let reshaped = graph.push(reshape, [Source::Constant(constant)], Scope::default()).unwrap();
         let relu = graph.push(Relu, [Source::Value(0)], Scope::default()).unwrap();
         graph.set_outputs([relu, reshaped]).unwrap();
-        let outputs = graph.plan(&device).unwrap().run_all(&[Tensor::zeros([2, 3], &device).unwrap()]).unwrap();
+        let outputs =
+            graph.plan(&device).unwrap().run_all(&[Tensor::zeros([2, 3], &device).unwrap()]).unwrap();
         assert_eq!(outputs[0].to_f32().unwrap(), [0.0; 6], "{device}");
         assert_eq!((outputs[1].shape().rank(), outputs[1].to_f32().unwrap()), (1, vec![1.5; 6]), "{device}");
     }

@@ -25,7 +25,9 @@ pub fn drop_branches(spec: &LayerSpec, p: f64) -> Result<LayerSpec> {
         drops |= branch.iter().any(|child| child["layer"]["kind"] == StochasticDepth::KIND);
     });
     if count == 0 {
-        return Err(Error::invalid_argument("the network has no residual blocks (layers of the kind Residual)"));
+        return Err(Error::invalid_argument(
+            "the network has no residual blocks (layers of the kind Residual)",
+        ));
     }
     if drops {
         return Err(Error::invalid_argument("the network drops branches of residual blocks already"));

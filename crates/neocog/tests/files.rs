@@ -495,7 +495,10 @@ fn files_of_predict_are_checked() {
         assert!(error.starts_with(expected), "{error}");
         let error = folder.error(&format!("predict {name} run/last.ckpt"));
         assert!(error.contains("not a neocog checkpoint: "), "{error}");
-        assert!(error.ends_with("; the first file must be a checkpoint, the others are images"), "{error}");
+        assert!(
+            error.ends_with("; the first file must be a checkpoint or an ONNX model, the others are images"),
+            "{error}"
+        );
     }
     assert!(folder.usage_error("predict run/last.ckpt text.png --top 0").contains("at least 1"));
 }
@@ -581,7 +584,8 @@ fn stochastic_depth_is_for_residual_blocks() {
         "net.json",
         &format!("{{'name':'net','network':{{'kind':'Sequential','layers':{layers}}},'recipe':{{'input':[1,8,8]}}}}"),
     );
-    folder.output("train --spec net.json --data digits --epochs 1 --limit 64 --stochastic-depth 0.5 --out run");
+    folder
+        .output("train --spec net.json --data digits --epochs 1 --limit 64 --stochastic-depth 0.5 --out run");
     folder.output("export run/last.ckpt --to weights.safetensors");
     folder.output("eval --spec net.json --weights weights.safetensors --data digits");
     folder.output("train --resume run/last.ckpt --epochs 2");

@@ -182,9 +182,12 @@ fn processes_that_cannot_train_together_say_why() {
     let shards = "train lenet --limit 8 --shards 2 --out x";
     let text = two(shards, &format!("{shards} --lr 0.5"));
     assert!(
-        text.contains("process 1 on ") && text.contains(": optimizer:") && text.contains("0.5"),
+        text.contains("process 1 on ") && text.contains(": optimizer.lr: 0.5 here, 0.002 there"),
         "{text}"
     );
+    assert!(!folder.path("x").exists(), "nothing is written before");
+    let text = two(shards, &format!("{shards} --shard-optimizer"));
+    assert!(text.contains("process 1 on ") && text.contains(": --shard-optimizer"), "{text}");
     let text = two(shards, &format!("{shards} --data ./flowers"));
     assert!(
         text.contains("error in process 1 of 2 on ") && text.contains(": there is no folder ./flowers"),
@@ -192,4 +195,22 @@ fn processes_that_cannot_train_together_say_why() {
     );
     let text = two(shards, "train lenet --limit 6 --shards 2 --out x");
     assert!(text.contains(": data (SHA-256):") && text.contains("limit: 6 here, 8 there"), "{text}");
+
+    // Image files of the same names and sizes.
+    for (parent, value) in [("a", 7), ("b", 9)] {
+        for class in ["cat", "dog"] {
+            let dir = folder.path(parent).join("set").join(class);
+            fs::create_dir_all(&dir).unwrap();
+            for i in 0..4 {
+                let pixels = [b"P5 8 8 255\n".to_vec(), vec![value + i; 64]].concat();
+                fs::write(dir.join(format!("{i}.pgm")), pixels).unwrap();
+            }
+        }
+    }
+    let train = |parent: &str| format!("train lenet --data {parent}/set --batch 4 --shards 2 --out x");
+    let text = two(&train("a"), &train("b"));
+    assert!(text.contains("content of the image files"), "{text}");
+
+    let text = failure(&run(&folder, 2, "eval x/last.ckpt"), Instant::now());
+    assert!(text.contains("eval runs in one process, but 2 were started together"), "{text}");
 }

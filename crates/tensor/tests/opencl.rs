@@ -7,8 +7,8 @@ use neocog_tensor::op::no_gradient;
 use neocog_tensor::opencl::{Call, DeviceId, devices};
 use neocog_tensor::ops::{Accumulate, Add, MatMul, Relu, Scale, Sigmoid, Sum};
 use neocog_tensor::{
-    Device, Gradient, InputGrads, Op, Result, SavedTensors, Scratch, Shape, Shapes, Tensor, View, ViewMut, register_op,
-    run_single, update,
+    Device, Gradient, InputGrads, Op, Result, SavedTensors, Scratch, Shape, Shapes, Tensor, View, ViewMut,
+    register_op, run_single, update,
 };
 
 fn device() -> Option<(Device, DeviceId)> {

@@ -105,7 +105,9 @@ impl LogLine {
         let lines = Self::read(&folder.join(Self::FILE)).unwrap_or_default();
         for line in lines.iter().filter(|line| line.kind == LogKind::Epoch) {
             let found = history.iter_mut().find(|report| report.epoch == line.epoch);
-            if let Some(report) = found.filter(|report| report.train_loss == line.loss && report.seconds == 0.0) {
+            if let Some(report) =
+                found.filter(|report| report.train_loss == line.loss && report.seconds == 0.0)
+            {
                 (report.images_per_s, report.seconds) = (line.images_per_second, line.seconds);
             }
         }

@@ -10,9 +10,10 @@ use neocog_tensor::{Context as _, Error, ErrorKind, Result};
 use neocog_train::{MemoryNeed, Predictions, check_fits, evaluate, evaluate_images};
 use serde::Serialize;
 
-use super::network::{TrainedNetwork, WeightsArgs};
+use super::network::WeightsArgs;
 use super::onnx_network::is_onnx;
 use super::part_selection::PartSelection;
+use super::trained_network::TrainedNetwork;
 use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::csv;
 use crate::help::{examples, usages};
@@ -40,7 +41,7 @@ use crate::register_command;
 struct Args {
     /// Checkpoint, or ONNX model.
     #[arg(
-        value_name = "CHECKPOINT|MODEL.onnx",
+        value_name = "CHECKPOINT",
         required_unless_present = "weights",
         conflicts_with_all = ["weights", "network", "spec", "classes"]
     )]

@@ -11,7 +11,8 @@ use neocog_train::predict;
 use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
 use serde::Serialize;
 
-use super::network::{TrainedNetwork, WeightsArgs};
+use super::network::WeightsArgs;
+use super::trained_network::TrainedNetwork;
 use crate::arguments::{DeviceArg, positive};
 use crate::array;
 use crate::help::{examples, usages};

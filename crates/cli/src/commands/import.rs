@@ -10,8 +10,9 @@ use neocog_train::{Trainer, check_classes};
 use serde::Serialize;
 
 use super::import_onnx::import_onnx;
-use super::network::{NetworkArgs, check_channels, described, load_weights};
+use super::network::{NetworkArgs, load_weights};
 use super::onnx_network::is_onnx;
+use super::trained_network::{check_channels, described};
 use crate::help::examples;
 use crate::normalization::input_transforms;
 use crate::output;

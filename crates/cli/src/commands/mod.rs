@@ -29,4 +29,5 @@ mod summary;
 mod summary_onnx;
 mod sweep;
 pub mod train;
+mod trained_network;
 mod tune;

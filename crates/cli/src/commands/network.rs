@@ -1,18 +1,17 @@
 //! Arguments that select a network: a registered one, one from a JSON file, or a trained one.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use neocog_base::text::count;
-use neocog_data::transform::{Pipeline, Step};
-use neocog_data::{DataSource, Dataset, Inversion, Preprocessing};
+use neocog_data::transform::Pipeline;
+use neocog_data::{Dataset, Inversion, Preprocessing};
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 
 use super::onnx_network::{is_onnx, open_onnx};
+use super::trained_network::{TrainedNetwork, check_channels, described};
 use crate::input_size::InputSize;
 use crate::normalization::input_transforms;
 use crate::output;
@@ -256,41 +255,6 @@ pub struct WeightsArgs {
     normalize: Option<Pipeline>,
 }
 
-/// A network with trained weights.
-pub struct TrainedNetwork {
-    /// The network.
-    pub network: Arc<dyn Layer>,
-    /// Its name.
-    pub name: String,
-    /// Its input, `[c, h, w]`.
-    pub input: [usize; 3],
-    /// The names of the classes; empty if unknown.
-    pub class_names: Vec<String>,
-    /// What turns an image into its input.
-    pub preprocessing: Preprocessing,
-    /// The checkpoint that the network is from.
-    pub checkpoint: Option<Checkpoint>,
-    /// The number of images that it can take at once, if that is limited.
-    pub max_batch: Option<usize>,
-}
-
-impl TrainedNetwork {
-    /// The transforms that apply to every image, in training and prediction.
-    pub fn transforms(&self) -> &Pipeline {
-        &self.preprocessing.transforms
-    }
-
-    /// The batch size to use where `asked` is asked for.
-    pub fn batch_size(&self, asked: usize) -> usize {
-        self.max_batch.map_or(asked, |most| most.min(asked))
-    }
-
-    /// The name of a class, or `class N` if unknown.
-    pub fn class_name(&self, class: usize) -> String {
-        self.class_names.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
-    }
-}
-
 impl WeightsArgs {
     /// Whether --weights is given.
     pub fn is_given(&self) -> bool {
@@ -320,7 +284,9 @@ impl WeightsArgs {
             (Some(weights), None) => self.open_weights(weights, data, device),
             (None, Some(file)) if is_onnx(file) => {
                 if self.network_args.spec.is_some() || self.network_args.size.classes.is_some() {
-                    output::usage_error("an ONNX model is a whole network; use --spec and --classes with --weights");
+                    output::usage_error(
+                        "an ONNX model is a whole network; use --spec and --classes with --weights",
+                    );
                 }
                 open_onnx(file, self.network_args.input(), data, device)
             }
@@ -385,67 +351,6 @@ impl WeightsArgs {
             max_batch: None,
         })
     }
-}
-
-/// Returns the preprocessing and the class names of a weights file: those in its metadata, or else `preprocessing`, and the names
-/// of the data set.
-///
-/// # Errors
-/// When the metadata are damaged or of another input, or there is no such data set.
-pub fn described(
-    weights: &Path,
-    preprocessing: Preprocessing,
-    data: Option<&str>,
-) -> Result<(Preprocessing, Vec<String>)> {
-    described_by(&weights::metadata(weights)?, preprocessing, data).context(|| weights.display().to_string())
-}
-
-/// As [`described`], for the metadata of a file.
-///
-/// # Errors
-/// As [`described`].
-pub fn described_by(
-    metadata: &BTreeMap<String, String>,
-    preprocessing: Preprocessing,
-    data: Option<&str>,
-) -> Result<(Preprocessing, Vec<String>)> {
-    let names = metadata.get(Preprocessing::CLASS_NAMES).and_then(|names| serde_json::from_str(names).ok());
-    let names = match (data, names) {
-        (Some(data), _) => class_names_of(data)?,
-        (None, names) => names.unwrap_or_default(),
-    };
-    let input = preprocessing.input;
-    let mut preprocessing = Preprocessing::from_metadata(metadata)?.unwrap_or(preprocessing);
-    check_channels(&preprocessing.transforms, input[0])?;
-    preprocessing.input = input;
-    Ok((preprocessing, names))
-}
-
-/// Checks that a normalization has one mean, or one for each channel.
-///
-/// # Errors
-/// When it has another number.
-pub fn check_channels(transforms: &Pipeline, channels: usize) -> Result<()> {
-    for step in &transforms.steps {
-        if let Step::Normalize(normalize) = step
-            && normalize.mean.len() != 1
-            && normalize.mean.len() != channels
-        {
-            return Err(Error::invalid_argument(format!(
-                "the normalization has means of {} channels, but the input has {channels}",
-                normalize.mean.len()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Returns the class names of a data set of the catalog, or of a folder.
-///
-/// # Errors
-/// When there is no such data set, or the folder cannot be read.
-pub fn class_names_of(data: &str) -> Result<Vec<String>> {
-    DataSource::find(data)?.class_names()
 }
 
 /// Prints a note about tensors of a file that the network has no use for.

@@ -28,7 +28,7 @@ mod absent {
     use neocog_tensor::{Device, Result};
 
     use super::without_onnx;
-    use crate::commands::network::TrainedNetwork;
+    use crate::commands::trained_network::TrainedNetwork;
 
     pub fn open_onnx(
         _file: &Path,
@@ -45,12 +45,12 @@ mod present {
     use std::path::Path;
     use std::sync::Arc;
 
-    use neocog_data::{Inversion, Preprocessing};
     use neocog_data::transform::Pipeline;
+    use neocog_data::{Inversion, Preprocessing};
     use neocog_onnx::{OnnxModel, OnnxNetwork};
     use neocog_tensor::{Context as _, Device, Error, Result};
 
-    use crate::commands::network::{TrainedNetwork, described_by};
+    use crate::commands::trained_network::{TrainedNetwork, described_by};
 
     /// Reads a model as a network for images.
     pub fn read_network(file: &Path, device: &Device) -> Result<OnnxNetwork> {

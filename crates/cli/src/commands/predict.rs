@@ -14,8 +14,9 @@ use neocog_viz::{CaptionStyle, ContactSheet, Image, Thumbnail, save};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::network::{TrainedNetwork, WeightsArgs};
+use super::network::WeightsArgs;
 use super::onnx_network::is_onnx;
+use super::trained_network::TrainedNetwork;
 use crate::arguments::{DeviceArg, positive};
 use crate::csv;
 use crate::help::{examples, usages};
@@ -126,9 +127,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
     let opened = args.weights.open(file, args.data.as_deref(), &args.device.device);
     let mut trained = opened.map_err(|e| match e.kind() {
-        ErrorKind::Format if file.is_some() => {
-            Error::format(format!("{e}; the first file must be a checkpoint or an ONNX model, the others are images"))
-        }
+        ErrorKind::Format if file.is_some() => Error::format(format!(
+            "{e}; the first file must be a checkpoint or an ONNX model, the others are images"
+        )),
         _ => e,
     })?;
     match args.invert {

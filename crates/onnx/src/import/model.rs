@@ -175,7 +175,8 @@ impl OnnxModel {
 
     /// Returns the number of elements of a constant of the file, if they are floating-point numbers, or else 0.
     pub(super) fn parameters_of(&self, name: &str) -> usize {
-        let is_float = |data_type| matches!(data_type, DataType::Float | DataType::Double | DataType::Float16);
+        let is_float =
+            |data_type| matches!(data_type, DataType::Float | DataType::Double | DataType::Float16);
         let value = self.constants.get(name).filter(|value| is_float(value.data_type));
         value.map_or(0, |value| value.shape().elements())
     }

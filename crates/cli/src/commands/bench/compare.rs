@@ -5,23 +5,9 @@ use neocog_tensor::{Error, Result};
 
 use super::display::number;
 use super::job::Job;
+use super::peer::Peer;
 use super::subject::Subject;
 use crate::output;
-
-/// An implementation to compare with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Peer {
-    /// PyTorch, eager mode, in both memory formats.
-    Torch,
-    /// ONNX Runtime, prediction only.
-    Onnxruntime,
-    /// OpenVINO in single precision, prediction only.
-    Openvino,
-    /// tract on one thread, prediction only.
-    Tract,
-    /// This library on the CPU.
-    Cpu,
-}
 
 /// How to compare.
 #[derive(Clone, Debug)]

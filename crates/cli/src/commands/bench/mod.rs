@@ -10,6 +10,7 @@ pub mod old_spelling;
 mod onnx;
 mod ops;
 mod options;
+mod peer;
 mod profile;
 mod sizes;
 mod subject;

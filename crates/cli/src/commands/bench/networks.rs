@@ -6,10 +6,11 @@ use neocog_bench::networks;
 use neocog_models::{Family, models_of};
 use neocog_tensor::{Device, Result};
 
-use super::compare::{self, Comparing, Peer};
+use super::compare::{self, Comparing};
 use super::display::{number, peak, percent, print_peak, time};
 use super::job::Job;
 use super::options::{RunArgs, ShapeArgs};
+use super::peer::Peer;
 use super::profile::profile;
 use super::subject::Subject;
 use crate::arguments::positive;

@@ -9,10 +9,10 @@ use neocog_bench::{Record, default_batch};
 use neocog_models::{Model, find};
 use neocog_tensor::{Device, Result};
 
-use super::compare::Peer;
 use super::job::Job;
 use super::onnx::OnnxFile;
 use super::options::{RunArgs, ShapeArgs};
+use super::peer::Peer;
 use crate::commands::onnx_network::is_onnx;
 use crate::output;
 
@@ -81,7 +81,13 @@ impl Subject {
     ///
     /// # Errors
     /// When the network cannot be exported, or an ONNX model has another output there.
-    pub fn runners(&self, peer: Peer, python: &str, job: &Job, folder: &Path) -> Result<Vec<Runner<'static>>> {
+    pub fn runners(
+        &self,
+        peer: Peer,
+        python: &str,
+        job: &Job,
+        folder: &Path,
+    ) -> Result<Vec<Runner<'static>>> {
         let python = Python::new(python);
         let runtime = match peer {
             Peer::Cpu => {
@@ -109,7 +115,9 @@ impl Subject {
 
     fn torch(&self, python: &Python, job: &Job) -> Result<Vec<Runner<'static>>> {
         let Subject::Registered(model) = self else {
-            output::usage_error("--against torch is for registered networks; an ONNX model is compared with onnxruntime, openvino and tract");
+            output::usage_error(
+                "--against torch is for registered networks; an ONNX model is compared with onnxruntime, openvino and tract",
+            );
         };
         let runner = |channels_last| {
             let (python, job) = (python.clone(), network_job(model, job));

@@ -273,7 +273,13 @@ mod tests {
         };
         for batch in 1..=5 {
             let images = 10 * batch as u64;
-            let sums = Totals { images, loss: 4.0 * batch as f64, correct: 6 * batch as u64, seconds: 0.1, untimed: 0 };
+            let sums = Totals {
+                images,
+                loss: 4.0 * batch as f64,
+                correct: 6 * batch as u64,
+                seconds: 0.1,
+                untimed: 0,
+            };
             view.add_batch(&BatchReport { epoch: 3, batch, batches: 10, lr: 0.0125, sums });
         }
         view
