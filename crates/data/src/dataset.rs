@@ -286,7 +286,8 @@ impl Subset {
         Ok(Subset { dataset, indices, labels, name })
     }
 
-    /// Returns the first `count` samples of `dataset`, or all if it has fewer.
+    /// Returns the first `count` samples of `dataset`, or all if it has fewer; of a data set [on disk](Dataset::is_on_disk), whose images
+    /// are in the order of their classes, one of each `len / count` samples.
     ///
     /// # Errors
     /// `InvalidArgument` for a count of 0.
@@ -294,7 +295,11 @@ impl Subset {
         if count >= dataset.len() {
             return Ok(Arc::clone(dataset));
         }
-        let indices = (0..count as u32).collect();
+        let (all, wanted) = (dataset.len() as u64, count as u64);
+        let indices = match dataset.is_on_disk() {
+            true => (0..wanted).map(|i| (i * all / wanted) as u32).collect(),
+            false => (0..count as u32).collect(),
+        };
         Ok(Arc::new(Subset::new(Arc::clone(dataset), indices, dataset.name())?))
     }
 

@@ -6,10 +6,10 @@ use std::path::Path;
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::DatasetInfo;
 use crate::image::{Alpha, ByteImage, DecodeOptions, decode_file};
 use crate::resize::ResizeCache;
 use crate::sample::{SampleId, Transform};
-use crate::source::DataSource;
 use crate::transform::Pipeline;
 
 /// Whether bright and dark are exchanged.
@@ -63,14 +63,13 @@ impl Preprocessing {
     pub const CLASS_NAMES: &'static str = "neocog.class_names";
 
     /// Creates the preprocessing of a network that was trained with `transforms` on the data set called `data`, or on an
-    /// unknown one. Networks for grayscale images whose data are not known are taken for trained on bright objects.
+    /// unknown one. A name that is not in the catalog is that of a folder. Networks for grayscale images whose data are not known are
+    /// taken for trained on bright objects.
     pub fn new(input: [usize; 3], transforms: &Pipeline, data: Option<&str>) -> Self {
-        let source = data.and_then(|data| DataSource::find(data).ok());
-        let is_path = data.is_some_and(|data| Path::new(data).components().count() > 1);
-        let bright = match (&source, is_path) {
-            (Some(source), _) => source.is_bright_on_dark(),
-            (None, true) => false,
-            (None, false) => input[0] == 1,
+        // The file system has no part in it: the result is the same wherever the network is used.
+        let bright = match data {
+            Some(data) => DatasetInfo::find(data).is_ok_and(|info| info.is_bright_on_dark),
+            None => input[0] == 1,
         };
         let (alpha, inversion) = match (bright, input[0]) {
             (true, 1) => (Alpha::OnWhite, Inversion::Auto),
@@ -187,7 +186,9 @@ mod tests {
         let of = |data: Option<&str>, channels| {
             Preprocessing::new([channels, 8, 8], &Pipeline::default(), data).inversion
         };
-        assert_eq!(of(Some("./flowers"), 1), Inversion::Never);
+        for folder in ["./flowers", "flowers", "flowers.pack"] {
+            assert_eq!(of(Some(folder), 1), Inversion::Never, "{folder}");
+        }
         assert_eq!(of(Some("cifar-10"), 3), Inversion::Never);
         assert_eq!(of(Some("digits"), 1), Inversion::Auto);
         assert_eq!((of(None, 1), of(None, 3)), (Inversion::Auto, Inversion::Never));

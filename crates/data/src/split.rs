@@ -108,7 +108,8 @@ impl Split {
         Ok((part, self.part(part)?))
     }
 
-    /// Uses only the first `count` samples of each part.
+    /// Uses only `count` samples of each part: the first ones, or, of image files, which are in the order of their classes, some
+    /// from the whole part.
     ///
     /// # Errors
     /// `InvalidArgument` for a count of 0.
@@ -225,6 +226,13 @@ impl SplitOptions {
     /// # Errors
     /// `InvalidArgument` otherwise.
     pub fn check(&self) -> Result<()> {
+        if let (Some(val), Some(test)) = (self.val, self.test)
+            && val + test >= 1.0
+        {
+            return Err(Error::invalid_argument(format!(
+                "--val {val} and --test {test} leave no images to train on: their sum must be below 1"
+            )));
+        }
         for (name, fraction) in [("--val", self.val), ("--test", self.test)] {
             if let Some(fraction) = fraction
                 && !(fraction > 0.0 && fraction < 1.0)

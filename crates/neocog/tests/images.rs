@@ -196,3 +196,69 @@ fn an_image_without_a_finite_prediction_is_reported_and_the_others_are_classifie
     let files: Vec<&str> = lines.lines().filter_map(|line| line.split(':').next()).collect();
     assert_eq!(files, ["a.png", "c.png"], "{lines}");
 }
+
+#[test]
+fn a_folder_that_was_moved_is_divided_as_in_training() {
+    let folder = Folder::with_shapes(8);
+    folder.outputs("train lenet --data shapes --test 0.25 --epochs 1 --out run");
+    let images = |data: &str| {
+        let row = &folder.rows(&format!("eval run/last.ckpt{data} --json"))[0];
+        (row["part"].as_str().unwrap().to_string(), row["images"].as_u64().unwrap())
+    };
+    let expected = ("test".to_string(), 6);
+    for data in ["", " --data shapes", " --data ./shapes", " --data shapes/"] {
+        assert_eq!(images(data), expected, "{data}");
+    }
+    folder.outputs("data --pack shapes.pack --data shapes");
+    fs::rename(folder.path("shapes"), folder.path("moved")).unwrap();
+    for data in [" --data moved", " --data shapes.pack"] {
+        assert_eq!(images(data), expected, "{data}");
+    }
+    let error = folder.error("eval run/last.ckpt");
+    assert!(
+        error.contains("the network was trained on shapes; if that is elsewhere now, use --data DIR"),
+        "{error}"
+    );
+    folder.outputs("train --resume run/last.ckpt --data moved --epochs 2");
+    // Other images.
+    fs::remove_file(folder.path("moved/disc/0.png")).unwrap();
+    let error = folder.error("train --resume run/last.ckpt --data moved --epochs 3");
+    assert!(error.contains("data (SHA-256)"), "{error}");
+    assert_eq!(images(" --data shapes.pack --part validation").0, "validation");
+}
+
+#[test]
+fn folders_are_listed_and_limited_over_all_classes() {
+    let folder = Folder::with_shapes(6);
+    let (table, _) = folder.outputs("data --data shapes");
+    assert!(table.contains("color images in 3 classes:\n  bar, disc, square"), "{table}");
+    let row = &folder.rows("data --data ./shapes --json")[0];
+    assert_eq!((row["train"].as_u64(), row["test"].as_u64()), (Some(18), None));
+    folder.outputs("train lenet --data shapes --epochs 1 --out run");
+    folder.outputs("eval run/last.ckpt --data shapes --part train --limit 6 --predictions p.csv");
+    let table = fs::read_to_string(folder.path("p.csv")).unwrap();
+    for class in ["bar", "disc", "square"] {
+        assert!(table.contains(&format!(",{class},")), "{table}");
+    }
+    let error = folder.error("train lenet --data shapes --val 0.9 --test 0.9 --epochs 1");
+    assert!(error.contains("--val 0.9 and --test 0.9 leave no images to train on"), "{error}");
+    fs::rename(folder.path("shapes/bar"), folder.path("shapes/Train")).unwrap();
+    let (_, stderr) = folder.outputs("train lenet --data shapes --epochs 1");
+    assert!(stderr.contains("Train in shapes are taken for classes"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let folder = Folder::with_shapes(4);
+    folder.outputs("train lenet --data shapes --epochs 1 --out run");
+    for name in ["pipe.jpg", "pipe.txt"] {
+        let made = Command::new("mkfifo").arg(folder.path(name)).status().unwrap();
+        assert!(made.success());
+        let error = folder.error(&format!("predict run/last.ckpt {name}"));
+        assert!(error.contains("regular file"), "{error}");
+    }
+    fs::rename(folder.path("pipe.jpg"), folder.path("shapes/disc/pipe.jpg")).unwrap();
+    let error = folder.error("train lenet --data shapes --epochs 1");
+    assert!(error.contains("pipe.jpg: not a regular file"), "{error}");
+}

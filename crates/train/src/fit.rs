@@ -265,7 +265,7 @@ impl Trainer {
         let cache = |part: &dyn Dataset| (self.cache_bytes as f64 * (part.len() as f64 / total)) as u64;
         let train = self.loader(&data.train, Part::Train, cache(&*data.train))?;
         let evaluation = self.loader(evaluated, part, cache(&**evaluated))?;
-        let mut unreadable = 0;
+        let (mut unreadable, mut evaluated_images) = (0, evaluated.len() as u64);
         let now = Environment::of(data, &self.device)?;
         self.check_ranks(data)?;
         if !self.allow_different {
@@ -306,6 +306,13 @@ impl Trainer {
                 stop.store(true, Ordering::Relaxed);
                 return Ok(FitOutcome::Stopped(self.save(checkpoints)?));
             };
+            if std::mem::replace(&mut evaluated_images, result.images) != result.images {
+                progress.warning(&format!(
+                    "from now on, the accuracy on the {part} images is of {} of {}: it cannot be compared with that of epochs before",
+                    result.images,
+                    evaluated.len()
+                ));
+            }
             let report = self.finish_epoch(sums, result);
             progress.evaluated(&report, predictions.as_ref());
             drop(predictions);

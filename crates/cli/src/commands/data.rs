@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neocog_base::file::{check_output_dir, check_output_file};
+use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_DATASET, datasets};
 use neocog_data::dataset::mean_and_std;
 use neocog_data::{DataOptions, DataSource, Dataset, DatasetInfo, Part, Split};
@@ -94,14 +95,18 @@ fn run(args: &Args) -> Result<()> {
     }
     let root = &args.data_dir.data_dir;
     let sets = match &args.data {
-        Some(name) => vec![DatasetInfo::find(name)?],
+        Some(name) => match DataSource::find(name)? {
+            DataSource::Registered(info) => vec![info],
+            other => return print_folder(args, name, &other),
+        },
         None => datasets()?,
     };
     if args.json { print_json(&sets, root) } else { print_table(&sets, root) }
 }
 
 fn split(args: &Args, name: &str, default: SplitArg) -> Result<Arc<dyn Dataset>> {
-    let loaded = DataSource::find(name)?.read(&args.data_dir.data_dir, &DataOptions::new())?;
+    let options = DataOptions::new().skip_broken(args.skip_broken);
+    let loaded = DataSource::find(name)?.read(&args.data_dir.data_dir, &options)?;
     output::warnings(&loaded);
     let part = match (args.part, default) {
         (Some(SplitArg::Train), _) | (None, SplitArg::Train) => Part::Train,
@@ -110,6 +115,46 @@ fn split(args: &Args, name: &str, default: SplitArg) -> Result<Arc<dyn Dataset>>
         _ => Part::Test,
     };
     loaded.part(part).cloned()
+}
+
+/// A folder of images, or a packed file.
+#[derive(Serialize)]
+struct JsonFolder<'a> {
+    name: &'a str,
+    train: usize,
+    #[serde(rename = "val")]
+    validation: Option<usize>,
+    test: Option<usize>,
+    channels: usize,
+    class_names: &'a [String],
+}
+
+/// Prints the parts and classes of a folder of images, or of a packed file.
+fn print_folder(args: &Args, name: &str, source: &DataSource) -> Result<()> {
+    let split = source.read(&args.data_dir.data_dir, &DataOptions::new().skip_broken(args.skip_broken))?;
+    output::warnings(&split);
+    let length = |part: &Option<Arc<dyn Dataset>>| part.as_ref().map(|part| part.len());
+    let row = JsonFolder {
+        name,
+        train: split.train.len(),
+        validation: length(&split.validation),
+        test: length(&split.test),
+        channels: split.train.channels(),
+        class_names: split.train.class_names(),
+    };
+    if args.json {
+        return output::json(&row);
+    }
+    let number = |count: Option<usize>| count.map_or("-".to_string(), |count| thousands(count as u64));
+    let cells = [name.to_string(), number(Some(row.train)), number(row.validation), number(row.test)];
+    let head = ["folder", "train", "val", "test"];
+    output::line(output::table(head, [false, true, true, true], vec![cells]))?;
+    let colors = if row.channels == 1 { "grayscale" } else { "color" };
+    output::line(format_args!(
+        "\n{colors} images in {}:\n  {}",
+        count(row.class_names.len(), "class"),
+        row.class_names.join(", ")
+    ))
 }
 
 #[derive(Serialize)]

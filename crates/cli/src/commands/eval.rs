@@ -117,7 +117,12 @@ fn run(args: &Args) -> Result<()> {
         limit: args.limit,
         skip_broken: args.skip_broken,
     };
-    let (part, dataset) = selection.open(config)?;
+    let (part, dataset) = selection.open(config).map_err(|e| match (e.kind(), &args.data) {
+        (ErrorKind::NotFound, None) => {
+            e.context(format!("the network was trained on {data}; if that is elsewhere now, use --data DIR"))
+        }
+        _ => e,
+    })?;
     let [c, h, w] = trained.input;
     check_same_classes(&trained, &*dataset)?;
     check_fits(&*trained.network, trained.input, &*dataset).context(|| trained.name.as_str())?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use neocog_base::file::is_same;
 use neocog_data::{DataOptions, DataSource, Dataset, Part};
 use neocog_tensor::Result;
 use neocog_train::TrainConfig;
@@ -25,20 +26,31 @@ pub struct PartSelection<'a> {
 }
 
 impl PartSelection<'_> {
-    /// Loads the data set, divided as in the training `config` if that was on it; returns the name of the part and the images.
+    /// Loads the data set, divided as in the training `config` if that was on it, under this path or another one; returns the name of
+    /// the part and the images.
     ///
     /// # Errors
     /// When the data set cannot be read, or has no such part.
     pub fn open(&self, config: Option<&TrainConfig>) -> Result<(&'static str, Arc<dyn Dataset>)> {
         let data = self.data;
-        let config = config.filter(|config| config.data == data);
         let source = DataSource::find(data)?;
+        let open = |config: &TrainConfig, limit: Option<usize>| {
+            let options =
+                config.data_options.skip_broken(config.data_options.skip_broken || self.skip_broken);
+            source.open(self.root, &options.limit(limit), config.seed)
+        };
+        let is_named =
+            |config: &TrainConfig| config.data == data || is_same(Path::new(data), Path::new(&config.data));
+        // A folder that was moved, or packed, has the same images.
+        let is_moved = |config: &TrainConfig| {
+            matches!(source, DataSource::Folder(_))
+                && config.environment.data.is_some()
+                && open(config, config.limit)
+                    .is_ok_and(|split| config.environment.data_difference(&split).is_none())
+        };
+        let config = config.filter(|config| is_named(config) || is_moved(config));
         let mut split = match config {
-            Some(config) => {
-                let options =
-                    config.data_options.skip_broken(config.data_options.skip_broken || self.skip_broken);
-                source.open(self.root, &options, config.seed)?
-            }
+            Some(config) => open(config, None)?,
             None => source.read(self.root, &DataOptions::new().skip_broken(self.skip_broken))?,
         };
         output::warnings(&split);

@@ -187,8 +187,12 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         if path.is_dir() {
             files.extend(folder::image_files(path)?);
         } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt")) {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Error::io(format!("cannot read the list {}", path.display()), e))?;
+            let cannot_read = |e| Error::io(format!("cannot read the list {}", path.display()), e);
+            // A pipe without a writer would wait for one when it is opened.
+            if !std::fs::metadata(path).map_err(cannot_read)?.is_file() {
+                return Err(Error::format(format!("the list {} is not a regular file", path.display())));
+            }
+            let text = std::fs::read_to_string(path).map_err(cannot_read)?;
             files.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from));
         } else {
             files.push(path.clone());

@@ -16,6 +16,11 @@ use crate::split::Part;
 /// Names of the folder with the validation part.
 const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
 
+/// Whether a folder has the name of a part, whatever its case.
+fn is_like_part(name: &str) -> bool {
+    ["train", "training", "test"].iter().chain(&VALIDATION).any(|part| part.eq_ignore_ascii_case(name))
+}
+
 /// The parts of a folder or a packed file.
 pub(super) struct FolderParts {
     pub(super) train: FolderDataset,
@@ -38,7 +43,16 @@ impl FolderParts {
         let names = scan::classes(path)?;
         let base = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let Some(folders) = Parts::find(path, &names)? else {
-            let (train, warnings) = FolderDataset::open(path, base, None, skip_broken)?;
+            let (train, mut warnings) = FolderDataset::open(path, base, None, skip_broken)?;
+            let like_parts: Vec<&str> =
+                names.iter().map(String::as_str).filter(|name| is_like_part(name)).collect();
+            if !like_parts.is_empty() {
+                warnings.push(format!(
+                    "{} in {} are taken for classes: parts are folders train, and val and test beside it",
+                    like_parts.join(", "),
+                    path.display()
+                ));
+            }
             return Ok(FolderParts { train, validation: None, test: None, warnings });
         };
         let (train, mut warnings) =

@@ -1,6 +1,6 @@
 //! Decoding of image files of all formats to 8-bit grayscale or RGB.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -71,12 +71,13 @@ pub fn decode_file(path: &Path, options: DecodeOptions, image: &mut ByteImage) -
 /// Reads an image file whole.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let cannot_read = |e| Error::io(format!("cannot read the image {}", path.display()), e);
-    let file = File::open(path).map_err(cannot_read)?;
-    let metadata = file.metadata().map_err(cannot_read)?;
+    // A pipe without a writer would wait for one when it is opened.
+    let metadata = fs::metadata(path).map_err(cannot_read)?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         let what = format!("expected a regular file of at most {MAX_BYTES} bytes");
         return Err(Error::format(what).context(path.display().to_string()));
     }
+    let file = File::open(path).map_err(cannot_read)?;
     let what = format_args!("the image file {}", path.display());
     let mut bytes = try_with_capacity(metadata.len() as usize + 1, what)?;
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(cannot_read)?;

@@ -61,7 +61,7 @@ fn images_are_refused_by_their_header() {
     // The header check of a folder says the same.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.png");
-    std::fs::write(&path, png(12_000)).unwrap();
+    fs::write(&path, png(12_000)).unwrap();
     let text = super::super::read_header(&path).unwrap_err().to_string();
     assert!(text.starts_with("its header declares 12000 x 12000 pixels"), "{text}");
 }

@@ -1,6 +1,6 @@
 //! The header of an image file: format, size, colors and orientation, without decoding the pixels.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -28,11 +28,12 @@ pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "
 /// truncated JPEG file, or the image is too large. The message does not name the file.
 pub fn read_header(path: &Path) -> Result<ImageHeader> {
     let cannot_read = |e| Error::io("cannot read the file", e);
-    let mut file = File::open(path).map_err(cannot_read)?;
-    let metadata = file.metadata().map_err(cannot_read)?;
+    // A pipe without a writer would wait for one when it is opened.
+    let metadata = fs::metadata(path).map_err(cannot_read)?;
     if !metadata.is_file() {
         return Err(Error::format("not a regular file"));
     }
+    let mut file = File::open(path).map_err(cannot_read)?;
     let size = metadata.len();
     let mut start = Vec::with_capacity(START + 1);
     file.by_ref().take(START as u64).read_to_end(&mut start).map_err(cannot_read)?;

@@ -17,6 +17,12 @@ use crate::progress::{EpochReport, Position};
 use crate::save_every::SaveEvery;
 
 impl Trainer {
+    /// Sets the name or the path of the data set: where the same data are when the run is resumed. [`Trainer::check_environment`] tells
+    /// if they are others.
+    pub fn set_data(&mut self, data: impl Into<String>) {
+        self.config.data = data.into();
+    }
+
     /// Estimates the memory that the run needs for batches of `data`; see [`MemoryNeed`].
     ///
     /// # Errors

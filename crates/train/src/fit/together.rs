@@ -431,7 +431,7 @@ mod tests {
         let theirs = value(r#"{"a":1,"options":{"clip":3,"ema":null}}"#);
         let mut lines = Vec::new();
         differing("", Some(&own), Some(&theirs), &mut lines);
-        assert_eq!(lines, ["only: [1] here, the default there", "options.clip: 2 here, 3 there"]);
+        assert_eq!(lines, ["options.clip: 2 here, 3 there", "only: [1] here, the default there"]);
     }
 
     #[test]

@@ -155,13 +155,14 @@ pub struct Args {
     /// Resume even if the data, the device, the instruction set or the version differ; the result then differs as well.
     #[arg(long, requires = "resume")]
     pub(super) allow_different: bool,
-    /// Resume from a checkpoint; combines only with --epochs, --schedule-from-here, --data-dir, --workers, --cache, --final-test,
+    /// Resume from a checkpoint; combines only with --epochs, --schedule-from-here, --data (where
+    /// the same data are now), --data-dir, --workers, --cache, --final-test,
     /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --shard-optimizer, --tensorboard and what belongs to it, --ui
     /// and --json.
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["data", "batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
+        conflicts_with_all = ["batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
             "Transforms", "PartArgs", "OptionArgs", "seed", "limit", "spec", "input", "classes", "weights", "freeze", "lr_group",
             "decay_weights_only"]
     )]

@@ -204,6 +204,9 @@ pub fn resume(args: &Args, file: &Path, ranks: &Ranks) -> Result<(Trainer, Split
     if args.schedule_from_here {
         trainer.restart_schedule();
     }
+    if let Some(data) = &args.data {
+        trainer.set_data(data);
+    }
     let data = trainer.config().load_data(&args.data_dir.data_dir)?;
     output::warnings(&data);
     trainer.set_allow_different(args.allow_different);
