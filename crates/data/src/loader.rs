@@ -162,7 +162,9 @@ impl Loader {
         }
         let remaining = self.batches() - first;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut batches = Epoch { workers: Vec::new(), stop: Arc::clone(&stop), next_worker: 0, remaining };
+        let pool = Arc::clone(&self.pool);
+        let mut batches =
+            Epoch { workers: Vec::new(), stop: Arc::clone(&stop), next_worker: 0, remaining, pool };
         let workers = self.options.workers.min(remaining);
         for worker in 0..workers {
             let (sender, receiver) = sync_channel(QUEUE_CAPACITY);
@@ -247,6 +249,7 @@ pub struct Epoch {
     next_worker: usize,
     /// Number of batches not yet returned.
     remaining: usize,
+    pool: Arc<BufferPool>,
 }
 
 #[derive(Debug)]
@@ -293,6 +296,8 @@ impl Epoch {
 impl Drop for Epoch {
     fn drop(&mut self) {
         self.stop_workers();
+        // Between epochs, the evaluation has buffers of its own.
+        self.pool.clear();
     }
 }
 
@@ -448,6 +453,10 @@ struct Buffers {
 }
 
 impl BufferPool {
+    fn clear(&self) {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn take(&self) -> Buffers {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }

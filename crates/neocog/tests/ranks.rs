@@ -196,21 +196,6 @@ fn processes_that_cannot_train_together_say_why() {
     let text = two(shards, "train lenet --limit 6 --shards 2 --out x");
     assert!(text.contains(": data (SHA-256):") && text.contains("limit: 6 here, 8 there"), "{text}");
 
-    // Image files of the same names and sizes.
-    for (parent, value) in [("a", 7), ("b", 9)] {
-        for class in ["cat", "dog"] {
-            let dir = folder.path(parent).join("set").join(class);
-            fs::create_dir_all(&dir).unwrap();
-            for i in 0..4 {
-                let pixels = [b"P5 8 8 255\n".to_vec(), vec![value + i; 64]].concat();
-                fs::write(dir.join(format!("{i}.pgm")), pixels).unwrap();
-            }
-        }
-    }
-    let train = |parent: &str| format!("train lenet --data {parent}/set --batch 4 --shards 2 --out x");
-    let text = two(&train("a"), &train("b"));
-    assert!(text.contains("content of the image files"), "{text}");
-
     let text = failure(&run(&folder, 2, "eval x/last.ckpt"), Instant::now());
     assert!(text.contains("eval runs in one process, but 2 were started together"), "{text}");
 }

@@ -278,7 +278,11 @@ fn read_headers(paths: &[PathBuf]) -> Vec<Header> {
 }
 
 fn file_header(path: &Path) -> Header {
-    let length = fs::metadata(path).map_err(|e| Error::io("cannot read the file", e))?.len();
+    let metadata = fs::metadata(path).map_err(|e| Error::io("cannot read the file", e))?;
+    let length = metadata.len();
+    if !metadata.is_file() {
+        return Err(Error::format("not a regular file"));
+    }
     if length == 0 {
         return Err(Error::format("the file is empty"));
     }

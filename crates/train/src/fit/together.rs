@@ -425,6 +425,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_of_the_same_names_and_sizes_with_other_content_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sample = |parent: &str, value: u8| {
+            for class in ["cat", "dog"] {
+                let folder = dir.path().join(parent).join("set").join(class);
+                std::fs::create_dir_all(&folder).unwrap();
+                for i in 0..3 {
+                    let pixels = [b"P5 8 8 255\n".to_vec(), vec![value + i; 64]].concat();
+                    std::fs::write(folder.join(format!("{i}.pgm")), pixels).unwrap();
+                }
+            }
+            let split = neocog_data::folder::open(&dir.path().join(parent).join("set"), false).unwrap();
+            (Environment::of(&split, &Device::Cpu).unwrap().data, content_sample(&split))
+        };
+        let (a, b, same) = (sample("a", 7), sample("b", 9), sample("c", 7));
+        assert_eq!(a.0, b.0);
+        assert_ne!(a.1, b.1);
+        assert_eq!(a, same);
+    }
+
+    #[test]
     fn values_that_differ_are_named() {
         let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
         let own = value(r#"{"a":1,"options":{"clip":2,"ema":null},"only":[1]}"#);
