@@ -39,6 +39,8 @@ pub use crate::loader_options::{Augment, LoaderOptions};
 /// Capacity of the queue between a worker and the caller, in batches.
 const QUEUE_CAPACITY: usize = 1;
 const MAX_WORKERS: usize = 256;
+/// The most memory of the buffers that are kept between two epochs.
+const KEPT_BYTES: usize = 32 << 20;
 
 /// Loads a data set in batches, one epoch at a time.
 #[derive(Debug)]
@@ -296,8 +298,8 @@ impl Epoch {
 impl Drop for Epoch {
     fn drop(&mut self) {
         self.stop_workers();
-        // Between epochs, the evaluation has buffers of its own.
-        self.pool.clear();
+        // Between epochs, the evaluation has large buffers of its own.
+        self.pool.release();
     }
 }
 
@@ -453,8 +455,13 @@ struct Buffers {
 }
 
 impl BufferPool {
-    fn clear(&self) {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Drops the buffers if they are large.
+    fn release(&self) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: usize = buffers.iter().map(|used| used.pixels.capacity() * size_of::<f32>()).sum();
+        if bytes > KEPT_BYTES {
+            buffers.clear();
+        }
     }
 
     fn take(&self) -> Buffers {
