@@ -57,7 +57,9 @@ impl Var {
     /// # Errors
     /// As [`Tape::apply`]; when the tape of an input was used up by a backward pass.
     pub fn apply(op: impl Op, inputs: &[&Var]) -> Result<Var> {
-        let recorder = inputs.iter().find_map(|var| var.recorder.as_ref());
+        // A constant may know another tape, which has gone.
+        let of_value = inputs.iter().filter(|var| var.id.is_some()).find_map(|var| var.recorder.as_ref());
+        let recorder = of_value.or_else(|| inputs.iter().find_map(|var| var.recorder.as_ref()));
         let outputs = run_on(&op, inputs, recorder.map(|recorder| &**recorder))?;
         let output = single(&op, outputs)?;
         match recorder {
@@ -90,8 +92,9 @@ fn run_on(op: &dyn Op, inputs: &[&Var], recorder: Option<&Recorder>) -> Result<T
         let input_shapes: Shapes = inputs.iter().map(|v| *v.shape()).collect();
         let output_shapes: Shapes = outputs.iter().map(|t| *t.shape()).collect();
         let more = op.multiply_adds(&input_shapes, &output_shapes);
-        let sum = recorder.multiply_adds.load(Ordering::Relaxed).saturating_add(more);
-        recorder.multiply_adds.store(sum, Ordering::Relaxed);
+        let add = |sum: u64| Some(sum.saturating_add(more));
+        // It always has a sum.
+        let _ = recorder.multiply_adds.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
     Ok(outputs)
 }

@@ -54,17 +54,19 @@ impl Counter {
     /// Sets the count.
     pub fn set(&self, value: u64) {
         self.count.store(value, Ordering::Relaxed);
-        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Adds one and returns the new count.
     pub fn increment(&self) -> u64 {
-        self.changes.fetch_add(1, Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed) + 1
+        let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
+        // After the change: who sees the new version sees the new count.
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        count
     }
 
     /// Returns the number of changes so far.
     pub fn version(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+        self.changes.load(Ordering::Acquire)
     }
 }

@@ -51,7 +51,8 @@ pub struct LogLine {
     pub lr: f64,
     /// Training images per second.
     pub images_per_second: f64,
-    /// Duration of the training part of the epoch so far, in seconds; evaluation is not counted.
+    /// Duration of the training part of the epoch so far, in seconds, since the run was resumed if that was in this epoch; evaluation is
+    /// not counted.
     pub seconds: f64,
     /// Mean loss on the validation images after the epoch, if they are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]

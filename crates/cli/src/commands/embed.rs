@@ -14,6 +14,7 @@ use neocog_tensor::{Context as _, Error, Result};
 use serde::Serialize;
 
 use super::network::WeightsArgs;
+use super::onnx_network::is_onnx;
 use super::part_selection::PartSelection;
 use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::array;
@@ -89,6 +90,9 @@ register_command!("embed", 53, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let (file, data) = args.weights.checkpoint_and_input(&args.inputs, "data set");
+    if file.is_some_and(is_onnx) {
+        output::usage_error("an ONNX model has no named layers; use a checkpoint");
+    }
     let written = [Some(&args.to), args.labels.as_ref()].into_iter().flatten();
     outputs::check(file, written.map(PathBuf::as_path))?;
     args.projector.as_deref().map_or(Ok(()), check_output_dir)?;

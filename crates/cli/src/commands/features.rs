@@ -10,6 +10,7 @@ use neocog_viz::save;
 use serde::Serialize;
 
 use super::network::WeightsArgs;
+use super::onnx_network::is_onnx;
 use crate::arguments::DeviceArg;
 use crate::help::{examples, usages};
 use crate::output;
@@ -59,6 +60,9 @@ register_command!("features", 52, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let (file, image) = args.weights.checkpoint_and_input(&args.files, "image");
+    if file.is_some_and(is_onnx) {
+        output::usage_error("an ONNX model has no named layers; use a checkpoint");
+    }
     check_output_dir(&args.to)?;
     let written = [args.to.join("feature_maps.png"), args.to.join("kernels.png")];
     outputs::check(args.files.iter().map(PathBuf::as_path), written.iter().map(PathBuf::as_path))?;

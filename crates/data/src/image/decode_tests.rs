@@ -74,3 +74,34 @@ fn half_a_file_is_an_error() {
         }
     }
 }
+
+/// A JPEG of four components with these sampling factors; the data are those of three.
+fn cmyk(sampling: [u8; 4]) -> Vec<u8> {
+    let bytes = jpeg(16);
+    let find = |marker: u8| bytes.windows(2).position(|pair| pair == [0xff, marker]).unwrap();
+    let (frame, scan) = (find(0xc0), find(0xda));
+    let components = |numbers: &[[u8; 3]]| numbers.concat();
+    let frame_header: Vec<[u8; 3]> = (1..).zip(sampling).map(|(id, factors)| [id, factors, 0]).collect();
+    let scan_header = [[1, 0], [2, 0], [3, 0], [4, 0]].concat();
+    [
+        &bytes[..frame],
+        &[0xff, 0xc0, 0, 20, 8, 0, 16, 0, 16, 4],
+        &components(&frame_header),
+        &bytes[frame + 19..scan],
+        &[0xff, 0xda, 0, 14, 4],
+        &scan_header,
+        &[0, 63, 0],
+        &bytes[scan + 14..],
+    ]
+    .concat()
+}
+
+#[test]
+fn unusual_sampling_of_cmyk_is_an_error() {
+    for sampling in [[0x22, 0x11, 0x11, 0x11], [0x11, 0x22, 0x22, 0x11], [0x22, 0x11, 0x21, 0x22]] {
+        let text = decoded(&cmyk(sampling)).unwrap_err().to_string();
+        assert!(text.contains("sampling of CMYK components"), "{sampling:02x?}: {text}");
+    }
+    let text = decoded(&cmyk([0x11; 4])).map_or_else(|e| e.to_string(), |_| String::new());
+    assert!(!text.contains("sampling"), "{text}");
+}

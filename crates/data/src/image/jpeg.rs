@@ -3,7 +3,9 @@
 //! A decoder that is given half a file fills the rest with gray and succeeds. So the structure is followed first, from
 //! marker to marker, to the end-of-image marker that a whole file has; Pillow demands the same.
 
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat, ScalingFactor};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, PixelFormat, ScalingFactor};
 use neocog_base::{Error, Result};
 
 use super::byte_image::ByteImage;
@@ -164,6 +166,7 @@ pub(super) fn decode(
             return Err(Error::format(what));
         }
     };
+    check_sampling(&header.components)?;
     decoder.set_output_format(format);
     let (mut height, mut width) = (structure.height, structure.width);
     if let Some(divisor) = at_least.and_then(|size| divisor((height, width), size)) {
@@ -175,11 +178,26 @@ pub(super) fn decode(
     if decoder.output_buffer_size().map_err(|e| damaged(e.to_string()))? != pixels.len() {
         return Err(damaged("its frame headers differ".into()));
     }
-    let written = decoder.decode_image_into(pixels).map_err(|e| damaged(e.to_string()))?.bytes_written;
+    // Files come from strangers: what the decoder does not expect is an error of the file.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode_image_into(pixels)));
+    let decoded = decoded.map_err(|_| damaged("the decoder does not know what to do with it".into()))?;
+    let written = decoded.map_err(|e| damaged(e.to_string()))?.bytes_written;
     if written != pixels.len() {
         return Err(damaged("it has fewer pixels than its header declares".into()));
     }
     if format == PixelFormat::Cmyk { cmyk_to_rgb(image) } else { Ok(()) }
+}
+
+/// Checks that the decoder knows how to enlarge the components of a CMYK image: the first and the last have full size, the others the same.
+fn check_sampling(components: &[ComponentInfo]) -> Result<()> {
+    let [cyan, magenta, yellow, black] = components else { return Ok(()) };
+    let sampling = |of: &ComponentInfo| [of.horizontal_sampling, of.vertical_sampling];
+    let full = sampling(cyan);
+    let fits = |[h, v]: [u8; 2]| h > 0 && v > 0 && full[0].is_multiple_of(h) && full[1].is_multiple_of(v);
+    if sampling(black) == full && sampling(magenta) == sampling(yellow) && fits(sampling(yellow)) {
+        return Ok(());
+    }
+    Err(Error::format("JPEG files with such sampling of CMYK components are not supported"))
 }
 
 /// The largest divisor with which an image of the size `from` is at least of the size `to`.

@@ -9,6 +9,7 @@ use neocog_base::{Context as _, Error, Result};
 use neocog_graph::{Graph, Source};
 use neocog_layers::{Context, Layer, Visitor};
 use neocog_tensor::ops::{Concat, MaxPool2d, Narrow, Round, Scale, Softmax};
+use neocog_tensor::profile::Scope;
 use neocog_tensor::{Device, Op, Shape, Tensor};
 
 use super::converted::OutputSource;
@@ -17,7 +18,7 @@ use crate::proto::DataType;
 
 /// A model with one input, images `[n, c, h, w]`, as a layer in evaluation mode. Its output is the first one of the model, or what a
 /// softmax at the end of the model is applied to: the logits. A model whose input are bytes gets 255 times that of the layer; one for
-/// batches of a fixed size gets smaller ones with images of zeros.
+/// batches of a fixed size gets others in parts of that size, filled up with images of zeros.
 ///
 /// The model is converted at the first use of an input shape. Its constants are not parameters: it cannot be trained.
 #[derive(Debug)]
@@ -122,6 +123,32 @@ impl OnnxNetwork {
         Ok(rows)
     }
 
+    /// Computes the output of a number of images in batches of the size that the model is for, the last one filled up with zeros.
+    fn in_batches(&self, context: &Context<'_>, input: &Var, [images, batch]: [usize; 2]) -> Result<Var> {
+        let tape = context.tape();
+        let mut outputs = Vec::with_capacity(images.div_ceil(batch));
+        for start in (0..images).step_by(batch) {
+            let len = batch.min(images - start);
+            let mut part = input.clone();
+            if len < images {
+                part = tape.apply_single(Narrow { dim: 0, start, len }, &[&part])?;
+            }
+            if len < batch {
+                let zeros = Tensor::zeros(input.shape().with_extent(0, batch - len)?, &self.device)?;
+                part = tape.apply_single(Concat { dim: 0 }, &[&part, &Var::constant(zeros)])?;
+            }
+            let output = self.forward(context, &part)?;
+            outputs.push(match len {
+                _ if len == batch => output,
+                len => tape.apply_single(Narrow { dim: 0, start: 0, len }, &[&output])?,
+            });
+        }
+        match &outputs[..] {
+            [output] => Ok(output.clone()),
+            _ => tape.apply_single(Concat { dim: 0 }, &outputs.iter().collect::<Vec<_>>()),
+        }
+    }
+
     /// Returns the operations for an input of a shape.
     fn graph(&self, input: &Shape) -> Result<Arc<Graph>> {
         let lock = || self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,6 +156,8 @@ impl OnnxNetwork {
             return Ok(graph.clone());
         }
         let x = [Tensor::zeros(*input, &Device::Meta)?];
+        // Names of nodes, whatever the layer that runs the model is called.
+        let _outside = Scope::default().enter();
         self.model.check_inputs(&x)?;
         let converted =
             self.model.convert(&x, &BTreeSet::new(), &self.device)?.map_err(|(_, error)| error)?;
@@ -173,13 +202,11 @@ impl Layer for OnnxNetwork {
             ));
         }
         let images = input.shape().first().copied().unwrap_or(0);
-        let missing = self.input()[0].unwrap_or(images).saturating_sub(images);
-        if images > 0 && missing > 0 {
-            let zeros = Tensor::zeros(input.shape().with_extent(0, missing)?, &input.tensor().device())?;
-            let tape = context.tape();
-            let all = tape.apply_single(Concat { dim: 0 }, &[input, &Var::constant(zeros)])?;
-            let output = self.forward(context, &all)?;
-            return tape.apply_single(Narrow { dim: 0, start: 0, len: images }, &[&output]);
+        if let Some(batch) = self.input()[0]
+            && images != batch
+            && images.min(batch) > 0
+        {
+            return self.in_batches(context, input, [images, batch]);
         }
         let graph = self.graph(input.shape())?;
         let mut values: Vec<Option<Var>> = vec![None; graph.value_count()];
@@ -280,8 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_for_a_fixed_batch_takes_smaller_ones() {
-        let expected = Predictor::new(layers()).run(&images(3)).unwrap();
+    fn a_model_for_a_fixed_batch_takes_others_in_parts() {
         let network = opened(&ExportOptions::new("net"), |proto| {
             let input = &mut proto.graph.as_mut().unwrap().input[0];
             let tensor = input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
@@ -290,10 +316,12 @@ mod tests {
         });
         assert_eq!(network.input(), [Some(5), Some(2), Some(6), Some(6)]);
         assert_eq!(network.rows(IMAGE).unwrap()[0].output.extents(), [5, 3, 4, 4]);
-        let predictor = Predictor::new(network.boxed());
-        assert_close(&predictor.run(&images(3)).unwrap(), &expected);
-        let error = predictor.run(&images(6)).unwrap_err().to_string();
-        assert!(error.contains("should be [5, 2, 6, 6], it is [6, 2, 6, 6]"), "{error}");
+        let (predictor, own) = (Predictor::new(network.boxed()), Predictor::new(layers()));
+        for count in [3, 5, 6, 10, 12] {
+            assert_close(&predictor.run(&images(count)).unwrap(), &own.run(&images(count)).unwrap());
+            let reason = predictor.reason(&[count, 2, 6, 6].into(), &Device::Cpu).unwrap();
+            assert_eq!(reason, None, "{count}");
+        }
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl Trainer {
             counters: Checkpoint::counters_of(self.network()),
             optimizer,
             position: self.position,
-            sums: Totals { seconds: 0.0, ..sums },
+            sums: Totals { seconds: 0.0, untimed: 0, ..sums },
             history: self.history.iter().map(|report| report.without_times()).collect(),
             average: self.saved_average()?,
             feedback,
