@@ -1,6 +1,8 @@
 //! What the bits of a run depend on besides its configuration and network.
 
-use neocog_data::Split;
+use std::sync::Arc;
+
+use neocog_data::{Dataset, Split};
 use neocog_tensor::ops::requested_algorithm;
 use neocog_tensor::{Device, Error, ErrorKind, Result, instruction_set};
 use serde::{Deserialize, Serialize};
@@ -117,8 +119,32 @@ fn short(value: &str) -> &str {
 /// SHA-256 of what the parts are: shapes, images or files, and labels.
 fn checksum(data: &Split) -> String {
     let mut sum = Sha256::new();
-    for part in [Some(&data.train), data.validation.as_ref(), data.test.as_ref()].into_iter().flatten() {
+    for part in parts(data) {
         neocog_data::dataset::fingerprint(&**part, |bytes| sum.update(bytes));
     }
+    hexadecimal(sum)
+}
+
+/// The number of files of each part of the data whose content is compared.
+const COMPARED_FILES: usize = 64;
+
+/// SHA-256 of the content of some files of each part of the data, the same on all ranks. Their names and sizes are compared for all.
+pub(crate) fn content_sample(data: &Split) -> String {
+    let mut sum = Sha256::new();
+    for part in parts(data) {
+        let count = part.len().min(COMPARED_FILES);
+        for bytes in (0..count).filter_map(|i| part.file_bytes(i * part.len() / count)) {
+            // A file that cannot be read is left out by the loader.
+            sum.update(bytes.as_deref().unwrap_or_default());
+        }
+    }
+    hexadecimal(sum)
+}
+
+fn parts(data: &Split) -> impl Iterator<Item = &Arc<dyn Dataset>> {
+    [Some(&data.train), data.validation.as_ref(), data.test.as_ref()].into_iter().flatten()
+}
+
+pub(crate) fn hexadecimal(sum: Sha256) -> String {
     sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use neocog_autograd::Var;
-use neocog_base::{Context as _, Error, Result};
+use neocog_base::{Error, Result};
 use neocog_graph::{Graph, Source};
 use neocog_layers::{Context, Layer, Visitor};
 use neocog_tensor::ops::{Concat, MaxPool2d, Narrow, Round, Scale, Softmax};
 use neocog_tensor::profile::Scope;
-use neocog_tensor::{Device, Op, Shape, Tensor};
+use neocog_tensor::{Device, Shape, Tensor};
 
 use super::converted::OutputSource;
 use super::model::{OnnxModel, name_of};
@@ -182,12 +182,20 @@ fn logits(graph: &Graph, output: usize) -> usize {
     }
 }
 
-/// Returns the operation with what its gradient needs besides.
-fn differentiable(op: &Arc<dyn Op>) -> Arc<dyn Op> {
-    match (&**op as &dyn Any).downcast_ref::<MaxPool2d>() {
-        Some(pool) => Arc::new(MaxPool2d { return_indices: true, ..*pool }),
-        None => op.clone(),
+/// Returns the graph with what gradients need besides.
+fn differentiable(graph: &Graph) -> Result<Graph> {
+    let mut graph = graph.clone();
+    let mut nodes = graph.take_nodes();
+    for node in &mut nodes {
+        let pool = (&*node.op as &dyn Any).downcast_ref::<MaxPool2d>().filter(|pool| !pool.return_indices);
+        if let Some(&pool) = pool {
+            let indices = graph.add_value(*graph.shape(node.outputs[0]));
+            node.op = Arc::new(MaxPool2d { return_indices: true, ..pool });
+            node.outputs.push(indices);
+        }
     }
+    graph.set_nodes(nodes)?;
+    Ok(graph)
 }
 
 impl Layer for OnnxNetwork {
@@ -209,39 +217,20 @@ impl Layer for OnnxNetwork {
             return self.in_batches(context, input, [images, batch]);
         }
         let graph = self.graph(input.shape())?;
-        let mut values: Vec<Option<Var>> = vec![None; graph.value_count()];
-        values[0] = Some(if self.has_byte_input() {
-            let scaled = context.tape().apply_single(Scale { factor: 255.0 }, &[input])?;
-            context.tape().apply_single(Round, &[&scaled])?
+        let tape = context.tape();
+        let input = if self.has_byte_input() {
+            let scaled = tape.apply_single(Scale { factor: 255.0 }, &[input])?;
+            tape.apply_single(Round, &[&scaled])?
         } else {
             input.clone()
-        });
-        let last_uses = graph.last_uses();
-        let output = graph.outputs()[0];
-        for (i, node) in graph.nodes().iter().enumerate() {
-            let inputs: Vec<Var> = node
-                .inputs
-                .iter()
-                .map(|source| match source {
-                    Source::Constant(tensor) => Ok(Var::constant(tensor.clone())),
-                    Source::Value(value) => values[*value].clone().ok_or_else(|| {
-                        Error::invalid_argument(format!("value {value} is used before it is computed"))
-                    }),
-                })
-                .collect::<Result<_>>()?;
-            let scope = node.scope.enter();
-            let tape = context.tape();
-            let op = if tape.is_recording() { differentiable(&node.op) } else { node.op.clone() };
-            let outputs = tape
-                .apply_shared(&op, &inputs.iter().collect::<Vec<_>>())
-                .context(|| node.scope.name().unwrap_or_default().to_string())?;
-            drop(scope);
-            node.outputs.iter().zip(outputs).for_each(|(value, var)| values[*value] = Some(var));
-            for value in node.values().filter(|value| last_uses[*value] == Some(i) && *value != output) {
-                values[value] = None;
-            }
-        }
-        values[output].take().ok_or_else(|| Error::invalid_argument("no operation computes the output"))
+        };
+        // Nothing in a model draws random numbers.
+        let mut outputs = if tape.is_recording() {
+            tape.run_graph(&differentiable(&graph)?, [input], 0)?
+        } else {
+            tape.run_graph(&graph, [input], 0)?
+        };
+        outputs.pop().ok_or_else(|| Error::invalid_argument("no operation computes the output"))
     }
 
     fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}

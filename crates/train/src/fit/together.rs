@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::Trainer;
 use super::step::{ShardCounts, SharedBatch};
 use crate::checkpoint::{Checkpoint, NamedTensor, SavedOptimizerState, Values};
-use crate::environment::Environment;
+use crate::environment::{Environment, content_sample, hexadecimal};
 use crate::evaluate::{Evaluation, evaluate_batches};
 use crate::meter::Totals;
 use crate::predictions::Predictions;
@@ -323,26 +323,6 @@ fn unlike(lines: &[String]) -> Error {
         ErrorKind::Mismatch,
         format!("the processes cannot train together, they differ from process 0:\n  {lines}"),
     )
-}
-
-/// The number of files of each part of the data whose content is compared.
-const COMPARED_FILES: usize = 64;
-
-/// SHA-256 of the content of some files of each part of the data, the same on all ranks. Their names and sizes are compared for all.
-fn content_sample(data: &Split) -> String {
-    let mut sum = Sha256::new();
-    for part in [Some(&data.train), data.validation.as_ref(), data.test.as_ref()].into_iter().flatten() {
-        let count = part.len().min(COMPARED_FILES);
-        for bytes in (0..count).filter_map(|i| part.file_bytes(i * part.len() / count)) {
-            // A file that cannot be read is left out by the loader.
-            sum.update(bytes.as_deref().unwrap_or_default());
-        }
-    }
-    hexadecimal(sum)
-}
-
-fn hexadecimal(sum: Sha256) -> String {
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Adds a line for each value in which two JSON values differ.
