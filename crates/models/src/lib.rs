@@ -11,6 +11,7 @@ pub mod registry;
 pub mod resnet;
 pub mod schedule;
 pub mod torchvision;
+pub mod trained;
 pub mod vgg;
 
 /// The building blocks of the networks.
@@ -31,6 +32,7 @@ pub use inventory;
 pub use optimizer::{OptimizerConfig, OptimizerKind, ParamGroup};
 pub use recipe::{DataOverride, Recipe};
 pub use registry::{Expected, Family, Model, find, models, models_of};
+pub use trained::{ClassProbability, Classification, Classifier, SavedNetwork};
 pub use schedule::{Decay, EpochMetrics, Factors, OneCycle, Phase, Plateau, Schedule, ScheduleStep};
 
 // A crate that is not referenced is not linked, and registers nothing.

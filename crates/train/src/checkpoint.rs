@@ -5,6 +5,6 @@ mod dir;
 mod file;
 mod version1;
 
-pub use content::{Checkpoint, NamedTensor, SavedAverage, SavedFeedback, SavedOptimizerState, Values};
+pub use content::{Checkpoint, SavedAverage, SavedFeedback, SavedOptimizerState};
 pub use dir::CheckpointDir;
-pub use file::{MAGIC, VERSION};
+pub use neocog_models::trained::{MAGIC, NamedTensor, VERSION, Values};

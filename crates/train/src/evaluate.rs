@@ -1,4 +1,4 @@
-//! Evaluation on a data set, and prediction.
+//! Evaluation on a data set.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,8 +8,7 @@ use neocog_base::text::count;
 use neocog_data::{Dataset, Loader};
 use neocog_layers::builder::output_shape;
 use neocog_layers::{Layer, Predictor};
-use neocog_tensor::ops::Softmax;
-use neocog_tensor::{Device, Error, ErrorKind, Result, Tensor, run_single};
+use neocog_tensor::{Device, Error, ErrorKind, Result};
 use serde::Serialize;
 
 use crate::meter::{BatchValues, Meter, Totals, batch_metrics, to_device};
@@ -158,42 +157,4 @@ pub fn check_classes(network: &dyn Layer, input: [usize; 3], classes: usize, dat
         )));
     }
     Ok(())
-}
-
-/// The class probabilities of an image.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
-    /// Classes and their probabilities, in descending order of probability.
-    pub classes: Vec<(usize, f64)>,
-}
-
-/// Predicts the classes of `images` `[n, c, h, w]`.
-///
-/// # Errors
-/// When the shape of the images does not fit the network, or the device fails. [`ErrorKind::Diverged`] when a probability is not
-/// finite.
-pub fn predict(predictor: &Predictor, images: &Tensor) -> Result<Vec<Prediction>> {
-    let logits = predictor.run(images)?;
-    let classes = logits.shape().last().copied().unwrap_or(1).max(1);
-    let probabilities = run_single(&Softmax { dim: 1 }, &[&logits])?.to_f64()?;
-    if let Some(at) = probabilities.iter().position(|p| !p.is_finite()) {
-        return Err(Error::new(
-            ErrorKind::Diverged,
-            format!(
-                "the outputs of the network for image {} of {} are not finite: the probability of class {} is {}",
-                at / classes + 1,
-                images.shape()[0],
-                at % classes,
-                probabilities[at]
-            ),
-        ));
-    }
-    Ok(probabilities
-        .chunks_exact(classes)
-        .map(|row| {
-            let mut classes: Vec<(usize, f64)> = row.iter().copied().enumerate().collect();
-            classes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            Prediction { classes }
-        })
-        .collect())
 }

@@ -2,7 +2,6 @@
 
 mod average;
 pub mod checkpoint;
-mod classifier;
 mod config;
 mod environment;
 mod evaluate;
@@ -23,18 +22,16 @@ mod save_every;
 mod shard;
 
 pub use checkpoint::{Checkpoint, CheckpointDir};
-pub use classifier::{ClassProbability, Classification, Classifier};
 pub use config::{ClassBalance, TrainConfig};
 pub use environment::Environment;
-pub use evaluate::{
-    Evaluation, Prediction, check_classes, check_fits, evaluate, evaluate_images, evaluate_until, predict,
-};
+pub use evaluate::{Evaluation, check_classes, check_fits, evaluate, evaluate_images, evaluate_until};
 pub use fit::{FitOutcome, LrPoint, LrRange, Trainer, steepest_lr};
 pub use log::{LogKind, LogLine};
 pub use memory::MemoryNeed;
 pub use meter::Totals;
 pub use model_file::ModelFile;
 pub use neocog_models::schedule;
+pub use neocog_models::trained::{ClassProbability, Classification, Classifier, Prediction, predict};
 pub use neocog_models::{
     Decay, OneCycle, OptimizerConfig, OptimizerKind, ParamGroup, Phase, Plateau, Recipe, Schedule,
 };

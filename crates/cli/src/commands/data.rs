@@ -1,6 +1,7 @@
 //! `data`: the data sets, a contact sheet of augmentations, export of images, and packed files of folders.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use neocog_base::file::{check_output_dir, check_output_file};
@@ -75,24 +76,29 @@ enum SplitArg {
 register_command!("data", 20, Args, run);
 
 /// Runs the command.
-fn run(args: &Args) -> Result<()> {
+fn run(args: &Args) -> Result<ExitCode> {
     let name = args.data.as_deref().unwrap_or(DEFAULT_DATASET);
     if args.show {
         check_output_file(&args.out)?;
         output::image_format(&args.out);
         let data = split(args, name, SplitArg::Train)?;
         let count = args.count.unwrap_or(8) as usize;
-        return show::show(&*data, name, count, args.seed, &args.out);
-    }
-    if let Some(folder) = &args.export {
+        show::show(&*data, name, count, args.seed, &args.out)?;
+    } else if let Some(folder) = &args.export {
         check_output_dir(folder)?;
         let data = split(args, name, SplitArg::Test)?;
         let count = args.count.unwrap_or(20) as usize;
         return export::export(&*data, count, folder);
+    } else if let Some(file) = &args.pack {
+        pack::pack(name, file, args.skip_broken)?;
+    } else {
+        print(args)?;
     }
-    if let Some(file) = &args.pack {
-        return pack::pack(name, file, args.skip_broken);
-    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the data sets, or the one that is asked for.
+fn print(args: &Args) -> Result<()> {
     let root = &args.data_dir.data_dir;
     let sets = match &args.data {
         Some(name) => match DataSource::find(name)? {

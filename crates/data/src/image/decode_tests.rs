@@ -66,6 +66,33 @@ fn images_are_refused_by_their_header() {
     assert!(text.starts_with("its header declares 12000 x 12000 pixels"), "{text}");
 }
 
+/// Kinds of JPEG that a decoder of 8-bit images does not know are found without decoding.
+#[test]
+fn jpeg_files_of_unsupported_kinds_are_refused_by_their_header() {
+    use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress_lossless, precision::compress_12bit};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jpg");
+    let refused = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let at_header = super::super::read_header(&path).unwrap_err().to_string();
+        assert_eq!(decoded(bytes).unwrap_err().to_string(), at_header);
+        at_header
+    };
+    let deep = compress_12bit(&[2048; 256], 16, 16, 1, 90, Subsampling::S444).unwrap();
+    assert_eq!(refused(&deep), "JPEG files of 1 component with 12 bits are not supported");
+    let mut hierarchical = jpeg(16);
+    let frame = hierarchical.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    hierarchical[frame + 1] = 0xc5;
+    assert_eq!(refused(&hierarchical), "hierarchical JPEG files are not supported");
+
+    let values: Vec<u8> = (0..=255).collect();
+    let lossless = compress_lossless(&values, 16, 16, PixelFormat::Grayscale).unwrap();
+    assert!(lossless.windows(2).any(|pair| pair == [0xff, 0xc3]));
+    let image = decoded(&lossless).unwrap();
+    assert!(image.pixels().chunks(3).map(|rgb| rgb[0]).eq(values));
+}
+
 #[test]
 fn half_a_file_is_an_error() {
     for (format, bytes) in [("JPEG", jpeg(16)), ("PNG", png(16)), ("BMP", encoded(ImageFormat::Bmp))] {

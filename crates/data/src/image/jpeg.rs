@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, PixelFormat, ScalingFactor};
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
 use super::byte_image::ByteImage;
@@ -38,7 +39,8 @@ pub(super) struct Structure {
 /// Follows the markers of `bytes`, a whole file or its start, as far as they go.
 ///
 /// # Errors
-/// `Format` if no frame header is found, or it declares no pixels.
+/// `Format` if no frame header is found, it declares no pixels, or is of a kind that is not supported: other than 8 bits, or 1, 3 or 4
+/// components.
 pub(super) fn structure(bytes: &[u8]) -> Result<Structure> {
     let mut found = Structure::default();
     let mut at = 2;
@@ -60,7 +62,8 @@ pub(super) fn structure(bytes: &[u8]) -> Result<Structure> {
         match marker {
             // Start of frame, of all kinds of coding.
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
-                if let [_, h0, h1, w0, w1, components, ..] = *segment {
+                if let [bits, h0, h1, w0, w1, components, ..] = *segment {
+                    check_kind(marker, bits, components)?;
                     found.height = usize::from(u16::from_be_bytes([h0, h1]));
                     found.width = usize::from(u16::from_be_bytes([w0, w1]));
                     found.components = components;
@@ -83,6 +86,18 @@ pub(super) fn structure(bytes: &[u8]) -> Result<Structure> {
         return Err(Error::format("the JPEG file declares an image without pixels"));
     }
     Ok(found)
+}
+
+/// Checks that the decoder knows the coding of a frame: not of several resolutions, whose frames add up.
+fn check_kind(marker: u8, bits: u8, components: u8) -> Result<()> {
+    if matches!(marker, 0xc5..=0xc7 | 0xcd..=0xcf) {
+        return Err(Error::format("hierarchical JPEG files are not supported"));
+    }
+    if bits == 8 && matches!(components, 1 | 3 | 4) {
+        return Ok(());
+    }
+    let components = count(components, "component");
+    Err(Error::format(format!("JPEG files of {components} with {bits} bits are not supported")))
 }
 
 /// Returns the next marker at or after `at`, and moves `at` behind it.

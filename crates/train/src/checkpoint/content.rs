@@ -3,13 +3,12 @@
 //! It has no state of random number generators: initial parameters are a function of the seed, the order of the images
 //! of the seed and the epoch, and dropout masks of the seed and the step.
 
-use std::collections::BTreeMap;
-
 use neocog_data::Preprocessing;
 use neocog_layers::state::{self, Entry};
 use neocog_layers::{Builder, Layer, LayerSpec};
 use neocog_models::OptimizerConfig;
-use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape, Tensor};
+use neocog_models::trained::{Classifier, NamedTensor, load_state};
+use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
@@ -69,42 +68,6 @@ pub struct SavedAverage {
     pub counters: Vec<(String, u64)>,
 }
 
-/// A tensor with its name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NamedTensor {
-    /// Dotted name.
-    pub name: String,
-    /// Shape.
-    pub shape: Vec<usize>,
-    /// Elements in row-major order.
-    pub values: Values,
-}
-
-/// The elements of a tensor, in the precision of the device.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Values {
-    /// Single precision.
-    F32(#[serde(deserialize_with = "numbers::deserialize")] Vec<f32>),
-    /// Double precision, of the reference device.
-    F64(#[serde(deserialize_with = "numbers::deserialize")] Vec<f64>),
-}
-
-impl Values {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Values::F32(values) => bytemuck::cast_slice(values),
-            Values::F64(values) => bytemuck::cast_slice(values),
-        }
-    }
-
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        match self {
-            Values::F32(values) => bytemuck::cast_slice_mut(values),
-            Values::F64(values) => bytemuck::cast_slice_mut(values),
-        }
-    }
-}
-
 /// The state of an optimizer for one parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedOptimizerState {
@@ -115,34 +78,6 @@ pub struct SavedOptimizerState {
     /// The state tensors.
     #[serde(rename = "slots")]
     pub tensors: Vec<NamedTensor>,
-}
-
-impl NamedTensor {
-    fn new(name: impl Into<String>, tensor: &Tensor) -> Result<Self> {
-        let name = name.into();
-        let values = match tensor.device() {
-            Device::Reference => Values::F64(tensor.to_f64()?),
-            _ => Values::F32(tensor.to_f32()?),
-        };
-        let finite = match &values {
-            Values::F32(values) => values.iter().all(|v| v.is_finite()),
-            Values::F64(values) => values.iter().all(|v| v.is_finite()),
-        };
-        if !finite {
-            let what = format!("{name} has elements that are not finite");
-            return Err(Error::new(ErrorKind::Diverged, what));
-        }
-        Ok(NamedTensor { name, shape: tensor.shape().to_vec(), values })
-    }
-
-    fn tensor(&self, device: &Device) -> Result<Tensor> {
-        let shape = Shape::new(&self.shape)?;
-        match &self.values {
-            Values::F32(values) => Tensor::from_f32(shape, values, device),
-            Values::F64(values) => Tensor::from_f64(shape, values, device),
-        }
-        .context(|| self.name.as_str())
-    }
 }
 
 impl Checkpoint {
@@ -176,34 +111,16 @@ impl Checkpoint {
     /// `Shape` when the checkpoint is of another network: the message lists all tensors that are missing, unexpected or
     /// of another shape. `network` is not changed then.
     pub fn load_into(&self, network: &dyn Layer) -> Result<()> {
-        let entries = state::entries(network);
-        self.check_fits(&entries)?;
-        let tensors: BTreeMap<&str, &NamedTensor> = self.state.iter().map(|t| (t.name.as_str(), t)).collect();
-        let counters: BTreeMap<&str, u64> = self.counters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        for (name, entry) in &entries {
-            match entry {
-                Entry::Counter(counter) => counter.set(counters[name.as_str()]),
-                Entry::Param(param) => set(param, tensors[name.as_str()])?,
-                Entry::Buffer(buffer) => set(buffer.value(), tensors[name.as_str()])?,
-            }
-        }
-        Ok(())
+        load_state(network, &self.state, &self.counters, &self.config.network)
     }
 
-    fn check_fits(&self, entries: &[(String, Entry<'_>)]) -> Result<()> {
-        let tensors = self.state.iter().map(|t| (t.name.as_str(), state::describe_tensor(&t.shape)));
-        let counters = self.counters.iter().map(|(name, _)| (name.as_str(), state::COUNT.to_string()));
-        let stored: Vec<_> = tensors.chain(counters).collect();
-        let differences = state::differences(&stored, entries)?;
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        Err(Error::shape(format!(
-            "the checkpoint does not match the network, it is of {}:\n  {}",
-            self.config.network,
-            lines.join("\n  ")
-        )))
+    /// Returns the network for the classification of image files.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::network`].
+    pub fn classifier(&self, device: &Device) -> Result<Classifier> {
+        let network = self.network(device)?;
+        Ok(Classifier::new(network, self.preprocessing(), self.class_names.clone(), device))
     }
 
     /// Returns a checkpoint of the averaged network, in place of the trained one; `None` for a run without an average.
@@ -293,67 +210,10 @@ impl Checkpoint {
         let optimizer = self.optimizer.iter().flat_map(|state| &state.tensors);
         let average = self.average.iter().flat_map(|average| &average.state);
         let feedback = self.feedback.iter().flat_map(|feedback| &feedback.gradients);
-        for tensor in self.state.iter().chain(optimizer).chain(average).chain(feedback) {
-            let count = match &tensor.values {
-                Values::F32(values) => values.len(),
-                Values::F64(values) => values.len(),
-            };
-            let elements = Shape::new(&tensor.shape).context(|| tensor.name.as_str())?.elements();
-            if elements != count {
-                return Err(Error::format(format!(
-                    "{} of shape {:?} has {elements} elements, found {count} values",
-                    tensor.name, tensor.shape
-                )));
-            }
-        }
+        let all = self.state.iter().chain(optimizer).chain(average).chain(feedback);
+        all.into_iter().try_for_each(NamedTensor::check)?;
         Shape::new(&self.input).context(|| "input")?;
         Ok(())
-    }
-}
-
-/// What the error of a decoder starts with if memory cannot be allocated.
-pub(super) const NO_MEMORY: &str = "cannot allocate";
-
-/// Numbers, for which memory may be lacking: that is an error.
-mod numbers {
-    use std::fmt;
-    use std::marker::PhantomData;
-
-    use neocog_base::memory::{no_memory, try_with_capacity};
-    use serde::de::{Error, SeqAccess, Visitor};
-    use serde::{Deserialize, Deserializer};
-
-    /// Numbers that are allocated before the first is read.
-    const CAPACITY: usize = 1 << 16;
-
-    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<T>, D::Error> {
-        deserializer.deserialize_seq(Numbers(PhantomData))
-    }
-
-    struct Numbers<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Numbers<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("numbers")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Vec<T>, A::Error> {
-            // The length is not checked yet: memory grows with the numbers that are there.
-            let len = access.size_hint().unwrap_or(0);
-            let mut all = try_with_capacity(len.min(CAPACITY), "numbers").map_err(A::Error::custom)?;
-            while let Some(value) = access.next_element()? {
-                if all.len() == all.capacity() {
-                    let more = all.try_reserve(1);
-                    more.map_err(|_| A::Error::custom(no_memory::<T>(len, format_args!("{len} numbers"))))?;
-                }
-                all.push(value);
-            }
-            Ok(all)
-        }
     }
 }
 
@@ -375,9 +235,4 @@ mod json {
     ) -> Result<T, D::Error> {
         serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
-}
-
-fn set(param: &neocog_autograd::Param, saved: &NamedTensor) -> Result<()> {
-    let device = param.value().device();
-    param.set(&saved.tensor(&device)?).context(|| saved.name.as_str())
 }

@@ -23,6 +23,11 @@ impl Trainer {
         self.config.data = data.into();
     }
 
+    /// Leaves images out that cannot be read when the data are loaded. [`Trainer::check_environment`] tells if others are left.
+    pub fn skip_broken(&mut self) {
+        self.config.data_options.skip_broken = true;
+    }
+
     /// Estimates the memory that the run needs for batches of `data`; see [`MemoryNeed`].
     ///
     /// # Errors

@@ -284,7 +284,7 @@ impl<'a> ParamStream<'a> {
                 Device::Reference => Values::F64(vec![0.0; shape.elements()]),
                 _ => Values::F32(vec![0.0; shape.elements()]),
             });
-            let missing = &mut values.bytes_mut()[self.done..];
+            let missing = &mut values.as_bytes_mut()[self.done..];
             let count = missing.len().min(bytes.len());
             missing[..count].copy_from_slice(&bytes[..count]);
             self.done += count;
@@ -395,7 +395,7 @@ fn checksum(tensors: &[NamedTensor]) -> String {
     let mut sum = Sha256::new();
     for tensor in tensors {
         sum.update(tensor.name.as_bytes());
-        sum.update(tensor.values.bytes());
+        sum.update(tensor.values.as_bytes());
     }
     hexadecimal(sum)
 }

@@ -1,6 +1,7 @@
 //! `data --export`: images of a data set as files.
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use neocog_base::text;
 use neocog_data::Dataset;
@@ -10,22 +11,32 @@ use neocog_viz::save;
 use crate::image_file::{file_name, rgb_image};
 use crate::output;
 
-/// Writes the first `count` images to `folder`.
+/// Writes the first `count` images to `folder`. One that cannot be read is reported, and the others are written; the exit code is then 1.
 ///
 /// # Errors
-/// When an image cannot be read or a file cannot be written.
-pub fn export(data: &dyn Dataset, count: usize, folder: &Path) -> Result<()> {
-    let count = count.min(data.len());
-    for i in 0..count {
+/// When a file cannot be written.
+pub fn export(data: &dyn Dataset, count: usize, folder: &Path) -> Result<ExitCode> {
+    let (mut written, mut failed) = (0, 0);
+    for i in 0..count.min(data.len()) {
         let class = &data.class_names()[data.labels()[i] as usize];
-        save(&rgb_image(data, i)?, &folder.join(file_name(i, class)))?;
+        match rgb_image(data, i) {
+            Ok(image) => {
+                save(&image, &folder.join(file_name(i, class)))?;
+                written += 1;
+            }
+            Err(e) => {
+                failed += 1;
+                output::note(format_args!("error: {e}"));
+            }
+        }
     }
     output::line(format_args!(
         "wrote {} of {} to {}",
-        text::count(count, "image"),
+        text::count(written, "image"),
         data.name(),
         folder.display()
-    ))
+    ))?;
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[cfg(test)]

@@ -157,13 +157,13 @@ pub struct Args {
     pub(super) allow_different: bool,
     /// Resume from a checkpoint; combines only with --epochs, --schedule-from-here, --data (where
     /// the same data are now), --data-dir, --workers, --cache, --final-test,
-    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --shard-optimizer, --tensorboard and what belongs to it, --ui
-    /// and --json.
+    /// --device, --out, --overwrite, --save-every, --log-every, --keep, --time-budget, --allow-different, --skip-broken, --shard-optimizer, --tensorboard and what
+    /// belongs to it, --ui and --json.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["batch", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warm_up",
-            "Transforms", "PartArgs", "OptionArgs", "seed", "limit", "spec", "input", "classes", "weights", "freeze", "lr_group",
+            "Transforms", "val", "test", "folds", "fold", "fast_decode", "class_weights", "sampler", "OptionArgs", "seed", "limit", "spec", "input", "classes", "weights", "freeze", "lr_group",
             "decay_weights_only"]
     )]
     pub(super) resume: Option<PathBuf>,

@@ -207,6 +207,9 @@ pub fn resume(args: &Args, file: &Path, ranks: &Ranks) -> Result<(Trainer, Split
     if let Some(data) = &args.data {
         trainer.set_data(data);
     }
+    if args.parts.skip_broken() {
+        trainer.skip_broken();
+    }
     let data = trainer.config().load_data(&args.data_dir.data_dir)?;
     output::warnings(&data);
     trainer.set_allow_different(args.allow_different);

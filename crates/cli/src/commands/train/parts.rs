@@ -59,6 +59,11 @@ impl PartArgs {
         DataOptions::new().split(split).skip_broken(self.skip_broken).limit(limit)
     }
 
+    /// Whether images that cannot be read are left out.
+    pub fn skip_broken(&self) -> bool {
+        self.skip_broken
+    }
+
     /// Whether training images may be decoded at a smaller size.
     pub fn fast_decode(&self) -> bool {
         self.fast_decode

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use neocog_data::resize::ResizeCache;
 use neocog_data::{ByteImage, Preprocessed, Preprocessing};
-use neocog_layers::Predictor;
+use neocog_layers::{Layer, Predictor};
 use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Tensor};
 
-use crate::checkpoint::Checkpoint;
-use crate::evaluate::{Prediction, predict};
+use super::network::SavedNetwork;
+use super::predict::{Prediction, predict};
 
 /// A trained network with what turns an image into its input, and the names of its classes.
 ///
 /// ```no_run
 /// # fn main() -> neocog_base::Result<()> {
-/// use neocog_train::Classifier;
+/// use neocog_models::Classifier;
 ///
 /// let classifier = Classifier::open("runs/resnet-flowers/best.ckpt")?;
 /// let result = classifier.classify("rose.jpg")?;
@@ -35,7 +35,7 @@ impl Classifier {
     /// Opens the checkpoint at `path`, for the CPU.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`] and [`Checkpoint::network`].
+    /// As [`SavedNetwork::read`] and [`SavedNetwork::network`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_on(path, &Device::Cpu)
     }
@@ -46,20 +46,20 @@ impl Classifier {
     /// As [`Classifier::open`].
     pub fn open_on(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let path = path.as_ref();
-        Self::new(&Checkpoint::read(path)?, device).context(|| path.display().to_string())
+        let trained = SavedNetwork::read(path)?;
+        let network = trained.network(device).context(|| path.display().to_string())?;
+        let preprocessing = trained.preprocessing();
+        Ok(Self::new(network, preprocessing, trained.class_names, device))
     }
 
-    /// Creates a classifier from a checkpoint.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::network`].
-    pub fn new(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        Ok(Classifier {
-            predictor: Predictor::new(checkpoint.network(device)?),
-            preprocessing: checkpoint.preprocessing(),
-            class_names: checkpoint.class_names.clone(),
-            device: *device,
-        })
+    /// Creates a classifier of a network, whose parameters are on `device`.
+    pub fn new(
+        network: Box<dyn Layer>,
+        preprocessing: Preprocessing,
+        class_names: Vec<String>,
+        device: &Device,
+    ) -> Self {
+        Classifier { predictor: Predictor::new(network), preprocessing, class_names, device: *device }
     }
 
     /// Returns the names of the classes.
@@ -153,8 +153,6 @@ impl fmt::Display for Classification {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NoProgress, TrainConfig, Trainer};
-    use std::sync::atomic::AtomicBool;
 
     #[test]
     fn predictions_get_names() {
@@ -167,31 +165,5 @@ mod tests {
             let e = Classification::new(Prediction { classes }, &[]).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Diverged);
         }
-    }
-
-    #[test]
-    fn a_checkpoint_classifies_files() {
-        let config = TrainConfig::for_network("lenet", "digits").unwrap().with_epochs(3).with_limit(400);
-        let data = config.load_data(Path::new("data")).unwrap();
-        let mut trainer = Trainer::new(config, &*data.train, &Device::Cpu).unwrap();
-        trainer.fit(&data, None, &mut NoProgress, &AtomicBool::new(false)).unwrap();
-        let classifier = Classifier::new(&trainer.checkpoint().unwrap(), &Device::Cpu).unwrap();
-        assert_eq!(classifier.class_names().len(), 10);
-
-        let mut image = ByteImage::default();
-        data.train.read(0, &mut image).unwrap();
-        let in_memory = classifier.classify_image(image.clone()).unwrap();
-        assert_eq!(in_memory.classes().len(), 10);
-        let sum: f64 = in_memory.classes().iter().map(|class| class.probability).sum();
-        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
-
-        // A PGM file of the same pixels.
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.pgm");
-        let header = format!("P5 {} {} 255\n", image.width(), image.height());
-        std::fs::write(&path, [header.as_bytes(), image.pixels()].concat()).unwrap();
-        assert_eq!(classifier.classify(&path).unwrap(), in_memory);
-        let missing = classifier.classify(folder.path().join("none.png")).unwrap_err().to_string();
-        assert!(missing.contains("none.png"), "{missing}");
     }
 }
