@@ -10,7 +10,7 @@ use neocog_base::lock::FileLock;
 use neocog_tensor::{Error, Result};
 
 use super::content::Checkpoint;
-use super::file::MAGIC;
+use super::MAGIC;
 use crate::log::LogLine;
 use crate::progress::EpochReport;
 
