@@ -149,6 +149,27 @@ macro_rules! define {
                 }
             }
 
+            /// Computes the function of each value: the function is chosen once.
+            #[inline(always)]
+            pub(crate) fn apply_each<R: Real>(self, values: &mut [R]) {
+                match self {
+                    $(Activation::$name => {
+                        for value in values {
+                            #[allow(unused_variables, reason = "not every expression has a constant")]
+                            let ($c, $x) = (R::constant, *value);
+                            *value = $value;
+                        }
+                    })*
+                    $(Activation::$name_ => {
+                        for value in values {
+                            #[allow(unused_variables, reason = "not every expression has a constant")]
+                            let ($c_, $x_) = (R::constant, *value);
+                            *value = $value_;
+                        }
+                    })*
+                }
+            }
+
             /// Computes the gradient of the input from the gradient `dy` of the output and from what is saved: the output,
             /// or the input if [`Activation::has_grad_of_output`] is false.
             #[inline(always)]

@@ -80,6 +80,9 @@ impl Neg for F32x16 {
     }
 }
 
+/// The mask of all lanes of eight. A plain access is faster than a masked one, many times on some processors.
+const ALL_8: u32 = 0xff;
+
 // SAFETY of the implementations below: the functions are only called inside `run_avx2` and `run_avx512`, or
 // on values that were created there; memory accesses have the contract of the trait.
 
@@ -108,12 +111,32 @@ impl Simd for F32x8 {
         F32x8(unsafe { _mm256_maskload_ps(from, lane_mask(count)) })
     }
     #[inline(always)]
-    unsafe fn store_partial(self, to: *mut f32, count: usize) {
-        // SAFETY: see above.
-        unsafe { _mm256_maskstore_ps(to, lane_mask(count), self.0) }
+    unsafe fn store_partial(self, mut to: *mut f32, count: usize) {
+        // Masked stores take many cycles on some processors.
+        // SAFETY: see above; the parts have `count` lanes together.
+        unsafe {
+            let mut rest = _mm256_castps256_ps128(self.0);
+            if count & 4 != 0 {
+                _mm_storeu_ps(to, rest);
+                to = to.add(4);
+                rest = _mm256_extractf128_ps::<1>(self.0);
+            }
+            if count & 2 != 0 {
+                _mm_storel_pd(to.cast(), _mm_castps_pd(rest));
+                to = to.add(2);
+                rest = _mm_movehl_ps(rest, rest);
+            }
+            if count & 1 != 0 {
+                _mm_store_ss(to, rest);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn load_masked(self, from: *const f32, mask: u32) -> Self {
+        if mask & ALL_8 == ALL_8 {
+            // SAFETY: see above.
+            return unsafe { Self::load(from) };
+        }
         // SAFETY: see above.
         F32x8(unsafe {
             let lanes = mask_of_bits(mask);
@@ -122,8 +145,13 @@ impl Simd for F32x8 {
     }
     #[inline(always)]
     unsafe fn store_masked(self, to: *mut f32, mask: u32) {
-        // SAFETY: see above.
-        unsafe { _mm256_maskstore_ps(to, mask_of_bits(mask), self.0) }
+        if mask & ALL_8 == ALL_8 {
+            // SAFETY: see above.
+            unsafe { self.store(to) }
+        } else {
+            // SAFETY: see above.
+            unsafe { _mm256_maskstore_ps(to, mask_of_bits(mask), self.0) }
+        }
     }
     #[inline(always)]
     fn transpose(block: &mut [Self]) {

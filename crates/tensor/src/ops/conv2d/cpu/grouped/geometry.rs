@@ -1,5 +1,7 @@
 //! Where the taps of a sum lie in the buffer of a group.
 
+use std::ops::Range;
+
 use crate::cpu::simd::Simd;
 use crate::ops::conv2d::shape::ConvShape;
 
@@ -39,14 +41,33 @@ pub(super) struct Outputs {
     taps: Vec<AxisTap>,
 }
 
+/// The pixels of the source that the buffer of a phase holds.
+struct Phase {
+    /// Their positions in the buffer; the others are padding.
+    inside: Range<usize>,
+    /// The first of them.
+    first_pixel: usize,
+}
+
+impl Phase {
+    /// The phase with pixel `first`, negative in the padding, at position 0 of its buffer of `len` positions; `size` is the number
+    /// of pixels of the source.
+    fn new(first: isize, stride: usize, len: usize, size: usize) -> Self {
+        let start = (-first).max(0) as usize;
+        let start = start.div_ceil(stride);
+        let first_pixel = (first + (start * stride) as isize) as usize;
+        let end = start + size.saturating_sub(first_pixel).div_ceil(stride);
+        Phase { inside: start.min(len)..end.min(len), first_pixel }
+    }
+}
+
 /// One axis of a sum over taps.
 pub(super) struct Axis {
     /// Pixels of the source.
     size: usize,
     /// Every how many pixels of the source a phase has one.
     stride: usize,
-    /// The pixel of each phase that lies at position 0 of its buffer; negative in the padding.
-    phases: Vec<isize>,
+    phases: Vec<Phase>,
     /// Length of a phase in the buffer.
     pub len: usize,
     pub outputs: Vec<Outputs>,
@@ -63,12 +84,14 @@ impl Axis {
             phase: residues.iter().position(|&r| r == tap * dilation % stride).expect("it is one of them"),
             offset: tap * dilation / stride,
         };
+        let len = outputs + (taps - 1) * dilation / stride;
+        let phase = |&r: &usize| Phase::new(r as isize - padding as isize, stride, len, size);
         Axis {
             size,
             stride,
-            len: outputs + (taps - 1) * dilation / stride,
+            len,
             outputs: vec![Outputs { first: 0, step: 1, count: outputs, taps: (0..taps).map(tap).collect() }],
-            phases: residues.iter().map(|&r| r as isize - padding as isize).collect(),
+            phases: residues.iter().map(phase).collect(),
         }
     }
 
@@ -87,6 +110,7 @@ impl Axis {
         let before = pairs.iter().map(|(_, _, shift)| -shift).max().unwrap_or(0).max(0);
         let count = |first: usize| (size - first).div_ceil(stride);
         let len = pairs.iter().map(|&(first, _, shift)| (shift + before) as usize + count(first)).max();
+        let len = len.unwrap_or(0);
         let outputs_of = |first: usize| Outputs {
             first,
             step: stride,
@@ -100,20 +124,10 @@ impl Axis {
         Axis {
             size: outputs,
             stride: 1,
-            phases: vec![-before],
-            len: len.unwrap_or(0),
+            phases: vec![Phase::new(-before, 1, len, outputs)],
+            len,
             outputs: conv.phases(axis).iter().map(|&first| outputs_of(first)).collect(),
         }
-    }
-
-    /// Returns the positions in the buffer of a phase that hold pixels of the source, and the first of these pixels.
-    fn inside(&self, phase: usize) -> (std::ops::Range<usize>, usize) {
-        let first = self.phases[phase];
-        let start = (-first).max(0) as usize;
-        let start = start.div_ceil(self.stride);
-        let pixel = (first + (start * self.stride) as isize) as usize;
-        let end = start + self.size.saturating_sub(pixel).div_ceil(self.stride);
-        (start.min(self.len)..end.min(self.len), pixel)
     }
 }
 
@@ -246,20 +260,19 @@ impl<'a> Direction<'a> {
     #[inline(always)]
     fn fill_plane<S: Simd>(&self, plane: &[f32], buffer: &mut [f32]) {
         let mut start = 0;
-        for row_phase in 0..self.rows.phases.len() {
-            let (rows, first_row) = self.rows.inside(row_phase);
-            for column_phase in 0..self.columns.phases.len() {
-                let (columns, first_column) = self.columns.inside(column_phase);
+        for row_phase in &self.rows.phases {
+            for column_phase in &self.columns.phases {
+                let (rows, columns) = (&row_phase.inside, &column_phase.inside);
                 let to = &mut buffer[start..];
                 start += self.phase_len();
                 if columns.is_empty() {
                     continue;
                 }
+                let len = (columns.len() - 1) * self.columns.stride + 1;
                 for (i, row) in rows.clone().enumerate() {
-                    let from = (first_row + i * self.rows.stride) * self.columns.size + first_column;
-                    let len = (columns.len() - 1) * self.columns.stride + 1;
-                    let to = &mut to[row * self.columns.len + columns.start..];
-                    copy_row::<S>(&plane[from..from + len], self.columns.stride, to);
+                    let from = (row_phase.first_pixel + i * self.rows.stride) * self.columns.size;
+                    let from = &plane[from + column_phase.first_pixel..][..len];
+                    copy_row::<S>(from, self.columns.stride, &mut to[row * self.columns.len + columns.start..]);
                 }
             }
         }
@@ -278,14 +291,20 @@ impl<'a> Direction<'a> {
     }
 }
 
-/// Copies every `stride`-th float, and zeros up to the next whole vector: what lies there is copied later, or 0.
+/// Copies every `stride`-th float. Behind the last one, up to the next whole vector, may be zeros: what lies there is copied later,
+/// or 0.
 #[inline(always)]
 pub(super) fn copy_row<S: Simd>(from: &[f32], stride: usize, to: &mut [f32]) {
     match stride {
+        1 if from.len() < S::LANES => S::from_short_slice(from).to_short_slice(to),
         1 => {
-            for (from, to) in from.chunks(S::LANES).zip(to.chunks_mut(S::LANES)) {
-                S::from_short_slice(from).to_short_slice(to);
+            let to = &mut to[..from.len()];
+            for (from, to) in from.chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
+                S::from_slice(from).to_slice(to);
             }
+            // The last vector overlaps the one before.
+            let last = from.len() - S::LANES;
+            S::from_slice(&from[last..]).to_slice(&mut to[last..]);
         }
         2 => {
             for (from, to) in from.chunks(2 * S::LANES).zip(to.chunks_mut(S::LANES)) {

@@ -111,6 +111,11 @@ impl Planes<'_> {
                     sum.region::<S>(rows.count, columns.count, to, to_pitch);
                     continue;
                 }
+                if columns.step == 1 && target.has_whole_rows(columns.count) && 2 * columns.count > S::LANES {
+                    let (to, to_pitch) = target.rows();
+                    sum.short_rows::<S>(rows.count, to, to_pitch);
+                    continue;
+                }
                 let sums: &mut [f32] = if i % 2 == 0 { even } else { odd };
                 sum.joined_rows::<S>(rows.count, columns.count, sums);
                 if columns.step == 1 {
@@ -139,12 +144,17 @@ impl Target<'_> {
         (&mut self.dst[self.rows.first * self.width..], self.rows.step * self.width)
     }
 
+    /// Whether `count` columns are whole rows that follow each other.
+    fn has_whole_rows(&self, count: usize) -> bool {
+        self.rows.step == 1 && count == self.width
+    }
+
     /// Stores `count` columns, fewer than a vector has lanes, of each row.
     #[inline(always)]
     fn store<S: Simd>(&mut self, sums: &[f32], sums_pitch: usize, count: usize) {
         let rows = self.rows.count;
         // The lanes behind the end of a row are overwritten by the next one.
-        let joined = self.rows.step == 1 && count == self.width;
+        let joined = self.has_whole_rows(count);
         let (to, pitch) = self.rows();
         for row in 0..rows {
             let start = row * pitch;
@@ -213,6 +223,16 @@ impl Sum<'_> {
         }
     }
 
+    /// Computes rows of fewer than `LANES` columns that follow each other, a vector for each.
+    #[inline(always)]
+    fn short_rows<S: Simd>(&self, rows: usize, to: &mut [f32], to_pitch: usize) {
+        if rows >= 7 {
+            self.band::<S, 7, 1>(0, rows, S::LANES, to, to_pitch);
+        } else {
+            self.band::<S, 4, 1>(0, rows, S::LANES, to, to_pitch);
+        }
+    }
+
     /// Computes all rows as one, with the pixels of the buffer between them.
     #[inline(always)]
     fn joined_rows<S: Simd>(&self, rows: usize, columns: usize, to: &mut [f32]) {
@@ -273,13 +293,21 @@ impl Sum<'_> {
                 }
             }
         }
-        for (row, sums) in sums.into_iter().enumerate() {
-            for (sum, &at) in sums.into_iter().zip(&at) {
-                let mut y = sum + S::splat(self.bias);
-                if let Some(activation) = self.activation {
-                    y = activation.apply(y);
-                }
-                y.to_slice(&mut to[row * to_pitch + at..]);
+        let bias = S::splat(self.bias);
+        for sums in &mut sums {
+            for sum in sums {
+                *sum = *sum + bias;
+            }
+        }
+        if let Some(activation) = self.activation {
+            for sums in &mut sums {
+                activation.apply_each(sums);
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (&sum, &at) in sums.iter().zip(&at) {
+                // A row that is shorter than a vector is followed by the next one, which overwrites the excess lanes.
+                sum.to_short_slice(&mut to[row * to_pitch + at..]);
             }
         }
     }

@@ -1,15 +1,19 @@
 //! The gradient of the weight: for each weight, the products of the output gradient with the pixels under its tap.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::geometry::{BLOCK, Direction, Tap, copy_row};
-use crate::cpu::parallel::part;
+use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::Scratch;
 use crate::ops::conv2d::shape::ConvShape;
 
 /// Target number of tasks, if there are fewer groups.
 const TASKS: usize = 16;
+/// Number of floats of the planes of a task in one image, about.
+const TASK_FLOATS: usize = 1 << 14;
 /// Number of taps that are computed together.
 const TAP_BLOCK: usize = 9;
 
@@ -19,21 +23,28 @@ pub(super) fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32
     let parts = TASKS.div_ceil(conv.groups).min(conv.n);
     let group_len = conv.out_per_group * conv.filter_len();
     let size = group_len * instruction_set().1;
-    let mut sums = scratch.take(conv.groups * parts * size);
-    sums.par_chunks_mut(size).enumerate().for_each(|(i, sums)| {
-        let (group, images) = (i / parts, part(conv.n, parts, i % parts));
-        dispatch(WeightGrad { direction: &direction, group, images, x, dy, sums, scratch });
+    // The planes of neighboring groups are read one after the other: small ones alone would wait for memory each time.
+    let planes = conv.in_per_group * conv.h * conv.w + conv.out_per_group * conv.out_pixels();
+    let block = (TASK_FLOATS / planes.max(1)).min(conv.groups * parts / TASKS).max(1);
+    let blocks = conv.groups.div_ceil(block);
+    // `[part, group]`.
+    let mut sums = scratch.take(parts * conv.groups * size);
+    let target = Shared::new(&mut sums);
+    (0..parts * blocks).into_par_iter().for_each(|i| {
+        let (images, groups) = (part(conv.n, parts, i / blocks), part(conv.groups, blocks, i % blocks));
+        let start = (i / blocks * conv.groups + groups.start) * size;
+        // SAFETY: the tasks have disjoint parts of the buffer.
+        let sums = unsafe { target.slice(start, groups.len() * size) };
+        dispatch(WeightGrad { direction: &direction, groups, images, x, dy, sums, scratch });
     });
-    for (dw, sums) in dw.chunks_mut(group_len).zip(sums.chunks(parts * size)) {
-        dispatch(AddLanes { sums, dw });
-    }
+    dispatch(AddLanes { sums: &sums, dw });
 }
 
-/// The sums of the weight gradients of a group over some images, a vector for each weight.
+/// The sums of the weight gradients of some groups over some images, a vector for each weight.
 struct WeightGrad<'a> {
     direction: &'a Direction<'a>,
-    group: usize,
-    images: std::ops::Range<usize>,
+    groups: Range<usize>,
+    images: Range<usize>,
     x: &'a [f32],
     dy: &'a [f32],
     sums: &'a mut [f32],
@@ -44,7 +55,7 @@ impl Kernel for WeightGrad<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let WeightGrad { direction, group, sums, scratch, .. } = self;
+        let WeightGrad { direction, groups, images, x, dy, sums, scratch } = self;
         let (conv, pitch) = (direction.conv, direction.columns.len);
         let mut buffer = scratch.take(direction.buffer_len(S::LANES));
         buffer.fill(0.0);
@@ -53,26 +64,20 @@ impl Kernel for WeightGrad<'_> {
         let mut dy_rows = scratch.take(len + BLOCK * S::LANES);
         dy_rows.fill(0.0);
         sums.fill(0.0);
-        for image in self.images {
-            direction.fill::<S>(self.x, image, group, &mut buffer);
-            for plane in 0..conv.out_per_group {
-                let dy = &self.dy[direction.dst_start(image, group, plane)..][..conv.out_pixels()];
-                for (row, dy) in dy.chunks_exact(conv.ow).enumerate() {
-                    copy_row::<S>(dy, 1, &mut dy_rows[row * pitch..]);
-                }
-                let sums = &mut sums[plane * conv.filter_len() * S::LANES..];
-                for taps in direction.taps.iter().flat_map(|taps| taps.all.chunks(TAP_BLOCK)) {
-                    let products =
-                        Products { taps, buffer: &buffer, pitch, width: conv.ow, dy: &dy_rows[..len] };
-                    macro_rules! by_count {
-                        ($($n:literal)*) => {
-                            match taps.len() {
-                                $($n => products.add::<S, $n>(sums),)*
-                                count => unreachable!("{count} taps"),
-                            }
-                        };
+        let size = conv.out_per_group * conv.filter_len() * S::LANES;
+        for image in images {
+            for (group, sums) in groups.clone().zip(sums.chunks_exact_mut(size)) {
+                direction.fill::<S>(x, image, group, &mut buffer);
+                for plane in 0..conv.out_per_group {
+                    let dy = &dy[direction.dst_start(image, group, plane)..][..conv.out_pixels()];
+                    for (row, dy) in dy.chunks_exact(conv.ow).enumerate() {
+                        copy_row::<S>(dy, 1, &mut dy_rows[row * pitch..]);
                     }
-                    by_count!(1 2 3 4 5 6 7 8 9);
+                    let sums = &mut sums[plane * conv.filter_len() * S::LANES..];
+                    for taps in direction.taps.iter().flat_map(|taps| taps.all.chunks(TAP_BLOCK)) {
+                        let dy = &dy_rows[..len];
+                        Products { taps, buffer: &buffer, pitch, width: conv.ow, dy }.add::<S>(sums);
+                    }
                 }
             }
         }
@@ -91,9 +96,23 @@ struct Products<'a> {
 }
 
 impl Products<'_> {
-    /// Adds the sums of `N` taps to the totals.
+    /// Adds the sums of the taps to the totals.
     #[inline(always)]
-    fn add<S: Simd, const N: usize>(&self, totals: &mut [f32]) {
+    fn add<S: Simd>(&self, totals: &mut [f32]) {
+        macro_rules! by_count {
+            ($($n:literal)*) => {
+                match self.taps.len() {
+                    $($n => self.add_taps::<S, $n>(totals),)*
+                    count => unreachable!("{count} taps"),
+                }
+            };
+        }
+        by_count!(1 2 3 4 5 6 7 8 9);
+    }
+
+    /// As [`add`](Self::add), for a constant number of taps.
+    #[inline(always)]
+    fn add_taps<S: Simd, const N: usize>(&self, totals: &mut [f32]) {
         let mut sums = self.joined_rows::<S, N>();
         // A pixel between two rows belongs to other windows: its product with 0 is 0, unless it is infinite or NaN.
         let zeros = sums.iter().fold(S::splat(0.0), |zeros, &sum| sum.mul_add(S::splat(0.0), zeros));
