@@ -10,7 +10,7 @@ use neocog_tensor::{Device, Result, Shape, Tensor};
 
 use crate::activation_memory::live_bytes;
 use crate::layer::{Context, Layer};
-use crate::state::param_count;
+use crate::state::{param_count, params};
 use crate::trace::{self, Untraceable};
 
 /// Plans by shape and device of the input, for one version of the state.
@@ -112,8 +112,14 @@ impl Predictor {
         let x = tape.leaf(Tensor::zeros(*input, &Device::Meta)?);
         let y = Context::eval(&tape).run(&*self.network, &x)?;
         let live = live_bytes(&tape, x.slot().map(|slot| (slot, input)), y.slot());
-        let parameters = param_count(&*self.network).saturating_mul(2 * size_of::<f32>());
+        let parameters = param_count(&*self.network).saturating_add(packed_count(&*self.network));
+        let parameters = parameters.saturating_mul(size_of::<f32>());
         Ok(live.into_iter().max().unwrap_or(0).saturating_add(parameters))
+    }
+
+    /// Estimates the bytes of the packed weights of a plan, in single precision.
+    pub fn packed_bytes(&self) -> usize {
+        packed_count(&*self.network).saturating_mul(size_of::<f32>())
     }
 
     fn planned(&self, input: &Shape, device: &Device) -> Result<Result<Arc<Plan>, Untraceable>> {
@@ -138,4 +144,13 @@ impl Predictor {
         }
         Ok(plan)
     }
+}
+
+/// The floats of the packed weights of a plan, at most: the Winograd algorithm stores 36 for the 9 of a 3x3 kernel.
+fn packed_count(network: &dyn Layer) -> usize {
+    let packed = |shape: Shape| match shape[..] {
+        [_, _, 3, 3] => shape.elements().saturating_mul(4),
+        _ => shape.elements(),
+    };
+    params(network).iter().fold(0, |sum: usize, (_, param)| sum.saturating_add(packed(param.shape())))
 }

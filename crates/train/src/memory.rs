@@ -9,8 +9,7 @@ use neocog_models::OptimizerConfig;
 use neocog_tensor::{Device, Result, Shape};
 
 /// The memory that the batches of a run need at the same time, in bytes: an estimate, with a quarter of a training step for
-/// scratch memory, and
-/// without the data set.
+/// scratch memory, and without the data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryNeed {
     /// Images in a batch.
@@ -21,6 +20,8 @@ pub struct MemoryNeed {
     pub state: u64,
     /// Activations and gradients, or the values of a plan and its packed weights.
     pub step: u64,
+    /// Values and packed weights of the evaluation after an epoch. Its plan for the last, smaller batch packs them again.
+    pub evaluation: u64,
     /// A checkpoint while it is written, between two steps: a copy of the state.
     pub checkpoint: u64,
     /// Batches that the loader prepares.
@@ -51,13 +52,17 @@ impl MemoryNeed {
         // The sums of gradients that wait for their neighbors.
         let sums = parameters.saturating_mul(u64::from(shards.ilog2()));
         let step = with_scratch(pass.step_bytes(&input, device)? as u64).saturating_add(sums);
+        let predictor = Predictor::new(pass.shared_network());
+        let batch = Shape::new(&shape)?;
+        let evaluation = (predictor.inference_bytes(&batch)?.saturating_add(predictor.packed_bytes())) as u64;
         Ok(MemoryNeed {
             batch: n,
             shards,
             state,
+            evaluation: evaluation.saturating_sub(parameters).saturating_mul(scale),
             checkpoint: state,
             step: step.saturating_mul(scale),
-            loader: loader_bytes(&Shape::new(&shape)?, workers),
+            loader: loader_bytes(&batch, workers),
             is_training: true,
         })
     }
@@ -81,15 +86,17 @@ impl MemoryNeed {
             shards: 1,
             state,
             step: all.saturating_sub(state),
+            evaluation: 0,
             checkpoint: 0,
             loader: loader_bytes(&input, workers),
             is_training: false,
         })
     }
 
-    /// Returns the bytes that are needed at the same time.
+    /// Returns the bytes that are needed at the same time: buffers of a step are kept for the next one.
     pub fn total(&self) -> u64 {
-        self.state.saturating_add(self.step.max(self.checkpoint)).saturating_add(self.loader)
+        let MemoryNeed { state, step, evaluation, checkpoint, loader, .. } = *self;
+        [state, step, evaluation, checkpoint, loader].into_iter().fold(0, u64::saturating_add)
     }
 
     /// Returns a warning if the system has less memory than that. `None` also where it does not tell.
@@ -119,8 +126,9 @@ impl fmt::Display for MemoryNeed {
             write!(f, " in {} shards", self.shards)?;
         }
         write!(f, " ({of_state} {state}, {of_step} {step}, loader {loader}")?;
-        if self.checkpoint > self.step {
-            write!(f, ", a checkpoint while it is written {}", readable_bytes(self.checkpoint))?;
+        if self.is_training {
+            let [evaluation, checkpoint] = [self.evaluation, self.checkpoint].map(readable_bytes);
+            write!(f, ", evaluation {evaluation}, a checkpoint while it is written {checkpoint}")?;
         }
         f.write_str(")")
     }
@@ -148,17 +156,17 @@ mod tests {
 
     #[test]
     fn a_need_beyond_the_memory_is_a_warning() {
-        let [state, step, checkpoint, loader] = [3 << 20, 2 << 20, 0, 1 << 20];
-        let need = MemoryNeed { batch: 7, shards: 1, state, step, checkpoint, loader, is_training: true };
+        let [state, step, evaluation, checkpoint, loader] = [3 << 20, 2 << 20, 4 << 20, 3 << 20, 1 << 20];
+        let (batch, shards, is_training) = (7, 1, true);
+        let need = MemoryNeed { batch, shards, state, step, evaluation, checkpoint, loader, is_training };
         assert_eq!(need.warning(), None);
         assert_eq!(
             need.to_string(),
-            "memory: about 6.0 MiB for batches of 7 (parameters and optimizer 3.0 MiB, activations and gradients 2.0 MiB, \
-             loader 1.0 MiB)"
+            "memory: about 13.0 MiB for batches of 7 (parameters and optimizer 3.0 MiB, activations and gradients 2.0 MiB, \
+             loader 1.0 MiB, evaluation 4.0 MiB, a checkpoint while it is written 3.0 MiB)"
         );
-        let saved = MemoryNeed { checkpoint: 3 << 20, ..need };
-        assert_eq!(saved.total(), 7 << 20);
-        assert!(saved.to_string().ends_with("a checkpoint while it is written 3.0 MiB)"), "{saved}");
+        let inference = MemoryNeed { evaluation: 0, checkpoint: 0, is_training: false, ..need };
+        assert!(inference.to_string().ends_with("packed weights 2.0 MiB, loader 1.0 MiB)"), "{inference}");
         let sharded = MemoryNeed { shards: 4, ..need };
         assert!(sharded.to_string().contains("for batches of 7 in 4 shards (parameters"), "{sharded}");
         let huge = MemoryNeed { step: u64::MAX, is_training: false, ..need };
