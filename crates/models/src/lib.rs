@@ -32,8 +32,8 @@ pub use inventory;
 pub use optimizer::{OptimizerConfig, OptimizerKind, ParamGroup};
 pub use recipe::{DataOverride, Recipe};
 pub use registry::{Expected, Family, Model, find, models, models_of};
-pub use trained::{ClassProbability, Classification, Classifier, SavedNetwork};
 pub use schedule::{Decay, EpochMetrics, Factors, OneCycle, Phase, Plateau, Schedule, ScheduleStep};
+pub use trained::{ClassProbability, Classification, Classifier, SavedNetwork};
 
 // A crate that is not referenced is not linked, and registers nothing.
 use neocog_layers as _;

@@ -41,8 +41,8 @@ pub struct Recipe {
     /// Base learning rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
-    /// Optimization algorithm. JSON holds its name only, so other hyperparameters than its defaults cannot be written.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "optimizer_name")]
+    /// Optimization algorithm. JSON holds its name, or an object with its `name` and the hyperparameters that differ from its defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "stored_optimizer")]
     pub optimizer: Option<OptimizerKind>,
     /// Learning-rate schedule. Not part of the JSON.
     #[serde(skip)]
@@ -264,11 +264,12 @@ impl DataOverride {
     }
 }
 
-/// An optimizer as its name, with default hyperparameters.
-mod optimizer_name {
+/// An optimizer as its name, or as an object with its `name` and the hyperparameters that differ from its defaults.
+mod stored_optimizer {
     use serde::de::Error as _;
     use serde::ser::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::{Map, Value, json};
 
     use crate::optimizer::OptimizerKind;
 
@@ -276,20 +277,57 @@ mod optimizer_name {
         optimizer: &Option<OptimizerKind>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let name = optimizer.map(|optimizer| optimizer.name());
-        if name.map(OptimizerKind::named).transpose().map_err(S::Error::custom)? != *optimizer {
-            return Err(S::Error::custom(
-                "a model file holds the name of an optimizer only, not hyperparameters other than its defaults",
-            ));
+        let Some(kind) = optimizer else { return serializer.serialize_none() };
+        let default = OptimizerKind::named(kind.name()).map_err(S::Error::custom)?;
+        if *kind == default {
+            return kind.name().serialize(serializer);
         }
-        name.serialize(serializer)
+        let (values, defaults) = (values(kind), values(&default));
+        let mut stored = Map::from_iter([("name".to_string(), json!(kind.name()))]);
+        stored.extend(values.into_iter().filter(|(name, value)| defaults.get(name) != Some(value)));
+        stored.serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<OptimizerKind>, D::Error> {
-        let name = Option::<String>::deserialize(deserializer)?;
-        name.map(|name| OptimizerKind::named(&name).map_err(D::Error::custom)).transpose()
+        let mut given = match Option::<Value>::deserialize(deserializer)? {
+            None => return Ok(None),
+            Some(Value::String(name)) => Map::from_iter([("name".to_string(), json!(name))]),
+            Some(Value::Object(given)) => given,
+            Some(_) => {
+                return Err(D::Error::custom(
+                    "expected the name of an optimizer, or an object with a \"name\"",
+                ));
+            }
+        };
+        let Some(Value::String(name)) = given.remove("name") else {
+            return Err(D::Error::custom("the optimizer has no \"name\""));
+        };
+        let kind = OptimizerKind::named(&name).map_err(D::Error::custom)?;
+        let mut values = values(&kind);
+        values.entry("maximize").or_insert(json!(false));
+        for (key, value) in given {
+            if !values.contains_key(&key) {
+                let known: Vec<&str> = values.keys().map(String::as_str).collect();
+                let known = known.join(", ");
+                return Err(D::Error::custom(format!(
+                    "{name} has no hyperparameter {key:?}; it has {known}"
+                )));
+            }
+            values.insert(key, value);
+        }
+        let tag =
+            serde_json::to_value(kind).ok().and_then(|kind| Some(kind.as_object()?.keys().next()?.clone()));
+        let kind = serde_json::from_value(json!({ tag.unwrap_or_default(): values }));
+        kind.map(Some).map_err(|e| D::Error::custom(format!("{name}: {e}")))
+    }
+
+    /// The hyperparameters of an optimizer by name.
+    fn values(kind: &OptimizerKind) -> Map<String, Value> {
+        let stored = serde_json::to_value(kind).unwrap_or_default();
+        let fields = stored.as_object().and_then(|kind| kind.values().next()?.as_object().cloned());
+        fields.unwrap_or_default()
     }
 }
 
@@ -321,6 +359,41 @@ mod tests {
         const RECIPE: Recipe = NOTES.with_batch(64).with_overrides(&[DataOverride::new("digits")]);
         let digits = RECIPE.for_data("digits");
         assert_eq!((digits.batch, digits.epochs, digits.transforms), (Some(64), Some(5), None));
+    }
+
+    #[test]
+    fn hyperparameters_of_the_optimizer_are_stored() {
+        let read = |text: &str| serde_json::from_str::<Recipe>(text);
+        let sgd = OptimizerKind::Sgd {
+            momentum: 0.9,
+            dampening: 0.0,
+            nesterov: true,
+            weight_decay: 0.0,
+            maximize: false,
+        };
+        let text = r#"{"optimizer":{"name":"sgd","momentum":0.9,"nesterov":true}}"#;
+        assert_eq!(read(text).unwrap().optimizer, Some(sgd));
+        for name in OptimizerKind::NAMES {
+            let kind = OptimizerKind::named(name).unwrap();
+            let recipe = Recipe::new().with_optimizer(kind);
+            assert_eq!(serde_json::to_string(&recipe).unwrap(), format!(r#"{{"optimizer":"{name}"}}"#));
+            let other = recipe.with_optimizer(kind.with_weight_decay(0.25));
+            let stored = serde_json::to_string(&other).unwrap();
+            assert_eq!(stored, format!(r#"{{"optimizer":{{"name":"{name}","weight_decay":0.25}}}}"#));
+            assert_eq!(read(&stored).unwrap(), other);
+            let object = format!(r#"{{"optimizer":{{"name":"{name}"}}}}"#);
+            assert_eq!(read(&object).unwrap(), recipe);
+        }
+        for (text, expected) in [
+            (r#"{"name":"sgd","betas":[0,0]}"#, "sgd has no hyperparameter \"betas\"; it has dampening"),
+            (r#"{"name":"sgd","momentum":"high"}"#, "sgd: invalid type: string \"high\""),
+            (r#"{"momentum":0.9}"#, "the optimizer has no \"name\""),
+            ("3", "expected the name of an optimizer"),
+            (r#""sdg""#, "sdg"),
+        ] {
+            let e = read(&format!(r#"{{"optimizer":{text}}}"#)).unwrap_err().to_string();
+            assert!(e.contains(expected), "{e}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod meter;
 pub mod metrics;
 mod mix;
 pub mod model_file;
+mod multi_label;
 pub mod optimizer;
 mod options;
 mod predictions;
@@ -30,6 +31,7 @@ pub use log::{LogKind, LogLine};
 pub use memory::MemoryNeed;
 pub use meter::Totals;
 pub use model_file::ModelFile;
+pub use multi_label::{MultiLabelMeter, MultiLabelMetrics};
 pub use neocog_models::schedule;
 pub use neocog_models::trained::{ClassProbability, Classification, Classifier, Prediction, predict};
 pub use neocog_models::{

@@ -84,7 +84,7 @@ impl ModelFile {
     /// Writes the file as JSON text.
     ///
     /// # Errors
-    /// When a field of a layer cannot be written as JSON, or the optimizer has hyperparameters other than its defaults.
+    /// When a field of a layer cannot be written as JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self)
             .map_err(|e| Error::format("cannot write the network as JSON").with_source(e))

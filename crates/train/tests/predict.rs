@@ -6,8 +6,8 @@ use std::path::Path;
 
 use neocog_data::ByteImage;
 use neocog_layers::{Builder, LayerSpec, Linear, Predictor, state};
-use neocog_tensor::{Device, ErrorKind, Tensor};
 use neocog_models::SavedNetwork;
+use neocog_tensor::{Device, ErrorKind, Tensor};
 use neocog_train::checkpoint::{SavedAverage, SavedFeedback};
 use neocog_train::{Checkpoint, Classifier, NoProgress, TrainConfig, Trainer, predict};
 

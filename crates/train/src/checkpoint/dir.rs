@@ -9,8 +9,8 @@ use neocog_base::file::{check_output_dir, is_same, remove_leftovers, replace, sy
 use neocog_base::lock::FileLock;
 use neocog_tensor::{Error, Result};
 
-use super::content::Checkpoint;
 use super::MAGIC;
+use super::content::Checkpoint;
 use crate::log::LogLine;
 use crate::progress::EpochReport;
 

@@ -272,7 +272,11 @@ impl<'a> Direction<'a> {
                 for (i, row) in rows.clone().enumerate() {
                     let from = (row_phase.first_pixel + i * self.rows.stride) * self.columns.size;
                     let from = &plane[from + column_phase.first_pixel..][..len];
-                    copy_row::<S>(from, self.columns.stride, &mut to[row * self.columns.len + columns.start..]);
+                    copy_row::<S>(
+                        from,
+                        self.columns.stride,
+                        &mut to[row * self.columns.len + columns.start..],
+                    );
                 }
             }
         }
