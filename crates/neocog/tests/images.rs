@@ -227,6 +227,102 @@ fn a_folder_that_was_moved_is_divided_as_in_training() {
     assert_eq!(images(" --data shapes.pack --part validation").0, "validation");
 }
 
+/// A run that goes on with other images says that its parts are others, then and later.
+#[test]
+fn a_folder_that_changed_during_the_training_is_warned_of() {
+    let folder = Folder::with_shapes(8);
+    folder.outputs("train lenet --data shapes --test 0.25 --epochs 1 --out run");
+    fs::remove_file(folder.path("shapes/disc/0.png")).unwrap();
+    fs::write(folder.path("shapes/disc/broken.png"), b"").unwrap();
+    let resume = "train --resume run/last.ckpt --epochs 2 --allow-different";
+    let error = folder.error(resume);
+    assert!(error.contains("use --skip-broken to go on without them"), "{error}");
+    let (_, stderr) = folder.outputs(&format!("{resume} --skip-broken"));
+    let warning = "warning: shapes changed during the training: its parts are others";
+    assert!(stderr.contains(warning), "{stderr}");
+    let (_, stderr) = folder.outputs("eval run/last.ckpt");
+    assert!(stderr.contains(warning), "{stderr}");
+}
+
+#[test]
+fn checkpoints_are_not_written_among_the_images() {
+    let folder = Folder::with_shapes(4);
+    let refused = |data: &str, out: &str| {
+        let error = folder.error(&format!("train lenet --data {data} --epochs 1{out}"));
+        assert!(error.contains("is in the folder of images"), "{error}");
+    };
+    refused("shapes", " --out shapes/run");
+    refused("shapes", " --out shapes/disc/../more/run");
+    fs::remove_dir_all(folder.path("shapes/square")).unwrap();
+    for class in ["bar", "disc"] {
+        fs::rename(folder.path("shapes").join(class), folder.path(class)).unwrap();
+    }
+    fs::remove_dir(folder.path("shapes")).unwrap();
+    refused(".", "");
+    assert!(!folder.path("runs").exists());
+}
+
+/// Without --input and --classes, weights of a registered network say what they are for, or the data do; and the preprocessing can be
+/// given.
+#[test]
+fn weights_without_a_checkpoint_are_used_with_the_preprocessing_of_the_training() {
+    let folder = Folder::with_shapes(6);
+    folder.outputs("train lenet --data shapes --epochs 2 --resize 32 --normalize=0.5/0.25 --out run");
+    folder.outputs("export run/last.ckpt --to w.safetensors");
+    let image = "shapes/disc/1.jpg";
+    let expected = folder.outputs(&format!("predict run/last.ckpt {image}")).0;
+    let weights = "--network lenet --weights w.safetensors";
+    assert_eq!(folder.outputs(&format!("predict {weights} {image}")).0, expected);
+    let rows = |command: &str| folder.rows(&format!("{command} --json"))[0]["acc"].clone();
+    let all = "--part train --data shapes";
+    assert_eq!(rows(&format!("eval {weights} {all}")), {
+        // The parts of the training do not hold for weights alone.
+        folder.outputs("import w.safetensors --network lenet --data shapes --to i.ckpt");
+        rows(&format!("eval i.ckpt {all}"))
+    });
+    for changed in ["--resize 40", "--interpolation bicubic", "--preset imagenet", "--normalize none"] {
+        let (text, _) = folder.outputs(&format!("predict {weights} {changed} {image}"));
+        assert_ne!(text, expected, "{changed}");
+    }
+    let same = "--preset imagenet --resize 32 --normalize 0.5/0.25";
+    assert_eq!(folder.outputs(&format!("predict {weights} {same} {image}")).0, expected);
+}
+
+#[test]
+fn what_the_images_are_used_for_is_printed() {
+    let folder = Folder::with_shapes(6);
+    fs::remove_file(folder.path("shapes/disc/0.png")).unwrap();
+    let notes = |options: &str| folder.outputs(&format!("train lenet --epochs 1 {options}")).1;
+    let text = notes("--data shapes --class-weights balanced --fast-decode");
+    assert!(text.contains("the training loss is weighted by class: weights of the classes from "), "{text}");
+    assert!(text.contains("training images are decoded at 1/2, 1/4 or 1/8"), "{text}");
+    let text = notes("--data shapes --sampler weighted");
+    assert!(text.contains("training images are drawn with replacement"), "{text}");
+    let text = notes("--limit 32 --fast-decode --skip-broken");
+    assert!(text.contains("warning: --fast-decode has no effect"), "{text}");
+    assert!(text.contains("warning: --skip-broken has no effect"), "{text}");
+}
+
+/// An image whose header is fine, and the rest of which is missing.
+#[test]
+fn packing_finds_images_that_cannot_be_decoded() {
+    let folder = Folder::with_shapes(5);
+    let whole = fs::read(folder.path("shapes/disc/0.png")).unwrap();
+    fs::write(folder.path("shapes/disc/cut.png"), &whole[..whole.len() / 2]).unwrap();
+    let pack = "data --pack a.pack --data shapes";
+    let error = folder.error(pack);
+    assert!(error.contains("1 of 16 images cannot be read") && error.contains("cut.png"), "{error}");
+    assert!(!folder.path("a.pack").exists());
+    let (text, stderr) = folder.outputs(&format!("{pack} --skip-broken"));
+    assert!(text.contains("train 15") && stderr.contains("are skipped"), "{text}{stderr}");
+    // A sheet shows other images in its place.
+    let (_, stderr) = folder.outputs("data --show --data shapes --count 16");
+    assert!(stderr.contains("warning: left out: ") && stderr.contains("cut.png"), "{stderr}");
+    let output = folder.run("data --export e --count 16 --data shapes");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read_dir(folder.path("e")).unwrap().count(), 15);
+}
+
 #[test]
 fn folders_are_listed_and_limited_over_all_classes() {
     let folder = Folder::with_shapes(6);

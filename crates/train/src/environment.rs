@@ -18,6 +18,9 @@ pub struct Environment {
     /// SHA-256 of the images and labels that are used, as hexadecimal digits; of image files, their names and sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// Whether the run went on with other data at some time: its parts may hold images that the network was trained on before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub data_changed: bool,
     /// Kind of the device: `cpu`, `opencl` or `reference`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -47,6 +50,7 @@ impl Environment {
         };
         Ok(Environment {
             data: Some(checksum(data)),
+            data_changed: false,
             device: Some(kind),
             device_name,
             simd: (*device == Device::Cpu).then(|| instruction_set().0.to_string()),

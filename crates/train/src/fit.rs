@@ -266,11 +266,13 @@ impl Trainer {
         let train = self.loader(&data.train, Part::Train, cache(&*data.train))?;
         let evaluation = self.loader(evaluated, part, cache(&**evaluated))?;
         let (mut unreadable, mut evaluated_images) = (0, evaluated.len() as u64);
-        let now = Environment::of(data, &self.device)?;
+        let mut now = Environment::of(data, &self.device)?;
         self.check_ranks(data)?;
         if !self.allow_different {
             self.config.environment.check(&now)?;
         }
+        let then = &self.config.environment;
+        now.data_changed = then.data_changed || then.data.is_some() && then.data != now.data;
         self.config.environment = now;
         self.config.selected_on = Some(part);
         let class_weights = self.class_weights(data);

@@ -53,8 +53,8 @@ struct Args {
     /// the same results, faster where files are small or far away. The file is mapped to memory: do not change it while it is used.
     #[arg(long, value_name = "FILE", requires = "data")]
     pack: Option<PathBuf>,
-    /// Leave out image files that cannot be read, with --pack.
-    #[arg(long, requires = "pack")]
+    /// Leave out images that cannot be read, and list them.
+    #[arg(long)]
     skip_broken: bool,
     /// Number of images [default: 8 for --show, 20 for --export].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::network::WeightsArgs;
 use super::onnx_network::is_onnx;
-use super::part_selection::PartSelection;
+use super::part_selection::{PartSelection, elsewhere};
 use super::trained_network::TrainedNetwork;
 use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::csv;
@@ -118,9 +118,7 @@ fn run(args: &Args) -> Result<()> {
         skip_broken: args.skip_broken,
     };
     let (part, dataset) = selection.open(config).map_err(|e| match (e.kind(), &args.data) {
-        (ErrorKind::NotFound, None) => {
-            e.context(format!("the network was trained on {data}; if that is elsewhere now, use --data DIR"))
-        }
+        (ErrorKind::NotFound, None) => e.context(elsewhere(data)),
         _ => e,
     })?;
     let [c, h, w] = trained.input;

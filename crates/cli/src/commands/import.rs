@@ -14,7 +14,7 @@ use super::network::{NetworkArgs, load_weights};
 use super::onnx_network::is_onnx;
 use super::trained_network::{check_channels, described};
 use crate::help::examples;
-use crate::normalization::input_transforms;
+use crate::normalization::InputTransforms;
 use crate::output;
 use crate::register_command;
 
@@ -42,10 +42,8 @@ struct Args {
     /// Data set, for the class names, `eval` and `train --resume`; not for ONNX models.
     #[arg(long, value_name = "NAME|DIR")]
     data: Option<String>,
-    /// Mean and standard deviation that the network's input was normalized with, per channel, or none [default: those of the
-    /// metadata of the file].
-    #[arg(long, value_name = "MEAN/STD|none", value_parser = input_transforms)]
-    normalize: Option<Pipeline>,
+    #[command(flatten)]
+    transforms: InputTransforms,
     /// Checkpoint to write, or the JSON file of an ONNX model's network.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -78,14 +76,15 @@ fn run(args: &Args) -> Result<()> {
     let Some(data) = &args.data else {
         output::usage_error("the data set of the network is missing; use --data NAME");
     };
-    let selected = args.network_args.select(args.network.as_deref())?;
+    let mut selected = args.network_args.select(args.network.as_deref())?;
+    selected.adapt_to_weights(&args.weights, Some(data))?;
     let input = selected.input()?;
     let preprocessing = Preprocessing::new(input, &Pipeline::default(), Some(data));
     let (preprocessing, class_names) = described(&args.weights, preprocessing, Some(data))?;
     let (mut config, classes) = (selected.config(data)?, class_names.len());
     // Of the recipe's transforms, those of training stay; the others belong to the weights.
-    let fixed = args.normalize.as_ref().unwrap_or(&preprocessing.transforms);
-    check_channels(fixed, input[0])?;
+    let fixed = args.transforms.apply(&preprocessing.transforms, input)?;
+    check_channels(&fixed, input[0])?;
     config.transforms.steps.retain(|step| step.is_random());
     config.transforms.steps.extend(fixed.steps.iter().cloned());
     config.transforms.check()?;

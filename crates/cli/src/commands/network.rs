@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use neocog_base::text::count;
 use neocog_data::transform::Pipeline;
-use neocog_data::{Dataset, Inversion, Preprocessing};
+use neocog_data::{DataSource, Dataset, Inversion, Preprocessing, folder};
 use neocog_layers::{Builder, Layer, LayerSpec, weights};
 use neocog_models::Model;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
@@ -13,7 +13,7 @@ use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 use super::onnx_network::{is_onnx, open_onnx};
 use super::trained_network::{TrainedNetwork, check_channels, described};
 use crate::input_size::InputSize;
-use crate::normalization::input_transforms;
+use crate::normalization::InputTransforms;
 use crate::output;
 
 /// Input and number of classes of a network.
@@ -174,6 +174,38 @@ impl SelectedNetwork {
         Ok(())
     }
 
+    /// Takes the input and the number of classes of a registered network from the metadata of a weights file, or else from the data
+    /// set, unless the arguments give them.
+    ///
+    /// # Errors
+    /// When the file or the data cannot be read, or the network cannot be built for them.
+    pub fn adapt_to_weights(&mut self, weights: &Path, data: Option<&str>) -> Result<()> {
+        let (Origin::Registered(model), Some(mut input)) = (&self.origin, self.input) else { return Ok(()) };
+        let metadata = weights::metadata(weights)?;
+        let preprocessing =
+            Preprocessing::from_metadata(&metadata).context(|| weights.display().to_string())?;
+        let names = metadata.get(Preprocessing::CLASS_NAMES);
+        let names: Option<Vec<String>> = names.and_then(|names| serde_json::from_str(names).ok());
+        let mut classes = names.map(|names| names.len()).filter(|&count| count > 0);
+        let source = data.map(DataSource::find).transpose()?;
+        if let Some(source) = &source {
+            classes = Some(source.class_names()?.len());
+        }
+        match (preprocessing, &source) {
+            (Some(preprocessing), _) => input = preprocessing.input,
+            (None, Some(DataSource::Folder(path))) => {
+                input[0] = folder::open(path, true)?.train.channels();
+            }
+            _ => {}
+        }
+        if self.is_input_given {
+            input = self.input.unwrap_or(input);
+        }
+        self.input = Some(input);
+        self.spec = model.spec_for(input, self.classes.or(classes).unwrap_or(model.classes))?;
+        Ok(())
+    }
+
     /// The input, `[c, h, w]`, from the arguments or the recipe, or else the shape of the data set's images.
     ///
     /// # Errors
@@ -249,10 +281,8 @@ pub struct WeightsArgs {
     network: Option<String>,
     #[command(flatten)]
     network_args: NetworkArgs,
-    /// Mean and standard deviation that the network's input was normalized with, per channel, or none [default: those of the
-    /// checkpoint, or of the metadata of --weights].
-    #[arg(long, value_name = "MEAN/STD|none", value_parser = input_transforms)]
-    normalize: Option<Pipeline>,
+    #[command(flatten)]
+    transforms: InputTransforms,
 }
 
 impl WeightsArgs {
@@ -267,10 +297,9 @@ impl WeightsArgs {
     /// When a file cannot be loaded. Exits with a usage error when neither or both are given.
     pub fn open(&self, file: Option<&Path>, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
         let mut trained = self.open_either(file, data, device)?;
-        if let Some(transforms) = &self.normalize {
-            check_channels(transforms, trained.input[0])?;
-            trained.preprocessing.transforms = transforms.clone();
-        }
+        let transforms = self.transforms.apply(&trained.preprocessing.transforms, trained.input)?;
+        check_channels(&transforms, trained.input[0])?;
+        trained.preprocessing.transforms = transforms;
         Ok(trained)
     }
 
@@ -313,7 +342,8 @@ impl WeightsArgs {
     }
 
     fn open_weights(&self, weights: &Path, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
-        let selected = self.network_args.select(self.network.as_deref())?;
+        let mut selected = self.network_args.select(self.network.as_deref())?;
+        selected.adapt_to_weights(weights, data)?;
         let network = selected.build(&self.network_args, device)?;
         note_auxiliary(&weights::load(&*network, weights)?);
         let input = selected.input()?;
@@ -321,6 +351,16 @@ impl WeightsArgs {
         if self.network_args.spec.is_some() && data.is_none() {
             // Nothing says that it was trained on bright objects.
             preprocessing.inversion = Inversion::Never;
+        }
+        let is_described = weights::metadata(weights)?.contains_key(Preprocessing::METADATA);
+        if !is_described && self.transforms.is_empty() {
+            output::note(format_args!(
+                "{} does not say how images were preprocessed: they are resized to {}x{} and not normalized; --preset, --resize and \
+                 --normalize change that",
+                weights.display(),
+                input[1],
+                input[2]
+            ));
         }
         let (preprocessing, class_names) = described(weights, preprocessing, data)?;
         Ok(TrainedNetwork {

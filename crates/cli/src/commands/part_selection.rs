@@ -54,14 +54,17 @@ impl PartSelection<'_> {
             None => source.read(self.root, &DataOptions::new().skip_broken(self.skip_broken))?,
         };
         output::warnings(&split);
-        if let Some(config) = config
-            && let Some(changed) = config.environment.data_difference(&split)
-            && config.limit.is_none()
-        {
-            output::note(format_args!(
-                "warning: {data} has changed since the training ({changed}): its parts may be others, and hold images that the \
-                 network was trained on"
-            ));
+        if let Some(config) = config {
+            if let Some(changed) = config.environment.data_difference(&split)
+                && config.limit.is_none()
+            {
+                output::note(format_args!(
+                    "warning: {data} has changed since the training ({changed}): its parts may be others, and hold images that the \
+                     network was trained on"
+                ));
+            } else if config.environment.data_changed {
+                output::note(format_args!("warning: {}", other_parts(data)));
+            }
         }
         if let Some(limit) = self.limit {
             split.limit(limit)?;
@@ -74,4 +77,17 @@ impl PartSelection<'_> {
         };
         Ok((part.name(), Arc::clone(split.part(part)?)))
     }
+}
+
+/// What is to be known of the parts of a data set that changed while a network was trained.
+pub fn other_parts(data: &str) -> String {
+    format!(
+        "{data} changed during the training: its parts are others, so that validation and test images may be among those that the \
+         network was trained on before"
+    )
+}
+
+/// What to do if the data set of a training is not found.
+pub fn elsewhere(data: &str) -> String {
+    format!("the network was trained on {data}; if that is elsewhere now, use --data DIR")
 }

@@ -67,7 +67,7 @@ struct Args {
     /// background, or with --network on unknown grayscale images; else no].
     #[arg(long, value_enum, value_name = "WHEN")]
     invert: Option<Invert>,
-    /// Number of images that are classified at once; affects speed and memory only.
+    /// Number of images that are classified at once; affects speed, memory and the last digits.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     batch: usize,
     /// Write a table of all images to FILE, with the error of those that cannot be classified.

@@ -1,7 +1,7 @@
 //! Image files with labels, in folders or in a packed file.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,12 +98,9 @@ impl FolderDataset {
             )));
         }
         let mut warnings = same_but_for_case(&found);
+        let all = labels.clone();
         let (files, labels) = check_all(paths, labels, skip_broken, &mut warnings)?;
-        for (label, class) in (0..).zip(&class_names) {
-            if found.contains(class) && !labels.contains(&label) {
-                return Err(Error::format(format!("no image of the class {class} can be read")));
-            }
-        }
+        check_classes(&class_names, &all, &labels)?;
         let channels = if files.iter().any(|file| file.is_color) { 3 } else { 1 };
         let root = folder.to_path_buf();
         let dataset = FolderDataset {
@@ -128,6 +125,21 @@ impl FolderDataset {
                 bytes.map(Cow::Borrowed).map_err(|e| e.context(self.files[i].path.display().to_string()))
             }
         }
+    }
+
+    /// Decodes all images with all processors, and leaves those out that cannot be decoded; see
+    /// [`FolderParts::check_images`](super::parts::FolderParts::check_images).
+    pub(super) fn check_images(&mut self, skip_broken: bool, warnings: &mut Vec<String>) -> Result<()> {
+        let decoded = in_parallel(self.files.len(), |i| self.decode(i, None, &mut ByteImage::default()));
+        let broken: Vec<String> =
+            decoded.iter().filter_map(|result| result.as_ref().err().map(ToString::to_string)).collect();
+        let all = self.labels.clone();
+        report(broken, all.len(), skip_broken, warnings)?;
+        let is_good = |i: &usize| decoded[*i].is_ok();
+        self.labels = (0..all.len()).filter(is_good).map(|i| all[i]).collect();
+        let files = std::mem::take(&mut self.files).into_iter().enumerate();
+        self.files = files.filter(|(i, _)| is_good(i)).map(|(_, file)| file).collect();
+        check_classes(&self.class_names, &all, &self.labels)
     }
 
     /// Sets the number of channels that images are decoded to, 1 or 3.
@@ -229,18 +241,28 @@ fn check_all(
             Err(e) => broken.push(format!("{}: {e}", path.display())),
         }
     }
+    report(broken, count, skip_broken, warnings)?;
+    Ok((files, kept))
+}
+
+/// Reports the images that cannot be read, of `count`: as a warning with `skip_broken`, if there are others.
+fn report(
+    mut broken: Vec<String>,
+    count: usize,
+    skip_broken: bool,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
     if broken.is_empty() {
-        return Ok((files, kept));
-    }
-    if skip_broken && !files.is_empty() {
-        warnings.push(format!(
-            "{} of {count} images cannot be read and are skipped:\n  {}",
-            broken.len(),
-            broken.join("\n  ")
-        ));
-        return Ok((files, kept));
+        return Ok(());
     }
     let total = broken.len();
+    if skip_broken && total < count {
+        warnings.push(format!(
+            "{total} of {count} images cannot be read and are skipped:\n  {}",
+            broken.join("\n  ")
+        ));
+        return Ok(());
+    }
     broken.truncate(LISTED);
     if total > LISTED {
         broken.push(format!("and {} more", total - LISTED));
@@ -251,30 +273,48 @@ fn check_all(
     )))
 }
 
+/// Checks that each class of the labels `all` is among those that are `left`.
+fn check_classes(class_names: &[String], all: &[u32], left: &[u32]) -> Result<()> {
+    let (all, left): (BTreeSet<&u32>, BTreeSet<&u32>) = (all.iter().collect(), left.iter().collect());
+    match all.difference(&left).next() {
+        Some(&&lost) => {
+            Err(Error::format(format!("no image of the class {} can be read", class_names[lost as usize])))
+        }
+        None => Ok(()),
+    }
+}
+
 type Header = Result<(u64, (usize, usize), bool)>;
 
 fn read_headers(paths: &[PathBuf]) -> Vec<Header> {
+    in_parallel(paths.len(), |i| file_header(&paths[i]))
+}
+
+/// Returns the results of `work` for 0 to `count`, computed by all processors; an error where it panicked.
+fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Vec<Result<T>> {
     let next = AtomicUsize::new(0);
-    let work = || {
+    let run = || {
         let mut found = Vec::new();
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(path) = paths.get(i) else { return found };
-            found.push((i, file_header(path)));
+            if i >= count {
+                return found;
+            }
+            found.push((i, work(i)));
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len().max(1));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
     let found = std::thread::scope(|scope| {
-        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut found = work();
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+        let mut found = run();
         for worker in workers {
             found.extend(worker.join().unwrap_or_default());
         }
         found
     });
-    let mut headers: BTreeMap<usize, Header> = found.into_iter().collect();
-    let lost = || Err(Error::format("the thread that reads the header panicked"));
-    (0..paths.len()).map(|i| headers.remove(&i).unwrap_or_else(lost)).collect()
+    let mut results: BTreeMap<usize, Result<T>> = found.into_iter().collect();
+    let lost = || Err(Error::format("the thread that reads it panicked"));
+    (0..count).map(|i| results.remove(&i).unwrap_or_else(lost)).collect()
 }
 
 fn file_header(path: &Path) -> Header {

@@ -43,7 +43,8 @@ pub fn open(path: &Path, skip_broken: bool) -> Result<Split> {
     Ok(Split { validation, test, warnings, ..Split::of(dataset(train)) })
 }
 
-/// Writes the images of the folder at `path` to the packed file `to`, as they are, and returns the parts. `progress` is called with
+/// Writes the images of the folder at `path` to the packed file `to`, as they are, and returns the parts. All are decoded first, to
+/// find those that cannot be. `progress` is called with
 /// the number of images that are written, and that of all. While a packed file is in use, it may be replaced, but not changed.
 ///
 /// # Errors
@@ -54,7 +55,8 @@ pub fn pack(
     skip_broken: bool,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Split> {
-    let parts = FolderParts::open(path, skip_broken)?;
+    let mut parts = FolderParts::open(path, skip_broken)?;
+    parts.check_images(skip_broken)?;
     let total = parts.each().map(|(_, dataset)| dataset.len()).sum();
     replace(to, |file| parts.write(file, |written| progress(written, total)))
         .map_err(|e| Error::io(format!("cannot write {}", to.display()), e))?;

@@ -111,6 +111,18 @@ impl FolderParts {
         Ok(FolderParts { train, validation, test, warnings: Vec::new() })
     }
 
+    /// Decodes all images. With `skip_broken`, those that cannot be decoded are left out, with a warning.
+    ///
+    /// # Errors
+    /// `Format` with a list of those, without `skip_broken`, or if a class loses all its images.
+    pub(super) fn check_images(&mut self, skip_broken: bool) -> Result<()> {
+        let FolderParts { train, validation, test, warnings } = self;
+        for part in [Some(train), validation.as_mut(), test.as_mut()].into_iter().flatten() {
+            part.check_images(skip_broken, warnings)?;
+        }
+        Ok(())
+    }
+
     /// Writes all image files to a packed file; `progress` is called with the number of images that are written.
     ///
     /// # Errors

@@ -1,18 +1,18 @@
 //! Decoding of image files of all formats to 8-bit grayscale or RGB.
 
-use std::fs::{self, File};
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::path::Path;
 
 use image::{DynamicImage, GenericImageView};
-use neocog_base::memory::try_with_capacity;
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::byte_image::ByteImage;
+use super::file::read_file;
 use super::header::{self, header_of};
-use super::info::{ImageHeader, MAX_BYTES, Orientation};
+use super::info::{ImageHeader, Orientation};
 use super::jpeg;
+use super::tiff_palette::Palette;
 
 /// What becomes of transparent pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,22 +68,6 @@ pub fn decode_file(path: &Path, options: DecodeOptions, image: &mut ByteImage) -
     decode(&read_file(path)?, options, image).map_err(|e| e.context(path.display().to_string()))
 }
 
-/// Reads an image file whole.
-pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let cannot_read = |e| Error::io(format!("cannot read the image {}", path.display()), e);
-    // A pipe without a writer would wait for one when it is opened.
-    let metadata = fs::metadata(path).map_err(cannot_read)?;
-    if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        let what = format!("expected a regular file of at most {MAX_BYTES} bytes");
-        return Err(Error::format(what).context(path.display().to_string()));
-    }
-    let file = File::open(path).map_err(cannot_read)?;
-    let what = format_args!("the image file {}", path.display());
-    let mut bytes = try_with_capacity(metadata.len() as usize + 1, what)?;
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(cannot_read)?;
-    Ok(bytes)
-}
-
 /// Decodes an image file in JPEG, PNG, WebP, BMP, GIF (the first frame), TIFF or PNM format, detected from its first
 /// bytes, to 8-bit grayscale or RGB.
 ///
@@ -119,8 +103,12 @@ pub fn decode(bytes: &[u8], options: DecodeOptions, image: &mut ByteImage) -> Re
 
 /// Decodes a file that is not JPEG to grayscale or RGB; the orientation is not applied.
 fn decode_other(bytes: &[u8], alpha: Alpha, image: &mut ByteImage) -> Result<ImageHeader> {
+    header::check_webp_length(bytes, bytes.len() as u64)?;
+    let palette = Palette::find(bytes);
+    let bytes = palette.as_ref().map_or(bytes, |palette| &palette.gray);
     let mut decoder = header::decoder(Cursor::new(bytes), bytes)?;
-    let header = header_of(&mut decoder)?;
+    let mut header = header_of(&mut decoder)?;
+    header.is_color |= palette.is_some();
     header.check(bytes.len() as u64)?;
     header.check_memory()?;
     let name = image::guess_format(bytes).map_or("image", header::format_name);
@@ -129,7 +117,10 @@ fn decode_other(bytes: &[u8], alpha: Alpha, image: &mut ByteImage) -> Result<Ima
     let (h, w) = (h as usize, w as usize);
     let high = |values: &[u16]| values.iter().map(|&v| (v >> 8) as u8).collect::<Vec<u8>>();
     match decoded {
-        DynamicImage::ImageLuma8(gray) => image.try_reset(h, w, 1)?.copy_from_slice(&gray),
+        DynamicImage::ImageLuma8(gray) => match palette {
+            Some(palette) => palette.apply(&gray, (h, w), image)?,
+            None => image.try_reset(h, w, 1)?.copy_from_slice(&gray),
+        },
         DynamicImage::ImageRgb8(rgb) => image.try_reset(h, w, 3)?.copy_from_slice(&rgb),
         DynamicImage::ImageLumaA8(gray) => drop_alpha(&gray, alpha, image.try_reset(h, w, 1)?, 1),
         DynamicImage::ImageRgba8(rgb) => drop_alpha(&rgb, alpha, image.try_reset(h, w, 3)?, 3),

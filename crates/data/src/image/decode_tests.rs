@@ -1,3 +1,4 @@
+use std::fs;
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, RgbImage};
@@ -91,6 +92,73 @@ fn jpeg_files_of_unsupported_kinds_are_refused_by_their_header() {
     assert!(lossless.windows(2).any(|pair| pair == [0xff, 0xc3]));
     let image = decoded(&lossless).unwrap();
     assert!(image.pixels().chunks(3).map(|rgb| rgb[0]).eq(values));
+}
+
+/// A TIFF file of 2 x 2 pixels with the palette indices 0, 1, 2 and 255.
+fn tiff_with_palette(big_endian: bool) -> Vec<u8> {
+    let u16_bytes = |v: u16| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() };
+    let u32_bytes = |v: u32| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() };
+    // The pixels, then the color map, then the directory.
+    let (pixels, map, directory) = (8, 12, 12 + 2 * 768);
+    let mut bytes = if big_endian { b"MM\0*".to_vec() } else { b"II*\0".to_vec() };
+    bytes.extend(u32_bytes(directory));
+    bytes.extend([0, 1, 2, 255]);
+    for channel in 0..3u16 {
+        (0..256u16).for_each(|i| bytes.extend(u16_bytes((i * (channel + 1) % 256) << 8 | 0x7f)));
+    }
+    let short = |value: u16| [u16_bytes(value), [0, 0]].concat();
+    let entries: [(u16, u16, u32, Vec<u8>); 9] = [
+        (256, 3, 1, short(2)),
+        (257, 3, 1, short(2)),
+        (258, 3, 1, short(8)),
+        (259, 3, 1, short(1)),
+        (262, 3, 1, short(3)),
+        (273, 4, 1, u32_bytes(pixels).to_vec()),
+        (278, 3, 1, short(2)),
+        (279, 4, 1, u32_bytes(4).to_vec()),
+        (320, 3, 768, u32_bytes(map).to_vec()),
+    ];
+    bytes.extend(u16_bytes(entries.len() as u16));
+    for (tag, kind, count, value) in entries {
+        bytes.extend(u16_bytes(tag));
+        bytes.extend(u16_bytes(kind));
+        bytes.extend(u32_bytes(count));
+        bytes.extend(value);
+    }
+    bytes.extend([0; 4]);
+    bytes
+}
+
+#[test]
+fn palettes_of_tiff_files_are_colors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tiff");
+    for big_endian in [false, true] {
+        let bytes = tiff_with_palette(big_endian);
+        let expected = [0, 0, 0, 1, 2, 3, 2, 4, 6, 255, 254, 253];
+        assert_eq!(decoded(&bytes).unwrap().pixels(), expected, "big endian: {big_endian}");
+        fs::write(&path, &bytes).unwrap();
+        let header = super::super::read_header(&path).unwrap();
+        assert_eq!((header.size(), header.is_color), ((2, 2), true));
+        for length in 0..bytes.len() {
+            let _ = decoded(&bytes[..length]);
+        }
+    }
+}
+
+#[test]
+fn a_webp_file_that_is_cut_is_an_error() {
+    let bytes = encoded(ImageFormat::WebP);
+    assert_eq!(decoded(&bytes).unwrap().size(), (16, 16));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.webp");
+    for missing in 1..6 {
+        let cut = &bytes[..bytes.len() - missing];
+        fs::write(&path, cut).unwrap();
+        for e in [decoded(cut).unwrap_err(), super::super::read_header(&path).unwrap_err()] {
+            assert!(e.to_string().contains("the WebP file is truncated: it declares"), "{e}");
+        }
+    }
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! The header of an image file: format, size, colors and orientation, without decoding the pixels.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use neocog_base::{Error, Result};
 
+use super::file::read_file;
 use super::info::{ImageHeader, MAX_PIXELS, Orientation};
 use super::jpeg;
+use super::tiff_palette::Palette;
 
 /// Number of bytes of a file that are read first, and of the end of a JPEG file.
 const START: usize = 1 << 16;
@@ -37,14 +39,39 @@ pub fn read_header(path: &Path) -> Result<ImageHeader> {
     let size = metadata.len();
     let mut start = Vec::with_capacity(START + 1);
     file.by_ref().take(START as u64).read_to_end(&mut start).map_err(cannot_read)?;
+    check_webp_length(&start, size)?;
     let header = if start.starts_with(&jpeg::MAGIC) {
         read_jpeg_header(&mut file, start)?
+    } else if start.starts_with(b"II*\0") || start.starts_with(b"MM\0*") {
+        // The directory may be at the end.
+        read_tiff_header(&read_file(path)?)?
     } else {
         file.rewind().map_err(cannot_read)?;
         header_of(&mut decoder(BufReader::new(file), &start)?)?
     };
     header.check(size)?;
     Ok(header)
+}
+
+fn read_tiff_header(bytes: &[u8]) -> Result<ImageHeader> {
+    let palette = Palette::find(bytes);
+    let bytes = palette.as_ref().map_or(bytes, |palette| &palette.gray);
+    let mut header = header_of(&mut decoder(Cursor::new(bytes), bytes)?)?;
+    header.is_color |= palette.is_some();
+    Ok(header)
+}
+
+/// Checks that a WebP file that starts with `start` and has `size` bytes is as long as it declares. Decoders fill in what is missing.
+pub(super) fn check_webp_length(start: &[u8], size: u64) -> Result<()> {
+    if let [b'R', b'I', b'F', b'F', a, b, c, d, b'W', b'E', b'B', b'P', ..] = *start {
+        let declared = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
+        if size < declared {
+            return Err(Error::format(format!(
+                "the WebP file is truncated: it declares {declared} bytes, and has {size}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the header of a JPEG file that starts with `bytes`. The rest is read only if the size is not in the start of the

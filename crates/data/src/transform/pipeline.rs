@@ -310,9 +310,11 @@ impl Step {
             Step::RandomPosterize { bits, .. } => {
                 Err(Error::invalid_argument(format!("bits must be from 0 to 8, not {bits}")))
             }
-            Step::RandomSolarize { threshold, p } if threshold.is_finite() => check_probability(*p),
+            Step::RandomSolarize { threshold, p } if (0.0..=255.0).contains(threshold) => {
+                check_probability(*p)
+            }
             Step::RandomSolarize { threshold, .. } => {
-                Err(Error::invalid_argument(format!("the threshold must be finite, not {threshold}")))
+                Err(Error::invalid_argument(format!("the threshold must be from 0 to 255, not {threshold}")))
             }
             Step::RandomEqualize { p } => check_probability(*p),
             Step::RandAugment(augment) => augment.check(),

@@ -8,7 +8,7 @@ use neocog_data::resize::{Filter, ResizeCache};
 use neocog_data::shuffle::permutation;
 use neocog_data::transform::{ColorJitter, Normalize, Pipeline, RandomAffine, RandomErasing, Step};
 use neocog_data::{ByteImage, Dataset, SampleId, Transform};
-use neocog_tensor::Result;
+use neocog_tensor::{Error, Result};
 use neocog_viz::{ContactSheet, Image, RgbImage, Thumbnail, save};
 
 use crate::output;
@@ -26,10 +26,23 @@ pub fn show(data: &dyn Dataset, name: &str, count: usize, seed: u64, out: &Path)
 }
 
 fn sheet(data: &dyn Dataset, name: &str, count: usize, seed: u64) -> Result<RgbImage> {
-    let selected = select(data, count, seed);
-    let mut originals = Vec::new();
-    for &i in &selected {
-        originals.push(resized(data, i)?);
+    let (mut selected, mut originals) = (Vec::new(), Vec::new());
+    for i in select(data, data.len(), seed) {
+        if selected.len() == count {
+            break;
+        }
+        match resized(data, i) {
+            Ok(image) => {
+                selected.push(i);
+                originals.push(image);
+            }
+            // Others are shown in its place.
+            Err(e) if data.is_on_disk() => output::note(format_args!("warning: left out: {e}")),
+            Err(e) => return Err(e),
+        }
+    }
+    if selected.is_empty() {
+        return Err(Error::format("no image can be read").context(name));
     }
     let channels = data.channels();
     let shape = [channels, SIZE, SIZE];

@@ -121,7 +121,8 @@ pub struct Args {
     /// Maximum memory for images of a folder that are decoded and resized, such as 2GiB.
     #[arg(long, value_name = "SIZE", default_value_t = CACHE)]
     pub(super) cache: ByteSize,
-    /// After the last epoch, evaluate the best epoch's network on the test images, once.
+    /// After the last epoch, evaluate on the test images, once: the network of the best epoch, if there is a validation part to
+    /// choose it on, or else that of the last.
     #[arg(long)]
     pub(super) final_test: bool,
     #[command(flatten)]

@@ -8,18 +8,20 @@ use neocog_base::text::count;
 use neocog_data::catalog::DEFAULT_DATASET;
 use neocog_data::{DataSource, Split};
 use neocog_layers::drop_branches;
-use neocog_tensor::{Context as _, Error, Result};
+use neocog_tensor::{Context as _, Error, ErrorKind, Result};
 use neocog_train::{CheckpointDir, Decay, Environment, LogLine, Ranks, TrainConfig, Trainer, check_fits};
 
 use super::args::Args;
 use super::parts;
 use crate::commands::network::{SelectedNetwork, load_pretrained, load_weights};
+use crate::commands::part_selection::{elsewhere, other_parts};
 use crate::output;
 
 /// Creates a trainer at epoch 0, loads the data set, and, on the first rank, creates the directory.
 pub fn start(args: &Args, ranks: &Ranks) -> Result<(Trainer, Split, Option<CheckpointDir>)> {
     let (mut trainer, data) = prepare(args)?;
     join(args, &mut trainer, &data, ranks)?;
+    check_outside(trainer.config(), args.out.as_deref().unwrap_or(Path::new(RUNS)))?;
     let folder = ranks.is_first().then(|| new_folder(args, trainer.config())).transpose()?;
     Ok((trainer, data, folder))
 }
@@ -92,10 +94,30 @@ fn small_folder(args: &Args, config: &mut TrainConfig, images: usize) {
     }
 }
 
+/// The directory of the runs whose directory is not given.
+const RUNS: &str = "runs";
+
+/// Checks that the directory `out` is not in the folder of images: it would be a class of the next run.
+fn check_outside(config: &TrainConfig, out: &Path) -> Result<()> {
+    let DataSource::Folder(data) = DataSource::find(&config.data)? else { return Ok(()) };
+    let (Ok(data), Ok(out_path)) = (data.canonicalize(), std::path::absolute(out)) else { return Ok(()) };
+    // What exists of the path, without links.
+    let existing = out_path.ancestors().find_map(|part| part.canonicalize().ok());
+    if data.is_dir() && existing.is_some_and(|existing| existing.starts_with(&data)) {
+        return Err(Error::invalid_argument(format!(
+            "the directory {} for checkpoints is in the folder of images {}, where it would be taken for a class: choose another \
+             one with --out",
+            out.display(),
+            config.data
+        )));
+    }
+    Ok(())
+}
+
 /// Creates the directory of a new run.
 fn new_folder(args: &Args, config: &TrainConfig) -> Result<CheckpointDir> {
     let data = DataSource::find(&config.data)?.short_name();
-    let default = || Path::new("runs").join(format!("{}-{data}", config.network));
+    let default = || Path::new(RUNS).join(format!("{}-{data}", config.network));
     match &args.out {
         Some(out) => unused(args, CheckpointDir::create(out)?),
         None if args.overwrite => CheckpointDir::create(default()),
@@ -210,13 +232,20 @@ pub fn resume(args: &Args, file: &Path, ranks: &Ranks) -> Result<(Trainer, Split
     if args.parts.skip_broken() {
         trainer.skip_broken();
     }
-    let data = trainer.config().load_data(&args.data_dir.data_dir)?;
+    let data =
+        trainer.config().load_data(&args.data_dir.data_dir).map_err(|e| match (e.kind(), &args.data) {
+            (ErrorKind::NotFound, None) => e.context(elsewhere(&trainer.config().data)),
+            _ => e,
+        })?;
     output::warnings(&data);
     trainer.set_allow_different(args.allow_different);
     trainer.check_environment(&data).context(location)?;
     if args.allow_different {
         for difference in trainer.environment().differences(&Environment::of(&data, device)?) {
             output::note(format_args!("going on although different: {difference}"));
+        }
+        if trainer.environment().data_difference(&data).is_some() {
+            output::note(format_args!("warning: {}", other_parts(&trainer.config().data)));
         }
     }
     note_stretched_schedule(&trainer, planned, data.train.len());

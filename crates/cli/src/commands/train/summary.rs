@@ -7,7 +7,7 @@ use neocog_base::text::count;
 use neocog_data::{Part, Split};
 use neocog_layers::state;
 use neocog_tensor::Device;
-use neocog_train::{CheckpointDir, Trainer};
+use neocog_train::{CheckpointDir, ClassBalance, Trainer};
 
 use super::options::describe;
 use super::parts::sizes;
@@ -40,6 +40,7 @@ pub fn print_configuration(trainer: &Trainer, data: &Split, device: &Device) {
         output::note(format_args!("{} processes train together", trainer.ranks().size()));
     }
     print_fine_tuning(trainer);
+    print_images(trainer, data);
     let position = trainer.position();
     if position.epoch >= config.epochs {
         let finished = if config.epochs == 1 {
@@ -103,6 +104,45 @@ fn print_fine_tuning(trainer: &Trainer) {
     if !text.is_empty() {
         output::note(format_args!("{text}"));
     }
+}
+
+/// Prints how classes are balanced, and how images are decoded.
+fn print_images(trainer: &Trainer, data: &Split) {
+    let config = trainer.config();
+    let labels = data.train.labels();
+    let weights = || {
+        let weights = ClassBalance::weights(labels, data.train.classes());
+        let present = || weights.iter().copied().filter(|weight| *weight > 0.0);
+        let (least, most) = (present().fold(f64::INFINITY, f64::min), present().fold(0.0, f64::max));
+        format!("weights of the classes from {least:.3} to {most:.3}")
+    };
+    match config.class_balance {
+        ClassBalance::BalancedWeights => {
+            output::note(format_args!("the training loss is weighted by class: {}", weights()));
+        }
+        ClassBalance::WeightedSampler => {
+            output::note(format_args!("training images are drawn with replacement: {}", weights()));
+        }
+        _ => {}
+    }
+    let on_disk = data.train.is_on_disk();
+    match (config.fast_decode, on_disk) {
+        (true, true) => output::note(format_args!(
+            "training images are decoded at 1/2, 1/4 or 1/8 of their size where they are only resized"
+        )),
+        (true, false) => no_effect("--fast-decode", data),
+        (false, _) => {}
+    }
+    if config.data_options.skip_broken && !on_disk {
+        no_effect("--skip-broken", data);
+    }
+}
+
+fn no_effect(option: &str, data: &Split) {
+    output::note(format_args!(
+        "warning: {option} has no effect: the images of {} are not in files of their own",
+        data.train.name()
+    ));
 }
 
 /// The result of a finished training, and what is expected of it.

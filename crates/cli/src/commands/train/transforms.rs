@@ -3,14 +3,13 @@
 use neocog_base::text::count;
 use neocog_data::Dataset;
 use neocog_data::dataset::mean_and_std;
-use neocog_data::resize::Filter;
 use neocog_data::transform::{
-    AutoAugment, CenterCrop, ColorJitter, GaussianBlur, Normalize, Pipeline, Preset, RandAugment,
-    RandomAffine, RandomErasing, RandomResizedCrop, Resize, ResizeTo, Step, TrivialAugmentWide,
+    AutoAugment, ColorJitter, GaussianBlur, Normalize, Pipeline, RandAugment, RandomAffine, RandomErasing,
+    RandomResizedCrop, Resize, ResizeTo, Step, TrivialAugmentWide,
 };
 use neocog_tensor::{Error, Result};
 
-use crate::normalization::normalize;
+use crate::normalization::{Interpolation, PresetName, center, normalize, set_filter};
 
 /// Transforms of training images, named as in torchvision. They are off by default, except for the data set digits.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -30,9 +29,9 @@ pub struct Transforms {
     /// evaluation uses --resize, or the whole image.
     #[arg(long, value_name = "S", num_args = 0..=1, require_equals = true, default_missing_value = "0.08")]
     random_resized_crop: Option<f32>,
-    /// Interpolation of --resize and --random-resized-crop.
-    #[arg(long, value_enum, value_name = "NAME", default_value = "bilinear")]
-    interpolation: Interpolation,
+    /// Interpolation of images that are resized [default: bilinear].
+    #[arg(long, value_enum, value_name = "NAME")]
+    interpolation: Option<Interpolation>,
     /// Automatic augmentation: the learned policies imagenet or cifar10, rand (RandAugment) or trivial (TrivialAugmentWide).
     #[arg(long, value_enum, value_name = "NAME")]
     auto_augment: Option<AutoAugmentName>,
@@ -100,19 +99,6 @@ pub struct Transforms {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum PresetName {
-    Imagenet,
-    Cifar,
-}
-
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum Interpolation {
-    #[default]
-    Bilinear,
-    Bicubic,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum AutoAugmentName {
     Imagenet,
     Cifar10,
@@ -147,11 +133,7 @@ impl Transforms {
     /// When a parameter is out of range.
     pub fn pipeline(&self, recipe: Pipeline, train: &dyn Dataset, input: [usize; 3]) -> Result<Pipeline> {
         let [channels, h, w] = input;
-        let preset = self.preset.map(|preset| match preset {
-            PresetName::Imagenet => Preset::ImageNet.pipeline(channels, (h, w)),
-            PresetName::Cifar => Preset::Cifar.pipeline(channels, (h, w)),
-        });
-        let recipe = preset.unwrap_or(recipe);
+        let recipe = self.preset.map_or(recipe, |preset| preset.pipeline(input));
         let base = match self.augment {
             None => recipe,
             Some(AugmentName::None) => Pipeline::default(),
@@ -162,14 +144,8 @@ impl Transforms {
             Some(Step::RandomAffine(affine)) => Some(affine),
             _ => None,
         };
-        let filter = match self.interpolation {
-            Interpolation::Bilinear => Filter::Bilinear,
-            Interpolation::Bicubic => Filter::Bicubic,
-        };
-        let center = |shorter| {
-            let size = ResizeTo::Shorter(shorter);
-            [Step::Resize(Resize { size, filter }), Step::CenterCrop(CenterCrop { size: (h, w) })]
-        };
+        let filter = self.interpolation.unwrap_or_default().filter();
+        let center = |shorter| center(shorter, (h, w), filter);
         let part = self.random_resized_crop.map(|least| {
             let crop = RandomResizedCrop { scale: [least, 1.0], filter, ..RandomResizedCrop::new((h, w)) };
             Step::RandomResizedCrop(crop)
@@ -212,6 +188,13 @@ impl Transforms {
             let others = pipeline.steps.iter().filter(|step| !step.is_random());
             eval.extend(others.cloned());
             pipeline.eval = Some(eval);
+        }
+        // Images that no step resizes are resized to the input: bilinear, as by default.
+        if self.interpolation.is_some_and(|chosen| chosen != Interpolation::default()) {
+            set_filter(&mut pipeline.steps, filter, (h, w));
+            if let Some(eval) = &mut pipeline.eval {
+                set_filter(eval, filter, (h, w));
+            }
         }
         pipeline.check()?;
         Ok(pipeline)
@@ -320,10 +303,20 @@ mod tests {
              TrivialAugmentWide(num_magnitude_bins=31), Normalize(mean=[0.5], std=[0.25])"
         );
         assert_eq!(
-            parsed("--preset imagenet --erasing --interpolation bicubic").unwrap(),
+            parsed("--preset imagenet --erasing --interpolation bilinear").unwrap(),
             "RandomResizedCrop(size=(28, 28), scale=[0.08, 1.0], ratio=[0.75, 1.3333334]), RandomHorizontalFlip(p=0.5), \
              Normalize(mean=[0.449], std=[0.226]), RandomErasing(p=0.5, scale=[0.02, 0.33], ratio=[0.3, 3.3], value=0); \
              in evaluation Resize(size=32), CenterCrop(size=(28, 28)), Normalize(mean=[0.449], std=[0.226])"
+        );
+        let bicubic = parsed("--preset imagenet --interpolation bicubic").unwrap();
+        assert!(bicubic.contains("1.3333334], interpolation=bicubic), RandomHorizontalFlip"), "{bicubic}");
+        assert!(
+            bicubic.contains("in evaluation Resize(size=32, interpolation=bicubic), CenterCrop"),
+            "{bicubic}"
+        );
+        assert_eq!(
+            parsed("--augment none --flip --interpolation bicubic").unwrap(),
+            "Resize(size=(28, 28), interpolation=bicubic), RandomHorizontalFlip(p=0.5)"
         );
         assert_eq!(
             parsed("--augment none --random-resized-crop=0.5 --posterize 4").unwrap(),
