@@ -306,7 +306,13 @@ mod stored_optimizer {
         };
         let kind = OptimizerKind::named(&name).map_err(D::Error::custom)?;
         let mut values = values(&kind);
-        values.entry("maximize").or_insert(json!(false));
+        // The only one that is not stored where it has its default.
+        if !matches!(
+            kind,
+            OptimizerKind::Lamb { .. } | OptimizerKind::Lion { .. } | OptimizerKind::Muon { .. }
+        ) {
+            values.entry("maximize").or_insert(json!(false));
+        }
         for (key, value) in given {
             if !values.contains_key(&key) {
                 let known: Vec<&str> = values.keys().map(String::as_str).collect();
@@ -385,7 +391,8 @@ mod tests {
             assert_eq!(read(&object).unwrap(), recipe);
         }
         for (text, expected) in [
-            (r#"{"name":"sgd","betas":[0,0]}"#, "sgd has no hyperparameter \"betas\"; it has dampening"),
+            (r#"{"name":"sgd","betas":[0,0]}"#, "sgd has no hyperparameter \"betas\"; it has "),
+            (r#"{"name":"lamb","maximize":true}"#, "lamb has no hyperparameter \"maximize\"; it has "),
             (r#"{"name":"sgd","momentum":"high"}"#, "sgd: invalid type: string \"high\""),
             (r#"{"momentum":0.9}"#, "the optimizer has no \"name\""),
             ("3", "expected the name of an optimizer"),
