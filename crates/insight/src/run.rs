@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use neocog_base::text::count;
 use neocog_base::{Error, ErrorKind, Result};
 use neocog_train::{Checkpoint, CheckpointDir, EpochReport, LogLine};
 
@@ -112,7 +113,7 @@ impl Run {
         let position = self.last.position;
         let mut text = format!("{} of {} epochs", position.epoch, self.last.config.epochs);
         if position.batch > 0 {
-            text += &format!(", and {} batches of the next", position.batch);
+            text += &format!(", and {} of the next", count(position.batch, "batch"));
         }
         text
     }
