@@ -227,7 +227,7 @@ fn a_folder_that_was_moved_is_divided_as_in_training() {
     assert_eq!(images(" --data shapes.pack --part validation").0, "validation");
 }
 
-/// A run that goes on with other images says that its parts are others, then and later.
+/// A run that is resumed with other images warns of another division into training, validation and test images; so does `eval`.
 #[test]
 fn a_folder_that_changed_during_the_training_is_warned_of() {
     let folder = Folder::with_shapes(8);

@@ -30,6 +30,19 @@ pub struct ClassMetrics {
     pub f1: f64,
 }
 
+impl ClassMetrics {
+    /// Computes the metrics of a class with `support` images, of `predicted` ones of which `correct` are of it.
+    pub(crate) fn new(support: u64, predicted: u64, correct: u64) -> Self {
+        ClassMetrics {
+            support,
+            predicted,
+            precision: ratio(correct, predicted),
+            recall: ratio(correct, support),
+            f1: ratio(2 * correct, support + predicted),
+        }
+    }
+}
+
 impl ConfusionMatrix {
     /// Counts predictions.
     pub fn new(predictions: &Predictions) -> Self {
@@ -72,13 +85,7 @@ impl ConfusionMatrix {
             let correct = self.count(class, class);
             let support = self.support(class);
             let predicted = (0..self.classes).map(|truth| self.count(truth, class)).sum();
-            ClassMetrics {
-                support,
-                predicted,
-                precision: ratio(correct, predicted),
-                recall: ratio(correct, support),
-                f1: ratio(2 * correct, support + predicted),
-            }
+            ClassMetrics::new(support, predicted, correct)
         };
         (0..self.classes).map(of_class).collect()
     }

@@ -165,14 +165,7 @@ impl Counts {
     }
 
     fn metrics(&self) -> ClassMetrics {
-        let Counts { predicted, support, correct } = *self;
-        ClassMetrics {
-            support,
-            predicted,
-            precision: ratio(correct, predicted),
-            recall: ratio(correct, support),
-            f1: ratio(2 * correct, support + predicted),
-        }
+        ClassMetrics::new(self.support, self.predicted, self.correct)
     }
 }
 

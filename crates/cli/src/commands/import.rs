@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use neocog_base::file::{check_distinct, check_output_file};
 use neocog_data::Preprocessing;
 use neocog_data::transform::Pipeline;
+use neocog_layers::weights;
 use neocog_tensor::{Context as _, Device, Result};
 use neocog_train::{Trainer, check_classes};
 use serde::Serialize;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use super::import_onnx::import_onnx;
 use super::network::{NetworkArgs, load_weights};
 use super::onnx_network::is_onnx;
-use super::trained_network::{check_channels, described};
+use super::trained_network::{check_channels, described_by};
 use crate::help::examples;
 use crate::normalization::InputTransforms;
 use crate::output;
@@ -77,10 +78,13 @@ fn run(args: &Args) -> Result<()> {
         output::usage_error("the data set of the network is missing; use --data NAME");
     };
     let mut selected = args.network_args.select(args.network.as_deref())?;
-    selected.adapt_to_weights(&args.weights, Some(data))?;
+    let metadata = weights::metadata(&args.weights)?;
+    let location = || args.weights.display().to_string();
+    selected.adapt_to_weights(&metadata, Some(data)).context(location)?;
     let input = selected.input()?;
     let preprocessing = Preprocessing::new(input, &Pipeline::default(), Some(data));
-    let (preprocessing, class_names) = described(&args.weights, preprocessing, Some(data))?;
+    let (preprocessing, class_names) =
+        described_by(&metadata, preprocessing, Some(data)).context(location)?;
     let (mut config, classes) = (selected.config(data)?, class_names.len());
     // Of the recipe's transforms, those of training stay; the others belong to the weights.
     let fixed = args.transforms.apply(&preprocessing.transforms, input)?;

@@ -1,5 +1,6 @@
 //! Arguments that select a network: a registered one, one from a JSON file, or a trained one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use neocog_base::text::count;
@@ -11,7 +12,7 @@ use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile, TrainConfig};
 
 use super::onnx_network::{is_onnx, open_onnx};
-use super::trained_network::{TrainedNetwork, check_channels, described};
+use super::trained_network::{TrainedNetwork, check_channels, class_names, described_by};
 use crate::input_size::InputSize;
 use crate::normalization::InputTransforms;
 use crate::output;
@@ -179,27 +180,24 @@ impl SelectedNetwork {
     ///
     /// # Errors
     /// When the file or the data cannot be read, or the network cannot be built for them.
-    pub fn adapt_to_weights(&mut self, weights: &Path, data: Option<&str>) -> Result<()> {
+    pub fn adapt_to_weights(
+        &mut self,
+        metadata: &BTreeMap<String, String>,
+        data: Option<&str>,
+    ) -> Result<()> {
         let (Origin::Registered(model), Some(mut input)) = (&self.origin, self.input) else { return Ok(()) };
-        let metadata = weights::metadata(weights)?;
-        let preprocessing =
-            Preprocessing::from_metadata(&metadata).context(|| weights.display().to_string())?;
-        let names = metadata.get(Preprocessing::CLASS_NAMES);
-        let names: Option<Vec<String>> = names.and_then(|names| serde_json::from_str(names).ok());
-        let mut classes = names.map(|names| names.len()).filter(|&count| count > 0);
-        let source = data.map(DataSource::find).transpose()?;
-        if let Some(source) = &source {
-            classes = Some(source.class_names()?.len());
-        }
-        match (preprocessing, &source) {
-            (Some(preprocessing), _) => input = preprocessing.input,
-            (None, Some(DataSource::Folder(path))) => {
-                input[0] = folder::open(path, true)?.train.channels();
+        let preprocessing = Preprocessing::from_metadata(metadata)?;
+        let names = class_names(metadata, data)?;
+        // A data set has classes, even if it has no names for them.
+        let classes = (data.is_some() || !names.is_empty()).then_some(names.len());
+        if !self.is_input_given {
+            match (preprocessing, data.map(DataSource::find).transpose()?) {
+                (Some(preprocessing), _) => input = preprocessing.input,
+                (None, Some(DataSource::Folder(path))) => {
+                    input[0] = folder::open(&path, true)?.train.channels();
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        if self.is_input_given {
-            input = self.input.unwrap_or(input);
         }
         self.input = Some(input);
         self.spec = model.spec_for(input, self.classes.or(classes).unwrap_or(model.classes))?;
@@ -343,7 +341,9 @@ impl WeightsArgs {
 
     fn open_weights(&self, weights: &Path, data: Option<&str>, device: &Device) -> Result<TrainedNetwork> {
         let mut selected = self.network_args.select(self.network.as_deref())?;
-        selected.adapt_to_weights(weights, data)?;
+        let metadata = weights::metadata(weights)?;
+        let location = || weights.display().to_string();
+        selected.adapt_to_weights(&metadata, data).context(location)?;
         let network = selected.build(&self.network_args, device)?;
         note_auxiliary(&weights::load(&*network, weights)?);
         let input = selected.input()?;
@@ -352,8 +352,7 @@ impl WeightsArgs {
             // Nothing says that it was trained on bright objects.
             preprocessing.inversion = Inversion::Never;
         }
-        let is_described = weights::metadata(weights)?.contains_key(Preprocessing::METADATA);
-        if !is_described && self.transforms.is_empty() {
+        if !metadata.contains_key(Preprocessing::METADATA) && self.transforms.is_empty() {
             output::note(format_args!(
                 "{} does not say how images were preprocessed: they are resized to {}x{} and not normalized; --preset, --resize and \
                  --normalize change that",
@@ -362,7 +361,7 @@ impl WeightsArgs {
                 input[2]
             ));
         }
-        let (preprocessing, class_names) = described(weights, preprocessing, data)?;
+        let (preprocessing, class_names) = described_by(&metadata, preprocessing, data).context(location)?;
         Ok(TrainedNetwork {
             network: network.into(),
             name: selected.name().to_string(),

@@ -1,13 +1,12 @@
 //! A network with trained weights, and what its file says of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use neocog_data::transform::{Pipeline, Step};
 use neocog_data::{DataSource, Preprocessing};
-use neocog_layers::{Layer, weights};
-use neocog_tensor::{Context as _, Error, Result};
+use neocog_layers::Layer;
+use neocog_tensor::{Error, Result};
 use neocog_train::Checkpoint;
 
 /// A network with trained weights.
@@ -45,38 +44,34 @@ impl TrainedNetwork {
     }
 }
 
-/// Returns the preprocessing and the class names of a weights file: those in its metadata, or else `preprocessing`, and the names
-/// of the data set.
+/// Returns the preprocessing and the class names of a weights file with this metadata: those in the metadata, or else
+/// `preprocessing`, and the names of the data set.
 ///
 /// # Errors
 /// When the metadata are damaged or of another input, or there is no such data set.
-pub fn described(
-    weights: &Path,
-    preprocessing: Preprocessing,
-    data: Option<&str>,
-) -> Result<(Preprocessing, Vec<String>)> {
-    described_by(&weights::metadata(weights)?, preprocessing, data).context(|| weights.display().to_string())
-}
-
-/// As [`described`], for the metadata of a file.
-///
-/// # Errors
-/// As [`described`].
 pub fn described_by(
     metadata: &BTreeMap<String, String>,
     preprocessing: Preprocessing,
     data: Option<&str>,
 ) -> Result<(Preprocessing, Vec<String>)> {
-    let names = metadata.get(Preprocessing::CLASS_NAMES).and_then(|names| serde_json::from_str(names).ok());
-    let names = match (data, names) {
-        (Some(data), _) => class_names_of(data)?,
-        (None, names) => names.unwrap_or_default(),
-    };
+    let names = class_names(metadata, data)?;
     let input = preprocessing.input;
     let mut preprocessing = Preprocessing::from_metadata(metadata)?.unwrap_or(preprocessing);
     check_channels(&preprocessing.transforms, input[0])?;
     preprocessing.input = input;
     Ok((preprocessing, names))
+}
+
+/// Returns the class names of a data set, or else those in the metadata of a file; none if they are not there.
+///
+/// # Errors
+/// As [`class_names_of`].
+pub fn class_names(metadata: &BTreeMap<String, String>, data: Option<&str>) -> Result<Vec<String>> {
+    if let Some(data) = data {
+        return class_names_of(data);
+    }
+    let names = metadata.get(Preprocessing::CLASS_NAMES).and_then(|names| serde_json::from_str(names).ok());
+    Ok(names.unwrap_or_default())
 }
 
 /// Checks that a normalization has one mean, or one for each channel.
