@@ -1,11 +1,11 @@
 """Measures prediction (eval mode, no_grad) and training of a network in PyTorch.
 
 A training step is zero_grad, forward in training mode, mean cross-entropy, backward, SGD with lr 0.01.
-Job: spec, input [channels, height, width], classes, batch, threads, budget (seconds), channels_last (bool).
+Job: spec, torchvision (name of the network there, or null), input [channels, height, width], classes, batch, threads, budget (seconds), channels_last (bool).
 """
 torch.set_num_threads(JOB["threads"])
 torch.manual_seed(0)
-model = build(JOB["spec"])
+model = network(JOB)
 x = torch.rand(JOB["batch"], *JOB["input"])
 y = torch.randint(0, JOB["classes"], (JOB["batch"],))
 if JOB["channels_last"]:

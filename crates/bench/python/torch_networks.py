@@ -1,4 +1,4 @@
-"""PyTorch modules for neocog specs: `build` creates a module from the JSON that `neocog spec NETWORK` prints."""
+"""PyTorch modules for neocog's networks: `network` creates that of a job, `build` a module from the JSON that `neocog spec NETWORK` prints."""
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -102,3 +102,15 @@ def build(s):
     if kind in ("ReLU", "Sigmoid", "Tanh", "Identity"):
         return getattr(nn, kind)()
     sys.exit(f"torch_networks.py does not support the layer {kind}")
+
+
+def network(job):
+    """Returns the network of a job: torchvision's own if the job names one, or else a module that is built from the spec."""
+    name = job.get("torchvision")
+    if name is None:
+        return build(job["spec"])
+    import torchvision
+    options = {"weights": None, "num_classes": job["classes"]}
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    return getattr(torchvision.models, name)(**options)

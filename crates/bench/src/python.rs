@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use neocog_models::Model;
+use neocog_models::{Family, Model};
 use neocog_tensor::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -256,7 +256,7 @@ impl Python {
     fn run(&self, scripts: &[&str], job: &Value, threads: usize) -> Result<Vec<Measurement>> {
         let failed = |reason: String| {
             Error::device(format!(
-                "`{}` failed: {reason}; if packages are missing, install them (`pip install torch`, for ONNX files `pip install \
+                "`{}` failed: {reason}; if packages are missing, install them (`pip install torch torchvision`, for ONNX files `pip install \
                  onnx onnxscript onnxruntime openvino tract`), or select another interpreter with --python",
                 self.command
             ))
@@ -308,8 +308,12 @@ impl Python {
 impl NetworkJob {
     /// Describes the job for the scripts.
     fn to_json(&self) -> Result<Value> {
+        // GoogLeNet and AlexNet are registered under other names, as those of the notes are.
+        let torchvision = (self.model.family == Family::Torchvision)
+            .then(|| self.model.name.strip_prefix("tv_").unwrap_or(self.model.name));
         Ok(json!({
             "spec": self.model.spec()?,
+            "torchvision": torchvision,
             "input": self.model.input,
             "classes": self.model.classes,
             "batch": self.batch,

@@ -143,6 +143,18 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
+/// Asks for the cache line at an address, which need not be readable, before it is needed.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect on values, and no address is invalid for it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Runs plain loops compiled for the fastest instruction set, so that the compiler vectorizes them; the
 /// results are the same bits for every instruction set.
 pub(crate) fn vectorized<R>(loops: impl FnOnce() -> R) -> R {

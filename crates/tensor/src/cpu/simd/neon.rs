@@ -68,6 +68,8 @@ unsafe fn transpose_four(rows: [float32x4_t; 4]) -> [float32x4_t; 4] {
 // created there; memory accesses have the contract of the trait.
 
 impl Simd for F32x8 {
+    type Mask = u32;
+
     const LANES: usize = 8;
     const TILE_ROWS: usize = 6;
 
@@ -88,6 +90,15 @@ impl Simd for F32x8 {
             vst1q_f32(to, self.0);
             vst1q_f32(to.add(4), self.1);
         }
+    }
+    #[inline(always)]
+    fn mask(bits: u32) -> Self::Mask {
+        bits
+    }
+    #[inline(always)]
+    unsafe fn load_zeroed(from: *const f32, mask: Self::Mask) -> Self {
+        // SAFETY: the caller guarantees the lanes in the mask.
+        unsafe { Self::splat(0.0).load_masked(from, mask) }
     }
     #[inline(always)]
     fn transpose(block: &mut [Self]) {

@@ -43,6 +43,8 @@ impl Neg for F32x8 {
 }
 
 impl Simd for F32x8 {
+    type Mask = u32;
+
     const LANES: usize = 8;
     // The hardware has vectors of four floats: 32 registers on Arm, 16 on x86.
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
@@ -60,6 +62,15 @@ impl Simd for F32x8 {
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller guarantees eight writable floats.
         unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    fn mask(bits: u32) -> Self::Mask {
+        bits
+    }
+    #[inline(always)]
+    unsafe fn load_zeroed(from: *const f32, mask: Self::Mask) -> Self {
+        // SAFETY: the caller guarantees the lanes in the mask.
+        unsafe { Self::splat(0.0).load_masked(from, mask) }
     }
     #[inline(always)]
     fn transpose(block: &mut [Self]) {

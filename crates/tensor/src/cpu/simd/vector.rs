@@ -17,6 +17,9 @@ pub(crate) trait Simd:
     + Div<Output = Self>
     + Neg<Output = Self>
 {
+    /// A set of lanes.
+    type Mask: Copy;
+
     /// Number of floats.
     const LANES: usize;
 
@@ -85,6 +88,15 @@ pub(crate) trait Simd:
             Self::load(lanes.as_ptr())
         }
     }
+
+    /// Returns the mask with the lanes whose bits are set.
+    fn mask(bits: u32) -> Self::Mask;
+
+    /// Loads the lanes of the mask; the others are 0.
+    ///
+    /// # Safety
+    /// The floats of the lanes in `mask` must be readable.
+    unsafe fn load_zeroed(from: *const f32, mask: Self::Mask) -> Self;
 
     /// Stores lane `i` to `to + i` if bit `i` of `mask` is set.
     ///

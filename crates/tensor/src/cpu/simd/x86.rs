@@ -87,6 +87,8 @@ const ALL_8: u32 = 0xff;
 // on values that were created there; memory accesses have the contract of the trait.
 
 impl Simd for F32x8 {
+    type Mask = __m256i;
+
     const LANES: usize = 8;
     const TILE_ROWS: usize = 6;
 
@@ -152,6 +154,16 @@ impl Simd for F32x8 {
             // SAFETY: see above.
             unsafe { _mm256_maskstore_ps(to, mask_of_bits(mask), self.0) }
         }
+    }
+    #[inline(always)]
+    fn mask(bits: u32) -> Self::Mask {
+        // SAFETY: see above.
+        unsafe { mask_of_bits(bits) }
+    }
+    #[inline(always)]
+    unsafe fn load_zeroed(from: *const f32, mask: Self::Mask) -> Self {
+        // SAFETY: see above.
+        F32x8(unsafe { _mm256_maskload_ps(from, mask) })
     }
     #[inline(always)]
     fn transpose(block: &mut [Self]) {
@@ -299,6 +311,8 @@ unsafe fn lane_mask(count: usize) -> __m256i {
 }
 
 impl Simd for F32x16 {
+    type Mask = __mmask16;
+
     const LANES: usize = 16;
     const TILE_ROWS: usize = 14;
 
@@ -336,6 +350,15 @@ impl Simd for F32x16 {
     unsafe fn store_masked(self, to: *mut f32, mask: u32) {
         // SAFETY: see above.
         unsafe { _mm512_mask_storeu_ps(to, mask as __mmask16, self.0) }
+    }
+    #[inline(always)]
+    fn mask(bits: u32) -> Self::Mask {
+        bits as __mmask16
+    }
+    #[inline(always)]
+    unsafe fn load_zeroed(from: *const f32, mask: Self::Mask) -> Self {
+        // SAFETY: see above.
+        F32x16(unsafe { _mm512_maskz_loadu_ps(mask, from) })
     }
     #[inline(always)]
     fn transpose(block: &mut [Self]) {

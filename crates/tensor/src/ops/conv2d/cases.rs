@@ -118,6 +118,28 @@ fn edge_cases() -> Vec<Example> {
         new("depthwise, 5x5, stride 2", [3, 4, 11, 40], 4, [5, 5]).with(|g| {
             *g = Conv2dGeometry { stride: [2, 2], padding: [2, 2], dilation: [1, 1], groups: 4, flip: false };
         }),
+        new("depthwise, short rows, padding on one axis", [3, 18, 7, 7], 18, [3, 3]).with(|g| {
+            g.groups = 18;
+            g.padding = [0, 2];
+        }),
+        new("depthwise, stride 2, flip, last column unused", [2, 5, 10, 72], 5, [3, 3]).with(|g| {
+            *g = Conv2dGeometry { stride: [2, 2], padding: [1, 1], dilation: [1, 1], groups: 5, flip: true };
+        }),
+        new("depthwise, 5x5, rows of nearly two vectors", [2, 3, 9, 30], 3, [5, 5]).with(|g| {
+            g.groups = 3;
+            g.padding = [2, 1];
+        }),
+        new("depthwise, 5x5, images of one row", [2, 4, 1, 19], 4, [5, 5]).with(|g| {
+            g.groups = 4;
+            g.padding = [4, 3];
+        }),
+        new("depthwise, 7x7", [2, 3, 14, 14], 3, [7, 7]).with(|g| {
+            g.groups = 3;
+            g.padding = [3, 3];
+        }),
+        new("depthwise, 7x7, stride 2", [1, 3, 23, 49], 3, [7, 7]).with(|g| {
+            *g = Conv2dGeometry { stride: [2, 2], padding: [6, 5], dilation: [1, 1], groups: 3, flip: true };
+        }),
         new("depthwise, stride, dilation, flip", [2, 2, 13, 35], 2, [3, 3]).with(|g| {
             *g = Conv2dGeometry { stride: [2, 3], padding: [3, 2], dilation: [3, 2], groups: 2, flip: true };
         }),

@@ -59,7 +59,7 @@ pub fn for_each_shape(mut test: impl FnMut(&ConvShape)) {
 }
 
 /// Returns the sizes of a convolution, or `None` if the kernel does not fit.
-fn shape(geometry: Conv2dGeometry, x: [usize; 4], out: usize, kernel: [usize; 2]) -> Option<ConvShape> {
+pub fn shape(geometry: Conv2dGeometry, x: [usize; 4], out: usize, kernel: [usize; 2]) -> Option<ConvShape> {
     let [oh, ow] = geometry.output_size([x[2], x[3]], kernel).ok()?;
     let weight = [out, x[1] / geometry.groups, kernel[0], kernel[1]];
     Some(geometry.conv_shape(&x, &weight, &Shape::from([x[0], out, oh, ow])))

@@ -6,6 +6,7 @@
 //! | `batch_vectorized` | one group, no dilation | few channels, many images | one pixel of `LANES` images |
 //! | `channel_blocked` | one group | many channels, several images | one pixel of `LANES` channels |
 //! | `col2im` | input gradient of one group | few input channels | `LANES` pixels |
+//! | `depthwise` | groups of one input and one output channel, square kernels up to 7 | those | `LANES` pixels |
 //! | `grouped` | everything | groups of few channels | `LANES` pixels |
 //! | `implicit_gemm` | everything | everything else | `LANES` pixels |
 //! | `winograd` | 3x3 and 5x5, stride 1, one group, no dilation | many channels | one pixel of `LANES` channels |
@@ -19,10 +20,12 @@ mod choice_tests;
 mod col2im;
 mod conv1x1;
 mod cost;
+mod depthwise;
 #[cfg(test)]
 mod error_tests;
 mod grouped;
 mod implicit_gemm;
+mod lane_sums;
 mod layout;
 mod taps;
 mod transposed_tile;
@@ -42,6 +45,7 @@ static ALGORITHMS: &[Algorithm<Cpu>] = &[
     &batch_vectorized::BatchVectorized,
     &channel_blocked::ChannelBlocked,
     &col2im::Col2im,
+    &depthwise::Depthwise,
     &grouped::Grouped,
     &implicit_gemm::ImplicitGemm,
     &winograd::Winograd,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::super::lane_sums::add_lanes;
 use super::geometry::{BLOCK, Direction, Tap, copy_row};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
@@ -37,7 +38,7 @@ pub(super) fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32
         let sums = unsafe { target.slice(start, groups.len() * size) };
         dispatch(WeightGrad { direction: &direction, groups, images, x, dy, sums, scratch });
     });
-    dispatch(AddLanes { sums: &sums, dw });
+    add_lanes(&sums, dw);
 }
 
 /// The sums of the weight gradients of some groups over some images, a vector for each weight.
@@ -161,26 +162,5 @@ impl Products<'_> {
             }
         }
         sums
-    }
-}
-
-/// Adds the lanes of the sums of several parts: `[part, weight, lane]`.
-struct AddLanes<'a> {
-    sums: &'a [f32],
-    dw: &'a mut [f32],
-}
-
-impl Kernel for AddLanes<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let size = self.dw.len() * S::LANES;
-        for (i, dw) in self.dw.iter_mut().enumerate() {
-            let mut sum = S::splat(0.0);
-            for part in self.sums.chunks_exact(size) {
-                sum = sum + S::from_slice(&part[i * S::LANES..]);
-            }
-            *dw = sum.sum();
-        }
     }
 }
