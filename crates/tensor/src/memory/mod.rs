@@ -1,11 +1,13 @@
 //! Memory of the CPU device: aligned buffers that return to a pool when dropped. Devices with their own memory use the same
-//! kind of pool.
+//! kind of pool. Large buffers of the CPU are pieces of slabs instead ([`arena`]), which any other large buffer can use again.
 //!
 //! A training step allocates the same sizes repeatedly, so after the first step no memory is requested from the system and no
 //! page is touched for the first time. Sizes are rounded up to size classes, which waste at most an eighth. A free buffer is
 //! only reused for its own class, and the classes in use change within a step. The pool therefore keeps free buffers until it
 //! holds three times the peak memory in use, then frees buffers of the least recently requested class. With a lower limit, a
 //! loop that exceeds it would free exactly the buffers that it needs next, and pay for every page again.
+
+mod arena;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use bytemuck::{Pod, Zeroable};
 
 use neocog_base::{Error, Result};
 
+use arena::{Arena, Piece};
+
 /// Sixteen floats: a cache line, and the widest vector of supported CPUs.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -29,12 +33,22 @@ const LINE: usize = 16;
 /// than 2.5: each size class has its own buffers.
 const HELD: usize = 3;
 
+/// Number of lines from which on a buffer is a piece of a slab: 256 KiB. Smaller ones are reused while they are in a cache.
+const LARGE: usize = 1 << 12;
+
 /// Floats, aligned to 64 bytes, that return to the pool when dropped.
 ///
 /// A new buffer has unspecified contents.
 pub struct Buffer {
-    lines: Box<[Line]>,
+    memory: Memory,
     len: usize,
+}
+
+enum Memory {
+    Small(Box<[Line]>),
+    Large(Piece),
+    /// Of a buffer that was dropped.
+    Returned,
 }
 
 impl fmt::Debug for Buffer {
@@ -50,18 +64,30 @@ impl Buffer {
     /// # Errors
     /// `OutOfMemory` if the memory cannot be allocated, even after free buffers of the pool have been released.
     pub fn new(len: usize) -> Result<Self> {
-        let lines = size_class(len.div_ceil(LINE));
-        if let Some(lines) = pool().take(lines) {
-            return Ok(Buffer { lines, len });
+        let lines = len.div_ceil(LINE);
+        let memory = if lines < LARGE { Self::small(size_class(lines)) } else { Self::large(lines) };
+        Ok(Buffer { memory: memory.ok_or_else(|| no_memory(len))?, len })
+    }
+
+    fn small(lines: usize) -> Option<Memory> {
+        if let Some(lines) = pool().small.take(lines) {
+            return Some(Memory::Small(lines));
         }
         let allocate = || bytemuck::allocation::try_zeroed_slice_box(lines).ok();
         let made = allocate().or_else(|| {
             release_cached_memory();
             allocate()
-        });
-        let Some(made) = made else { return Err(no_memory(len)) };
-        pool().made(lines);
-        Ok(Buffer { lines: made, len })
+        })?;
+        pool().small.made(lines);
+        Some(Memory::Small(made))
+    }
+
+    fn large(lines: usize) -> Option<Memory> {
+        let piece = pool().take_large(lines).or_else(|| {
+            release_cached_memory();
+            pool().take_large(lines)
+        })?;
+        Some(Memory::Large(piece))
     }
 }
 
@@ -73,22 +99,39 @@ fn no_memory(len: usize) -> Error {
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        let lines: &[Line] = match &self.memory {
+            Memory::Small(lines) => lines,
+            Memory::Large(piece) => piece.as_slice(),
+            Memory::Returned => &[],
+        };
+        &bytemuck::cast_slice(lines)[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        let lines: &mut [Line] = match &mut self.memory {
+            Memory::Small(lines) => lines,
+            Memory::Large(piece) => piece.as_mut_slice(),
+            Memory::Returned => &mut [],
+        };
+        &mut bytemuck::cast_slice_mut(lines)[..self.len]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let lines = std::mem::take(&mut self.lines);
-        let units = lines.len();
-        // Buffers that the pool does not keep are freed after its lock is released.
-        let _freed = pool().put_back(lines, units);
+        // What the pool does not keep is freed after its lock is released.
+        match std::mem::replace(&mut self.memory, Memory::Returned) {
+            Memory::Small(lines) => {
+                let units = lines.len();
+                let _freed = pool().small.put_back(lines, units);
+            }
+            Memory::Large(piece) => {
+                let _freed = pool().put_back_large(piece);
+            }
+            Memory::Returned => {}
+        }
     }
 }
 
@@ -110,7 +153,7 @@ pub fn memory_report() -> MemoryReport {
     pool().report()
 }
 
-/// Frees all unused memory of the CPU device's pool, and resets the peak.
+/// Frees the unused memory of the CPU device's pool, but slabs of which a part is in use, and resets the peak.
 pub fn release_cached_memory() {
     // Freed after the lock is released.
     let free = pool().release();
@@ -223,10 +266,53 @@ impl Drop for ShortLived {
     }
 }
 
-static POOL: Mutex<Pool<Box<[Line]>>> = Mutex::new(Pool::new(size_of::<Line>()));
+static POOL: Mutex<CpuPool> =
+    Mutex::new(CpuPool { small: Pool::new(size_of::<Line>()), large: Arena::new() });
 
-fn pool() -> MutexGuard<'static, Pool<Box<[Line]>>> {
+fn pool() -> MutexGuard<'static, CpuPool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The pool of the CPU device.
+struct CpuPool {
+    /// The small buffers; counts the large ones, too.
+    small: Pool<Box<[Line]>>,
+    large: Arena,
+}
+
+impl CpuPool {
+    /// Takes a large buffer, if necessary from a new slab.
+    fn take_large(&mut self, lines: usize) -> Option<Piece> {
+        let taken = self.large.take(lines);
+        let piece = match taken {
+            Some(piece) => piece,
+            None => {
+                self.large.grow(lines)?;
+                self.small.report.system_allocations += 1;
+                self.large.take(lines)?
+            }
+        };
+        self.small.count(piece.lines());
+        Some(piece)
+    }
+
+    /// Returns a large buffer. Returns the slab that the caller must free.
+    fn put_back_large(&mut self, piece: Piece) -> Option<arena::Slab> {
+        self.small.report.in_use -= piece.lines() * size_of::<Line>();
+        let limit = HELD * self.small.report.peak_in_use;
+        self.large.put_back(piece, |arena| arena.sizes().0 * size_of::<Line>() > limit)
+    }
+
+    fn report(&self) -> MemoryReport {
+        let mut report = self.small.report();
+        report.cached += self.large.sizes().1 * size_of::<Line>();
+        report
+    }
+
+    /// Removes all that is free; the caller frees it.
+    fn release(&mut self) -> (Vec<Box<[Line]>>, Vec<arena::Slab>) {
+        (self.small.release(), self.large.release())
+    }
 }
 
 impl<T> Pool<T> {
