@@ -3,6 +3,7 @@
 //! | algorithm | computes | chosen for |
 //! |---|---|---|
 //! | `batch_vectorized` | one group, no dilation, on processors | few channels, many images |
+//! | `grouped` | groups of few channels, square kernels up to 7, strides up to 2, no dilation, on processors | those |
 //! | `implicit_gemm` | everything | everything else |
 //! | `winograd` | 3x3 and 5x5, stride 1, one group, no dilation, on processors | many channels |
 //!
@@ -13,6 +14,7 @@ mod batch_vectorized;
 #[cfg(test)]
 mod choice_tests;
 mod cost;
+mod grouped;
 mod implicit_gemm;
 mod weights;
 mod winograd;
@@ -29,8 +31,12 @@ use neocog_base::{Error, Result};
 pub(super) use backend::Packed;
 
 /// All algorithms. Of several with the same cost the first is chosen.
-static ALGORITHMS: &[Algorithm<OpenCl>] =
-    &[&batch_vectorized::BatchVectorized, &implicit_gemm::ImplicitGemm, &winograd::Winograd];
+static ALGORITHMS: &[Algorithm<OpenCl>] = &[
+    &batch_vectorized::BatchVectorized,
+    &grouped::Grouped,
+    &implicit_gemm::ImplicitGemm,
+    &winograd::Winograd,
+];
 
 /// Returns the names of all algorithms.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
