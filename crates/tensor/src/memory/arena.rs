@@ -253,7 +253,7 @@ mod tests {
                 let mut piece = pieces.swap_remove(random[1] as usize % pieces.len());
                 let value = piece.as_slice()[0].0[0];
                 assert!(piece.as_mut_slice().iter().all(|line| line.0 == [value; LINE]), "piece {value}");
-                drop(arena.put_back(piece, |_| random[2] % 2 == 0));
+                drop(arena.put_back(piece, |_| random[2].is_multiple_of(2)));
             } else {
                 let mut piece = take(&mut arena, random[1] as usize % 3000 + 1);
                 assert_eq!(piece.as_slice().as_ptr() as usize % 64, 0);

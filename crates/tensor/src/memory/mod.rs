@@ -83,11 +83,13 @@ impl Buffer {
     }
 
     fn large(lines: usize) -> Option<Memory> {
-        let piece = pool().take_large(lines).or_else(|| {
-            release_cached_memory();
-            pool().take_large(lines)
-        })?;
-        Some(Memory::Large(piece))
+        // A statement of its own: it ends with the lock.
+        let piece = pool().take_large(lines);
+        if let Some(piece) = piece {
+            return Some(Memory::Large(piece));
+        }
+        release_cached_memory();
+        pool().take_large(lines).map(Memory::Large)
     }
 }
 
