@@ -1,31 +1,31 @@
-//! Large buffers of the CPU device: pieces of a few slabs of memory. A free piece joins its free neighbors, so that the memory of
+//! Large buffers of the CPU device: regions of a few slabs of memory. A free region joins its free neighbors, so that the memory of
 //! many small buffers serves for a large one, and the other way round: the activations that backpropagation frees become its
 //! gradients, whatever their sizes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 
-use super::{LINE, Line};
+use super::line::{LINE, Line};
 
-/// Pieces are multiples of this number of lines: 4 KiB.
+/// Regions are multiples of this number of lines: 4 KiB.
 const GRAIN: usize = 64;
 /// Smallest size of a slab in lines, 32 MiB. Memory that was never used takes no place: the system gives pages when they are touched.
-const MIN_SLAB: usize = 1 << 19;
+pub(super) const MIN_SLAB: usize = 1 << 19;
 
 /// A part of a slab that one owner has. It stays valid until it is returned to the arena.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct Region {
     start: NonNull<Line>,
     lines: usize,
     place: Place,
 }
 
-// SAFETY: a piece owns its memory, as a box does.
-unsafe impl Send for Piece {}
+// SAFETY: a region owns its memory, as a box does.
+unsafe impl Send for Region {}
 // SAFETY: as above; shared access only reads.
-unsafe impl Sync for Piece {}
+unsafe impl Sync for Region {}
 
-impl Piece {
+impl Region {
     /// Returns its size in lines.
     pub fn lines(&self) -> usize {
         self.lines
@@ -33,7 +33,7 @@ impl Piece {
 
     /// Returns its memory.
     pub fn as_slice(&self) -> &[Line] {
-        // SAFETY: the slab lives until all its pieces have returned, its memory was initialized with zeros, and no other piece has
+        // SAFETY: the slab lives until all its regions have returned, its memory was initialized with zeros, and no other region has
         // these lines.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.lines) }
     }
@@ -62,7 +62,7 @@ pub(super) struct Arena {
     free_lines: usize,
 }
 
-/// Memory from the system. Pieces point into it, so it is held by a pointer, too.
+/// Memory from the system. Regions point into it, so it is held by a pointer, too.
 pub(super) struct Slab {
     memory: NonNull<[Chunk]>,
     lines: usize,
@@ -95,7 +95,7 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        // SAFETY: the pointer is that of a box, and all pieces have returned.
+        // SAFETY: the pointer is that of a box, and all regions have returned.
         drop(unsafe { Box::from_raw(self.memory.as_ptr()) });
     }
 }
@@ -112,7 +112,7 @@ impl Arena {
         }
     }
 
-    /// Returns the size of a piece for `lines`.
+    /// Returns the size of a region for `lines`.
     pub fn rounded(lines: usize) -> usize {
         lines.checked_next_multiple_of(GRAIN).unwrap_or(lines)
     }
@@ -124,7 +124,7 @@ impl Arena {
 
     /// Takes the smallest free part that is large enough, of several the first. If there is none, the caller calls
     /// [`grow`](Arena::grow).
-    pub fn take(&mut self, lines: usize) -> Option<Piece> {
+    pub fn take(&mut self, lines: usize) -> Option<Region> {
         let lines = Self::rounded(lines);
         let &(size, place) = self.by_size.range((lines, (0, 0))..).next()?;
         self.remove_free(place, size);
@@ -134,7 +134,7 @@ impl Arena {
         let slab = self.slabs.get(&place.0).expect("free parts belong to slabs");
         // SAFETY: the part ends within the slab.
         let start = unsafe { slab.start().add(place.1) };
-        Some(Piece { start, lines, place })
+        Some(Region { start, lines, place })
     }
 
     /// Adds a slab that has room for `lines`. The slabs grow with the memory that is held, so that they are few.
@@ -150,10 +150,10 @@ impl Arena {
         Some(())
     }
 
-    /// Returns a piece, whose memory joins that of its free neighbors. If its slab is free now and `may_release` says so, returns
+    /// Returns a region, whose memory joins that of its free neighbors. If its slab is free now and `may_release` says so, returns
     /// the slab, which the caller frees.
-    pub fn put_back(&mut self, piece: Piece, may_release: impl FnOnce(&Self) -> bool) -> Option<Slab> {
-        let Piece { lines, place: (number, start), .. } = piece;
+    pub fn put_back(&mut self, region: Region, may_release: impl FnOnce(&Self) -> bool) -> Option<Slab> {
+        let Region { lines, place: (number, start), .. } = region;
         let (mut first, mut end) = (start, start + lines);
         if let Some((&(slab, before), &size)) = self.free.range(..(number, start)).next_back()
             && (slab, before + size) == (number, start)
@@ -169,7 +169,7 @@ impl Arena {
         (self.is_free(number) && may_release(self)).then(|| self.remove(number))
     }
 
-    /// Removes the slabs of which no piece is in use, which the caller frees.
+    /// Removes the slabs of which no region is in use, which the caller frees.
     pub fn release(&mut self) -> Vec<Slab> {
         let free: Vec<u32> = self.slabs.keys().copied().filter(|&number| self.is_free(number)).collect();
         free.into_iter().map(|number| self.remove(number)).collect()
@@ -203,7 +203,7 @@ impl Arena {
 mod tests {
     use super::*;
 
-    fn take(arena: &mut Arena, lines: usize) -> Piece {
+    fn take(arena: &mut Arena, lines: usize) -> Region {
         arena.take(lines).or_else(|| arena.grow(lines).and_then(|()| arena.take(lines))).unwrap()
     }
 
@@ -229,13 +229,13 @@ mod tests {
     fn the_smallest_part_that_fits_is_taken() {
         let mut arena = Arena::new();
         let sizes = [3 * GRAIN, GRAIN, 2 * GRAIN, GRAIN, GRAIN];
-        let mut pieces: Vec<Piece> = sizes.iter().map(|&size| take(&mut arena, size)).collect();
+        let mut regions: Vec<Region> = sizes.iter().map(|&size| take(&mut arena, size)).collect();
         // Free: 3 and 2 grains, between others.
-        let two = pieces.remove(2);
-        let three = pieces.remove(0);
+        let two = regions.remove(2);
+        let three = regions.remove(0);
         let places = [two.place, three.place];
-        for piece in [two, three] {
-            assert!(arena.put_back(piece, |_| true).is_none());
+        for region in [two, three] {
+            assert!(arena.put_back(region, |_| true).is_none());
         }
         let two = arena.take(GRAIN + 1).unwrap();
         assert_eq!((two.place, two.lines()), (places[0], 2 * GRAIN));
@@ -246,26 +246,26 @@ mod tests {
     #[test]
     fn pieces_do_not_overlap_and_lie_within_their_slab() {
         let mut arena = Arena::new();
-        let mut pieces: Vec<Piece> = Vec::new();
+        let mut regions: Vec<Region> = Vec::new();
         for i in 0..4000u32 {
             let random = neocog_base::random::philox(u64::from(i), 7);
-            if random[0] % 5 < 2 && !pieces.is_empty() {
-                let mut piece = pieces.swap_remove(random[1] as usize % pieces.len());
-                let value = piece.as_slice()[0].0[0];
-                assert!(piece.as_mut_slice().iter().all(|line| line.0 == [value; LINE]), "piece {value}");
-                drop(arena.put_back(piece, |_| random[2].is_multiple_of(2)));
+            if random[0] % 5 < 2 && !regions.is_empty() {
+                let mut region = regions.swap_remove(random[1] as usize % regions.len());
+                let value = region.as_slice()[0].0[0];
+                assert!(region.as_mut_slice().iter().all(|line| line.0 == [value; LINE]), "region {value}");
+                drop(arena.put_back(region, |_| random[2].is_multiple_of(2)));
             } else {
-                let mut piece = take(&mut arena, random[1] as usize % 3000 + 1);
-                assert_eq!(piece.as_slice().as_ptr() as usize % 64, 0);
-                piece.as_mut_slice().fill(Line([i as f32; LINE]));
-                pieces.push(piece);
+                let mut region = take(&mut arena, random[1] as usize % 3000 + 1);
+                assert_eq!(region.as_slice().as_ptr() as usize % 64, 0);
+                region.as_mut_slice().fill(Line([i as f32; LINE]));
+                regions.push(region);
             }
         }
-        let used: usize = pieces.iter().map(Piece::lines).sum();
+        let used: usize = regions.iter().map(Region::lines).sum();
         let (all, free) = arena.sizes();
         assert_eq!(used + free, all);
-        for piece in pieces {
-            drop(arena.put_back(piece, |_| false));
+        for region in regions {
+            drop(arena.put_back(region, |_| false));
         }
         assert_eq!(arena.free.len(), arena.slabs.len());
         let slabs = arena.slabs.len();

@@ -1,5 +1,5 @@
 //! Memory of the CPU device: aligned buffers that return to a pool when dropped. Devices with their own memory use the same
-//! kind of pool. Large buffers of the CPU are pieces of slabs instead ([`arena`]), which any other large buffer can use again.
+//! kind of pool. Large buffers of the CPU are regions of slabs instead ([`arena`]), which any other large buffer can use again.
 //!
 //! A training step allocates the same sizes repeatedly, so after the first step no memory is requested from the system and no
 //! page is touched for the first time. Sizes are rounded up to size classes, which waste at most an eighth. A free buffer is
@@ -8,6 +8,7 @@
 //! loop that exceeds it would free exactly the buffers that it needs next, and pay for every page again.
 
 mod arena;
+mod line;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -16,24 +17,16 @@ use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytemuck::{Pod, Zeroable};
-
 use neocog_base::{Error, Result};
 
-use arena::{Arena, Piece};
-
-/// Sixteen floats: a cache line, and the widest vector of supported CPUs.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Line([f32; LINE]);
-
-const LINE: usize = 16;
+use arena::{Arena, Region};
+use line::{LINE, Line};
 
 /// Limit of the memory held by a pool, in use and free, as a multiple of the peak memory in use. All tested networks need less
 /// than 2.5: each size class has its own buffers.
 const HELD: usize = 3;
 
-/// Number of lines from which on a buffer is a piece of a slab: 256 KiB. Smaller ones are reused while they are in a cache.
+/// Number of lines from which on a buffer is a region of a slab: 256 KiB. Smaller ones are reused while they are in a cache.
 const LARGE: usize = 1 << 12;
 
 /// Floats, aligned to 64 bytes, that return to the pool when dropped.
@@ -46,7 +39,7 @@ pub struct Buffer {
 
 enum Memory {
     Small(Box<[Line]>),
-    Large(Piece),
+    Large(Region),
     /// Of a buffer that was dropped.
     Returned,
 }
@@ -84,9 +77,9 @@ impl Buffer {
 
     fn large(lines: usize) -> Option<Memory> {
         // A statement of its own: it ends with the lock.
-        let piece = pool().take_large(lines);
-        if let Some(piece) = piece {
-            return Some(Memory::Large(piece));
+        let region = pool().take_large(lines);
+        if let Some(region) = region {
+            return Some(Memory::Large(region));
         }
         release_cached_memory();
         pool().take_large(lines).map(Memory::Large)
@@ -103,7 +96,7 @@ impl Deref for Buffer {
     fn deref(&self) -> &[f32] {
         let lines: &[Line] = match &self.memory {
             Memory::Small(lines) => lines,
-            Memory::Large(piece) => piece.as_slice(),
+            Memory::Large(region) => region.as_slice(),
             Memory::Returned => &[],
         };
         &bytemuck::cast_slice(lines)[..self.len]
@@ -114,7 +107,7 @@ impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         let lines: &mut [Line] = match &mut self.memory {
             Memory::Small(lines) => lines,
-            Memory::Large(piece) => piece.as_mut_slice(),
+            Memory::Large(region) => region.as_mut_slice(),
             Memory::Returned => &mut [],
         };
         &mut bytemuck::cast_slice_mut(lines)[..self.len]
@@ -129,8 +122,8 @@ impl Drop for Buffer {
                 let units = lines.len();
                 let _freed = pool().small.put_back(lines, units);
             }
-            Memory::Large(piece) => {
-                let _freed = pool().put_back_large(piece);
+            Memory::Large(region) => {
+                let _freed = pool().put_back_large(region);
             }
             Memory::Returned => {}
         }
@@ -284,25 +277,26 @@ struct CpuPool {
 
 impl CpuPool {
     /// Takes a large buffer, if necessary from a new slab.
-    fn take_large(&mut self, lines: usize) -> Option<Piece> {
+    fn take_large(&mut self, lines: usize) -> Option<Region> {
         let taken = self.large.take(lines);
-        let piece = match taken {
-            Some(piece) => piece,
+        let region = match taken {
+            Some(region) => region,
             None => {
                 self.large.grow(lines)?;
                 self.small.report.system_allocations += 1;
                 self.large.take(lines)?
             }
         };
-        self.small.count(piece.lines());
-        Some(piece)
+        self.small.count(region.lines());
+        Some(region)
     }
 
     /// Returns a large buffer. Returns the slab that the caller must free.
-    fn put_back_large(&mut self, piece: Piece) -> Option<arena::Slab> {
-        self.small.report.in_use -= piece.lines() * size_of::<Line>();
-        let limit = HELD * self.small.report.peak_in_use;
-        self.large.put_back(piece, |arena| arena.sizes().0 * size_of::<Line>() > limit)
+    fn put_back_large(&mut self, region: Region) -> Option<arena::Slab> {
+        self.small.report.in_use -= region.lines() * size_of::<Line>();
+        // The first slab is larger than what small networks need, and kept all the same.
+        let limit = HELD * self.small.report.peak_in_use.max(arena::MIN_SLAB * size_of::<Line>());
+        self.large.put_back(region, |arena| arena.sizes().0 * size_of::<Line>() > limit)
     }
 
     fn report(&self) -> MemoryReport {
