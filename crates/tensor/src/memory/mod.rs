@@ -1,5 +1,5 @@
 //! Memory of the CPU device: aligned buffers that return to a pool when dropped. Devices with their own memory use the same
-//! kind of pool. Large buffers of the CPU are regions of slabs instead ([`arena`]), which any other large buffer can use again.
+//! kind of pool. Large buffers of the CPU are regions of slabs instead (`arena.rs`), which any other large buffer can use again.
 //!
 //! A training step allocates the same sizes repeatedly, so after the first step no memory is requested from the system and no
 //! page is touched for the first time. Sizes are rounded up to size classes, which waste at most an eighth. A free buffer is
