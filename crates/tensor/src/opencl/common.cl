@@ -152,6 +152,11 @@ float total_value(Total total) {
     return sum_lanes(total.sum) - sum_lanes(total.rest);
 }
 
+// Returns the start of part `i` of `count` of `whole`; it ends where the next part starts.
+int part(int whole, int count, int i) {
+    return (long)whole * i / count;
+}
+
 // The position of row `row` of an array, given the extents and strides of its axes, the innermost in s0; unused extents are 1.
 int walk(int row, int8 extents, int8 strides) {
     int at = 0;

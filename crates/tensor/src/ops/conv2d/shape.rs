@@ -104,6 +104,20 @@ impl ConvShape {
         (row < self.h && column < self.w).then_some((row, column))
     }
 
+    /// Returns the number of groups of a task of a weight gradient that is computed group by group, and of parts of the batch, whose
+    /// sums are added. They depend on the shape alone.
+    pub fn weight_grad_blocks(&self) -> [usize; 2] {
+        /// Target number of tasks, if there are fewer groups.
+        const TASKS: usize = 16;
+        /// Number of floats of the planes of a task in one image, about.
+        const TASK_FLOATS: usize = 1 << 14;
+        let parts = TASKS.div_ceil(self.groups).min(self.n);
+        // The planes of neighboring groups are read one after the other: small ones alone would wait for memory each time.
+        let floats = self.in_per_group * self.h * self.w + self.out_per_group * self.out_pixels();
+        let block = (TASK_FLOATS / floats.max(1)).min(self.groups * parts / TASKS).max(1);
+        [block, parts]
+    }
+
     /// Returns the index within a channel's kernel of the weight for kernel element `(kr, kc)`: counted from
     /// the end if the kernel is flipped.
     #[inline]

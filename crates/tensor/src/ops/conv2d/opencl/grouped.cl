@@ -52,11 +52,6 @@
     }
 #define SHIFT(v) MOVE(v, 5, 6) MOVE(v, 4, 5) MOVE(v, 3, 4) MOVE(v, 2, 3) MOVE(v, 1, 2) MOVE(v, 0, 1)
 
-// Part `i` of `count` of the numbers below `whole`, as equal as possible: its first number.
-int first_of(int whole, int count, int i) {
-    return (int)((long)whole * i / count);
-}
-
 // Copies a row. Its last vector overlaps the one before, so that it is full.
 #define COPY_ROW(from, width, to) \
     if ((width) >= WIDTH) { \
@@ -131,6 +126,15 @@ void copy_planes(global const float *planes, const int8 size, local float *to) {
     }
 }
 
+// Copies the weights of a plane of the result. `options`: see `convolve`.
+void copy_weights(global const float *weight, const int8 options, local float *to) {
+    for (int plane = 0; plane < SOURCES; plane++) {
+        for (int tap = 0; tap < TAPS; tap++) {
+            to[plane * TAPS + tap] = weight[plane * options.s4 + (options.s0 ? TAPS - 1 - tap : tap)];
+        }
+    }
+}
+
 void clear(local float *to, int length) {
     for (int i = 0; i < length; i++) {
         to[i] = 0.0f;
@@ -174,16 +178,11 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void convolve(
     const int id = get_global_id(0);
     local float *weights = copy + SOURCES * copied;
     clear(copy, SOURCES * copied);
-    for (int index = first_of(all, tasks, id); index < first_of(all, tasks, id + 1); index++) {
+    for (int index = part(all, tasks, id); index < part(all, tasks, id + 1); index++) {
         const int group = index % groups;
         copy_planes(x + index * SOURCES * source, size, copy);
         for (int output = 0; output < outputs; output++) {
-            global const float *w = weight + group * SOURCES * outputs * TAPS + output * options.s3;
-            for (int plane = 0; plane < SOURCES; plane++) {
-                for (int tap = 0; tap < TAPS; tap++) {
-                    weights[plane * TAPS + tap] = w[plane * options.s4 + (options.s0 ? TAPS - 1 - tap : tap)];
-                }
-            }
+            copy_weights(weight + group * SOURCES * outputs * TAPS + output * options.s3, options, weights);
 #if SOURCES == 1
             real taps[TAPS];
             UNROLL for (int tap = 0; tap < TAPS; tap++) {
@@ -251,7 +250,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
     const int outputs = options.s0;
     const int pitch = size.s5, odd = size.s4 * size.s5, copied = STRIDE * odd;
     const int source = size.s0 * size.s1;
-    const int part = get_global_id(0) / result.s7;
+    const int this_part = get_global_id(0) / result.s7;
     const int first = get_global_id(0) % result.s7 * result.s6;
     const int count = min(result.s6, groups - first);
     local float *totals = copy + SOURCES * copied;
@@ -267,7 +266,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
     }
     const real lane = VLOAD(0, lanes);
     const real zero = 0.0f;
-    for (int image = first_of(images, parts, part); image < first_of(images, parts, part + 1); image++) {
+    for (int image = part(images, parts, this_part); image < part(images, parts, this_part + 1); image++) {
         for (int group = 0; group < count; group++) {
             const int index = image * groups + first + group;
             copy_planes(x + index * SOURCES * source, size, copy);
@@ -345,7 +344,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void weight_grad(
             const int tap = k % TAPS;
             to[row * depth + k - tap + (options.s2 ? TAPS - 1 - tap : tap)] = sum;
         } else {
-            to[((part * groups + row / outputs) * depth + k) * outputs + row % outputs] = sum;
+            to[((this_part * groups + row / outputs) * depth + k) * outputs + row % outputs] = sum;
         }
     }
 }
@@ -372,19 +371,14 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void input_grad(
     local float *line = copy + SOURCES * copied;
     local float *taps = line + (width + 1) / 2 * 2 + 2 * WIDTH;
     clear(copy, SOURCES * copied);
-    for (int index = first_of(all, tasks, id); index < first_of(all, tasks, id + 1); index++) {
+    for (int index = part(all, tasks, id); index < part(all, tasks, id + 1); index++) {
         for (int row = 0; row < SOURCES * source.s0; row++) {
             global const float *from = dy + (index * SOURCES * source.s0 + row) * source.s1;
             local float *at = copy + row / source.s0 * copied + (row % source.s0 + border) * pitch + border;
             COPY_ROW(from, source.s1, at)
         }
         for (int output = 0; output < outputs; output++) {
-            global const float *w = weight + index % groups * SOURCES * outputs * TAPS + output * options.s3;
-            for (int plane = 0; plane < SOURCES; plane++) {
-                for (int tap = 0; tap < TAPS; tap++) {
-                    taps[plane * TAPS + tap] = w[plane * options.s4 + (options.s0 ? TAPS - 1 - tap : tap)];
-                }
-            }
+            copy_weights(weight + index % groups * SOURCES * outputs * TAPS + output * options.s3, options, taps);
             for (int row = 0; row < height; row++) {
                 for (int pair = 0; 2 * pair < width; pair += WIDTH) {
                     real even = 0.0f, odd = 0.0f;

@@ -12,10 +12,6 @@ use neocog_base::Result;
 
 /// Number of multiply-adds of a task, about.
 const TASK_MULTIPLY_ADDS: usize = 1 << 18;
-/// Target number of tasks of the weight gradient, if there are fewer channels.
-const TASKS: usize = 16;
-/// Number of floats of the planes of a task of the weight gradient in one image, about.
-const TASK_FLOATS: usize = 1 << 14;
 /// Number of rows that are computed before the next columns are: they are neighbors in memory, too.
 const BAND: usize = 16;
 /// Maximum number of input or output channels of a group. With more, the tiles of the implicit GEMM are full.
@@ -85,7 +81,7 @@ struct Planes {
     copy: [usize; 2],
     /// Floats of local memory.
     memory: usize,
-    /// Channels of a task of the weight gradient, and parts of the batch.
+    /// See [`ConvShape::weight_grad_blocks`].
     blocks: [usize; 2],
 }
 
@@ -124,9 +120,7 @@ impl Planes {
         } else {
             [(to[0] + (kernel - 1) / stride) * stride, to[1] + (kernel - 1) / stride]
         };
-        let parts = TASKS.div_ceil(conv.groups).min(conv.n);
-        let floats = sources * from[0] * from[1] + results * to[0] * to[1];
-        let block = (TASK_FLOATS / floats).min(conv.groups * parts / TASKS).max(1);
+        let [block, parts] = conv.weight_grad_blocks();
         let behind = match pass {
             Pass::WeightGrad => to[0] * to[1] + width + block * results * sources * taps * width,
             _ if is_strided_input_grad => 2 * to[1].div_ceil(2) + 2 * width + sources * taps,

@@ -47,11 +47,6 @@ void load_block(global const float *from, int length, int at, int step, int rows
     }
 }
 
-// Returns the start of part `i` of `count` of `whole`; it ends where the next part starts.
-int part(int whole, int count, int i) {
-    return (long)whole * i / count;
-}
-
 // A feature map: its size, the length of the array, the first pixel that is read, and the floats from the
 // plane of one lane to the next.
 typedef struct {

@@ -54,7 +54,7 @@ impl ConvAlgorithm<Cpu> for Depthwise {
                 planes(&window(Pass::InputGrad), dy, weight, None, None, dx);
             }
             Operands::WeightGrad { x, dy, dw } => {
-                weight_grad(&window(Pass::WeightGrad), x, dy, dw, scratch);
+                weight_grad(conv, &window(Pass::WeightGrad), x, dy, dw, scratch);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::window::{Block, Next, Window, shift};
+use super::window::{Block, Next, Window, for_constants, shift};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::Activation;
@@ -44,14 +44,7 @@ impl Kernel for Planes<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        match (self.window.kernel, self.window.stride) {
-            (3, 1) => self.all::<S, 3, 1>(),
-            (5, 1) => self.all::<S, 5, 1>(),
-            (7, 1) => self.all::<S, 7, 1>(),
-            (3, _) => self.all::<S, 3, 2>(),
-            (5, _) => self.all::<S, 5, 2>(),
-            _ => self.all::<S, 7, 2>(),
-        }
+        for_constants!(self.window, S, self.all())
     }
 }
 

@@ -2,40 +2,25 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::super::lane_sums::add_lanes;
-use super::window::{Block, Next, Window, shift};
-use crate::cpu::parallel::{Shared, part};
-use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
+use super::super::lane_sums;
+use super::window::{Block, Next, Window, for_constants, shift};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
+use crate::ops::conv2d::shape::ConvShape;
 
-/// Target number of tasks, if there are fewer channels.
-const TASKS: usize = 16;
-/// Number of floats of the planes of a task in one image, about.
-const TASK_FLOATS: usize = 1 << 14;
-
-/// Computes the gradient of the weight.
-pub(super) fn weight_grad(window: &Window, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
-    let channels = window.channels;
-    let parts = TASKS.div_ceil(channels).min(window.n);
-    let size = window.kernel * window.kernel * instruction_set().1;
-    // The planes of neighboring channels are read one after the other: small ones alone would wait for memory each time.
-    let floats = window.src_plane() + window.dst_plane();
-    let block = (TASK_FLOATS / floats).min(channels * parts / TASKS).max(1);
-    let blocks = channels.div_ceil(block);
-    // `[part, channel]`.
-    let mut sums = scratch.take(parts * channels * size);
-    let target = Shared::new(&mut sums);
-    (0..parts * blocks).into_par_iter().for_each(|i| {
-        let (images, here) = (part(window.n, parts, i / blocks), part(channels, blocks, i % blocks));
-        let start = (i / blocks * channels + here.start) * size;
-        // SAFETY: the tasks have disjoint parts of the buffer.
-        let sums = unsafe { target.slice(start, here.len() * size) };
-        let planes = Planes { window, x, dy };
-        dispatch(WeightGrad { planes, channels: here, images, sums });
+/// Computes the gradient of the weight of a convolution with this window.
+pub(super) fn weight_grad(
+    conv: &ConvShape,
+    window: &Window,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    scratch: &Scratch,
+) {
+    let planes = Planes { window, x, dy };
+    lane_sums::weight_grad(conv, dw, scratch, |images, channels, sums| {
+        dispatch(WeightGrad { planes, channels, images, sums });
     });
-    add_lanes(&sums, dw);
 }
 
 /// The sums of the weight gradients of some channels over some images, a vector for each weight.
@@ -50,14 +35,7 @@ impl Kernel for WeightGrad<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        match (self.planes.window.kernel, self.planes.window.stride) {
-            (3, 1) => self.all::<S, 3, 1>(),
-            (5, 1) => self.all::<S, 5, 1>(),
-            (7, 1) => self.all::<S, 7, 1>(),
-            (3, _) => self.all::<S, 3, 2>(),
-            (5, _) => self.all::<S, 5, 2>(),
-            _ => self.all::<S, 7, 2>(),
-        }
+        for_constants!(self.planes.window, S, self.all())
     }
 }
 
@@ -242,7 +220,7 @@ mod tests {
         x[5 * 20 + 7] = f32::INFINITY;
         let dy = vec![0.25; x.len()];
         let mut dw = vec![0.0; 18];
-        weight_grad(&window, &x, &dy, &mut dw, &Scratch::new());
+        weight_grad(&conv, &window, &x, &dy, &mut dw, &Scratch::new());
         let products = |rows: usize, columns: usize| 3.0 * 0.125 * (rows * columns) as f32;
         for (i, &dw) in dw.iter().enumerate() {
             let (row, column) = (i % 9 / 3, i % 3);

@@ -109,6 +109,21 @@ impl Window {
     }
 }
 
+/// Calls a method whose constants are the kernel and the stride of a window: `for_constants!(window, S, kernel.method())`.
+macro_rules! for_constants {
+    ($window:expr, $simd:ident, $kernel:ident.$method:ident()) => {
+        match ($window.kernel, $window.stride) {
+            (3, 1) => $kernel.$method::<$simd, 3, 1>(),
+            (5, 1) => $kernel.$method::<$simd, 5, 1>(),
+            (7, 1) => $kernel.$method::<$simd, 7, 1>(),
+            (3, _) => $kernel.$method::<$simd, 3, 2>(),
+            (5, _) => $kernel.$method::<$simd, 5, 2>(),
+            _ => $kernel.$method::<$simd, 7, 2>(),
+        }
+    };
+}
+pub(super) use for_constants;
+
 /// `LANES` neighboring pixels of each row of the result.
 pub(super) struct Block {
     /// The first column.

@@ -2,43 +2,21 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::super::lane_sums::add_lanes;
+use super::super::lane_sums;
 use super::geometry::{BLOCK, Direction, Tap, copy_row};
-use crate::cpu::parallel::{Shared, part};
-use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
 use crate::ops::conv2d::shape::ConvShape;
 
-/// Target number of tasks, if there are fewer groups.
-const TASKS: usize = 16;
-/// Number of floats of the planes of a task in one image, about.
-const TASK_FLOATS: usize = 1 << 14;
 /// Number of taps that are computed together.
 const TAP_BLOCK: usize = 9;
 
 /// Computes the gradient of the weight.
 pub(super) fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &Scratch) {
     let direction = Direction::forward(conv);
-    let parts = TASKS.div_ceil(conv.groups).min(conv.n);
-    let group_len = conv.out_per_group * conv.filter_len();
-    let size = group_len * instruction_set().1;
-    // The planes of neighboring groups are read one after the other: small ones alone would wait for memory each time.
-    let planes = conv.in_per_group * conv.h * conv.w + conv.out_per_group * conv.out_pixels();
-    let block = (TASK_FLOATS / planes.max(1)).min(conv.groups * parts / TASKS).max(1);
-    let blocks = conv.groups.div_ceil(block);
-    // `[part, group]`.
-    let mut sums = scratch.take(parts * conv.groups * size);
-    let target = Shared::new(&mut sums);
-    (0..parts * blocks).into_par_iter().for_each(|i| {
-        let (images, groups) = (part(conv.n, parts, i / blocks), part(conv.groups, blocks, i % blocks));
-        let start = (i / blocks * conv.groups + groups.start) * size;
-        // SAFETY: the tasks have disjoint parts of the buffer.
-        let sums = unsafe { target.slice(start, groups.len() * size) };
+    lane_sums::weight_grad(conv, dw, scratch, |images, groups, sums| {
         dispatch(WeightGrad { direction: &direction, groups, images, x, dy, sums, scratch });
     });
-    add_lanes(&sums, dw);
 }
 
 /// The sums of the weight gradients of some groups over some images, a vector for each weight.
