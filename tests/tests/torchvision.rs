@@ -8,19 +8,21 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::random::Random;
 use neocog_base::testing::{self, require};
+use neocog_layers::freeze::freeze;
 use neocog_layers::{Builder, Layer, LayerSpec, Predictor, TrainPass, print, state, weights};
 use neocog_models::{Family, find, models_of};
 use neocog_tensor::ops::{CrossEntropy, Reduction};
-use neocog_tensor::{Device, Tensor};
+use neocog_tensor::{Device, Shape, Tensor};
 use neocog_tests as _;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use tempfile::TempDir;
 
 /// Parameters and entries of the `state_dict` of each network, as torchvision 0.29.2 has them, counted with
 /// `sum(p.numel() for p in m.parameters())` and `len(m.state_dict())` of `torchvision.models.NAME(weights=None)`; GoogLeNet and
@@ -187,86 +189,134 @@ fn deviation(found: &[f64], expected: &[f64]) -> f64 {
     found.iter().zip(expected).fold(0.0, |a: f64, (f, e)| a.max((f - e).abs())) / magnitude(expected)
 }
 
+/// A network with random weights and inputs, and what torchvision computes with them.
+struct Comparison {
+    name: String,
+    dir: TempDir,
+    spec: LayerSpec,
+    shape: Shape,
+    images: Vec<f32>,
+    labels: Vec<f32>,
+    /// What the Python part prints: the number of parameters.
+    printed: String,
+    expected: HashMap<String, Vec<f64>>,
+}
+
+impl Comparison {
+    /// Runs the Python part, with the layers frozen whose names match the regular expression `freeze`.
+    fn new(python: &str, name: &str, size: usize, freeze: Option<&str>) -> Self {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let spec = without_chance(&find(name).unwrap().spec_for([3, size, size], 1000).unwrap());
+        let shape = [BATCH, 3, size, size].into();
+        let network = Builder::new(&Device::Reference, 1).build(&spec, &shape).unwrap();
+        randomize(&*network);
+        weights::save(&*network, &dir.path().join("neocog.safetensors")).unwrap();
+        let mut random = Random::new(9);
+        let images: Vec<f32> = (0..shape.elements()).map(|_| random.next_uniform(-2.0, 2.0)).collect();
+        let labels: Vec<f32> = (0..BATCH).map(|_| (random.next_u32() % 1000) as f32).collect();
+        write_inputs(&dir.path().join("input.safetensors"), &images, size, &labels);
+
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("torch/torchvision_parity.py");
+        let output =
+            Command::new(python).arg(script).arg(name).arg(dir.path()).args(freeze).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        let expected = read_doubles(&dir.path().join("results.safetensors"));
+        Self { name: name.into(), dir, spec, shape, images, labels, printed, expected }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn build(&self, device: &Device, seed: u64) -> Box<dyn Layer> {
+        Builder::new(device, seed).build(&self.spec, &self.shape).unwrap()
+    }
+
+    /// The largest deviation of a logit on `device`.
+    fn logits(&self, device: &Device) -> f64 {
+        let network = self.build(device, 3);
+        weights::load(&*network, &self.file("torch.safetensors")).unwrap();
+        let x = Tensor::from_f32(self.shape, &self.images, device).unwrap();
+        let found = Predictor::new(network).run(&x).unwrap().to_f64().unwrap();
+        deviation(&found, &self.expected["logits"])
+    }
+
+    /// Computes the gradients of a training step and returns the largest deviation and the names of the parameters that have one.
+    fn gradients(&self, network: Box<dyn Layer>) -> (f64, Vec<String>) {
+        let pass = TrainPass::new(network);
+        let tape = Tape::new();
+        let x = Tensor::from_f32(self.shape, &self.images, &Device::Reference).unwrap();
+        let labels = Tensor::from_f32([BATCH], &self.labels, &Device::Reference).unwrap();
+        let output = pass.run(&tape, &Var::constant(x), 0).unwrap();
+        let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
+        let loss = tape.apply(op, &[&output, &Var::constant(labels)]).unwrap().remove(0);
+        let found = loss.tensor().item().unwrap();
+        let expected = self.expected["loss"][0];
+        assert!(
+            (found - expected).abs() <= 1e-9 * found.abs(),
+            "{}: loss {found}, expected {expected}",
+            self.name
+        );
+        let grads = tape.backward(&loss).unwrap();
+        // Biases that feed a batch norm have the gradient 0: what is computed for them is noise, relative to all gradients.
+        let of_grads = self.expected.iter().filter(|(key, _)| key.starts_with("grad."));
+        let floor = 1e-3 * of_grads.map(|(_, values)| magnitude(values)).fold(0.0, f64::max);
+        let (mut worst, mut names) = (0.0_f64, Vec::new());
+        for (key, param) in state::params(pass.network()) {
+            let Some(expected) = self.expected.get(&format!("grad.{key}")) else {
+                assert!(grads.param(param).is_none(), "{}: torchvision has no gradient of {key}", self.name);
+                continue;
+            };
+            let found = grads
+                .param(param)
+                .unwrap_or_else(|| panic!("{}: no gradient of {key}", self.name))
+                .to_f64()
+                .unwrap();
+            let difference = found.iter().zip(expected).fold(0.0, |a: f64, (f, e)| a.max((f - e).abs()));
+            let deviation = difference / magnitude(expected).max(floor);
+            assert!(deviation <= 1e-8, "{}: the gradient of {key} deviates by {deviation:e}", self.name);
+            worst = worst.max(deviation);
+            names.push(key);
+        }
+        (worst, names)
+    }
+}
+
 /// Compares a network and returns a row of the table.
 fn compare(python: &str, name: &str) -> String {
     let &(_, parameters, entries, size) = NETWORKS.iter().find(|(other, ..)| *other == name).unwrap();
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let file = |name: &str| dir.path().join(name);
-    let model = find(name).unwrap();
-    let spec = model.spec_for([3, size, size], 1000).unwrap();
-    let shape = [BATCH, 3, size, size].into();
-    let printed = print::pytorch(&*Builder::new(&Device::Meta, 0).build(&spec, &shape).unwrap());
-    let spec = without_chance(&spec);
-    let build = |device: &Device, seed| Builder::new(device, seed).build(&spec, &shape).unwrap();
+    let comparison = Comparison::new(python, name, size, None);
+    assert_eq!(comparison.printed, parameters.to_string(), "{name}");
 
-    let network = build(&Device::Reference, 1);
-    randomize(&*network);
-    weights::save(&*network, &file("neocog.safetensors")).unwrap();
-    let mut random = Random::new(9);
-    let images: Vec<f32> = (0..shape.elements()).map(|_| random.next_uniform(-2.0, 2.0)).collect();
-    let labels: Vec<f32> = (0..BATCH).map(|_| (random.next_u32() % 1000) as f32).collect();
-    write_inputs(&file("input.safetensors"), &images, size, &labels);
-
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("torch/torchvision_parity.py");
-    let output = Command::new(python).arg(script).arg(name).arg(dir.path()).output().unwrap();
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), parameters.to_string(), "{name}");
-
-    let structure = fs::read_to_string(file("structure.txt")).unwrap();
-    assert_eq!(printed, without_bias_of_norms(&structure), "{name}");
+    let spec = find(name).unwrap().spec_for([3, size, size], 1000).unwrap();
+    let structure = fs::read_to_string(comparison.file("structure.txt")).unwrap();
+    let network = Builder::new(&Device::Meta, 0).build(&spec, &comparison.shape).unwrap();
+    assert_eq!(print::pytorch(&*network), without_bias_of_norms(&structure), "{name}");
 
     // The weights that torchvision has written, in both formats.
-    let other = build(&Device::Reference, 2);
+    let network = comparison.build(&Device::Reference, 2);
+    let given = fs::read(comparison.file("neocog.safetensors")).unwrap();
     for written in ["torch.safetensors", "torch.pth"] {
-        let loaded = weights::load(&*other, &file(written)).unwrap();
+        let loaded = weights::load(&*network, &comparison.file(written)).unwrap();
         assert_eq!(loaded.loaded.len(), entries, "{name}: {written}");
-        weights::save(&*other, &file("back.safetensors")).unwrap();
-        let same =
-            fs::read(file("back.safetensors")).unwrap() == fs::read(file("neocog.safetensors")).unwrap();
-        assert!(same, "{name}: {written} changes when it is loaded and saved");
+        let back = comparison.file("back.safetensors");
+        weights::save(&*network, &back).unwrap();
+        assert!(fs::read(back).unwrap() == given, "{name}: {written} changes when it is loaded and saved");
     }
 
-    let expected = read_doubles(&file("results.safetensors"));
-    let logits = |device: &Device| {
-        let network = build(device, 3);
-        weights::load(&*network, &file("torch.safetensors")).unwrap();
-        let x = Tensor::from_f32(shape, &images, device).unwrap();
-        Predictor::new(network).run(&x).unwrap().to_f64().unwrap()
-    };
     let mut row = format!("{name:20} {parameters:>11} {entries:>5}  {size:>3}");
     let devices = neocog_tests::devices();
     for (device, allowed) in devices.iter().zip([1e-9, 1e-4, 1e-4]) {
-        let deviation = deviation(&logits(device), &expected["logits"]);
+        let deviation = comparison.logits(device);
         assert!(deviation <= allowed, "{name}: the logits deviate by {deviation:e} on {device}");
         row += &format!("  {deviation:>7.1e}");
     }
     if devices.len() < 3 {
         row += "        -";
     }
-
-    let pass = TrainPass::new(other);
-    let tape = Tape::new();
-    let x = Tensor::from_f32(shape, &images, &Device::Reference).unwrap();
-    let labels = Tensor::from_f32([BATCH], &labels, &Device::Reference).unwrap();
-    let output = pass.run(&tape, &Var::constant(x), 0).unwrap();
-    let op = CrossEntropy { reduction: Reduction::Mean, label_smoothing: 0.0 };
-    let loss = tape.apply(op, &[&output, &Var::constant(labels)]).unwrap().remove(0);
-    let found = loss.tensor().item().unwrap();
-    assert!((found - expected["loss"][0]).abs() <= 1e-9 * found.abs(), "{name}: loss {found}");
-    let grads = tape.backward(&loss).unwrap();
-    // Biases that feed a batch norm have the gradient 0: what is computed for them is noise, relative to all gradients.
-    let largest = expected.iter().filter(|(key, _)| key.starts_with("grad.")).map(|(_, v)| magnitude(v));
-    let floor = 1e-3 * largest.fold(0.0, f64::max);
-    let mut worst: f64 = 0.0;
-    for (key, param) in state::params(pass.network()) {
-        let found =
-            grads.param(param).unwrap_or_else(|| panic!("{name}: no gradient of {key}")).to_f64().unwrap();
-        let expected = &expected[&format!("grad.{key}")];
-        let difference = found.iter().zip(expected).fold(0.0, |a: f64, (f, e)| a.max((f - e).abs()));
-        let deviation = difference / magnitude(expected).max(floor);
-        assert!(deviation <= 1e-8, "{name}: the gradient of {key} deviates by {deviation:e}");
-        worst = worst.max(deviation);
-    }
+    let (worst, names) = comparison.gradients(network);
+    assert_eq!(names.len(), comparison.expected.keys().filter(|key| key.starts_with("grad.")).count());
     row + &format!("  {worst:>7.1e}")
 }
 
@@ -288,4 +338,19 @@ fn networks_agree_with_torchvision() {
     for name in names {
         println!("{}", compare(&python, name));
     }
+}
+
+/// Frozen batch norms normalize with their running statistics, as PyTorch's do in evaluation.
+#[test]
+fn gradients_beside_frozen_layers_agree_with_torchvision() {
+    let Some(python) = require("torchvision", python()) else { return };
+    let pattern = r"^(conv1|bn1|layer[1-3])\.";
+    let comparison = Comparison::new(&python, "resnet18", 64, Some(pattern));
+    let network = comparison.build(&Device::Reference, 2);
+    weights::load(&*network, &comparison.file("torch.pth")).unwrap();
+    freeze(&*network, pattern).unwrap();
+    let (worst, names) = comparison.gradients(network);
+    assert!(names.iter().all(|name| name.starts_with("layer4.") || name.starts_with("fc.")), "{names:?}");
+    assert_eq!(names.len(), 17, "{names:?}");
+    println!("{} gradients beside frozen layers deviate by {worst:.1e} at most", names.len());
 }

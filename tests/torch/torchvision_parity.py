@@ -1,11 +1,13 @@
 """Computes with a network of torchvision what neocog computes: logits in evaluation and the gradients of a training step, in double
 precision, without dropout and stochastic depth.
 
-Usage: torchvision_parity.py NAME DIRECTORY. Reads `neocog.safetensors` (weights) and `input.safetensors` (images and labels) there;
-writes `structure.txt`, `torch.safetensors` and `torch.pth` (the same weights) and `results.safetensors`.
+Usage: torchvision_parity.py NAME DIRECTORY [PATTERN]. Reads `neocog.safetensors` (weights) and `input.safetensors` (images and labels)
+there; writes `structure.txt`, `torch.safetensors` and `torch.pth` (the same weights) and `results.safetensors`. Parameters and batch
+norms whose names match the regular expression PATTERN are frozen.
 """
 import collections
 import pathlib
+import re
 import sys
 
 import torch
@@ -40,9 +42,15 @@ network.eval()
 with torch.no_grad():
     results = {"logits": network(images)}
 network.train()
+if len(sys.argv) > 3:
+    for key, module in network.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and re.search(sys.argv[3], f"{key}.running_mean"):
+            module.eval()
+    for key, value in network.named_parameters():
+        value.requires_grad_(not re.search(sys.argv[3], key))
 loss = torch.nn.functional.cross_entropy(network(images), labels)
 loss.backward()
 results["loss"] = loss.detach()
-results |= {f"grad.{key}": value.grad for key, value in network.named_parameters()}
+results |= {f"grad.{key}": value.grad for key, value in network.named_parameters() if value.grad is not None}
 save_file(results, directory / "results.safetensors")
 print(sum(value.numel() for value in network.parameters()))
