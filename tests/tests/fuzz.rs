@@ -161,7 +161,9 @@ fn fuzz(target: &Target, executions: u64, seed: u64) -> Result<(), String> {
     }
     for _ in 0..executions {
         let pick = |random: &mut Random, n: usize| random.next_u32() as usize % n;
-        let (a, b) = (pick(&mut random, corpus.len()), pick(&mut random, corpus.len()));
+        // Half of the inputs are a valid one with a few changes: what was changed often is refused early.
+        let among = if pick(&mut random, 2) == 0 { seeds } else { corpus.len() };
+        let (a, b) = (pick(&mut random, among), pick(&mut random, corpus.len()));
         let input = mutate(&mut random, &corpus[a], &corpus[b]);
         run(target, &input).map_err(|why| show(&input, why))?;
         // Some mutants are mutated again.

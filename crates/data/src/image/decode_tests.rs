@@ -146,6 +146,23 @@ fn palettes_of_tiff_files_are_colors() {
     }
 }
 
+/// Decoders allocate the frame, also where it is larger than the screen.
+#[test]
+fn a_gif_file_whose_frame_exceeds_its_screen_is_an_error() {
+    let bytes = encoded(ImageFormat::Gif);
+    let frame = bytes.iter().position(|&b| b == 0x2c).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.gif");
+    for (at, value) in [(1, 1), (3, 1), (5, 7697), (7, 25_400)] {
+        let mut bytes = bytes.clone();
+        bytes[frame + at..frame + at + 2].copy_from_slice(&u16::to_le_bytes(value));
+        fs::write(&path, &bytes).unwrap();
+        for e in [decoded(&bytes).unwrap_err(), super::super::read_header(&path).unwrap_err()] {
+            assert!(e.to_string().contains("exceeds its screen of"), "{e}");
+        }
+    }
+}
+
 #[test]
 fn a_webp_file_that_is_cut_is_an_error() {
     let bytes = encoded(ImageFormat::WebP);

@@ -40,6 +40,7 @@ pub fn read_header(path: &Path) -> Result<ImageHeader> {
     let mut start = Vec::with_capacity(START + 1);
     file.by_ref().take(START as u64).read_to_end(&mut start).map_err(cannot_read)?;
     check_webp_length(&start, size)?;
+    check_gif_frame(&start)?;
     let header = if start.starts_with(&jpeg::MAGIC) {
         read_jpeg_header(&mut file, start)?
     } else if start.starts_with(b"II*\0") || start.starts_with(b"MM\0*") {
@@ -72,6 +73,36 @@ pub(super) fn check_webp_length(start: &[u8], size: u64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks that the first frame of a GIF file that starts with `start` is on its screen, the size of which is all that decoders declare.
+pub(super) fn check_gif_frame(start: &[u8]) -> Result<()> {
+    match gif_frame(start) {
+        Some(([width, height], [x, y, w, h])) if x + w > width || y + h > height => {
+            Err(Error::format(format!(
+                "the first frame of the GIF file, {w} x {h} pixels at ({x}, {y}), exceeds its screen of {width} x {height}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the width and height of the screen of a GIF file, and the place and size of its first frame, if `start` has them.
+fn gif_frame(start: &[u8]) -> Option<([usize; 2], [usize; 4])> {
+    let number = |at: usize| Some(usize::from(u16::from_le_bytes([*start.get(at)?, *start.get(at + 1)?])));
+    let flags = start.starts_with(b"GIF8").then(|| start.get(10))??;
+    let palette = if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+    let mut at = 13 + palette;
+    // Extensions are followed by blocks with their lengths, the last of which is empty.
+    while *start.get(at)? == 0x21 {
+        at += 2;
+        while *start.get(at)? != 0 {
+            at += 1 + usize::from(start[at]);
+        }
+        at += 1;
+    }
+    let frame = [number(at + 1)?, number(at + 3)?, number(at + 5)?, number(at + 7)?];
+    (start[at] == 0x2c).then_some(([number(6)?, number(8)?], frame))
 }
 
 /// Reads the header of a JPEG file that starts with `bytes`. The rest is read only if the size is not in the start of the
