@@ -37,7 +37,7 @@ pub fn read(path: &Path, name: &str, device: &Device) -> Result<Array> {
     } else {
         Ok(bytes)
     };
-    bytes.and_then(|bytes| array(bytes.as_ref(), device)).context(location)
+    bytes.and_then(|bytes| array(bytes, device)).context(location)
 }
 
 /// Bytes that start at a multiple of eight, as arrays in memory must.
@@ -65,6 +65,9 @@ impl Aligned {
     }
 }
 
+/// The largest ratio of a file's size to that of what it is compressed to.
+const MAX_DEFLATION: u64 = 1032;
+
 /// Returns the .npy file of an archive: the only one, or that of a name.
 fn array_of_archive(archive: &[u8], input: &str) -> Result<Aligned> {
     let invalid = |e| Error::format("not an .npz file: the archive is damaged").with_source(e);
@@ -82,12 +85,14 @@ fn array_of_archive(archive: &[u8], input: &str) -> Result<Aligned> {
     };
     let mut entry = archive_file.by_name(name).map_err(|e| {
         Error::format(format!(
-            "cannot read {name} in the archive; numpy.savez writes archives without compression"
+            "cannot read {name} in the archive: expected one of numpy.savez or numpy.savez_compressed"
         ))
         .with_source(e)
     })?;
-    if entry.size() > archive.len() as u64 {
-        return Err(Error::format(format!("{name} is longer than the archive: the file is damaged")));
+    if entry.size() / MAX_DEFLATION > archive.len() as u64 {
+        return Err(Error::format(format!(
+            "{name} is longer than the archive can hold: the file is damaged"
+        )));
     }
     let mut bytes = Aligned::with_length(entry.size())?;
     entry.read_exact(bytes.as_mut()).map_err(|e| Error::io(format!("cannot read {name}"), e))?;
@@ -98,7 +103,7 @@ fn array_of_archive(archive: &[u8], input: &str) -> Result<Aligned> {
 const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Converts an .npy file to a tensor.
-fn array(bytes: &[u8], device: &Device) -> Result<Array> {
+fn array(mut bytes: Aligned, device: &Device) -> Result<Array> {
     fn view<T: ViewElement + Copy>(bytes: &[u8]) -> Result<Option<(Shape, Vec<T>)>> {
         match ArrayViewD::<T>::view_npy(bytes) {
             Ok(array) => {
@@ -109,9 +114,16 @@ fn array(bytes: &[u8], device: &Device) -> Result<Array> {
             Err(e) => Err(Error::format("not an .npy file").with_source(e)),
         }
     }
-    if !bytes.starts_with(MAGIC) {
+    if !bytes.as_ref().starts_with(MAGIC) {
         return Err(Error::format("not an .npy file"));
     }
+    if let Some(descriptor) = Descriptor::find(bytes.as_ref()) {
+        descriptor.reverse_big_endian(bytes.as_mut());
+        if let Some(floats) = descriptor.half_as_floats(bytes.as_ref())? {
+            return Ok(Array { type_name: "float16", ..array(floats, device)? });
+        }
+    }
+    let bytes = bytes.as_ref();
     if let Some((shape, values)) = view::<f32>(bytes)? {
         return Ok(Array { tensor: Tensor::from_f32(shape, &values, device)?, type_name: "float32" });
     }
@@ -132,6 +144,62 @@ fn array(bytes: &[u8], device: &Device) -> Result<Array> {
         u64: "uint64"
     );
     Err(Error::format("the array has a type that is not supported; use .astype(numpy.float32)"))
+}
+
+/// The type of the elements in the header of an .npy file, such as `>f4`.
+struct Descriptor {
+    /// The place of its byte order in the file.
+    at: usize,
+    order: u8,
+    kind: u8,
+    /// Bytes of an element.
+    size: usize,
+    /// The place of the first element.
+    data: usize,
+}
+
+impl Descriptor {
+    /// Reads the header; `None` if it is damaged, or the type is not a number.
+    fn find(bytes: &[u8]) -> Option<Descriptor> {
+        const KEY: &[u8] = b"'descr': '";
+        let length = |at: usize, size: usize| {
+            let digits = bytes.get(at..at + size)?;
+            Some(at + size + digits.iter().rev().fold(0, |sum, &digit| sum * 256 + usize::from(digit)))
+        };
+        let data = if *bytes.get(MAGIC.len())? == 1 { length(8, 2) } else { length(8, 4) }?;
+        let header = bytes.get(..data)?;
+        let at = header.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+        let &[order, kind, ref rest @ ..] = header.get(at..)? else { return None };
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let size = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+        let is_number = b"fiub".contains(&kind) && [1, 2, 4, 8].contains(&size);
+        is_number.then_some(Descriptor { at, order, kind, size, data })
+    }
+
+    /// Makes big-endian elements little-endian.
+    fn reverse_big_endian(&self, bytes: &mut [u8]) {
+        if self.order == b'>' {
+            bytes[self.at] = b'<';
+            bytes[self.data..].chunks_exact_mut(self.size).for_each(<[u8]>::reverse);
+        }
+    }
+
+    /// Returns an array of floats with the values of one in half precision; `None` if the type is another.
+    fn half_as_floats(&self, bytes: &[u8]) -> Result<Option<Aligned>> {
+        if (self.kind, self.size) != (b'f', 2) {
+            return Ok(None);
+        }
+        let (header, data) = bytes.split_at(self.data);
+        let mut floats = Aligned::with_length(bytes.len() as u64 + data.len() as u64)?;
+        floats.as_mut()[..self.data].copy_from_slice(header);
+        // The size in the header.
+        floats.as_mut()[self.at + 2] = b'4';
+        let to = floats.as_mut()[self.data..].chunks_exact_mut(4);
+        for (from, to) in data.chunks_exact(2).zip(to) {
+            to.copy_from_slice(&half::f16::from_le_bytes([from[0], from[1]]).to_f32().to_le_bytes());
+        }
+        Ok(Some(floats))
+    }
 }
 
 /// Writes an .npy file.

@@ -90,6 +90,16 @@ pub fn center(shorter: usize, size: (usize, usize), filter: Filter) -> [Step; 2]
     [Step::Resize(resize), Step::CenterCrop(CenterCrop { size })]
 }
 
+/// Adds the steps that are the same for every image to random ones, in torchvision's usual order: sizes first, the normalization
+/// after all but erasing.
+pub fn add_fixed(steps: &mut Vec<Step>, fixed: impl IntoIterator<Item = Step>) {
+    let (normalization, sizes): (Vec<Step>, Vec<Step>) =
+        fixed.into_iter().partition(|step| step.name() == "Normalize");
+    let erasing = steps.iter().position(|step| step.name() == "RandomErasing").unwrap_or(steps.len());
+    steps.splice(erasing..erasing, normalization);
+    steps.splice(0..0, sizes);
+}
+
 /// Sets the filter of the steps that resize; if there is none, adds one that resizes to `(h, w)`.
 pub fn set_filter(steps: &mut Vec<Step>, filter: Filter, (h, w): (usize, usize)) {
     let mut found = false;

@@ -6,7 +6,7 @@ use regex::Regex;
 use crate::layer::Layer;
 use crate::state::{self, Entry};
 
-/// The pattern that stands for the last layer, if no name matches it.
+/// The word that stands for the last layer in a pattern, if no name contains it.
 pub const HEAD: &str = "head";
 
 /// What [`freeze`] has frozen.
@@ -69,8 +69,8 @@ pub fn freeze(network: &dyn Layer, pattern: &str) -> Result<Frozen> {
 pub struct Selector(Regex);
 
 impl Selector {
-    /// Creates a selector for the regular expression `pattern`, which may match anywhere in a dotted name. The pattern [`HEAD`]
-    /// stands for the last layer of the network, unless a name matches it.
+    /// Creates a selector for the regular expression `pattern`, which may match anywhere in a dotted name. The word [`HEAD`] in
+    /// it stands for the last layer of the network, unless a name contains it.
     ///
     /// # Errors
     /// `InvalidArgument` when `pattern` is not a regular expression, or matches no parameter.
@@ -82,14 +82,18 @@ impl Selector {
         };
         let params = state::params(network);
         let matches = |regex: &Regex| params.iter().any(|(name, _)| regex.is_match(name));
-        let own = regex(pattern)?;
+        regex(pattern)?;
+        let is_name = params.iter().any(|(name, _)| name.contains(HEAD));
+        let own = match state::head(network) {
+            Some(head) if !is_name => {
+                let word = regex(&format!(r"\b{HEAD}\b"))?;
+                let head = format!(r"(?:^{}\b)", regex::escape(&head));
+                regex(&word.replace_all(pattern, regex::NoExpand(&head)))?
+            }
+            _ => regex(pattern)?,
+        };
         if matches(&own) {
             return Ok(Selector(own));
-        }
-        if pattern == HEAD
-            && let Some(head) = state::head(network)
-        {
-            return Ok(Selector(regex(&format!(r"^{}\.", regex::escape(&head)))?));
         }
         let mut layers: Vec<&str> = params.iter().filter_map(|(name, _)| name.split('.').next()).collect();
         layers.dedup();

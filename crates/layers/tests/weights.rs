@@ -311,7 +311,7 @@ fn other_formats_are_errors() {
         let text = load_error(bytes);
         assert!(text.contains(part), "{part} is not in: {text}");
     };
-    expect(b"", "not a safetensors file: it has 0 bytes, less than the length of the header (8 bytes)");
+    expect(b"", "not a file of weights: it has 0 bytes");
     expect(b"1234567", "it has 7 bytes");
     expect(&[0; 8], "its header is invalid: EOF");
     expect(
@@ -343,6 +343,31 @@ fn truncated_files_are_errors() {
     load_error(&[&bytes[..], &[0]].concat());
 }
 
+/// torchvision's published weights of DenseNet are older than the names of its layers.
+#[test]
+fn old_names_of_dense_layers_are_read() {
+    let build = |layer: Sequential, seed| {
+        let spec = Sequential::new().with("denselayer1", layer);
+        Builder::new(&Device::Cpu, seed).build(&spec.into(), &[1, 2, 4, 4].into()).unwrap()
+    };
+    let pair = |name: &str, first: &str, second: &str| {
+        Sequential::new()
+            .with(format!("norm{name}"), Sequential::new().with(first, BatchNorm2d::new(2)))
+            .with(format!("conv{name}"), Sequential::new().with(second, Conv2d::new(2, 2, 1)))
+    };
+    let (_dir, path) = temp_file();
+    let old = build(pair("", "1", "2"), 1);
+    save(&*old, &path).unwrap();
+    let today = Sequential::new().with("norm1", BatchNorm2d::new(2)).with("conv2", Conv2d::new(2, 2, 1));
+    let network = build(today.clone(), 2);
+    load(&*network, &path).unwrap();
+    let values =
+        |network: &dyn Layer| state_of(network).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+    assert_eq!(values(&*network), values(&*old));
+    // Names that the network has are not old.
+    load(&*build(pair("", "1", "2"), 3), &path).unwrap();
+}
+
 #[test]
 fn missing_and_irregular_files_are_errors() {
     let (dir, path) = temp_file();
@@ -350,7 +375,7 @@ fn missing_and_irregular_files_are_errors() {
     assert_eq!(e.kind(), ErrorKind::Io);
     assert!(e.to_string().starts_with("cannot read the weights "), "{e}");
     let e = load(&*network(1), dir.path()).unwrap_err().to_string();
-    assert!(e.contains("not a safetensors file: it is not a regular file"), "{e}");
+    assert!(e.contains("not a file of weights: it is not a regular file"), "{e}");
     let e = save(&*network(1), &dir.path().join("none/net.safetensors")).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Io);
     assert!(e.to_string().starts_with("cannot write the weights to "), "{e}");

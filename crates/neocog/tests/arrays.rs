@@ -23,10 +23,10 @@ fn images() -> Array4<f32> {
     Array4::from_shape_fn((3, 3, 32, 32), |(n, c, h, w)| ((n * 7 + c * 5 + h * 3 + w) % 11) as f32 / 11.0)
 }
 
-fn archive(arrays: &[(&str, &ArrayD<f32>)]) -> Vec<u8> {
+fn archive(arrays: &[(&str, &ArrayD<f32>)], method: zip::CompressionMethod) -> Vec<u8> {
     use ndarray_npy::WriteNpyExt as _;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let stored = zip::write::SimpleFileOptions::default().compression_method(method);
     for (name, array) in arrays {
         zip.start_file(format!("{name}.npy"), stored).unwrap();
         let mut bytes = Vec::new();
@@ -34,6 +34,14 @@ fn archive(arrays: &[(&str, &ArrayD<f32>)]) -> Vec<u8> {
         zip.write_all(&bytes).unwrap();
     }
     zip.finish().unwrap().into_inner()
+}
+
+/// Returns an .npy file of `<f4` with another type in its header.
+fn with_type(file: &[u8], name: &[u8; 3]) -> Vec<u8> {
+    let mut bytes = file.to_vec();
+    let at = bytes.windows(3).position(|window| window == b"<f4").unwrap();
+    bytes[at..at + 3].copy_from_slice(name);
+    bytes
 }
 
 #[test]
@@ -57,10 +65,20 @@ fn arrays_give_what_the_library_gives() {
     assert_eq!(reversed, x);
     write_npy(folder.join("fortran.npy"), &reversed).unwrap();
     let x = x.into_dyn();
-    fs::write(folder.join("one.npz"), archive(&[("images", &x)])).unwrap();
-    fs::write(folder.join("two.npz"), archive(&[("other", &x), ("input", &x)])).unwrap();
+    let stored = zip::CompressionMethod::Stored;
+    fs::write(folder.join("one.npz"), archive(&[("images", &x)], stored)).unwrap();
+    fs::write(folder.join("two.npz"), archive(&[("other", &x), ("input", &x)], stored)).unwrap();
+    fs::write(folder.join("small.npz"), archive(&[("images", &x)], zip::CompressionMethod::Deflated))
+        .unwrap();
+    let little = fs::read(folder.join("x.npy")).unwrap();
+    let data = little.len() - 4 * x.len();
+    let mut big = little.clone();
+    big[data..].chunks_exact_mut(4).for_each(<[u8]>::reverse);
+    fs::write(folder.join("big.npy"), with_type(&big, b">f4")).unwrap();
     let network = "run shufflenet_v2_x0_5 --weights w.safetensors --classes 7";
-    for input in ["x.npy", "input=x.npy", "double.npy", "fortran.npy", "one.npz", "two.npz"] {
+    for input in
+        ["x.npy", "input=x.npy", "double.npy", "fortran.npy", "one.npz", "two.npz", "small.npz", "big.npy"]
+    {
         let (code, text) = run(folder, &format!("{network} --input {input} --output out"));
         assert_eq!(code, 0, "{input}: {text}");
         assert!(text.contains("wrote [3, 7] to out"), "{text}");
@@ -68,6 +86,22 @@ fn arrays_give_what_the_library_gives() {
         assert_eq!(found, expected, "{input}");
         fs::remove_dir_all(folder.join("out")).unwrap();
     }
+    // 1 and -0.5 in half precision.
+    let halves: Vec<u8> = (0..x.len()).flat_map(|i| [0x3c00_u16, 0xb800][i % 2].to_le_bytes()).collect();
+    let half = [&with_type(&little, b"<f2")[..data], halves.as_slice()].concat();
+    fs::write(folder.join("half.npy"), half).unwrap();
+    let mut i = 0;
+    let floats = x.mapv(|_| {
+        i += 1;
+        [-0.5_f32, 1.0][i % 2]
+    });
+    write_npy(folder.join("floats.npy"), &floats).unwrap();
+    let of = |input: &str| {
+        let (code, text) = run(folder, &format!("{network} --input {input} --output out"));
+        assert_eq!(code, 0, "{input}: {text}");
+        read_npy::<_, ArrayD<f32>>(folder.join("out/output.npy")).unwrap()
+    };
+    assert_eq!(of("half.npy"), of("floats.npy"));
     let (code, text) =
         run(folder, &format!("{network} --input x.npy --output out --device reference --json"));
     assert_eq!(code, 0, "{text}");

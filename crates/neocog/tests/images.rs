@@ -290,6 +290,48 @@ fn weights_without_a_checkpoint_are_used_with_the_preprocessing_of_the_training(
 }
 
 #[test]
+fn a_training_prepares_images_as_its_weights_say() {
+    let folder = Folder::with_shapes(6);
+    folder.outputs(
+        "train lenet --data shapes --epochs 1 --resize 40 --normalize=0.5/0.25 --input 3x36x36 --out run",
+    );
+    folder.outputs("export run/last.ckpt --to w.safetensors");
+    let start = |options: &str| {
+        folder.outputs(&format!(
+            "train lenet --data shapes --epochs 1 --out next --overwrite --weights w.safetensors{options}"
+        ))
+    };
+    let own = "Resize(size=40), CenterCrop(size=(36, 36)), Normalize(mean=[0.5], std=[0.25])";
+    let (_, text) = start("");
+    assert!(text.contains(&format!("images are prepared as w.safetensors says: {own}")), "{text}");
+    assert!(text.contains("input 3x36x36"), "{text}");
+    let weights = || {
+        folder.outputs("export next/last.ckpt --to next.safetensors");
+        fs::read(folder.path("next.safetensors")).unwrap()
+    };
+    let same = weights();
+    start(" --resize 40 --normalize=0.5/0.25 --input 3x36x36");
+    assert!(weights() == same);
+    // Of weights for another size, the normalization.
+    let (_, text) = start(" --input 3x32x32 --partial");
+    assert!(text.contains("says: Normalize(mean=[0.5], std=[0.25])\n"), "{text}");
+    let (_, text) = start(" --normalize=0.1/0.2");
+    assert!(!text.contains("images are prepared as"), "{text}");
+
+    let weights = "--network lenet --weights w.safetensors";
+    folder.outputs(&format!("export {weights} --to again.safetensors"));
+    folder.outputs(&format!("export {weights} --to net.onnx"));
+    let image = "shapes/disc/1.jpg --json";
+    let (expected, _) = folder.outputs(&format!("predict run/last.ckpt {image}"));
+    let again = format!("predict --network lenet --weights again.safetensors {image}");
+    assert_eq!(folder.outputs(&again).0, expected);
+    assert!(folder.error(&format!("export {weights} --to net.pth")).contains("written as safetensors"));
+    assert!(folder.error("export net.onnx --to b.safetensors").contains("is an ONNX model"));
+    let (_, text) = start(" --classes 5");
+    assert!(text.contains("warning: the network has 5 classes, the data have 3"), "{text}");
+}
+
+#[test]
 fn what_the_images_are_used_for_is_printed() {
     let folder = Folder::with_shapes(6);
     fs::remove_file(folder.path("shapes/disc/0.png")).unwrap();

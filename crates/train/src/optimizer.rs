@@ -59,10 +59,10 @@ impl Optimizer {
 
     /// As [`Optimizer::new`], with other learning rates and weight decays for some parameters: of several groups that select a
     /// parameter, the first counts. With `decay_weights_only`, biases and the parameters of norms, that is, all with at most one
-    /// axis, have no weight decay unless their group says so. Frozen parameters have no state.
+    /// axis, have no weight decay, whatever their group says. Frozen parameters have no state.
     ///
     /// # Errors
-    /// As [`Optimizer::new`]; when a group is invalid or selects no parameter that is trained.
+    /// As [`Optimizer::new`]; when a group is invalid, or selects no parameter that is trained and in no group before it.
     pub fn with_groups(
         config: OptimizerConfig,
         groups: &[ParamGroup],
@@ -261,20 +261,27 @@ fn settings(
     for group in groups {
         group.check().context(|| format!("the group {:?}", group.pattern))?;
         let selector = Selector::new(network, &group.pattern)?;
-        let mut trained = false;
+        let (mut trained, mut applies) = (false, false);
         for ((name, param), settings) in params.iter().zip(&mut settings) {
             if !selector.selects(name) {
                 continue;
             }
             trained |= !param.is_frozen();
             if settings.lr.is_none() {
+                applies |= !param.is_frozen();
                 settings.lr = Some(group.lr);
-                settings.weight_decay = group.weight_decay.or(settings.weight_decay);
+                settings.weight_decay = settings.weight_decay.or(group.weight_decay);
             }
         }
         if !trained {
             return Err(Error::invalid_argument(format!(
                 "all parameters of the group {:?} are frozen",
+                group.pattern
+            )));
+        }
+        if !applies {
+            return Err(Error::invalid_argument(format!(
+                "the group {:?} comes after groups that have all of its parameters: the first group counts, so put it before them",
                 group.pattern
             )));
         }

@@ -153,7 +153,7 @@ fn optimizer_step(
 
 #[test]
 fn groups_have_their_learning_rate_and_weight_decay() {
-    let groups = ["fc=0.5".parse().unwrap(), "layer2=0.25,0".parse().unwrap(), ".*=9".parse().unwrap()];
+    let groups = ["fc=0.5".parse().unwrap(), "layer2=0.25,0.0625".parse().unwrap(), ".*=9".parse().unwrap()];
     let rule = OptimizerKind::sgd().with_weight_decay(0.125);
     for weights_only in [false, true] {
         for (name, before, after) in optimizer_step(&groups, weights_only, rule, 0.0) {
@@ -162,7 +162,7 @@ fn groups_have_their_learning_rate_and_weight_decay() {
             }
             let (lr, decay) = match &name {
                 name if name.starts_with("fc") => (0.25, 0.125),
-                name if name.starts_with("layer2") => (0.125, 0.0),
+                name if name.starts_with("layer2") => (0.125, 0.0625),
                 _ => (4.5, 0.125),
             };
             let is_weight = name == "fc.weight" || name.ends_with("conv.weight");
@@ -191,6 +191,11 @@ fn bad_patterns_are_errors() {
         (config().with_freeze("(layer1"), "is not a regular expression"),
         (config().with_freeze("layer|fc"), "leaves none to train"),
         (group("classifier=0.1"), "no parameter matches the pattern \"classifier\""),
+        (
+            group("layer=0.1").with_param_group("layer2.conv=0.2".parse().unwrap()),
+            "the group \"layer2.conv\" comes after groups that have all of its parameters",
+        ),
+        (config().with_freeze("layer|head"), "leaves none to train"),
         (group("layer1=0.1").with_freeze("layer1"), "all parameters of the group \"layer1\" are frozen"),
     ] {
         let error = error(config);

@@ -1,16 +1,17 @@
-//! `export`: the weights of a checkpoint as a safetensors file, or its network as an ONNX file.
+//! `export`: the weights of a trained network as a safetensors file, or the network as an ONNX file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use neocog_base::text::{count, noun_for};
 use neocog_layers::state::{self, Entry};
 use neocog_layers::weights;
-use neocog_tensor::{Context as _, Device, Result};
-use neocog_train::Checkpoint;
+use neocog_tensor::{Device, Error, Result};
 use serde::Serialize;
 
+use super::network::WeightsArgs;
 use super::onnx_network::is_onnx;
-use crate::help::examples;
+use super::trained_network::TrainedNetwork;
+use crate::help::{examples, usages};
 use crate::output::{self, thousands};
 use crate::outputs;
 use crate::register_command;
@@ -24,14 +25,27 @@ use crate::register_command;
 /// metadata hold the preprocessing of the images, such as the normalization, and the class names: `eval`, `predict` and
 /// `import` use them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = examples("Examples:
+#[command(
+    override_usage = usages(&[
+        "export [OPTIONS] --to <FILE> <CHECKPOINT>",
+        "export [OPTIONS] --to <FILE> --weights <FILE> <--network <NAME>|--spec <FILE>>",
+    ]),
+    after_help = examples("Examples:
   neocog export runs/lenet-digits/best.ckpt --to lenet.safetensors
   neocog export runs/lenet-digits/best.ckpt --to lenet.onnx --softmax
-  neocog eval --network lenet --weights lenet.safetensors --data digits"))]
+  neocog export --network mobilenet_v2 --weights mobilenet_v2.pth --preset imagenet --to mobilenet_v2.onnx
+  neocog eval --network lenet --weights lenet.safetensors --data digits")
+)]
 struct Args {
     /// Checkpoint.
-    #[arg(value_name = "CHECKPOINT")]
-    file: PathBuf,
+    #[arg(
+        value_name = "CHECKPOINT",
+        required_unless_present = "weights",
+        conflicts_with_all = ["weights", "network", "spec", "classes"]
+    )]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    weights: WeightsArgs,
     /// Output file.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -80,18 +94,24 @@ register_command!("export", 90, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    outputs::check([args.file.as_path()], [args.to.as_path()])?;
+    outputs::check(args.file.as_deref().or(args.weights.file()), [args.to.as_path()])?;
     if is_onnx(&args.to) {
         return export_onnx(args);
     }
     if let Some(option) = args.onnx.given() {
         output::usage_error(format_args!("{option} is for ONNX files, whose names end with .onnx"));
     }
-    let checkpoint = Checkpoint::read(&args.file)?;
-    let network = checkpoint.network(&Device::Cpu).context(|| args.file.display().to_string())?;
-    let metadata = checkpoint.preprocessing().metadata(&checkpoint.class_names);
-    weights::save_with_metadata(&*network, &args.to, &metadata)?;
-    let skipped: Vec<String> = state::entries(&*network)
+    if args.to.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
+        return Err(Error::invalid_argument(format!(
+            "{}: weights are written as safetensors, not as by torch.save; choose a name that ends with .safetensors",
+            args.to.display()
+        )));
+    }
+    let trained = open(args)?;
+    let network = &trained.network;
+    let metadata = trained.preprocessing.metadata(&trained.class_names);
+    weights::save_with_metadata(&**network, &args.to, &metadata)?;
+    let skipped: Vec<String> = state::entries(&**network)
         .into_iter()
         .filter(|(_, entry)| matches!(entry, Entry::Buffer(buffer) if !buffer.is_persistent()))
         .map(|(name, _)| name)
@@ -103,10 +123,10 @@ fn run(args: &Args) -> Result<()> {
         ));
     }
     let row = JsonRow {
-        network: &checkpoint.config.network,
+        network: &trained.name,
         to: args.to.display().to_string(),
-        tensors: state::state_dict(&*network).len(),
-        parameters: state::param_count(&*network),
+        tensors: state::state_dict(&**network).len(),
+        parameters: state::param_count(&**network),
     };
     if args.json {
         return output::json(&row);
@@ -121,6 +141,17 @@ fn run(args: &Args) -> Result<()> {
     ))
 }
 
+/// Opens the network that is exported.
+fn open(args: &Args) -> Result<TrainedNetwork> {
+    if let Some(file) = args.file.as_deref().filter(|file: &&Path| is_onnx(file)) {
+        return Err(Error::invalid_argument(format!(
+            "{} is an ONNX model: `import` makes layers of it",
+            file.display()
+        )));
+    }
+    args.weights.open(args.file.as_deref(), None, &Device::Cpu)
+}
+
 #[cfg(not(feature = "onnx"))]
 fn export_onnx(_args: &Args) -> Result<()> {
     Err(super::onnx_network::without_onnx())
@@ -130,27 +161,26 @@ fn export_onnx(_args: &Args) -> Result<()> {
 fn export_onnx(args: &Args) -> Result<()> {
     use neocog_onnx::{ExportOptions, export_network};
 
-    let checkpoint = Checkpoint::read(&args.file)?;
-    let network = checkpoint.network(&Device::Cpu).context(|| args.file.display().to_string())?;
-    let preprocessing = checkpoint.preprocessing();
-    let mut options = ExportOptions::new(&checkpoint.config.network);
+    let trained = open(args)?;
+    let (network, preprocessing) = (&trained.network, &trained.preprocessing);
+    let mut options = ExportOptions::new(&trained.name);
     options.opset = args.onnx.opset.unwrap_or(options.opset);
     options.softmax = args.onnx.softmax;
     if args.onnx.preprocess {
-        options.normalization = Some(normalization(&preprocessing)?);
+        options.normalization = Some(normalization(preprocessing)?);
     }
-    options.metadata = preprocessing.metadata(&checkpoint.class_names);
+    options.metadata = preprocessing.metadata(&trained.class_names);
     // What says that a weights file is for PyTorch.
     options.metadata.remove("format");
-    options.metadata.insert("neocog.network".to_string(), checkpoint.config.network.clone());
-    let bytes = export_network(&*network, &checkpoint.input, &options)?;
+    options.metadata.insert("neocog.network".to_string(), trained.name.clone());
+    let bytes = export_network(&**network, &trained.input, &options)?;
     neocog_base::file::replace(&args.to, |file| std::io::Write::write_all(file, &bytes))
-        .map_err(|e| neocog_tensor::Error::io(format!("cannot write {}", args.to.display()), e))?;
+        .map_err(|e| Error::io(format!("cannot write {}", args.to.display()), e))?;
     let row = JsonOnnxRow {
-        network: &checkpoint.config.network,
+        network: &trained.name,
         to: args.to.display().to_string(),
         opset: options.opset,
-        parameters: state::param_count(&*network),
+        parameters: state::param_count(&**network),
     };
     if args.json {
         return output::json(&row);
@@ -179,7 +209,6 @@ struct JsonOnnxRow<'a> {
 fn normalization(preprocessing: &neocog_data::Preprocessing) -> Result<neocog_onnx::Normalization> {
     use neocog_data::Inversion;
     use neocog_data::transform::Step;
-    use neocog_tensor::Error;
 
     let mut found = neocog_onnx::Normalization::default();
     for step in &preprocessing.transforms.steps {

@@ -15,7 +15,7 @@ use super::network::{NetworkArgs, load_weights};
 use super::onnx_network::is_onnx;
 use super::trained_network::{check_channels, described_by};
 use crate::help::examples;
-use crate::normalization::InputTransforms;
+use crate::normalization::{InputTransforms, add_fixed};
 use crate::output;
 use crate::register_command;
 
@@ -90,7 +90,7 @@ fn run(args: &Args) -> Result<()> {
     let fixed = args.transforms.apply(&preprocessing.transforms, input)?;
     check_channels(&fixed, input[0])?;
     config.transforms.steps.retain(|step| step.is_random());
-    config.transforms.steps.extend(fixed.steps.iter().cloned());
+    add_fixed(&mut config.transforms.steps, fixed.steps);
     config.transforms.check()?;
     let trainer = Trainer::with_classes(config, selected.spec.clone(), input, class_names, &Device::Cpu);
     let mut trainer = trainer.context(|| selected.name())?;

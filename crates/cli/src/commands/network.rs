@@ -160,6 +160,14 @@ impl SelectedNetwork {
         }
     }
 
+    /// Sets the height and width of a registered network's input, unless the arguments give the input.
+    pub fn default_input(&mut self, [_, h, w]: [usize; 3]) {
+        if let (Origin::Registered(_), Some([c, ..]), false) = (&self.origin, self.input, self.is_input_given)
+        {
+            self.input = Some([c, h, w]);
+        }
+    }
+
     /// Takes the channels and the number of classes of a registered network from the data set, unless the arguments give
     /// them.
     ///
@@ -284,6 +292,11 @@ pub struct WeightsArgs {
 }
 
 impl WeightsArgs {
+    /// The file of --weights.
+    pub fn file(&self) -> Option<&Path> {
+        self.weights.as_deref()
+    }
+
     /// Whether --weights is given.
     pub fn is_given(&self) -> bool {
         self.weights.is_some()

@@ -167,7 +167,11 @@ fn open(args: &Args, input: Shape, device: &Device) -> Result<(String, Box<dyn L
     let shape = Shape::new(&[1, c, h, w])?;
     let network = Builder::new(device, args.seed).build(&spec, &shape).context(|| name.as_str())?;
     match &args.weights {
-        Some(file) => note_auxiliary(&weights::load(&*network, file)?),
+        Some(file) => {
+            let loaded = weights::load(&*network, file);
+            let of_input = || format!("{name} for an input [n, c, h, w] with c = {c}, h = {h} and w = {w}");
+            note_auxiliary(&loaded.context(of_input)?);
+        }
         None => output::note(format_args!("{name} has the initial parameters of seed {}", args.seed)),
     }
     Ok((name, network))

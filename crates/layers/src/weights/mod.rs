@@ -33,7 +33,7 @@ use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use self::element::ElementType;
-use self::safetensors_file::{SafetensorsFile, not_safetensors};
+use self::safetensors_file::SafetensorsFile;
 use self::stored::{StoredTensor, TensorFile};
 use self::torch_file::TorchFile;
 use crate::layer::{Counter, Layer};
@@ -313,12 +313,15 @@ fn open(path: &Path) -> Result<Box<dyn TensorFile>> {
     let location = || path.display().to_string();
     let metadata = fs::metadata(path).map_err(cannot_read)?;
     if !metadata.is_file() {
-        return Err(not_safetensors("it is not a regular file")).context(location);
+        return Err(Error::format("not a file of weights: it is not a regular file")).context(location);
     }
     let mut file = File::open(path).map_err(cannot_read)?;
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(16).read_to_end(&mut start).map_err(cannot_read)?;
     let size = metadata.len();
+    if size == 0 {
+        return Err(Error::format("not a file of weights: it has 0 bytes")).context(location);
+    }
     Ok(if torch_file::is_torch(&start) {
         Box::new(TorchFile::open(file, size, &start).context(location)?)
     } else {
@@ -334,7 +337,7 @@ fn read_matching<'a>(network: &'a dyn Layer, path: &Path) -> Result<Matched<'a>>
 
 fn match_tensors<'a>(network: &'a dyn Layer, file: &mut dyn TensorFile) -> Result<Matched<'a>> {
     let entries = state::state_dict(network);
-    let names = names::without_prefixes(file.stored(), &entries);
+    let names = names::of_network(file.stored(), &entries);
     let counters: HashSet<&str> = entries
         .iter()
         .filter(|(_, e)| matches!(e, Entry::Counter(_)))

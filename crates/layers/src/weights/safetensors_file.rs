@@ -112,6 +112,6 @@ fn header_length(bytes: [u8; 8], rest: u64) -> Result<usize> {
 }
 
 /// Returns the error for a file of another format.
-pub(super) fn not_safetensors(why: &str) -> Error {
+fn not_safetensors(why: &str) -> Error {
     Error::format(format!("not a safetensors file: {why}"))
 }

@@ -58,7 +58,7 @@ pub struct Args {
     #[command(flatten)]
     pub(super) network_args: NetworkArgs,
     /// File with initial weights, such as PyTorch's: safetensors, or of torch.save. The last layer is left out if it has another
-    /// number of classes.
+    /// number of classes. Images are prepared as the metadata of the file say, unless --preset, --normalize or others do.
     #[arg(long, value_name = "FILE")]
     pub(super) weights: Option<PathBuf>,
     /// Load the tensors of --weights that match and list the others (PyTorch's strict=False).
@@ -88,14 +88,14 @@ pub struct Args {
     /// Weight decay of the optimizer.
     #[arg(long, value_name = "FACTOR", value_parser = non_negative)]
     pub(super) weight_decay: Option<f64>,
-    /// Freeze the parameters and running statistics whose names match a regular expression.
+    /// Freeze the parameters and running statistics whose names match a regular expression; head is the last layer.
     #[arg(long, value_name = "REGEX")]
     pub(super) freeze: Option<String>,
     /// Learning rate, and weight decay, of the parameters whose names match a regular expression; head is the last layer. May be
-    /// given several times.
+    /// given several times: the first that matches a parameter counts.
     #[arg(long, value_name = "REGEX=LR[,DECAY]")]
     pub(super) lr_group: Vec<ParamGroup>,
-    /// Apply the weight decay to weights only, not to biases and norms.
+    /// Apply the weight decay, also that of --lr-group, to weights only, not to biases and norms.
     #[arg(long)]
     pub(super) decay_weights_only: bool,
     /// Learning rate schedule: constant, step (times 0.1 after each third of the epochs), multi-step, linear, exponential,

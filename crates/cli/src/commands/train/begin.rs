@@ -6,8 +6,10 @@ use neocog_base::file::is_same;
 use neocog_base::program;
 use neocog_base::text::count;
 use neocog_data::catalog::DEFAULT_DATASET;
-use neocog_data::{DataSource, Split};
-use neocog_layers::drop_branches;
+use neocog_data::transform::{Pipeline, Step};
+use neocog_data::{DataSource, Preprocessing, Split};
+use neocog_layers::builder::output_shape;
+use neocog_layers::{Layer, drop_branches, weights};
 use neocog_tensor::{Context as _, Error, ErrorKind, Result};
 use neocog_train::{CheckpointDir, Decay, Environment, LogLine, Ranks, TrainConfig, Trainer, check_fits};
 
@@ -15,6 +17,7 @@ use super::args::Args;
 use super::parts;
 use crate::commands::network::{SelectedNetwork, load_pretrained, load_weights};
 use crate::commands::part_selection::{elsewhere, other_parts};
+use crate::normalization::add_fixed;
 use crate::output;
 
 /// Creates a trainer at epoch 0, loads the data set, and, on the first rank, creates the directory.
@@ -46,6 +49,10 @@ pub fn prepare(args: &Args) -> Result<(Trainer, Split)> {
     let data = config.load_data(&args.data_dir.data_dir)?;
     output::warnings(&data);
     parts::check_classes(&*data.train)?;
+    let pretrained = args.weights.as_deref().map(Pretrained::open).transpose()?;
+    if let Some(Pretrained { preprocessing: Some(preprocessing), .. }) = &pretrained {
+        selected.default_input(preprocessing.input);
+    }
     selected.adapt(&*data.train)?;
     if let Some(p) = args.options.stochastic_depth {
         selected.spec = drop_branches(&selected.spec, p).context(|| "--stochastic-depth")?;
@@ -56,6 +63,11 @@ pub fn prepare(args: &Args) -> Result<(Trainer, Split)> {
     }
     let input = selected.input_for(&*data.train)?;
     config.transforms = args.transforms.pipeline(config.transforms, &*data.train, input)?;
+    if let Some(pretrained) = &pretrained
+        && !args.transforms.set_input()
+    {
+        pretrained.prepare_images(&mut config.transforms, input);
+    }
     let location = match &args.network_args.spec {
         Some(file) => file.display().to_string(),
         None => selected.name().to_string(),
@@ -73,7 +85,60 @@ pub fn prepare(args: &Args) -> Result<(Trainer, Split)> {
             load_pretrained(trainer.network(), file)?;
         }
     }
+    note_unused_classes(trainer.network(), input, data.train.classes())?;
     Ok((trainer, data))
+}
+
+/// The file of the weights that a training starts from.
+struct Pretrained<'a> {
+    file: &'a Path,
+    /// What its metadata say.
+    preprocessing: Option<Preprocessing>,
+}
+
+impl<'a> Pretrained<'a> {
+    fn open(file: &'a Path) -> Result<Self> {
+        let metadata = weights::metadata(file)?;
+        let preprocessing = Preprocessing::from_metadata(&metadata).context(|| file.display().to_string())?;
+        Ok(Pretrained { file, preprocessing })
+    }
+
+    /// Lets images of the size `input`, `[c, h, w]`, be prepared as those that the weights were trained on.
+    fn prepare_images(&self, transforms: &mut Pipeline, input: [usize; 3]) {
+        let file = self.file.display();
+        let Some(own) = &self.preprocessing else {
+            if !transforms.steps.iter().any(|step| step.name() == "Normalize") {
+                output::note(format_args!(
+                    "{file} does not say how images were preprocessed: they are not normalized; --preset, --resize and \
+                     --normalize change that"
+                ));
+            }
+            return;
+        };
+        let is_same_size = own.input == input;
+        let used = |step: &&Step| is_same_size || step.name() == "Normalize";
+        let used = Pipeline::from_iter(own.transforms.steps.iter().filter(used).cloned());
+        if used.is_empty() {
+            return;
+        }
+        output::note(format_args!("images are prepared as {file} says: {used}"));
+        let kept = |step: &Step| step.is_random() || !(is_same_size || step.name() == "Normalize");
+        transforms.steps.retain(kept);
+        add_fixed(&mut transforms.steps, used.steps);
+        transforms.eval = None;
+    }
+}
+
+/// Prints a note if the network has more classes than the data.
+fn note_unused_classes(network: &dyn Layer, [c, h, w]: [usize; 3], classes: usize) -> Result<()> {
+    let output = output_shape(network, &[1, c, h, w].into())?;
+    if output[1] > classes {
+        output::note(format_args!(
+            "warning: the network has {} classes, the data have {classes}: the others have no images, and keep what they have learned",
+            output[1]
+        ));
+    }
+    Ok(())
 }
 
 /// Sets what the arguments leave open for a folder of few images: the recipes are for 60,000.
