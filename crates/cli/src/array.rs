@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Cursor, Read};
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
-use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
+use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyError, WriteNpyExt};
 use neocog_base::file::replace;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use zip::ZipArchive;
@@ -111,7 +111,7 @@ fn array(mut bytes: Aligned, device: &Device) -> Result<Array> {
                 Ok(Some((Shape::new(array.shape())?, values)))
             }
             Err(ViewNpyError::WrongDescriptor(_)) => Ok(None),
-            Err(e) => Err(Error::format("not an .npy file").with_source(e)),
+            Err(e) => Err(Error::format(format!("not an .npy file: {e}"))),
         }
     }
     if !bytes.as_ref().starts_with(MAGIC) {
@@ -209,8 +209,13 @@ impl Descriptor {
 pub fn write<T: WritableElement>(path: &Path, shape: &[usize], values: Vec<T>) -> Result<()> {
     let array = ArrayD::from_shape_vec(IxDyn(shape), values)
         .map_err(|e| Error::shape(format!("{shape:?} is not the shape of the output")).with_source(e))?;
-    replace(path, |file| array.write_npy(BufWriter::new(file)).map_err(io::Error::other))
-        .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
+    replace(path, |file| {
+        array.write_npy(BufWriter::new(file)).map_err(|e| match e {
+            WriteNpyError::Io(e) => e,
+            e => io::Error::other(e),
+        })
+    })
+    .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
 }
 
 /// Writes an .npy file of numbers in half precision, given by their bits.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use neocog_base::file::check_distinct;
+use neocog_base::program::quoted_path;
 use neocog_layers::{Builder, Layer, Predictor, weights};
 use neocog_tensor::{Context as _, Device, Error, Result, Shape};
 use neocog_train::{Checkpoint, ModelFile};
@@ -182,6 +183,16 @@ fn open_checkpoint(args: &Args, file: &Path, device: &Device) -> Result<(String,
         return Err(Error::invalid_argument(
             "a checkpoint contains its network; --weights and --classes are for networks by name",
         ));
+    }
+    if ["pth", "pt", "safetensors"]
+        .iter()
+        .any(|of_weights| file.extension().is_some_and(|e| e == *of_weights))
+    {
+        return Err(Error::invalid_argument(format!(
+            "{} is a file of weights, without a network; use run NETWORK --weights {}",
+            file.display(),
+            quoted_path(file)
+        )));
     }
     let checkpoint = Checkpoint::read(file)?;
     let network = checkpoint.network(device).context(|| file.display().to_string())?;

@@ -42,7 +42,7 @@ struct Args {
     family: Option<Family>,
     #[command(flatten)]
     network_args: NetworkArgs,
-    /// Output style: a table, or the modules as printed by PyTorch.
+    /// Output style: a table, or the modules as printed by PyTorch; from version 2.15 on, it also prints bias=True of norms.
     #[arg(long, value_enum, default_value = "table")]
     style: Style,
     /// Print one JSON object per network: name, parameters, macs, activation memory in bytes, and layers.

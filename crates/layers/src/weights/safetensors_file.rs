@@ -98,7 +98,7 @@ fn header_length(bytes: [u8; 8], rest: u64) -> Result<usize> {
     const MAX_LENGTH: u64 = 100_000_000;
     let length = u64::from_le_bytes(bytes);
     match &bytes {
-        b"NEOCOGCK" => Err(not_safetensors("it is a neocog checkpoint")),
+        b"NEOCOGCK" => Err(not_safetensors("it is a neocog checkpoint, `export` writes its weights")),
         _ if length > rest => Err(not_safetensors(&format!(
             "its first bytes specify a header of {}, but the rest of the file has {}: it has another format or is truncated",
             count(length, "byte"),
