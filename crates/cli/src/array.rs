@@ -95,7 +95,11 @@ fn array_of_archive(archive: &[u8], input: &str) -> Result<Aligned> {
         )));
     }
     let mut bytes = Aligned::with_length(entry.size())?;
-    entry.read_exact(bytes.as_mut()).map_err(|e| Error::io(format!("cannot read {name}"), e))?;
+    // At the end, the checksum is compared.
+    entry
+        .read_exact(bytes.as_mut())
+        .and_then(|()| entry.read(&mut [0]))
+        .map_err(|e| Error::io(format!("cannot read {name}"), e))?;
     Ok(bytes)
 }
 

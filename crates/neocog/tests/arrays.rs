@@ -109,7 +109,13 @@ fn arrays_give_what_the_library_gives() {
     let off = exact.iter().zip(&expected).fold(0.0, |a: f64, (e, f)| a.max((e - f64::from(*f)).abs()));
     assert!(off < 1e-4, "{off}");
 
+    let mut damaged = fs::read(folder.join("one.npz")).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(folder.join("damaged.npz"), damaged).unwrap();
+
     for (arguments, expected) in [
+        ("run lenet --input damaged.npz --output out", "checksum"),
         (
             "run lenet --input x.npy --output out --weights w.safetensors",
             "the weights do not match the network",

@@ -316,7 +316,13 @@ fn a_training_prepares_images_as_its_weights_say() {
     let (_, text) = start(" --input 3x32x32 --partial");
     assert!(text.contains("says: Normalize(mean=[0.5], std=[0.25])\n"), "{text}");
     let (_, text) = start(" --normalize=0.1/0.2");
+    assert!(text.contains("says: Resize(size=40), CenterCrop(size=(36, 36))\n"), "{text}");
+    let (_, text) = start(" --resize 44");
+    assert!(text.contains("says: Normalize(mean=[0.5], std=[0.25])\n"), "{text}");
+    let (_, text) = start(" --preset imagenet");
     assert!(!text.contains("images are prepared as"), "{text}");
+    let (_, text) = start(" --grayscale");
+    assert!(text.contains("epochs, Grayscale") || text.contains("Grayscale, "), "{text}");
 
     let weights = "--network lenet --weights w.safetensors";
     folder.outputs(&format!("export {weights} --to again.safetensors"));

@@ -101,9 +101,10 @@ fn run(args: &Args) -> Result<()> {
     if let Some(option) = args.onnx.given() {
         output::usage_error(format_args!("{option} is for ONNX files, whose names end with .onnx"));
     }
-    if args.to.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
+    let extension = args.to.extension().map(|extension| extension.to_ascii_lowercase());
+    if extension.is_some_and(|own| ["pth", "pt", "ckpt", "npz", "npy"].iter().any(|other| own == *other)) {
         return Err(Error::invalid_argument(format!(
-            "{}: weights are written as safetensors, not as by torch.save; choose a name that ends with .safetensors",
+            "{}: weights are written as safetensors; choose a name that ends with .safetensors",
             args.to.display()
         )));
     }

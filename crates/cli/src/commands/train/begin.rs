@@ -15,8 +15,10 @@ use neocog_train::{CheckpointDir, Decay, Environment, LogLine, Ranks, TrainConfi
 
 use super::args::Args;
 use super::parts;
+use super::transforms::Transforms;
 use crate::commands::network::{SelectedNetwork, load_pretrained, load_weights};
 use crate::commands::part_selection::{elsewhere, other_parts};
+use crate::commands::trained_network::check_channels;
 use crate::normalization::add_fixed;
 use crate::output;
 
@@ -63,10 +65,8 @@ pub fn prepare(args: &Args) -> Result<(Trainer, Split)> {
     }
     let input = selected.input_for(&*data.train)?;
     config.transforms = args.transforms.pipeline(config.transforms, &*data.train, input)?;
-    if let Some(pretrained) = &pretrained
-        && !args.transforms.set_input()
-    {
-        pretrained.prepare_images(&mut config.transforms, input);
+    if let Some(pretrained) = &pretrained {
+        pretrained.prepare_images(&args.transforms, &mut config.transforms, input)?;
     }
     let location = match &args.network_args.spec {
         Some(file) => file.display().to_string(),
@@ -103,29 +103,45 @@ impl<'a> Pretrained<'a> {
         Ok(Pretrained { file, preprocessing })
     }
 
-    /// Lets images of the size `input`, `[c, h, w]`, be prepared as those that the weights were trained on.
-    fn prepare_images(&self, transforms: &mut Pipeline, input: [usize; 3]) {
+    /// Lets images for the input `[c, h, w]` be prepared as those that the weights were trained on, as far as `args` leave that open.
+    fn prepare_images(&self, args: &Transforms, transforms: &mut Pipeline, input: [usize; 3]) -> Result<()> {
         let file = self.file.display();
         let Some(own) = &self.preprocessing else {
-            if !transforms.steps.iter().any(|step| step.name() == "Normalize") {
+            if !args.set_normalization() && !transforms.steps.iter().any(|step| step.name() == "Normalize") {
                 output::note(format_args!(
                     "{file} does not say how images were preprocessed: they are not normalized; --preset, --resize and \
                      --normalize change that"
                 ));
             }
-            return;
+            return Ok(());
         };
-        let is_same_size = own.input == input;
-        let used = |step: &&Step| is_same_size || step.name() == "Normalize";
-        let used = Pipeline::from_iter(own.transforms.steps.iter().filter(used).cloned());
+        let sets_size = |step: &Step| Pipeline::from([step.clone()]).sets_size();
+        let keeps_size = args.set_size() || own.input != input;
+        let is_open = |step: &Step| match step.name() {
+            "Normalize" => !args.set_normalization(),
+            _ if sets_size(step) => !keeps_size,
+            _ => !step.is_random() && !transforms.steps.contains(step),
+        };
+        let used = Pipeline::from_iter(own.transforms.steps.iter().filter(|step| is_open(step)).cloned());
         if used.is_empty() {
-            return;
+            return Ok(());
         }
+        check_channels(&used, input[0]).context(|| file.to_string())?;
         output::note(format_args!("images are prepared as {file} says: {used}"));
-        let kept = |step: &Step| step.is_random() || !(is_same_size || step.name() == "Normalize");
-        transforms.steps.retain(kept);
-        add_fixed(&mut transforms.steps, used.steps);
-        transforms.eval = None;
+        let normalizes = used.steps.iter().any(|step| step.name() == "Normalize");
+        let replaces_size = used.sets_size();
+        let change = |steps: &mut Vec<Step>, used: &Pipeline| {
+            steps.retain(|step| match step.name() {
+                "Normalize" => !normalizes,
+                _ => !replaces_size || !sets_size(step),
+            });
+            add_fixed(steps, used.steps.clone());
+        };
+        change(&mut transforms.steps, &used);
+        if let Some(eval) = &mut transforms.eval {
+            change(eval, &used);
+        }
+        transforms.check()
     }
 }
 

@@ -126,13 +126,17 @@ fn normalization(text: &str) -> Result<Normalization, String> {
 }
 
 impl Transforms {
-    /// Whether an argument says what turns an image into the input of the network.
-    pub fn set_input(&self) -> bool {
+    /// Whether an argument says how images get the size of the input.
+    pub fn set_size(&self) -> bool {
         self.preset.is_some()
             || self.resize.is_some()
             || self.random_resized_crop.is_some()
             || self.interpolation.is_some()
-            || self.normalize.is_some()
+    }
+
+    /// Whether an argument says how pixels are normalized.
+    pub fn set_normalization(&self) -> bool {
+        self.preset.is_some() || self.normalize.is_some()
     }
 
     /// Returns the pipeline, in torchvision's usual order. `recipe` is the pipeline without arguments, and `train` the data set
