@@ -82,16 +82,13 @@ impl Selector {
         };
         let params = state::params(network);
         let matches = |regex: &Regex| params.iter().any(|(name, _)| regex.is_match(name));
-        regex(pattern)?;
+        let mut own = regex(pattern)?;
         let is_name = params.iter().any(|(name, _)| name.contains(HEAD));
-        let own = match state::head(network) {
-            Some(head) if !is_name => {
-                let word = regex(&format!(r"\b{HEAD}\b"))?;
-                let head = format!(r"(?:^{}\b)", regex::escape(&head));
-                regex(&word.replace_all(pattern, regex::NoExpand(&head)))?
-            }
-            _ => regex(pattern)?,
-        };
+        if let Some(head) = state::head(network).filter(|_| !is_name) {
+            let word = regex(&format!(r"\b{HEAD}\b"))?;
+            let head = format!(r"(?:^{}\b)", regex::escape(&head));
+            own = regex(&word.replace_all(pattern, regex::NoExpand(&head)))?;
+        }
         if matches(&own) {
             return Ok(Selector(own));
         }

@@ -43,7 +43,7 @@ struct Args {
     #[arg(
         value_name = "CHECKPOINT",
         required_unless_present = "weights",
-        conflicts_with_all = ["weights", "network", "spec", "classes"]
+        conflicts_with_all = WeightsArgs::IN_PLACE_OF_CHECKPOINT
     )]
     file: Option<PathBuf>,
     #[command(flatten)]

@@ -41,7 +41,7 @@ struct Args {
     #[arg(
         value_name = "CHECKPOINT",
         required_unless_present = "weights",
-        conflicts_with_all = ["weights", "network", "spec", "classes"]
+        conflicts_with_all = WeightsArgs::IN_PLACE_OF_CHECKPOINT
     )]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -109,10 +109,10 @@ fn run(args: &Args) -> Result<()> {
         )));
     }
     let trained = open(args)?;
-    let network = &trained.network;
+    let network = &*trained.network;
     let metadata = trained.preprocessing.metadata(&trained.class_names);
-    weights::save_with_metadata(&**network, &args.to, &metadata)?;
-    let skipped: Vec<String> = state::entries(&**network)
+    weights::save_with_metadata(network, &args.to, &metadata)?;
+    let skipped: Vec<String> = state::entries(network)
         .into_iter()
         .filter(|(_, entry)| matches!(entry, Entry::Buffer(buffer) if !buffer.is_persistent()))
         .map(|(name, _)| name)
@@ -126,8 +126,8 @@ fn run(args: &Args) -> Result<()> {
     let row = JsonRow {
         network: &trained.name,
         to: args.to.display().to_string(),
-        tensors: state::state_dict(&**network).len(),
-        parameters: state::param_count(&**network),
+        tensors: state::state_dict(network).len(),
+        parameters: state::param_count(network),
     };
     if args.json {
         return output::json(&row);
@@ -163,7 +163,7 @@ fn export_onnx(args: &Args) -> Result<()> {
     use neocog_onnx::{ExportOptions, export_network};
 
     let trained = open(args)?;
-    let (network, preprocessing) = (&trained.network, &trained.preprocessing);
+    let (network, preprocessing) = (&*trained.network, &trained.preprocessing);
     let mut options = ExportOptions::new(&trained.name);
     options.opset = args.onnx.opset.unwrap_or(options.opset);
     options.softmax = args.onnx.softmax;
@@ -174,14 +174,14 @@ fn export_onnx(args: &Args) -> Result<()> {
     // What says that a weights file is for PyTorch.
     options.metadata.remove("format");
     options.metadata.insert("neocog.network".to_string(), trained.name.clone());
-    let bytes = export_network(&**network, &trained.input, &options)?;
+    let bytes = export_network(network, &trained.input, &options)?;
     neocog_base::file::replace(&args.to, |file| std::io::Write::write_all(file, &bytes))
         .map_err(|e| Error::io(format!("cannot write {}", args.to.display()), e))?;
     let row = JsonOnnxRow {
         network: &trained.name,
         to: args.to.display().to_string(),
         opset: options.opset,
-        parameters: state::param_count(&**network),
+        parameters: state::param_count(network),
     };
     if args.json {
         return output::json(&row);

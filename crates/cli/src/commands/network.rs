@@ -292,6 +292,9 @@ pub struct WeightsArgs {
 }
 
 impl WeightsArgs {
+    /// The arguments that choose a network in place of a checkpoint.
+    pub const IN_PLACE_OF_CHECKPOINT: [&str; 4] = ["weights", "network", "spec", "classes"];
+
     /// The file of --weights.
     pub fn file(&self) -> Option<&Path> {
         self.weights.as_deref()

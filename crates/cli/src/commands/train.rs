@@ -1,14 +1,12 @@
 //! `train`: training, from the start or from a checkpoint.
 
-use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args as _};
-use neocog_base::file::{check_output_file, replace};
+use neocog_base::file::check_output_file;
 use neocog_base::program;
 use neocog_data::Split;
 use neocog_data::catalog::DEFAULT_ROOT;
@@ -180,13 +178,7 @@ fn write_config(
     folder: &CheckpointDir,
 ) -> Result<()> {
     let own = folder.path().join(CheckpointDir::CONFIG);
-    // The arguments of a resumed run are not all of its options: its first directory has them.
-    let first = args.resume.as_deref().map(|checkpoint| checkpoint.with_file_name(CheckpointDir::CONFIG));
-    if let Some(first) = first.as_deref().filter(|first| first.is_file() && !own.exists()) {
-        replace(&own, |file| fs::read(first).and_then(|bytes| file.write_all(&bytes)))
-            .map_err(|e| Error::io(format!("cannot write {}", own.display()), e))?;
-    }
-    let own = first.is_none().then_some(own);
+    let own = args.resume.is_none().then_some(own);
     let mut config = trainer.config().clone();
     config.environment = Environment::of(data, &args.device.device)?;
     own.iter().chain(&args.write_config).try_for_each(|file| config_file::write(file, given, &config))

@@ -103,8 +103,7 @@ pub fn decode(bytes: &[u8], options: DecodeOptions, image: &mut ByteImage) -> Re
 
 /// Decodes a file that is not JPEG to grayscale or RGB; the orientation is not applied.
 fn decode_other(bytes: &[u8], alpha: Alpha, image: &mut ByteImage) -> Result<ImageHeader> {
-    header::check_webp_length(bytes, bytes.len() as u64)?;
-    header::check_gif_frame(bytes)?;
+    header::check_start(bytes, bytes.len() as u64)?;
     let palette = Palette::find(bytes);
     let bytes = palette.as_ref().map_or(bytes, |palette| &palette.gray);
     let mut decoder = header::decoder(Cursor::new(bytes), bytes)?;

@@ -39,8 +39,7 @@ pub fn read_header(path: &Path) -> Result<ImageHeader> {
     let size = metadata.len();
     let mut start = Vec::with_capacity(START + 1);
     file.by_ref().take(START as u64).read_to_end(&mut start).map_err(cannot_read)?;
-    check_webp_length(&start, size)?;
-    check_gif_frame(&start)?;
+    check_start(&start, size)?;
     let header = if start.starts_with(&jpeg::MAGIC) {
         read_jpeg_header(&mut file, start)?
     } else if start.starts_with(b"II*\0") || start.starts_with(b"MM\0*") {
@@ -62,8 +61,14 @@ fn read_tiff_header(bytes: &[u8]) -> Result<ImageHeader> {
     Ok(header)
 }
 
+/// Checks what decoders do not in a file that starts with `start` and has `size` bytes.
+pub(super) fn check_start(start: &[u8], size: u64) -> Result<()> {
+    check_webp_length(start, size)?;
+    check_gif_frame(start)
+}
+
 /// Checks that a WebP file that starts with `start` and has `size` bytes is as long as it declares. Decoders fill in what is missing.
-pub(super) fn check_webp_length(start: &[u8], size: u64) -> Result<()> {
+fn check_webp_length(start: &[u8], size: u64) -> Result<()> {
     if let [b'R', b'I', b'F', b'F', a, b, c, d, b'W', b'E', b'B', b'P', ..] = *start {
         let declared = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
         if size < declared {
@@ -76,7 +81,7 @@ pub(super) fn check_webp_length(start: &[u8], size: u64) -> Result<()> {
 }
 
 /// Checks that the first frame of a GIF file that starts with `start` is on its screen, the size of which is all that decoders declare.
-pub(super) fn check_gif_frame(start: &[u8]) -> Result<()> {
+fn check_gif_frame(start: &[u8]) -> Result<()> {
     match gif_frame(start) {
         Some(([width, height], [x, y, w, h])) if x + w > width || y + h > height => {
             Err(Error::format(format!(

@@ -277,7 +277,7 @@ impl Step {
     }
 
     /// Whether the size of the result does not depend on that of the image alone.
-    fn sets_size(&self) -> bool {
+    pub fn sets_size(&self) -> bool {
         matches!(self, Step::Resize(_) | Step::CenterCrop(_) | Step::RandomResizedCrop(_) | Step::Pad(_))
     }
 

@@ -179,9 +179,17 @@ impl CheckpointDir {
         if is_same(&from, &to) || !is_of_epoch(&from, history) {
             return Ok(());
         }
-        let copied = File::open(&from)
-            .and_then(|mut source| replace(&to, |file| io::copy(&mut source, file).map(drop)));
-        copied.map_err(|e| Error::io(format!("cannot copy {} to {}", from.display(), to.display()), e))
+        copy(&from, &to)
+    }
+
+    /// Copies [`CheckpointDir::CONFIG`] of the directory `from`, unless there is one; for a run that is resumed into another directory,
+    /// whose options are not all of the run's.
+    ///
+    /// # Errors
+    /// `Io` when the file cannot be copied.
+    pub fn adopt_config(&self, from: &Path) -> Result<()> {
+        let (from, to) = (from.join(Self::CONFIG), self.path.join(Self::CONFIG));
+        if from.is_file() && !to.exists() { copy(&from, &to) } else { Ok(()) }
     }
 
     /// Looks at the files that a run with the finished epochs `history` finds; returns the epoch that
@@ -277,6 +285,12 @@ fn is_unused(path: &Path) -> bool {
 fn epoch_of(best: &Checkpoint, history: &[EpochReport]) -> Option<EpochReport> {
     let at_end = best.position.batch == 0 && history.starts_with(&best.history);
     best.history.last().copied().filter(|_| at_end)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copied =
+        File::open(from).and_then(|mut source| replace(to, |file| io::copy(&mut source, file).map(drop)));
+    copied.map_err(|e| Error::io(format!("cannot copy {} to {}", from.display(), to.display()), e))
 }
 
 fn is_of_epoch(best: &Path, history: &[EpochReport]) -> bool {

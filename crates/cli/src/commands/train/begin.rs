@@ -115,11 +115,10 @@ impl<'a> Pretrained<'a> {
             }
             return Ok(());
         };
-        let sets_size = |step: &Step| Pipeline::from([step.clone()]).sets_size();
         let keeps_size = args.set_size() || own.input != input;
         let is_open = |step: &Step| match step.name() {
             "Normalize" => !args.set_normalization(),
-            _ if sets_size(step) => !keeps_size,
+            _ if step.sets_size() => !keeps_size,
             _ => !step.is_random() && !transforms.steps.contains(step),
         };
         let used = Pipeline::from_iter(own.transforms.steps.iter().filter(|step| is_open(step)).cloned());
@@ -130,17 +129,15 @@ impl<'a> Pretrained<'a> {
         output::note(format_args!("images are prepared as {file} says: {used}"));
         let normalizes = used.steps.iter().any(|step| step.name() == "Normalize");
         let replaces_size = used.sets_size();
-        let change = |steps: &mut Vec<Step>, used: &Pipeline| {
+        let change = |steps: &mut Vec<Step>| {
             steps.retain(|step| match step.name() {
                 "Normalize" => !normalizes,
-                _ => !replaces_size || !sets_size(step),
+                _ => !replaces_size || !step.sets_size(),
             });
             add_fixed(steps, used.steps.clone());
         };
-        change(&mut transforms.steps, &used);
-        if let Some(eval) = &mut transforms.eval {
-            change(eval, &used);
-        }
+        change(&mut transforms.steps);
+        transforms.eval.iter_mut().for_each(change);
         transforms.check()
     }
 }
@@ -335,6 +332,7 @@ pub fn resume(args: &Args, file: &Path, ranks: &Ranks) -> Result<(Trainer, Split
         None if ranks.is_first() => {
             let folder = unused(args, CheckpointDir::create(args.out.as_deref().unwrap_or(parent))?)?;
             folder.adopt_best(parent, &history)?;
+            folder.adopt_config(parent)?;
             Some(folder)
         }
         own => own,
