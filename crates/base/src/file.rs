@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, TryLockError};
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::{Error, Result as NeocogResult, fault};
@@ -13,13 +13,19 @@ use crate::{Error, Result as NeocogResult, fault};
 /// The end of the name of every temporary file of [`replace`].
 const TEMPORARY: &str = ".neocog.part";
 
+/// The number of symbolic links that are followed.
+const MAX_LINKS: usize = 40;
+
+static ON_STANDARD_OUTPUT: AtomicBool = AtomicBool::new(false);
+
 /// Replaces the file at `path` atomically by the one that `fill` writes.
 ///
 /// The new file is written under a temporary name in the same directory, synchronized to disk, and then renamed. A file at `path` is
 /// thus always complete: the old one or the new one. The new file has the permissions of the old one and, where that is
 /// allowed, its owner. A symbolic link stays, and the file that it points to is replaced.
 ///
-/// A FIFO or a character device, such as `/dev/stdout`, is not replaced: the content is written to it when it is complete.
+/// A FIFO or a character device is not replaced: the content is written to it when it is complete. So is a file that is open
+/// already, such as `/dev/stdout` or `/dev/fd/3`.
 ///
 /// A process that is killed leaves a file `.NAME.PROCESS-NUMBER.neocog.part`. The first replacement in a directory removes
 /// those whose process has ended.
@@ -28,6 +34,9 @@ const TEMPORARY: &str = ".neocog.part";
 /// Those of `fill` and of the file system; the old file is then unchanged. `PermissionDenied` for a file that may not be
 /// written, `IsADirectory` for a directory, `InvalidInput` for a block device or a socket.
 pub fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    if let Some(number) = descriptor(path) {
+        return write_to_descriptor(number, fill);
+    }
     match fs::metadata(path) {
         Ok(existing) if existing.is_file() => {
             // Renaming needs no permission to write the file, but who took it away wants the file to stay.
@@ -49,6 +58,46 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
         fs::create_dir_all(folder)?;
     }
     replace(path, fill)
+}
+
+/// Reads a regular file of at most `max_bytes` bytes.
+///
+/// # Errors
+/// `InvalidInput` if it is another kind of file, such as a FIFO, whose opening could wait forever, or longer; those of the
+/// file system.
+pub fn read_regular(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > max_bytes {
+        let what = format!("expected a regular file of at most {max_bytes} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    read_at_most(path, max_bytes)
+}
+
+/// Reads a file of at most `max_bytes` bytes, which may be a FIFO or a device.
+///
+/// # Errors
+/// `InvalidInput` if there is more to read; those of the file system.
+pub fn read_at_most(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)? as u64 > max_bytes {
+        let what = format!("it has more than {max_bytes} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok(bytes)
+}
+
+/// Converts the content of a text file.
+///
+/// # Errors
+/// `InvalidData` if it is not UTF-8.
+pub fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Whether a file was written to standard output, for which a user named `/dev/stdout`: what else is printed must not be mixed with it.
+pub fn is_on_standard_output() -> bool {
+    ON_STANDARD_OUTPUT.load(Ordering::Relaxed)
 }
 
 /// Checks that a command does not replace the file that it reads: `output` is not `input`, nor a link to it.
@@ -85,13 +134,16 @@ pub fn check_output_file(path: &Path) -> NeocogResult<()> {
 /// # Errors
 /// `InvalidArgument` if a file has the name.
 pub fn check_output_dir(path: &Path) -> NeocogResult<()> {
-    if path.exists() && !path.is_dir() {
-        return Err(Error::invalid_argument(format!(
-            "cannot write to {}: it is a file, but a directory is needed; choose another name",
-            path.display()
-        )));
-    }
-    path.parent().map_or(Ok(()), |parent| check_ancestors(path, parent))
+    let problem = match fs::read_link(path) {
+        _ if path.is_dir() => return Ok(()),
+        _ if path.exists() => "it is a file, but a directory is needed".to_string(),
+        Ok(target) => format!("it is a link to {}, which does not exist", target.display()),
+        Err(_) => return path.parent().map_or(Ok(()), |parent| check_ancestors(path, parent)),
+    };
+    Err(Error::invalid_argument(format!(
+        "cannot write to {}: {problem}; choose another name",
+        path.display()
+    )))
 }
 
 /// Checks that `parent` or, if it does not exist, the closest directory above it is not a file.
@@ -177,7 +229,6 @@ fn replace_file(
 
 /// Follows symbolic links to the file, which need not exist.
 fn link_target(path: &Path) -> io::Result<PathBuf> {
-    const MAX_LINKS: usize = 40;
     let mut path = path.to_path_buf();
     for _ in 0..MAX_LINKS {
         match fs::symlink_metadata(&path) {
@@ -221,12 +272,51 @@ fn write_through(
             "it is neither a regular file nor a FIFO or character device",
         ));
     }
+    let mut part = completed(fill)?;
+    io::copy(&mut part.file, &mut File::options().write(true).open(path)?)?;
+    Ok(())
+}
+
+/// Returns the number of the open file of this process that `path` stands for: `/dev/stdout`, `/dev/fd/1`, `/proc/self/fd/1`.
+fn descriptor(path: &Path) -> Option<u32> {
+    let open_files = fs::canonicalize("/dev/fd").ok()?;
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent
+            && fs::canonicalize(parent).is_ok_and(|parent| parent == open_files)
+        {
+            return path.file_name()?.to_str()?.parse().ok();
+        }
+        path = parent.unwrap_or(Path::new("")).join(fs::read_link(&path).ok()?);
+    }
+    None
+}
+
+/// Writes to a file that is open already, after the content is complete, behind what was written to it before.
+fn write_to_descriptor(number: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut part = completed(fill)?;
+    match number {
+        1 => {
+            ON_STANDARD_OUTPUT.store(true, Ordering::Relaxed);
+            let mut out = io::stdout().lock();
+            io::copy(&mut part.file, &mut out)?;
+            out.flush()
+        }
+        2 => io::copy(&mut part.file, &mut io::stderr().lock()).map(drop),
+        _ => {
+            let mut out = File::options().append(true).open(format!("/dev/fd/{number}"))?;
+            io::copy(&mut part.file, &mut out).map(drop)
+        }
+    }
+}
+
+/// Returns a temporary file with what `fill` writes, to be read from the start.
+fn completed(fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<TemporaryFile> {
     let mut part = TemporaryFile::create(&std::env::temp_dir(), OsStr::new("neocog"))?;
     fill(&mut part.file)?;
     part.file.rewind()?;
-    let mut out = File::options().write(true).open(path)?;
-    io::copy(&mut part.file, &mut out)?;
-    Ok(())
+    Ok(part)
 }
 
 fn is_stream(metadata: &Metadata) -> bool {
@@ -326,8 +416,6 @@ fn remove_if_unlocked(path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -448,6 +536,30 @@ mod tests {
         let circle = folder.path().join("circle");
         symlink("circle", &circle).unwrap();
         assert!(replace(&circle, |file| file.write_all(b"3")).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_written_to_an_open_file_follows_what_it_holds() {
+        use std::os::fd::AsRawFd;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut open = File::create(&path).unwrap();
+        open.write_all(b"before").unwrap();
+        let number = open.as_raw_fd();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(format!("/dev/fd/{number}"), &link).unwrap();
+        replace(Path::new(&format!("/dev/fd/{number}")), |file| file.write_all(b", one")).unwrap();
+        replace(&link, |file| file.write_all(b", two")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"before, one, two");
+        let full = |file: &mut File| {
+            file.write_all(b"half")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        };
+        replace(&link, full).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"before, one, two");
+        assert_eq!(descriptor(Path::new("/dev/stdout")), Some(1));
+        assert_eq!(descriptor(&path), None);
     }
 
     #[cfg(unix)]

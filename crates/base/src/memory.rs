@@ -61,19 +61,34 @@ pub fn readable_bytes(bytes: u64) -> String {
 /// Returns the number of bytes that this process can probably still allocate without swapping; `None` if the system does not
 /// tell. It is the least of the available memory and what is left of the limit of the address space (`ulimit -v`).
 pub fn available_bytes() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let kib = |text: &str, key: &str| {
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
-    };
-    let free = read("/proc/meminfo").and_then(|text| kib(&text, "MemAvailable:"));
-    let limit = read("/proc/self/limits").and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("Max address space"))?.to_string();
-        line.split_whitespace().nth(3)?.parse::<u64>().ok()
-    });
-    let used = read("/proc/self/status").and_then(|text| kib(&text, "VmSize:"));
-    let left = limit.map(|limit| limit.saturating_sub(used.unwrap_or(0)));
-    [free, left].into_iter().flatten().min()
+    [system_bytes("MemAvailable:"), bytes_to_limit()].into_iter().flatten().min()
+}
+
+/// Returns the number of bytes that this process can have at most, however much others use; `None` if the system does not tell.
+/// It is the least of all memory, with what it is swapped to, and what is left of the limit of the address space.
+pub fn limit_bytes() -> Option<u64> {
+    let all = system_bytes("MemTotal:").map(|memory| memory + system_bytes("SwapTotal:").unwrap_or(0));
+    [all, bytes_to_limit()].into_iter().flatten().min()
+}
+
+fn system_bytes(key: &str) -> Option<u64> {
+    kib(&std::fs::read_to_string("/proc/meminfo").ok()?, key)
+}
+
+/// What is left of the limit of the address space; `None` without one.
+fn bytes_to_limit() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max address space"))?;
+    let limit: u64 = line.split_whitespace().nth(3)?.parse().ok()?;
+    let status = std::fs::read_to_string("/proc/self/status").ok();
+    let used = status.and_then(|text| kib(&text, "VmSize:"));
+    Some(limit.saturating_sub(used.unwrap_or(0)))
+}
+
+/// Returns the number of bytes in the line of `text` that starts with `key`, where it is in KiB.
+fn kib(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// The system's allocator with a reserve for small allocations: a program that sets it as its `#[global_allocator]` and calls

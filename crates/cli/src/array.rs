@@ -94,12 +94,19 @@ fn array_of_archive(archive: &[u8], input: &str) -> Result<Aligned> {
             "{name} is longer than the archive can hold: the file is damaged"
         )));
     }
+    let cannot_read = |e| Error::io(format!("cannot read {name}"), e);
+    let mut start = Vec::new();
+    entry.by_ref().take(MAGIC.len() as u64).read_to_end(&mut start).map_err(cannot_read)?;
+    if start != MAGIC {
+        return Err(Error::format(format!("{name} is not an .npy file")));
+    }
     let mut bytes = Aligned::with_length(entry.size())?;
+    let (first, rest) = bytes.as_mut().split_at_mut_checked(start.len()).ok_or_else(|| {
+        Error::format(format!("{name} is longer than the archive says: the file is damaged"))
+    })?;
+    first.copy_from_slice(&start);
     // At the end, the checksum is compared.
-    entry
-        .read_exact(bytes.as_mut())
-        .and_then(|()| entry.read(&mut [0]))
-        .map_err(|e| Error::io(format!("cannot read {name}"), e))?;
+    entry.read_exact(rest).and_then(|()| entry.read(&mut [0])).map_err(cannot_read)?;
     Ok(bytes)
 }
 

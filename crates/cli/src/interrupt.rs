@@ -23,6 +23,25 @@ pub fn report_file_size_limit() {
     }
 }
 
+/// Makes an abort, of an allocation that fails or of a device driver that gives up, an exit with a message and the code of an error.
+pub fn report_abort() {
+    #[cfg(unix)]
+    {
+        const MESSAGE: &[u8] =
+            b"error: aborted, most likely for want of memory; smaller batches or images need less, a higher \
+            limit (ulimit -v) gives more\n";
+        let end = || {
+            // SAFETY: `write` and `_exit` may be called by a signal handler; the buffer is a constant.
+            unsafe {
+                libc::write(libc::STDERR_FILENO, MESSAGE.as_ptr().cast(), MESSAGE.len());
+                libc::_exit(1);
+            }
+        };
+        // SAFETY: the handler only calls functions that are safe in a signal handler. Without it, the process dies as before.
+        let _ = unsafe { signal_hook::low_level::register(libc::SIGABRT, end) };
+    }
+}
+
 /// Returns a flag that the first Ctrl-C, SIGTERM or SIGHUP sets. Further ones change nothing, so that what the first one
 /// saves is not lost. Signals that are ignored stay so.
 ///
@@ -53,6 +72,7 @@ mod unix {
     use signal_hook::iterator::Signals;
 
     use super::{Error, Result};
+    use crate::program::cannot_start_threads;
 
     pub(super) fn install(on_signal: impl Fn() + Send + 'static) -> Result<()> {
         let cannot = |e| Error::io("cannot handle Ctrl-C", e);
@@ -63,7 +83,8 @@ mod unix {
         }
         let mut signals = Signals::new(wanted).map_err(cannot)?;
         let thread = std::thread::Builder::new().name("signals".into());
-        thread.spawn(move || signals.forever().for_each(|_| on_signal())).map_err(cannot)?;
+        let spawned = thread.spawn(move || signals.forever().for_each(|_| on_signal()));
+        spawned.map_err(|e| cannot_start_threads().with_source(e))?;
         Ok(())
     }
 

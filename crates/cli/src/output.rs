@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use neocog_base::file::is_on_standard_output;
 pub use neocog_base::text::thousands;
 use neocog_base::{Error, Result};
+use neocog_tensor::Tensor;
 use serde::Serialize;
 
 /// Whether the command has more to do than to print.
@@ -80,13 +82,17 @@ fn is_diverted(is_output: bool, text: impl Display) -> bool {
     is_shown
 }
 
-/// Writes a line to standard output. When the reader has closed the pipe, as in `| head`, exits with code 0, or does nothing
+/// Writes a line to standard output, or to standard error if a file was written to standard output. When the reader has closed the pipe, as in `| head`, exits with code 0, or does nothing
 /// after [`go_on_without_reader`].
 ///
 /// # Errors
 /// When writing fails for another reason.
 pub fn line(text: impl Display) -> Result<()> {
     if SILENT.load(Ordering::Relaxed) || is_diverted(true, &text) {
+        return Ok(());
+    }
+    if is_on_standard_output() {
+        note(format_args!("{text}"));
         return Ok(());
     }
     let mut out = io::stdout().lock();
@@ -139,6 +145,19 @@ pub fn memory_warning(need: &neocog_train::MemoryNeed) {
     if let Some(warning) = need.warning() {
         note(format_args!("warning: {warning}"));
     }
+}
+
+/// Warns of values of an output that are NaN or infinite.
+///
+/// # Errors
+/// When the device fails.
+pub fn not_finite(name: &str, tensor: &Tensor) -> Result<()> {
+    let values = tensor.to_f64()?;
+    let count = values.iter().filter(|value| !value.is_finite()).count();
+    if count > 0 {
+        note(format_args!("warning: {count} of the {} values of {name} are NaN or infinite", values.len()));
+    }
+    Ok(())
 }
 
 /// Warns that an image is written as PNG if the name of its file ends as that of another format.

@@ -34,7 +34,7 @@ pub fn check<'a>(
 ///
 /// # Errors
 /// `InvalidArgument` if it is.
-pub fn check_not_of_run(path: &Path) -> Result<()> {
+fn check_not_of_run(path: &Path) -> Result<()> {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let is_kept = name.starts_with("epoch-") && name.ends_with(".ckpt");
     let is_of_run = is_kept || CheckpointDir::FILES.contains(&&*name);

@@ -36,7 +36,7 @@ pub struct Program {
 /// Runs the command line of this process; help and messages use the name by which the program was called.
 ///
 /// # Exit codes
-/// 0 after success, 1 after an error, 2 for an invalid command line, 130 when Ctrl-C, SIGTERM or SIGHUP stopped a training.
+/// 0 after success, 1 after an error, 2 for an invalid command line, 130 when Ctrl-C, SIGTERM or SIGHUP stopped it.
 pub fn main() -> ExitCode {
     Program::from_args().main()
 }
@@ -97,6 +97,7 @@ impl Program {
 
     fn run(&self) -> Result<ExitCode> {
         interrupt::report_file_size_limit();
+        interrupt::report_abort();
         let commands = commands()?;
         let program = PROGRAM.get_or_init(|| self.clap(&commands));
         let arguments = config_file::expand(program, benchmark_first(program, std::env::args_os()))?;
@@ -119,7 +120,7 @@ impl Program {
         }
         // The command runs on a thread of the pool, so that work too small to share starts without waking another thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)).build();
-        let pool = pool.map_err(|e| Error::invalid_argument("cannot start the threads").with_source(e))?;
+        let pool = pool.map_err(|e| cannot_start_threads().with_source(e))?;
         if let Err(e) = conv_algorithm::check().and_then(|()| neocog_tensor::check_instruction_set()) {
             output::usage_error(e);
         }
@@ -167,6 +168,13 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
             argument.allow_negative_numbers(takes_value)
         })
         .mut_subcommands(with_negative_numbers)
+}
+
+/// The error for threads that the system does not start.
+pub fn cannot_start_threads() -> Error {
+    Error::out_of_memory(
+        "cannot start the threads: too little memory or too many processes (ulimit -v, ulimit -u)",
+    )
 }
 
 /// Adds the options of the command that reduce its memory to an out-of-memory error.
@@ -218,8 +226,8 @@ fn file_name(name: &str) -> Result<&str> {
 }
 
 const CONVENTIONS: &str = "Results are written to standard output, progress and messages to standard error. \
-    Exit codes: 0 success; 1 error, with a message `error: ...` on standard error; 2 invalid command line or environment variable; 130 training \
-    stopped by Ctrl-C, SIGTERM or SIGHUP, after its checkpoint was written.";
+    Exit codes: 0 success; 1 error, with a message `error: ...` on standard error; 2 invalid command line or environment variable; 130 stopped by \
+    Ctrl-C, SIGTERM or SIGHUP: a training after its checkpoint was written, once it has begun.";
 
 const EXAMPLES: &str = "Examples:
   neocog train                                  train lenet on the embedded digits

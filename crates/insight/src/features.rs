@@ -81,7 +81,7 @@ pub fn draw_feature_maps(network: &str, image: &Tensor, maps: &[FeatureMap]) -> 
         };
         sheet = sheet.row(&format!("{path} {label}\n{h}x{w}\n{count}"), thumbnails);
     }
-    Ok(sheet.draw())
+    sheet.draw()
 }
 
 /// Draws the kernels of the first convolution. `name` is the name of the network in the title.
@@ -93,8 +93,8 @@ pub fn draw_kernels(name: &str, network: &dyn Layer) -> Result<RgbImage> {
         .note("First convolution: positive weights are red, negative weights blue.");
     let params = state::params(network);
     let first = params.iter().find(|(_, param)| param.shape().rank() == 4);
-    let Some((name, param)) = first else { return Ok(sheet.draw()) };
-    let [out, inputs, kh, kw] = *param.shape().extents() else { return Ok(sheet.draw()) };
+    let Some((name, param)) = first else { return sheet.draw() };
+    let [out, inputs, kh, kw] = *param.shape().extents() else { return sheet.draw() };
     let weights = param.value().to_f32()?;
     let limit = weights.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
     let mut thumbnails = Vec::new();
@@ -107,7 +107,7 @@ pub fn draw_kernels(name: &str, network: &dyn Layer) -> Result<RgbImage> {
             if i == 0 { format!("{name}\n{} of {kh}x{kw}", count(out, "kernel")) } else { String::new() };
         sheet = sheet.row(&label, row.to_vec());
     }
-    Ok(sheet.draw())
+    sheet.draw()
 }
 
 /// The outputs, or inputs, of a layer for the images of a data set.

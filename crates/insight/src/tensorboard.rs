@@ -254,5 +254,5 @@ fn first_batch(trainer: &Trainer, data: &Split) -> Result<Option<RgbImage>> {
     }
     let sheet = ContactSheet::new("First batch, as the network gets it")
         .note("shuffled and augmented, not normalized");
-    Ok(Some(thumbnails.chunks(COLUMNS).fold(sheet, |sheet, row| sheet.row("", row.to_vec())).draw()))
+    Ok(Some(thumbnails.chunks(COLUMNS).fold(sheet, |sheet, row| sheet.row("", row.to_vec())).draw()?))
 }

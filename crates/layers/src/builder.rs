@@ -24,7 +24,7 @@ pub enum Init {
 /// do not depend on the other layers.
 #[derive(Debug)]
 pub struct Builder {
-    device: Device,
+    pub(crate) device: Device,
     /// `None` for zeros in place of random values.
     seed: Option<u64>,
     /// Names of the layers around the one that is built.

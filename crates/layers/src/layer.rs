@@ -24,6 +24,12 @@ pub trait Layer: fmt::Debug + Send + Sync {
         String::new()
     }
 
+    /// Whether this layer computes with statistics of the batch in evaluation too, so that the result for an image depends on those
+    /// beside it. Not asked for its children.
+    fn uses_batch_statistics(&self) -> bool {
+        false
+    }
+
     /// Computes the output for `input`.
     ///
     /// # Errors

@@ -178,6 +178,23 @@ pub fn has_children(layer: &dyn Layer) -> bool {
     any.0
 }
 
+/// Whether the result of a network for an image depends on the others of the batch, in evaluation too: one of its layers
+/// [says so](Layer::uses_batch_statistics).
+pub fn uses_batch_statistics(network: &dyn Layer) -> bool {
+    struct Any(bool);
+    impl<'a> Visitor<'a> for Any {
+        fn param(&mut self, _name: &str, _param: &'a Param) {}
+        fn buffer(&mut self, _name: &str, _buffer: &'a Buffer) {}
+        fn counter(&mut self, _name: &str, _counter: &'a Counter) {}
+        fn child(&mut self, _name: Option<&str>, layer: &'a dyn Layer) {
+            self.0 |= uses_batch_statistics(layer);
+        }
+    }
+    let mut any = Any(network.uses_batch_statistics());
+    network.visit(&mut any);
+    any.0
+}
+
 struct Collector<'a> {
     prefix: String,
     entries: Vec<(String, Entry<'a>)>,

@@ -112,5 +112,5 @@ fn draw_sheet(device: &Device) -> Result<neocog_viz::RgbImage> {
         }
         sheet = sheet.row(label, thumbnails);
     }
-    Ok(sheet.draw())
+    sheet.draw()
 }

@@ -142,5 +142,5 @@ fn draw_sheet(device: &Device) -> Result<RgbImage> {
             values.chunks_exact(h * w).map(|p| Ok(Thumbnail::new(Image::from_values(p, [1, h, w])?)));
         sheet = sheet.row(label, thumbnails.collect::<Result<Vec<_>>>()?);
     }
-    Ok(sheet.draw())
+    sheet.draw()
 }

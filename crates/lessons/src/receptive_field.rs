@@ -202,5 +202,5 @@ fn draw_sheet(layers: &[WindowLayer]) -> Result<RgbImage> {
         .headings(headings)
         .thumbnail_width(168)
         .row("", thumbnails);
-    Ok(sheet.draw())
+    sheet.draw()
 }

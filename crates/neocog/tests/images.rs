@@ -345,6 +345,21 @@ fn what_the_images_are_used_for_is_printed() {
     let text = notes("--data shapes --class-weights balanced --fast-decode");
     assert!(text.contains("the training loss is weighted by class: weights of the classes from "), "{text}");
     assert!(text.contains("training images are decoded at 1/2, 1/4 or 1/8"), "{text}");
+    for weights in ["1,3,1", "disc=3", "disc=3,square=1"] {
+        let text = notes(&format!("--data shapes --class-weights {weights}"));
+        assert!(text.contains("by class: weights of the classes from 1.000 to 3.000"), "{text}");
+    }
+    let refused = [
+        ("1,3", "--class-weights: 2 weights for 3 classes (bar, disc, square)"),
+        ("disk=3", "there is no class named `disk`; did you mean `disc`?"),
+        ("disc=3,4", "expected CLASS=W in each part, found \"4\""),
+        ("1,0,1", "or weights above 0 such as 1,1,2.5 or CLASS=2.5, found \"0\""),
+        ("equal", "expected \"balanced\", or weights above 0"),
+    ];
+    for (weights, expected) in refused {
+        let text = folder.error(&format!("train lenet --data shapes --class-weights {weights}"));
+        assert!(text.contains(expected), "{text}");
+    }
     let text = notes("--data shapes --sampler weighted");
     assert!(text.contains("training images are drawn with replacement"), "{text}");
     let text = notes("--limit 32 --fast-decode --skip-broken");

@@ -10,6 +10,7 @@ use neocog_models::{OptimizerConfig, ParamGroup, Recipe, Schedule};
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::class_balance::ClassBalance;
 use crate::environment::Environment;
 use crate::model_file::ModelFile;
 use crate::optimizer::Optimizer;
@@ -89,36 +90,6 @@ fn is_one(number: &usize) -> bool {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-/// How training makes up for classes with few images. The weight of a class is the number of images divided by the number of
-/// classes and the images of the class: 1 if all classes have as many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum ClassBalance {
-    /// It does not.
-    #[default]
-    None,
-    /// The loss of an image is multiplied by the weight of its class; PyTorch's `CrossEntropyLoss(weight)`.
-    BalancedWeights,
-    /// Images are drawn with replacement, with the weights of their classes; PyTorch's `WeightedRandomSampler`.
-    WeightedSampler,
-}
-
-impl ClassBalance {
-    fn is_none(&self) -> bool {
-        *self == ClassBalance::None
-    }
-
-    /// Returns the weight of each class for images with `labels`; 0 for a class without images.
-    pub fn weights(labels: &[u32], classes: usize) -> Vec<f64> {
-        let mut counts = vec![0u64; classes];
-        labels.iter().for_each(|&label| counts[label as usize] += 1);
-        let present = counts.iter().filter(|&&n| n > 0).count() as f64;
-        let weight = |n: u64| if n == 0 { 0.0 } else { labels.len() as f64 / (present * n as f64) };
-        counts.into_iter().map(weight).collect()
-    }
 }
 
 impl TrainConfig {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use neocog_data::shuffle::permutation;
 use neocog_data::{Dataset, Split};
 use neocog_tensor::ops::requested_algorithm;
 use neocog_tensor::{Device, Error, ErrorKind, Result, instruction_set};
@@ -18,6 +19,9 @@ pub struct Environment {
     /// SHA-256 of the images and labels that are used, as hexadecimal digits; of image files, their names and sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// SHA-256 of the content of image files: of all, or of a sample of about 128 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// Whether the run went on with other data at some time: its parts may hold images that the network was trained on before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub data_changed: bool,
@@ -50,6 +54,7 @@ impl Environment {
         };
         Ok(Environment {
             data: Some(checksum(data)),
+            content: content_sample(data),
             data_changed: false,
             device: Some(kind),
             device_name,
@@ -66,8 +71,17 @@ impl Environment {
 
     /// Describes how the data differ from those of this environment; `None` if they do not, or are not known.
     pub fn data_difference(&self, data: &Split) -> Option<String> {
-        let (then, now) = (self.data.as_ref()?, checksum(data));
-        (*then != now).then(|| format!("SHA-256 {} then, {} now", short(then), short(&now)))
+        let differing = |then: &Option<String>, now: Option<String>| {
+            let (then, now) = (then.as_ref()?, now?);
+            (*then != now).then(|| format!("SHA-256 {} then, {} now", short(then), short(&now)))
+        };
+        differing(&self.data, Some(checksum(data))).or_else(|| differing(&self.content, content_sample(data)))
+    }
+
+    /// Whether the data of both environments are known, and differ.
+    pub(crate) fn has_other_data(&self, other: &Environment) -> bool {
+        let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
+        differ(&self.data, &other.data) || differ(&self.content, &other.content)
     }
 
     /// Returns a line for each value that is known in both environments and differs; `self` is that of the checkpoint.
@@ -77,8 +91,11 @@ impl Environment {
 
     /// As [`Environment::differences`], of two environments that are called `own` and `others`.
     pub(crate) fn differences_between(&self, other: &Environment, own: &str, others: &str) -> Vec<String> {
+        // Other files have other content.
+        let content = if self.data == other.data { &self.content } else { &None };
         let values = [
             ("data (SHA-256)", &self.data, &other.data),
+            ("content of the image files (SHA-256)", content, &other.content),
             ("device", &self.device, &other.device),
             ("OpenCL device", &self.device_name, &other.device_name),
             ("instruction set (NEOCOG_SIMD)", &self.simd, &other.simd),
@@ -129,20 +146,25 @@ fn checksum(data: &Split) -> String {
     hexadecimal(sum)
 }
 
-/// The number of files of each part of the data whose content is compared.
-const COMPARED_FILES: usize = 64;
-
-/// SHA-256 of the content of some files of each part of the data, the same on all ranks. Their names and sizes are compared for all.
-pub(crate) fn content_sample(data: &Split) -> String {
-    let mut sum = Sha256::new();
-    for part in parts(data) {
-        let count = part.len().min(COMPARED_FILES);
-        for bytes in (0..count).filter_map(|i| part.file_bytes(i * part.len() / count)) {
-            // A file that cannot be read is left out by the loader.
-            sum.update(bytes.as_deref().unwrap_or_default());
+/// SHA-256 of the content of the files of the data, if it has any: of all, or, of more than 128 MiB, of files at random, always the
+/// same.
+fn content_sample(data: &Split) -> Option<String> {
+    const MAX_BYTES: u64 = 128 << 20;
+    let parts: Vec<&Arc<dyn Dataset>> = parts(data).collect();
+    let places: Vec<(usize, usize)> =
+        parts.iter().enumerate().flat_map(|(p, part)| (0..part.len()).map(move |i| (p, i))).collect();
+    let (mut sum, mut bytes) = (Sha256::new(), 0);
+    for at in permutation(u32::try_from(places.len()).ok()?, 0, 0) {
+        let (part, i) = places[at as usize];
+        // A file that cannot be read is left out by the loader.
+        let content = parts[part].file_bytes(i)?.unwrap_or_default();
+        sum.update(&content);
+        bytes += content.len() as u64;
+        if bytes > MAX_BYTES {
+            break;
         }
     }
-    hexadecimal(sum)
+    (bytes > 0).then(|| hexadecimal(sum))
 }
 
 fn parts(data: &Split) -> impl Iterator<Item = &Arc<dyn Dataset>> {

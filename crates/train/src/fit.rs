@@ -24,7 +24,8 @@ use neocog_tensor::{Context as _, Device, Error, ErrorKind, Result, Shape};
 
 use crate::average::Average;
 use crate::checkpoint::{Checkpoint, CheckpointDir};
-use crate::config::{ClassBalance, TrainConfig};
+use crate::class_balance::ClassBalance;
+use crate::config::TrainConfig;
 use crate::environment::Environment;
 use crate::evaluate::{Evaluation, check_fits};
 use crate::log::{LogLine, RunLog};
@@ -272,10 +273,10 @@ impl Trainer {
             self.config.environment.check(&now)?;
         }
         let then = &self.config.environment;
-        now.data_changed = then.data_changed || then.data.is_some() && then.data != now.data;
+        now.data_changed = then.data_changed || then.has_other_data(&now);
         self.config.environment = now;
         self.config.selected_on = Some(part);
-        let class_weights = self.class_weights(data);
+        let class_weights = self.class_weights(data)?;
         self.begin(checkpoints)?;
         let steps = train.batches() as u64;
         let log = checkpoints.map(|folder| self.open_log(folder, part, steps)).transpose()?;
@@ -337,9 +338,8 @@ impl Trainer {
     }
 
     /// The weight of each class in the loss, if the configuration has any.
-    fn class_weights(&self, data: &Split) -> Option<Vec<f64>> {
-        (self.config.class_balance == ClassBalance::BalancedWeights)
-            .then(|| ClassBalance::weights(data.train.labels(), data.train.classes()))
+    fn class_weights(&self, data: &Split) -> Result<Option<Vec<f64>>> {
+        self.config.class_balance.loss_weights(data.train.labels(), data.train.classes())
     }
 
     /// Looks at the checkpoints in the directory of the run.

@@ -2,6 +2,7 @@
 
 mod average;
 pub mod checkpoint;
+mod class_balance;
 mod config;
 mod environment;
 mod evaluate;
@@ -23,7 +24,8 @@ mod save_every;
 mod shard;
 
 pub use checkpoint::{Checkpoint, CheckpointDir};
-pub use config::{ClassBalance, TrainConfig};
+pub use class_balance::ClassBalance;
+pub use config::TrainConfig;
 pub use environment::Environment;
 pub use evaluate::{Evaluation, check_classes, check_fits, evaluate, evaluate_images, evaluate_until};
 pub use fit::{FitOutcome, LrPoint, LrRange, Trainer, steepest_lr};

@@ -12,10 +12,10 @@
 //! Only `network` is required, and a file may also consist of the network alone (an object with a "kind"). Defaults: the
 //! name is that of the file, with `_` for characters that names do not have, the input is that of the data set; for the recipe see [`Recipe`].
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::Path;
 
+use neocog_base::file::read_regular;
 use neocog_layers::{LayerSpec, spec};
 use neocog_models::{Model, OptimizerConfig, Recipe};
 use neocog_tensor::{Context as _, Error, Result};
@@ -139,17 +139,12 @@ impl ModelFile {
         const MAX_BYTES: u64 = 16 << 20;
         let cannot_read = |e| Error::io(format!("cannot read the network {}", path.display()), e);
         let location = || path.display().to_string();
-        let metadata = fs::metadata(path).map_err(cannot_read)?;
-        if !metadata.is_file() || metadata.len() > MAX_BYTES {
-            return Err(Error::format(format!(
-                "not a network in JSON: expected a regular file of at most {MAX_BYTES} bytes"
-            )))
-            .context(location);
-        }
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
-            .map_err(cannot_read)?;
+        let bytes = match read_regular(path, MAX_BYTES) {
+            Err(e) if e.kind() == ErrorKind::InvalidInput => {
+                return Err(Error::format(format!("not a network in JSON: {e}"))).context(location);
+            }
+            bytes => bytes.map_err(cannot_read)?,
+        };
         let text = decode(bytes).context(location)?;
         let stem = path.file_stem().unwrap_or_default();
         Self::from_json(&text, &name_from(&stem.to_string_lossy())).context(location)

@@ -278,14 +278,20 @@ fn a_run_with_other_data_is_not_resumed_in_silence() {
         trainer.set_allow_different(allow);
         trainer
     };
-    let fit = |mut trainer: Trainer, data: &Split| trainer.fit(data, None, &mut NoProgress, &false.into());
+    // Whether the run says that its data are not those that it began with.
+    let fit = |mut trainer: Trainer, data: &Split| {
+        trainer
+            .fit(data, None, &mut NoProgress, &false.into())
+            .map(|_| trainer.config().environment.data_changed)
+    };
     let e = fit(resume(|_| {}, false), &other).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Mismatch);
     assert!(e.to_string().contains("data (SHA-256): ") && e.to_string().contains("--allow-different"), "{e}");
-    fit(resume(|_| {}, true), &other).unwrap();
-    fit(resume(|_| {}, false), &data()).unwrap();
+    assert!(fit(resume(|_| {}, true), &other).unwrap());
+    assert!(!fit(resume(|_| {}, false), &data()).unwrap());
+    assert!(fit(resume(|config| config.environment.data_changed = true, false), &data()).unwrap());
     // What is not known is not compared.
-    fit(resume(|config| config.environment = Default::default(), false), &other).unwrap();
+    assert!(!fit(resume(|config| config.environment = Default::default(), false), &other).unwrap());
     type Change = fn(&mut TrainConfig);
     let changes: [(Change, &str); 3] = [
         (|c| c.environment.version = Some("0.1.0".into()), "version of neocog: 0.1.0 then"),

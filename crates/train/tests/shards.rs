@@ -71,7 +71,8 @@ fn assert_close(a: &[f64], b: &[f64]) {
 /// In double precision, without batch norm.
 #[test]
 fn parts_of_a_batch_add_up_to_the_batch() {
-    for balance in [ClassBalance::None, ClassBalance::BalancedWeights] {
+    let weights = (0..10).map(|class| 1.0 + 0.5 * class as f64).collect();
+    for balance in [ClassBalance::None, ClassBalance::BalancedWeights, ClassBalance::Weights(weights)] {
         // Batches of 24, 24 and 10.
         let mut whole = config(58, 24, 1);
         whole.class_balance = balance;

@@ -1,6 +1,7 @@
 //! A supersampled drawing surface, and text with embedded fonts.
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 use ab_glyph::{Font, FontRef, ScaleFont, point};
 use image::{Rgb, RgbImage};
@@ -77,20 +78,29 @@ pub(crate) enum Align {
     Right,
 }
 
-/// A white image to draw on. All coordinates are in pixels of the final image.
+/// A white image to draw on, or a band of its rows. All coordinates are in pixels of the final image; what is outside the band
+/// is not drawn.
 pub(crate) struct Canvas {
     supersampled: RgbImage,
+    /// The first supersampled row.
+    top: u32,
 }
 
 impl Canvas {
     pub fn new(width: u32, height: u32) -> Self {
-        Canvas {
-            supersampled: RgbImage::from_pixel(
-                width * SUPERSAMPLING,
-                height * SUPERSAMPLING,
-                Rgb(BACKGROUND),
-            ),
-        }
+        Self::band(width, 0, height)
+    }
+
+    /// Creates the canvas of the `height` rows that start at `top`.
+    pub fn band(width: u32, top: u32, height: u32) -> Self {
+        let supersampled =
+            RgbImage::from_pixel(width * SUPERSAMPLING, height * SUPERSAMPLING, Rgb(BACKGROUND));
+        Canvas { supersampled, top: top * SUPERSAMPLING }
+    }
+
+    /// Returns the supersampled rows of the canvas.
+    fn rows(&self) -> Range<u32> {
+        self.top..self.top + self.supersampled.height()
     }
 
     /// Averages the pixels down to the final size.
@@ -113,9 +123,10 @@ impl Canvas {
     /// Fills a rectangle.
     pub fn fill_rect(&mut self, (x, y): (f32, f32), (width, height): (f32, f32), color: Color) {
         let scale = |v: f32| (v.max(0.0) * SUPERSAMPLING as f32).round() as u32;
-        for row in scale(y)..scale(y + height).min(self.supersampled.height()) {
+        let rows = self.rows();
+        for row in scale(y).max(rows.start)..scale(y + height).min(rows.end) {
             for column in scale(x)..scale(x + width).min(self.supersampled.width()) {
-                self.supersampled.put_pixel(column, row, Rgb(color));
+                self.supersampled.put_pixel(column, row - rows.start, Rgb(color));
             }
         }
     }
@@ -124,14 +135,12 @@ impl Canvas {
     pub fn draw_image(&mut self, (x, y): (f32, f32), (width, height): (f32, f32), image: &Image) {
         let scale = |v: f32| (v * SUPERSAMPLING as f32).round() as u32;
         let (columns, rows) = (scale(width), scale(height));
-        for row in 0..rows {
-            for column in 0..columns {
-                let color =
-                    image.at((row as f32 + 0.5) / rows as f32, (column as f32 + 0.5) / columns as f32);
-                let (column, row) = (scale(x) + column, scale(y) + row);
-                if column < self.supersampled.width() && row < self.supersampled.height() {
-                    self.supersampled.put_pixel(column, row, Rgb(color));
-                }
+        let (band, left, top) = (self.rows(), scale(x), scale(y));
+        for row in top.max(band.start)..(top + rows).min(band.end) {
+            for column in left..(left + columns).min(self.supersampled.width()) {
+                let center = |at: u32, of: u32| (at as f32 + 0.5) / of as f32;
+                let color = image.at(center(row - top, rows), center(column - left, columns));
+                self.supersampled.put_pixel(column, row - band.start, Rgb(color));
             }
         }
     }
@@ -167,8 +176,8 @@ impl Canvas {
     /// Blends a color into a supersampled pixel, if it is inside the canvas.
     fn blend(&mut self, x: i32, y: i32, color: Color, opacity: f32) {
         let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y)) else { return };
-        if x < self.supersampled.width() && y < self.supersampled.height() {
-            let pixel = self.supersampled.get_pixel_mut(x, y);
+        if x < self.supersampled.width() && self.rows().contains(&y) {
+            let pixel = self.supersampled.get_pixel_mut(x, y - self.top);
             for (old, new) in pixel.0.iter_mut().zip(color) {
                 *old = (f32::from(*old) + (f32::from(new) - f32::from(*old)) * opacity).round() as u8;
             }

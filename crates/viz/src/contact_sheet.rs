@@ -1,6 +1,7 @@
 //! Contact sheets: rows of thumbnails with a title, column headings, row labels and captions.
 
 use image::RgbImage;
+use neocog_base::{Error, Result};
 
 use crate::canvas::{Align, BORDER, Canvas, Color, TEXT, TextStyle};
 use crate::raster::Image;
@@ -73,6 +74,22 @@ impl CaptionStyle {
 const MARGIN: f32 = 24.0;
 const GAP: f32 = 8.0;
 
+/// Number of pixels that are drawn at a time.
+const BAND_PIXELS: u32 = 1 << 20;
+
+/// Where columns are.
+#[derive(Clone, Copy)]
+struct Columns {
+    left: f32,
+    width: f32,
+}
+
+impl Columns {
+    fn center(self, i: usize) -> f32 {
+        self.left + i as f32 * (self.width + GAP) + self.width / 2.0
+    }
+}
+
 impl ContactSheet {
     /// Creates an empty sheet.
     pub fn new(title: impl Into<String>) -> Self {
@@ -115,39 +132,63 @@ impl ContactSheet {
     }
 
     /// Draws the sheet.
-    pub fn draw(&self) -> RgbImage {
+    ///
+    /// # Errors
+    /// `OutOfMemory` when there is not enough memory for the image.
+    pub fn draw(&self) -> Result<RgbImage> {
         let label_width = self.label_width();
-        let column_pitch = self.column_width() + GAP;
         let columns = self.rows.iter().map(|row| row.thumbnails.len()).max().unwrap_or(0);
         let left = MARGIN + if label_width > 0.0 { label_width + 2.0 * GAP } else { 0.0 };
+        let places = Columns { left, width: self.column_width() };
         let texts = self.notes.iter().map(|note| TextStyle::NOTE.width(note));
         let text_width = texts.fold(TextStyle::TITLE.width(&self.title), f32::max);
-        let width = (left + columns as f32 * column_pitch - GAP + MARGIN).max(text_width + 2.0 * MARGIN);
+        let right = left + columns as f32 * (places.width + GAP) - GAP + MARGIN;
+        let width = right.max(text_width + 2.0 * MARGIN).ceil() as u32;
         let top = MARGIN + self.header_height();
         let height = top + self.rows.iter().map(|row| self.row_height(row) + GAP).sum::<f32>() - GAP + MARGIN;
+        let height = height.ceil() as u32;
 
-        let mut canvas = Canvas::new(width.ceil() as u32, height.ceil() as u32);
-        self.draw_header(&mut canvas, left, column_pitch);
-        let mut y = top;
-        for row in &self.rows {
-            let style_of = |i| if i == 0 { TextStyle::LABEL } else { TextStyle::SMALL };
-            let label_height: f32 = (0..row.label.len()).map(|i| style_of(i).line_height()).sum();
-            let mut line_y = y + (self.image_height(row) - label_height) / 2.0;
-            for (i, text) in row.label.iter().enumerate() {
-                line_y += style_of(i).line_height() / 2.0;
-                canvas.draw_text_line(text, (MARGIN, line_y), Align::Left, style_of(i));
-                line_y += style_of(i).line_height() / 2.0;
+        let mut pixels = Vec::new();
+        pixels.try_reserve_exact(3 * width as usize * height as usize).map_err(|_| {
+            Error::out_of_memory(format!(
+                "cannot allocate a picture of {width} x {height} pixels; show fewer images"
+            ))
+        })?;
+        // Supersampling the whole picture at once would take nine times its memory.
+        let rows = (BAND_PIXELS / width.max(1)).max(1);
+        for start in (0..height).step_by(rows as usize) {
+            let mut canvas = Canvas::band(width, start, rows.min(height - start));
+            self.draw_header(&mut canvas, places);
+            let mut y = top;
+            for row in &self.rows {
+                let end = y + self.row_height(row) + GAP;
+                // Text may extend a little beyond its line.
+                if end + GAP > start as f32 && y - GAP < (start + rows) as f32 {
+                    self.draw_row(&mut canvas, row, places, y);
+                }
+                y = end;
             }
-            for (i, thumbnail) in row.thumbnails.iter().enumerate() {
-                let center = left + i as f32 * column_pitch + self.column_width() / 2.0;
-                self.draw_thumbnail(&mut canvas, thumbnail, center, y, self.image_height(row));
-            }
-            y += self.row_height(row) + GAP;
+            pixels.extend_from_slice(&canvas.finish());
         }
-        canvas.finish()
+        Ok(RgbImage::from_raw(width, height, pixels).expect("all rows were drawn"))
     }
 
-    fn draw_header(&self, canvas: &mut Canvas, left: f32, column_pitch: f32) {
+    fn draw_row(&self, canvas: &mut Canvas, row: &Row, places: Columns, y: f32) {
+        let style_of = |i| if i == 0 { TextStyle::LABEL } else { TextStyle::SMALL };
+        let label_height: f32 = (0..row.label.len()).map(|i| style_of(i).line_height()).sum();
+        let height = self.image_height(row);
+        let mut line_y = y + (height - label_height) / 2.0;
+        for (i, text) in row.label.iter().enumerate() {
+            line_y += style_of(i).line_height() / 2.0;
+            canvas.draw_text_line(text, (MARGIN, line_y), Align::Left, style_of(i));
+            line_y += style_of(i).line_height() / 2.0;
+        }
+        for (i, thumbnail) in row.thumbnails.iter().enumerate() {
+            self.draw_thumbnail(canvas, thumbnail, places.center(i), y, height);
+        }
+    }
+
+    fn draw_header(&self, canvas: &mut Canvas, places: Columns) {
         let mut y = MARGIN;
         for (text, style) in [(&self.title, TextStyle::TITLE)]
             .into_iter()
@@ -158,8 +199,8 @@ impl ContactSheet {
         }
         let y = MARGIN + self.header_height() - TextStyle::SMALL.line_height() / 2.0 - 2.0;
         for (i, heading) in self.headings.iter().enumerate() {
-            let center = left + i as f32 * column_pitch + self.column_width() / 2.0;
-            canvas.draw_text_line(heading, (center, y), Align::Center, TextStyle::SMALL.with_color(TEXT));
+            let at = (places.center(i), y);
+            canvas.draw_text_line(heading, at, Align::Center, TextStyle::SMALL.with_color(TEXT));
         }
     }
 
@@ -237,31 +278,51 @@ mod tests {
     fn images_are_drawn_completely_and_once() {
         let sheet =
             ContactSheet::new("A title").row("a row", [black(), black(), black()]).row("another", [black()]);
-        assert_eq!(count_black(&sheet.draw()), 4 * 84 * 84);
-        assert_eq!(count_black(&sheet.clone().thumbnail_width(40).draw()), 4 * 40 * 40);
+        assert_eq!(count_black(&sheet.draw().unwrap()), 4 * 84 * 84);
+        assert_eq!(count_black(&sheet.clone().thumbnail_width(40).draw().unwrap()), 4 * 40 * 40);
         // Text takes its own space and does not overlap the images.
         let captioned =
             sheet.row("", [black().caption("shoe", CaptionStyle::Strong).caption("99 %", CaptionStyle::Bad)]);
         let captioned =
             captioned.note("below the title").headings(["1", "2", "a heading wider than an image"]);
-        assert_eq!(count_black(&captioned.draw()), 5 * 84 * 84);
+        assert_eq!(count_black(&captioned.draw().unwrap()), 5 * 84 * 84);
     }
 
     #[test]
     fn drawing_is_deterministic() {
         let sheet = ContactSheet::new("Same").row("row\nnote", [black().caption("x", CaptionStyle::Good)]);
-        assert_eq!(sheet.draw(), sheet.draw());
+        assert_eq!(sheet.draw().unwrap(), sheet.draw().unwrap());
         assert_ne!(
-            sheet.draw(),
-            ContactSheet::new("Sane").row("row\nnote", [black().caption("x", CaptionStyle::Good)]).draw()
+            sheet.draw().unwrap(),
+            ContactSheet::new("Sane")
+                .row("row\nnote", [black().caption("x", CaptionStyle::Good)])
+                .draw()
+                .unwrap()
         );
     }
 
     #[test]
     fn long_titles_are_not_truncated() {
         let title = "A title that is much longer than the images below it are wide";
-        let image = ContactSheet::new(title).row("", [black()]).draw();
+        let image = ContactSheet::new(title).row("", [black()]).draw().unwrap();
         let right = image.width() - MARGIN as u32 / 2;
         assert!((right..image.width()).all(|x| (0..60).all(|y| image.get_pixel(x, y).0 == [255; 3])));
+    }
+
+    #[test]
+    fn large_sheets_are_drawn_in_bands() {
+        let row = || (0..40).map(|_| black().caption("x", CaptionStyle::Bad)).collect::<Vec<_>>();
+        let sheet = (0..12).fold(ContactSheet::new("Many"), |sheet, i| sheet.row(&format!("row {i}"), row()));
+        let image = sheet.draw().unwrap();
+        assert!(image.width() * image.height() > 2 * BAND_PIXELS, "{:?}", image.dimensions());
+        assert_eq!(count_black(&image), 12 * 40 * 84 * 84);
+        // All rows look alike, wherever the bands begin.
+        let (top, pitch) = ((MARGIN + sheet.header_height()) as u32, sheet.row_height(&sheet.rows[0]) + GAP);
+        let left = (MARGIN + sheet.label_width() + GAP) as u32;
+        let view = |i: u32| {
+            let y = top - 1 + i * pitch as u32;
+            image::imageops::crop_imm(&image, left, y, image.width() - left, pitch as u32).to_image()
+        };
+        assert!((1..12).all(|i| view(i) == view(0)));
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use neocog_base::file::{check_output_dir, check_output_file};
+use neocog_base::file::check_output_dir;
 use neocog_base::text::count;
 use neocog_data::catalog::{DEFAULT_DATASET, datasets};
 use neocog_data::dataset::mean_and_std;
@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::arguments::DataDirArg;
 use crate::help::examples;
 use crate::output::{self, thousands};
+use crate::outputs;
 use crate::register_command;
 
 mod export;
@@ -79,7 +80,7 @@ register_command!("data", 20, Args, run);
 fn run(args: &Args) -> Result<ExitCode> {
     let name = args.data.as_deref().unwrap_or(DEFAULT_DATASET);
     if args.show {
-        check_output_file(&args.out)?;
+        outputs::check(None, [args.out.as_path()])?;
         output::image_format(&args.out);
         let data = split(args, name, SplitArg::Train)?;
         let count = args.count.unwrap_or(8) as usize;
@@ -187,7 +188,9 @@ struct Properties {
 /// Loads a data set for its properties; `None` if it is not fetched yet.
 fn properties(known: &DatasetInfo, root: &Path) -> Result<Option<Properties>> {
     match known.load(root) {
-        Ok(Split { train, test, .. }) => {
+        Ok(loaded) => {
+            output::warnings(&loaded);
+            let Split { train, test, .. } = loaded;
             let (mean, std) = mean_and_std(&*train)?;
             let (h, w) = train.size().unwrap_or((0, 0));
             let shape = [train.channels(), h, w];

@@ -131,7 +131,7 @@ fn run(args: &Args) -> Result<()> {
         array::write(values, &attribution.shape, attribution.values.clone())?;
     }
     save(
-        &sheet(args, &trained, &input, &attribution, (class, probability), layer.as_deref())?.draw(),
+        &sheet(args, &trained, &input, &attribution, (class, probability), layer.as_deref())?.draw()?,
         &args.to,
     )?;
     let (class, predicted) = (trained.class_name(class), trained.class_name(predicted));

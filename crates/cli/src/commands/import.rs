@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use neocog_base::file::{check_distinct, check_output_file};
 use neocog_data::Preprocessing;
 use neocog_data::transform::Pipeline;
 use neocog_layers::weights;
@@ -17,6 +16,7 @@ use super::trained_network::{check_channels, described_by};
 use crate::help::examples;
 use crate::normalization::{InputTransforms, add_fixed};
 use crate::output;
+use crate::outputs;
 use crate::register_command;
 
 /// Import weights of PyTorch, a safetensors or .pth file, as a checkpoint, or an ONNX model as a network.
@@ -69,8 +69,7 @@ register_command!("import", 100, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    check_distinct(&args.weights, &args.to)?;
-    check_output_file(&args.to)?;
+    outputs::check([args.weights.as_path()], [args.to.as_path()])?;
     if is_onnx(&args.weights) {
         return import_onnx(&args.weights, &args.to, args.json);
     }

@@ -124,6 +124,13 @@ fn run(args: &LrFindArgs, matches: &ArgMatches) -> Result<ExitCode> {
     }
     let found = steepest_lr(&points);
     let text = match (found, points.last()) {
+        _ if stop.load(Ordering::Relaxed) => {
+            format!(
+                "stopped after {} of {} steps, too few to tell a learning rate",
+                points.len(),
+                range.steps
+            )
+        }
         (Some(lr), Some(last)) => format!(
             "the loss falls fastest at a learning rate of {lr:.1e}: try --lr {lr:.1e}; {} steps, from {:.1e} to {:.1e}",
             points.len(),

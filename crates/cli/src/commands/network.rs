@@ -386,7 +386,8 @@ impl WeightsArgs {
             preprocessing,
             checkpoint: None,
             max_batch: None,
-        })
+        }
+        .with_warnings())
     }
 
     fn open_checkpoint(&self, file: &Path, device: &Device) -> Result<TrainedNetwork> {
@@ -404,7 +405,8 @@ impl WeightsArgs {
             preprocessing: checkpoint.preprocessing(),
             checkpoint: Some(checkpoint),
             max_batch: None,
-        })
+        }
+        .with_warnings())
     }
 }
 

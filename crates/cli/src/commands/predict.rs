@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use neocog_base::file::{read_regular, text_of};
 use neocog_base::text::count;
 use neocog_data::resize::ResizeCache;
 use neocog_data::{Inversion, Preprocessed, folder};
@@ -24,6 +25,9 @@ use crate::image_file::class_in_name;
 use crate::output;
 use crate::outputs;
 use crate::register_command;
+
+/// Maximum size of a list of images.
+const MAX_LIST_BYTES: u64 = 1 << 30;
 
 /// Most images on a contact sheet.
 const MAX_DRAWN: usize = 500;
@@ -167,7 +171,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     if let Some(file) = args.picture.as_ref().filter(|_| !drawn.is_empty()) {
-        save(&sheet(&trained, &drawn)?.draw(), file)?;
+        save(&sheet(&trained, &drawn)?.draw()?, file)?;
     }
     if let Some(file) = &args.csv {
         csv::write(file, "file,class,probability,error", |out| {
@@ -188,11 +192,7 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             files.extend(folder::image_files(path)?);
         } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt")) {
             let cannot_read = |e| Error::io(format!("cannot read the list {}", path.display()), e);
-            // A pipe without a writer would wait for one when it is opened.
-            if !std::fs::metadata(path).map_err(cannot_read)?.is_file() {
-                return Err(Error::format(format!("the list {} is not a regular file", path.display())));
-            }
-            let text = std::fs::read_to_string(path).map_err(cannot_read)?;
+            let text = read_regular(path, MAX_LIST_BYTES).and_then(text_of).map_err(cannot_read)?;
             files.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from));
         } else {
             files.push(path.clone());

@@ -132,6 +132,7 @@ fn run(args: &Args) -> Result<()> {
     let predictor = Predictor::new(network);
     output::layer_by_layer(predictor.reason(x.shape(), &x.device()).context(|| name.as_str())?);
     let y = predictor.run(&x).context(|| name.as_str())?;
+    output::not_finite(OUTPUT, &y)?;
 
     fs::create_dir_all(&args.output)
         .map_err(|e| Error::io(format!("cannot create the directory {}", args.output.display()), e))?;

@@ -74,6 +74,7 @@ mod present {
                 check_distinct(Path::new(input.rsplit_once('=').map_or(*input, |(_, path)| path)), &path)?;
             }
             write(output, &path, device)?;
+            output::not_finite(&output.name, &output.tensor)?;
             rows.push(JsonOutput {
                 name: &output.name,
                 shape: output.tensor.shape().extents(),

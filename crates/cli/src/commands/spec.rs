@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use neocog_base::file::{check_output_file, replace};
+use neocog_base::file::replace;
 use neocog_tensor::{Error, Result};
 
 use super::network::InputArgs;
 use crate::help::examples;
 use crate::output;
+use crate::outputs;
 use crate::register_command;
 
 /// Write a network as JSON, to edit and train with `train --spec`.
@@ -34,7 +35,7 @@ register_command!("spec", 80, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
-    args.to.as_deref().map_or(Ok(()), check_output_file)?;
+    outputs::check(None, args.to.as_deref())?;
     let model = neocog_models::find(&args.network)?;
     let text = args.size.file_of(&model)?.to_json()?;
     let Some(path) = &args.to else { return output::line(text) };

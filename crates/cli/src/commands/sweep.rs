@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use neocog_base::file::replace;
+use neocog_base::file::{read_at_most, read_regular, replace, text_of};
 use neocog_base::text::count;
 use neocog_insight::{Run, compare, report};
 use neocog_tensor::{Error, Result};
@@ -71,11 +71,15 @@ struct JsonRow<'a> {
     error: Option<&'a str>,
 }
 
+/// Maximum size of the description of a search.
+const MAX_BYTES: u64 = 16 << 20;
+
 register_command!("sweep", 34, Args, run);
 
 /// Runs the command.
 fn run(args: &Args) -> Result<ExitCode> {
-    let text = fs::read_to_string(&args.file)
+    let text = read_at_most(&args.file, MAX_BYTES)
+        .and_then(text_of)
         .map_err(|e| Error::io(format!("cannot read the search {}", args.file.display()), e))?;
     let plan = Plan::parse(&text, &args.file)?;
     let out = args.out.clone().unwrap_or_else(|| {
@@ -117,7 +121,7 @@ fn open(out: &Path, text: &str) -> Result<()> {
     let cannot = |e| Error::io(format!("cannot write to {}", out.display()), e);
     fs::create_dir_all(out).map_err(cannot)?;
     let copy = out.join("sweep.toml");
-    match fs::read_to_string(&copy) {
+    match read_regular(&copy, MAX_BYTES).and_then(text_of) {
         Ok(old) if old == text => Ok(()),
         Ok(_) => Err(Error::invalid_argument(format!(
             "{} holds another search; choose another directory with --out",

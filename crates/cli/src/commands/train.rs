@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args as _};
-use neocog_base::file::check_output_file;
 use neocog_base::program;
 use neocog_data::Split;
 use neocog_data::catalog::DEFAULT_ROOT;
@@ -88,8 +87,7 @@ fn train(args: &Args, matches: &ArgMatches, ranks: &Ranks) -> Result<ExitCode> {
     let given = config_file::given(&command(), matches);
     output::go_on_without_reader();
     if let Some(file) = &args.write_config {
-        check_output_file(file)?;
-        outputs::check_not_of_run(file)?;
+        outputs::check(None, [file.as_path()])?;
     }
     let (mut trainer, data, folder) = match &args.resume {
         Some(file) => resume(args, file, ranks)?,
@@ -163,7 +161,8 @@ fn train(args: &Args, matches: &ArgMatches, ranks: &Ranks) -> Result<ExitCode> {
                 position.batch,
                 resume_command(args, file.as_deref(), ranks)
             ));
-            report::write(&folder, &data, args.device.device, args.workers, Some(report::STOPPED_LIMIT));
+            let limit = if by_signal { report::SIGNAL_LIMIT } else { report::STOPPED_LIMIT };
+            report::write(&folder, &data, args.device.device, args.workers, Some(limit));
             Ok(if by_signal { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
         }
     }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use neocog_data::transform::{Pipeline, Step};
 use neocog_data::{DataSource, Preprocessing};
 use neocog_layers::Layer;
+use neocog_layers::state::uses_batch_statistics;
 use neocog_tensor::{Error, Result};
 use neocog_train::Checkpoint;
+
+use crate::output;
 
 /// A network with trained weights.
 pub struct TrainedNetwork {
@@ -31,6 +34,17 @@ impl TrainedNetwork {
     /// The transforms that apply to every image, in training and prediction.
     pub fn transforms(&self) -> &Pipeline {
         &self.preprocessing.transforms
+    }
+
+    /// Warns of results that depend on more than the image.
+    pub fn with_warnings(self) -> Self {
+        if uses_batch_statistics(&*self.network) {
+            output::note(format_args!(
+                "warning: a batch norm of the network has no running statistics (track_running_stats=False): the result for an image \
+                 depends on the others of its batch, and a batch of one may have none"
+            ));
+        }
+        self
     }
 
     /// The batch size to use where `asked` is asked for.

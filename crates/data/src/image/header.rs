@@ -20,6 +20,10 @@ const END: u64 = 64;
 /// alpha).
 const MAX_ALLOCATION: u64 = 8 * MAX_PIXELS as u64;
 
+/// Maximum memory of the decoder of PNG files besides the image: for a row of pixels, and for the color profile, which is compressed
+/// and not used.
+const MAX_PNG_ALLOCATION: u64 = 16 << 20;
+
 /// The extensions of torchvision's `ImageFolder`, and GIF; in any case.
 pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif"];
 
@@ -156,7 +160,8 @@ pub(super) fn decoder<'a>(file: impl BufRead + Seek + 'a, start: &[u8]) -> Resul
     let mut limits = Limits::default();
     // The size is checked by `ImageHeader::check`, which says so.
     (limits.max_image_width, limits.max_image_height) = (None, None);
-    limits.max_alloc = Some(MAX_ALLOCATION);
+    let max_allocation = if format == ImageFormat::Png { MAX_PNG_ALLOCATION } else { MAX_ALLOCATION };
+    limits.max_alloc = Some(max_allocation);
     reader.limits(limits);
     reader.into_decoder().map_err(|e| damaged(format_name(format), &e))
 }

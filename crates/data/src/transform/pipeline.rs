@@ -334,8 +334,7 @@ impl Step {
             Step::RandomHorizontalFlip { p } if random.chance(*p) => image.flip_horizontally(),
             Step::RandomVerticalFlip { p } if random.chance(*p) => image.flip_vertically(),
             Step::RandomCrop { padding } => {
-                let mut offset = || random.below(2 * *padding as u32 + 1) as usize;
-                let (top, left) = (offset(), offset());
+                let [top, left] = crop_position(*padding, random);
                 let ((h, w), black) = (image.size(), vec![0; image.channels()]);
                 image.pad([*padding; 4], &black);
                 image.crop(top, left, h, w);
@@ -379,8 +378,7 @@ impl Step {
                 }
             }
             Step::RandomCrop { padding } => {
-                let mut offset = || random.below(2 * *padding as u32 + 1) as isize - *padding as isize;
-                let (dy, dx) = (offset(), offset());
+                let [dy, dx] = crop_position(*padding, random).map(|at| at as isize - *padding as isize);
                 spatial::translate(pixels, h, w, dy, dx);
             }
             Step::RandomAffine(affine) => affine.apply(pixels, shape, random),
@@ -393,4 +391,9 @@ impl Step {
         }
         Ok(())
     }
+}
+
+/// Returns the row and column of a random crop in an image with `padding` on each side: 0 to `2 * padding`.
+fn crop_position(padding: usize, random: &mut SplitMix64) -> [usize; 2] {
+    [(); 2].map(|()| random.below(2 * padding as u32 + 1) as usize)
 }

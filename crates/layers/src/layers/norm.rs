@@ -246,6 +246,10 @@ impl Layer for BuiltBatchNorm {
         self.config.label
     }
 
+    fn uses_batch_statistics(&self) -> bool {
+        !self.config.track_running_stats
+    }
+
     fn arguments(&self) -> String {
         let Config { num_features, eps, momentum, affine, track_running_stats, .. } = self.config;
         let momentum = momentum.map_or("None".to_string(), |m| m.to_string());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use half::{bf16, f16};
 use safetensors::tensor::Dtype;
 
 /// The type of the elements of a stored tensor.
@@ -103,8 +104,8 @@ impl ElementType {
     /// Returns the value of the bytes of a number in at most single precision.
     pub fn single(self, bytes: &[u8]) -> f32 {
         match self {
-            ElementType::F16 => half(u16::from_le_bytes(array(bytes))),
-            ElementType::BF16 => bfloat(u16::from_le_bytes(array(bytes))),
+            ElementType::F16 => f16::from_le_bytes(array(bytes)).to_f32(),
+            ElementType::BF16 => bf16::from_le_bytes(array(bytes)).to_f32(),
             _ => f32::from_le_bytes(array(bytes)),
         }
     }
@@ -118,23 +119,6 @@ impl fmt::Display for ElementType {
             other => write!(f, "{other:?}"),
         }
     }
-}
-
-/// Converts IEEE 754 half precision (1 sign, 5 exponent and 10 fraction bits); the conversion is exact.
-fn half(bits: u16) -> f32 {
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
-    let magnitude = match exponent {
-        0 => fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::NAN,
-        _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
-    };
-    if bits >> 15 == 0 { magnitude } else { -magnitude }
-}
-
-/// Converts bfloat16, the upper half of single precision.
-fn bfloat(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
 }
 
 /// Converts a slice of length `N`.

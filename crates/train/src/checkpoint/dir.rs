@@ -17,6 +17,9 @@ use crate::progress::EpochReport;
 /// Name of the file that a run locks.
 const LOCK: &str = ".lock";
 
+/// The files of a run that exist before its first checkpoint.
+const RECORDS: [&str; 2] = [CheckpointDir::CONFIG, LogLine::FILE];
+
 /// Temporary files of earlier versions.
 const OLD_TEMPORARY: [&str; 3] = [".last.ckpt.part", ".best.ckpt.part", ".probe.part"];
 
@@ -35,6 +38,8 @@ struct State {
     foreign: Vec<&'static str>,
     /// Whether they are kept under another name.
     keep_foreign: bool,
+    /// Whether the first write removes what there is of an earlier run.
+    replaces_run: bool,
     set_aside: Vec<PathBuf>,
 }
 
@@ -53,7 +58,7 @@ impl CheckpointDir {
 
     /// Creates the directory if it does not exist, locks it until the value is dropped, checks that files can be written in
     /// it, and removes temporary files that a killed run left. Checkpoints that are in it are replaced by those of the next
-    /// run; see [`CheckpointDir::holds_run`].
+    /// run; see [`CheckpointDir::holds_run`] and [`CheckpointDir::replace_run`].
     ///
     /// # Errors
     /// `Io` when the directory cannot be created or written to. `InvalidArgument` when another run holds it; the message has
@@ -75,8 +80,14 @@ impl CheckpointDir {
     /// # Errors
     /// `Io` when the directory cannot be created or written to.
     pub fn create_numbered(path: &Path) -> Result<Self> {
+        path.parent().map_or(Ok(()), check_output_dir)?;
         let mut candidate = path.to_path_buf();
         for number in 2u64.. {
+            // If nothing can be said of this one, nor can it of the next ones.
+            match fs::symlink_metadata(&candidate) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(cannot_write(&candidate, e)),
+                _ => {}
+            }
             if is_unused(&candidate)
                 && let Ok(dir) = Self::try_create(&candidate)?
                 && is_unused(&candidate)
@@ -91,8 +102,7 @@ impl CheckpointDir {
     }
 
     fn try_create(path: &Path) -> Result<Result<Self, String>> {
-        let cannot_write =
-            |e| Error::io(format!("cannot write checkpoints to the directory {}", path.display()), e);
+        let cannot_write = |e| cannot_write(path, e);
         check_output_dir(path)?;
         let is_new = !path.exists();
         fs::create_dir_all(path).map_err(cannot_write)?;
@@ -111,7 +121,48 @@ impl CheckpointDir {
         let written = File::create(&probe).and_then(|mut file| file.write_all(&MAGIC));
         let removed = fs::remove_file(&probe);
         written.and(removed).map_err(cannot_write)?;
-        Ok(Ok(CheckpointDir { path: path.to_path_buf(), lock, state: Mutex::default() }))
+        let dir = CheckpointDir { path: path.to_path_buf(), lock, state: Mutex::default() };
+        dir.restore_run();
+        Ok(Ok(dir))
+    }
+
+    /// Prepares for a new run in place of the one that the directory holds: its configuration and log get other names until the
+    /// new run writes its first checkpoint, which removes the files of the old one. If it never does, they get their names back.
+    ///
+    /// # Errors
+    /// `Io` when a file cannot be renamed.
+    pub fn replace_run(&self) -> Result<()> {
+        for name in RECORDS {
+            match fs::rename(self.path.join(name), self.aside(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(cannot_write(&self.path, e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`CheckpointDir::replace_run`] if the new run has written no checkpoint.
+    fn restore_run(&self) {
+        for name in RECORDS {
+            // What cannot be renamed stays under its other name.
+            let _ = fs::rename(self.aside(name), self.path.join(name));
+        }
+    }
+
+    /// Removes what the directory has of the old run, besides the files that the new one replaces.
+    fn remove_old_run(&self) -> io::Result<()> {
+        let old = |name: &str| is_numbered(name) || RECORDS.iter().any(|record| name == aside_name(record));
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| old(name) || name == Self::AVERAGED) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn aside(&self, name: &str) -> PathBuf {
+        self.path.join(aside_name(name))
     }
 
     /// Returns the path of the directory.
@@ -206,6 +257,7 @@ impl CheckpointDir {
             foreign.push(Self::LAST);
         }
         let mut state = self.state();
+        state.replaces_run = history.is_empty() && self.holds_run();
         state.foreign = foreign;
         state.keep_foreign = !history.is_empty();
         held
@@ -216,9 +268,7 @@ impl CheckpointDir {
         let newest = checkpoint.position.epoch;
         checkpoint.write(&self.path.join(format!("epoch-{newest}.ckpt")))?;
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("epoch-")?.strip_suffix(".ckpt"));
-            let number = number.and_then(|number| number.parse::<u64>().ok());
+            let number = entry.file_name().to_str().and_then(number_of);
             if number.is_some_and(|number| number + keep <= newest) {
                 fs::remove_file(entry.path())
                     .map_err(|e| Error::io(format!("cannot remove {}", entry.path().display()), e))?;
@@ -243,10 +293,13 @@ impl CheckpointDir {
                 return Ok(());
             }
         }
+        if !keep && std::mem::take(&mut state.replaces_run) {
+            self.remove_old_run().map_err(|e| cannot_write(&self.path, e))?;
+        }
         for foreign in std::mem::take(&mut state.foreign) {
             let path = self.path.join(foreign);
             let done = if keep {
-                let aside = self.path.join(format!("{foreign}.old"));
+                let aside = self.aside(foreign);
                 let renamed = fs::rename(&path, &aside);
                 state.set_aside.push(aside);
                 renamed
@@ -263,15 +316,42 @@ impl CheckpointDir {
     }
 }
 
+impl Drop for CheckpointDir {
+    fn drop(&mut self) {
+        if self.state().last_written.is_none() {
+            self.restore_run();
+        }
+    }
+}
+
 /// Whether something is at `path`, a broken link too.
 fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// The name of a file of a run while another run begins in its place.
+fn aside_name(name: &str) -> String {
+    format!("{name}.old")
+}
+
+/// The epoch of a checkpoint that is kept under its number.
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix("epoch-")?.strip_suffix(".ckpt")?.parse().ok()
+}
+
+fn is_numbered(name: &str) -> bool {
+    number_of(name).is_some()
+}
+
+fn cannot_write(path: &Path, e: io::Error) -> Error {
+    Error::io(format!("cannot write checkpoints to the directory {}", path.display()), e)
+}
+
 /// Whether the directory is absent or has only what a run leaves that was killed before its first checkpoint.
 fn is_unused(path: &Path) -> bool {
     let ours = |name: &str| {
-        [LOCK, LogLine::FILE, CheckpointDir::CONFIG].contains(&name)
+        name == LOCK
+            || RECORDS.contains(&name)
             || OLD_TEMPORARY.contains(&name)
             || name.ends_with(".neocog.part")
     };

@@ -6,7 +6,8 @@ use neocog_models::trained::{Config1, Start1};
 use serde::Deserialize;
 
 use super::content::{Checkpoint, SavedOptimizerState};
-use crate::config::{ClassBalance, TrainConfig};
+use crate::class_balance::ClassBalance;
+use crate::config::TrainConfig;
 use crate::environment::Environment;
 use crate::meter::Totals;
 use crate::options::TrainOptions;

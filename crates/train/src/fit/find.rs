@@ -76,7 +76,7 @@ impl Trainer {
         }
         check_fits(self.network(), self.input, &*data.train).context(|| self.config.network.as_str())?;
         let loader = self.loader(&data.train, Part::Train, 0)?;
-        let class_weights = self.class_weights(data);
+        let class_weights = self.class_weights(data)?;
         let mut points: Vec<LrPoint> = Vec::with_capacity(range.steps);
         let (mut average, mut least) = (0.0, f64::INFINITY);
         loop {

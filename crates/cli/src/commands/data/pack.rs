@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use neocog_base::file::check_output_file;
 use neocog_base::memory::readable_bytes;
 use neocog_base::text::count;
 use neocog_data::{DataSource, Part, folder};
 use neocog_tensor::{Error, Result};
 
 use crate::output;
+use crate::outputs;
 
 /// Packs the folder `data` into `file`.
 ///
@@ -24,7 +24,7 @@ pub fn pack(data: &str, file: &Path, skip_broken: bool) -> Result<()> {
     if !path.is_dir() {
         return Err(Error::invalid_argument(format!("{data} is packed already")));
     }
-    check_output_file(file)?;
+    outputs::check(None, [file])?;
     let bar = ProgressBar::no_length();
     let packed = folder::pack(&path, file, skip_broken, |written, total| {
         bar.set_length(total as u64);

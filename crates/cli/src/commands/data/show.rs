@@ -59,7 +59,7 @@ fn sheet(data: &dyn Dataset, name: &str, count: usize, seed: u64) -> Result<RgbI
             .row("colorized\ngray images have no hue and\nsaturation to change", cells(&color.0, color.1)?);
     }
     sheet = rows(sheet, &color_steps(), &color.0, color.1, &selected, seed)?;
-    normalized(sheet, data, &selected).map(|sheet| sheet.draw())
+    normalized(sheet, data, &selected)?.draw()
 }
 
 /// Options of `train` for all images, with their transforms.

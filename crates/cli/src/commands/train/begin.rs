@@ -51,6 +51,7 @@ pub fn prepare(args: &Args) -> Result<(Trainer, Split)> {
     let data = config.load_data(&args.data_dir.data_dir)?;
     output::warnings(&data);
     parts::check_classes(&*data.train)?;
+    config.class_balance = args.parts.class_balance(data.train.class_names())?;
     let pretrained = args.weights.as_deref().map(Pretrained::open).transpose()?;
     if let Some(Pretrained { preprocessing: Some(preprocessing), .. }) = &pretrained {
         selected.default_input(preprocessing.input);
@@ -198,7 +199,7 @@ fn new_folder(args: &Args, config: &TrainConfig) -> Result<CheckpointDir> {
     let default = || Path::new(RUNS).join(format!("{}-{data}", config.network));
     match &args.out {
         Some(out) => unused(args, CheckpointDir::create(out)?),
-        None if args.overwrite => CheckpointDir::create(default()),
+        None if args.overwrite => unused(args, CheckpointDir::create(default())?),
         None => {
             let folder = CheckpointDir::create_numbered(&default())?;
             if folder.path() != default() {
@@ -221,6 +222,9 @@ fn unused(args: &Args, folder: CheckpointDir) -> Result<CheckpointDir> {
             folder.path().display()
         )));
     }
+    if folder.holds_run() {
+        folder.replace_run()?;
+    }
     Ok(folder)
 }
 
@@ -232,7 +236,6 @@ fn config(args: &Args, selected: &SelectedNetwork) -> Result<TrainConfig> {
     config.seed = args.seed.unwrap_or(config.seed);
     config.limit = args.limit;
     config.data_options = args.parts.options(None);
-    config.class_balance = args.parts.class_balance();
     config.fast_decode = args.parts.fast_decode();
     if let Some(kind) = args.optimizer {
         if kind.name() != config.optimizer.kind.name() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use neocog_base::file::replace;
+use neocog_base::file::{read_at_most, replace, text_of};
 use neocog_base::program;
 use neocog_data::DataSource;
 use neocog_tensor::{Context as _, Error, Result};
@@ -19,6 +19,9 @@ use crate::commands::bench::old_spelling::first_positional;
 
 /// The table with what a run was, which is not read again.
 const RUN: &str = "run";
+
+/// Maximum size of a file.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Options that a file cannot have: they are about the file, or the program.
 const NOT_IN_A_FILE: [&str; 5] = ["config", "write-config", "help", "version", "threads"];
@@ -71,7 +74,8 @@ pub fn expand(program: &Command, mut arguments: Vec<OsString>) -> Result<Vec<OsS
 }
 
 fn read(path: &Path) -> Result<Table> {
-    let text = fs::read_to_string(path)
+    let text = read_at_most(path, MAX_BYTES)
+        .and_then(text_of)
         .map_err(|e| Error::io(format!("cannot read the configuration {}", path.display()), e))?;
     text.parse::<Table>()
         .map_err(|e| Error::format("not a TOML file").with_source(e).context(path.display().to_string()))

@@ -1,5 +1,7 @@
 //! Arguments of `train` about the data: its parts, broken files, memory, and classes with few images.
 
+use std::str::FromStr;
+
 use neocog_data::split::Fold;
 use neocog_data::{DataOptions, Dataset, Split, SplitOptions};
 use neocog_tensor::{Error, Result};
@@ -33,17 +35,80 @@ pub struct PartArgs {
     /// resized; faster, but not the same values. Validation and test images are decoded whole.
     #[arg(long)]
     fast_decode: bool,
-    /// Give each class the same weight in the loss, whatever its number of images.
-    #[arg(long, value_enum, value_name = "HOW", conflicts_with = "sampler")]
+    /// Weights of the classes in the loss: "balanced" gives each class the same part of it, whatever its number of images; or a
+    /// weight for each class in the order of the classes; or those of some by name, the others are 1.
+    #[arg(long, value_name = "balanced|W,W,...|CLASS=W,...", conflicts_with = "sampler")]
     class_weights: Option<Weights>,
     /// Draw training images at random, each class as often as any other, instead of each image once an epoch.
     #[arg(long, value_enum, value_name = "HOW")]
     sampler: Option<Sampler>,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+/// Weights of classes as they are written.
+#[derive(Clone, Debug)]
 enum Weights {
     Balanced,
+    Each(Vec<f64>),
+    Named(Vec<(String, f64)>),
+}
+
+impl FromStr for Weights {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "balanced" {
+            return Ok(Weights::Balanced);
+        }
+        let parts = || text.split(',').map(str::trim);
+        if !text.contains('=') {
+            return parts().map(weight).collect::<Result<_, _>>().map(Weights::Each);
+        }
+        let named = |part: &str| {
+            let (name, text) = part
+                .rsplit_once('=')
+                .ok_or_else(|| format!("expected CLASS=W in each part, found \"{part}\""))?;
+            Ok((name.trim().to_string(), weight(text.trim())?))
+        };
+        parts().map(named).collect::<Result<_, String>>().map(Weights::Named)
+    }
+}
+
+fn weight(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(weight) if weight.is_finite() && weight > 0.0 => Ok(weight),
+        _ => Err(format!(
+            "expected \"balanced\", or weights above 0 such as 1,1,2.5 or CLASS=2.5, found \"{text}\""
+        )),
+    }
+}
+
+impl Weights {
+    /// Returns the weights of the classes `names`.
+    fn resolve(&self, names: &[String]) -> Result<ClassBalance> {
+        match self {
+            Weights::Balanced => Ok(ClassBalance::BalancedWeights),
+            Weights::Each(weights) if weights.len() == names.len() => {
+                Ok(ClassBalance::Weights(weights.clone()))
+            }
+            Weights::Each(weights) => Err(Error::invalid_argument(format!(
+                "--class-weights: {} weights for {} classes ({})",
+                weights.len(),
+                names.len(),
+                names.join(", ")
+            ))),
+            Weights::Named(named) => {
+                let mut weights = vec![1.0; names.len()];
+                for (class, weight) in named {
+                    let at = names.iter().position(|name| name == class).ok_or_else(|| {
+                        Error::not_found("class", class, names.iter().map(String::as_str))
+                            .context("--class-weights")
+                    })?;
+                    weights[at] = *weight;
+                }
+                Ok(ClassBalance::Weights(weights))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -69,12 +134,15 @@ impl PartArgs {
         self.fast_decode
     }
 
-    /// Returns how training makes up for classes with few images.
-    pub fn class_balance(&self) -> ClassBalance {
-        match (self.class_weights, self.sampler) {
-            (Some(Weights::Balanced), _) => ClassBalance::BalancedWeights,
-            (None, Some(Sampler::Weighted)) => ClassBalance::WeightedSampler,
-            (None, None) => ClassBalance::None,
+    /// Returns how training makes up for classes with few images, of the classes `names`.
+    ///
+    /// # Errors
+    /// When the weights are not those of these classes.
+    pub fn class_balance(&self, names: &[String]) -> Result<ClassBalance> {
+        match (&self.class_weights, self.sampler) {
+            (Some(weights), _) => weights.resolve(names),
+            (None, Some(Sampler::Weighted)) => Ok(ClassBalance::WeightedSampler),
+            (None, None) => Ok(ClassBalance::None),
         }
     }
 }

@@ -110,18 +110,18 @@ fn print_fine_tuning(trainer: &Trainer) {
 fn print_images(trainer: &Trainer, data: &Split) {
     let config = trainer.config();
     let labels = data.train.labels();
-    let weights = || {
-        let weights = ClassBalance::weights(labels, data.train.classes());
+    let range = |weights: &[f64]| {
         let present = || weights.iter().copied().filter(|weight| *weight > 0.0);
         let (least, most) = (present().fold(f64::INFINITY, f64::min), present().fold(0.0, f64::max));
         format!("weights of the classes from {least:.3} to {most:.3}")
     };
-    match config.class_balance {
-        ClassBalance::BalancedWeights => {
-            output::note(format_args!("the training loss is weighted by class: {}", weights()));
-        }
+    let balanced = || ClassBalance::weights(labels, data.train.classes());
+    let weighted = "the training loss is weighted by class";
+    match &config.class_balance {
+        ClassBalance::BalancedWeights => output::note(format_args!("{weighted}: {}", range(&balanced()))),
+        ClassBalance::Weights(weights) => output::note(format_args!("{weighted}: {}", range(weights))),
         ClassBalance::WeightedSampler => {
-            output::note(format_args!("training images are drawn with replacement: {}", weights()));
+            output::note(format_args!("training images are drawn with replacement: {}", range(&balanced())));
         }
         _ => {}
     }

@@ -8,12 +8,16 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::{env, fs};
 
+use neocog_base::file::read_regular;
 use sha2::{Digest, Sha256};
 
 /// Environment variable that names the cache directory; empty for no cache.
 const FOLDER_VARIABLE: &str = "NEOCOG_CACHE_DIR";
 
 const MAGIC: &[u8] = b"neocog OpenCL program 1\n";
+
+/// Larger files are not entries.
+const MAX_BYTES: u64 = 1 << 30;
 
 pub(super) struct Key([u8; 32]);
 
@@ -65,7 +69,7 @@ impl Cache {
 
     /// Reads an entry; `None` if it is missing or damaged.
     pub(super) fn read(&self, key: &Key) -> Option<Vec<u8>> {
-        let bytes = fs::read(self.path(key)?).ok()?;
+        let bytes = read_regular(&self.path(key)?, MAX_BYTES).ok()?;
         parse(&bytes, key).map(<[u8]>::to_vec)
     }
 
