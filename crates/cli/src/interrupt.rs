@@ -72,7 +72,7 @@ mod unix {
     use signal_hook::iterator::Signals;
 
     use super::{Error, Result};
-    use crate::program::cannot_start_threads;
+    use crate::threads;
 
     pub(super) fn install(on_signal: impl Fn() + Send + 'static) -> Result<()> {
         let cannot = |e| Error::io("cannot handle Ctrl-C", e);
@@ -84,7 +84,7 @@ mod unix {
         let mut signals = Signals::new(wanted).map_err(cannot)?;
         let thread = std::thread::Builder::new().name("signals".into());
         let spawned = thread.spawn(move || signals.forever().for_each(|_| on_signal()));
-        spawned.map_err(|e| cannot_start_threads().with_source(e))?;
+        spawned.map_err(threads::cannot_start)?;
         Ok(())
     }
 

@@ -15,6 +15,7 @@ mod normalization;
 pub mod output;
 mod outputs;
 mod program;
+mod threads;
 
 #[doc(hidden)]
 pub use inventory;

@@ -17,6 +17,7 @@ use crate::conv_algorithm;
 use crate::help::examples;
 use crate::interrupt;
 use crate::output;
+use crate::threads;
 
 /// A program with all commands that are linked into it.
 ///
@@ -119,8 +120,8 @@ impl Program {
             ));
         }
         // The command runs on a thread of the pool, so that work too small to share starts without waking another thread.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(&matches)).build();
-        let pool = pool.map_err(|e| cannot_start_threads().with_source(e))?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads::number(&matches)).build();
+        let pool = pool.map_err(threads::cannot_start)?;
         if let Err(e) = conv_algorithm::check().and_then(|()| neocog_tensor::check_instruction_set()) {
             output::usage_error(e);
         }
@@ -168,13 +169,6 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
             argument.allow_negative_numbers(takes_value)
         })
         .mut_subcommands(with_negative_numbers)
-}
-
-/// The error for threads that the system does not start.
-pub fn cannot_start_threads() -> Error {
-    Error::out_of_memory(
-        "cannot start the threads: too little memory or too many processes (ulimit -v, ulimit -u)",
-    )
 }
 
 /// Adds the options of the command that reduce its memory to an out-of-memory error.
@@ -235,13 +229,6 @@ const EXAMPLES: &str = "Examples:
   neocog train lenet_bn --data fashion-mnist
   neocog train lenet_bn --data fashion-mnist --device opencl
   neocog predict runs/lenet_bn-fashion-mnist/best.ckpt shoe.png";
-
-fn threads(matches: &ArgMatches) -> usize {
-    match matches.get_one::<u32>("threads") {
-        Some(&n) => n as usize,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    }
-}
 
 #[cfg(test)]
 mod tests {

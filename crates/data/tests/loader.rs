@@ -155,6 +155,31 @@ fn invalid_options_are_errors() {
         assert_eq!(e, format!("{workers} loader workers: expected 1 to 256"));
     }
 
+    let drawn = |weights: Vec<f64>| {
+        let options = LoaderOptions::new().image_size((2, 2)).class_weights(Some(weights.into()));
+        Loader::new(dataset(30, [1, 2, 2]), options)
+    };
+    let classes = 7;
+    let weights = |first: f64, others: f64| {
+        let mut weights = vec![others; classes];
+        weights[0] = first;
+        weights
+    };
+    for valid in [weights(0.0, 1.0), weights(2.5, 0.5)] {
+        drawn(valid).unwrap();
+    }
+    let invalid = [
+        weights(-1.0, 1.0),
+        weights(f64::NAN, 1.0),
+        weights(f64::INFINITY, 1.0),
+        weights(0.0, 0.0),
+        vec![1.0; classes + 1],
+    ];
+    for weights in invalid {
+        let e = drawn(weights).unwrap_err();
+        assert!(e.to_string().starts_with("class weights ["), "{e}");
+    }
+
     // A batch size larger than the data set is allowed and needs no extra memory.
     let options = LoaderOptions::new().batch_size(usize::MAX).image_size((2, 2));
     let loader = Loader::new(dataset(3, [1, 2, 2]), options).unwrap();

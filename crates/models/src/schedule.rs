@@ -435,6 +435,21 @@ mod tests {
         assert!((both[6] - 0.5).abs() < 1e-12, "{both:?}");
     }
 
+    /// As a run that is resumed with more epochs than its schedule has.
+    #[test]
+    fn a_cycle_keeps_its_last_value_after_its_end() {
+        let cycle = Schedule { warm_up: 0, decay: Decay::OneCycle(OneCycle::default()) };
+        let at = |step| cycle.lr_factor(ScheduleStep { step, steps_per_epoch: 2, epochs: 4 });
+        assert!(at(6) > at(7));
+        assert_eq!((at(8), at(100)), (at(7), at(7)));
+    }
+
+    #[test]
+    fn a_plateau_does_not_change_a_learning_rate_of_0() {
+        let metrics = [EpochMetrics { loss: 1.0, accuracy: 0.5 }; 30];
+        assert_eq!(Plateau::default().factor_after(&metrics, 0.0), 1.0);
+    }
+
     #[test]
     fn display() {
         let both = Schedule { warm_up: 4, decay: Decay::Cosine { floor: 0.0 } };

@@ -325,7 +325,11 @@ fn errors_in_network_files_have_a_path() {
         ),
         (
             "{'kind': 'Linear', 'in_features': 100000000, 'out_features': 100000000}".into(),
-            "weight: cannot allocate a tensor of shape [100000000, 100000000]",
+            "linear: the input has 8 features, the weight expects 100000000",
+        ),
+        (
+            "{'kind': 'Linear', 'in_features': 8, 'out_features': 1000000000000}".into(),
+            "the parameters of the network take 32.7 TiB, and this process can have ",
         ),
         (
             format!("{{'kind': 'Conv2d', 'in_channels': {huge}, 'out_channels': 1, 'kernel_size': {huge}}}"),
@@ -333,7 +337,7 @@ fn errors_in_network_files_have_a_path() {
         ),
         (
             format!("{{'kind': 'BatchNorm2d', 'num_features': {huge}}}"),
-            "cannot allocate a tensor of shape [1099511627776]",
+            "the input has 1 channel, the layer expects 1099511627776",
         ),
         (
             "{'kind': 'MaxPool2d', 'kernel_size': 18446744073709551615}".into(),

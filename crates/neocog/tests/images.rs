@@ -357,8 +357,9 @@ fn what_the_images_are_used_for_is_printed() {
         ("equal", "expected \"balanced\", or weights above 0"),
     ];
     for (weights, expected) in refused {
-        let text = folder.error(&format!("train lenet --data shapes --class-weights {weights}"));
-        assert!(text.contains(expected), "{text}");
+        let output = folder.run(&format!("train lenet --data shapes --class-weights {weights}"));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && text.contains(expected), "{text}");
     }
     let text = notes("--data shapes --sampler weighted");
     assert!(text.contains("training images are drawn with replacement"), "{text}");
@@ -405,6 +406,23 @@ fn folders_are_listed_and_limited_over_all_classes() {
     fs::rename(folder.path("shapes/bar"), folder.path("shapes/Train")).unwrap();
     let (_, stderr) = folder.outputs("train lenet --data shapes --epochs 1");
     assert!(stderr.contains("Train in shapes are taken for classes"), "{stderr}");
+}
+
+#[test]
+fn other_images_of_the_same_names_and_sizes_are_noticed() {
+    let folder = Folder::with_shapes(4);
+    folder.outputs("train lenet --data shapes --epochs 1 --out run");
+    let path = folder.path("shapes/disc/2.BMP");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 0xff;
+    fs::write(path, bytes).unwrap();
+    let resume = "train --resume run/last.ckpt --epochs 2";
+    let error = folder.error(resume);
+    assert!(error.contains("content of the image files (SHA-256): "), "{error}");
+    let (_, stderr) = folder.outputs(&format!("{resume} --allow-different --out other"));
+    assert!(stderr.contains("content of the image files"), "{stderr}");
+    let (_, stderr) = folder.outputs("eval run/last.ckpt");
+    assert!(stderr.contains("has changed since the training"), "{stderr}");
 }
 
 #[cfg(unix)]

@@ -149,6 +149,18 @@ const EVAL_DX: [f64; 12] = [
 ];
 
 /// `F.cross_entropy(logits, target, reduction=…, label_smoothing=0.2)` in f64, with a gradient of 2.
+/// The mean of a channel, 2^23 + 1/2, is no number in single precision: what was subtracted in its place must be made up for.
+#[test]
+fn the_variance_of_values_far_from_0_is_exact() {
+    let x: Vec<f32> = (0..2 * 3 * 40).map(|i| 8_388_608.0 + (i % 2) as f32).collect();
+    each_device(|device, _| {
+        let op = BatchNormTrain { eps: 1e-5, activation: None };
+        let x = tensor([2, 3, 5, 8], &x, device);
+        let outputs = run(&op, &[&x]).unwrap();
+        assert_eq!(outputs[2].to_f64().unwrap(), [0.25; 3], "{device}");
+    });
+}
+
 #[test]
 fn cross_entropy_matches_pytorch() {
     const LOSSES: [f64; 2] = [2.5419857806, 2.5637808633];

@@ -151,10 +151,10 @@ impl ContactSheet {
         let mut pixels = Vec::new();
         pixels.try_reserve_exact(3 * width as usize * height as usize).map_err(|_| {
             Error::out_of_memory(format!(
-                "cannot allocate a picture of {width} x {height} pixels; show fewer images"
+                "cannot allocate an image of {width} x {height} pixels; show fewer images"
             ))
         })?;
-        // Supersampling the whole picture at once would take nine times its memory.
+        // Supersampling the whole image at once would take nine times its memory.
         let rows = (BAND_PIXELS / width.max(1)).max(1);
         for start in (0..height).step_by(rows as usize) {
             let mut canvas = Canvas::band(width, start, rows.min(height - start));

@@ -143,6 +143,9 @@ fn edge_cases() -> Vec<Example> {
         new("depthwise, stride, dilation, flip", [2, 2, 13, 35], 2, [3, 3]).with(|g| {
             *g = Conv2dGeometry { stride: [2, 3], padding: [3, 2], dilation: [3, 2], groups: 2, flip: true };
         }),
+        new("depthwise, dilation", [2, 3, 13, 35], 3, [3, 3]).with(|g| {
+            *g = Conv2dGeometry { dilation: [2, 2], padding: [2, 2], groups: 3, ..Conv2dGeometry::default() };
+        }),
         new("depthwise, several outputs", [2, 3, 7, 18], 9, [3, 2]).with(|g| {
             g.groups = 3;
             g.padding = [0, 1];
@@ -352,10 +355,12 @@ register_op!("conv2d", || {
         let name = format!("{activation:?}");
         let case = Example { name: name.clone(), ..plain.clone() }.forward(Some(activation), true);
         cases.push(if activation.has_grad_of_output() { case } else { case.without_gradient() });
-        let mut wide = Example::new(&format!("{name}, wide"), [1, 20, 9, 33], 19, [3, 3]);
-        wide.geometry.padding = [1, 1];
-        let case = wide.forward(Some(activation), false);
-        cases.push(if activation.has_grad_of_output() { case } else { case.without_gradient() });
+        let wide = Example::new(&format!("{name}, wide"), [1, 20, 9, 33], 19, [3, 3]);
+        let depthwise = Example::new(&format!("{name}, depthwise"), [2, 3, 6, 23], 3, [3, 3]);
+        for example in [wide, depthwise.with(|g| g.groups = 3)] {
+            let case = example.with(|g| g.padding = [1, 1]).forward(Some(activation), false);
+            cases.push(if activation.has_grad_of_output() { case } else { case.without_gradient() });
+        }
     }
     cases
 });

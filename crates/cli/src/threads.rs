@@ -1,0 +1,22 @@
+//! The number of threads, and the error if they cannot be started.
+
+use std::error;
+
+use clap::ArgMatches;
+use neocog_base::Error;
+
+/// Returns the value of `--threads`, or the number of processors.
+pub fn number(matches: &ArgMatches) -> usize {
+    match matches.get_one::<u32>("threads") {
+        Some(&n) => n as usize,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// The error for threads that the system does not start.
+pub fn cannot_start(cause: impl error::Error + Send + Sync + 'static) -> Error {
+    Error::out_of_memory(
+        "cannot start the threads: too little memory or too many processes (ulimit -v, ulimit -u)",
+    )
+    .with_source(cause)
+}
