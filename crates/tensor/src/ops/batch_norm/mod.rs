@@ -138,7 +138,7 @@ impl Op for BatchNormTrain {
         let sizes = check(&inputs[0], &inputs[1..])?;
         if sizes.count() < 2 {
             return Err(Error::shape(format!(
-                "expected more than 1 value per channel for the statistics of a batch, the input is {}; use a larger batch, or larger images",
+                "expected more than 1 value per channel when training, or without running statistics; the input is {}: use a larger batch",
                 inputs[0]
             )));
         }
