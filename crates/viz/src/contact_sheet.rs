@@ -74,6 +74,8 @@ impl CaptionStyle {
 const MARGIN: f32 = 24.0;
 const GAP: f32 = 8.0;
 
+const MAX_SIDE: u32 = 65_535;
+
 /// Number of pixels that are drawn at a time.
 const BAND_PIXELS: u32 = 1 << 20;
 
@@ -134,7 +136,8 @@ impl ContactSheet {
     /// Draws the sheet.
     ///
     /// # Errors
-    /// `OutOfMemory` when there is not enough memory for the image.
+    /// `InvalidArgument` for an image with a side of more than 65,535 pixels, which few programs read; `OutOfMemory` when there is not
+    /// enough memory for it.
     pub fn draw(&self) -> Result<RgbImage> {
         let label_width = self.label_width();
         let columns = self.rows.iter().map(|row| row.thumbnails.len()).max().unwrap_or(0);
@@ -148,6 +151,11 @@ impl ContactSheet {
         let height = top + self.rows.iter().map(|row| self.row_height(row) + GAP).sum::<f32>() - GAP + MARGIN;
         let height = height.ceil() as u32;
 
+        if width.max(height) > MAX_SIDE {
+            return Err(Error::invalid_argument(format!(
+                "an image of {width} x {height} pixels is too large: at most {MAX_SIDE} on each side; show fewer images"
+            )));
+        }
         let mut pixels = Vec::new();
         pixels.try_reserve_exact(3 * width as usize * height as usize).map_err(|_| {
             Error::out_of_memory(format!(
@@ -324,5 +332,11 @@ mod tests {
             image::imageops::crop_imm(&image, left, y, image.width() - left, pitch as u32).to_image()
         };
         assert!((1..12).all(|i| view(i) == view(0)));
+    }
+
+    #[test]
+    fn an_image_that_few_programs_read_is_an_error() {
+        let e = ContactSheet::new("Wide").row("", vec![black(); 800]).draw().unwrap_err().to_string();
+        assert!(e.starts_with("an image of 73640 x ") && e.ends_with("; show fewer images"), "{e}");
     }
 }
