@@ -72,7 +72,8 @@ fn check_memory(network: &dyn Layer, device: &Device) -> Result<()> {
     let bytes = (param_count(network) as u64).saturating_mul(size as u64);
     match memory::limit_bytes() {
         Some(limit) if bytes > limit => Err(Error::invalid_argument(format!(
-            "the parameters of the network take {}, and this process can have {} at most; use a smaller network",
+            "the parameters of the network take {}{}, and this process can have {} at most; use a smaller network",
+            if bytes == u64::MAX { "more than " } else { "" },
             readable_bytes(bytes),
             readable_bytes(limit)
         ))),
