@@ -63,15 +63,16 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
 /// Reads a regular file of at most `max_bytes` bytes.
 ///
 /// # Errors
-/// `InvalidInput` if it is another kind of file, such as a FIFO, whose opening could wait forever, or longer; those of the
-/// file system.
+/// `InvalidInput` if it is another kind of file, such as a FIFO, whose opening could wait forever, or longer; `OutOfMemory`; those
+/// of the file system.
 pub fn read_regular(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() || metadata.len() > max_bytes {
         let what = format!("expected a regular file of at most {max_bytes} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    read_at_most(path, max_bytes)
+    // One more: the end is seen without a larger buffer.
+    read_up_to(File::open(path)?, max_bytes, metadata.len() as usize + 1)
 }
 
 /// Reads a file of at most `max_bytes` bytes, which may be a FIFO or a device.
@@ -79,8 +80,13 @@ pub fn read_regular(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// `InvalidInput` if there is more to read; those of the file system.
 pub fn read_at_most(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    read_up_to(File::open(path)?, max_bytes, 0)
+}
+
+fn read_up_to(file: File, max_bytes: u64, capacity: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    if File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)? as u64 > max_bytes {
+    bytes.try_reserve_exact(capacity)?;
+    if file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)? as u64 > max_bytes {
         let what = format!("it has more than {max_bytes} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }

@@ -164,35 +164,29 @@ pub fn param_count(network: &dyn Layer) -> usize {
 
 /// Whether a layer has children.
 pub fn has_children(layer: &dyn Layer) -> bool {
-    struct Any(bool);
-    impl<'a> Visitor<'a> for Any {
-        fn param(&mut self, _name: &str, _param: &'a Param) {}
-        fn buffer(&mut self, _name: &str, _buffer: &'a Buffer) {}
-        fn counter(&mut self, _name: &str, _counter: &'a Counter) {}
-        fn child(&mut self, _name: Option<&str>, _layer: &'a dyn Layer) {
-            self.0 = true;
-        }
-    }
-    let mut any = Any(false);
-    layer.visit(&mut any);
-    any.0
+    !children(layer).is_empty()
 }
 
 /// Whether the result of a network for an image depends on the others of the batch, in evaluation too: one of its layers
 /// [says so](Layer::uses_batch_statistics).
 pub fn uses_batch_statistics(network: &dyn Layer) -> bool {
-    struct Any(bool);
-    impl<'a> Visitor<'a> for Any {
+    network.uses_batch_statistics() || children(network).into_iter().any(uses_batch_statistics)
+}
+
+/// Returns the children of a layer.
+fn children(layer: &dyn Layer) -> Vec<&dyn Layer> {
+    struct Children<'a>(Vec<&'a dyn Layer>);
+    impl<'a> Visitor<'a> for Children<'a> {
         fn param(&mut self, _name: &str, _param: &'a Param) {}
         fn buffer(&mut self, _name: &str, _buffer: &'a Buffer) {}
         fn counter(&mut self, _name: &str, _counter: &'a Counter) {}
         fn child(&mut self, _name: Option<&str>, layer: &'a dyn Layer) {
-            self.0 |= uses_batch_statistics(layer);
+            self.0.push(layer);
         }
     }
-    let mut any = Any(network.uses_batch_statistics());
-    network.visit(&mut any);
-    any.0
+    let mut children = Children(Vec::new());
+    layer.visit(&mut children);
+    children.0
 }
 
 struct Collector<'a> {

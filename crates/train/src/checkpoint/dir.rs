@@ -151,7 +151,8 @@ impl CheckpointDir {
 
     /// Removes what the directory has of the old run, besides the files that the new one replaces.
     fn remove_old_run(&self) -> io::Result<()> {
-        let old = |name: &str| is_numbered(name) || RECORDS.iter().any(|record| name == aside_name(record));
+        let old =
+            |name: &str| number_of(name).is_some() || RECORDS.iter().any(|record| name == aside_name(record));
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             if entry.file_name().to_str().is_some_and(|name| old(name) || name == Self::AVERAGED) {
@@ -337,10 +338,6 @@ fn aside_name(name: &str) -> String {
 /// The epoch of a checkpoint that is kept under its number.
 fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix("epoch-")?.strip_suffix(".ckpt")?.parse().ok()
-}
-
-fn is_numbered(name: &str) -> bool {
-    number_of(name).is_some()
 }
 
 fn cannot_write(path: &Path, e: io::Error) -> Error {
