@@ -285,7 +285,7 @@ impl<'a> Form<'a> {
             output: vec![output],
             op_type: op_type.to_string(),
             attribute: attributes.into_iter().map(|(name, value)| attribute(name, value)).collect(),
-            domain: String::new(),
+            ..NodeProto::default()
         };
         self.model.add(node);
     }

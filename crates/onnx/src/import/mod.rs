@@ -6,6 +6,7 @@
 
 mod constant;
 mod converted;
+mod functions;
 mod layers;
 mod model;
 mod network;

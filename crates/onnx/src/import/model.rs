@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use super::constant::constant;
 use super::converted::{Converted, OutputSource};
+use super::functions::{ModelNode, inline, standard_opset};
 use super::node::{GraphBuilder, Node, find};
 use super::value::{Content, Value};
 use crate::element::check_type;
@@ -38,7 +39,7 @@ pub struct ModelInput {
 /// An ONNX model.
 #[derive(Debug)]
 pub struct OnnxModel {
-    nodes: Vec<NodeProto>,
+    nodes: Vec<ModelNode>,
     opset: i64,
     inputs: Vec<ModelInput>,
     outputs: Vec<String>,
@@ -77,12 +78,11 @@ impl OnnxModel {
         let proto = ModelProto::decode(bytes.into())
             .map_err(|e| Error::format("not an ONNX model, or damaged").with_source(e))?;
         let graph = proto.graph.ok_or_else(|| Error::format("not an ONNX model: it has no graph"))?;
-        let is_standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let opset = proto.opset_import.iter().find(|set| is_standard(&set.domain)).map(|set| set.version);
         // Files before version 3 of the format have no opset.
-        let opset = opset.or((proto.ir_version < 3).then_some(1)).ok_or_else(|| {
-            Error::format("the model states no opset of the standard operators: it is damaged or cut off")
-        })?;
+        let opset =
+            standard_opset(&proto.opset_import).or((proto.ir_version < 3).then_some(1)).ok_or_else(|| {
+                Error::format("the model states no opset of the standard operators: it is damaged or cut off")
+            })?;
         if !OPSETS.contains(&opset) {
             return Err(Error::format(format!(
                 "the model is of opset {opset}; opsets {} to {} can be read",
@@ -110,7 +110,8 @@ impl OnnxModel {
         }
         let given =
             inputs.iter().map(|input| input.name.as_str()).chain(constants.keys().map(String::as_str));
-        let nodes = sorted(graph.node, given.map(String::from).collect())?;
+        let nodes = inline(graph.node, opset, &proto.functions)?;
+        let nodes = sorted(nodes, given.map(String::from).collect())?;
         let computed: HashSet<&str> =
             nodes.iter().flat_map(|node| &node.output).map(String::as_str).collect();
         let is_given =
@@ -152,7 +153,7 @@ impl OnnxModel {
     }
 
     /// Returns the nodes in an order in which they can run.
-    pub(super) fn nodes(&self) -> &[NodeProto] {
+    pub(super) fn nodes(&self) -> &[ModelNode] {
         &self.nodes
     }
 
@@ -162,7 +163,7 @@ impl OnnxModel {
             return value.tensor().cloned();
         }
         let is_named =
-            |node: &&NodeProto| node.op_type == "Constant" && node.output.iter().any(|output| output == name);
+            |node: &&ModelNode| node.op_type == "Constant" && node.output.iter().any(|output| output == name);
         let node = self.nodes.iter().find(is_named)?;
         let tensor = node.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()?;
         constant(tensor, self.folder.as_deref()).ok().map(|(tensor, _)| tensor)
@@ -259,9 +260,10 @@ impl OnnxModel {
             GraphBuilder { graph: Graph::new(shapes), device: *device, wanted: BTreeSet::new() };
         // Operations have the names of their nodes.
         let _naming = Naming::begin();
-        for proto in &self.nodes {
+        for ModelNode { proto, opset } in &self.nodes {
             let _scope = scope(name_of(proto));
-            let converted = self.convert_node(proto, &values, &mut builder).context(|| describe(proto));
+            let converted =
+                self.convert_node(proto, *opset, &values, &mut builder).context(|| describe(proto));
             match converted {
                 Ok(outputs) => {
                     let named = proto.output.iter().zip(outputs).filter(|(name, _)| !name.is_empty());
@@ -287,6 +289,7 @@ impl OnnxModel {
     fn convert_node(
         &self,
         proto: &NodeProto,
+        opset: i64,
         values: &HashMap<&str, Value>,
         builder: &mut GraphBuilder,
     ) -> Result<Vec<Value>> {
@@ -303,7 +306,7 @@ impl OnnxModel {
                 .ok_or_else(|| Error::format(format!("no node computes its input {name}")))
         };
         let inputs = proto.input.iter().map(input).collect::<Result<_>>()?;
-        let mut node = Node { proto, opset: self.opset, inputs, builder, folder: self.folder.as_deref() };
+        let mut node = Node { proto, opset, inputs, builder, folder: self.folder.as_deref() };
         let outputs = (converter.convert)(&mut node)?;
         let wanted = proto.output.iter().rposition(|name| !name.is_empty()).map_or(0, |at| at + 1);
         if outputs.len() < wanted {
@@ -311,6 +314,11 @@ impl OnnxModel {
         }
         Ok(outputs)
     }
+}
+
+/// Whether a domain is that of the standard operators.
+pub(super) fn is_standard(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
 }
 
 /// Returns the name of a node, or that of its first output if it has none.
@@ -340,7 +348,7 @@ fn model_input(info: &ValueInfoProto) -> Result<ModelInput> {
 ///
 /// # Errors
 /// When a value is computed twice, an input is computed by no node, or nodes depend on each other in a circle.
-fn sorted(nodes: Vec<NodeProto>, known: HashSet<String>) -> Result<Vec<NodeProto>> {
+fn sorted(nodes: Vec<ModelNode>, known: HashSet<String>) -> Result<Vec<ModelNode>> {
     let mut computed: HashSet<String> = known.clone();
     for node in &nodes {
         for name in node.output.iter().filter(|name| !name.is_empty()) {
@@ -383,6 +391,6 @@ fn sorted(nodes: Vec<NodeProto>, known: HashSet<String>) -> Result<Vec<NodeProto
         return Err(Error::format("the node depends on its own output, through others"))
             .context(|| describe(&nodes[i]));
     }
-    let mut nodes: Vec<Option<NodeProto>> = nodes.into_iter().map(Some).collect();
+    let mut nodes: Vec<Option<ModelNode>> = nodes.into_iter().map(Some).collect();
     Ok(order.into_iter().filter_map(|i| nodes[i].take()).collect())
 }

@@ -62,10 +62,7 @@ fn volume(
     [depth, rows, columns]: [Spatial; 3],
 ) -> Result<Vec<Value>> {
     let x = node.pad_axis(x, 2, depth.begin, depth.needed_end(), 0.0)?;
-    let [n, c, _, h, w] = *x.shape().extents() else { return Err(Error::shape("expected [n, c, d, h, w]")) };
-    let [out, inner, _, kh, kw] = *weight.shape().extents() else {
-        return Err(Error::shape("expected a weight of five axes"));
-    };
+    let ([n, c, _, h, w], [out, inner, _, kh, kw]) = (five(&x)?, five(weight)?);
     let mut sum: Option<Value> = None;
     for tap in 0..depth.kernel {
         let start = tap * depth.dilation;
@@ -92,9 +89,6 @@ register_onnx!("ConvTranspose", |node| {
     let bias = node.optional(2);
     let kernel = kernel(node, &x, &weight)?;
     let spatial = x.rank() - 2;
-    if spatial > 2 {
-        return Err(Error::shape("transposed convolutions of three dimensions are not supported"));
-    }
     let ones = vec![1; spatial];
     let strides = sizes(node, "strides", spatial, 1)?.unwrap_or_else(|| ones.clone());
     let dilations = sizes(node, "dilations", spatial, 1)?.unwrap_or(ones);
@@ -132,38 +126,85 @@ register_onnx!("ConvTranspose", |node| {
         };
         cuts.push((whole, start, output));
     }
-    let groups = groups(node)?;
-    let (x, weight) = (as_image(node, &x)?, as_image(node, &weight)?);
-    if spatial == 1 {
-        cuts.insert(0, (1, 0, 1));
-    }
-    let pair = |values: &[usize], default: usize| match values {
-        [one] => [default, *one],
-        [a, b] => [*a, *b],
-        _ => [default; 2],
+    let mut y = match cuts[..] {
+        [(length, ..)] => {
+            let (x, weight) = (as_image(node, &x)?, as_image(node, &weight)?);
+            let geometry = transposed_geometry(node, [1, strides[0]], [1, dilations[0]])?;
+            node.push(ops::Conv2dInputGrad { geometry, input_size: [1, length] }, &[&x, &weight])?
+        }
+        [(height, ..), (width, ..)] => {
+            let geometry = transposed_geometry(node, [strides[0], strides[1]], [dilations[0], dilations[1]])?;
+            node.push(ops::Conv2dInputGrad { geometry, input_size: [height, width] }, &[&x, &weight])?
+        }
+        _ => {
+            let size: Vec<usize> = cuts.iter().map(|(whole, ..)| *whole).collect();
+            transposed_volume(node, &x, &weight, &strides, &dilations, &size)?
+        }
     };
-    let geometry = ops::Conv2dGeometry {
-        stride: pair(&strides, 1),
-        padding: [0, 0],
-        dilation: pair(&dilations, 1),
-        groups,
-        flip: false,
-    };
-    let mut y =
-        node.push(ops::Conv2dInputGrad { geometry, input_size: [cuts[0].0, cuts[1].0] }, &[&x, &weight])?;
+    let y_rank = y.rank();
     for (a, (whole, start, output)) in cuts.into_iter().enumerate() {
         let end = (start + output).min(whole);
         let len = end.saturating_sub(start);
-        y = node.narrow(&y, a + 2, start.min(whole), len)?;
-        y = node.pad_axis(&y, a + 2, 0, output - len, 0.0)?;
+        let axis = y_rank - spatial + a;
+        y = node.narrow(&y, axis, start.min(whole), len)?;
+        y = node.pad_axis(&y, axis, 0, output - len, 0.0)?;
     }
     if let Some(bias) = bias {
-        let channels = bias.shape().elements();
-        let bias = node.reshape(&bias, &[channels, 1, 1])?;
+        let mut shape = vec![1; y_rank - 1];
+        shape[0] = bias.shape().elements();
+        let bias = node.reshape(&bias, &shape)?;
         y = node.push(ops::Add, &[&y, &bias])?;
     }
     Ok(vec![from_image(node, y, rank)?])
 });
+
+fn transposed_geometry(
+    node: &Node<'_>,
+    stride: [usize; 2],
+    dilation: [usize; 2],
+) -> Result<ops::Conv2dGeometry> {
+    Ok(ops::Conv2dGeometry { stride, padding: [0, 0], dilation, groups: groups(node)?, flip: false })
+}
+
+/// The transposed convolution of three dimensions without padding, to outputs of `size`: one of two dimensions, of which the planes of
+/// all depths are the batch and the kernel's depths further channels; each of those lies `stride` planes apart in the sum.
+fn transposed_volume(
+    node: &mut Node<'_>,
+    x: &Value,
+    weight: &Value,
+    strides: &[usize],
+    dilations: &[usize],
+    size: &[usize],
+) -> Result<Value> {
+    let ([n, c, d, h, w], [_, out, depth, kh, kw]) = (five(x)?, five(weight)?);
+    let (size, planes): ([usize; 2], usize) = ([size[1], size[2]], size[0]);
+    let geometry = transposed_geometry(node, [strides[1], strides[2]], [dilations[1], dilations[2]])?;
+    let moved = node.permute(x, &[0, 2, 1, 3, 4])?;
+    let images = node.reshape(&moved, &[n * d, c, h, w])?;
+    let folded = node.reshape(weight, &[c, out.saturating_mul(depth), kh, kw])?;
+    let y = node.push(ops::Conv2dInputGrad { geometry, input_size: size }, &[&images, &folded])?;
+    let channels = geometry.groups * out;
+    let y = node.reshape(&y, &[n, d, channels, depth, size[0] * size[1]])?;
+    let mut sum: Option<Value> = None;
+    for tap in 0..depth {
+        let part = node.narrow(&y, 3, tap, 1)?;
+        // Zeros between the planes: `stride - 1` after each, of which those after the last are cut off.
+        let stride = if d == 1 { 1 } else { strides[0] };
+        let part = node.reshape(&part, &[n, d, 1, channels, size[0] * size[1]])?;
+        let part = node.pad_axis(&part, 2, 0, stride - 1, 0.0)?;
+        let part = node.reshape(&part, &[n, d.saturating_mul(stride), channels, size[0], size[1]])?;
+        let len = stride * (d - 1) + 1;
+        let part = node.narrow(&part, 1, 0, len)?;
+        let before = tap * dilations[0];
+        let part = node.pad_axis(&part, 1, before, planes - len - before, 0.0)?;
+        sum = Some(match sum {
+            Some(sum) => node.push(ops::Add, &[&sum, &part])?,
+            None => part,
+        });
+    }
+    let y = sum.ok_or_else(|| Error::shape("the kernel has no depth"))?;
+    node.permute(&y, &[0, 2, 1, 3, 4])
+}
 
 /// Returns the extents of the kernel, and checks the ranks.
 fn kernel(node: &Node<'_>, x: &Value, weight: &Value) -> Result<Vec<usize>> {
@@ -187,6 +228,15 @@ fn kernel(node: &Node<'_>, x: &Value, weight: &Value) -> Result<Vec<usize>> {
         return Err(Error::shape(format!("the weight {} is empty", weight.shape())));
     }
     Ok(kernel)
+}
+
+/// Returns the extents of a value of five axes.
+fn five(value: &Value) -> Result<[usize; 5]> {
+    value
+        .shape()
+        .extents()
+        .try_into()
+        .map_err(|_| Error::shape(format!("{} has not five axes", value.shape())))
 }
 
 fn groups(node: &Node<'_>) -> Result<usize> {
