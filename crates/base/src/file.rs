@@ -16,6 +16,11 @@ const TEMPORARY: &str = ".neocog.part";
 /// The number of symbolic links that are followed.
 const MAX_LINKS: usize = 40;
 
+/// The existing files that [`declare_output`] named.
+static OUTPUTS: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+static STOP_WAITING: AtomicBool = AtomicBool::new(false);
+
 static ON_STANDARD_OUTPUT: AtomicBool = AtomicBool::new(false);
 
 /// Replaces the file at `path` atomically by the one that `fill` writes.
@@ -60,6 +65,65 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
     replace(path, fill)
 }
 
+/// Opens a file that is read: a regular one, which no output of the command replaces.
+///
+/// # Errors
+/// `InvalidInput` if it is another kind of file, such as a FIFO, whose opening could wait forever, or if it was named to
+/// [`declare_output`]; those of the file system.
+pub fn open_input(path: &Path) -> io::Result<File> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    check_no_output(path, &metadata)?;
+    File::open(path)
+}
+
+/// Notes that a command will replace the file at `path`, if there is one: [`open_input`] and the other functions of this module that
+/// read refuse it from then on, so nothing that a command reads is lost.
+pub fn declare_output(path: &Path) {
+    if let Ok(metadata) = fs::metadata(path)
+        && metadata.is_file()
+    {
+        outputs().push(file_id_of(path, &metadata));
+    }
+}
+
+/// Forgets what was named to [`declare_output`], when another command starts.
+pub fn forget_outputs() {
+    outputs().clear();
+}
+
+fn outputs() -> std::sync::MutexGuard<'static, Vec<FileId>> {
+    OUTPUTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn check_no_output(path: &Path, metadata: &Metadata) -> io::Result<()> {
+    let outputs = outputs();
+    if !outputs.is_empty() && outputs.contains(&file_id_of(path, metadata)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "an output of this command would replace it; choose another output file",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+type FileId = (u64, u64);
+#[cfg(not(unix))]
+type FileId = PathBuf;
+
+#[cfg(unix)]
+fn file_id_of(_path: &Path, metadata: &Metadata) -> FileId {
+    file_id(metadata)
+}
+
+#[cfg(not(unix))]
+fn file_id_of(path: &Path, _metadata: &Metadata) -> FileId {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
 /// Reads a regular file of at most `max_bytes` bytes.
 ///
 /// # Errors
@@ -71,6 +135,7 @@ pub fn read_regular(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         let what = format!("expected a regular file of at most {max_bytes} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
+    check_no_output(path, &metadata)?;
     // One more: the end is seen without a larger buffer.
     read_up_to(File::open(path)?, max_bytes, metadata.len() as usize + 1)
 }
@@ -80,6 +145,7 @@ pub fn read_regular(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// `InvalidInput` if there is more to read; those of the file system.
 pub fn read_at_most(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    check_no_output(path, &fs::metadata(path)?)?;
     read_up_to(File::open(path)?, max_bytes, 0)
 }
 
@@ -228,6 +294,11 @@ fn replace_file(
     fault::point("synced")?;
     fs::rename(&part.path, path)?;
     part.renamed = true;
+    if let Some(existing) = existing {
+        // Another file may get its number.
+        let old = file_id_of(path, existing);
+        outputs().retain(|id| *id != old);
+    }
     fault::point("renamed")?;
     sync_folder(folder)?;
     fault::point("done")
@@ -279,8 +350,48 @@ fn write_through(
         ));
     }
     let mut part = completed(fill)?;
-    io::copy(&mut part.file, &mut File::options().write(true).open(path)?)?;
+    io::copy(&mut part.file, &mut open_stream(path)?)?;
     Ok(())
+}
+
+/// Opens a FIFO or a device for writing. Waiting for a reader of a FIFO ends when [`stop_waiting`] was called.
+#[cfg(unix)]
+fn open_stream(path: &Path) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    loop {
+        match File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            // Without a reader.
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {}
+            Err(e) => return Err(e),
+            Ok(file) => {
+                // SAFETY: the descriptor is that of an open file.
+                let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+                // SAFETY: as above.
+                if flags < 0
+                    || unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK) } < 0
+                {
+                    return Err(io::Error::last_os_error());
+                }
+                return Ok(file);
+            }
+        }
+        if STOP_WAITING.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped while nothing read the FIFO"));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[cfg(not(unix))]
+fn open_stream(path: &Path) -> io::Result<File> {
+    File::options().write(true).open(path)
+}
+
+/// Ends the waiting for a reader of a FIFO that is written to, now and from now on: the program is to stop.
+pub fn stop_waiting() {
+    STOP_WAITING.store(true, Ordering::Relaxed);
 }
 
 /// Returns the number of the open file of this process that `path` stands for: `/dev/stdout`, `/dev/fd/1`, `/proc/self/fd/1`.

@@ -73,6 +73,28 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Parses a height and width of images in pixels, from 1 to 65,535.
+///
+/// # Errors
+/// When the text is no such number.
+pub fn pixels(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=65_535) => Ok(n),
+        _ => Err("expected a whole number from 1 to 65535".into()),
+    }
+}
+
+/// Parses a number of steps, from 1 to a million.
+///
+/// # Errors
+/// When the text is no such number.
+pub fn steps(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1_000_000) => Ok(n),
+        _ => Err("expected a whole number from 1 to 1000000".into()),
+    }
+}
+
 /// Parses a number of at least 0.
 ///
 /// # Errors
@@ -84,7 +106,7 @@ pub fn non_negative(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{non_negative, positive};
+    use super::{non_negative, pixels, positive, steps};
 
     #[test]
     fn numbers_are_finite_and_not_negative() {
@@ -98,6 +120,10 @@ mod tests {
     fn counts_start_at_1() {
         assert_eq!(positive("12"), Ok(12));
         assert_eq!(positive("0"), Err("must be at least 1".into()));
+        assert_eq!((steps("1000000"), pixels("65535")), (Ok(1_000_000), Ok(65_535)));
+        for text in ["0", "1000001", "9223372036854775807", "18446744073709551616", "x", ""] {
+            assert!(steps(text).is_err() && pixels(text).is_err(), "{text}");
+        }
         assert!(positive("-1").is_err() && positive("x").is_err() && positive("").is_err());
     }
 }

@@ -1,12 +1,12 @@
 //! NumPy arrays in files.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Cursor, Read};
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyError, WriteNpyExt};
-use neocog_base::file::replace;
+use neocog_base::file::{open_input, replace};
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use zip::ZipArchive;
 
@@ -31,7 +31,7 @@ pub fn read(path: &Path, name: &str, device: &Device) -> Result<Array> {
         return Err(Error::format("not an array: it is not a regular file")).context(location);
     }
     let mut bytes = Aligned::with_length(metadata.len()).context(location)?;
-    File::open(path).and_then(|mut file| file.read_exact(bytes.as_mut())).map_err(cannot_read)?;
+    open_input(path).and_then(|mut file| file.read_exact(bytes.as_mut())).map_err(cannot_read)?;
     let bytes = if bytes.as_ref().starts_with(b"PK\x03\x04") {
         array_of_archive(bytes.as_ref(), name)
     } else {

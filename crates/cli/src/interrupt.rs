@@ -51,6 +51,7 @@ pub fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     install(move || {
+        neocog_base::file::stop_waiting();
         if flag.swap(true, Ordering::Relaxed) {
             output::note(format_args!(
                 "still stopping: the checkpoint follows after this batch; only `kill -9 {}` ends at once, without it",

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use neocog_base::file::{check_distinct, check_output_file, is_same};
+use neocog_base::file::{check_distinct, check_output_file, declare_output, is_same};
 use neocog_tensor::{Error, Result};
 use neocog_train::CheckpointDir;
 
 /// Checks that `outputs` can be written: none is one of the `inputs`, another output, or a file of a
-/// training run.
+/// training run. What is read afterwards, such as the files of a data set, is checked when it is opened.
 ///
 /// # Errors
 /// `InvalidArgument` if one is, or is a directory.
@@ -27,6 +27,8 @@ pub fn check<'a>(
         }
         check_not_of_run(output)?;
     }
+    // What is read from now on must be none of them.
+    outputs.iter().for_each(|output| declare_output(output));
     Ok(())
 }
 

@@ -99,6 +99,7 @@ impl Program {
     fn run(&self) -> Result<ExitCode> {
         interrupt::report_file_size_limit();
         interrupt::report_abort();
+        neocog_base::file::forget_outputs();
         let commands = commands()?;
         let program = PROGRAM.get_or_init(|| self.clap(&commands));
         let arguments = config_file::expand(program, benchmark_first(program, std::env::args_os()))?;
@@ -221,7 +222,8 @@ fn file_name(name: &str) -> Result<&str> {
 
 const CONVENTIONS: &str = "Results are written to standard output, progress and messages to standard error. \
     Exit codes: 0 success; 1 error, with a message `error: ...` on standard error; 2 invalid command line or environment variable; 130 stopped by \
-    Ctrl-C, SIGTERM or SIGHUP: a training after its checkpoint was written, once it has begun.";
+    Ctrl-C, SIGTERM or SIGHUP, for trainings, searches and lr-find: a training after its checkpoint was written, once it has begun. Other commands \
+    are ended by the signal itself (a shell says 130, 143 or 129), and leave no part of a file.";
 
 const EXAMPLES: &str = "Examples:
   neocog train                                  train lenet on the embedded digits

@@ -210,7 +210,9 @@ pub fn mean_and_std(dataset: &dyn Dataset) -> Result<(Vec<f64>, Vec<f64>)> {
         .iter()
         .map(|counts| {
             let mean = mean_of(counts, &|v| v);
-            (mean, mean_of(counts, &|v| (v - mean).powi(2)).sqrt())
+            // One value only: what is left of the sum is rounding.
+            let is_constant = counts.iter().filter(|n| **n > 0).count() == 1;
+            (mean, if is_constant { 0.0 } else { mean_of(counts, &|v| (v - mean).powi(2)).sqrt() })
         })
         .unzip())
 }

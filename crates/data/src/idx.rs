@@ -9,11 +9,11 @@
 //! first bytes, not from its name. The sizes in the header are not trusted: memory grows with the data actually read. A
 //! compressed file may expand to 64 MiB and 128 times its size at most ([`gzip_limit`]).
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::GzDecoder;
+use neocog_base::file::open_input;
 use neocog_base::memory::no_memory;
 use neocog_base::text::count;
 use neocog_base::{Error, Result};
@@ -131,7 +131,7 @@ fn into_images(idx: Idx) -> Result<IdxImages> {
 
 fn read(path: &Path, rank: usize, advice: &str) -> Result<Idx> {
     let name = path.display().to_string();
-    let file = File::open(path).map_err(|e| Error::io(format!("cannot open {name}"), e))?;
+    let file = open_input(path).map_err(|e| Error::io(format!("cannot open {name}"), e))?;
     let file_size = file.metadata().map_err(|e| Error::io(format!("cannot read {name}"), e))?.len();
     IdxReader { name: &name, rank, advice, file_size }.read(BufReader::with_capacity(1 << 16, file))
 }

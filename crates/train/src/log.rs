@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use neocog_base::file::replace;
+use neocog_base::file::{read_regular, replace, text_of};
 use neocog_data::Part;
 use neocog_tensor::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,9 @@ pub struct LogLine {
     pub time: Option<f64>,
 }
 
+/// Maximum size of a log.
+const MAX_BYTES: u64 = 256 << 20;
+
 impl LogLine {
     /// File name of the log in the directory of a run.
     pub const FILE: &'static str = "log.jsonl";
@@ -86,7 +89,8 @@ impl LogLine {
     /// # Errors
     /// `Io` when the file cannot be read, `Format` when a line is not one of a log; the message has its number.
     pub fn read(path: &Path) -> Result<Vec<Self>> {
-        let text = std::fs::read_to_string(path)
+        let text = read_regular(path, MAX_BYTES)
+            .and_then(text_of)
             .map_err(|e| Error::io(format!("cannot read the log {}", path.display()), e))?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let parse = |(i, line): (usize, &str)| {
@@ -184,7 +188,7 @@ impl RunLog {
         let path = folder.join(LogLine::FILE);
         let kept = kept_lines(&path, steps, epochs)?;
         let cannot_write = |e| Error::io(format!("cannot write the log {}", path.display()), e);
-        let old = std::fs::read_to_string(&path).unwrap_or_default();
+        let old = read_regular(&path, MAX_BYTES).and_then(text_of).unwrap_or_default();
         if steps == 0 {
             File::create(&path).map_err(cannot_write)?;
         } else if old != kept {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::network::WeightsArgs;
 use super::trained_network::TrainedNetwork;
-use crate::arguments::{DeviceArg, positive};
+use crate::arguments::{DeviceArg, positive, steps};
 use crate::array;
 use crate::help::{examples, usages};
 use crate::output;
@@ -59,7 +59,7 @@ struct Args {
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
     /// Number of steps of integrated-gradients [default: 50].
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = steps)]
     steps: Option<usize>,
     /// Width of the square of occlusion, in pixels [default: an eighth of the image].
     #[arg(long, value_name = "N", value_parser = positive)]

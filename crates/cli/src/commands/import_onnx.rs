@@ -38,9 +38,15 @@ pub(super) fn import_onnx(file: &Path, to: &Path, json: bool) -> Result<()> {
         .context(location);
     };
     let network = found.build(&Shape::new(&[1, c, h, w])?, &Device::Cpu).context(location)?;
+    let weights_file = to.with_extension("safetensors");
+    if weights_file.exists() && !to.exists() {
+        return Err(Error::invalid_argument(format!(
+            "the weights would replace {}, which is there already; choose another name or move it",
+            weights_file.display()
+        )));
+    }
     let stem = to.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let text = ModelFile::new(stem, found.spec).with_recipe(Recipe::new().with_input([c, h, w])).to_json()?;
-    let weights_file = to.with_extension("safetensors");
     weights::save_with_metadata(&*network, &weights_file, model.metadata())?;
     replace(to, |out| out.write_all(text.as_bytes()))
         .map_err(|e| Error::io(format!("cannot write {}", to.display()), e))?;

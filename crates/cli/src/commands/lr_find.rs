@@ -13,7 +13,7 @@ use neocog_viz::{AxisScale, Chart, save};
 use serde::Serialize;
 
 use super::train;
-use crate::arguments::{non_negative, positive};
+use crate::arguments::{non_negative, steps};
 use crate::help::examples;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::output;
@@ -57,7 +57,7 @@ struct LrFindArgs {
     #[arg(long, value_name = "RATE", default_value_t = 10.0, value_parser = non_negative)]
     max_lr: f64,
     /// Number of steps.
-    #[arg(long, value_name = "N", default_value_t = 150, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 150, value_parser = steps)]
     steps: usize,
     /// Write a chart of the losses, an SVG or PNG image.
     #[arg(long, value_name = "FILE.svg|.png")]

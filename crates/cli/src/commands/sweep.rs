@@ -30,6 +30,7 @@ use trials::{Status, Trials};
 /// epochs, then only the best share keep for more, until the best have all epochs.
 ///
 /// Each training has a directory in OUT. A search that was stopped goes on where it was when the command is repeated.
+/// A training that failed is not tried again unless its file OUT/N.failed is removed. The exit code is 1 if all have failed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog sweep sweep.toml

@@ -87,7 +87,7 @@ fn train(args: &Args, matches: &ArgMatches, ranks: &Ranks) -> Result<ExitCode> {
     let given = config_file::given(&command(), matches);
     output::go_on_without_reader();
     if let Some(file) = &args.write_config {
-        outputs::check(None, [file.as_path()])?;
+        outputs::check(args.config.as_deref(), [file.as_path()])?;
     }
     let (mut trainer, data, folder) = match &args.resume {
         Some(file) => resume(args, file, ranks)?,

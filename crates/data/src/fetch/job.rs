@@ -1,10 +1,11 @@
 //! The transfer of one data set's files: sources, retries and verification.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use neocog_base::file::open_input;
 use neocog_base::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
@@ -109,7 +110,7 @@ impl<'a> FetchJob<'a> {
             size_mismatch(file, metadata.len())
         } else {
             let mut hash = Sha256::new();
-            io::copy(&mut File::open(&path).map_err(read_error)?, &mut hash).map_err(read_error)?;
+            io::copy(&mut open_input(&path).map_err(read_error)?, &mut hash).map_err(read_error)?;
             let found = checksum::to_hex(hash);
             if found.eq_ignore_ascii_case(file.sha256) {
                 (self.progress)(Event::Present { file: file.name });
@@ -168,7 +169,7 @@ impl<'a> FetchJob<'a> {
             io::ErrorKind::NotFound => Failure::Source(ErrorKind::Io, "no such file".into()),
             _ => Failure::Source(ErrorKind::Io, format!("cannot read the file: {e}")),
         };
-        let mut reader = File::open(source).map_err(source_error)?;
+        let mut reader = open_input(source).map_err(source_error)?;
         let found = reader.metadata().map_err(source_error)?.len();
         if found != file.size {
             return Err(Failure::Source(ErrorKind::Format, size_mismatch(file, found)));

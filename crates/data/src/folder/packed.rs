@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use memmap2::Mmap;
+use neocog_base::file::open_input;
 use neocog_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +89,7 @@ impl PartIndex {
 impl PackedFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let cannot_read = |e| Error::io("cannot read the packed file", e);
-        let file = File::open(path).map_err(cannot_read)?;
+        let file = open_input(path).map_err(cannot_read)?;
         let length = file.metadata().map_err(cannot_read)?.len();
         if length < START + TRAILER {
             return Err(Error::format("the packed file is truncated"));
@@ -167,8 +168,8 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 /// Whether the file at `path` starts as a packed file does.
 pub(crate) fn is_packed(path: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == MAGIC
+    let mut read = || File::open(path)?.read_exact(&mut start);
+    path.is_file() && read().is_ok() && start == MAGIC
 }
 
 /// Writes a packed file.

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+use neocog_base::file::open_input;
 use neocog_base::{Error, Result};
 
 use super::file::read_file;
@@ -39,7 +40,7 @@ pub fn read_header(path: &Path) -> Result<ImageHeader> {
     if !metadata.is_file() {
         return Err(Error::format("not a regular file"));
     }
-    let mut file = File::open(path).map_err(cannot_read)?;
+    let mut file = open_input(path).map_err(cannot_read)?;
     let size = metadata.len();
     let mut start = Vec::with_capacity(START + 1);
     file.by_ref().take(START as u64).read_to_end(&mut start).map_err(cannot_read)?;

@@ -5,11 +5,11 @@
 //!              1       1024        1024    1024                         1              1            1024  1024    1024
 //! ```
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
+use neocog_base::file::open_input;
 use neocog_base::{Error, Result};
 
 use crate::catalog::{DatasetInfo, Manifest, RemoteFile};
@@ -81,7 +81,7 @@ fn load(info: &DatasetInfo, root: &Path, train: &[&str], test: &[&str], label_by
 /// Reads the files `names`, in whatever folder of the archive they are, in the order of `names`.
 fn read_files(path: &Path, names: &[&str]) -> Result<Vec<Vec<u8>>> {
     let cannot_read = |e: std::io::Error| Error::format(format!("cannot read the archive: {e}"));
-    let file = File::open(path).map_err(|e| Error::io(format!("cannot open {}", path.display()), e))?;
+    let file = open_input(path).map_err(|e| Error::io(format!("cannot open {}", path.display()), e))?;
     let mut archive = tar::Archive::new(GzDecoder::new(BufReader::new(file)));
     let mut found: Vec<Option<Vec<u8>>> = vec![None; names.len()];
     for entry in archive.entries().map_err(cannot_read)? {
@@ -150,7 +150,7 @@ mod tests {
     fn write_archive(root: &Path, name: &str, files: &[(&str, Vec<u8>)]) {
         let folder = root.join(name);
         fs::create_dir_all(&folder).unwrap();
-        let file = File::create(folder.join(format!("{name}-binary.tar.gz"))).unwrap();
+        let file = fs::File::create(folder.join(format!("{name}-binary.tar.gz"))).unwrap();
         let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
         for (file, bytes) in files {
             let mut header = tar::Header::new_gnu();

@@ -3,10 +3,10 @@
 //! The files are IDX files of MNIST's size whose images are transposed. Classes are numbered in the order digits, capital
 //! letters, small letters; `letters` numbers the 26 letters from 1, so class 0 is unused, as in torchvision.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use neocog_base::file::open_input;
 use neocog_base::{Error, Result};
 
 use super::idx_files::{DIGIT_NAMES, build};
@@ -80,7 +80,7 @@ fn load_emnist(info: &DatasetInfo, root: &Path) -> Result<Split> {
 /// Reads the file of the archive whose name, without folders, is `name`.
 fn read_entry(path: &Path, name: &str) -> Result<Vec<u8>> {
     let damaged = |e: String| Error::format(format!("cannot read the archive: {e}"));
-    let file = File::open(path).map_err(|e| Error::io(format!("cannot open {}", path.display()), e))?;
+    let file = open_input(path).map_err(|e| Error::io(format!("cannot open {}", path.display()), e))?;
     let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(e.to_string()))?;
     let is_it = |entry: &str| entry.rsplit('/').next() == Some(name);
     let Some(entry) = archive.file_names().find(|entry| is_it(entry)).map(str::to_string) else {
@@ -129,7 +129,7 @@ mod tests {
 
     fn write_archive(root: &Path, files: &[(&str, Vec<u8>)]) {
         fs::create_dir_all(root.join("emnist")).unwrap();
-        let mut archive = zip::ZipWriter::new(File::create(root.join("emnist/gzip.zip")).unwrap());
+        let mut archive = zip::ZipWriter::new(fs::File::create(root.join("emnist/gzip.zip")).unwrap());
         for (name, bytes) in files {
             let options = zip::write::SimpleFileOptions::default();
             archive.start_file(format!("gzip/emnist-{name}.gz"), options).unwrap();

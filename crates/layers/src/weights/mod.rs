@@ -21,13 +21,13 @@ mod stored;
 mod torch_file;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use neocog_autograd::Param;
 use neocog_base::fault::FaultWriter;
-use neocog_base::file::replace;
+use neocog_base::file::{open_input, replace};
 use neocog_base::memory::try_collect;
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -315,7 +315,7 @@ fn open(path: &Path) -> Result<Box<dyn TensorFile>> {
     if !metadata.is_file() {
         return Err(Error::format("not a file of weights: it is not a regular file")).context(location);
     }
-    let mut file = File::open(path).map_err(cannot_read)?;
+    let mut file = open_input(path).map_err(cannot_read)?;
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(16).read_to_end(&mut start).map_err(cannot_read)?;
     let size = metadata.len();

@@ -8,14 +8,13 @@
 //!
 //! Files are replaced atomically ([`replace`]): a reader sees the old file or the new one.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use bincode::config::{self, Configuration, Fixint, LittleEndian};
 use bincode::error::{DecodeError, EncodeError};
 use neocog_base::fault::FaultWriter;
-use neocog_base::file::replace;
+use neocog_base::file::{open_input, replace};
 use neocog_base::memory::try_with_capacity;
 use neocog_base::text::count;
 use neocog_tensor::{Context as _, Error, Result};
@@ -52,7 +51,7 @@ impl CheckpointFile {
     /// damaged. The message names the file.
     pub fn read(path: &Path) -> Result<Self> {
         let cannot_read = |e| Error::io(format!("cannot read the checkpoint {}", path.display()), e);
-        let mut file = File::open(path).map_err(cannot_read)?;
+        let mut file = open_input(path).map_err(cannot_read)?;
         let size = file.metadata().map_err(cannot_read)?.len();
         let location = || path.display().to_string();
         let mut header = [0; HEADER];

@@ -1,9 +1,9 @@
 //! Constants of a model: the elements of a `TensorProto`.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
+use neocog_base::file::open_input;
 use neocog_base::memory::try_with_capacity;
 use neocog_base::{Error, Result};
 use neocog_tensor::{Device, Shape, Tensor};
@@ -178,7 +178,7 @@ fn external_data(proto: &TensorProto, folder: Option<&Path>, expected: usize) ->
         )));
     }
     let mut bytes = try_with_capacity(expected, "a constant")?;
-    let mut file = File::open(&real).map_err(cannot_read)?;
+    let mut file = open_input(&real).map_err(cannot_read)?;
     file.seek(SeekFrom::Start(offset)).map_err(cannot_read)?;
     file.take(length).read_to_end(&mut bytes).map_err(cannot_read)?;
     Ok(bytes)

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use neocog_base::file::open_input;
 use neocog_base::memory::try_with_capacity;
 use neocog_base::text::count;
 use neocog_base::{Context as _, Error, ErrorKind, Result};
@@ -61,7 +62,7 @@ impl OnnxModel {
             return Err(Error::format("not an ONNX model: it is not a regular file")).context(location);
         }
         let mut bytes = try_with_capacity(metadata.len() as usize, "the model").context(location)?;
-        let mut file = fs::File::open(path).map_err(cannot_read)?;
+        let mut file = open_input(path).map_err(cannot_read)?;
         std::io::Read::read_to_end(&mut file, &mut bytes).map_err(cannot_read)?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -6,7 +6,7 @@ use neocog_data::{DataOptions, DataSource};
 use neocog_tensor::{Error, Result};
 
 use super::display::number;
-use crate::arguments::positive;
+use crate::arguments::{pixels, positive};
 use crate::help::examples;
 use crate::output;
 
@@ -29,7 +29,7 @@ pub struct LoaderArgs {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     batch: usize,
     /// Height and width of the images in the batches.
-    #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = positive)]
+    #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = pixels)]
     size: usize,
     /// Run interleaved with torchvision's ImageFolder and v2 transforms.
     #[arg(long, value_name = "PEER", value_delimiter = ',')]

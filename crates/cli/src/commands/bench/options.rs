@@ -3,7 +3,7 @@
 use neocog_models::{Model, find};
 use neocog_tensor::Result;
 
-use crate::arguments::{DeviceArg, positive};
+use crate::arguments::{DeviceArg, pixels, positive};
 
 /// How networks are run.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub struct ShapeArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub batch: Option<usize>,
     /// Height and width of the images [default: the network's input].
-    #[arg(long, value_name = "PIXELS", value_parser = positive)]
+    #[arg(long, value_name = "PIXELS", value_parser = pixels)]
     pub size: Option<usize>,
 }
 

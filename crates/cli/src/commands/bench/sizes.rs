@@ -14,7 +14,7 @@ use neocog_viz::{AxisScale, Chart};
 use super::display::{number, peak, percent, print_peak, time};
 use super::job::Job;
 use super::options::{RunArgs, networks_or};
-use crate::arguments::positive;
+use crate::arguments::{pixels, positive};
 use crate::help::examples;
 use crate::output;
 
@@ -34,7 +34,7 @@ pub struct SizesArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,8,32,128", value_parser = positive)]
     batches: Vec<usize>,
     /// Heights and widths of the images.
-    #[arg(long, value_name = "PIXELS", value_delimiter = ',', default_value = "28,96,224", value_parser = positive)]
+    #[arg(long, value_name = "PIXELS", value_delimiter = ',', default_value = "28,96,224", value_parser = pixels)]
     sizes: Vec<usize>,
     #[command(flatten)]
     run: RunArgs,

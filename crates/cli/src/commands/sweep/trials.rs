@@ -1,13 +1,13 @@
 //! The trainings of a search: each is a process and a directory.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use neocog_base::file::replace;
+use neocog_base::file::{read_regular, replace, text_of};
 use neocog_insight::Run;
 use neocog_tensor::{Error, Result};
 use neocog_train::CheckpointDir;
@@ -145,7 +145,7 @@ impl Trials {
 
     /// Reads the directory of a training.
     fn look(&mut self, i: usize) {
-        let failed = fs::read_to_string(self.file(i, "failed")).ok();
+        let failed = read_regular(&self.file(i, "failed"), super::MAX_BYTES).and_then(text_of).ok();
         let run = Run::open(&self.path(i)).ok();
         let trial = &mut self.trials[i];
         trial.status = failed.map_or(Status::Open, |why| Status::Failed(why.trim().to_string()));
@@ -252,16 +252,23 @@ impl Trials {
     /// Reports a training whose process has ended.
     fn ended(&mut self, i: usize, success: bool, is_stopping: bool) {
         if !success && !is_stopping {
-            let log = fs::read_to_string(self.file(i, "log")).unwrap_or_default();
+            let log =
+                read_regular(&self.file(i, "log"), super::MAX_BYTES).and_then(text_of).unwrap_or_default();
             let why = log.lines().rev().find(|line| line.starts_with("error: ")).or(log.lines().last());
             let why = why.unwrap_or("it ended without a message").trim_start_matches("error: ").to_string();
             // Kept, so that it is not tried again; without the file it would be.
             let _ = replace(&self.file(i, "failed"), |file| file.write_all(why.as_bytes()));
+            self.look(i);
+            // Also on a full disk.
+            self.trials[i].status = Status::Failed(why);
+        } else {
+            self.look(i);
         }
-        self.look(i);
         let trial = &self.trials[i];
         let result = match (&trial.status, trial.summary.best) {
-            (Status::Failed(why), _) => format!("failed: {why}"),
+            (Status::Failed(why), _) => {
+                format!("failed: {why} (not tried again while {} exists)", self.file(i, "failed").display())
+            }
             (_, Some((acc, epoch))) => {
                 format!("best accuracy {acc:.4} in epoch {epoch} of {}", trial.summary.epochs)
             }

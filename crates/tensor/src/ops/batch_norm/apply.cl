@@ -31,7 +31,8 @@ kernel void constants(
     }
     const int c = at / times;
     out[at] = mean[c];
-    out[width + at] = (affine ? weight[c] : 1.0f) / sqrt(var[c] + eps);
+    // A variance beyond single precision: no number, as the results are.
+    out[width + at] = isinf(var[c]) ? NAN : (affine ? weight[c] : 1.0f) / sqrt(var[c] + eps);
     out[2 * width + at] = affine ? bias[c] : 0.0f;
 }
 

@@ -64,7 +64,20 @@ fn floor<R: Real>(x: R) -> R {
 fn softplus<R: Real>(x: R) -> R {
     let zero = R::constant(0.0);
     let magnitude = R::select_gt(zero, x, -x, x);
-    R::select_gt(x, zero, x, zero) + R::ln(R::constant(1.0) + R::exp(-magnitude))
+    R::select_gt(x, zero, x, zero) + ln_1p(R::exp(-magnitude))
+}
+
+/// `ln(1 + x)` for `x` from 0 to 1, without the loss of digits near 0: twice the series of the inverse hyperbolic tangent of
+/// `x / (2 + x)`, which is at most a third.
+#[inline(always)]
+fn ln_1p<R: Real>(x: R) -> R {
+    let ratio = x / (R::constant(2.0) + x);
+    let square = ratio * ratio;
+    let mut sum = R::constant(0.0);
+    for n in (0..17).rev() {
+        sum = sum.fma(square, R::constant(1.0 / f64::from(2 * n + 1)));
+    }
+    R::constant(2.0) * ratio * sum
 }
 
 fn cases<T: Op + Copy>(op: T, low: f32, high: f32) -> Vec<Case> {

@@ -121,6 +121,13 @@ parametric! {
     Elu EluGrad "elu" "elu_grad"
     /// Negative limit.
     alpha
-        (alpha, x) = R::select_gt(x, R::constant(0.0), x, alpha * (R::exp(x) - R::constant(1.0)));
+        (alpha, x) = R::select_gt(x, R::constant(0.0), x, alpha * exp_m1(x));
         (alpha, x, dy) = R::select_gt(x, R::constant(0.0), dy, dy * alpha * R::exp(x));
+}
+
+/// `e^x - 1` for `x` of at most 0, without the loss of digits near 0: `2 t / (1 - t)` with `t = tanh(x / 2)`.
+#[inline(always)]
+fn exp_m1<R: Real>(x: R) -> R {
+    let t = R::tanh(R::constant(0.5) * x);
+    R::constant(2.0) * t / (R::constant(1.0) - t)
 }

@@ -73,7 +73,8 @@ impl Op for Resample {
             let (outer, o, k) = (i / inner / count, i / inner % count, i % inner);
             let (start, weights) = taps.of(o);
             let term = |(t, weight): (usize, &f64)| weight * x.data[(outer * extent + start + t) * inner + k];
-            out.data[i] = weights.iter().enumerate().map(term).sum();
+            // Inputs past the end, or without a weight, are not seen: they may be no numbers.
+            out.data[i] = weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0).map(term).sum();
         }
     }
 

@@ -213,8 +213,11 @@ pub(super) fn eval_grad(
     input_grad::<NONE>(x, dz, &[], sizes, [&*p, &*zero, &*zero, mean], dx.data, scratch);
 }
 
-/// Computes `weight / sqrt(var + eps)`.
+/// Computes `weight / sqrt(var + eps)`; no number if the variance is beyond single precision, as the results then are.
 fn scale(eps: f64, var: f32, weight: f32) -> f32 {
+    if var == f32::INFINITY {
+        return f32::NAN;
+    }
     (f64::from(weight) / (f64::from(var) + eps).sqrt()) as f32
 }
 

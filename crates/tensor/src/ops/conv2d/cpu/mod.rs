@@ -9,6 +9,7 @@
 //! | `depthwise` | groups of one input and one output channel, square kernels up to 7 | those | `LANES` pixels |
 //! | `grouped` | everything | groups of few channels | `LANES` pixels |
 //! | `implicit_gemm` | everything | everything else | `LANES` pixels |
+//! | `pixel_rows` | forward pass of one group | many channels, few images, no Winograd | one pixel of `LANES` channels |
 //! | `winograd` | 3x3 and 5x5, stride 1, one group, no dilation | many channels | one pixel of `LANES` channels |
 
 mod backend;
@@ -27,6 +28,7 @@ mod grouped;
 mod implicit_gemm;
 mod lane_sums;
 mod layout;
+mod pixel_rows;
 mod taps;
 mod transposed_tile;
 mod winograd;
@@ -48,6 +50,7 @@ static ALGORITHMS: &[Algorithm<Cpu>] = &[
     &depthwise::Depthwise,
     &grouped::Grouped,
     &implicit_gemm::ImplicitGemm,
+    &pixel_rows::PixelRows,
     &winograd::Winograd,
 ];
 

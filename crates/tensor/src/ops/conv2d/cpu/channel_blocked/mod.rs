@@ -96,7 +96,7 @@ fn convolve(
 }
 
 /// Packs the weight: `[two blocks of outputs][tap][channel]`, two vectors each.
-fn pack_filters(window: &SlidingWindow, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
+pub(super) fn pack_filters(window: &SlidingWindow, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
     let lanes = instruction_set().1;
     let blocks = window.dst.blocks(lanes);
     let taps = window.kernel[0] * window.kernel[1];
@@ -152,6 +152,27 @@ impl Kernel for Pack<'_> {
     }
 }
 
+/// Initializes the sums of `count` rows of two blocks, or several times those, with the bias of a panel.
+#[inline(always)]
+pub(super) fn fill_bias<S: Simd>(
+    bias: Option<&[f32]>,
+    panel: usize,
+    wide: usize,
+    count: usize,
+    m: &mut [f32],
+) {
+    for half in 0..wide {
+        let first = (2 * panel + half) * S::LANES;
+        let bias = bias.map_or(S::splat(0.0), |bias| S::from_short_slice(&bias[first..]));
+        let count = count * S::LANES;
+        for pixel in m.chunks_exact_mut(2 * count) {
+            for to in pixel[half * count..][..count].chunks_exact_mut(S::LANES) {
+                bias.to_slice(to);
+            }
+        }
+    }
+}
+
 /// The outputs of a band of rows, for some panels of output channels (two blocks each).
 struct Forward<'a> {
     window: &'a SlidingWindow,
@@ -191,7 +212,7 @@ impl Kernel for Forward<'_> {
         let groups = count.div_ceil(S::TILE_ROWS);
         for panel in self.panels.clone() {
             let wide = 2.min(blocks - 2 * panel);
-            self.fill_bias::<S>(panel, wide, count, &mut m);
+            fill_bias::<S>(self.bias, panel, wide, count, &mut m);
             for tap in 0..kernel[0] * kernel[1] {
                 let u = (panel * 2 * kernel[0] * kernel[1] + tap * wide) * src.channels * S::LANES;
                 let u = self.u[u..].as_ptr();
@@ -227,21 +248,6 @@ impl Kernel for Forward<'_> {
 }
 
 impl Forward<'_> {
-    /// Initializes the sums with the bias.
-    #[inline(always)]
-    fn fill_bias<S: Simd>(&self, panel: usize, wide: usize, count: usize, m: &mut [f32]) {
-        for half in 0..wide {
-            let first = (2 * panel + half) * S::LANES;
-            let bias = self.bias.map_or(S::splat(0.0), |bias| S::from_short_slice(&bias[first..]));
-            let count = count * S::LANES;
-            for pixel in m.chunks_exact_mut(2 * count) {
-                for to in pixel[half * count..][..count].chunks_exact_mut(S::LANES) {
-                    bias.to_slice(to);
-                }
-            }
-        }
-    }
-
     /// Applies the activation and writes the output.
     #[inline(always)]
     fn store<S: Simd>(&self, panel: usize, wide: usize, m: &mut [f32]) {

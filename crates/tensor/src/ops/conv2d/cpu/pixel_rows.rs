@@ -1,0 +1,363 @@
+//! Channel-blocked direct convolution (oneDNN's nChw16c layout) for few images: a vector holds one pixel of `LANES` channels, the
+//! rows of a register tile are neighboring pixels of an output row. (In `channel_blocked`, they are images.)
+//!
+//! The images are transposed once, with their padding, and with the columns sorted by the phase of the stride, so the pixels under a
+//! tap are neighbors:
+//!
+//! ```text
+//!   x: [image][block of channels][row][column % stride][column / stride][LANES]
+//!
+//!   m[row][column, output] += Σ over channels of x[row · stride + tap's row][column + tap's column, channel] · u[tap][channel, output]
+//! ```
+//!
+//! Some channels of one tap multiply all pixels of a band of rows, from the L1 cache, before the next: the weight, most of the memory
+//! that a small feature map with many channels needs, is read from memory once. With a 1x1 kernel without padding, all pixels of a
+//! band are neighbors.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::backend::{Cpu, InstructionSet};
+use super::blocked_gemm::multiply;
+use super::channel_blocked::window::{MIN_IMAGES, SlidingWindow};
+use super::channel_blocked::{fill_bias, pack_filters};
+use super::cost;
+use super::layout::Filters;
+use super::taps::MAX_TAPS;
+use crate::cpu::parallel::{Shared, part};
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
+use crate::memory::{Buffer, Scratch};
+use crate::ops::Activation;
+use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
+
+/// Number of channels whose filters for one tap stay in the L1 cache. It bounds the chains of additions.
+const CHANNELS: usize = 128;
+/// Target number of pixels of a task: its sums stay in the L1 cache.
+const PIXELS: usize = 256;
+/// Target number of tasks.
+const TASKS: usize = 16;
+/// Number of floats of transposed images at a time, about.
+const FLOATS: usize = 4 << 20;
+/// Convolutions with fewer multiply-adds run on the calling thread.
+const SMALL: usize = 1 << 16;
+/// Cost of the transposition of a vector, in vector multiply-adds.
+const TRANSPOSITION: usize = 6;
+/// Maximum number of pixels of feature maps for which a 1x1 kernel is not an implicit GEMM, which transposes nothing.
+const SMALL_MAP: usize = 256;
+/// Rows of a register tile below which it waits for its own additions.
+const FEW_ROWS: usize = 4;
+
+/// The algorithm; see the module's documentation.
+///
+/// It computes the forward pass of one group with up to 32 taps, unless strides or dilations are so large that most of the padded
+/// image is under no tap.
+///
+/// It is exact enough for all inputs: an output is the sum of its terms in single precision, a chain over at most [`CHANNELS`]
+/// channels for each tap.
+pub(super) struct PixelRows;
+
+impl ConvAlgorithm<Cpu> for PixelRows {
+    fn name(&self) -> &'static str {
+        "pixel_rows"
+    }
+
+    fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
+        if pass != Pass::Forward || conv.groups != 1 || conv.n * conv.out_pixels() == 0 {
+            return None;
+        }
+        let pixels = PaddedPixels::of(conv)?;
+        let general = cost::general(conv, pass, device.lanes);
+        let [inputs, outputs] = [conv.in_per_group, conv.out_per_group].map(|c| c.div_ceil(device.lanes));
+        let few_channels = conv.in_per_group.min(conv.out_per_group) < device.lanes;
+        let gemm_is_faster = pixels.sampled && conv.out_pixels() > SMALL_MAP;
+        if conv.n >= MIN_IMAGES || few_channels || gemm_is_faster {
+            return Some(NOT_FASTER * general);
+        }
+        let taps = conv.kh * conv.kw;
+        let products = (conv.n * conv.out_pixels() * taps) as f64 * conv.vector_steps(pass, device.lanes);
+        let rows = tile_rows(pixels.run(&(0..conv.oh)).len(), device.lanes).max(1);
+        let waits = (FEW_ROWS as f64 / rows as f64).max(1.0);
+        let vectors = conv.n * (inputs * conv.h * conv.w + outputs * conv.out_pixels());
+        let transpositions = (TRANSPOSITION * vectors) as f64;
+        // The cost of the implicit GEMM does not count the lanes that it leaves empty.
+        let lanes = 2 * device.lanes;
+        let columns = conv.n * conv.out_pixels();
+        let filled = columns as f64 / columns.next_multiple_of(lanes) as f64;
+        Some(filled * (waits * products + transpositions))
+    }
+
+    fn pack(&self, scratch: &Scratch, conv: &ConvShape, weight: &[f32]) -> Option<Buffer> {
+        Some(pack_filters(&SlidingWindow::forward(conv), &Filters::forward(conv, weight), scratch))
+    }
+
+    fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
+        let Operands::Forward { x, weight, bias, activation, y, .. } = operands else {
+            unreachable!("{} has no cost for this pass", self.name())
+        };
+        let pixels = PaddedPixels::of(conv).expect("a convolution with a cost");
+        forward(conv, &pixels, x, weight, (bias, activation), y, scratch);
+    }
+}
+
+/// The pixels of an image that taps meet, with padding.
+#[derive(Clone, Copy, Debug)]
+struct PaddedPixels {
+    /// Number of rows.
+    rows: usize,
+    /// Number of phases of the columns, and of columns of each.
+    phases: usize,
+    columns: usize,
+    /// Whether the pixels are those under the only tap of each output: one row, one phase.
+    sampled: bool,
+    output_columns: usize,
+}
+
+impl PaddedPixels {
+    /// Returns the pixels; `None` if there are many that no tap meets, or many taps.
+    fn of(conv: &ConvShape) -> Option<Self> {
+        let taps = conv.kh * conv.kw;
+        if taps == 0 || taps > MAX_TAPS {
+            return None;
+        }
+        if taps == 1 && conv.padding == [0, 0] {
+            let columns = conv.out_pixels();
+            return Some(PaddedPixels {
+                rows: 1,
+                phases: 1,
+                columns,
+                sampled: true,
+                output_columns: conv.ow,
+            });
+        }
+        let extent = |outputs: usize, kernel: usize, axis: usize| {
+            let last = (outputs - 1).checked_mul(conv.stride[axis])?;
+            last.checked_add((kernel - 1).checked_mul(conv.dilation[axis])?)?.checked_add(1)
+        };
+        let (rows, columns) = (extent(conv.oh, conv.kh, 0)?, extent(conv.ow, conv.kw, 1)?);
+        let phases = conv.stride[1];
+        let columns = columns.div_ceil(phases);
+        let all = rows.checked_mul(columns)?.checked_mul(phases)?;
+        let is_dense = all <= 4 * (conv.h * conv.w + conv.out_pixels() + taps);
+        is_dense.then_some(PaddedPixels { rows, phases, columns, sampled: false, output_columns: conv.ow })
+    }
+
+    fn len(&self) -> usize {
+        self.rows * self.phases * self.columns
+    }
+
+    /// Returns the neighboring columns of the first run of some output rows: those of one row, or of all if pixels are sampled.
+    fn run(&self, rows: &Range<usize>) -> Range<usize> {
+        if self.sampled {
+            rows.start * self.output_columns..rows.end * self.output_columns
+        } else {
+            0..self.output_columns
+        }
+    }
+}
+
+/// Returns the rows of the largest register tile of a run of pixels.
+fn tile_rows(run: usize, lanes: usize) -> usize {
+    // As in `Simd::TILE_ROWS`.
+    let most = if lanes == 16 { 14 } else { 6 };
+    run.div_ceil(run.div_ceil(most).max(1))
+}
+
+fn forward(
+    conv: &ConvShape,
+    pixels: &PaddedPixels,
+    x: &[f32],
+    u: &[f32],
+    (bias, activation): (Option<&[f32]>, Option<Activation>),
+    y: &mut [f32],
+    scratch: &Scratch,
+) {
+    let lanes = instruction_set().1;
+    let [src, dst] = conv.feature_maps();
+    let (depth, panels) = (src.blocks(lanes), dst.blocks(lanes).div_ceil(2));
+    let block = pixels.len() * lanes;
+    let group = (FLOATS / (depth * block).max(1)).clamp(1, conv.n);
+    let bands = conv.out_pixels().div_ceil(PIXELS).max(TASKS.div_ceil(panels * group)).min(conv.oh);
+    let is_small = conv.n * conv.out_pixels() * conv.out_per_group * conv.filter_len() < SMALL;
+    let for_each = |count: usize, work: &(dyn Fn(usize) + Sync)| {
+        if is_small { (0..count).for_each(work) } else { (0..count).into_par_iter().for_each(work) }
+    };
+    let mut transposed = scratch.take(group * depth * block);
+    let target = Shared::new(y);
+    for start in (0..conv.n).step_by(group) {
+        let images = start..conv.n.min(start + group);
+        let to = Shared::new(&mut transposed);
+        for_each(images.len() * depth, &|i| {
+            // SAFETY: the tasks have disjoint blocks.
+            let to = unsafe { to.slice(i * block, block) };
+            dispatch(Transpose { conv, pixels, image: start + i / depth, block: i % depth, x, to, scratch });
+        });
+        let x = &transposed[..];
+        // Neighboring tasks read the same part of the weight.
+        for_each(panels * images.len() * bands, &|i| {
+            let (band, i) = (i % bands, i / bands);
+            let (image, panel) = (i % images.len(), i / images.len());
+            let x = &x[image * depth * block..][..depth * block];
+            let rows = part(conv.oh, bands, band);
+            let image = start + image;
+            dispatch(Band { conv, pixels, image, rows, panel, x, u, bias, activation, target, scratch });
+        });
+    }
+}
+
+/// The transposition of one block of channels of an image.
+struct Transpose<'a> {
+    conv: &'a ConvShape,
+    pixels: &'a PaddedPixels,
+    image: usize,
+    block: usize,
+    x: &'a [f32],
+    to: &'a mut [f32],
+    scratch: &'a Scratch,
+}
+
+impl Kernel for Transpose<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Transpose { conv, pixels, image, block, x, to, scratch } = self;
+        let [src, _] = conv.feature_maps();
+        let first = block * S::LANES;
+        let from = &x[image * src.batch_stride + first * src.h * src.w..];
+        let planes = S::LANES.min(src.channels - first);
+        if !pixels.sampled {
+            to.fill(0.0);
+        }
+        let together = (4 * S::LANES).div_ceil(src.w.max(1)).min(src.h);
+        let mut some = scratch.take(together * src.w * S::LANES);
+        for start in (0..src.h).step_by(together.max(1)) {
+            let rows = start..src.h.min(start + together);
+            // SAFETY: the planes have these rows, and `some` a vector for each of their pixels.
+            unsafe { src.rows(&rows).read::<S>(from.as_ptr(), planes, some.as_mut_ptr(), S::LANES) };
+            for (row, some) in rows.zip(some.chunks_exact((src.w * S::LANES).max(1))) {
+                let vectors = some.chunks_exact(S::LANES);
+                let mut copy = |to_pixel: usize, from: &mut dyn Iterator<Item = &[f32]>| {
+                    let to = to[to_pixel * S::LANES..].chunks_exact_mut(S::LANES);
+                    to.zip(from).for_each(|(to, from)| S::from_slice(from).to_slice(to));
+                };
+                if pixels.sampled {
+                    if row % conv.stride[0] == 0 && row / conv.stride[0] < conv.oh {
+                        let pixel = row / conv.stride[0] * conv.ow;
+                        copy(pixel, &mut vectors.step_by(conv.stride[1]).take(conv.ow));
+                    }
+                    continue;
+                }
+                let row = row + conv.padding[0];
+                if row >= pixels.rows {
+                    break;
+                }
+                for phase in 0..pixels.phases {
+                    // The first column of the image of this phase, and where it goes.
+                    let column = (phase + pixels.phases - conv.padding[1] % pixels.phases) % pixels.phases;
+                    let at = (column + conv.padding[1]) / pixels.phases;
+                    let Some(left) = pixels.columns.checked_sub(at) else { continue };
+                    let mut from = vectors.clone().skip(column).step_by(pixels.phases).take(left);
+                    copy((row * pixels.phases + phase) * pixels.columns + at, &mut from);
+                }
+            }
+        }
+    }
+}
+
+/// Some rows of one image, for two blocks of output channels.
+struct Band<'a> {
+    conv: &'a ConvShape,
+    pixels: &'a PaddedPixels,
+    image: usize,
+    rows: Range<usize>,
+    panel: usize,
+    x: &'a [f32],
+    u: &'a [f32],
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+    target: Shared<'a>,
+    scratch: &'a Scratch,
+}
+
+impl Kernel for Band<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Band { conv, pixels, panel, .. } = self;
+        let [src, dst] = conv.feature_maps();
+        let (taps, count) = (conv.kh * conv.kw, self.rows.len() * conv.ow);
+        if count == 0 {
+            return;
+        }
+        let wide = 2.min(dst.blocks(S::LANES) - 2 * panel);
+        let u = &self.u[panel * 2 * taps * src.channels * S::LANES..];
+        let mut m = self.scratch.take(2 * count * S::LANES);
+        fill_bias::<S>(self.bias, panel, wide, count, &mut m);
+        for channel in (0..src.channels).step_by(CHANNELS) {
+            let channels = CHANNELS.min(src.channels - channel);
+            let x = &self.x[channel * pixels.len()..];
+            for tap in 0..taps {
+                let u = &u[(tap * src.channels + channel) * wide * S::LANES..];
+                self.add_tap::<S>(tap, [channels, wide], x, u, &mut m);
+            }
+        }
+        if let Some(activation) = self.activation {
+            for v in m.chunks_exact_mut(S::LANES) {
+                activation.apply(S::from_slice(v)).to_slice(v);
+            }
+        }
+        let tile = dst.rows(&self.rows);
+        for half in 0..wide {
+            let first = (2 * panel + half) * S::LANES;
+            let to = self.image * dst.batch_stride + first * dst.h * dst.w;
+            // SAFETY: the tasks have disjoint images, rows and channels.
+            unsafe {
+                let from = m.as_ptr().add(half * count * S::LANES);
+                tile.write::<S>(from, S::LANES, dst.channels - first, self.target.get().add(to));
+            }
+        }
+    }
+}
+
+impl Band<'_> {
+    /// Adds the products of some channels with one tap to the sums of all pixels.
+    #[inline(always)]
+    fn add_tap<S: Simd>(
+        &self,
+        tap: usize,
+        [channels, wide]: [usize; 2],
+        x: &[f32],
+        u: &[f32],
+        m: &mut [f32],
+    ) {
+        let Band { conv, pixels, .. } = self;
+        let count = self.rows.len() * conv.ow;
+        let [tap_row, tap_column] = [tap / conv.kw * conv.dilation[0], tap % conv.kw * conv.dilation[1]];
+        let runs = if pixels.sampled { 1 } else { self.rows.len() };
+        for run in 0..runs {
+            let from = pixels.run(&self.rows);
+            let at = if pixels.sampled {
+                from.start
+            } else {
+                let row = (self.rows.start + run) * conv.stride[0] + tap_row;
+                if row < conv.padding[0] || row >= conv.padding[0] + conv.h {
+                    continue;
+                }
+                let phase = tap_column % pixels.phases;
+                (row * pixels.phases + phase) * pixels.columns + tap_column / pixels.phases
+            };
+            let tiles = from.len().div_ceil(S::TILE_ROWS);
+            for tile in 0..tiles {
+                let columns = part(from.len(), tiles, tile);
+                let x = &x[(at + columns.start) * S::LANES..];
+                let m = &mut m[(run * from.len() + columns.start) * S::LANES..];
+                // SAFETY: each block of `x` has these pixels, `u` these channels, `m` these sums in each half.
+                unsafe {
+                    let (x, m) = ((x.as_ptr(), pixels.len() * S::LANES), (m.as_mut_ptr(), count * S::LANES));
+                    multiply([columns.len(), wide], channels, x, u.as_ptr(), m, true);
+                }
+            }
+        }
+    }
+}
