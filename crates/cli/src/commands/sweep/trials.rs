@@ -16,6 +16,8 @@ use toml::Value;
 use super::plan::Plan;
 use crate::output;
 
+/// Most bytes that are read of what a training printed.
+const MAX_LOG_BYTES: u64 = 16 << 20;
 /// Options that a resumed training needs again.
 const REPEATED: [&str; 5] = ["data-dir", "device", "workers", "cache", "save-every"];
 
@@ -145,7 +147,7 @@ impl Trials {
 
     /// Reads the directory of a training.
     fn look(&mut self, i: usize) {
-        let failed = read_regular(&self.file(i, "failed"), super::MAX_BYTES).and_then(text_of).ok();
+        let failed = read_regular(&self.file(i, "failed"), MAX_LOG_BYTES).and_then(text_of).ok();
         let run = Run::open(&self.path(i)).ok();
         let trial = &mut self.trials[i];
         trial.status = failed.map_or(Status::Open, |why| Status::Failed(why.trim().to_string()));
@@ -252,8 +254,7 @@ impl Trials {
     /// Reports a training whose process has ended.
     fn ended(&mut self, i: usize, success: bool, is_stopping: bool) {
         if !success && !is_stopping {
-            let log =
-                read_regular(&self.file(i, "log"), super::MAX_BYTES).and_then(text_of).unwrap_or_default();
+            let log = read_regular(&self.file(i, "log"), MAX_LOG_BYTES).and_then(text_of).unwrap_or_default();
             let why = log.lines().rev().find(|line| line.starts_with("error: ")).or(log.lines().last());
             let why = why.unwrap_or("it ended without a message").trim_start_matches("error: ").to_string();
             // Kept, so that it is not tried again; without the file it would be.
