@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::{Error, Result as NeocogResult, fault};
+#[cfg(unix)]
+use input::file_id;
 pub use input::{declare_output, forget_outputs, open_input, read_at_most, read_regular, text_of};
 
 /// The end of the name of every temporary file of [`replace`].
@@ -383,13 +385,6 @@ impl Drop for TemporaryFile {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-/// Returns what identifies a file: its device and its number there.
-#[cfg(unix)]
-fn file_id(metadata: &Metadata) -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.dev(), metadata.ino())
 }
 
 /// Whether the open file is still the one at `path`.

@@ -65,7 +65,7 @@ type FileId = std::path::PathBuf;
 
 #[cfg(unix)]
 fn file_id_of(_path: &Path, metadata: &Metadata) -> FileId {
-    super::file_id(metadata)
+    file_id(metadata)
 }
 
 #[cfg(not(unix))]
@@ -114,4 +114,11 @@ fn read_up_to(file: File, max_bytes: u64, capacity: usize) -> io::Result<Vec<u8>
 /// `InvalidData` if it is not UTF-8.
 pub fn text_of(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Returns what identifies a file: its device and its number there.
+#[cfg(unix)]
+pub(super) fn file_id(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
 }

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use neocog_base::{Context as _, Error, Result};
 use prost::Message as _;
 
-use super::model::{describe, is_standard, name_of};
+use super::names::{describe, is_standard, name_of};
 use super::node::find;
 use crate::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
 

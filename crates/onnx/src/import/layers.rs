@@ -9,7 +9,8 @@ use neocog_base::{Context as _, Error, Result};
 use neocog_layers::{self as layers, Builder, Layer, LayerSpec, Sequential, state};
 use neocog_tensor::{Device, Shape, Tensor};
 
-use super::model::{OnnxModel, describe};
+use super::model::OnnxModel;
+use super::names::describe;
 use super::value::integers;
 use crate::proto::{AttributeProto, NodeProto};
 

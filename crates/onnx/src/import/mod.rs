@@ -9,6 +9,7 @@ mod converted;
 mod functions;
 mod layers;
 mod model;
+mod names;
 mod network;
 mod node;
 mod ops;

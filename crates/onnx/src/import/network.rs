@@ -13,7 +13,8 @@ use neocog_tensor::profile::Scope;
 use neocog_tensor::{Device, Shape, Tensor};
 
 use super::converted::OutputSource;
-use super::model::{OnnxModel, name_of};
+use super::model::OnnxModel;
+use super::names::name_of;
 use crate::proto::DataType;
 
 /// A model with one input, images `[n, c, h, w]`, as a layer in evaluation mode. Its output is the first one of the model, or what a
