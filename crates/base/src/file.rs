@@ -86,7 +86,8 @@ pub fn check_distinct(input: &Path, output: &Path) -> NeocogResult<()> {
     Ok(())
 }
 
-/// Checks, before the work starts, that a file can be written at `path`: it is not a directory, and its directory is not a file.
+/// Checks, before the work starts, that a file can be written at `path`: it is not a directory, and its directory is not a file
+/// and may be written to.
 ///
 /// # Errors
 /// `InvalidArgument` if it is.
@@ -97,7 +98,19 @@ pub fn check_output_file(path: &Path) -> NeocogResult<()> {
             path.display()
         )));
     }
-    path.parent().map_or(Ok(()), |parent| check_ancestors(path, parent))
+    let Some(parent) = path.parent() else { return Ok(()) };
+    check_ancestors(path, parent)?;
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let folder = parent.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("."));
+    let is_file = fs::metadata(path).map_or(!path.is_symlink(), |metadata| metadata.is_file());
+    if is_file && !input::may_write(folder) {
+        return Err(Error::invalid_argument(format!(
+            "cannot write to {}: the directory {} may not be written to; choose another place",
+            path.display(),
+            folder.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Checks, before the work starts, that files can be written to the directory `path`: no file has this name, nor that of a
@@ -264,12 +277,12 @@ fn open_stream(path: &Path) -> io::Result<File> {
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {}
             Err(e) => return Err(e),
             Ok(file) => {
+                let number = file.as_raw_fd();
                 // SAFETY: the descriptor is that of an open file.
-                let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+                let flags = unsafe { libc::fcntl(number, libc::F_GETFL) };
                 // SAFETY: as above.
-                if flags < 0
-                    || unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK) } < 0
-                {
+                let set = |flags: libc::c_int| unsafe { libc::fcntl(number, libc::F_SETFL, flags) };
+                if flags < 0 || set(flags & !libc::O_NONBLOCK) < 0 {
                     return Err(io::Error::last_os_error());
                 }
                 return Ok(file);

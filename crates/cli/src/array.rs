@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyError, WriteNpyExt};
-use neocog_base::file::{open_input, replace};
+use neocog_base::file::{self, open_input};
 use neocog_tensor::{Context as _, Device, Error, Result, Shape, Tensor};
 use zip::ZipArchive;
 
@@ -220,7 +220,7 @@ impl Descriptor {
 pub fn write<T: WritableElement>(path: &Path, shape: &[usize], values: Vec<T>) -> Result<()> {
     let array = ArrayD::from_shape_vec(IxDyn(shape), values)
         .map_err(|e| Error::shape(format!("{shape:?} is not the shape of the output")).with_source(e))?;
-    replace(path, |file| {
+    file::write(path, |file| {
         array.write_npy(BufWriter::new(file)).map_err(|e| match e {
             WriteNpyError::Io(e) => e,
             e => io::Error::other(e),
@@ -243,7 +243,7 @@ pub fn write_half(path: &Path, shape: &Shape, values: &[u16]) -> Result<()> {
     let padding = (64 - (10 + header.len() + 1) % 64) % 64;
     header.extend(std::iter::repeat_n(' ', padding));
     header.push('\n');
-    replace(path, |file| {
+    file::write(path, |file| {
         let mut out = BufWriter::new(file);
         out.write_all(b"\x93NUMPY\x01\x00")?;
         out.write_all(&(header.len() as u16).to_le_bytes())?;

@@ -122,3 +122,17 @@ pub(super) fn file_id(metadata: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     (metadata.dev(), metadata.ino())
 }
+
+/// Whether this process may make files in a directory, as far as its permissions tell.
+#[cfg(unix)]
+pub(super) fn may_write(folder: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else { return true };
+    // SAFETY: the path is a string that ends with 0.
+    unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
+}
+
+#[cfg(not(unix))]
+pub(super) fn may_write(_folder: &Path) -> bool {
+    true
+}

@@ -267,9 +267,10 @@ impl Trials {
         }
         let trial = &self.trials[i];
         let result = match (&trial.status, trial.summary.best) {
-            (Status::Failed(why), _) => {
+            (Status::Failed(why), _) if self.file(i, "failed").exists() => {
                 format!("failed: {why} (not tried again while {} exists)", self.file(i, "failed").display())
             }
+            (Status::Failed(why), _) => format!("failed: {why}"),
             (_, Some((acc, epoch))) => {
                 format!("best accuracy {acc:.4} in epoch {epoch} of {}", trial.summary.epochs)
             }
