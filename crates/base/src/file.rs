@@ -13,7 +13,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use crate::{Error, Result as NeocogResult, fault};
 #[cfg(unix)]
 use input::file_id;
-pub use input::{declare_output, forget_outputs, open_input, read_at_most, read_regular, text_of};
+pub use input::{
+    check_inputs, declare_output, forget_outputs, open_input, read_at_most, read_regular, text_of,
+};
 
 /// The end of the name of every temporary file of [`replace`].
 const TEMPORARY: &str = ".neocog.part";
@@ -99,9 +101,7 @@ pub fn check_output_file(path: &Path) -> NeocogResult<()> {
         )));
     }
     let Some(parent) = path.parent() else { return Ok(()) };
-    check_ancestors(path, parent)?;
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let folder = parent.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("."));
+    let folder = existing_folder(path, parent)?;
     let is_file = fs::metadata(path).map_or(!path.is_symlink(), |metadata| metadata.is_file());
     if is_file && !input::may_write(folder) {
         return Err(Error::invalid_argument(format!(
@@ -123,7 +123,7 @@ pub fn check_output_dir(path: &Path) -> NeocogResult<()> {
         _ if path.is_dir() => return Ok(()),
         _ if path.exists() => "it is a file, but a directory is needed".to_string(),
         Ok(target) => format!("it is a link to {}, which does not exist", target.display()),
-        Err(_) => return path.parent().map_or(Ok(()), |parent| check_ancestors(path, parent)),
+        Err(_) => return path.parent().map_or(Ok(()), |parent| existing_folder(path, parent).map(drop)),
     };
     Err(Error::invalid_argument(format!(
         "cannot write to {}: {problem}; choose another name",
@@ -131,15 +131,16 @@ pub fn check_output_dir(path: &Path) -> NeocogResult<()> {
     )))
 }
 
-/// Checks that `parent` or, if it does not exist, the closest directory above it is not a file.
-fn check_ancestors(path: &Path, parent: &Path) -> NeocogResult<()> {
+/// Returns `parent` or, if it does not exist, the closest directory above it, and checks that it is not a file.
+fn existing_folder<'a>(path: &Path, parent: &'a Path) -> NeocogResult<&'a Path> {
     match parent.ancestors().find(|ancestor| ancestor.exists()) {
         Some(file) if !file.is_dir() => Err(Error::invalid_argument(format!(
             "cannot write to {}: {} is a file, not a directory; choose another name",
             path.display(),
             file.display()
         ))),
-        _ => Ok(()),
+        Some(folder) => Ok(folder),
+        None => Ok(Path::new(".")),
     }
 }
 

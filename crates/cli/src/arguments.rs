@@ -78,10 +78,7 @@ pub fn positive(text: &str) -> Result<usize, String> {
 /// # Errors
 /// When the text is no such number.
 pub fn pixels(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=65_535) => Ok(n),
-        _ => Err("expected a whole number from 1 to 65535".into()),
-    }
+    at_most(text, 65_535)
 }
 
 /// Parses a number of steps, from 1 to a million.
@@ -89,10 +86,12 @@ pub fn pixels(text: &str) -> Result<usize, String> {
 /// # Errors
 /// When the text is no such number.
 pub fn steps(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=1_000_000) => Ok(n),
-        _ => Err("expected a whole number from 1 to 1000000".into()),
-    }
+    at_most(text, 1_000_000)
+}
+
+fn at_most(text: &str, most: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=most).contains(n));
+    number.ok_or_else(|| format!("expected a whole number from 1 to {most}"))
 }
 
 /// Parses a number of at least 0.

@@ -37,6 +37,7 @@ fn what_a_command_reads_is_not_replaced_by_its_outputs() {
         "lr-find lenet --weights w.safetensors --limit 32 --steps 5 --to w.safetensors",
         "data --show --data images.pack --out images.pack",
         "data --show --data ./images --out images/b/1.png",
+        "data --show --data ./images --skip-broken --out images/b/1.png",
         "data --data ./images --pack images/b/1.png",
         "eval other/best.ckpt --data ./images --predictions images/b/1.png",
         "embed other/best.ckpt ./images --to images/b/1.png",

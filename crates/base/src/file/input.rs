@@ -5,8 +5,26 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::{Error, Result as NeocogResult};
+
 /// The existing files that [`declare_output`] named.
 static OUTPUTS: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+/// Checks that none of the files that a command is going to read was named to [`declare_output`].
+///
+/// # Errors
+/// `InvalidArgument` with the first that was.
+pub fn check_inputs<'a>(paths: impl IntoIterator<Item = &'a Path>) -> NeocogResult<()> {
+    if outputs().is_empty() {
+        return Ok(());
+    }
+    paths.into_iter().try_for_each(|path| match fs::metadata(path) {
+        Ok(metadata) => check_no_output(path, &metadata)
+            .map_err(|e| Error::invalid_argument(e.to_string()).context(path.display().to_string())),
+        // Who reads it says so.
+        Err(_) => Ok(()),
+    })
+}
 
 /// Opens a file that is read: a regular one, which no output of the command replaces.
 ///

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use neocog_base::file::check_inputs;
 use neocog_base::{Error, Result};
 
 use super::packed::{PackedFile, PackedRange};
@@ -228,6 +229,8 @@ fn check_all(
     skip_broken: bool,
     warnings: &mut Vec<String>,
 ) -> Result<(Vec<ImageFile>, Vec<u32>)> {
+    // An image that would be replaced is not broken: nothing goes on without it.
+    check_inputs(paths.iter().map(PathBuf::as_path))?;
     let count = paths.len();
     let headers = read_headers(&paths);
     let (mut files, mut kept, mut broken) =

@@ -1,7 +1,7 @@
 //! The header of an image file: format, size, colors and orientation, without decoding the pixels.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
@@ -35,13 +35,11 @@ pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "
 /// truncated JPEG file, or the image is too large. The message does not name the file.
 pub fn read_header(path: &Path) -> Result<ImageHeader> {
     let cannot_read = |e| Error::io("cannot read the file", e);
-    // A pipe without a writer would wait for one when it is opened.
-    let metadata = fs::metadata(path).map_err(cannot_read)?;
-    if !metadata.is_file() {
-        return Err(Error::format("not a regular file"));
-    }
-    let mut file = open_input(path).map_err(cannot_read)?;
-    let size = metadata.len();
+    let mut file = open_input(path).map_err(|e| match e.kind() {
+        ErrorKind::InvalidInput => Error::format(e.to_string()),
+        _ => cannot_read(e),
+    })?;
+    let size = file.metadata().map_err(cannot_read)?.len();
     let mut start = Vec::with_capacity(START + 1);
     file.by_ref().take(START as u64).read_to_end(&mut start).map_err(cannot_read)?;
     check_start(&start, size)?;

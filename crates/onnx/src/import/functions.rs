@@ -6,7 +6,7 @@ use std::ops::Deref;
 use neocog_base::{Context as _, Error, Result};
 use prost::Message as _;
 
-use super::names::{describe, is_standard, name_of};
+use super::names::{describe, domain_of, name_of};
 use super::node::find;
 use crate::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
 
@@ -33,7 +33,7 @@ impl Deref for ModelNode {
 
 /// Returns the version of the standard operators among operator sets.
 pub(super) fn standard_opset(sets: &[OperatorSetIdProto]) -> Option<i64> {
-    sets.iter().find(|set| is_standard(&set.domain)).map(|set| set.version)
+    sets.iter().find(|set| domain_of(&set.domain).is_empty()).map(|set| set.version)
 }
 
 /// Returns the nodes of a model, of opset `opset`, with the nodes of functions in place of those that call them. An operator with a
@@ -65,7 +65,7 @@ pub(super) fn inline(
 type Key<'a> = (&'a str, &'a str, &'a str);
 
 fn key<'a>(domain: &'a str, name: &'a str, overload: &'a str) -> Key<'a> {
-    (if is_standard(domain) { "" } else { domain }, name, overload)
+    (domain_of(domain), name, overload)
 }
 
 fn title(function: &FunctionProto) -> String {

@@ -2,9 +2,9 @@
 
 use crate::proto::NodeProto;
 
-/// Whether a domain is that of the standard operators.
-pub(super) fn is_standard(domain: &str) -> bool {
-    domain.is_empty() || domain == "ai.onnx"
+/// Returns the name of a domain; that of the standard operators, which has two, is empty.
+pub(super) fn domain_of(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
 }
 
 /// Returns the name of a node, or that of its first output if it has none.

@@ -11,6 +11,7 @@ use neocog_tensor::profile::Scope;
 use neocog_tensor::{Device, Op, Shape, Tensor, run};
 
 use super::constant::constant;
+use super::names::domain_of;
 use super::value::{Content, Value, integers};
 use crate::proto::{AttributeProto, DataType, NodeProto};
 
@@ -61,8 +62,7 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static Converter> {
         let all = inventory::iter::<Converter>.into_iter();
         all.map(|converter| ((converter.domain, converter.op_type), converter)).collect()
     });
-    let domain = if domain == "ai.onnx" { "" } else { domain };
-    CONVERTERS.get(&(domain, op_type)).copied()
+    CONVERTERS.get(&(domain_of(domain), op_type)).copied()
 }
 
 /// Returns the names of all operators with a converter, sorted.

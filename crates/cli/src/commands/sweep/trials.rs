@@ -253,22 +253,24 @@ impl Trials {
 
     /// Reports a training whose process has ended.
     fn ended(&mut self, i: usize, success: bool, is_stopping: bool) {
-        if !success && !is_stopping {
+        let failed = self.file(i, "failed");
+        let why = (!success && !is_stopping).then(|| {
             let log = read_regular(&self.file(i, "log"), MAX_LOG_BYTES).and_then(text_of).unwrap_or_default();
             let why = log.lines().rev().find(|line| line.starts_with("error: ")).or(log.lines().last());
             let why = why.unwrap_or("it ended without a message").trim_start_matches("error: ").to_string();
             // Kept, so that it is not tried again; without the file it would be.
-            let _ = replace(&self.file(i, "failed"), |file| file.write_all(why.as_bytes()));
-            self.look(i);
+            let _ = replace(&failed, |file| file.write_all(why.as_bytes()));
+            why
+        });
+        self.look(i);
+        if let Some(why) = why {
             // Also on a full disk.
             self.trials[i].status = Status::Failed(why);
-        } else {
-            self.look(i);
         }
         let trial = &self.trials[i];
         let result = match (&trial.status, trial.summary.best) {
-            (Status::Failed(why), _) if self.file(i, "failed").exists() => {
-                format!("failed: {why} (not tried again while {} exists)", self.file(i, "failed").display())
+            (Status::Failed(why), _) if failed.exists() => {
+                format!("failed: {why} (not tried again while {} exists)", failed.display())
             }
             (Status::Failed(why), _) => format!("failed: {why}"),
             (_, Some((acc, epoch))) => {

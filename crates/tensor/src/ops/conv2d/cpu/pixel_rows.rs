@@ -20,10 +20,9 @@ use rayon::prelude::*;
 
 use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::multiply;
-use super::channel_blocked::window::{MIN_IMAGES, SlidingWindow};
-use super::channel_blocked::{fill_bias, pack_filters};
+use super::channel_blocked::window::MIN_IMAGES;
+use super::channel_blocked::{self, activate, fill_bias};
 use super::cost;
-use super::layout::Filters;
 use super::taps::MAX_TAPS;
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
@@ -89,7 +88,7 @@ impl ConvAlgorithm<Cpu> for PixelRows {
     }
 
     fn pack(&self, scratch: &Scratch, conv: &ConvShape, weight: &[f32]) -> Option<Buffer> {
-        Some(pack_filters(&SlidingWindow::forward(conv), &Filters::forward(conv, weight), scratch))
+        Some(channel_blocked::pack(conv, weight, scratch))
     }
 
     fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
@@ -302,11 +301,7 @@ impl Kernel for Band<'_> {
                 self.add_tap::<S>(tap, [channels, wide], x, u, &mut m);
             }
         }
-        if let Some(activation) = self.activation {
-            for v in m.chunks_exact_mut(S::LANES) {
-                activation.apply(S::from_slice(v)).to_slice(v);
-            }
-        }
+        activate::<S>(self.activation, &mut m);
         let tile = dst.rows(&self.rows);
         for half in 0..wide {
             let first = (2 * panel + half) * S::LANES;

@@ -55,7 +55,7 @@ impl ConvAlgorithm<Cpu> for ChannelBlocked {
     }
 
     fn pack(&self, scratch: &Scratch, conv: &ConvShape, weight: &[f32]) -> Option<Buffer> {
-        Some(pack_filters(&SlidingWindow::forward(conv), &Filters::forward(conv, weight), scratch))
+        Some(pack(conv, weight, scratch))
     }
 
     fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
@@ -95,8 +95,13 @@ fn convolve(
     });
 }
 
+/// Packs the weight of the forward pass.
+pub(super) fn pack(conv: &ConvShape, weight: &[f32], scratch: &Scratch) -> Buffer {
+    pack_filters(&SlidingWindow::forward(conv), &Filters::forward(conv, weight), scratch)
+}
+
 /// Packs the weight: `[two blocks of outputs][tap][channel]`, two vectors each.
-pub(super) fn pack_filters(window: &SlidingWindow, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
+fn pack_filters(window: &SlidingWindow, filters: &Filters<'_>, scratch: &Scratch) -> Buffer {
     let lanes = instruction_set().1;
     let blocks = window.dst.blocks(lanes);
     let taps = window.kernel[0] * window.kernel[1];
@@ -169,6 +174,16 @@ pub(super) fn fill_bias<S: Simd>(
             for to in pixel[half * count..][..count].chunks_exact_mut(S::LANES) {
                 bias.to_slice(to);
             }
+        }
+    }
+}
+
+/// Applies the activation to vectors.
+#[inline(always)]
+pub(super) fn activate<S: Simd>(activation: Option<Activation>, m: &mut [f32]) {
+    if let Some(activation) = activation {
+        for v in m.chunks_exact_mut(S::LANES) {
+            activation.apply(S::from_slice(v)).to_slice(v);
         }
     }
 }
@@ -252,11 +267,7 @@ impl Forward<'_> {
     #[inline(always)]
     fn store<S: Simd>(&self, panel: usize, wide: usize, m: &mut [f32]) {
         let dst = self.window.dst;
-        if let Some(activation) = self.activation {
-            for v in m.chunks_exact_mut(S::LANES) {
-                activation.apply(S::from_slice(v)).to_slice(v);
-            }
-        }
+        activate::<S>(self.activation, m);
         let tile = dst.rows(&self.rows);
         let layout = self.window.layout(self.images.len(), self.rows.len());
         let [block_step, pixel_step, image_step] = layout.steps::<S>(2);
