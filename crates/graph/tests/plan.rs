@@ -36,6 +36,7 @@ fn the_list_of_rewrites_is_complete() {
         "fold_batch_norm",
         "activation_behind_pooling",
         "fuse_activation",
+            "channel_blocks",
         "pack_weights",
         "join_concat",
     ];

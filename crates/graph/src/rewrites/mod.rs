@@ -1,6 +1,7 @@
 //! The rewrites of this crate, one in each file.
 
 mod activation_behind_pooling;
+mod channel_blocks;
 mod fold_batch_norm;
 mod fold_constants;
 mod fuse_activation;

@@ -14,6 +14,7 @@ use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::cpu::Activation;
 use crate::memory::Scratch;
+use crate::ops::BlockForm;
 use neocog_base::{Error, Result};
 
 /// A list of tensors, stored inline for up to two.
@@ -157,6 +158,12 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// Returns the axis along which the operation concatenates inputs of this rank; `None` for other operations.
     fn concat_axis(&self, _rank: usize) -> Option<usize> {
+        None
+    }
+
+    /// Returns the operation that computes the same with feature maps in blocks of channels, for inputs `[n, c, h, w]` of these
+    /// shapes: on the CPU, networks whose values stay in blocks are faster (see [`ToChannelBlocks`](crate::ops::ToChannelBlocks)).
+    fn in_channel_blocks(&self, _inputs: &[Shape]) -> Option<BlockForm> {
         None
     }
 

@@ -5,6 +5,7 @@ mod avg_pool2d;
 mod batch_norm;
 mod bias_activation_grad;
 mod broadcast;
+mod channel_blocks;
 mod channel_sum;
 mod concat;
 mod conv2d;
@@ -37,6 +38,7 @@ pub use batch_norm::{
     BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
 };
 pub use bias_activation_grad::BiasActivationGrad;
+pub use channel_blocks::{BlockForm, FromChannelBlocks, InChannelBlocks, ToChannelBlocks};
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
 pub use conv2d::{

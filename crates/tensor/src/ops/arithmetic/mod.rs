@@ -150,6 +150,9 @@ macro_rules! binary {
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 $crate::ops::arithmetic::binary_grad::<Self>(node)
             }
+            fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::ops::BlockForm> {
+                $crate::ops::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
+            }
             fn absorb(&self, next: &dyn Op, _pass: $crate::Pass) -> Option<std::sync::Arc<dyn Op>> {
                 <Self as BinaryGrad>::with_activation(next.activation()?)
             }

@@ -11,7 +11,9 @@
 use super::divisor::Divisor;
 use crate::cpu::parallel::{CHUNK, for_each_chunk};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::ops::channel_blocks::BlockMap;
 use crate::ops::pooling::Axis;
+use crate::ops::pooling::blocks::{Combine, pool_block};
 
 /// Computes `y` from `x`.
 pub(super) fn forward(axes: [Axis; 2], divisor: Divisor, x: &[f32], y: &mut [f32]) {
@@ -224,5 +226,35 @@ impl<const K: usize, const S: usize> Row<'_, K, S> {
                 dx[row + self.columns.pixel(s, v)] += share;
             }
         }
+    }
+}
+
+/// Pooling in blocks of channels.
+pub(super) struct Blockwise {
+    pub axes: [Axis; 2],
+    pub divisor: Divisor,
+}
+
+impl BlockMap for Blockwise {
+    #[inline(always)]
+    fn block<S: Simd>(&self, _channels: std::ops::Range<usize>, x: &[f32], y: &mut [f32]) {
+        pool_block::<S>(self, &self.axes, x, y);
+    }
+}
+
+impl Combine for Blockwise {
+    #[inline(always)]
+    fn start<S: Simd>(&self) -> S {
+        S::splat(0.0)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(&self, value: S, pixel: S) -> S {
+        value + pixel
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(&self, value: S, axes: [&Axis; 2], r: usize, s: usize) -> S {
+        value / S::splat(self.divisor.of(axes, r, s) as f32)
     }
 }

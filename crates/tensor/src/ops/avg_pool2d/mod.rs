@@ -10,6 +10,7 @@ mod divisor;
 use smallvec::smallvec;
 
 use self::divisor::Divisor;
+use super::channel_blocks::{BlockForm, BlockKernel, Blocks, for_each_block};
 use super::pooling::{Axis, PoolWindow, opencl};
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
@@ -118,6 +119,10 @@ impl Op for AvgPool2d {
         Some(op::Window { kernel_size, stride, padding, dilation: [1, 1] })
     }
 
+    fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
+        BlockForm::kernel(*self, inputs)
+    }
+
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE
     }
@@ -126,6 +131,20 @@ impl Op for AvgPool2d {
         let x = &node.input_shapes[0];
         let back = AvgPool2dGrad { pool: *self, input_size: [x[2], x[3]] };
         Ok(smallvec![node.if_needed(0, || run_single(&back, &[node.output_grad()]))?])
+    }
+}
+
+impl BlockKernel for AvgPool2d {
+    fn cpu_in_blocks(
+        &self,
+        blocks: &Blocks,
+        inputs: &[View<'_, f32>],
+        outputs: &mut [ViewMut<'_, f32>],
+        _scratch: &Scratch,
+    ) {
+        let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
+        let map = cpu::Blockwise { axes, divisor: self.divisor() };
+        for_each_block(&map, blocks, &inputs[0], &mut outputs[0]);
     }
 }
 

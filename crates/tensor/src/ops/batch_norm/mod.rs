@@ -15,6 +15,7 @@ use std::sync::Arc;
 use smallvec::smallvec;
 
 use self::sizes::Sizes;
+use super::channel_blocks::{BlockForm, BlockKernel, Blocks};
 use super::elementwise::apply_opencl;
 use super::{Activation, ChannelSum};
 use crate::core::check::{check_call, check_views};
@@ -301,6 +302,10 @@ impl Op for BatchNormEval {
         Some(Arc::new(BatchNormEval { activation: Some(activation), ..*self }))
     }
 
+    fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
+        BlockForm::kernel(*self, inputs)
+    }
+
     fn channel_affine(&self, constants: &[Option<&Tensor>]) -> Result<Option<ChannelAffine>> {
         let Some(statistics) = constants[1..].iter().copied().collect::<Option<Vec<&Tensor>>>() else {
             return Ok(None);
@@ -316,6 +321,18 @@ impl Op for BatchNormEval {
         let scale = var.iter().zip(weight).map(|(var, weight)| weight / (var + self.eps).sqrt()).collect();
         let shift = bias.unwrap_or_else(|| vec![0.0; var.len()]);
         Ok(Some(ChannelAffine::new(scale, mean, shift)))
+    }
+}
+
+impl BlockKernel for BatchNormEval {
+    fn cpu_in_blocks(
+        &self,
+        blocks: &Blocks,
+        inputs: &[View<'_, f32>],
+        outputs: &mut [ViewMut<'_, f32>],
+        scratch: &Scratch,
+    ) {
+        cpu::eval_in_blocks(self.eps, self.activation, blocks, inputs, outputs, scratch);
     }
 }
 

@@ -3,8 +3,11 @@
 mod cases;
 mod opencl;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
+use super::channel_blocks::{BlockForm, ToChannelBlocks};
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
@@ -120,6 +123,13 @@ impl Op for Concat {
             at += len;
         }
         Ok(())
+    }
+    fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
+        let lanes = ToChannelBlocks::default().lanes;
+        let (_, others) = inputs.split_last()?;
+        let fits = inputs[0].rank() == 4 && inputs[0].axis(self.dim).ok()? == 1;
+        let all_full = others.iter().all(|shape| shape[1].is_multiple_of(lanes));
+        (fits && all_full).then(|| BlockForm::new(Arc::new(Concat { dim: 1 }), inputs.iter().map(|_| true)))
     }
     fn supports_batch_stride(&self) -> bool {
         self.dim == 1

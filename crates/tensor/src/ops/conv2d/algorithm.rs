@@ -60,6 +60,11 @@ pub trait ConvAlgorithm<B: Backend>: Sync {
     /// Returns the name in lower case with underscores, unique in its list.
     fn name(&self) -> &'static str;
 
+    /// Whether the algorithm can read and write what is in blocks of channels.
+    fn works_in_blocks(&self) -> bool {
+        false
+    }
+
     /// Returns the estimated cost in vector multiply-adds, or `None` if the algorithm cannot compute this pass of this
     /// convolution.
     fn cost(&self, conv: &ConvShape, pass: Pass, device: &B::Device) -> Option<f64>;
@@ -80,6 +85,17 @@ pub trait ConvAlgorithm<B: Backend>: Sync {
 /// An entry of a list of algorithms.
 pub type Algorithm<B> = &'static dyn ConvAlgorithm<B>;
 
+/// Returns the cost of a pass, or `None` if the algorithm cannot compute it.
+fn cost<B: Backend>(
+    algorithm: Algorithm<B>,
+    conv: &ConvShape,
+    pass: Pass,
+    device: &B::Device,
+) -> Option<f64> {
+    let fits = conv.in_blocks == [false; 2] || algorithm.works_in_blocks();
+    if fits { algorithm.cost(conv, pass, device) } else { None }
+}
+
 /// Returns the algorithm that computes a pass: the requested one if it can, else the first with the least cost.
 ///
 /// # Panics
@@ -92,7 +108,7 @@ pub fn choose<B: Backend>(
 ) -> Algorithm<B> {
     if let Some(name) = wanted()
         && let Some(&found) = all.iter().find(|algorithm| algorithm.name() == name)
-        && found.cost(conv, pass, device).is_some()
+        && cost(found, conv, pass, device).is_some()
     {
         return found;
     }
@@ -109,7 +125,7 @@ pub fn cheapest<B: Backend>(
     pass: Pass,
     device: &B::Device,
 ) -> Algorithm<B> {
-    let costs = all.iter().filter_map(|&algorithm| Some((algorithm, algorithm.cost(conv, pass, device)?)));
+    let costs = all.iter().filter_map(|&algorithm| Some((algorithm, cost(algorithm, conv, pass, device)?)));
     // `min_by` returns the first of equal elements.
     let best = costs.min_by(|(_, a), (_, b)| a.total_cmp(b));
     best.expect("the implicit GEMM computes every shape").0
@@ -123,7 +139,7 @@ pub fn applicable<B: Backend>(
     device: &B::Device,
 ) -> Vec<&'static str> {
     let chosen = choose(all, conv, pass, device).name();
-    let others = all.iter().filter(|a| a.name() != chosen && a.cost(conv, pass, device).is_some());
+    let others = all.iter().filter(|a| a.name() != chosen && cost(**a, conv, pass, device).is_some());
     std::iter::once(chosen).chain(others.map(|a| a.name())).collect()
 }
 

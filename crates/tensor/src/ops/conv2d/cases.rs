@@ -335,7 +335,7 @@ register_op!("packed_conv2d", || {
         let input = CaseInput::uniform(weight);
         let values = input.make(1);
         let packed = Tensor::from_f32(weight, &values, &Device::Cpu)
-            .and_then(|tensor| PackedConv2d::new(op, x.into(), &tensor))
+            .and_then(|tensor| PackedConv2d::new(op, x.into(), &tensor, [false; 2]))
             .expect("the shapes fit");
         let input = CaseInput { fill: Fill::Values(values.into()), ..input.constant() };
         Case::new(name, packed, [CaseInput::uniform(x), input, CaseInput::uniform([weight[0]])])

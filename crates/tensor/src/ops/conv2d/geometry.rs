@@ -130,6 +130,7 @@ impl Conv2dGeometry {
             flip: self.flip,
             x_batch_stride: x[1..].iter().product(),
             y_batch_stride: y[1..].iter().product(),
+            in_blocks: [false; 2],
         }
     }
 }

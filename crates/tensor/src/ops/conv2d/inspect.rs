@@ -8,6 +8,7 @@ use crate::core::call::Call;
 use crate::core::device::Device;
 use crate::core::op::Op;
 use crate::core::shape::Shape;
+use crate::ops::InChannelBlocks;
 use neocog_base::Result;
 
 /// Returns the names of the algorithms that can compute `op` on inputs of these shapes on `device`, the one that is used
@@ -19,6 +20,8 @@ pub fn conv_algorithms(op: &dyn Op, inputs: &[Shape], device: &Device) -> Result
     let Some((conv, pass)) = conv_shape(op, inputs)? else { return Ok(Vec::new()) };
     Ok(match device {
         Device::Cpu => cpu::applicable(&conv, pass),
+        // It brings everything out of blocks.
+        Device::OpenCl(_) if conv.in_blocks != [false; 2] => Vec::new(),
         Device::OpenCl(id) => {
             let call = Call::new(crate::opencl::open(*id)?, op.name(), &[], &[]);
             opencl::applicable(&call, &conv, pass)
@@ -40,6 +43,10 @@ fn conv_shape(op: &dyn Op, inputs: &[Shape]) -> Result<Option<(ConvShape, Pass)>
     } else if let Some(op) = any.downcast_ref::<Conv2dWeightGrad>() {
         let weight = op.infer(inputs)?[0];
         (op.geometry, shapes(&inputs[0], &weight, &inputs[1]), Pass::WeightGrad)
+    } else if let Some(op) = any.downcast_ref::<InChannelBlocks>() {
+        let plain = op.blocks.plain(inputs)?;
+        let Some((conv, pass)) = conv_shape(&*op.op, &plain)? else { return Ok(None) };
+        return Ok(Some((ConvShape { in_blocks: [op.blocks.inputs[0].is_some(), true], ..conv }, pass)));
     } else {
         return Ok(None);
     };

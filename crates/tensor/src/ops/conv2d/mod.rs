@@ -36,6 +36,7 @@ pub use request::{RequestedAlgorithm, requested_algorithm};
 pub(crate) use shape::ConvShape;
 
 use super::bias_activation_grad::Fused;
+use super::channel_blocks::{BlockForm, BlockKernel, Blocks};
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{AbsorbedAffine, Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
@@ -43,6 +44,7 @@ use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
+use crate::cpu::simd::instruction_set;
 use crate::memory::Scratch;
 use crate::opencl::Call;
 use geometry::weight_shape;
@@ -168,7 +170,42 @@ impl Op for Conv2d {
 
     fn pack(&self, inputs: &[Shape], constants: &[Option<&Tensor>]) -> Result<Option<Arc<dyn Op>>> {
         let [_, Some(weight), ..] = constants else { return Ok(None) };
-        Ok(Some(Arc::new(PackedConv2d::new(*self, inputs[0], weight)?)))
+        Ok(Some(Arc::new(PackedConv2d::new(*self, inputs[0], weight, [false; 2])?)))
+    }
+
+    fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
+        let y = self.infer(inputs).ok()?[0];
+        let conv = self.geometry().conv_shape(&inputs[0], &inputs[1], &y);
+        if y.elements() == 0 || !cpu::works_in_blocks(&conv) {
+            return None;
+        }
+        let form = BlockForm::kernel(*self, inputs)?;
+        let lanes = instruction_set().1;
+        let is_faster = conv.groups == 1 && conv.in_per_group.min(conv.out_per_group) >= lanes;
+        Some(BlockForm { is_faster: is_faster && conv.out_pixels() > 1, ..form })
+    }
+}
+
+impl BlockKernel for Conv2d {
+    fn cpu_in_blocks(
+        &self,
+        blocks: &Blocks,
+        inputs: &[View<'_, f32>],
+        outputs: &mut [ViewMut<'_, f32>],
+        scratch: &Scratch,
+    ) {
+        let conv = self.shape_in_blocks(blocks, inputs);
+        self.cpu_packed(&conv, &cpu::pack(&conv, inputs[1].data, scratch), inputs, outputs, scratch);
+    }
+
+    fn pack_in_blocks(
+        &self,
+        blocks: &Blocks,
+        inputs: &[Shape],
+        constants: &[Option<&Tensor>],
+    ) -> Result<Option<Arc<dyn BlockKernel>>> {
+        let [_, Some(weight), ..] = constants else { return Ok(None) };
+        Ok(Some(Arc::new(PackedConv2d::new(*self, inputs[0], weight, [blocks.inputs[0].is_some(), true])?)))
     }
 }
 

@@ -4,10 +4,13 @@ use super::cpu;
 use super::geometry::Conv2dGeometry;
 use super::opencl;
 use super::shape::ConvShape;
+use crate::core::op::Op;
+use crate::core::shape::Shapes;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::Call;
 use crate::ops::Activation;
+use crate::ops::channel_blocks::Blocks;
 use neocog_base::Result;
 
 /// A two-dimensional convolution with an optional fused activation.
@@ -55,6 +58,15 @@ impl Conv2d {
     pub fn geometry(&self) -> Conv2dGeometry {
         let Conv2d { stride, padding, dilation, groups, flip, .. } = *self;
         Conv2dGeometry { stride, padding, dilation, groups, flip }
+    }
+
+    /// Returns the sizes for inputs some of which are in blocks of channels, as the output is.
+    pub(super) fn shape_in_blocks(&self, blocks: &Blocks, inputs: &[View<'_, f32>]) -> ConvShape {
+        let shapes: Shapes = inputs.iter().map(|view| *view.shape).collect();
+        let shapes = blocks.plain(&shapes).expect("checked by infer");
+        let y = self.infer(&shapes).expect("checked by infer")[0];
+        let conv = self.geometry().conv_shape(&shapes[0], &shapes[1], &y);
+        ConvShape { in_blocks: [blocks.inputs[0].is_some(), true], ..conv }
     }
 
     /// Runs the CPU kernel with a weight that [`cpu::pack`] packed for these sizes.

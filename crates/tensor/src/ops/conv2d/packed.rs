@@ -1,6 +1,6 @@
 //! A convolution with a constant weight, packed once.
 
-use super::{Conv2d, cpu, opencl as kernels};
+use super::{Conv2d, ConvShape, cpu, opencl as kernels};
 use crate::core::check::{check_call, check_views};
 use crate::core::device::Device;
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window};
@@ -9,6 +9,7 @@ use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::{self, Call};
+use crate::ops::channel_blocks::{BlockKernel, Blocks};
 use neocog_base::Result;
 
 /// [`Conv2d`] for inputs of one shape and one constant weight, which is kept in the layout of the device's kernel:
@@ -18,6 +19,8 @@ pub(super) struct PackedConv2d {
     op: Conv2d,
     x: Shape,
     weight: Shape,
+    /// Whether the input and the output are in blocks of channels.
+    in_blocks: [bool; 2],
     packed: Packed,
 }
 
@@ -39,13 +42,13 @@ impl std::fmt::Debug for Packed {
 }
 
 impl PackedConv2d {
-    /// Packs `weight` for `op` on inputs of the shape `x`, on the weight's device.
+    /// Packs `weight` for `op` on inputs of the shape `x`, on the weight's device; input and output may be in blocks of channels.
     ///
     /// # Errors
     /// If the shapes do not match, or the device fails.
-    pub fn new(op: Conv2d, x: Shape, weight: &Tensor) -> Result<Self> {
+    pub fn new(op: Conv2d, x: Shape, weight: &Tensor, in_blocks: [bool; 2]) -> Result<Self> {
         let y = op.infer(&[x, *weight.shape()])?[0];
-        let conv = op.geometry().conv_shape(&x, weight.shape(), &y);
+        let conv = ConvShape { in_blocks, ..op.geometry().conv_shape(&x, weight.shape(), &y) };
         let packed = match weight.device() {
             Device::Cpu => Packed::Cpu(Scratch::with(|scratch| cpu::pack(&conv, weight.cpu(), scratch))?),
             Device::OpenCl(id) => {
@@ -54,7 +57,12 @@ impl PackedConv2d {
             }
             Device::Reference | Device::Meta => Packed::Unpacked,
         };
-        Ok(PackedConv2d { op, x, weight: *weight.shape(), packed })
+        Ok(PackedConv2d { op, x, weight: *weight.shape(), in_blocks, packed })
+    }
+
+    fn check(&self, shapes: [Shape; 2], in_blocks: [bool; 2]) {
+        let expected = (self.in_blocks, [self.x, self.weight]);
+        assert_eq!((in_blocks, shapes), expected, "the weight was packed for these shapes");
     }
 }
 
@@ -77,8 +85,7 @@ impl Op for PackedConv2d {
 
     fn cpu(&self, inputs: &[View<'_, f32>], outputs: &mut [ViewMut<'_, f32>], scratch: &Scratch) {
         check_views(self, inputs, outputs);
-        let shapes = [*inputs[0].shape, *inputs[1].shape];
-        assert_eq!(shapes, [self.x, self.weight], "the weight was packed for these shapes");
+        self.check([*inputs[0].shape, *inputs[1].shape], [false; 2]);
         let conv = self.op.geometry().conv_shape(inputs[0].shape, inputs[1].shape, outputs[0].shape);
         match &self.packed {
             Packed::Cpu(packed) => self.op.cpu_packed(&conv, packed, inputs, outputs, scratch),
@@ -89,8 +96,7 @@ impl Op for PackedConv2d {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         check_call(self, call)?;
         let Packed::OpenCl(packed) = &self.packed else { return self.op.opencl(call) };
-        let shapes = [*call.input(0).shape, *call.input(1).shape];
-        assert_eq!(shapes, [self.x, self.weight], "the weight was packed for these shapes");
+        self.check([*call.input(0).shape, *call.input(1).shape], [false; 2]);
         self.op.opencl_packed(call, Some(packed))
     }
 
@@ -112,5 +118,26 @@ impl Op for PackedConv2d {
 
     fn multiply_adds(&self, inputs: &[Shape], outputs: &[Shape]) -> u64 {
         self.op.multiply_adds(inputs, outputs)
+    }
+}
+
+impl BlockKernel for PackedConv2d {
+    fn cpu_in_blocks(
+        &self,
+        blocks: &Blocks,
+        inputs: &[View<'_, f32>],
+        outputs: &mut [ViewMut<'_, f32>],
+        scratch: &Scratch,
+    ) {
+        let shapes: Shapes = inputs.iter().map(|view| *view.shape).collect();
+        let shapes = blocks.plain(&shapes).expect("checked by infer");
+        self.check([shapes[0], shapes[1]], [blocks.inputs[0].is_some(), true]);
+        match &self.packed {
+            Packed::Cpu(packed) => {
+                let conv = self.op.shape_in_blocks(blocks, inputs);
+                self.op.cpu_packed(&conv, packed, inputs, outputs, scratch);
+            }
+            _ => self.op.cpu_in_blocks(blocks, inputs, outputs, scratch),
+        }
     }
 }

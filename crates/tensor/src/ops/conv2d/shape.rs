@@ -36,6 +36,9 @@ pub(crate) struct ConvShape {
     pub x_batch_stride: usize,
     /// Elements from one image of `y` to the next in memory.
     pub y_batch_stride: usize,
+    /// Whether `x` and `y` are in blocks of channels (see [`ToChannelBlocks`](crate::ops::ToChannelBlocks)), of as many as a vector
+    /// of the CPU has lanes.
+    pub in_blocks: [bool; 2],
 }
 
 impl ConvShape {

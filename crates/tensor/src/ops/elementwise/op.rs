@@ -39,6 +39,9 @@ macro_rules! elementwise {
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 ElementwiseGrad::grad(self, node)
             }
+            fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::ops::BlockForm> {
+                $crate::ops::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
+            }
             fn activation(&self) -> Option<Activation> {
                 <Self as ElementwiseGrad>::activation()
             }

@@ -4,6 +4,7 @@ use smallvec::smallvec;
 
 use super::map::{self, ElementwiseMap};
 use crate::core::check::{check_call, check_views};
+use crate::ops::BlockForm;
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -46,6 +47,10 @@ impl Op for Scale {
         // The output is not state: its old value is not read.
         super::opencl::apply::<1, 0, 1>(call, self.name(), |x, []| self.eval(x, x))
     }
+    fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
+        BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
+    }
+
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE
     }

@@ -5,6 +5,7 @@ mod cpu;
 
 use smallvec::smallvec;
 
+use super::channel_blocks::{BlockForm, BlockKernel, Blocks, for_each_block};
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
@@ -66,6 +67,10 @@ impl Op for GlobalAvgPool2d {
         Window::whole(&inputs[0])
     }
 
+    fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
+        BlockForm::kernel(*self, inputs)
+    }
+
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE
     }
@@ -74,6 +79,18 @@ impl Op for GlobalAvgPool2d {
         let x = &node.input_shapes[0];
         let back = GlobalAvgPool2dGrad { input_size: [x[2], x[3]] };
         Ok(smallvec![node.if_needed(0, || run_single(&back, &[node.output_grad()]))?])
+    }
+}
+
+impl BlockKernel for GlobalAvgPool2d {
+    fn cpu_in_blocks(
+        &self,
+        blocks: &Blocks,
+        inputs: &[View<'_, f32>],
+        outputs: &mut [ViewMut<'_, f32>],
+        _scratch: &Scratch,
+    ) {
+        for_each_block(&cpu::Blockwise, blocks, &inputs[0], &mut outputs[0]);
     }
 }
 

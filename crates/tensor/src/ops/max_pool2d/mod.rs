@@ -9,6 +9,7 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::Activation;
+use super::channel_blocks::{BlockForm, BlockKernel, Blocks, for_each_block};
 use super::pooling::{LARGEST_INDEXED_PLANE, PoolWindow, opencl};
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
@@ -125,6 +126,10 @@ impl Op for MaxPool2d {
         Some(op::Window { kernel_size, stride, padding, dilation })
     }
 
+    fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
+        if self.return_indices { None } else { BlockForm::kernel(*self, inputs) }
+    }
+
     /// The maximum of a window is the same before and after a ReLU, and so is its index where the gradient is not 0.
     fn commutes_with(&self, before: &dyn Op) -> bool {
         matches!(before.activation(), Some(Activation::Relu | Activation::Relu6))
@@ -144,6 +149,19 @@ impl Op for MaxPool2d {
         let back = MaxPool2dGrad { input_size: [x[2], x[3]] };
         let dy = node.first_output_grad(self)?;
         Ok(smallvec![node.if_needed(0, || run_single(&back, &[dy, node.output(1)]))?])
+    }
+}
+
+impl BlockKernel for MaxPool2d {
+    fn cpu_in_blocks(
+        &self,
+        blocks: &Blocks,
+        inputs: &[View<'_, f32>],
+        outputs: &mut [ViewMut<'_, f32>],
+        _scratch: &Scratch,
+    ) {
+        let axes = self.window().axes(inputs[0].shape, outputs[0].shape);
+        for_each_block(&cpu::Blockwise { axes }, blocks, &inputs[0], &mut outputs[0]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sliding windows, as used by all pooling operations.
 
+pub(super) mod blocks;
 pub(super) mod opencl;
 
 use std::ops::Range;

@@ -23,6 +23,7 @@ use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::for_each_activation;
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
+use crate::ops::channel_blocks::{BlockMap, Blocks, for_each_block};
 use sums::{GradSums, Grads, Moments, grad_sums};
 
 /// Calls a function that has the activation as a const parameter.
@@ -118,6 +119,41 @@ pub(super) fn eval(
         let (x, y) = (&x[..image], &mut y[..image]);
         with_activation!(activation, normalize(x, one, &channels, y, scratch));
     });
+}
+
+/// As [`eval`], in blocks of channels.
+pub(super) fn eval_in_blocks(
+    eps: f64,
+    activation: Option<Activation>,
+    blocks: &Blocks,
+    inputs: &[View<'_, f32>],
+    outputs: &mut [ViewMut<'_, f32>],
+    scratch: &Scratch,
+) {
+    let [weight, bias] = [3, 4].map(|i| inputs.get(i).map(|v| v.data));
+    let scale = scales(eps, inputs[2].data, weight, scratch);
+    let channels = Channels { mean: inputs[1].data, scale: &scale, bias };
+    for_each_block(&Blockwise { channels, activation }, blocks, &inputs[0], &mut outputs[0]);
+}
+
+struct Blockwise<'a> {
+    channels: Channels<'a>,
+    activation: Option<Activation>,
+}
+
+impl BlockMap for Blockwise<'_> {
+    #[inline(always)]
+    fn block<S: Simd>(&self, channels: std::ops::Range<usize>, x: &[f32], y: &mut [f32]) {
+        let Channels { mean, scale, bias } = self.channels;
+        let of = |values: &[f32]| S::from_short_slice(&values[channels.clone()]);
+        let (mean, scale, bias) = (of(mean), of(scale), bias.map_or(S::splat(0.0), of));
+        let affine = |x: &[f32]| (S::from_slice(x) - mean).mul_add(scale, bias);
+        let vectors = x.chunks_exact(S::LANES).zip(y.chunks_exact_mut(S::LANES));
+        match self.activation {
+            None => vectors.for_each(|(x, y)| affine(x).to_slice(y)),
+            Some(activation) => vectors.for_each(|(x, y)| activation.apply(affine(x)).to_slice(y)),
+        }
+    }
 }
 
 pub(super) fn train_grad(

@@ -151,6 +151,7 @@ impl DirectConv {
     fn source(&self, rows: &std::ops::Range<usize>) -> TransposedTile {
         let (h, w) = (self.src.h, self.src.w);
         TransposedTile {
+            in_blocks: false,
             h,
             w,
             plane_stride: self.src.batch_stride,
@@ -166,6 +167,7 @@ impl DirectConv {
         let (h, w) = (self.dst.h, self.dst.w);
         let row = rows.start as isize;
         TransposedTile {
+            in_blocks: false,
             h,
             w,
             plane_stride: self.dst.batch_stride,

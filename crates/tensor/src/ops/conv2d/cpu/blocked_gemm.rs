@@ -14,7 +14,7 @@
 //!              +--------+--------+
 //! ```
 
-use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Kernel, Real, Simd, dispatch};
 
 /// Calls a function that is generic over the number of rows and vectors of a register tile.
 macro_rules! by_size {
@@ -36,6 +36,15 @@ macro_rules! by_size {
 
 pub(super) use by_size;
 
+/// What is done with complete sums while they are in registers.
+#[derive(Clone, Copy)]
+pub(super) struct Finish {
+    /// A vector for each block, which is added.
+    pub bias: *const f32,
+    /// The range to which the sums are limited.
+    pub range: [f32; 2],
+}
+
 /// Computes `rows` rows by `wide` blocks (one or two) of outputs over `depth` channels, added to `m` if
 /// `add`. The blocks of `v` are `v.1` floats apart, those of `m` `m.1`.
 ///
@@ -51,7 +60,23 @@ pub(super) unsafe fn multiply(
     m: (*mut f32, usize),
     add: bool,
 ) {
-    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add });
+    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, finish: None });
+}
+
+/// As [`multiply`], and finishes the sums.
+///
+/// # Safety
+/// As of [`multiply`]; the bias must have `wide` vectors.
+pub(super) unsafe fn multiply_and_finish(
+    [rows, wide]: [usize; 2],
+    depth: usize,
+    v: (*const f32, usize),
+    u: *const f32,
+    m: (*mut f32, usize),
+    add: bool,
+    finish: Finish,
+) {
+    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, finish: Some(finish) });
 }
 
 struct Multiply {
@@ -61,14 +86,15 @@ struct Multiply {
     u: *const f32,
     m: (*mut f32, usize),
     add: bool,
+    finish: Option<Finish>,
 }
 
 impl Kernel for Multiply {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Multiply { size: [rows, wide], depth, v, u, m, add } = self;
-        by_size!(rows, wide, multiply_tile::<S>(depth, v, u, m, add));
+        let Multiply { size: [rows, wide], depth, v, u, m, add, finish } = self;
+        by_size!(rows, wide, multiply_tile::<S>(depth, v, u, m, add, finish));
     }
 }
 
@@ -83,6 +109,7 @@ unsafe fn multiply_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
     mut u: *const f32,
     (m, m_step): (*mut f32, usize),
     add: bool,
+    finish: Option<Finish>,
 ) {
     // SAFETY: guaranteed by the caller.
     unsafe {
@@ -105,6 +132,20 @@ unsafe fn multiply_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
             }
             v = v.wrapping_add(v_step);
             left -= count;
+        }
+        if let Some(Finish { bias, range: [low, high] }) = finish {
+            for (i, sums) in sums.into_iter().enumerate() {
+                for (j, mut sum) in sums.into_iter().enumerate() {
+                    let to = m.add(j * m_step + i * S::LANES);
+                    if add {
+                        sum = S::load(to) + sum;
+                    }
+                    // As activations do: NaN stays NaN.
+                    let above = Real::max(S::splat(low), sum + S::load(bias.add(j * S::LANES)));
+                    (-Real::max(S::splat(-high), -above)).store(to);
+                }
+            }
+            return;
         }
         for (i, sums) in sums.into_iter().enumerate() {
             for (j, sum) in sums.into_iter().enumerate() {

@@ -11,6 +11,8 @@ pub struct FeatureMap {
     pub w: usize,
     /// Floats from one image to the next.
     pub batch_stride: usize,
+    /// Whether it is in blocks of channels: `[n, blocks, h, w, LANES]`.
+    pub in_blocks: bool,
 }
 
 impl FeatureMap {
@@ -19,10 +21,20 @@ impl FeatureMap {
         self.channels.div_ceil(lanes)
     }
 
+    /// Returns the position of a pixel of a channel in its image, for blocks of `lanes` channels.
+    pub fn position(&self, lanes: usize, channel: usize, pixel: usize) -> usize {
+        let plane = self.h * self.w;
+        if self.in_blocks {
+            (channel / lanes * plane + pixel) * lanes + channel % lanes
+        } else {
+            channel * plane + pixel
+        }
+    }
+
     /// Returns the tile of `rows` by `columns` pixels of several channels from pixel `[row, column]` on.
     pub fn tile(&self, [row, column]: [isize; 2], [rows, columns]: [usize; 2]) -> TransposedTile {
-        let FeatureMap { h, w, .. } = *self;
-        TransposedTile { h, w, plane_stride: h * w, row, column, rows, columns }
+        let FeatureMap { h, w, in_blocks, .. } = *self;
+        TransposedTile { h, w, plane_stride: h * w, in_blocks, row, column, rows, columns }
     }
 }
 
@@ -35,12 +47,14 @@ impl ConvShape {
                 h: self.h,
                 w: self.w,
                 batch_stride: self.x_batch_stride,
+                in_blocks: self.in_blocks[0],
             },
             FeatureMap {
                 channels: self.out_per_group,
                 h: self.oh,
                 w: self.ow,
                 batch_stride: self.y_batch_stride,
+                in_blocks: self.in_blocks[1],
             },
         ]
     }

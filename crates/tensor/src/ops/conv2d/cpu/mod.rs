@@ -7,6 +7,7 @@
 //! | `channel_blocked` | one group | many channels, several images | one pixel of `LANES` channels |
 //! | `col2im` | input gradient of one group | few input channels | `LANES` pixels |
 //! | `depthwise` | groups of one input and one output channel, square kernels up to 7 | those | `LANES` pixels |
+//! | `depthwise_blocks` | the same in blocks of channels, forward | what is in blocks | one pixel of `LANES` channels |
 //! | `grouped` | everything | groups of few channels | `LANES` pixels |
 //! | `implicit_gemm` | everything | everything else | `LANES` pixels |
 //! | `pixel_rows` | forward pass of one group | many channels, few images, no Winograd | one pixel of `LANES` channels |
@@ -22,6 +23,7 @@ mod col2im;
 mod conv1x1;
 mod cost;
 mod depthwise;
+mod depthwise_blocks;
 #[cfg(test)]
 mod error_tests;
 mod grouped;
@@ -29,6 +31,7 @@ mod implicit_gemm;
 mod lane_sums;
 mod layout;
 mod pixel_rows;
+mod sums;
 mod taps;
 mod transposed_tile;
 mod winograd;
@@ -48,6 +51,7 @@ static ALGORITHMS: &[Algorithm<Cpu>] = &[
     &channel_blocked::ChannelBlocked,
     &col2im::Col2im,
     &depthwise::Depthwise,
+    &depthwise_blocks::DepthwiseBlocks,
     &grouped::Grouped,
     &implicit_gemm::ImplicitGemm,
     &pixel_rows::PixelRows,
@@ -62,6 +66,11 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 /// Returns the names of the algorithms that can compute a pass, the chosen one first.
 pub(super) fn applicable(conv: &ConvShape, pass: Pass) -> Vec<&'static str> {
     algorithm::applicable(ALGORITHMS, conv, pass, &InstructionSet::current())
+}
+
+/// Whether a convolution in blocks of channels can be computed.
+pub(super) fn works_in_blocks(conv: &ConvShape) -> bool {
+    conv.groups == 1 || depthwise_blocks::is_depthwise(conv)
 }
 
 fn choose(conv: &ConvShape, pass: Pass) -> Algorithm<Cpu> {

@@ -19,10 +19,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::backend::{Cpu, InstructionSet};
-use super::blocked_gemm::multiply;
+use super::blocked_gemm::{Finish, multiply, multiply_and_finish};
+use super::channel_blocked;
 use super::channel_blocked::window::MIN_IMAGES;
-use super::channel_blocked::{self, activate, fill_bias};
 use super::cost;
+use super::sums::{MAX_LANES, clear_planes, for_each_vector, range};
 use super::taps::MAX_TAPS;
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
@@ -41,8 +42,9 @@ const TASKS: usize = 16;
 const FLOATS: usize = 4 << 20;
 /// Convolutions with fewer multiply-adds run on the calling thread.
 const SMALL: usize = 1 << 16;
-/// Cost of the transposition of a vector, in vector multiply-adds.
+/// Cost of the transposition of a vector, and of its copy, in vector multiply-adds.
 const TRANSPOSITION: usize = 6;
+const COPY: usize = 2;
 /// Maximum number of pixels of feature maps for which a 1x1 kernel is not an implicit GEMM, which transposes nothing.
 const SMALL_MAP: usize = 256;
 /// Rows of a register tile below which it waits for its own additions.
@@ -62,6 +64,10 @@ impl ConvAlgorithm<Cpu> for PixelRows {
         "pixel_rows"
     }
 
+    fn works_in_blocks(&self) -> bool {
+        true
+    }
+
     fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
         if pass != Pass::Forward || conv.groups != 1 || conv.n * conv.out_pixels() == 0 {
             return None;
@@ -69,17 +75,25 @@ impl ConvAlgorithm<Cpu> for PixelRows {
         let pixels = PaddedPixels::of(conv)?;
         let general = cost::general(conv, pass, device.lanes);
         let [inputs, outputs] = [conv.in_per_group, conv.out_per_group].map(|c| c.div_ceil(device.lanes));
+        let reads_where_it_lies = conv.in_blocks[0] && pixels.are_all_of(conv);
         let few_channels = conv.in_per_group.min(conv.out_per_group) < device.lanes;
-        let gemm_is_faster = pixels.sampled && conv.out_pixels() > SMALL_MAP;
-        if conv.n >= MIN_IMAGES || few_channels || gemm_is_faster {
+        let gemm_is_faster = !conv.in_blocks[0] && pixels.sampled && conv.out_pixels() > SMALL_MAP;
+        let many_images = conv.n >= MIN_IMAGES && !reads_where_it_lies;
+        if many_images || few_channels || gemm_is_faster {
             return Some(NOT_FASTER * general);
         }
         let taps = conv.kh * conv.kw;
         let products = (conv.n * conv.out_pixels() * taps) as f64 * conv.vector_steps(pass, device.lanes);
         let rows = tile_rows(pixels.run(&(0..conv.oh)).len(), device.lanes).max(1);
         let waits = (FEW_ROWS as f64 / rows as f64).max(1.0);
-        let vectors = conv.n * (inputs * conv.h * conv.w + outputs * conv.out_pixels());
-        let transpositions = (TRANSPOSITION * vectors) as f64;
+        let cost_of = |in_blocks: bool| if in_blocks { COPY } else { TRANSPOSITION };
+        let inputs = if reads_where_it_lies { 0 } else { cost_of(conv.in_blocks[0]) * inputs * conv.h * conv.w };
+        let outputs = if conv.in_blocks[1] { 0 } else { TRANSPOSITION * outputs * conv.out_pixels() };
+        let transpositions = (conv.n * (inputs + outputs)) as f64;
+        if conv.in_blocks[0] {
+            // There is no implicit GEMM.
+            return Some(waits * products + transpositions);
+        }
         // The cost of the implicit GEMM does not count the lanes that it leaves empty.
         let lanes = 2 * device.lanes;
         let columns = conv.n * conv.out_pixels();
@@ -146,6 +160,11 @@ impl PaddedPixels {
         self.rows * self.phases * self.columns
     }
 
+    /// Whether they are all pixels of the image, in its order.
+    fn are_all_of(&self, conv: &ConvShape) -> bool {
+        self.sampled && conv.stride == [1, 1]
+    }
+
     /// Returns the neighboring columns of the first run of some output rows: those of one row, or of all if pixels are sampled.
     fn run(&self, rows: &Range<usize>) -> Range<usize> {
         if self.sampled {
@@ -176,28 +195,30 @@ fn forward(
     let [src, dst] = conv.feature_maps();
     let (depth, panels) = (src.blocks(lanes), dst.blocks(lanes).div_ceil(2));
     let block = pixels.len() * lanes;
-    let group = (FLOATS / (depth * block).max(1)).clamp(1, conv.n);
+    let direct = conv.in_blocks[0] && pixels.are_all_of(conv);
+    let group = if direct { conv.n } else { (FLOATS / (depth * block).max(1)).clamp(1, conv.n) };
     let bands = conv.out_pixels().div_ceil(PIXELS).max(TASKS.div_ceil(panels * group)).min(conv.oh);
     let is_small = conv.n * conv.out_pixels() * conv.out_per_group * conv.filter_len() < SMALL;
     let for_each = |count: usize, work: &(dyn Fn(usize) + Sync)| {
         if is_small { (0..count).for_each(work) } else { (0..count).into_par_iter().for_each(work) }
     };
-    let mut transposed = scratch.take(group * depth * block);
+    let image_step = if direct { conv.x_batch_stride } else { depth * block };
+    let mut transposed = scratch.take(if direct { 0 } else { group * depth * block });
     let target = Shared::new(y);
     for start in (0..conv.n).step_by(group) {
         let images = start..conv.n.min(start + group);
         let to = Shared::new(&mut transposed);
-        for_each(images.len() * depth, &|i| {
+        for_each(if direct { 0 } else { images.len() * depth }, &|i| {
             // SAFETY: the tasks have disjoint blocks.
             let to = unsafe { to.slice(i * block, block) };
             dispatch(Transpose { conv, pixels, image: start + i / depth, block: i % depth, x, to, scratch });
         });
-        let x = &transposed[..];
+        let x = if direct { x } else { &transposed[..] };
         // Neighboring tasks read the same part of the weight.
         for_each(panels * images.len() * bands, &|i| {
             let (band, i) = (i % bands, i / bands);
             let (image, panel) = (i % images.len(), i / images.len());
-            let x = &x[image * depth * block..][..depth * block];
+            let x = &x[image * image_step..][..depth * block];
             let rows = part(conv.oh, bands, band);
             let image = start + image;
             dispatch(Band { conv, pixels, image, rows, panel, x, u, bias, activation, target, scratch });
@@ -291,26 +312,57 @@ impl Kernel for Band<'_> {
         }
         let wide = 2.min(dst.blocks(S::LANES) - 2 * panel);
         let u = &self.u[panel * 2 * taps * src.channels * S::LANES..];
-        let mut m = self.scratch.take(2 * count * S::LANES);
-        fill_bias::<S>(self.bias, panel, wide, count, &mut m);
+        // Sums of outputs in blocks are computed in their place.
+        let (first, at) = (2 * panel * S::LANES, self.rows.start * conv.ow);
+        let mut some = self.scratch.take(if dst.in_blocks { 0 } else { wide * count * S::LANES });
+        let image = self.image * dst.batch_stride;
+        let m = if dst.in_blocks {
+            let to = image + first * dst.h * dst.w + at * S::LANES;
+            // SAFETY: the position of the band's first pixel.
+            (unsafe { self.target.get().add(to) }, dst.h * dst.w * S::LANES)
+        } else {
+            (some.as_mut_ptr(), count * S::LANES)
+        };
+        let mut bias = [0.0; 2 * MAX_LANES];
+        if let Some(from) = self.bias {
+            let from = &from[first..dst.channels.min(first + wide * S::LANES)];
+            bias[..from.len()].copy_from_slice(from);
+        }
+        let range = range(self.activation).filter(|_| taps == 1 && src.channels > 0);
+        if range.is_none() {
+            // SAFETY: `m` has these vectors for each pixel of the band.
+            unsafe { for_each_vector::<S>(m, [wide, count], |half, _| S::load(bias.as_ptr().add(half * S::LANES))) };
+        }
         for channel in (0..src.channels).step_by(CHANNELS) {
             let channels = CHANNELS.min(src.channels - channel);
+            let is_last = channel + channels == src.channels;
             let x = &self.x[channel * pixels.len()..];
             for tap in 0..taps {
                 let u = &u[(tap * src.channels + channel) * wide * S::LANES..];
-                self.add_tap::<S>(tap, [channels, wide], x, u, &mut m);
+                let finish = range.filter(|_| is_last).map(|range| Finish { bias: bias.as_ptr(), range });
+                let add = range.is_none() || channel > 0;
+                self.add_tap::<S>(tap, [channels, wide], x, u, m, (add, finish));
             }
         }
-        activate::<S>(self.activation, &mut m);
-        let tile = dst.rows(&self.rows);
-        for half in 0..wide {
-            let first = (2 * panel + half) * S::LANES;
-            let to = self.image * dst.batch_stride + first * dst.h * dst.w;
-            // SAFETY: the tasks have disjoint images, rows and channels.
-            unsafe {
-                let from = m.as_ptr().add(half * count * S::LANES);
-                tile.write::<S>(from, S::LANES, dst.channels - first, self.target.get().add(to));
+        if range.is_none() && let Some(activation) = self.activation {
+            // SAFETY: as above.
+            unsafe { for_each_vector::<S>(m, [wide, count], |_, sum| activation.apply(sum)) };
+        }
+        if !dst.in_blocks {
+            let tile = dst.rows(&self.rows);
+            for half in 0..wide {
+                let first = first + half * S::LANES;
+                let to = image + first * dst.h * dst.w;
+                // SAFETY: the tasks have disjoint images, rows and channels.
+                unsafe {
+                    let from = m.0.add(half * m.1);
+                    tile.write::<S>(from, S::LANES, dst.channels - first, self.target.get().add(to));
+                }
             }
+        } else if first + wide * S::LANES > dst.channels {
+            let (last, planes) = (wide - 1, dst.channels - (first + (wide - 1) * S::LANES));
+            // SAFETY: the vectors of the last block, which is not full.
+            unsafe { clear_planes::<S>(m.0.add(last * m.1), count, planes) }
         }
     }
 }
@@ -324,10 +376,10 @@ impl Band<'_> {
         [channels, wide]: [usize; 2],
         x: &[f32],
         u: &[f32],
-        m: &mut [f32],
+        m: (*mut f32, usize),
+        (add, finish): (bool, Option<Finish>),
     ) {
         let Band { conv, pixels, .. } = self;
-        let count = self.rows.len() * conv.ow;
         let [tap_row, tap_column] = [tap / conv.kw * conv.dilation[0], tap % conv.kw * conv.dilation[1]];
         let runs = if pixels.sampled { 1 } else { self.rows.len() };
         for run in 0..runs {
@@ -346,11 +398,15 @@ impl Band<'_> {
             for tile in 0..tiles {
                 let columns = part(from.len(), tiles, tile);
                 let x = &x[(at + columns.start) * S::LANES..];
-                let m = &mut m[(run * from.len() + columns.start) * S::LANES..];
+                let size = [columns.len(), wide];
                 // SAFETY: each block of `x` has these pixels, `u` these channels, `m` these sums in each half.
                 unsafe {
-                    let (x, m) = ((x.as_ptr(), pixels.len() * S::LANES), (m.as_mut_ptr(), count * S::LANES));
-                    multiply([columns.len(), wide], channels, x, u.as_ptr(), m, true);
+                    let m = (m.0.add((run * from.len() + columns.start) * S::LANES), m.1);
+                    let x = (x.as_ptr(), pixels.len() * S::LANES);
+                    match finish {
+                        Some(finish) => multiply_and_finish(size, channels, x, u.as_ptr(), m, add, finish),
+                        None => multiply(size, channels, x, u.as_ptr(), m, add),
+                    }
                 }
             }
         }

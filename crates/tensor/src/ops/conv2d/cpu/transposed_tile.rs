@@ -16,6 +16,8 @@ pub struct TransposedTile {
     pub w: usize,
     /// Floats from one plane to the next.
     pub plane_stride: usize,
+    /// Whether the planes are a block of channels, in which a vector holds one pixel of all planes: then nothing is transposed.
+    pub in_blocks: bool,
     /// First row and column of the tile.
     pub row: isize,
     pub column: isize,
@@ -111,20 +113,34 @@ impl TransposedTile {
             let (mut row, mut column) = (rows.start + run, columns.start);
             for done in (0..count).step_by(S::LANES) {
                 let wide = S::LANES.min(count - done);
+                let first = start + run * self.w + done;
                 for (i, v) in block[..S::LANES].iter_mut().enumerate() {
-                    // SAFETY: the pixels lie in the plane.
+                    // SAFETY: the pixels lie in the plane, or in the block of planes.
                     *v = unsafe {
-                        let at = from.wrapping_add(i * self.plane_stride + start + run * self.w + done);
-                        if i >= planes {
-                            zero
-                        } else if wide == S::LANES {
-                            S::load(at)
+                        if self.in_blocks {
+                            load_planes(from.wrapping_add((first + i) * S::LANES), planes, i < wide)
                         } else {
-                            S::load_partial(at, wide)
+                            let at = from.wrapping_add(i * self.plane_stride + first);
+                            if i >= planes {
+                                zero
+                            } else if wide == S::LANES {
+                                S::load(at)
+                            } else {
+                                S::load_partial(at, wide)
+                            }
                         }
                     };
                 }
-                if ENERGIES {
+                if ENERGIES && self.in_blocks {
+                    let mut squares = block;
+                    squares[..S::LANES].iter_mut().for_each(|v| *v = *v * *v);
+                    S::transpose(&mut squares[..S::LANES]);
+                    // SAFETY: as below.
+                    unsafe {
+                        let (to, energy) = (energies.add(run * count + done), sum(&squares[..S::LANES]));
+                        (if add { S::load(to) + energy } else { energy }).store(to);
+                    }
+                } else if ENERGIES {
                     // SAFETY: the pixels of all runs are consecutive, and followed by a vector. Lanes behind a run are 0 or written
                     // again.
                     unsafe {
@@ -133,7 +149,9 @@ impl TransposedTile {
                         (if add { S::load(to) + energy } else { energy }).store(to);
                     }
                 }
-                S::transpose(&mut block[..S::LANES]);
+                if !self.in_blocks {
+                    S::transpose(&mut block[..S::LANES]);
+                }
                 for v in &block[..wide] {
                     // SAFETY: a pixel of the tile.
                     unsafe { v.store(to.add((row * self.columns + column) * step)) }
@@ -168,17 +186,65 @@ impl TransposedTile {
                         (row, column) = (row + 1, columns.start);
                     }
                 }
+                let first = start + run * self.w + done;
+                if self.in_blocks {
+                    for (i, v) in block[..wide].iter().enumerate() {
+                        // SAFETY: the pixels lie in the block of planes.
+                        unsafe { store_planes(*v, planes, to.wrapping_add((first + i) * S::LANES)) }
+                    }
+                    continue;
+                }
                 S::transpose(&mut block[..S::LANES]);
                 for (i, v) in block[..planes.min(S::LANES)].iter().enumerate() {
                     // SAFETY: the pixels lie in the plane.
                     unsafe {
-                        let at = to.wrapping_add(i * self.plane_stride + start + run * self.w + done);
+                        let at = to.wrapping_add(i * self.plane_stride + first);
                         if wide == S::LANES { v.store(at) } else { v.store_partial(at, wide) }
                     }
                 }
             }
         }
     }
+}
+
+/// Loads one pixel of `planes` planes of a block; the other lanes, which a block may fill with anything, become 0.
+///
+/// # Safety
+/// If `exists`, the lanes of the planes must be readable.
+#[inline(always)]
+unsafe fn load_planes<S: Simd>(from: *const f32, planes: usize, exists: bool) -> S {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        if !exists {
+            S::splat(0.0)
+        } else if planes >= S::LANES {
+            S::load(from)
+        } else {
+            S::load_partial(from, planes)
+        }
+    }
+}
+
+/// Stores one pixel of `planes` planes of a block; the other lanes become 0.
+///
+/// # Safety
+/// A vector must be writable.
+#[inline(always)]
+pub unsafe fn store_planes<S: Simd>(pixel: S, planes: usize, to: *mut f32) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        if planes < S::LANES {
+            S::splat(0.0).store(to);
+            pixel.store_partial(to, planes);
+        } else {
+            pixel.store(to);
+        }
+    }
+}
+
+#[inline(always)]
+fn sum<S: Simd>(values: &[S]) -> S {
+    values.iter().skip(1).fold(values[0], |sum, v| sum + *v)
 }
 
 #[inline(always)]

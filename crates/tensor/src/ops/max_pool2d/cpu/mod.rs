@@ -23,6 +23,8 @@ use self::best::Best;
 use crate::cpu::parallel::{CHUNK, for_each_chunk};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
+use crate::ops::channel_blocks::BlockMap;
+use crate::ops::pooling::blocks::{Combine, pool_block};
 use crate::ops::pooling::{Axis, LARGEST_INDEXED_PLANE};
 
 /// Computes `y`, and the indices if requested.
@@ -325,5 +327,36 @@ fn store_pairs<V: Simd>((low, high): (V, V), to: &mut [f32]) {
     low.to_short_slice(to);
     if let Some(rest) = to.get_mut(V::LANES..) {
         high.to_short_slice(rest);
+    }
+}
+
+/// Pooling in blocks of channels.
+pub(super) struct Blockwise {
+    pub axes: [Axis; 2],
+}
+
+impl BlockMap for Blockwise {
+    #[inline(always)]
+    fn block<S: Simd>(&self, _channels: Range<usize>, x: &[f32], y: &mut [f32]) {
+        pool_block::<S>(&Largest, &self.axes, x, y);
+    }
+}
+
+struct Largest;
+
+impl Combine for Largest {
+    #[inline(always)]
+    fn start<S: Simd>(&self) -> S {
+        S::splat(f32::NEG_INFINITY)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(&self, value: S, pixel: S) -> S {
+        S::select_gt_or_nan(pixel, value, pixel, value)
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(&self, value: S, _axes: [&Axis; 2], _r: usize, _s: usize) -> S {
+        value
     }
 }

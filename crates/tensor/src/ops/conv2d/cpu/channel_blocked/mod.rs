@@ -49,6 +49,10 @@ impl ConvAlgorithm<Cpu> for ChannelBlocked {
         "channel_blocked"
     }
 
+    fn works_in_blocks(&self) -> bool {
+        true
+    }
+
     fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
         let fits = pass != Pass::WeightGrad || conv.kh * conv.kw <= MAX_TAPS;
         (conv.groups == 1 && conv.n > 0 && fits).then(|| cost::channel_blocked(conv, pass, device.lanes))

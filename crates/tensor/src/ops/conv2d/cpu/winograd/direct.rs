@@ -112,14 +112,13 @@ impl DirectConv<'_> {
         let region = self.src.tile(start, [A, A]);
         let [rows, columns] = region.inside();
         let mut pixels = [[0.0f32; MAX_LANES]; MAX_LANES];
-        let plane = self.src.h * self.src.w;
         for (i, channel) in channels.enumerate() {
-            let from = tile.image * self.src.batch_stride + channel * plane;
+            let from = tile.image * self.src.batch_stride;
             for row in rows.clone() {
                 for column in columns.clone() {
                     let at = (start[0] + row as isize) as usize * self.src.w
                         + (start[1] + column as isize) as usize;
-                    pixels[row][column] = self.x[from + at];
+                    pixels[row][column] = self.x[from + self.src.position(S::LANES, channel, at)];
                 }
             }
             for tap in 0..taps * taps {

@@ -78,6 +78,10 @@ impl ConvAlgorithm<Cpu> for Winograd {
         "winograd"
     }
 
+    fn works_in_blocks(&self) -> bool {
+        true
+    }
+
     fn cost(&self, conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Option<f64> {
         let (_, cost) = tiles::choose(conv, pass, device.lanes)?;
         if tiles::is_cost_known(conv, pass) {

@@ -1,0 +1,59 @@
+//! Cases: layouts with full and with incomplete blocks; every case of an operation that has a form in blocks, in that form.
+
+use super::{FromChannelBlocks, InChannelBlocks, ToChannelBlocks, to_blocks};
+use crate::core::shape::{Shape, Shapes};
+use crate::register_op;
+use crate::testing::cases::{Case, CaseInput, Fill, registered_ops};
+
+const MAPS: [[usize; 4]; 5] = [[2, 3, 4, 5], [1, 16, 3, 3], [2, 20, 1, 1], [3, 17, 5, 7], [0, 8, 2, 2]];
+
+register_op!("to_channel_blocks", || {
+    let case = |(shape, lanes): ([usize; 4], usize)| {
+        Case::new(format!("{shape:?} to {lanes}"), ToChannelBlocks { lanes }, [CaseInput::uniform(shape)])
+    };
+    let own = ToChannelBlocks::default().lanes;
+    let large = ([4, 20, 40, 41], own);
+    let mut cases: Vec<Case> = MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case((map, lanes)))).collect();
+    cases.push(case(large).without_gradient());
+    cases.push(case(([32, 64, 56, 56], own)).timed());
+    cases
+});
+
+register_op!("from_channel_blocks", || {
+    let case = |(shape, lanes): ([usize; 4], usize)| {
+        let x = to_blocks(&Shape::from(shape), lanes).expect("a feature map");
+        let op = FromChannelBlocks { channels: shape[1] };
+        Case::new(format!("{shape:?} from {lanes}"), op, [CaseInput { shape: x, ..CaseInput::uniform(shape) }])
+    };
+    let own = ToChannelBlocks::default().lanes;
+    let large = ([4, 20, 40, 41], own);
+    let mut cases: Vec<Case> = MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case((map, lanes)))).collect();
+    cases.push(case(large).without_gradient());
+    cases.push(case(([32, 64, 56, 56], own)).timed());
+    cases
+});
+
+register_op!("in_channel_blocks", || {
+    let names = ["avg_pool2d", "batch_norm_eval", "conv2d", "global_avg_pool2d", "max_pool2d"];
+    let ops = registered_ops().into_iter().filter(|entry| {
+        entry.crate_name == env!("CARGO_PKG_NAME") && names.contains(&entry.name)
+    });
+    ops.flat_map(|entry| (entry.cases)().into_iter().filter_map(|case| in_blocks(entry.name, case))).collect()
+});
+
+/// Returns a case in blocks, if its operation has such a form.
+fn in_blocks(name: &str, case: Case) -> Option<Case> {
+    let shapes: Shapes = case.inputs.iter().map(|input| input.shape).collect();
+    let form = case.op.in_channel_blocks(&shapes)?;
+    (&*form.op as &dyn std::any::Any).downcast_ref::<InChannelBlocks>()?;
+    let lanes = ToChannelBlocks::default().lanes;
+    let inputs = case.inputs.iter().zip(&form.inputs).map(|(input, in_blocks)| {
+        // Values of their own are those of one shape.
+        if !in_blocks || matches!(input.fill, Fill::Values(_)) {
+            return Some(input.clone()).filter(|_| !in_blocks);
+        }
+        Some(CaseInput { shape: to_blocks(&input.shape, lanes).ok()?, ..input.clone() })
+    });
+    let inputs = inputs.collect::<Option<Vec<CaseInput>>>()?;
+    Some(Case { name: format!("{name}, {}", case.name), op: form.op, inputs, ..case })
+}
