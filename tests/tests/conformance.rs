@@ -10,7 +10,7 @@ use neocog_tensor::opencl::Kind;
 use neocog_tensor::{Device, conformance};
 
 /// All operations, listed explicitly to detect one that is no longer linked or registered.
-const OPS: [&str; 107] = [
+const OPS: [&str; 110] = [
     "abs",
     "accumulate",
     "adam_step",
@@ -46,6 +46,7 @@ const OPS: [&str; 107] = [
     "expand",
     "flatten",
     "floor",
+    "from_channel_blocks",
     "gather",
     "gather_grad",
     "ge",
@@ -60,6 +61,7 @@ const OPS: [&str; 107] = [
     "hardsigmoid_grad",
     "hardswish",
     "hardswish_grad",
+    "in_channel_blocks",
     "index_select",
     "leaky_relu",
     "leaky_relu_grad",
@@ -115,6 +117,7 @@ const OPS: [&str; 107] = [
     "sum_to",
     "tanh",
     "tanh_grad",
+    "to_channel_blocks",
     "trunc",
     "update_running_stats",
     "where",

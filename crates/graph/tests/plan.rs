@@ -35,8 +35,9 @@ fn the_list_of_rewrites_is_complete() {
         "prune",
         "fold_batch_norm",
         "activation_behind_pooling",
+        "self_gate",
         "fuse_activation",
-            "channel_blocks",
+        "channel_blocks",
         "pack_weights",
         "join_concat",
     ];

@@ -209,7 +209,7 @@ fn cases() -> Vec<Case> {
         Case::new(
             "a chain",
             chain,
-            ["conv2d", "relu", to, block, "sigmoid", block, block, "reshape", "flatten", "linear"],
+            [block, "relu", block, "sigmoid", block, block, "reshape", "flatten", "linear"],
         ),
         Case::new("a sum with a value that is not in blocks", residual, [to, block, "add", block, from, from]),
         Case::new("a gate of channels", gate, [to, block, block, "sigmoid", "mul", from]),

@@ -8,6 +8,7 @@ mod fuse_activation;
 mod join_concat;
 mod pack_weights;
 mod prune;
+mod self_gate;
 
 use neocog_base::Result;
 use neocog_base::random::Random;

@@ -112,6 +112,17 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
+    /// Returns the operation that computes the product of the only input and this operation's output: of a sigmoid, the sigmoid linear
+    /// unit.
+    fn times_input(&self) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// Whether the operation multiplies its two inputs.
+    fn multiplies(&self) -> bool {
+        false
+    }
+
     /// Returns an operation that computes this one followed by `next`, which has no input but the first output of this one. It
     /// has the inputs and outputs of this operation, except that its first output is that of `next`. In [`Pass::Training`] its
     /// gradients are the same, too.

@@ -41,8 +41,17 @@ impl<E: Expression<2>> Kernel for Rows<'_, E> {
     fn run<S: Simd>(self) {
         let inner = self.walk.inner();
         let strides = self.walk.inner_strides();
+        // The axis around the innermost one, along which the starts are a step apart.
+        let around = self.walk.extents.len().checked_sub(2);
+        let (extent, steps) =
+            around.map_or((1, [0; 2]), |axis| (self.walk.extents[axis], self.walk.strides[axis]));
+        let mut starts = self.walk.starts(self.first_row);
         for (r, row) in self.out.chunks_exact_mut(inner).enumerate() {
-            let starts = self.walk.starts(self.first_row + r);
+            if r > 0 && (self.first_row + r).is_multiple_of(extent) {
+                starts = self.walk.starts(self.first_row + r);
+            } else if r > 0 {
+                starts = [starts[0] + steps[0], starts[1] + steps[1]];
+            }
             let mut i = 0;
             while i < inner {
                 let mut args = [S::splat(0.0); 2];

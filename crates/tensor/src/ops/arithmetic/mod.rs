@@ -49,6 +49,7 @@ pub struct PReluSlope;
 /// Gradients of a binary operation, in the shape of the result.
 trait BinaryGrad {
     const SAVES: SavedTensors;
+    const MULTIPLIES: bool = false;
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor>;
 
     /// Returns the operation with this activation.
@@ -81,6 +82,7 @@ impl BinaryGrad for Sub {
 }
 
 impl BinaryGrad for Mul {
+    const MULTIPLIES: bool = true;
     const SAVES: SavedTensors = SavedTensors::NONE.inputs(&[0, 1]);
     fn grads(node: &Gradient<'_>, position: usize) -> Result<Tensor> {
         run_single(&Mul, &[node.output_grad(), node.input(1 - position)])
@@ -152,6 +154,9 @@ macro_rules! binary {
             }
             fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::ops::BlockForm> {
                 $crate::ops::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
+            }
+            fn multiplies(&self) -> bool {
+                <Self as BinaryGrad>::MULTIPLIES
             }
             fn absorb(&self, next: &dyn Op, _pass: $crate::Pass) -> Option<std::sync::Arc<dyn Op>> {
                 <Self as BinaryGrad>::with_activation(next.activation()?)

@@ -120,7 +120,7 @@ impl Op for AvgPool2d {
     }
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        BlockForm::kernel(*self, inputs)
+        BlockForm::kernel(*self, inputs, true)
     }
 
     fn saves(&self) -> SavedTensors {

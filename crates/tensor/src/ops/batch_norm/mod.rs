@@ -303,7 +303,7 @@ impl Op for BatchNormEval {
     }
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        BlockForm::kernel(*self, inputs)
+        BlockForm::kernel(*self, inputs, true)
     }
 
     fn channel_affine(&self, constants: &[Option<&Tensor>]) -> Result<Option<ChannelAffine>> {

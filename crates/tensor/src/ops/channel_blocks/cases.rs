@@ -1,6 +1,6 @@
 //! Cases: layouts with full and with incomplete blocks; every case of an operation that has a form in blocks, in that form.
 
-use super::{FromChannelBlocks, InChannelBlocks, ToChannelBlocks, to_blocks};
+use super::{FromChannelBlocks, InChannelBlocks, Positions, ToChannelBlocks, to_blocks};
 use crate::core::shape::{Shape, Shapes};
 use crate::register_op;
 use crate::testing::cases::{Case, CaseInput, Fill, registered_ops};
@@ -41,19 +41,30 @@ register_op!("in_channel_blocks", || {
     ops.flat_map(|entry| (entry.cases)().into_iter().filter_map(|case| in_blocks(entry.name, case))).collect()
 });
 
-/// Returns a case in blocks, if its operation has such a form.
+/// Returns a case in blocks, if its operation has such a form. Large cases, for benchmarks, are left out.
 fn in_blocks(name: &str, case: Case) -> Option<Case> {
+    if case.bench {
+        return None;
+    }
     let shapes: Shapes = case.inputs.iter().map(|input| input.shape).collect();
     let form = case.op.in_channel_blocks(&shapes)?;
     (&*form.op as &dyn std::any::Any).downcast_ref::<InChannelBlocks>()?;
-    let lanes = ToChannelBlocks::default().lanes;
-    let inputs = case.inputs.iter().zip(&form.inputs).map(|(input, in_blocks)| {
-        // Values of their own are those of one shape.
-        if !in_blocks || matches!(input.fill, Fill::Values(_)) {
-            return Some(input.clone()).filter(|_| !in_blocks);
-        }
-        Some(CaseInput { shape: to_blocks(&input.shape, lanes).ok()?, ..input.clone() })
+    let inputs = case.inputs.iter().zip(&form.inputs).enumerate().map(|(i, (input, in_blocks))| {
+        if *in_blocks { bring_into_blocks(input, i) } else { Some(input.clone()) }
     });
     let inputs = inputs.collect::<Option<Vec<CaseInput>>>()?;
     Some(Case { name: format!("{name}, {}", case.name), op: form.op, inputs, ..case })
+}
+
+/// Returns the input at a position of a case in blocks, with the same values. No output may depend on what is behind the last channel.
+fn bring_into_blocks(input: &CaseInput, position: usize) -> Option<CaseInput> {
+    const BEHIND: f32 = 7.0;
+    let lanes = ToChannelBlocks::default().lanes;
+    let shape = to_blocks(&input.shape, lanes).ok()?;
+    let positions = Positions::of(&input.shape, lanes);
+    let mut values = vec![BEHIND; shape.elements()];
+    // As the checks number them.
+    let plain = input.make(position as u64 + 1);
+    plain.into_iter().enumerate().for_each(|(at, value)| values[positions.in_blocks(at)] = value);
+    Some(CaseInput { shape, fill: Fill::Values(values.into()), ..input.clone() })
 }

@@ -70,13 +70,13 @@ impl BlockForm {
         BlockForm { op, inputs: inputs.into_iter().collect(), is_faster: false }
     }
 
-    /// Returns the form of an operation on `[n, c, h, w]` whose kernel works in blocks, with its first input in blocks; `None` for
-    /// other inputs.
-    pub(crate) fn kernel(op: impl BlockKernel, inputs: &[Shape]) -> Option<Self> {
-        let is_faster = false;
-        let op = InChannelBlocks::new(op, Blocks::of_first(inputs.first().filter(|x| x.rank() == 4).map(|_| inputs)?));
+    /// Returns the form of an operation on `[n, c, h, w]` whose kernel works in blocks, with or without its first input in blocks;
+    /// `None` for other inputs.
+    pub(crate) fn kernel(op: impl BlockKernel, inputs: &[Shape], first_in_blocks: bool) -> Option<Self> {
+        inputs.first().filter(|x| x.rank() == 4)?;
+        let op = InChannelBlocks::new(op, Blocks::of_first(inputs, first_in_blocks));
         let in_blocks = op.blocks.inputs.iter().map(Option::is_some).collect();
-        Some(BlockForm { inputs: in_blocks, op: Arc::new(op), is_faster })
+        Some(BlockForm { inputs: in_blocks, op: Arc::new(op), is_faster: false })
     }
 
     /// Returns the form of an elementwise operation with broadcasting: itself, with all inputs that have channels in blocks.

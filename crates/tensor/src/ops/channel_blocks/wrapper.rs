@@ -26,9 +26,9 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// Blocks of as many channels as vectors of the CPU have lanes, for the first of these inputs.
-    pub fn of_first(inputs: &[Shape]) -> Self {
-        let channels = |(i, shape): (usize, &Shape)| (i == 0).then(|| shape[1]);
+    /// Blocks of as many channels as vectors of the CPU have lanes, for the first of these inputs or none.
+    pub fn of_first(inputs: &[Shape], first_in_blocks: bool) -> Self {
+        let channels = |(i, shape): (usize, &Shape)| (i == 0 && first_in_blocks).then(|| shape[1]);
         Blocks { lanes: instruction_set().1, inputs: inputs.iter().enumerate().map(channels).collect() }
     }
 

@@ -127,9 +127,12 @@ impl Op for Concat {
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
         let lanes = ToChannelBlocks::default().lanes;
         let (_, others) = inputs.split_last()?;
-        let fits = inputs[0].rank() == 4 && inputs[0].axis(self.dim).ok()? == 1;
+        let fits = inputs.iter().all(|shape| shape.rank() == 4) && inputs[0].axis(self.dim).ok()? == 1;
+        if !fits {
+            return None;
+        }
         let all_full = others.iter().all(|shape| shape[1].is_multiple_of(lanes));
-        (fits && all_full).then(|| BlockForm::new(Arc::new(Concat { dim: 1 }), inputs.iter().map(|_| true)))
+        all_full.then(|| BlockForm::new(Arc::new(Concat { dim: 1 }), inputs.iter().map(|_| true)))
     }
     fn supports_batch_stride(&self) -> bool {
         self.dim == 1

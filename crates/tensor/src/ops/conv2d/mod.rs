@@ -176,13 +176,13 @@ impl Op for Conv2d {
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
         let y = self.infer(inputs).ok()?[0];
         let conv = self.geometry().conv_shape(&inputs[0], &inputs[1], &y);
-        if y.elements() == 0 || !cpu::works_in_blocks(&conv) {
+        if y.elements() == 0 {
             return None;
         }
-        let form = BlockForm::kernel(*self, inputs)?;
-        let lanes = instruction_set().1;
-        let is_faster = conv.groups == 1 && conv.in_per_group.min(conv.out_per_group) >= lanes;
-        Some(BlockForm { is_faster: is_faster && conv.out_pixels() > 1, ..form })
+        let [x_in_blocks, _] = cpu::in_blocks(&conv)?;
+        let form = BlockForm::kernel(*self, inputs, x_in_blocks)?;
+        let is_faster = conv.groups == 1 && conv.out_per_group >= instruction_set().1 && conv.out_pixels() > 1;
+        Some(BlockForm { is_faster, ..form })
     }
 }
 

@@ -41,6 +41,17 @@ pub(crate) struct ConvShape {
     pub in_blocks: [bool; 2],
 }
 
+/// Every `stride`-th column of a padded row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Phase {
+    /// Number of columns of the padding before the image.
+    pub left: usize,
+    /// The first column of the image.
+    pub start: usize,
+    /// Number of columns of the image.
+    pub inside: usize,
+}
+
 impl ConvShape {
     /// Returns the number of weights of one output channel: `in_per_group * kh * kw`, the inner dimension of
     /// the GEMM.
@@ -51,6 +62,20 @@ impl ConvShape {
     /// Returns the number of pixels of an output channel: `oh * ow`.
     pub fn out_pixels(&self) -> usize {
         self.oh * self.ow
+    }
+
+    /// Returns the rows or columns of the padded image under the taps of `outputs` neighboring outputs, at least one.
+    pub fn extent(&self, axis: usize, outputs: usize) -> usize {
+        let kernel = [self.kh, self.kw][axis];
+        (outputs - 1) * self.stride[axis] + (kernel - 1) * self.dilation[axis] + 1
+    }
+
+    /// Returns where the columns of a phase of the stride are, of `columns` padded ones of that phase.
+    pub fn phase(&self, phase: usize, columns: usize) -> Phase {
+        let phases = self.stride[1];
+        let left = self.padding[1].saturating_sub(phase).div_ceil(phases).min(columns);
+        let start = (left * phases + phase).saturating_sub(self.padding[1]);
+        Phase { left, start, inside: self.w.saturating_sub(start).div_ceil(phases).min(columns - left) }
     }
 
     /// Returns the number of vector multiply-adds for each pair of an output pixel and a tap, if vectors hold `lanes`

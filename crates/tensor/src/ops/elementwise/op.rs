@@ -42,6 +42,13 @@ macro_rules! elementwise {
             fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::ops::BlockForm> {
                 $crate::ops::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
             }
+            fn times_input(&self) -> Option<std::sync::Arc<dyn Op>> {
+                match <Self as ElementwiseGrad>::activation()? {
+                    Activation::Sigmoid => Some(Activation::Silu.op()),
+                    Activation::Hardsigmoid => Some(Activation::Hardswish.op()),
+                    _ => None,
+                }
+            }
             fn activation(&self) -> Option<Activation> {
                 <Self as ElementwiseGrad>::activation()
             }

@@ -68,7 +68,7 @@ impl Op for GlobalAvgPool2d {
     }
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        BlockForm::kernel(*self, inputs)
+        BlockForm::kernel(*self, inputs, true)
     }
 
     fn saves(&self) -> SavedTensors {

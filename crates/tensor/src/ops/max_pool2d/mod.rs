@@ -127,7 +127,7 @@ impl Op for MaxPool2d {
     }
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        if self.return_indices { None } else { BlockForm::kernel(*self, inputs) }
+        if self.return_indices { None } else { BlockForm::kernel(*self, inputs, true) }
     }
 
     /// The maximum of a window is the same before and after a ReLU, and so is its index where the gradient is not 0.

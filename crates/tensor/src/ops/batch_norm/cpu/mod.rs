@@ -145,13 +145,25 @@ impl BlockMap for Blockwise<'_> {
     #[inline(always)]
     fn block<S: Simd>(&self, channels: std::ops::Range<usize>, x: &[f32], y: &mut [f32]) {
         let Channels { mean, scale, bias } = self.channels;
-        let of = |values: &[f32]| S::from_short_slice(&values[channels.clone()]);
-        let (mean, scale, bias) = (of(mean), of(scale), bias.map_or(S::splat(0.0), of));
-        let affine = |x: &[f32]| (S::from_slice(x) - mean).mul_add(scale, bias);
-        let vectors = x.chunks_exact(S::LANES).zip(y.chunks_exact_mut(S::LANES));
-        match self.activation {
-            None => vectors.for_each(|(x, y)| affine(x).to_slice(y)),
-            Some(activation) => vectors.for_each(|(x, y)| activation.apply(affine(x)).to_slice(y)),
+        const TOGETHER: usize = 8;
+        let [mean, scale] = [mean, scale].map(|values| &values[channels.clone()]);
+        let [mean, scale] = [S::from_short_slice(mean), S::from_short_slice(scale)];
+        let bias = match bias {
+            Some(bias) => S::from_short_slice(&bias[channels]),
+            None => S::splat(0.0),
+        };
+        let mut some = [S::splat(0.0); TOGETHER];
+        for (x, y) in x.chunks(TOGETHER * S::LANES).zip(y.chunks_mut(TOGETHER * S::LANES)) {
+            let some = &mut some[..x.len() / S::LANES];
+            for (x, value) in x.chunks_exact(S::LANES).zip(&mut *some) {
+                *value = (S::from_slice(x) - mean).mul_add(scale, bias);
+            }
+            if let Some(activation) = self.activation {
+                activation.apply_each(some);
+            }
+            for (value, y) in some.iter().zip(y.chunks_exact_mut(S::LANES)) {
+                value.to_slice(y);
+            }
         }
     }
 }

@@ -14,7 +14,7 @@
 //!              +--------+--------+
 //! ```
 
-use crate::cpu::simd::{Kernel, Real, Simd, dispatch};
+use crate::cpu::simd::{Kernel, Real, Simd, dispatch, prefetch};
 
 /// Calls a function that is generic over the number of rows and vectors of a register tile.
 macro_rules! by_size {
@@ -60,13 +60,14 @@ pub(super) unsafe fn multiply(
     m: (*mut f32, usize),
     add: bool,
 ) {
-    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, finish: None });
+    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, ahead: None, finish: None });
 }
 
-/// As [`multiply`], and finishes the sums.
+/// As [`multiply`]; asks for the memory that is needed next, `ahead.1` floats for each channel from `ahead.0` on, and finishes the sums.
 ///
 /// # Safety
 /// As of [`multiply`]; the bias must have `wide` vectors.
+#[allow(clippy::too_many_arguments, reason = "the operands of a product, and what surrounds it")]
 pub(super) unsafe fn multiply_and_finish(
     [rows, wide]: [usize; 2],
     depth: usize,
@@ -74,9 +75,10 @@ pub(super) unsafe fn multiply_and_finish(
     u: *const f32,
     m: (*mut f32, usize),
     add: bool,
-    finish: Finish,
+    ahead: Option<(*const f32, usize)>,
+    finish: Option<Finish>,
 ) {
-    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, finish: Some(finish) });
+    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, ahead, finish });
 }
 
 struct Multiply {
@@ -86,6 +88,7 @@ struct Multiply {
     u: *const f32,
     m: (*mut f32, usize),
     add: bool,
+    ahead: Option<(*const f32, usize)>,
     finish: Option<Finish>,
 }
 
@@ -93,8 +96,8 @@ impl Kernel for Multiply {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Multiply { size: [rows, wide], depth, v, u, m, add, finish } = self;
-        by_size!(rows, wide, multiply_tile::<S>(depth, v, u, m, add, finish));
+        let Multiply { size: [rows, wide], depth, v, u, m, add, ahead, finish } = self;
+        by_size!(rows, wide, multiply_tile::<S>(depth, v, u, m, add, ahead, finish));
     }
 }
 
@@ -109,6 +112,7 @@ unsafe fn multiply_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
     mut u: *const f32,
     (m, m_step): (*mut f32, usize),
     add: bool,
+    mut ahead: Option<(*const f32, usize)>,
     finish: Option<Finish>,
 ) {
     // SAFETY: guaranteed by the caller.
@@ -129,6 +133,10 @@ unsafe fn multiply_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
                     }
                 }
                 u = u.add(WIDE * S::LANES);
+                if let Some((next, step)) = &mut ahead {
+                    prefetch(*next);
+                    *next = next.wrapping_add(*step);
+                }
             }
             v = v.wrapping_add(v_step);
             left -= count;

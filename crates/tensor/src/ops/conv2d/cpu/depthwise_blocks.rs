@@ -1,5 +1,6 @@
 //! Convolution of single channels in blocks of channels: a vector holds one pixel of `LANES` channels, each of which has its own
-//! filter. The rows under some rows of the output are copied with their padding, so every tap of an output is a vector in the cache:
+//! filter. The rows under some rows of the output are copied with their padding, and with the columns sorted by the phase of the
+//! stride, so every tap of an output is a vector in the cache:
 //!
 //! ```text
 //!   sums[column] += x[row · stride + tap's row][column · stride + tap's column] · u[tap]      for up to 8 columns in registers
@@ -10,13 +11,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::backend::{Cpu, InstructionSet};
-use super::sums::{MAX_LANES, clear_planes, for_each_vector, range};
+use super::sums::{MAX_LANES, activate, clear_planes, range};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Real, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, Operands};
-use crate::ops::conv2d::shape::{ConvShape, Pass};
+use crate::ops::conv2d::shape::{ConvShape, Pass, Phase};
 
 /// Target number of floats of the copied rows of a task: they stay in the L1 cache.
 const FLOATS: usize = 8 << 10;
@@ -81,12 +82,6 @@ pub(super) fn is_depthwise(conv: &ConvShape) -> bool {
     [conv.in_per_group, conv.out_per_group] == [1, 1] && is_dense && conv.kh * conv.kw <= MAX_TAPS
 }
 
-/// Returns the rows or columns of the padded image under the taps of `outputs` neighboring outputs.
-fn extent(conv: &ConvShape, axis: usize, outputs: usize) -> usize {
-    let kernel = [conv.kh, conv.kw][axis];
-    (outputs - 1) * conv.stride[axis] + (kernel - 1) * conv.dilation[axis] + 1
-}
-
 fn forward(
     conv: &ConvShape,
     x: &[f32],
@@ -97,7 +92,7 @@ fn forward(
 ) {
     let lanes = instruction_set().1;
     let blocks = conv.groups.div_ceil(lanes);
-    let row = extent(conv, 1, conv.ow) * lanes * conv.stride[0];
+    let row = conv.extent(1, conv.ow) * lanes * conv.stride[0];
     let rows = (FLOATS / row).max(MIN_ROWS).min(conv.oh);
     let bands = conv.oh.div_ceil(rows);
     let target = Shared::new(y);
@@ -142,13 +137,14 @@ impl Kernel for Band<'_> {
         if count == 0 {
             return;
         }
-        let [rows, columns] = [extent(conv, 0, self.rows.len()), extent(conv, 1, conv.ow)];
-        let mut padded = self.scratch.take(rows * columns * S::LANES);
-        self.copy::<S>([rows, columns], &mut padded);
+        let phases = conv.stride[1];
+        let [rows, columns] = [conv.extent(0, self.rows.len()), conv.extent(1, conv.ow).div_ceil(phases)];
+        let mut padded = self.scratch.take(rows * phases * columns * S::LANES);
+        self.copy::<S>(rows, columns, &mut padded);
         let mut offsets = [0; MAX_TAPS];
         for (tap, offset) in offsets[..conv.kh * conv.kw].iter_mut().enumerate() {
             let [row, column] = [tap / conv.kw * conv.dilation[0], tap % conv.kw * conv.dilation[1]];
-            *offset = (row * columns + column) * S::LANES;
+            *offset = ((row * phases + column % phases) * columns + column / phases) * S::LANES;
         }
         let offsets = &offsets[..conv.kh * conv.kw];
         let planes = (conv.groups - block * S::LANES).min(S::LANES);
@@ -159,7 +155,6 @@ impl Kernel for Band<'_> {
         let limits = range(self.activation);
         let tile = Tile {
             offsets,
-            step: conv.stride[1] * S::LANES,
             u: &self.u[block * offsets.len() * S::LANES..][..offsets.len() * S::LANES],
             bias: S::from_slice(&bias),
             range: limits.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]),
@@ -171,7 +166,7 @@ impl Kernel for Band<'_> {
         for row in 0..self.rows.len() {
             for i in 0..tiles {
                 let wide = part(conv.ow, tiles, i);
-                let at = (row * conv.stride[0] * columns + wide.start * conv.stride[1]) * S::LANES;
+                let at = (row * conv.stride[0] * phases * columns + wide.start) * S::LANES;
                 // SAFETY: the padded rows have all pixels under the taps of these outputs.
                 unsafe {
                     let to = to.add((row * conv.ow + wide.start) * S::LANES);
@@ -182,7 +177,7 @@ impl Kernel for Band<'_> {
         // SAFETY: the vectors of the band.
         unsafe {
             if limits.is_none() && let Some(activation) = self.activation {
-                for_each_vector::<S>((to, 0), [1, count], |_, sum| activation.apply(sum));
+                activate::<S>((to, 0), [1, count], activation);
             }
             clear_planes::<S>(to, count, planes);
         }
@@ -190,27 +185,29 @@ impl Kernel for Band<'_> {
 }
 
 impl Band<'_> {
-    /// Copies the rows and columns under the taps, with zeros in the padding.
+    /// Copies the rows and columns under the taps, with zeros in the padding: `columns` of each phase.
     #[inline(always)]
-    fn copy<S: Simd>(&self, [rows, columns]: [usize; 2], to: &mut [f32]) {
+    fn copy<S: Simd>(&self, rows: usize, columns: usize, to: &mut [f32]) {
         let conv = self.conv;
-        let from = &self.x[self.image * conv.x_batch_stride + self.block * conv.h * conv.w * S::LANES..];
+        let phases = conv.stride[1];
+        let image = &self.x[self.image * conv.x_batch_stride + self.block * conv.h * conv.w * S::LANES..];
         let first = self.rows.start * conv.stride[0];
-        let left = conv.padding[1].min(columns);
-        let inside = conv.w.min(columns - left);
-        for (row, to) in to.chunks_exact_mut(columns * S::LANES).take(rows).enumerate() {
+        for (row, to) in to.chunks_exact_mut(phases * columns * S::LANES).take(rows).enumerate() {
             let at = (first + row).checked_sub(conv.padding[0]).filter(|at| *at < conv.h);
             let Some(at) = at else {
                 to.fill(0.0);
                 continue;
             };
-            let (before, to) = to.split_at_mut(left * S::LANES);
-            let (to, behind) = to.split_at_mut(inside * S::LANES);
-            before.fill(0.0);
-            behind.fill(0.0);
-            let from = &from[at * conv.w * S::LANES..][..inside * S::LANES];
-            for (from, to) in from.chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-                S::from_slice(from).to_slice(to);
+            let from = &image[at * conv.w * S::LANES..][..conv.w * S::LANES];
+            for (phase, to) in to.chunks_exact_mut(columns * S::LANES).enumerate() {
+                let Phase { left, start, inside } = conv.phase(phase, columns);
+                let (before, to) = to.split_at_mut(left * S::LANES);
+                let (to, behind) = to.split_at_mut(inside * S::LANES);
+                before.fill(0.0);
+                behind.fill(0.0);
+                for (i, to) in to.chunks_exact_mut(S::LANES).enumerate() {
+                    S::from_slice(&from[(start + i * phases) * S::LANES..]).to_slice(to);
+                }
             }
         }
     }
@@ -223,8 +220,6 @@ const MAX_COLUMNS: usize = 8;
 struct Tile<'a, S> {
     /// The position of each tap, relative to the first.
     offsets: &'a [usize],
-    /// Floats from one column under a tap to that of the next output.
-    step: usize,
     u: &'a [f32],
     bias: S,
     range: [f32; 2],
@@ -266,7 +261,7 @@ impl<S: Simd> Tile<'_, S> {
                 let weight = S::load(self.u.as_ptr().add(tap * S::LANES));
                 let x = x.add(*offset);
                 for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = S::load(x.add(i * self.step)).mul_add(weight, *sum);
+                    *sum = S::load(x.add(i * S::LANES)).mul_add(weight, *sum);
                 }
             }
             let [low, high] = self.range.map(S::splat);

@@ -8,6 +8,7 @@
 //! | `col2im` | input gradient of one group | few input channels | `LANES` pixels |
 //! | `depthwise` | groups of one input and one output channel, square kernels up to 7 | those | `LANES` pixels |
 //! | `depthwise_blocks` | the same in blocks of channels, forward | what is in blocks | one pixel of `LANES` channels |
+//! | `few_channels` | forward pass of one group, to blocks of channels | few channels | one pixel of `LANES` channels |
 //! | `grouped` | everything | groups of few channels | `LANES` pixels |
 //! | `implicit_gemm` | everything | everything else | `LANES` pixels |
 //! | `pixel_rows` | forward pass of one group | many channels, few images, no Winograd | one pixel of `LANES` channels |
@@ -26,6 +27,7 @@ mod depthwise;
 mod depthwise_blocks;
 #[cfg(test)]
 mod error_tests;
+mod few_channels;
 mod grouped;
 mod implicit_gemm;
 mod lane_sums;
@@ -52,6 +54,7 @@ static ALGORITHMS: &[Algorithm<Cpu>] = &[
     &col2im::Col2im,
     &depthwise::Depthwise,
     &depthwise_blocks::DepthwiseBlocks,
+    &few_channels::FewChannels,
     &grouped::Grouped,
     &implicit_gemm::ImplicitGemm,
     &pixel_rows::PixelRows,
@@ -68,9 +71,13 @@ pub(super) fn applicable(conv: &ConvShape, pass: Pass) -> Vec<&'static str> {
     algorithm::applicable(ALGORITHMS, conv, pass, &InstructionSet::current())
 }
 
-/// Whether a convolution in blocks of channels can be computed.
-pub(super) fn works_in_blocks(conv: &ConvShape) -> bool {
-    conv.groups == 1 || depthwise_blocks::is_depthwise(conv)
+/// Returns how a convolution can be computed to an output in blocks of channels: whether its input is in blocks, too.
+pub(super) fn in_blocks(conv: &ConvShape) -> Option<[bool; 2]> {
+    let lanes = InstructionSet::current().lanes;
+    if conv.in_per_group < lanes && conv.h * conv.w > 1 && few_channels::has_few_channels(conv) {
+        return Some([false, true]);
+    }
+    (conv.groups == 1 || depthwise_blocks::is_depthwise(conv)).then_some([true; 2])
 }
 
 fn choose(conv: &ConvShape, pass: Pass) -> Algorithm<Cpu> {

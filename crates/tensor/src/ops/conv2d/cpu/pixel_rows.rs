@@ -19,11 +19,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::backend::{Cpu, InstructionSet};
-use super::blocked_gemm::{Finish, multiply, multiply_and_finish};
+use super::blocked_gemm::{Finish, multiply_and_finish};
 use super::channel_blocked;
 use super::channel_blocked::window::MIN_IMAGES;
 use super::cost;
-use super::sums::{MAX_LANES, clear_planes, for_each_vector, range};
+use super::sums::{MAX_LANES, activate, clear_planes, fill, range};
 use super::taps::MAX_TAPS;
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
@@ -47,6 +47,8 @@ const TRANSPOSITION: usize = 6;
 const COPY: usize = 2;
 /// Maximum number of pixels of feature maps for which a 1x1 kernel is not an implicit GEMM, which transposes nothing.
 const SMALL_MAP: usize = 256;
+/// Number of products with a part of the weight up to which they ask for the next part while they run.
+const MAX_WAITING: usize = 8;
 /// Rows of a register tile below which it waits for its own additions.
 const FEW_ROWS: usize = 4;
 
@@ -328,10 +330,10 @@ impl Kernel for Band<'_> {
             let from = &from[first..dst.channels.min(first + wide * S::LANES)];
             bias[..from.len()].copy_from_slice(from);
         }
-        let range = range(self.activation).filter(|_| taps == 1 && src.channels > 0);
+        let range = range(self.activation).filter(|_| pixels.sampled && src.channels > 0);
         if range.is_none() {
             // SAFETY: `m` has these vectors for each pixel of the band.
-            unsafe { for_each_vector::<S>(m, [wide, count], |half, _| S::load(bias.as_ptr().add(half * S::LANES))) };
+            unsafe { fill::<S>(m, [wide, count], bias.as_ptr()) }
         }
         for channel in (0..src.channels).step_by(CHANNELS) {
             let channels = CHANNELS.min(src.channels - channel);
@@ -341,12 +343,14 @@ impl Kernel for Band<'_> {
                 let u = &u[(tap * src.channels + channel) * wide * S::LANES..];
                 let finish = range.filter(|_| is_last).map(|range| Finish { bias: bias.as_ptr(), range });
                 let add = range.is_none() || channel > 0;
-                self.add_tap::<S>(tap, [channels, wide], x, u, m, (add, finish));
+                // Where the weight of the next products starts, relative to this one.
+                let next = wide * S::LANES * if tap + 1 < taps { src.channels } else { channels };
+                self.add_tap::<S>(tap, [channels, wide], x, u, m, next, (add, finish));
             }
         }
         if range.is_none() && let Some(activation) = self.activation {
             // SAFETY: as above.
-            unsafe { for_each_vector::<S>(m, [wide, count], |_, sum| activation.apply(sum)) };
+            unsafe { activate::<S>(m, [wide, count], activation) }
         }
         if !dst.in_blocks {
             let tile = dst.rows(&self.rows);
@@ -369,6 +373,7 @@ impl Kernel for Band<'_> {
 
 impl Band<'_> {
     /// Adds the products of some channels with one tap to the sums of all pixels.
+    #[allow(clippy::too_many_arguments, reason = "the operands of a product, and what surrounds it")]
     #[inline(always)]
     fn add_tap<S: Simd>(
         &self,
@@ -377,6 +382,7 @@ impl Band<'_> {
         x: &[f32],
         u: &[f32],
         m: (*mut f32, usize),
+        next: usize,
         (add, finish): (bool, Option<Finish>),
     ) {
         let Band { conv, pixels, .. } = self;
@@ -395,6 +401,9 @@ impl Band<'_> {
                 (row * pixels.phases + phase) * pixels.columns + tap_column / pixels.phases
             };
             let tiles = from.len().div_ceil(S::TILE_ROWS);
+            // Few tiles wait for the weight that they multiply next, unless they ask for it.
+            let products = runs * tiles;
+            let ahead = wide * S::LANES;
             for tile in 0..tiles {
                 let columns = part(from.len(), tiles, tile);
                 let x = &x[(at + columns.start) * S::LANES..];
@@ -403,10 +412,10 @@ impl Band<'_> {
                 unsafe {
                     let m = (m.0.add((run * from.len() + columns.start) * S::LANES), m.1);
                     let x = (x.as_ptr(), pixels.len() * S::LANES);
-                    match finish {
-                        Some(finish) => multiply_and_finish(size, channels, x, u.as_ptr(), m, add, finish),
-                        None => multiply(size, channels, x, u.as_ptr(), m, add),
-                    }
+                    let share = ahead.div_ceil(products);
+                    let next = u.as_ptr().wrapping_add(next + (run * tiles + tile) * channels * share);
+                    let ahead = (products <= MAX_WAITING).then_some((next, share));
+                    multiply_and_finish(size, channels, x, u.as_ptr(), m, add, ahead, finish);
                 }
             }
         }

@@ -17,22 +17,48 @@ pub fn range(activation: Option<Activation>) -> Option<[f32; 2]> {
     }
 }
 
-/// Replaces the vectors of some pixels of some blocks, which are `sums.1` floats apart; `value` gets the block and the old value.
+/// Sets the sums of some pixels of some blocks, which are `sums.1` floats apart, to a vector for each block.
 ///
 /// # Safety
-/// They must be readable and writable.
+/// The vectors must be writable, and `bias` have one for each block.
 #[inline(always)]
-pub unsafe fn for_each_vector<S: Simd>(
+pub unsafe fn fill<S: Simd>(sums: (*mut f32, usize), [blocks, pixels]: [usize; 2], bias: *const f32) {
+    for block in 0..blocks {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            let value = S::load(bias.add(block * S::LANES));
+            for pixel in 0..pixels {
+                value.store(sums.0.add(block * sums.1 + pixel * S::LANES));
+            }
+        }
+    }
+}
+
+/// Applies an activation to the sums of some pixels of some blocks, which are `sums.1` floats apart.
+///
+/// # Safety
+/// The vectors must be readable and writable.
+#[inline(always)]
+pub unsafe fn activate<S: Simd>(
     sums: (*mut f32, usize),
     [blocks, pixels]: [usize; 2],
-    value: impl Fn(usize, S) -> S,
+    activation: Activation,
 ) {
+    const TOGETHER: usize = 8;
+    let mut some = [S::splat(0.0); TOGETHER];
     for block in 0..blocks {
-        for pixel in 0..pixels {
+        for pixel in (0..pixels).step_by(TOGETHER) {
+            let some = &mut some[..TOGETHER.min(pixels - pixel)];
             // SAFETY: guaranteed by the caller.
             unsafe {
-                let to = sums.0.add(block * sums.1 + pixel * S::LANES);
-                value(block, S::load(to)).store(to);
+                let at = sums.0.add(block * sums.1 + pixel * S::LANES);
+                for (i, v) in some.iter_mut().enumerate() {
+                    *v = S::load(at.add(i * S::LANES));
+                }
+                activation.apply_each(some);
+                for (i, v) in some.iter().enumerate() {
+                    v.store(at.add(i * S::LANES));
+                }
             }
         }
     }
