@@ -6,8 +6,8 @@
 
 use neocog_base::Result;
 use neocog_tensor::ops::{
-    Add, BlockForm, Concat, Conv2d, Conv2dGeometry, Flatten, FromChannelBlocks, GlobalAvgPool2d, Linear, MaxPool2d,
-    Mul, Relu, Reshape, Sigmoid, ToChannelBlocks,
+    Add, BlockForm, Concat, Conv2d, Conv2dGeometry, Flatten, FromChannelBlocks, GlobalAvgPool2d, Linear,
+    MaxPool2d, Mul, Relu, Reshape, Sigmoid, ToChannelBlocks,
 };
 use neocog_tensor::profile::Scope;
 use neocog_tensor::{Device, Op, Pass, Shape, Shapes};
@@ -62,7 +62,8 @@ impl<'a> Layouts<'a> {
     fn form_of(&self, node: &Node) -> Option<BlockForm> {
         let form = node.op.in_channel_blocks(&self.graph.input_shapes(node))?;
         let wanted = node.inputs.iter().zip(&form.inputs).filter(|(_, in_blocks)| **in_blocks);
-        let is_there = wanted.filter_map(|(source, _)| source.value()).any(|value| self.blocks[value].is_some());
+        let is_there =
+            wanted.filter_map(|(source, _)| source.value()).any(|value| self.blocks[value].is_some());
         (node.outputs.len() == 1 && (form.is_faster || is_there)).then_some(form)
     }
 
@@ -124,7 +125,8 @@ impl<'a> Layouts<'a> {
 
     fn convert(&mut self, from: usize, to: usize, old: Shape, new: Shape, op: Arc<dyn Op>, scope: &Scope) {
         // Full blocks of single pixels have the order of the channels.
-        let is_same = old.elements() == new.elements() && old.iter().skip(2).take(2).all(|extent| *extent == 1);
+        let is_same =
+            old.elements() == new.elements() && old.iter().skip(2).take(2).all(|extent| *extent == 1);
         let op = if is_same { Arc::new(Reshape { shape: new }) } else { op };
         let scope = scope.clone();
         self.nodes.push(Node { op, inputs: smallvec![Source::Value(from)], outputs: smallvec![to], scope });
@@ -142,7 +144,10 @@ impl<'a> Layouts<'a> {
 fn cases() -> Vec<Case> {
     let wide = ToChannelBlocks::default().lanes;
     let conv = |graph: &mut Graph, value: usize, out: usize, size: usize, groups: usize, device: &Device| {
-        let weights = [random([out, graph.shape(value)[1] / groups, size, size], 2, device)?, random([out], 3, device)?];
+        let weights = [
+            random([out, graph.shape(value)[1] / groups, size, size], 2, device)?,
+            random([out], 3, device)?,
+        ];
         let geometry = Conv2dGeometry { padding: [size / 2; 2], groups, ..Conv2dGeometry::default() };
         push(graph, Conv2d::new(geometry, None), value, &weights)
     };
@@ -211,7 +216,11 @@ fn cases() -> Vec<Case> {
             chain,
             [block, "relu", block, "sigmoid", block, block, "reshape", "flatten", "linear"],
         ),
-        Case::new("a sum with a value that is not in blocks", residual, [to, block, "add", block, from, from]),
+        Case::new(
+            "a sum with a value that is not in blocks",
+            residual,
+            [to, block, "add", block, from, from],
+        ),
         Case::new("a gate of channels", gate, [to, block, block, "sigmoid", "mul", from]),
         Case::new("concatenated full blocks", concat(2 * wide), [to, block, block, "concat", block, from]),
         Case::new(

@@ -29,7 +29,8 @@ fn join(graph: &mut Graph, _target: &Target<'_>) -> Result<()> {
             continue;
         }
         let of = |gate: usize, x: usize| gates[gate].filter(|gate| nodes[*gate].values().eq([x]));
-        let Some((gate, x)) = of(a, b).map(|gate| (gate, b)).or_else(|| of(b, a).map(|gate| (gate, a))) else {
+        let Some((gate, x)) = of(a, b).map(|gate| (gate, b)).or_else(|| of(b, a).map(|gate| (gate, a)))
+        else {
             continue;
         };
         if let Some(op) = nodes[gate].op.times_input() {
@@ -46,8 +47,11 @@ fn cases() -> Vec<Case> {
     let product = |hard: bool, order: [usize; 2], outputs: &'static [usize]| {
         move |_: &Device| {
             let mut graph = Graph::new([[2, 3, 4, 5].into()]);
-            let gate =
-                if hard { push(&mut graph, Hardsigmoid, 0, &[])? } else { push(&mut graph, Sigmoid, 0, &[])? };
+            let gate = if hard {
+                push(&mut graph, Hardsigmoid, 0, &[])?
+            } else {
+                push(&mut graph, Sigmoid, 0, &[])?
+            };
             let values = order.map(|i| Source::Value([0, gate][i]));
             graph.push(Mul, values, Scope::default())?;
             graph.set_outputs(outputs.iter().copied())?;

@@ -13,7 +13,8 @@ register_op!("to_channel_blocks", || {
     };
     let own = ToChannelBlocks::default().lanes;
     let large = ([4, 20, 40, 41], own);
-    let mut cases: Vec<Case> = MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case((map, lanes)))).collect();
+    let mut cases: Vec<Case> =
+        MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case((map, lanes)))).collect();
     cases.push(case(large).without_gradient());
     cases.push(case(([32, 64, 56, 56], own)).timed());
     cases
@@ -23,11 +24,16 @@ register_op!("from_channel_blocks", || {
     let case = |(shape, lanes): ([usize; 4], usize)| {
         let x = to_blocks(&Shape::from(shape), lanes).expect("a feature map");
         let op = FromChannelBlocks { channels: shape[1] };
-        Case::new(format!("{shape:?} from {lanes}"), op, [CaseInput { shape: x, ..CaseInput::uniform(shape) }])
+        Case::new(
+            format!("{shape:?} from {lanes}"),
+            op,
+            [CaseInput { shape: x, ..CaseInput::uniform(shape) }],
+        )
     };
     let own = ToChannelBlocks::default().lanes;
     let large = ([4, 20, 40, 41], own);
-    let mut cases: Vec<Case> = MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case((map, lanes)))).collect();
+    let mut cases: Vec<Case> =
+        MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case((map, lanes)))).collect();
     cases.push(case(large).without_gradient());
     cases.push(case(([32, 64, 56, 56], own)).timed());
     cases
@@ -35,9 +41,9 @@ register_op!("from_channel_blocks", || {
 
 register_op!("in_channel_blocks", || {
     let names = ["avg_pool2d", "batch_norm_eval", "conv2d", "global_avg_pool2d", "max_pool2d"];
-    let ops = registered_ops().into_iter().filter(|entry| {
-        entry.crate_name == env!("CARGO_PKG_NAME") && names.contains(&entry.name)
-    });
+    let ops = registered_ops()
+        .into_iter()
+        .filter(|entry| entry.crate_name == env!("CARGO_PKG_NAME") && names.contains(&entry.name));
     ops.flat_map(|entry| (entry.cases)().into_iter().filter_map(|case| in_blocks(entry.name, case))).collect()
 });
 

@@ -102,7 +102,9 @@ impl Kernel for ToBlocks<'_> {
         let x = &x[plain..][..(channels - 1) * map.pixels + task.pixels.len()];
         if map.lanes == S::LANES {
             // SAFETY: `x` has these pixels of each channel, `to` a vector for each.
-            unsafe { rows_to_lanes::<S>(x.as_ptr(), map.pixels, channels, task.pixels.len(), to.as_mut_ptr()) }
+            unsafe {
+                rows_to_lanes::<S>(x.as_ptr(), map.pixels, channels, task.pixels.len(), to.as_mut_ptr())
+            }
             return;
         }
         for (pixel, to) in to.chunks_exact_mut(map.lanes).enumerate() {

@@ -157,7 +157,8 @@ impl Op for ToChannelBlocks {
         check_call(self, call)?;
         let (x, y) = (call.input(0), call.output(0));
         let pixels = x.shape[2] * x.shape[3];
-        let args = [x.into(), y.into(), y.buffer.len().into(), x.shape[1].into(), pixels.into(), self.lanes.into()];
+        let args =
+            [x.into(), y.into(), y.buffer.len().into(), x.shape[1].into(), pixels.into(), self.lanes.into()];
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
         unsafe { call.launch(&program(), "to_channel_blocks", &args, Grid::line(y.buffer.len())) }
     }
@@ -202,7 +203,8 @@ impl Op for FromChannelBlocks {
         check_call(self, call)?;
         let (x, y) = (call.input(0), call.output(0));
         let (pixels, lanes) = (y.shape[2] * y.shape[3], x.shape[4]);
-        let args = [x.into(), y.into(), y.buffer.len().into(), self.channels.into(), pixels.into(), lanes.into()];
+        let args =
+            [x.into(), y.into(), y.buffer.len().into(), self.channels.into(), pixels.into(), lanes.into()];
         // SAFETY: `check_call` has compared shapes and buffers, within which the kernel stays.
         unsafe { call.launch(&program(), "from_channel_blocks", &args, Grid::line(y.buffer.len())) }
     }

@@ -39,9 +39,10 @@ impl Blocks {
     pub fn plain(&self, inputs: &[Shape]) -> Result<Shapes> {
         let channels = |i: usize| self.inputs.get(i).copied().flatten();
         let plain = |(i, shape): (usize, &Shape)| match channels(i) {
-            Some(_) if shape.rank() != 5 || shape[4] != self.lanes => {
-                Err(Error::shape(format!("input {i} should be in blocks of {} channels, it is {shape}", self.lanes)))
-            }
+            Some(_) if shape.rank() != 5 || shape[4] != self.lanes => Err(Error::shape(format!(
+                "input {i} should be in blocks of {} channels, it is {shape}",
+                self.lanes
+            ))),
             Some(channels) => from_blocks(shape, channels),
             None => Ok(*shape),
         };
@@ -134,7 +135,8 @@ impl Op for InChannelBlocks {
                 None => view.data.to_vec(),
             })
             .collect();
-        let views: Vec<View<'_, f64>> = plain.iter().zip(&shapes).map(|(x, shape)| View::new(shape, x)).collect();
+        let views: Vec<View<'_, f64>> =
+            plain.iter().zip(&shapes).map(|(x, shape)| View::new(shape, x)).collect();
         let mut y = vec![0.0; output.elements()];
         self.op.reference(&views, &mut [ViewMut::new(&output, &mut y)]);
         let positions = Positions::of(&output, lanes);
@@ -196,7 +198,9 @@ impl Op for InChannelBlocks {
         let input_shapes = self.blocks.plain(node.input_shapes)?;
         let output_shape = self.plain_output(&input_shapes)?;
         let plain = |tensor: &Option<Tensor>, channels: Option<usize>| match (tensor, channels) {
-            (Some(tensor), Some(channels)) => run_single(&FromChannelBlocks { channels }, &[tensor]).map(Some),
+            (Some(tensor), Some(channels)) => {
+                run_single(&FromChannelBlocks { channels }, &[tensor]).map(Some)
+            }
             _ => Ok(tensor.clone()),
         };
         let inputs = node.inputs.iter().enumerate().map(|(i, x)| plain(x, self.channels(i)));

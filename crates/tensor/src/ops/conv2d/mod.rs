@@ -181,7 +181,8 @@ impl Op for Conv2d {
         }
         let [x_in_blocks, _] = cpu::in_blocks(&conv)?;
         let form = BlockForm::kernel(*self, inputs, x_in_blocks)?;
-        let is_faster = conv.groups == 1 && conv.out_per_group >= instruction_set().1 && conv.out_pixels() > 1;
+        let is_faster =
+            conv.groups == 1 && conv.out_per_group >= instruction_set().1 && conv.out_pixels() > 1;
         Some(BlockForm { is_faster, ..form })
     }
 }

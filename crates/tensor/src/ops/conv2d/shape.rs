@@ -70,6 +70,17 @@ impl ConvShape {
         (outputs - 1) * self.stride[axis] + (kernel - 1) * self.dilation[axis] + 1
     }
 
+    /// Returns the taps of a row or column of the output, along an axis, that are not over padding.
+    pub fn taps_inside(&self, axis: usize, output: usize) -> std::ops::Range<usize> {
+        let [taps, size] = [[self.kh, self.h], [self.kw, self.w]][axis];
+        let (start, dilation) = (output * self.stride[axis], self.dilation[axis]);
+        // A division takes longer than a small window.
+        let steps = |pixels: usize| if dilation == 1 { pixels } else { pixels.div_ceil(dilation) };
+        let before = |end: usize| steps(end.saturating_sub(start)).min(taps);
+        let first = before(self.padding[axis]);
+        first..before(self.padding[axis] + size).max(first)
+    }
+
     /// Returns where the columns of a phase of the stride are, of `columns` padded ones of that phase.
     pub fn phase(&self, phase: usize, columns: usize) -> Phase {
         let phases = self.stride[1];

@@ -15,7 +15,12 @@ pub(in crate::ops) trait Combine: Sync {
 
 /// Computes all windows of a block `x [h, w, LANES]`.
 #[inline(always)]
-pub(in crate::ops) fn pool_block<S: Simd>(combine: &impl Combine, axes: &[Axis; 2], x: &[f32], y: &mut [f32]) {
+pub(in crate::ops) fn pool_block<S: Simd>(
+    combine: &impl Combine,
+    axes: &[Axis; 2],
+    x: &[f32],
+    y: &mut [f32],
+) {
     let [rows, columns] = axes;
     for (r, y) in y.chunks_exact_mut(columns.output * S::LANES).enumerate() {
         let row_taps = rows.taps(r);

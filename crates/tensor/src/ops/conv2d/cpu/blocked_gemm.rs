@@ -14,7 +14,8 @@
 //!              +--------+--------+
 //! ```
 
-use crate::cpu::simd::{Kernel, Real, Simd, dispatch, prefetch};
+use super::sums::limit;
+use crate::cpu::simd::{Kernel, Simd, dispatch, prefetch};
 
 /// Calls a function that is generic over the number of rows and vectors of a register tile.
 macro_rules! by_size {
@@ -36,13 +37,15 @@ macro_rules! by_size {
 
 pub(super) use by_size;
 
-/// What is done with complete sums while they are in registers.
-#[derive(Clone, Copy)]
-pub(super) struct Finish {
-    /// A vector for each block, which is added.
-    pub bias: *const f32,
+/// What is done besides a product, while the sums are in registers.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Around {
+    /// A vector for each block, from which the sums start.
+    pub bias: Option<*const f32>,
+    /// The memory that is needed next, and how many floats of it are asked for with each channel.
+    pub ahead: Option<(*const f32, usize)>,
     /// The range to which the sums are limited.
-    pub range: [f32; 2],
+    pub range: Option<[f32; 2]>,
 }
 
 /// Computes `rows` rows by `wide` blocks (one or two) of outputs over `depth` channels, added to `m` if
@@ -60,25 +63,23 @@ pub(super) unsafe fn multiply(
     m: (*mut f32, usize),
     add: bool,
 ) {
-    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, ahead: None, finish: None });
+    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, around: Around::default() });
 }
 
-/// As [`multiply`]; asks for the memory that is needed next, `ahead.1` floats for each channel from `ahead.0` on, and finishes the sums.
+/// As [`multiply`], and does what is around it.
 ///
 /// # Safety
 /// As of [`multiply`]; the bias must have `wide` vectors.
-#[allow(clippy::too_many_arguments, reason = "the operands of a product, and what surrounds it")]
-pub(super) unsafe fn multiply_and_finish(
+pub(super) unsafe fn multiply_around(
     [rows, wide]: [usize; 2],
     depth: usize,
     v: (*const f32, usize),
     u: *const f32,
     m: (*mut f32, usize),
     add: bool,
-    ahead: Option<(*const f32, usize)>,
-    finish: Option<Finish>,
+    around: Around,
 ) {
-    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, ahead, finish });
+    dispatch(Multiply { size: [rows, wide], depth, v, u, m, add, around });
 }
 
 struct Multiply {
@@ -88,16 +89,15 @@ struct Multiply {
     u: *const f32,
     m: (*mut f32, usize),
     add: bool,
-    ahead: Option<(*const f32, usize)>,
-    finish: Option<Finish>,
+    around: Around,
 }
 
 impl Kernel for Multiply {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Multiply { size: [rows, wide], depth, v, u, m, add, ahead, finish } = self;
-        by_size!(rows, wide, multiply_tile::<S>(depth, v, u, m, add, ahead, finish));
+        let Multiply { size: [rows, wide], depth, v, u, m, add, around } = self;
+        by_size!(rows, wide, multiply_tile::<S>(depth, v, u, m, add, around));
     }
 }
 
@@ -112,12 +112,17 @@ unsafe fn multiply_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
     mut u: *const f32,
     (m, m_step): (*mut f32, usize),
     add: bool,
-    mut ahead: Option<(*const f32, usize)>,
-    finish: Option<Finish>,
+    Around { bias, mut ahead, range }: Around,
 ) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let mut sums = [[S::splat(0.0); WIDE]; ROWS];
+        let mut start = [S::splat(0.0); WIDE];
+        if let Some(bias) = bias {
+            for (j, start) in start.iter_mut().enumerate() {
+                *start = S::load(bias.add(j * S::LANES));
+            }
+        }
+        let mut sums = [start; ROWS];
         let mut left = depth;
         while left > 0 {
             let count = left.min(S::LANES);
@@ -141,16 +146,14 @@ unsafe fn multiply_tile<S: Simd, const ROWS: usize, const WIDE: usize>(
             v = v.wrapping_add(v_step);
             left -= count;
         }
-        if let Some(Finish { bias, range: [low, high] }) = finish {
+        if let Some(range) = range {
             for (i, sums) in sums.into_iter().enumerate() {
                 for (j, mut sum) in sums.into_iter().enumerate() {
                     let to = m.add(j * m_step + i * S::LANES);
                     if add {
                         sum = S::load(to) + sum;
                     }
-                    // As activations do: NaN stays NaN.
-                    let above = Real::max(S::splat(low), sum + S::load(bias.add(j * S::LANES)));
-                    (-Real::max(S::splat(-high), -above)).store(to);
+                    limit(sum, range).store(to);
                 }
             }
             return;

@@ -1,28 +1,27 @@
 //! Convolution of single channels in blocks of channels: a vector holds one pixel of `LANES` channels, each of which has its own
-//! filter. The rows under some rows of the output are copied with their padding, and with the columns sorted by the phase of the
-//! stride, so every tap of an output is a vector in the cache:
+//! filter. The pixels under its taps are read where they lie:
 //!
 //! ```text
-//!   sums[column] += x[row · stride + tap's row][column · stride + tap's column] · u[tap]      for up to 8 columns in registers
+//!   sums[column] += x[row · stride + tap's row][column · stride + tap's column] · u[tap]      for up to 8 outputs in registers
 //! ```
+//!
+//! Taps over padding are left out: the outputs in registers are neighbors of one row with the same taps, at the edges of one column.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::backend::{Cpu, InstructionSet};
-use super::sums::{MAX_LANES, activate, clear_planes, range};
+use super::sums::{MAX_LANES, activate, clear_planes, limit, range};
 use crate::cpu::parallel::{Shared, part};
-use crate::cpu::simd::{Kernel, Real, Simd, dispatch, instruction_set};
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, Operands};
-use crate::ops::conv2d::shape::{ConvShape, Pass, Phase};
+use crate::ops::conv2d::shape::{ConvShape, Pass};
 
-/// Target number of floats of the copied rows of a task: they stay in the L1 cache.
-const FLOATS: usize = 8 << 10;
-/// Minimum number of rows of a task: neighboring tasks copy some rows twice.
-const MIN_ROWS: usize = 4;
+/// Target number of outputs of a task.
+const PIXELS: usize = 512;
 /// Number of multiply-adds of a task below which tasks are not worth their start.
 const SMALL: usize = 1 << 16;
 /// Maximum number of taps.
@@ -30,8 +29,7 @@ const MAX_TAPS: usize = 128;
 
 /// The algorithm; see the module's documentation.
 ///
-/// It computes the forward pass of groups of one channel, in blocks of channels only, with any stride and dilation of which the
-/// padded image is not much larger than the image. It is exact enough for all inputs: an output is the sum of its taps in one chain.
+/// It computes the forward pass of groups of one channel, in blocks of channels only. It is exact enough for all inputs: an output is the sum of its taps in one chain.
 pub(super) struct DepthwiseBlocks;
 
 impl ConvAlgorithm<Cpu> for DepthwiseBlocks {
@@ -67,19 +65,17 @@ impl ConvAlgorithm<Cpu> for DepthwiseBlocks {
         Some(u)
     }
 
-    fn run(&self, scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
+    fn run(&self, _scratch: &Scratch, conv: &ConvShape, operands: Operands<'_, Cpu>) {
         let Operands::Forward { x, weight, bias, activation, y, .. } = operands else {
             unreachable!("{} has no cost for this pass", self.name())
         };
-        forward(conv, x, weight, (bias, activation), y, scratch);
+        forward(conv, x, weight, (bias, activation), y);
     }
 }
 
-/// Whether each group has one channel, and the rows and columns under the taps are not many more than those of the image.
+/// Whether each group has one channel, and a filter of not too many taps.
 pub(super) fn is_depthwise(conv: &ConvShape) -> bool {
-    let reach = [conv.h + 2 * conv.padding[0], conv.w + 2 * conv.padding[1]];
-    let is_dense = reach[0] * reach[1] <= 4 * (conv.h * conv.w + conv.kh * conv.kw);
-    [conv.in_per_group, conv.out_per_group] == [1, 1] && is_dense && conv.kh * conv.kw <= MAX_TAPS
+    [conv.in_per_group, conv.out_per_group] == [1, 1] && conv.kh * conv.kw <= MAX_TAPS
 }
 
 fn forward(
@@ -88,20 +84,24 @@ fn forward(
     u: &[f32],
     (bias, activation): (Option<&[f32]>, Option<Activation>),
     y: &mut [f32],
-    scratch: &Scratch,
 ) {
     let lanes = instruction_set().1;
     let blocks = conv.groups.div_ceil(lanes);
-    let row = conv.extent(1, conv.ow) * lanes * conv.stride[0];
-    let rows = (FLOATS / row).max(MIN_ROWS).min(conv.oh);
+    let rows = PIXELS.div_ceil(conv.ow).min(conv.oh);
     let bands = conv.oh.div_ceil(rows);
+    let mut offsets = [0; MAX_TAPS];
+    for (tap, offset) in offsets[..conv.kh * conv.kw].iter_mut().enumerate() {
+        let [row, column] = [tap / conv.kw * conv.dilation[0], tap % conv.kw * conv.dilation[1]];
+        *offset = (row * conv.w + column) * lanes;
+    }
+    let offsets = &offsets[..conv.kh * conv.kw];
     let target = Shared::new(y);
     let count = conv.n * blocks * bands;
     let work = |i: usize| {
         let (band, i) = (i % bands, i / bands);
         let (block, image) = (i % blocks, i / blocks);
         let rows = part(conv.oh, bands, band);
-        dispatch(Band { conv, image, block, rows, x, u, bias, activation, target, scratch });
+        dispatch(Band { conv, offsets, image, block, rows, x, u, bias, activation, target });
     };
     // Tasks of several bands, if one is little work.
     let each = SMALL.div_ceil(rows * conv.ow * conv.filter_len() * lanes);
@@ -117,6 +117,8 @@ fn forward(
 /// Some rows of the output of one block of channels.
 struct Band<'a> {
     conv: &'a ConvShape,
+    /// The position of each tap, relative to the first.
+    offsets: &'a [usize],
     image: usize,
     block: usize,
     rows: Range<usize>,
@@ -125,7 +127,6 @@ struct Band<'a> {
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     target: Shared<'a>,
-    scratch: &'a Scratch,
 }
 
 impl Kernel for Band<'_> {
@@ -137,16 +138,7 @@ impl Kernel for Band<'_> {
         if count == 0 {
             return;
         }
-        let phases = conv.stride[1];
-        let [rows, columns] = [conv.extent(0, self.rows.len()), conv.extent(1, conv.ow).div_ceil(phases)];
-        let mut padded = self.scratch.take(rows * phases * columns * S::LANES);
-        self.copy::<S>(rows, columns, &mut padded);
-        let mut offsets = [0; MAX_TAPS];
-        for (tap, offset) in offsets[..conv.kh * conv.kw].iter_mut().enumerate() {
-            let [row, column] = [tap / conv.kw * conv.dilation[0], tap % conv.kw * conv.dilation[1]];
-            *offset = ((row * phases + column % phases) * columns + column / phases) * S::LANES;
-        }
-        let offsets = &offsets[..conv.kh * conv.kw];
+        let taps = self.offsets.len();
         let planes = (conv.groups - block * S::LANES).min(S::LANES);
         let mut bias = [0.0; MAX_LANES];
         if let Some(from) = self.bias {
@@ -154,29 +146,64 @@ impl Kernel for Band<'_> {
         }
         let limits = range(self.activation);
         let tile = Tile {
-            offsets,
-            u: &self.u[block * offsets.len() * S::LANES..][..offsets.len() * S::LANES],
+            offsets: self.offsets,
+            kw: conv.kw,
+            step: conv.stride[1] * S::LANES,
+            u: &self.u[block * taps * S::LANES..][..taps * S::LANES],
             bias: S::from_slice(&bias),
             range: limits.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]),
         };
+        let x = &self.x[image * conv.x_batch_stride + block * conv.h * conv.w * S::LANES..];
+        let x = x[..conv.h * conv.w * S::LANES].as_ptr();
         let first = (block * conv.out_pixels() + self.rows.start * conv.ow) * S::LANES;
         // SAFETY: the position of the band's first pixel, which this task owns.
         let to = unsafe { self.target.get().add(image * conv.y_batch_stride + first) };
-        let tiles = conv.ow.div_ceil(MAX_COLUMNS);
-        for row in 0..self.rows.len() {
-            for i in 0..tiles {
-                let wide = part(conv.ow, tiles, i);
-                let at = (row * conv.stride[0] * phases * columns + wide.start) * S::LANES;
-                // SAFETY: the padded rows have all pixels under the taps of these outputs.
+        let [inside_rows, inside] = [0, 1].map(|axis| self.inside(axis));
+        // Neighboring tiles, as equal as possible, are found without a division for each.
+        let wide = inside.len().div_ceil(inside.len().div_ceil(MAX_OUTPUTS).max(1)).max(1);
+        let columns = 0..conv.kw;
+        for (i, row) in self.rows.clone().enumerate() {
+            let rows = conv.taps_inside(0, row);
+            let x = self.first_tap::<S>(x, row);
+            for column in inside.clone().step_by(wide) {
+                let x = x.wrapping_add(column * tile.step);
+                // SAFETY: all taps of these rows are within the image, and the outputs are in the band.
                 unsafe {
-                    let to = to.add((row * conv.ow + wide.start) * S::LANES);
-                    tile.compute(wide.len(), padded.as_ptr().add(at), to);
+                    let to = to.add((i * conv.ow + column) * S::LANES);
+                    let count = wide.min(inside.end - column);
+                    let taps = [rows.clone(), columns.clone()];
+                    match conv.stride[1] {
+                        1 => tile.compute::<1>(count, taps, (x, S::LANES), (to, S::LANES)),
+                        _ => tile.compute::<0>(count, taps, (x, tile.step), (to, S::LANES)),
+                    }
                 }
+            }
+        }
+        let row_step = conv.stride[0] * conv.w * S::LANES;
+        for column in (0..inside.start).chain(inside.end..conv.ow) {
+            let columns = conv.taps_inside(1, column);
+            let mut row = self.rows.start;
+            while row < self.rows.end {
+                // Rows with all taps have tiles, the others are alone.
+                let count = match inside_rows.contains(&row) {
+                    true => MAX_OUTPUTS.min(inside_rows.end.min(self.rows.end) - row),
+                    false => 1,
+                };
+                let x = self.first_tap::<S>(x, row).wrapping_add(column * tile.step);
+                // SAFETY: these taps are within the image, and the outputs are in the band.
+                unsafe {
+                    let to = to.add(((row - self.rows.start) * conv.ow + column) * S::LANES);
+                    let taps = [conv.taps_inside(0, row), columns.clone()];
+                    tile.compute::<0>(count, taps, (x, row_step), (to, conv.ow * S::LANES));
+                }
+                row += count;
             }
         }
         // SAFETY: the vectors of the band.
         unsafe {
-            if limits.is_none() && let Some(activation) = self.activation {
+            if limits.is_none()
+                && let Some(activation) = self.activation
+            {
                 activate::<S>((to, 0), [1, count], activation);
             }
             clear_planes::<S>(to, count, planes);
@@ -185,89 +212,98 @@ impl Kernel for Band<'_> {
 }
 
 impl Band<'_> {
-    /// Copies the rows and columns under the taps, with zeros in the padding: `columns` of each phase.
+    /// Returns where the first tap of a row and of column 0 would be, which may be in the padding.
     #[inline(always)]
-    fn copy<S: Simd>(&self, rows: usize, columns: usize, to: &mut [f32]) {
+    fn first_tap<S: Simd>(&self, x: *const f32, row: usize) -> *const f32 {
         let conv = self.conv;
-        let phases = conv.stride[1];
-        let image = &self.x[self.image * conv.x_batch_stride + self.block * conv.h * conv.w * S::LANES..];
-        let first = self.rows.start * conv.stride[0];
-        for (row, to) in to.chunks_exact_mut(phases * columns * S::LANES).take(rows).enumerate() {
-            let at = (first + row).checked_sub(conv.padding[0]).filter(|at| *at < conv.h);
-            let Some(at) = at else {
-                to.fill(0.0);
-                continue;
-            };
-            let from = &image[at * conv.w * S::LANES..][..conv.w * S::LANES];
-            for (phase, to) in to.chunks_exact_mut(columns * S::LANES).enumerate() {
-                let Phase { left, start, inside } = conv.phase(phase, columns);
-                let (before, to) = to.split_at_mut(left * S::LANES);
-                let (to, behind) = to.split_at_mut(inside * S::LANES);
-                before.fill(0.0);
-                behind.fill(0.0);
-                for (i, to) in to.chunks_exact_mut(S::LANES).enumerate() {
-                    S::from_slice(&from[(start + i * phases) * S::LANES..]).to_slice(to);
-                }
-            }
-        }
+        let at = (row * conv.stride[0]).wrapping_sub(conv.padding[0]).wrapping_mul(conv.w);
+        x.wrapping_add(at.wrapping_sub(conv.padding[1]).wrapping_mul(S::LANES))
+    }
+
+    /// Returns the rows or columns of the output all taps of which are within the image.
+    fn inside(&self, axis: usize) -> Range<usize> {
+        let conv = self.conv;
+        let [kernel, size, outputs] = [[conv.kh, conv.h, conv.oh], [conv.kw, conv.w, conv.ow]][axis];
+        let [stride, padding] = [conv.stride[axis], conv.padding[axis]];
+        let reach = (kernel - 1) * conv.dilation[axis];
+        let first = padding.div_ceil(stride).min(outputs);
+        let end = (size + padding).checked_sub(reach + 1).map_or(0, |last| last / stride + 1);
+        first..end.min(outputs).max(first)
     }
 }
 
-/// Maximum number of columns in registers.
-const MAX_COLUMNS: usize = 8;
+/// Maximum number of outputs in registers.
+const MAX_OUTPUTS: usize = 8;
 
 /// What the outputs of a block have in common.
 struct Tile<'a, S> {
     /// The position of each tap, relative to the first.
     offsets: &'a [usize],
+    /// Number of taps of a row.
+    kw: usize,
+    /// Floats from one column under a tap to that of the next output.
+    step: usize,
     u: &'a [f32],
     bias: S,
     range: [f32; 2],
 }
 
 impl<S: Simd> Tile<'_, S> {
-    /// Computes `columns` neighboring outputs.
+    /// Computes some outputs, `to.1` floats apart, from the pixels under the taps of some rows and columns, which are `x.1` floats
+    /// apart: neighbors if `STEP` is 1.
     ///
     /// # Safety
-    /// The pixels under all taps must be readable, from `x` on, and a vector for each output writable.
+    /// The pixels must be readable, where `x.0` is that of the first tap of all, and a vector for each output writable.
     #[inline(always)]
-    unsafe fn compute(&self, columns: usize, x: *const f32, to: *mut f32) {
+    unsafe fn compute<const STEP: usize>(
+        &self,
+        outputs: usize,
+        taps: [Range<usize>; 2],
+        x: (*const f32, usize),
+        to: (*mut f32, usize),
+    ) {
         // SAFETY: guaranteed by the caller.
         unsafe {
-            match columns {
-                1 => self.fixed::<1>(x, to),
-                2 => self.fixed::<2>(x, to),
-                3 => self.fixed::<3>(x, to),
-                4 => self.fixed::<4>(x, to),
-                5 => self.fixed::<5>(x, to),
-                6 => self.fixed::<6>(x, to),
-                7 => self.fixed::<7>(x, to),
-                MAX_COLUMNS => self.fixed::<MAX_COLUMNS>(x, to),
-                _ => unreachable!("a tile of {columns} columns"),
+            match outputs {
+                1 => self.fixed::<1, STEP>(taps, x, to),
+                2 => self.fixed::<2, STEP>(taps, x, to),
+                3 => self.fixed::<3, STEP>(taps, x, to),
+                4 => self.fixed::<4, STEP>(taps, x, to),
+                5 => self.fixed::<5, STEP>(taps, x, to),
+                6 => self.fixed::<6, STEP>(taps, x, to),
+                7 => self.fixed::<7, STEP>(taps, x, to),
+                MAX_OUTPUTS => self.fixed::<MAX_OUTPUTS, STEP>(taps, x, to),
+                _ => unreachable!("a tile of {outputs} outputs"),
             }
         }
     }
 
-    /// As [`Tile::compute`], for a constant number of columns.
+    /// As [`Tile::compute`], for a constant number of outputs.
     ///
     /// # Safety
     /// As there.
     #[inline(always)]
-    unsafe fn fixed<const COLUMNS: usize>(&self, x: *const f32, to: *mut f32) {
-        let mut sums = [self.bias; COLUMNS];
+    unsafe fn fixed<const OUTPUTS: usize, const STEP: usize>(
+        &self,
+        [rows, columns]: [Range<usize>; 2],
+        (x, x_step): (*const f32, usize),
+        (to, to_step): (*mut f32, usize),
+    ) {
+        let mut sums = [self.bias; OUTPUTS];
+        let x_step = if STEP > 0 { STEP * S::LANES } else { x_step };
         // SAFETY: guaranteed by the caller; `u` has a vector for each tap.
         unsafe {
-            for (tap, offset) in self.offsets.iter().enumerate() {
-                let weight = S::load(self.u.as_ptr().add(tap * S::LANES));
-                let x = x.add(*offset);
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = S::load(x.add(i * S::LANES)).mul_add(weight, *sum);
+            for row in rows {
+                for tap in row * self.kw + columns.start..row * self.kw + columns.end {
+                    let weight = S::load(self.u.as_ptr().add(tap * S::LANES));
+                    let x = x.wrapping_add(*self.offsets.get_unchecked(tap));
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        *sum = S::load(x.wrapping_add(i * x_step)).mul_add(weight, *sum);
+                    }
                 }
             }
-            let [low, high] = self.range.map(S::splat);
             for (i, sum) in sums.into_iter().enumerate() {
-                // As activations do: NaN stays NaN.
-                (-Real::max(-high, -Real::max(low, sum))).store(to.add(i * S::LANES));
+                limit(sum, self.range).store(to.add(i * to_step));
             }
         }
     }

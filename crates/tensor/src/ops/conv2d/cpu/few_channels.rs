@@ -14,9 +14,9 @@ use rayon::prelude::*;
 
 use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::by_size;
-use super::sums::{MAX_LANES, activate, clear_planes, range};
+use super::sums::{MAX_LANES, activate, clear_planes, limit, range};
 use crate::cpu::parallel::{Shared, part};
-use crate::cpu::simd::{Kernel, Real, Simd, dispatch, instruction_set};
+use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, Operands};
@@ -138,7 +138,7 @@ impl Kernel for Band<'_> {
         let phases = conv.stride[1];
         let [rows, columns] = [conv.extent(0, self.rows.len()), conv.extent(1, conv.ow).div_ceil(phases)];
         let mut padded = self.scratch.take(conv.in_per_group * rows * phases * columns);
-        self.copy(rows, columns, &mut padded);
+        self.copy::<S>(rows, columns, &mut padded);
         let mut offsets = [0; MAX_STEPS];
         let (steps, taps) = (conv.filter_len(), conv.kh * conv.kw);
         for (step, offset) in offsets[..steps].iter_mut().enumerate() {
@@ -160,9 +160,8 @@ impl Kernel for Band<'_> {
                 bias[..from.len()].copy_from_slice(from);
             }
             let u = &self.u[first * steps..][..wide * S::LANES * steps];
-            let at = self.image * conv.y_batch_stride
-                + panel * block_step
-                + self.rows.start * conv.ow * S::LANES;
+            let at =
+                self.image * conv.y_batch_stride + panel * block_step + self.rows.start * conv.ow * S::LANES;
             // SAFETY: the position of the band's first pixel in this block, which the task owns.
             let to = unsafe { self.target.get().add(at) };
             for row in 0..self.rows.len() {
@@ -171,15 +170,16 @@ impl Kernel for Band<'_> {
                     let x = &padded[row * conv.stride[0] * phases * columns + some.start..];
                     let finish = (bias.as_ptr(), limits.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]));
                     // SAFETY: `padded` has the pixels under all taps, `u` the steps, and the output these pixels.
-                    let (x, u, m) = unsafe {
-                        (x.as_ptr(), u.as_ptr(), to.add((row * conv.ow + some.start) * S::LANES))
-                    };
+                    let (x, u, m) =
+                        unsafe { (x.as_ptr(), u.as_ptr(), to.add((row * conv.ow + some.start) * S::LANES)) };
                     by_size!(some.len(), wide, compute::<S>((x, offsets), u, (m, block_step), finish));
                 }
             }
             // SAFETY: the vectors of the band.
             unsafe {
-                if limits.is_none() && let Some(activation) = self.activation {
+                if limits.is_none()
+                    && let Some(activation) = self.activation
+                {
                     activate::<S>((to, block_step), [wide, count], activation);
                 }
                 let last = first + (wide - 1) * S::LANES;
@@ -191,7 +191,8 @@ impl Kernel for Band<'_> {
 
 impl Band<'_> {
     /// Copies the rows and columns of all channels under the taps, with zeros in the padding: `columns` of each phase.
-    fn copy(&self, rows: usize, columns: usize, to: &mut [f32]) {
+    #[inline(always)]
+    fn copy<S: Simd>(&self, rows: usize, columns: usize, to: &mut [f32]) {
         let conv = self.conv;
         let phases = conv.stride[1];
         let image = &self.x[self.image * conv.x_batch_stride..];
@@ -205,13 +206,30 @@ impl Band<'_> {
                 let inside = if from.is_empty() { 0 } else { inside };
                 to[..left].fill(0.0);
                 to[left + inside..].fill(0.0);
-                let from = from.iter().skip(start).step_by(phases);
-                for (to, from) in to[left..left + inside].iter_mut().zip(from) {
-                    *to = *from;
+                let to = &mut to[left..left + inside];
+                let from = from.get(start..).unwrap_or_default();
+                match phases {
+                    1 => to.copy_from_slice(&from[..inside]),
+                    2 => every_second::<S>(from, to),
+                    _ => to.iter_mut().zip(from.iter().step_by(phases)).for_each(|(to, from)| *to = *from),
                 }
             }
         }
     }
+}
+
+/// Copies every second float, from the first on, as many as `to` has.
+#[inline(always)]
+fn every_second<S: Simd>(from: &[f32], to: &mut [f32]) {
+    let mut chunks = to.chunks_exact_mut(S::LANES);
+    let mut at = 0;
+    for to in &mut chunks {
+        let [a, b] = [at, at + S::LANES].map(|at| S::from_short_slice(&from[at..]));
+        a.deinterleave(b).0.to_slice(to);
+        at += 2 * S::LANES;
+    }
+    let rest = chunks.into_remainder().iter_mut();
+    rest.zip(from.iter().skip(at).step_by(2)).for_each(|(to, from)| *to = *from);
 }
 
 /// Computes `ROWS` neighboring outputs of `WIDE` blocks, `m.1` floats apart, and finishes them with the bias and the range of values.
@@ -223,7 +241,7 @@ unsafe fn compute<S: Simd, const ROWS: usize, const WIDE: usize>(
     (x, offsets): (*const f32, &[usize]),
     mut u: *const f32,
     (m, m_step): (*mut f32, usize),
-    (bias, [low, high]): (*const f32, [f32; 2]),
+    (bias, range): (*const f32, [f32; 2]),
 ) {
     // SAFETY: guaranteed by the caller.
     unsafe {
@@ -248,8 +266,7 @@ unsafe fn compute<S: Simd, const ROWS: usize, const WIDE: usize>(
         }
         for (i, sums) in sums.into_iter().enumerate() {
             for (j, sum) in sums.into_iter().enumerate() {
-                let above = Real::max(S::splat(low), sum);
-                (-Real::max(S::splat(-high), -above)).store(m.add(j * m_step + i * S::LANES));
+                limit(sum, range).store(m.add(j * m_step + i * S::LANES));
             }
         }
     }

@@ -19,7 +19,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::backend::{Cpu, InstructionSet};
-use super::blocked_gemm::{Finish, multiply_and_finish};
+use super::blocked_gemm::{Around, multiply_around};
 use super::channel_blocked;
 use super::channel_blocked::window::MIN_IMAGES;
 use super::cost;
@@ -47,6 +47,8 @@ const TRANSPOSITION: usize = 6;
 const COPY: usize = 2;
 /// Maximum number of pixels of feature maps for which a 1x1 kernel is not an implicit GEMM, which transposes nothing.
 const SMALL_MAP: usize = 256;
+/// Number of floats of a weight up to which it stays in the L2 cache.
+const SMALL_WEIGHT: usize = 32 << 10;
 /// Number of products with a part of the weight up to which they ask for the next part while they run.
 const MAX_WAITING: usize = 8;
 /// Rows of a register tile below which it waits for its own additions.
@@ -89,7 +91,8 @@ impl ConvAlgorithm<Cpu> for PixelRows {
         let rows = tile_rows(pixels.run(&(0..conv.oh)).len(), device.lanes).max(1);
         let waits = (FEW_ROWS as f64 / rows as f64).max(1.0);
         let cost_of = |in_blocks: bool| if in_blocks { COPY } else { TRANSPOSITION };
-        let inputs = if reads_where_it_lies { 0 } else { cost_of(conv.in_blocks[0]) * inputs * conv.h * conv.w };
+        let inputs =
+            if reads_where_it_lies { 0 } else { cost_of(conv.in_blocks[0]) * inputs * conv.h * conv.w };
         let outputs = if conv.in_blocks[1] { 0 } else { TRANSPOSITION * outputs * conv.out_pixels() };
         let transpositions = (conv.n * (inputs + outputs)) as f64;
         if conv.in_blocks[0] {
@@ -216,10 +219,12 @@ fn forward(
             dispatch(Transpose { conv, pixels, image: start + i / depth, block: i % depth, x, to, scratch });
         });
         let x = if direct { x } else { &transposed[..] };
-        // Neighboring tasks read the same part of the weight.
+        // Neighboring tasks read the same part of the weight, or of the image if the whole weight stays in the cache.
+        let is_small_weight = u.len() <= SMALL_WEIGHT;
         for_each(panels * images.len() * bands, &|i| {
-            let (band, i) = (i % bands, i / bands);
-            let (image, panel) = (i % images.len(), i / images.len());
+            let (panel, i) =
+                if is_small_weight { (i % panels, i / panels) } else { (i / (images.len() * bands), i) };
+            let (image, band) = (i / bands % images.len(), i % bands);
             let x = &x[image * image_step..][..depth * block];
             let rows = part(conv.oh, bands, band);
             let image = start + image;
@@ -330,8 +335,10 @@ impl Kernel for Band<'_> {
             let from = &from[first..dst.channels.min(first + wide * S::LANES)];
             bias[..from.len()].copy_from_slice(from);
         }
-        let range = range(self.activation).filter(|_| pixels.sampled && src.channels > 0);
-        if range.is_none() {
+        // A single tap meets each pixel.
+        let starts_with_bias = pixels.sampled && src.channels > 0;
+        let range = range(self.activation).filter(|_| starts_with_bias);
+        if !starts_with_bias {
             // SAFETY: `m` has these vectors for each pixel of the band.
             unsafe { fill::<S>(m, [wide, count], bias.as_ptr()) }
         }
@@ -341,14 +348,20 @@ impl Kernel for Band<'_> {
             let x = &self.x[channel * pixels.len()..];
             for tap in 0..taps {
                 let u = &u[(tap * src.channels + channel) * wide * S::LANES..];
-                let finish = range.filter(|_| is_last).map(|range| Finish { bias: bias.as_ptr(), range });
-                let add = range.is_none() || channel > 0;
+                let around = Around {
+                    bias: (starts_with_bias && channel == 0).then_some(bias.as_ptr()),
+                    ahead: None,
+                    range: range.filter(|_| is_last),
+                };
+                let add = !starts_with_bias || channel > 0;
                 // Where the weight of the next products starts, relative to this one.
                 let next = wide * S::LANES * if tap + 1 < taps { src.channels } else { channels };
-                self.add_tap::<S>(tap, [channels, wide], x, u, m, next, (add, finish));
+                self.add_tap::<S>(tap, [channels, wide], x, u, m, next, (add, around));
             }
         }
-        if range.is_none() && let Some(activation) = self.activation {
+        if range.is_none()
+            && let Some(activation) = self.activation
+        {
             // SAFETY: as above.
             unsafe { activate::<S>(m, [wide, count], activation) }
         }
@@ -383,7 +396,7 @@ impl Band<'_> {
         u: &[f32],
         m: (*mut f32, usize),
         next: usize,
-        (add, finish): (bool, Option<Finish>),
+        (add, around): (bool, Around),
     ) {
         let Band { conv, pixels, .. } = self;
         let [tap_row, tap_column] = [tap / conv.kw * conv.dilation[0], tap % conv.kw * conv.dilation[1]];
@@ -415,7 +428,7 @@ impl Band<'_> {
                     let share = ahead.div_ceil(products);
                     let next = u.as_ptr().wrapping_add(next + (run * tiles + tile) * channels * share);
                     let ahead = (products <= MAX_WAITING).then_some((next, share));
-                    multiply_and_finish(size, channels, x, u.as_ptr(), m, add, ahead, finish);
+                    multiply_around(size, channels, x, u.as_ptr(), m, add, Around { ahead, ..around });
                 }
             }
         }

@@ -17,6 +17,12 @@ pub fn range(activation: Option<Activation>) -> Option<[f32; 2]> {
     }
 }
 
+/// Limits a sum to a range, as activations do: NaN stays NaN.
+#[inline(always)]
+pub fn limit<S: Simd>(sum: S, [low, high]: [f32; 2]) -> S {
+    Simd::min(S::splat(high), Simd::max(S::splat(low), sum))
+}
+
 /// Sets the sums of some pixels of some blocks, which are `sums.1` floats apart, to a vector for each block.
 ///
 /// # Safety
