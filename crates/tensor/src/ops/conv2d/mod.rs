@@ -51,6 +51,9 @@ use geometry::weight_shape;
 use neocog_base::text::count;
 use neocog_base::{Error, Result};
 
+/// Number of pixels from which the output of a convolution of few channels is brought into blocks of channels.
+const LARGE_MAP: usize = 256;
+
 impl Op for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
@@ -181,8 +184,10 @@ impl Op for Conv2d {
         }
         let [x_in_blocks, _] = cpu::in_blocks(&conv)?;
         let form = BlockForm::kernel(*self, inputs, x_in_blocks)?;
+        // From few channels, an image is brought into blocks if it is large.
+        let pixels = if x_in_blocks { 2 } else { LARGE_MAP };
         let is_faster =
-            conv.groups == 1 && conv.out_per_group >= instruction_set().1 && conv.out_pixels() > 1;
+            conv.groups == 1 && conv.out_per_group >= instruction_set().1 && conv.out_pixels() >= pixels;
         Some(BlockForm { is_faster, ..form })
     }
 }

@@ -47,8 +47,8 @@ const TRANSPOSITION: usize = 6;
 const COPY: usize = 2;
 /// Maximum number of pixels of feature maps for which a 1x1 kernel is not an implicit GEMM, which transposes nothing.
 const SMALL_MAP: usize = 256;
-/// Number of floats of a weight up to which it stays in the L2 cache.
-const SMALL_WEIGHT: usize = 32 << 10;
+/// Number of pixels from which those of one image fill register tiles well enough if there are others.
+const MANY_PIXELS: usize = 128;
 /// Number of products with a part of the weight up to which they ask for the next part while they run.
 const MAX_WAITING: usize = 8;
 /// Rows of a register tile below which it waits for its own additions.
@@ -82,7 +82,9 @@ impl ConvAlgorithm<Cpu> for PixelRows {
         let reads_where_it_lies = conv.in_blocks[0] && pixels.are_all_of(conv);
         let few_channels = conv.in_per_group.min(conv.out_per_group) < device.lanes;
         let gemm_is_faster = !conv.in_blocks[0] && pixels.sampled && conv.out_pixels() > SMALL_MAP;
-        let many_images = conv.n >= MIN_IMAGES && !reads_where_it_lies;
+        // Rows of register tiles are pixels of one image only.
+        let many_pixels = reads_where_it_lies && conv.out_pixels() >= MANY_PIXELS;
+        let many_images = conv.n >= MIN_IMAGES && !many_pixels;
         if many_images || few_channels || gemm_is_faster {
             return Some(NOT_FASTER * general);
         }
@@ -95,10 +97,6 @@ impl ConvAlgorithm<Cpu> for PixelRows {
             if reads_where_it_lies { 0 } else { cost_of(conv.in_blocks[0]) * inputs * conv.h * conv.w };
         let outputs = if conv.in_blocks[1] { 0 } else { TRANSPOSITION * outputs * conv.out_pixels() };
         let transpositions = (conv.n * (inputs + outputs)) as f64;
-        if conv.in_blocks[0] {
-            // There is no implicit GEMM.
-            return Some(waits * products + transpositions);
-        }
         // The cost of the implicit GEMM does not count the lanes that it leaves empty.
         let lanes = 2 * device.lanes;
         let columns = conv.n * conv.out_pixels();
@@ -219,12 +217,12 @@ fn forward(
             dispatch(Transpose { conv, pixels, image: start + i / depth, block: i % depth, x, to, scratch });
         });
         let x = if direct { x } else { &transposed[..] };
-        // Neighboring tasks read the same part of the weight, or of the image if the whole weight stays in the cache.
-        let is_small_weight = u.len() <= SMALL_WEIGHT;
+        // Neighboring tasks read the same part of the weight or of the image, whichever is more memory.
+        let image_is_larger = depth * block >= u.len();
         for_each(panels * images.len() * bands, &|i| {
-            let (panel, i) =
-                if is_small_weight { (i % panels, i / panels) } else { (i / (images.len() * bands), i) };
-            let (image, band) = (i / bands % images.len(), i % bands);
+            let (image, i) = (i / (panels * bands), i % (panels * bands));
+            let (panel, band) =
+                if image_is_larger { (i % panels, i / panels) } else { (i / bands, i % bands) };
             let x = &x[image * image_step..][..depth * block];
             let rows = part(conv.oh, bands, band);
             let image = start + image;
