@@ -16,7 +16,9 @@ pub use neocog_base::{Context, Error, ErrorKind, Result};
 pub use core::check::{check_call, check_views};
 pub use core::device::{self, Device};
 pub use core::fusion::{ChannelAffine, Pass};
-pub use core::op::{self, AbsorbedAffine, Gradient, InputGrads, Op, SavedTensors, Tensors, Window};
+pub use core::op::{
+    self, AbsorbedAffine, BlockForm, Gradient, InputGrads, Op, SavedTensors, Tensors, Window,
+};
 pub use core::profile;
 pub use core::program::{self, Program};
 pub use core::run::{run, run_single, update};

@@ -6,11 +6,11 @@
 
 use neocog_base::Result;
 use neocog_tensor::ops::{
-    Add, BlockForm, Concat, Conv2d, Conv2dGeometry, Flatten, FromChannelBlocks, GlobalAvgPool2d, Linear,
-    MaxPool2d, Mul, Relu, Reshape, Sigmoid, ToChannelBlocks,
+    Add, Concat, Conv2d, Conv2dGeometry, Flatten, FromChannelBlocks, GlobalAvgPool2d, Linear, MaxPool2d, Mul,
+    Relu, Reshape, Sigmoid, ToChannelBlocks,
 };
 use neocog_tensor::profile::Scope;
-use neocog_tensor::{Device, Op, Pass, Shape, Shapes};
+use neocog_tensor::{BlockForm, Device, Op, Pass, Shape, Shapes};
 use smallvec::smallvec;
 use std::sync::Arc;
 
@@ -203,18 +203,20 @@ fn cases() -> Vec<Case> {
             Ok(graph)
         }
     };
-    let few = move |device: &Device| {
-        let mut graph = Graph::new([[2, 3, 6, 5].into()]);
-        let y = conv(&mut graph, 0, 4, 3, 1, device)?;
-        graph.set_outputs([y])?;
-        Ok(graph)
+    let few = move |size: usize, out: usize| {
+        move |device: &Device| {
+            let mut graph = Graph::new([[2, 3, size, size].into()]);
+            let y = conv(&mut graph, 0, out, 3, 1, device)?;
+            graph.set_outputs([y])?;
+            Ok(graph)
+        }
     };
     let (to, from, block) = ("to_channel_blocks", "from_channel_blocks", "in_channel_blocks");
     vec![
         Case::new(
             "a chain",
             chain,
-            [block, "relu", block, "sigmoid", block, block, "reshape", "flatten", "linear"],
+            ["conv2d", "relu", to, block, "sigmoid", block, block, "reshape", "flatten", "linear"],
         ),
         Case::new(
             "a sum with a value that is not in blocks",
@@ -228,6 +230,8 @@ fn cases() -> Vec<Case> {
             concat(wide + 1),
             [to, block, block, from, from, "concat", to, block, from],
         ),
-        Case::new("few channels", few, ["conv2d"]),
+        Case::new("few channels to few", few(16, 4), ["conv2d"]),
+        Case::new("few channels of a small image", few(6, wide), ["conv2d"]),
+        Case::new("few channels of a large image", few(16, wide), [block, from]),
     ]
 }

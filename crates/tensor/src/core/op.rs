@@ -14,7 +14,6 @@ use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::cpu::Activation;
 use crate::memory::Scratch;
-use crate::ops::BlockForm;
 use neocog_base::{Error, Result};
 
 /// A list of tensors, stored inline for up to two.
@@ -182,6 +181,38 @@ pub trait Op: Any + Debug + Send + Sync {
     /// numbers each time it is run. The offset within the seed's numbers stays the same.
     fn reseeded(&self, _seed: u64) -> Option<Arc<dyn Op>> {
         None
+    }
+}
+
+/// An operation that computes with feature maps in blocks of channels what another one computes with `[n, c, h, w]` (see
+/// [`ToChannelBlocks`](crate::ops::ToChannelBlocks)).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BlockForm {
+    /// The operation.
+    pub op: Arc<dyn Op>,
+    /// Which inputs are in blocks; the only output is.
+    pub inputs: SmallVec<[bool; 4]>,
+    /// Whether it is faster even if its inputs have to be brought into blocks first.
+    pub is_faster: bool,
+}
+
+impl BlockForm {
+    /// Creates the form in which these inputs and the output are in blocks.
+    pub fn new(op: Arc<dyn Op>, inputs: impl IntoIterator<Item = bool>) -> Self {
+        BlockForm { op, inputs: inputs.into_iter().collect(), is_faster: false }
+    }
+
+    /// Returns the form of an elementwise operation with broadcasting: itself, with all inputs that have channels in blocks.
+    pub fn elementwise(op: Arc<dyn Op>, inputs: &[Shape]) -> Option<Self> {
+        let whole = inputs.iter().filter(|shape| shape.rank() == 4).max_by_key(|shape| shape.elements())?;
+        let blocks = inputs.iter().map(|shape| match shape.extents() {
+            all if all == whole.extents() => Some(true),
+            [n, c, 1, 1] if [1, whole[0]].contains(n) && *c == whole[1] => Some(true),
+            all if all.iter().all(|extent| *extent == 1) => Some(false),
+            _ => None,
+        });
+        Some(BlockForm::new(op, blocks.collect::<Option<Vec<bool>>>()?))
     }
 }
 

@@ -38,7 +38,7 @@ pub use batch_norm::{
     BatchNormEval, BatchNormEvalGrad, BatchNormTrain, BatchNormTrainGrad, UpdateRunningStats,
 };
 pub use bias_activation_grad::BiasActivationGrad;
-pub use channel_blocks::{BlockForm, FromChannelBlocks, InChannelBlocks, ToChannelBlocks};
+pub use channel_blocks::{FromChannelBlocks, InChannelBlocks, ToChannelBlocks};
 pub use channel_sum::ChannelSum;
 pub use concat::{Concat, Narrow, NarrowGrad};
 pub use conv2d::{

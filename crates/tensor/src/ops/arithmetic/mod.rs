@@ -152,8 +152,8 @@ macro_rules! binary {
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 $crate::ops::arithmetic::binary_grad::<Self>(node)
             }
-            fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::ops::BlockForm> {
-                $crate::ops::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
+            fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::BlockForm> {
+                $crate::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
             }
             fn multiplies(&self) -> bool {
                 <Self as BinaryGrad>::MULTIPLIES

@@ -10,10 +10,10 @@ mod divisor;
 use smallvec::smallvec;
 
 use self::divisor::Divisor;
-use super::channel_blocks::{BlockForm, BlockKernel, Blocks, for_each_block};
+use super::channel_blocks::{BlockKernel, BlockLayout, block_form, for_each_block};
 use super::pooling::{Axis, PoolWindow, opencl};
 use crate::core::check::{check_call, check_views};
-use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
+use crate::core::op::{self, BlockForm, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -120,7 +120,7 @@ impl Op for AvgPool2d {
     }
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        BlockForm::kernel(*self, inputs, true)
+        block_form(*self, inputs, true)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -137,7 +137,7 @@ impl Op for AvgPool2d {
 impl BlockKernel for AvgPool2d {
     fn cpu_in_blocks(
         &self,
-        blocks: &Blocks,
+        blocks: &BlockLayout,
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         _scratch: &Scratch,

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use smallvec::smallvec;
 
 use self::sizes::Sizes;
-use super::channel_blocks::{BlockForm, BlockKernel, Blocks};
+use super::channel_blocks::{BlockKernel, BlockLayout, block_form};
 use super::elementwise::apply_opencl;
 use super::{Activation, ChannelSum};
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
-use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::op::{BlockForm, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::{run, run_single};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
@@ -303,7 +303,7 @@ impl Op for BatchNormEval {
     }
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        BlockForm::kernel(*self, inputs, true)
+        block_form(*self, inputs, true)
     }
 
     fn channel_affine(&self, constants: &[Option<&Tensor>]) -> Result<Option<ChannelAffine>> {
@@ -327,7 +327,7 @@ impl Op for BatchNormEval {
 impl BlockKernel for BatchNormEval {
     fn cpu_in_blocks(
         &self,
-        blocks: &Blocks,
+        blocks: &BlockLayout,
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Blocks;
+use super::wrapper::BlockLayout;
 use crate::core::view::{View, ViewMut};
 use crate::cpu::parallel::{CHUNK, Shared};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
@@ -18,7 +18,7 @@ pub(crate) trait BlockMap: Sync {
 /// Computes all blocks of `y` from those of `x`, in parallel if they are large. Lanes behind the last channel become 0.
 pub(crate) fn for_each_block(
     map: &impl BlockMap,
-    blocks: &Blocks,
+    blocks: &BlockLayout,
     x: &View<'_, f32>,
     y: &mut ViewMut<'_, f32>,
 ) {

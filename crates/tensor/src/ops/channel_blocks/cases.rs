@@ -1,6 +1,7 @@
 //! Cases: layouts with full and with incomplete blocks; every case of an operation that has a form in blocks, in that form.
 
-use super::{FromChannelBlocks, InChannelBlocks, Positions, ToChannelBlocks, to_blocks};
+use super::layout::{FromChannelBlocks, Positions, ToChannelBlocks, to_blocks};
+use super::wrapper::InChannelBlocks;
 use crate::core::shape::{Shape, Shapes};
 use crate::register_op;
 use crate::testing::cases::{Case, CaseInput, Fill, registered_ops};

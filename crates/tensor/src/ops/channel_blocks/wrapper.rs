@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
-use super::{FromChannelBlocks, Positions, ToChannelBlocks, from_blocks, to_blocks};
+use super::layout::{FromChannelBlocks, Positions, ToChannelBlocks, from_blocks, to_blocks};
 use crate::core::call::{self, Call};
 use crate::core::check::{check_call, check_views};
+use crate::core::op::BlockForm;
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -18,18 +19,18 @@ use neocog_base::{Error, Result};
 
 /// What is in blocks of channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Blocks {
+pub(crate) struct BlockLayout {
     /// Number of channels of a block.
     pub lanes: usize,
     /// For each input in blocks, its number of channels.
     pub inputs: SmallVec<[Option<usize>; 4]>,
 }
 
-impl Blocks {
-    /// Blocks of as many channels as vectors of the CPU have lanes, for the first of these inputs or none.
+impl BlockLayout {
+    /// BlockLayout of as many channels as vectors of the CPU have lanes, for the first of these inputs or none.
     pub fn of_first(inputs: &[Shape], first_in_blocks: bool) -> Self {
         let channels = |(i, shape): (usize, &Shape)| (i == 0 && first_in_blocks).then(|| shape[1]);
-        Blocks { lanes: instruction_set().1, inputs: inputs.iter().enumerate().map(channels).collect() }
+        BlockLayout { lanes: instruction_set().1, inputs: inputs.iter().enumerate().map(channels).collect() }
     }
 
     /// Returns the shapes of inputs as the operation without blocks has them.
@@ -55,7 +56,7 @@ pub(crate) trait BlockKernel: Op {
     /// Computes the output, which is in blocks, as some inputs are. Lanes behind the last channel are set to 0.
     fn cpu_in_blocks(
         &self,
-        blocks: &Blocks,
+        blocks: &BlockLayout,
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
@@ -67,7 +68,7 @@ pub(crate) trait BlockKernel: Op {
     /// If the device fails.
     fn pack_in_blocks(
         &self,
-        _blocks: &Blocks,
+        _blocks: &BlockLayout,
         _inputs: &[Shape],
         _constants: &[Option<&Tensor>],
     ) -> Result<Option<Arc<dyn BlockKernel>>> {
@@ -79,14 +80,19 @@ pub(crate) trait BlockKernel: Op {
 #[derive(Clone, Debug)]
 pub struct InChannelBlocks {
     pub(crate) op: Arc<dyn BlockKernel>,
-    pub(crate) blocks: Blocks,
+    pub(crate) blocks: BlockLayout,
+}
+
+/// Returns the form of an operation on `[n, c, h, w]` whose kernel works in blocks, with or without its first input in blocks; `None`
+/// for other inputs.
+pub(crate) fn block_form(op: impl BlockKernel, inputs: &[Shape], first_in_blocks: bool) -> Option<BlockForm> {
+    inputs.first().filter(|x| x.rank() == 4)?;
+    let op = InChannelBlocks { op: Arc::new(op), blocks: BlockLayout::of_first(inputs, first_in_blocks) };
+    let in_blocks: Vec<bool> = op.blocks.inputs.iter().map(Option::is_some).collect();
+    Some(BlockForm::new(Arc::new(op), in_blocks))
 }
 
 impl InChannelBlocks {
-    pub(crate) fn new(op: impl BlockKernel, blocks: Blocks) -> Self {
-        InChannelBlocks { op: Arc::new(op), blocks }
-    }
-
     fn channels(&self, input: usize) -> Option<usize> {
         self.blocks.inputs.get(input).copied().flatten()
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
-use super::channel_blocks::{BlockForm, ToChannelBlocks};
+use super::channel_blocks::ToChannelBlocks;
 use crate::core::check::{check_call, check_views};
-use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
+use crate::core::op::{BlockForm, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};

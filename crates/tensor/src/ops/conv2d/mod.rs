@@ -36,10 +36,12 @@ pub use request::{RequestedAlgorithm, requested_algorithm};
 pub(crate) use shape::ConvShape;
 
 use super::bias_activation_grad::Fused;
-use super::channel_blocks::{BlockForm, BlockKernel, Blocks};
+use super::channel_blocks::{BlockKernel, BlockLayout, block_form};
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
-use crate::core::op::{AbsorbedAffine, Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
+use crate::core::op::{
+    AbsorbedAffine, BlockForm, Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs,
+};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::Tensor;
@@ -183,7 +185,7 @@ impl Op for Conv2d {
             return None;
         }
         let [x_in_blocks, _] = cpu::in_blocks(&conv)?;
-        let form = BlockForm::kernel(*self, inputs, x_in_blocks)?;
+        let form = block_form(*self, inputs, x_in_blocks)?;
         // From few channels, an image is brought into blocks if it is large.
         let pixels = if x_in_blocks { 2 } else { LARGE_MAP };
         let is_faster =
@@ -195,7 +197,7 @@ impl Op for Conv2d {
 impl BlockKernel for Conv2d {
     fn cpu_in_blocks(
         &self,
-        blocks: &Blocks,
+        blocks: &BlockLayout,
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
@@ -206,7 +208,7 @@ impl BlockKernel for Conv2d {
 
     fn pack_in_blocks(
         &self,
-        blocks: &Blocks,
+        blocks: &BlockLayout,
         inputs: &[Shape],
         constants: &[Option<&Tensor>],
     ) -> Result<Option<Arc<dyn BlockKernel>>> {

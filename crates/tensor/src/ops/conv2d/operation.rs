@@ -10,7 +10,7 @@ use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::Call;
 use crate::ops::Activation;
-use crate::ops::channel_blocks::Blocks;
+use crate::ops::channel_blocks::BlockLayout;
 use neocog_base::Result;
 
 /// A two-dimensional convolution with an optional fused activation.
@@ -61,7 +61,7 @@ impl Conv2d {
     }
 
     /// Returns the sizes for inputs some of which are in blocks of channels, as the output is.
-    pub(super) fn shape_in_blocks(&self, blocks: &Blocks, inputs: &[View<'_, f32>]) -> ConvShape {
+    pub(super) fn shape_in_blocks(&self, blocks: &BlockLayout, inputs: &[View<'_, f32>]) -> ConvShape {
         let shapes: Shapes = inputs.iter().map(|view| *view.shape).collect();
         let shapes = blocks.plain(&shapes).expect("checked by infer");
         let y = self.infer(&shapes).expect("checked by infer")[0];

@@ -9,7 +9,7 @@ use crate::core::tensor::Tensor;
 use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::{self, Call};
-use crate::ops::channel_blocks::{BlockKernel, Blocks};
+use crate::ops::channel_blocks::{BlockKernel, BlockLayout};
 use neocog_base::Result;
 
 /// [`Conv2d`] for inputs of one shape and one constant weight, which is kept in the layout of the device's kernel:
@@ -124,7 +124,7 @@ impl Op for PackedConv2d {
 impl BlockKernel for PackedConv2d {
     fn cpu_in_blocks(
         &self,
-        blocks: &Blocks,
+        blocks: &BlockLayout,
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,

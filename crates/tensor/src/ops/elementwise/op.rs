@@ -39,8 +39,8 @@ macro_rules! elementwise {
             fn grad(&self, node: &Gradient<'_>) -> Result<InputGrads> {
                 ElementwiseGrad::grad(self, node)
             }
-            fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::ops::BlockForm> {
-                $crate::ops::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
+            fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::BlockForm> {
+                $crate::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
             }
             fn times_input(&self) -> Option<std::sync::Arc<dyn Op>> {
                 match <Self as ElementwiseGrad>::activation()? {

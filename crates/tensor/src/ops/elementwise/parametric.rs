@@ -96,8 +96,8 @@ macro_rules! parametric {
                 // The output is not state: its old value is not read.
                 super::opencl::apply::<$inputs, 0, 1>(call, concat!($name, "_elements"), |x, []| self.eval(x, [x[0]]))
             }
-            fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::ops::BlockForm> {
-                $crate::ops::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
+            fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::BlockForm> {
+                $crate::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
             }
             fn saves(&self) -> SavedTensors {
                 $saves

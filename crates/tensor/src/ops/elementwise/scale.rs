@@ -4,6 +4,7 @@ use smallvec::smallvec;
 
 use super::map::{self, ElementwiseMap};
 use crate::core::check::{check_call, check_views};
+use crate::core::op::BlockForm;
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
@@ -11,7 +12,6 @@ use crate::core::view::{View, ViewMut};
 use crate::cpu::simd::Real;
 use crate::memory::Scratch;
 use crate::opencl::Call;
-use crate::ops::BlockForm;
 use neocog_base::Result;
 
 /// `y = factor * x`.

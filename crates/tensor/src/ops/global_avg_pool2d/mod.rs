@@ -5,9 +5,9 @@ mod cpu;
 
 use smallvec::smallvec;
 
-use super::channel_blocks::{BlockForm, BlockKernel, Blocks, for_each_block};
+use super::channel_blocks::{BlockKernel, BlockLayout, block_form, for_each_block};
 use crate::core::check::{check_call, check_views};
-use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
+use crate::core::op::{BlockForm, Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -68,7 +68,7 @@ impl Op for GlobalAvgPool2d {
     }
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        BlockForm::kernel(*self, inputs, true)
+        block_form(*self, inputs, true)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -85,7 +85,7 @@ impl Op for GlobalAvgPool2d {
 impl BlockKernel for GlobalAvgPool2d {
     fn cpu_in_blocks(
         &self,
-        blocks: &Blocks,
+        blocks: &BlockLayout,
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         _scratch: &Scratch,

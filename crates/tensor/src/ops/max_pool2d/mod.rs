@@ -9,10 +9,10 @@ mod cpu;
 use smallvec::smallvec;
 
 use super::Activation;
-use super::channel_blocks::{BlockForm, BlockKernel, Blocks, for_each_block};
+use super::channel_blocks::{BlockKernel, BlockLayout, block_form, for_each_block};
 use super::pooling::{LARGEST_INDEXED_PLANE, PoolWindow, opencl};
 use crate::core::check::{check_call, check_views};
-use crate::core::op::{self, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
+use crate::core::op::{self, BlockForm, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
 use crate::core::shape::{Shape, Shapes};
 use crate::core::view::{View, ViewMut};
@@ -127,7 +127,7 @@ impl Op for MaxPool2d {
     }
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        if self.return_indices { None } else { BlockForm::kernel(*self, inputs, true) }
+        if self.return_indices { None } else { block_form(*self, inputs, true) }
     }
 
     /// The maximum of a window is the same before and after a ReLU, and so is its index where the gradient is not 0.
@@ -155,7 +155,7 @@ impl Op for MaxPool2d {
 impl BlockKernel for MaxPool2d {
     fn cpu_in_blocks(
         &self,
-        blocks: &Blocks,
+        blocks: &BlockLayout,
         inputs: &[View<'_, f32>],
         outputs: &mut [ViewMut<'_, f32>],
         _scratch: &Scratch,

@@ -23,7 +23,7 @@ use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::for_each_activation;
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
-use crate::ops::channel_blocks::{BlockMap, Blocks, for_each_block};
+use crate::ops::channel_blocks::{BlockLayout, BlockMap, for_each_block};
 use sums::{GradSums, Grads, Moments, grad_sums};
 
 /// Calls a function that has the activation as a const parameter.
@@ -125,7 +125,7 @@ pub(super) fn eval(
 pub(super) fn eval_in_blocks(
     eps: f64,
     activation: Option<Activation>,
-    blocks: &Blocks,
+    blocks: &BlockLayout,
     inputs: &[View<'_, f32>],
     outputs: &mut [ViewMut<'_, f32>],
     scratch: &Scratch,
