@@ -123,6 +123,7 @@ impl Program {
         // The command runs on a thread of the pool, so that work too small to share starts without waking another thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads::number(&matches)).build();
         let pool = pool.map_err(threads::cannot_start)?;
+        threads::check_memory()?;
         if let Err(e) = conv_algorithm::check().and_then(|()| neocog_tensor::check_instruction_set()) {
             output::usage_error(e);
         }
