@@ -4,8 +4,10 @@
 
 use neocog_base::random::Random;
 use neocog_layers::{Builder, Layer, Predictor, state};
+use neocog_onnx::proto::{ModelProto, NodeProto};
 use neocog_onnx::{ExportOptions, OnnxModel, export_network};
 use neocog_tensor::{Device, Shape, Tensor};
+use prost::Message as _;
 
 /// A network with random statistics and biases.
 fn build(name: &str, input: [usize; 3]) -> Box<dyn Layer> {
@@ -48,6 +50,33 @@ fn exported_networks_become_layers_again() {
         let off = expected.iter().zip(&found).fold(0f32, |a, (e, f)| a.max((e - f).abs()));
         assert!(off <= 1e-4 * scale, "{name}: {off} of {scale}");
     }
+}
+
+#[test]
+fn constants_under_other_names_are_found() {
+    let network = build("lenet_bn", [1, 28, 28]);
+    let bytes = export_network(&*network, &[1, 28, 28], &ExportOptions::new("lenet_bn")).unwrap();
+    let mut model = ModelProto::decode(&bytes[..]).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let mut nodes = Vec::new();
+    for mut node in std::mem::take(&mut graph.node) {
+        // As PyTorch's exporter does with weights that are equal.
+        for input in node.input.iter_mut().skip(1) {
+            let other = format!("{input} again");
+            nodes.push(NodeProto {
+                op_type: "Identity".into(),
+                input: vec![input.clone()],
+                output: vec![other.clone()],
+                ..NodeProto::default()
+            });
+            *input = other;
+        }
+        nodes.push(node);
+    }
+    graph.node = nodes;
+    let found = OnnxModel::from_bytes(model.encode_to_vec(), None).unwrap().to_layers().unwrap();
+    let again = found.build(&[2, 1, 28, 28].into(), &Device::Cpu).unwrap();
+    assert_eq!(state::param_count(&*again), state::param_count(&*network));
 }
 
 #[test]

@@ -161,14 +161,24 @@ impl OnnxModel {
 
     /// Returns a constant of the file, also of a node `Constant`.
     pub(super) fn constant_of(&self, name: &str) -> Option<Tensor> {
-        if let Some(value) = self.constants.get(name) {
-            return value.tensor().cloned();
+        let mut name = name;
+        // Equal constants are stored once, under the other names by Identity. No name is followed twice.
+        for _ in 0..=self.nodes.len() {
+            if let Some(value) = self.constants.get(name) {
+                return value.tensor().cloned();
+            }
+            let node = self.nodes.iter().find(|node| node.output.iter().any(|output| output == name))?;
+            match (node.op_type.as_str(), node.input.as_slice()) {
+                ("Constant", _) => {
+                    let value =
+                        node.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()?;
+                    return constant(value, self.folder.as_deref()).ok().map(|(tensor, _)| tensor);
+                }
+                ("Identity", [input]) => name = input,
+                _ => return None,
+            }
         }
-        let is_named =
-            |node: &&ModelNode| node.op_type == "Constant" && node.output.iter().any(|output| output == name);
-        let node = self.nodes.iter().find(is_named)?;
-        let tensor = node.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()?;
-        constant(tensor, self.folder.as_deref()).ok().map(|(tensor, _)| tensor)
+        None
     }
 
     /// Returns the number of floating-point elements of all constants of the file.
