@@ -1,6 +1,7 @@
 //! The error of every algorithm against the reference; `cargo test -p neocog-tensor error_tests -- --nocapture` prints
 //! it.
 
+use super::layout::FeatureMap;
 use super::*;
 use crate::ops::conv2d::{Conv2dGeometry, reference};
 use crate::testing::cases::CaseInput;
@@ -67,6 +68,7 @@ pub fn wide(v: &[f32]) -> Vec<f64> {
 fn errors_of_every_algorithm_are_small() {
     let shapes = [
         ([2, 1, 5, 7], 1, 3, [0, 0]),
+        ([3, 1, 9, 12], 1, 5, [2, 2]),
         ([3, 8, 9, 12], 17, 3, [1, 1]),
         ([1, 16, 5, 150], 33, 5, [2, 2]),
         ([2, 64, 24, 24], 64, 3, [1, 1]),
@@ -82,9 +84,9 @@ fn errors_of_every_algorithm_are_small() {
         let sample = Sample::new(x, out, kernel, padding, out == 17);
         for pass in [Pass::Forward, Pass::InputGrad, Pass::WeightGrad] {
             let device = InstructionSet::current();
-            for algorithm in ALGORITHMS.iter().filter(|a| a.cost(&sample.conv, pass, &device).is_some()) {
+            for (algorithm, conv) in applicable(&sample.conv, pass, &device) {
                 let mut result = sample.empty(pass);
-                compute(*algorithm, &sample, pass, &mut result);
+                compute(algorithm, &conv, &sample, pass, &mut result);
                 let (error, allowed) = (sample.error(pass, &result), sample.allowed(pass));
                 let name = format!("{x:?} to {out}, {kernel}x{kernel}");
                 println!("{name:32} {:16} {pass:10?} {error:8.1e} of {allowed:8.1e}", algorithm.name());
@@ -141,9 +143,9 @@ fn far_values_reach_no_other_output_with_any_algorithm() {
             }
             let exact = &usual.exact[pass as usize];
             let largest = exact.iter().fold(0.0f64, |a, v| a.max(v.abs()));
-            for algorithm in ALGORITHMS.iter().filter(|a| a.cost(&sample.conv, pass, &device).is_some()) {
+            for (algorithm, conv) in applicable(&sample.conv, pass, &device) {
                 let mut result = sample.empty(pass);
-                compute(*algorithm, &sample, pass, &mut result);
+                compute(algorithm, &conv, &sample, pass, &mut result);
                 for (i, (&got, exact)) in
                     result.iter().zip(exact).enumerate().filter(|(i, _)| reached[*i] == 0.0)
                 {
@@ -161,19 +163,57 @@ fn far_values_reach_no_other_output_with_any_algorithm() {
     }
 }
 
-fn compute(algorithm: Algorithm<Cpu>, sample: &Sample, pass: Pass, result: &mut [f32]) {
-    let Sample { conv, x, weight, dy, .. } = sample;
-    let [x, weight, dy] = [x, weight, dy].map(Vec::as_slice);
+/// Returns the algorithms of a pass, each with every layout in which it computes it.
+fn applicable(conv: &ConvShape, pass: Pass, device: &InstructionSet) -> Vec<(Algorithm<Cpu>, ConvShape)> {
+    let layouts = [[false, false], [true, true], [false, true]].map(|in_blocks| {
+        let [src, dst] = conv.feature_maps();
+        let stride = |map: FeatureMap, in_blocks: bool| {
+            if in_blocks { map.blocks(device.lanes) * device.lanes * map.h * map.w } else { map.batch_stride }
+        };
+        let [x_batch_stride, y_batch_stride] = [stride(src, in_blocks[0]), stride(dst, in_blocks[1])];
+        ConvShape { in_blocks, x_batch_stride, y_batch_stride, ..*conv }
+    });
+    let all = ALGORITHMS.iter().flat_map(|algorithm| layouts.map(|conv| (*algorithm, conv)));
+    let fits = |(algorithm, conv): &(Algorithm<Cpu>, ConvShape)| {
+        let is_plain = conv.in_blocks == [false; 2];
+        (is_plain || pass == Pass::Forward && algorithm.works_in_blocks())
+            && algorithm.cost(conv, pass, device).is_some()
+    };
+    all.filter(fits).collect()
+}
+
+/// Copies between a feature map `[n, channels, h, w]` and the same in the layout of `map`; `copy` gets both positions.
+fn for_each_position(n: usize, map: FeatureMap, mut copy: impl FnMut(usize, usize)) {
+    let (lanes, pixels) = (InstructionSet::current().lanes, map.h * map.w);
+    for at in 0..n * map.channels * pixels {
+        let (image, channel, pixel) = (at / pixels / map.channels, at / pixels % map.channels, at % pixels);
+        copy(at, image * map.batch_stride + map.position(lanes, channel, pixel));
+    }
+}
+
+/// Computes a pass of a sample in the layout of `conv`.
+fn compute(algorithm: Algorithm<Cpu>, conv: &ConvShape, sample: &Sample, pass: Pass, result: &mut [f32]) {
+    let Sample { x, weight, dy, .. } = sample;
+    let [weight, dy] = [weight, dy].map(Vec::as_slice);
+    let [src, dst] = conv.feature_maps();
+    // No output may depend on what is behind the last channel.
+    let mut laid_out = vec![7.0; conv.n * src.batch_stride];
+    for_each_position(conv.n, src, |from, to| laid_out[to] = x[from]);
+    let x = &laid_out[..];
+    let mut output = vec![f32::NAN; conv.n * dst.batch_stride];
     let scratch = Scratch::new();
     let packed;
     let operands = match pass {
         Pass::Forward => {
             packed = algorithm.pack(&scratch, conv, weight);
             let (original, weight) = (weight, packed.as_deref().unwrap_or(weight));
-            Operands::Forward { x, weight, original, bias: None, activation: None, y: result }
+            Operands::Forward { x, weight, original, bias: None, activation: None, y: &mut output[..] }
         }
-        Pass::InputGrad => Operands::InputGrad { dy, weight, dx: result },
-        Pass::WeightGrad => Operands::WeightGrad { x, dy, dw: result },
+        Pass::InputGrad => Operands::InputGrad { dy, weight, dx: &mut *result },
+        Pass::WeightGrad => Operands::WeightGrad { x, dy, dw: &mut *result },
     };
     algorithm.run(&scratch, conv, operands);
+    if pass == Pass::Forward {
+        for_each_position(conv.n, dst, |at, from| result[at] = output[from]);
+    }
 }
