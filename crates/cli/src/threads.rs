@@ -30,7 +30,7 @@ pub fn check_memory() -> Result<()> {
     const RESERVE: usize = 4 << 20;
     let mut reserve: Vec<u8> = Vec::new();
     let reserved = reserve.try_reserve_exact(RESERVE);
-    // An allocation that nobody uses could be left out.
+    // The compiler could leave out an allocation without a use.
     std::hint::black_box(&reserve);
     reserved.map_err(cannot_start)
 }
