@@ -229,7 +229,7 @@ fn check_all(
     skip_broken: bool,
     warnings: &mut Vec<String>,
 ) -> Result<(Vec<ImageFile>, Vec<u32>)> {
-    // An image that would be replaced is not broken: nothing goes on without it.
+    // An image that an output of this command would replace is an error of its own, not a broken image to leave out.
     check_inputs(paths.iter().map(PathBuf::as_path))?;
     let count = paths.len();
     let headers = read_headers(&paths);

@@ -20,6 +20,17 @@ pub(crate) fn for_each_chunk<T: Send>(out: &mut [T], chunk: usize, work: impl Fn
     }
 }
 
+/// Calls `work(i)` for each `i` below `count`, in parallel tasks of `each` neighboring ones; on the calling thread if one task does all.
+pub(crate) fn for_each_in_tasks(count: usize, each: usize, work: impl Fn(usize) + Sync) {
+    if count <= each {
+        (0..count).for_each(work);
+    } else {
+        (0..count.div_ceil(each)).into_par_iter().for_each(|task| {
+            (task * each..count.min((task + 1) * each)).for_each(&work);
+        });
+    }
+}
+
 /// Returns part `i` of `count` of the indices below `whole`, as equal as possible.
 pub(crate) fn part(whole: usize, count: usize, i: usize) -> std::ops::Range<usize> {
     whole * i / count..whole * (i + 1) / count

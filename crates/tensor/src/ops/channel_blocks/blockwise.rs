@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::wrapper::BlockLayout;
 use crate::core::view::{View, ViewMut};
-use crate::cpu::parallel::{CHUNK, Shared};
+use crate::cpu::parallel::{CHUNK, Shared, for_each_in_tasks};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// Computes a block.
@@ -37,13 +35,7 @@ pub(crate) fn for_each_block(
     };
     // Tasks of several small blocks.
     let each = (CHUNK / from.max(to).max(1)).max(1);
-    if n * count <= each {
-        (0..n * count).for_each(work);
-    } else {
-        (0..(n * count).div_ceil(each)).into_par_iter().for_each(|task| {
-            (task * each..(n * count).min((task + 1) * each)).for_each(work);
-        });
-    }
+    for_each_in_tasks(n * count, each, work);
 }
 
 struct Block<'a, M> {

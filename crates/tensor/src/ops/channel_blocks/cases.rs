@@ -9,36 +9,29 @@ use crate::testing::cases::{Case, CaseInput, Fill, registered_ops};
 const MAPS: [[usize; 4]; 5] = [[2, 3, 4, 5], [1, 16, 3, 3], [2, 20, 1, 1], [3, 17, 5, 7], [0, 8, 2, 2]];
 
 register_op!("to_channel_blocks", || {
-    let case = |(shape, lanes): ([usize; 4], usize)| {
+    layouts(|shape, lanes| {
         Case::new(format!("{shape:?} to {lanes}"), ToChannelBlocks { lanes }, [CaseInput::uniform(shape)])
-    };
-    let own = ToChannelBlocks::default().lanes;
-    let large = ([4, 20, 40, 41], own);
-    let mut cases: Vec<Case> =
-        MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case((map, lanes)))).collect();
-    cases.push(case(large).without_gradient());
-    cases.push(case(([32, 64, 56, 56], own)).timed());
-    cases
+    })
 });
 
 register_op!("from_channel_blocks", || {
-    let case = |(shape, lanes): ([usize; 4], usize)| {
+    layouts(|shape, lanes| {
         let x = to_blocks(&Shape::from(shape), lanes).expect("a feature map");
         let op = FromChannelBlocks { channels: shape[1] };
-        Case::new(
-            format!("{shape:?} from {lanes}"),
-            op,
-            [CaseInput { shape: x, ..CaseInput::uniform(shape) }],
-        )
-    };
-    let own = ToChannelBlocks::default().lanes;
-    let large = ([4, 20, 40, 41], own);
-    let mut cases: Vec<Case> =
-        MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case((map, lanes)))).collect();
-    cases.push(case(large).without_gradient());
-    cases.push(case(([32, 64, 56, 56], own)).timed());
-    cases
+        let input = CaseInput { shape: x, ..CaseInput::uniform(shape) };
+        Case::new(format!("{shape:?} from {lanes}"), op, [input])
+    })
 });
+
+/// Returns cases of small feature maps, in blocks of vectors and in others, and of large ones.
+fn layouts(case: impl Fn([usize; 4], usize) -> Case) -> Vec<Case> {
+    let own = ToChannelBlocks::default().lanes;
+    let mut cases: Vec<Case> =
+        MAPS.into_iter().flat_map(|map| [3, own].map(|lanes| case(map, lanes))).collect();
+    cases.push(case([4, 20, 40, 41], own).without_gradient());
+    cases.push(case([32, 64, 56, 56], own).timed());
+    cases
+}
 
 register_op!("in_channel_blocks", || {
     let names = ["avg_pool2d", "batch_norm_eval", "conv2d", "global_avg_pool2d", "max_pool2d"];

@@ -1,9 +1,7 @@
 //! CPU kernels: transpositions of one block of channels at a time.
 
-use rayon::prelude::*;
-
 use crate::core::view::{View, ViewMut};
-use crate::cpu::parallel::{CHUNK, Shared, part};
+use crate::cpu::parallel::{CHUNK, Shared, for_each_in_tasks, part};
 use crate::cpu::simd::transpose::{lanes_to_rows, rows_to_lanes};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
@@ -54,8 +52,7 @@ struct Task {
 impl Map {
     fn for_each(&self, n: usize, work: impl Fn(Task) + Sync) {
         let blocks = self.channels.div_ceil(self.lanes);
-        let all = n * blocks * self.pixels * self.lanes;
-        if all == 0 {
+        if n * blocks * self.pixels * self.lanes == 0 {
             return;
         }
         // Tasks of a chunk, about: some pixels of one block, or several small blocks.
@@ -66,13 +63,7 @@ impl Map {
             let pixels = part(self.pixels, parts, i % parts);
             work(Task { image: i / parts / blocks, block: i / parts % blocks, pixels });
         };
-        if all <= CHUNK {
-            (0..count).for_each(run);
-        } else {
-            (0..count.div_ceil(each)).into_par_iter().for_each(|task| {
-                (task * each..count.min((task + 1) * each)).for_each(run);
-            });
-        }
+        for_each_in_tasks(count, each, run);
     }
 
     /// Returns the position of the first element of a task in `[n, c, h, w]` and in blocks, and its number of channels.

@@ -202,7 +202,7 @@ impl BlockKernel for Conv2d {
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
     ) {
-        let conv = self.shape_in_blocks(blocks, inputs);
+        let (conv, _) = self.shape_in_blocks(blocks, inputs);
         self.cpu_packed(&conv, &cpu::pack(&conv, inputs[1].data, scratch), inputs, outputs, scratch);
     }
 

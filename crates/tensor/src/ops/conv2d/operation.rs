@@ -60,13 +60,18 @@ impl Conv2d {
         Conv2dGeometry { stride, padding, dilation, groups, flip }
     }
 
-    /// Returns the sizes for inputs some of which are in blocks of channels, as the output is.
-    pub(super) fn shape_in_blocks(&self, blocks: &BlockLayout, inputs: &[View<'_, f32>]) -> ConvShape {
+    /// Returns the sizes for inputs some of which are in blocks of channels, as the output is, and the shapes of these inputs without
+    /// blocks.
+    pub(super) fn shape_in_blocks(
+        &self,
+        blocks: &BlockLayout,
+        inputs: &[View<'_, f32>],
+    ) -> (ConvShape, Shapes) {
         let shapes: Shapes = inputs.iter().map(|view| *view.shape).collect();
         let shapes = blocks.plain(&shapes).expect("checked by infer");
         let y = self.infer(&shapes).expect("checked by infer")[0];
         let conv = self.geometry().conv_shape(&shapes[0], &shapes[1], &y);
-        ConvShape { in_blocks: [blocks.inputs[0].is_some(), true], ..conv }
+        (ConvShape { in_blocks: [blocks.inputs[0].is_some(), true], ..conv }, shapes)
     }
 
     /// Runs the CPU kernel with a weight that [`cpu::pack`] packed for these sizes.

@@ -129,14 +129,10 @@ impl BlockKernel for PackedConv2d {
         outputs: &mut [ViewMut<'_, f32>],
         scratch: &Scratch,
     ) {
-        let shapes: Shapes = inputs.iter().map(|view| *view.shape).collect();
-        let shapes = blocks.plain(&shapes).expect("checked by infer");
-        self.check([shapes[0], shapes[1]], [blocks.inputs[0].is_some(), true]);
+        let (conv, shapes) = self.op.shape_in_blocks(blocks, inputs);
+        self.check([shapes[0], shapes[1]], conv.in_blocks);
         match &self.packed {
-            Packed::Cpu(packed) => {
-                let conv = self.op.shape_in_blocks(blocks, inputs);
-                self.op.cpu_packed(&conv, packed, inputs, outputs, scratch);
-            }
+            Packed::Cpu(packed) => self.op.cpu_packed(&conv, packed, inputs, outputs, scratch),
             _ => self.op.cpu_in_blocks(blocks, inputs, outputs, scratch),
         }
     }

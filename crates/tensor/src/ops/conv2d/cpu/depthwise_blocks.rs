@@ -9,11 +9,9 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::backend::{Cpu, InstructionSet};
-use super::sums::{MAX_LANES, activate, clear_planes, limit, range};
-use crate::cpu::parallel::{Shared, part};
+use super::sums::{activate, clear_planes, limit, padded_bias, range};
+use crate::cpu::parallel::{Shared, for_each_in_tasks, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
@@ -105,13 +103,7 @@ fn forward(
     };
     // Tasks of several bands, if one is little work.
     let each = SMALL.div_ceil(rows * conv.ow * conv.filter_len() * lanes);
-    if count <= each {
-        (0..count).for_each(work);
-    } else {
-        (0..count.div_ceil(each)).into_par_iter().for_each(|task| {
-            (task * each..count.min((task + 1) * each)).for_each(work);
-        });
-    }
+    for_each_in_tasks(count, each, work);
 }
 
 /// Some rows of the output of one block of channels.
@@ -140,10 +132,7 @@ impl Kernel for Band<'_> {
         }
         let taps = self.offsets.len();
         let planes = (conv.groups - block * S::LANES).min(S::LANES);
-        let mut bias = [0.0; MAX_LANES];
-        if let Some(from) = self.bias {
-            bias[..planes].copy_from_slice(&from[block * S::LANES..][..planes]);
-        }
+        let bias = padded_bias(self.bias, block * S::LANES..block * S::LANES + planes);
         let limits = range(self.activation);
         let tile = Tile {
             offsets: self.offsets,

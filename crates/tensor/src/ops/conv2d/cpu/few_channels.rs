@@ -10,12 +10,10 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::by_size;
-use super::sums::{MAX_LANES, activate, clear_planes, limit, range};
-use crate::cpu::parallel::{Shared, part};
+use super::sums::{activate, clear_planes, limit, padded_bias, range};
+use crate::cpu::parallel::{Shared, for_each_in_tasks, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
@@ -104,13 +102,7 @@ fn forward(
         dispatch(Band { conv, image: i / bands, rows, x, u, bias, activation, target, scratch });
     };
     let each = SMALL.div_ceil(rows * conv.ow * conv.out_per_group * conv.filter_len());
-    if count <= each {
-        (0..count).for_each(work);
-    } else {
-        (0..count.div_ceil(each)).into_par_iter().for_each(|task| {
-            (task * each..count.min((task + 1) * each)).for_each(work);
-        });
-    }
+    for_each_in_tasks(count, each, work);
 }
 
 /// Some rows of the output of one image.
@@ -154,11 +146,7 @@ impl Kernel for Band<'_> {
         let block_step = conv.out_pixels() * S::LANES;
         for panel in (0..blocks).step_by(2) {
             let (wide, first) = (2.min(blocks - panel), panel * S::LANES);
-            let mut bias = [0.0; 2 * MAX_LANES];
-            if let Some(from) = self.bias {
-                let from = &from[first..conv.out_per_group.min(first + wide * S::LANES)];
-                bias[..from.len()].copy_from_slice(from);
-            }
+            let bias = padded_bias(self.bias, first..conv.out_per_group.min(first + wide * S::LANES));
             let u = &self.u[first * steps..][..wide * S::LANES * steps];
             let at =
                 self.image * conv.y_batch_stride + panel * block_step + self.rows.start * conv.ow * S::LANES;

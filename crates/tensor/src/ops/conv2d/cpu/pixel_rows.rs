@@ -23,14 +23,14 @@ use super::blocked_gemm::{Around, multiply_around};
 use super::channel_blocked;
 use super::channel_blocked::window::MIN_IMAGES;
 use super::cost;
-use super::sums::{MAX_LANES, activate, clear_planes, fill, range};
+use super::sums::{activate, clear_planes, fill, padded_bias, range};
 use super::taps::MAX_TAPS;
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
 use crate::ops::conv2d::algorithm::{ConvAlgorithm, NOT_FASTER, Operands};
-use crate::ops::conv2d::shape::{ConvShape, Pass};
+use crate::ops::conv2d::shape::{ConvShape, Pass, Phase};
 
 /// Number of channels whose filters for one tap stay in the L1 cache. It bounds the chains of additions.
 const CHANNELS: usize = 128;
@@ -278,12 +278,9 @@ impl Kernel for Transpose<'_> {
                     break;
                 }
                 for phase in 0..pixels.phases {
-                    // The first column of the image of this phase, and where it goes.
-                    let column = (phase + pixels.phases - conv.padding[1] % pixels.phases) % pixels.phases;
-                    let at = (column + conv.padding[1]) / pixels.phases;
-                    let Some(left) = pixels.columns.checked_sub(at) else { continue };
-                    let mut from = vectors.clone().skip(column).step_by(pixels.phases).take(left);
-                    copy((row * pixels.phases + phase) * pixels.columns + at, &mut from);
+                    let Phase { left, start, inside } = conv.phase(phase, pixels.columns);
+                    let mut from = vectors.clone().skip(start).step_by(pixels.phases).take(inside);
+                    copy((row * pixels.phases + phase) * pixels.columns + left, &mut from);
                 }
             }
         }
@@ -328,11 +325,7 @@ impl Kernel for Band<'_> {
         } else {
             (some.as_mut_ptr(), count * S::LANES)
         };
-        let mut bias = [0.0; 2 * MAX_LANES];
-        if let Some(from) = self.bias {
-            let from = &from[first..dst.channels.min(first + wide * S::LANES)];
-            bias[..from.len()].copy_from_slice(from);
-        }
+        let bias = padded_bias(self.bias, first..dst.channels.min(first + wide * S::LANES));
         // A single tap meets each pixel.
         let starts_with_bias = pixels.sampled && src.channels > 0;
         let range = range(self.activation).filter(|_| starts_with_bias);

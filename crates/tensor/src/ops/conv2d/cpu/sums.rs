@@ -1,5 +1,7 @@
 //! Sums that kernels in blocks of channels keep where the output is: a vector for each pixel of a block.
 
+use std::ops::Range;
+
 use super::transposed_tile::store_planes;
 use crate::cpu::simd::Simd;
 use crate::ops::Activation;
@@ -15,6 +17,15 @@ pub fn range(activation: Option<Activation>) -> Option<[f32; 2]> {
         Some(Activation::Relu6) => Some([0.0, 6.0]),
         Some(_) => None,
     }
+}
+
+/// Returns the bias of some channels, up to two blocks, followed by zeros; zeros if there is none.
+pub fn padded_bias(bias: Option<&[f32]>, channels: Range<usize>) -> [f32; 2 * MAX_LANES] {
+    let mut padded = [0.0; 2 * MAX_LANES];
+    if let Some(bias) = bias {
+        padded[..channels.len()].copy_from_slice(&bias[channels]);
+    }
+    padded
 }
 
 /// Limits a sum to a range, as activations do: NaN stays NaN.

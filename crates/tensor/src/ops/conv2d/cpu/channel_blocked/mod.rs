@@ -23,6 +23,7 @@ use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::multiply;
 use super::cost;
 use super::layout::Filters;
+use super::sums::activate;
 use super::taps::{MAX_TAPS, read_filters};
 use crate::cpu::parallel::{Shared, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
@@ -163,13 +164,7 @@ impl Kernel for Pack<'_> {
 
 /// Initializes the sums of `count` rows of two blocks, or several times those, with the bias of a panel.
 #[inline(always)]
-pub(super) fn fill_bias<S: Simd>(
-    bias: Option<&[f32]>,
-    panel: usize,
-    wide: usize,
-    count: usize,
-    m: &mut [f32],
-) {
+fn fill_bias<S: Simd>(bias: Option<&[f32]>, panel: usize, wide: usize, count: usize, m: &mut [f32]) {
     for half in 0..wide {
         let first = (2 * panel + half) * S::LANES;
         let bias = bias.map_or(S::splat(0.0), |bias| S::from_short_slice(&bias[first..]));
@@ -178,16 +173,6 @@ pub(super) fn fill_bias<S: Simd>(
             for to in pixel[half * count..][..count].chunks_exact_mut(S::LANES) {
                 bias.to_slice(to);
             }
-        }
-    }
-}
-
-/// Applies the activation to vectors.
-#[inline(always)]
-pub(super) fn activate<S: Simd>(activation: Option<Activation>, m: &mut [f32]) {
-    if let Some(activation) = activation {
-        for v in m.chunks_exact_mut(S::LANES) {
-            activation.apply(S::from_slice(v)).to_slice(v);
         }
     }
 }
@@ -271,7 +256,10 @@ impl Forward<'_> {
     #[inline(always)]
     fn store<S: Simd>(&self, panel: usize, wide: usize, m: &mut [f32]) {
         let dst = self.window.dst;
-        activate::<S>(self.activation, m);
+        if let Some(activation) = self.activation {
+            // SAFETY: all vectors of the slice.
+            unsafe { activate::<S>((m.as_mut_ptr(), 0), [1, m.len() / S::LANES], activation) }
+        }
         let tile = dst.rows(&self.rows);
         let layout = self.window.layout(self.images.len(), self.rows.len());
         let [block_step, pixel_step, image_step] = layout.steps::<S>(2);

@@ -5,10 +5,8 @@ use crate::cpu::parallel::Shared;
 use crate::cpu::simd::{Kernel, Simd};
 use crate::ops::Activation;
 use crate::ops::conv2d::cpu::layout::{FeatureMap, Filters};
+use crate::ops::conv2d::cpu::sums::MAX_LANES;
 use crate::ops::conv2d::cpu::taps::read_filters;
-
-/// Maximum number of lanes.
-const MAX_LANES: usize = 16;
 
 /// A convolution with stride 1.
 pub struct DirectConv<'a> {
