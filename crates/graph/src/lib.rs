@@ -6,6 +6,7 @@ mod layout;
 mod plan;
 pub mod rewrite;
 mod rewrites;
+mod stages;
 
 #[doc(hidden)]
 pub use inventory;

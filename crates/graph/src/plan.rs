@@ -1,5 +1,6 @@
 //! Execution plans: graphs that are rewritten once and run many times.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use neocog_base::text::count;
@@ -11,6 +12,8 @@ use smallvec::smallvec;
 use crate::graph::{Graph, Source};
 use crate::layout::{self, OutputPlace};
 use crate::rewrite::{Target, rewrite};
+use crate::rewrites::fold_constants;
+use crate::stages::{Stage, stages};
 
 impl Graph {
     /// Creates a plan for inference on `device`, where all constants must be. The graph must have an input and an output.
@@ -20,8 +23,14 @@ impl Graph {
     pub fn plan(mut self, device: &Device) -> Result<Plan> {
         self.check_constants(device)?;
         self.copy_reshaped_constants()?;
-        rewrite(&mut self, &Target { pass: Pass::Inference, device })?;
-        Plan::new(self, device)
+        // An operation on constants alone belongs to no part of a batch.
+        fold_constants::fold(&mut self)?;
+        let ends = Ends::of(&self)?;
+        let mut stages = if *device == Device::Cpu { stages(self)? } else { vec![Stage::whole(self)] };
+        for stage in &mut stages {
+            rewrite(&mut stage.graph, &Target { pass: Pass::Inference, device })?;
+        }
+        Plan::of(ends, stages, device)
     }
 
     /// Puts copies of reshaped constants in place of operations that reshape them, which do not run in a plan.
@@ -52,28 +61,99 @@ impl Graph {
 }
 
 /// A graph that is ready to run on one device, for inputs of one shape each.
+///
+/// On the CPU it runs in stages: parts of the graph that compute a few images of a batch at a time, so that feature maps stay in a
+/// cache, and different images on different threads.
 #[derive(Debug)]
 pub struct Plan {
-    graph: Graph,
+    ends: Ends,
+    stages: Vec<PlannedStage>,
     device: Device,
+}
+
+/// What a graph computes.
+#[derive(Debug)]
+struct Ends {
+    /// The number of inputs, which are the first values.
+    inputs: usize,
+    /// The values that are outputs.
+    outputs: Vec<usize>,
+    /// Shapes of all values.
+    shapes: Vec<Shape>,
+}
+
+impl Ends {
+    fn of(graph: &Graph) -> Result<Self> {
+        let (inputs, outputs) = (graph.input_count(), graph.outputs().to_vec());
+        if inputs == 0 || outputs.is_empty() {
+            return Err(Error::invalid_argument(format!(
+                "a plan has at least one input and one output, the graph has {inputs} and {}",
+                outputs.len()
+            )));
+        }
+        let shapes = (0..graph.value_count()).map(|value| *graph.shape(value)).collect();
+        Ok(Ends { inputs, outputs, shapes })
+    }
+}
+
+/// A part of a plan, rewritten.
+#[derive(Debug)]
+struct PlannedStage {
+    graph: Graph,
+    /// How often it runs for a batch.
+    parts: usize,
+    /// The values of the plan that are its inputs.
+    inputs: Vec<usize>,
+    /// The values of the plan that are its outputs.
+    outputs: Vec<usize>,
+    /// The inputs that are not used afterwards.
+    last_uses: Vec<usize>,
     /// On the CPU, unless there is nothing to run.
     program: Option<Program>,
     /// Where the outputs are, on the CPU.
     places: Vec<OutputPlace>,
 }
 
+impl PlannedStage {
+    fn new(stage: Stage, device: &Device) -> Result<Self> {
+        let Stage { graph, parts, inputs, outputs } = stage;
+        let (program, places) =
+            if *device == Device::Cpu { layout::program(&graph)? } else { (None, Vec::new()) };
+        Ok(PlannedStage { graph, parts, inputs, outputs, last_uses: Vec::new(), program, places })
+    }
+
+    /// Computes the outputs, which may have another shape.
+    fn run(&self, inputs: &[Tensor], device: &Device) -> Result<Vec<Tensor>> {
+        if *device != Device::Cpu {
+            return self.graph.run(inputs);
+        }
+        let computed = match &self.program {
+            Some(program) => program.run_parts(inputs, self.parts)?,
+            None => Vec::new(),
+        };
+        let output = |place: &OutputPlace| match *place {
+            OutputPlace::Input(input) => inputs[input].clone(),
+            OutputPlace::Computed(at) => computed[at].clone(),
+        };
+        Ok(self.places.iter().map(output).collect())
+    }
+}
+
 impl Plan {
     /// Creates a plan that runs a graph as it is.
     pub(crate) fn new(graph: Graph, device: &Device) -> Result<Self> {
-        let (inputs, outputs) = (graph.input_count(), graph.outputs().len());
-        if inputs == 0 || outputs == 0 {
-            return Err(Error::invalid_argument(format!(
-                "a plan has at least one input and one output, the graph has {inputs} and {outputs}"
-            )));
+        Plan::of(Ends::of(&graph)?, vec![Stage::whole(graph)], device)
+    }
+
+    /// Creates a plan of stages, whose graphs run as they are.
+    fn of(ends: Ends, stages: Vec<Stage>, device: &Device) -> Result<Self> {
+        let stages = stages.into_iter().map(|stage| PlannedStage::new(stage, device));
+        let mut stages = stages.collect::<Result<Vec<_>>>()?;
+        let mut needed: HashSet<usize> = ends.outputs.iter().copied().collect();
+        for stage in stages.iter_mut().rev() {
+            stage.last_uses = stage.inputs.iter().copied().filter(|value| needed.insert(*value)).collect();
         }
-        let (program, places) =
-            if *device == Device::Cpu { layout::program(&graph)? } else { (None, Vec::new()) };
-        Ok(Plan { graph, device: *device, program, places })
+        Ok(Plan { ends, stages, device: *device })
     }
 
     /// Computes the first output of a graph with one input. Several threads may call it at once.
@@ -89,18 +169,17 @@ impl Plan {
     /// # Errors
     /// When the number of inputs is wrong, one has another shape or is on another device than planned, or the device fails.
     pub fn run_all(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        if inputs.len() != self.graph.input_count() {
+        if inputs.len() != self.ends.inputs {
             return Err(Error::invalid_argument(format!(
                 "the plan has {}, {} were given",
-                count(self.graph.input_count(), "input"),
+                count(self.ends.inputs, "input"),
                 inputs.len()
             )));
         }
-        for (value, input) in inputs.iter().enumerate() {
-            if input.shape() != self.graph.shape(value) {
+        for (shape, input) in self.ends.shapes.iter().zip(inputs) {
+            if input.shape() != shape {
                 return Err(Error::shape(format!(
-                    "the plan is for an input {}, the input is {}; make another plan for it",
-                    self.graph.shape(value),
+                    "the plan is for an input {shape}, the input is {}; make another plan for it",
                     input.shape()
                 )));
             }
@@ -112,48 +191,47 @@ impl Plan {
                 )));
             }
         }
-        if self.device != Device::Cpu {
-            return self.graph.run(inputs);
+        let mut values: HashMap<usize, Tensor> = (0..).zip(inputs.iter().cloned()).collect();
+        for stage in &self.stages {
+            let inputs: Vec<Tensor> = stage.inputs.iter().map(|value| values[value].clone()).collect();
+            stage.last_uses.iter().for_each(|value| drop(values.remove(value)));
+            let outputs = stage.run(&inputs, &self.device)?;
+            for (value, tensor) in stage.outputs.iter().zip(outputs) {
+                values.insert(*value, tensor.reshape(self.ends.shapes[*value])?);
+            }
         }
-        let computed = match &self.program {
-            Some(program) => program.run(inputs)?,
-            None => Vec::new(),
-        };
-        let output = |(&value, place): (&usize, &OutputPlace)| {
-            let tensor = match *place {
-                OutputPlace::Input(input) => &inputs[input],
-                OutputPlace::Computed(at) => &computed[at],
-            };
-            tensor.reshape(*self.graph.shape(value))
-        };
-        self.graph.outputs().iter().zip(&self.places).map(output).collect()
+        Ok(self.ends.outputs.iter().map(|value| values[value].clone()).collect())
     }
 
     /// Returns the shape of the first input.
     pub fn input(&self) -> &Shape {
-        self.graph.shape(0)
+        &self.ends.shapes[0]
     }
 
     /// Returns the shape of the first output.
     pub fn output(&self) -> &Shape {
-        self.graph.shape(self.graph.outputs()[0])
+        &self.ends.shapes[self.ends.outputs[0]]
     }
 
-    /// Returns the rewritten graph.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
+    /// Returns the rewritten graphs of the stages, each for a part of the batch.
+    pub fn graphs(&self) -> impl Iterator<Item = &Graph> {
+        self.stages.iter().map(|stage| &stage.graph)
+    }
+
+    /// Returns for each stage how many parts of the batch it computes, one after the other or on different threads.
+    pub fn parts(&self) -> impl Iterator<Item = usize> + '_ {
+        self.stages.iter().map(|stage| stage.parts)
     }
 
     /// Returns the names of the operations in the order in which they run.
     pub fn operations(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.graph.operations()
+        self.graphs().flat_map(Graph::operations)
     }
 
-    /// Returns the size in bytes of the buffer of all values between input and output, on the CPU; `None` on other devices.
+    /// Returns the size in bytes of the buffer of all values between input and output of a stage, the largest one, for one run of it, on the
+    /// CPU; `None` on other devices.
     pub fn buffer_bytes(&self) -> Option<usize> {
-        match &self.program {
-            Some(program) => Some(program.floats() * size_of::<f32>()),
-            None => (self.device == Device::Cpu).then_some(0),
-        }
+        let floats = self.stages.iter().map(|stage| stage.program.as_ref().map_or(0, Program::floats)).max();
+        (self.device == Device::Cpu).then_some(floats.unwrap_or(0) * size_of::<f32>())
     }
 }

@@ -13,6 +13,7 @@ pub use inventory;
 
 pub use neocog_base::{Context, Error, ErrorKind, Result};
 
+pub use core::batch;
 pub use core::check::{check_call, check_views};
 pub use core::device::{self, Device};
 pub use core::fusion::{ChannelAffine, Pass};

@@ -1,5 +1,6 @@
 //! Shapes, devices, tensors, and the contract and execution of operations.
 
+pub mod batch;
 pub(crate) mod call;
 pub(crate) mod check;
 pub mod device;

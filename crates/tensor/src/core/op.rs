@@ -177,6 +177,13 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
+    /// Returns the operation that computes a part of a batch: `images` positions of the first axis of all outputs, from as many of the
+    /// inputs that are `batched`, and from the whole of the others. `None` if positions of the first axis, of which batched inputs
+    /// of these shapes and the outputs have equally many, may depend on one another.
+    fn split_batch(&self, _inputs: &[Shape], _batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        None
+    }
+
     /// Returns the same operation with another seed, for an operation that draws random numbers: a recorded pass draws other
     /// numbers each time it is run. The offset within the seed's numbers stays the same.
     fn reseeded(&self, _seed: u64) -> Option<Arc<dyn Op>> {

@@ -103,6 +103,11 @@ fn is_naming() -> bool {
     NAMING.load(Ordering::Relaxed) > 0
 }
 
+/// Whether runs are recorded.
+pub(crate) fn is_recording() -> bool {
+    ON.load(Ordering::Relaxed)
+}
+
 /// While a value of this type exists, scopes are tracked even if nothing is recorded, so that traced operations have the names of their layers.
 #[must_use]
 #[derive(Debug)]

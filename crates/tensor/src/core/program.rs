@@ -15,6 +15,7 @@ use crate::core::profile::{self, Scope};
 use crate::core::shape::{Shape, Shapes};
 use crate::core::tensor::{Storage, Tensor, allocate};
 use crate::core::view::{View, ViewMut, span};
+use crate::cpu::parallel::{Shared, for_each_alone};
 use crate::memory::{Buffer, Scratch};
 use neocog_base::{Context as _, Error, Result};
 
@@ -174,22 +175,53 @@ impl Program {
     /// # Errors
     /// If the number of inputs is wrong, or one has another shape or is on another device.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let fits =
-            |(tensor, shape): (&Tensor, &Shape)| tensor.shape() == shape && tensor.device() == Device::Cpu;
+        self.run_parts(inputs, 1)
+    }
+
+    /// Runs all operations `parts` times, for parts of a batch: each input has either the shape of the program, and is an input of all
+    /// runs, or `parts` times as many positions of the first axis, of which each run gets its own. So have the outputs. The runs are
+    /// distributed over the threads.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_parts(&self, inputs: &[Tensor], parts: usize) -> Result<Vec<Tensor>> {
+        let fits = |(tensor, shape): (&Tensor, &Shape)| {
+            (tensor.shape() == shape || batch_of(shape, parts).is_ok_and(|batch| *tensor.shape() == batch))
+                && tensor.device() == Device::Cpu
+        };
         if inputs.len() != self.inputs.len() || !inputs.iter().zip(&self.inputs).all(fits) {
             return Err(Error::invalid_argument(format!(
-                "the program is for inputs of shape {:?} on {}, found {inputs:?}",
+                "the program is for inputs of shape {:?} on {}{}, found {inputs:?}",
                 self.inputs,
-                Device::Cpu
+                Device::Cpu,
+                if parts > 1 { format!(", or {parts} times the first axis of them") } else { String::new() }
             )));
         }
-        let mut buffer = Buffer::new(self.floats).context(|| "memory of the plan")?;
-        let mut outputs: SmallVec<[Buffer; 2]> = self.outputs.iter().map(allocate).collect::<Result<_>>()?;
-        let memory = RunMemory {
-            inputs: inputs.iter().map(Tensor::cpu).collect(),
-            outputs: outputs.iter_mut().map(|output| &mut **output).collect(),
-            buffer: &mut buffer,
+        let shapes: Vec<Shape> =
+            self.outputs.iter().map(|shape| batch_of(shape, parts)).collect::<Result<_>>()?;
+        let mut outputs: SmallVec<[Buffer; 2]> = shapes.iter().map(allocate).collect::<Result<_>>()?;
+        self.run_all_parts(inputs, &mut outputs, parts)?;
+        let tensor = |(buffer, shape): (Buffer, &Shape)| Tensor::new(*shape, Storage::Cpu(Arc::new(buffer)));
+        Ok(outputs.into_iter().zip(&shapes).map(tensor).collect())
+    }
+
+    fn run_all_parts(&self, inputs: &[Tensor], outputs: &mut [Buffer], parts: usize) -> Result<()> {
+        let outputs: SmallVec<[Shared<'_>; 2]> = outputs.iter_mut().map(|all| Shared::new(all)).collect();
+        let inputs = || inputs.iter().zip(&self.inputs);
+        let run = |part: usize| {
+            let all = outputs.iter().zip(&self.outputs).map(|(all, shape)| (*all, shape.elements()));
+            self.run_in(RunMemory {
+                inputs: inputs().map(|(tensor, shape)| part_of(tensor, shape, part)).collect(),
+                // SAFETY: the parts are disjoint, and each is written by one run.
+                outputs: all.map(|(all, len)| unsafe { all.slice(part * len, len) }).collect(),
+                buffer: &mut Buffer::new(self.floats).context(|| "memory of the plan")?,
+            })
         };
+        // While operations are profiled, each uses all threads, so that their times add up.
+        if profile::is_recording() { (0..parts).try_for_each(run) } else { for_each_alone(parts, run) }
+    }
+
+    fn run_in(&self, memory: RunMemory<'_>) -> Result<()> {
         let memory = memory.raw();
         for Instruction { op, inputs, outputs, scope } in &self.instructions {
             let _scope = scope.enter();
@@ -214,10 +246,26 @@ impl Program {
                 profile::end(start, &**op, inputs.iter().map(|view| *view.shape), &shapes);
             }
         }
-        drop(memory);
-        let tensor = |(buffer, shape): (Buffer, &Shape)| Tensor::new(*shape, Storage::Cpu(Arc::new(buffer)));
-        Ok(outputs.into_iter().zip(&self.outputs).map(tensor).collect())
+        Ok(())
     }
+}
+
+/// Returns the shape with `parts` times as many positions of the first axis.
+fn batch_of(shape: &Shape, parts: usize) -> Result<Shape> {
+    match shape.first() {
+        Some(first) if parts > 1 => {
+            let extent = first.checked_mul(parts).ok_or_else(|| Error::shape("the batch is too large"))?;
+            shape.with_extent(0, extent)
+        }
+        None if parts > 1 => Err(Error::shape("a scalar has no batch")),
+        _ => Ok(*shape),
+    }
+}
+
+/// Returns the elements of a part of a batch of parts of this shape; all of a tensor that has this shape itself.
+fn part_of<'a>(tensor: &'a Tensor, shape: &Shape, part: usize) -> &'a [f32] {
+    let len = shape.elements();
+    if tensor.shape() == shape { tensor.cpu() } else { &tensor.cpu()[part * len..][..len] }
 }
 
 /// The memory of one run.

@@ -5,12 +5,10 @@
 //! matrix (implicit GEMM). The blocking follows Goto and van de Geijn, "Anatomy of high-performance matrix
 //! multiplication", 2008. Work is split into tasks by the sizes alone.
 
-use rayon::prelude::*;
-
 use super::gather::GatherMap;
 use super::tile::{tile, tile_rows};
 use crate::cpu::activation::Activation;
-use crate::cpu::parallel::Shared;
+use crate::cpu::parallel::{Shared, for_each_task};
 use crate::cpu::simd::{Kernel, Simd, dispatch, max_tile_rows};
 use crate::memory::{Buffer, Scratch};
 
@@ -138,7 +136,7 @@ impl Gemm<'_> {
         if work < SMALL || tasks == 1 {
             (0..tasks).for_each(task);
         } else {
-            (0..tasks).into_par_iter().for_each(task);
+            for_each_task(tasks, task);
         }
     }
 
@@ -192,7 +190,7 @@ impl Gemm<'_> {
             dispatch(PackRows { a: self.a, channels: self.channels, group, rows, to });
         };
         if self.work() >= SMALL && self.rows * depth >= 1 << 14 {
-            (0..self.groups * tiles).into_par_iter().for_each(pack);
+            for_each_task(self.groups * tiles, pack);
         } else {
             (0..self.groups * tiles).for_each(pack);
         }

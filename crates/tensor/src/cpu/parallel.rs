@@ -3,12 +3,76 @@
 //!
 //! Tasks run on the current rayon pool: the global one, or that of an enclosing `ThreadPool::install`.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
+use neocog_base::Result;
+
 /// Number of elements of a task of elementwise work; less work runs on the calling thread.
 pub(crate) const CHUNK: usize = 1 << 14;
+
+thread_local! {
+    /// Whether kernels run on this thread alone, while other threads run other kernels.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns the least number of neighboring items of a parallel iterator that stay on one thread, for `with_min_len`: all of them while
+/// this thread works [alone](for_each_alone).
+pub(crate) fn min_len() -> usize {
+    if ALONE.get() { usize::MAX } else { 1 }
+}
+
+/// Calls `work(i)` for each `i` below `count`, in parallel. While there is a call for each thread, kernels that `work` runs stay on
+/// its thread; the remaining calls share the threads. Stops at the first error, and returns it.
+///
+/// # Errors
+/// Those of `work`.
+pub(crate) fn for_each_alone(count: usize, work: impl Fn(usize) -> Result<()> + Sync + Send) -> Result<()> {
+    let threads = rayon::current_num_threads();
+    let full = if threads > 1 { count / threads * threads } else { 0 };
+    (0..full).into_par_iter().with_max_len(1).try_for_each(|i| {
+        let _alone = Alone::begin();
+        work(i)
+    })?;
+    match count - full {
+        rest if threads > 1 && rest > 1 => (full..count).into_par_iter().with_max_len(1).try_for_each(work),
+        _ => (full..count).try_for_each(work),
+    }
+}
+
+/// Keeps kernels on this thread until dropped.
+struct Alone {
+    previous: bool,
+}
+
+impl Alone {
+    fn begin() -> Self {
+        Alone { previous: ALONE.replace(true) }
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        ALONE.set(self.previous);
+    }
+}
+
+/// Calls `work(i)` for each `i` below `count`, in parallel.
+pub(crate) fn for_each_task(count: usize, work: impl Fn(usize) + Sync + Send) {
+    (0..count).into_par_iter().with_min_len(min_len()).for_each(work);
+}
+
+/// Calls both functions, in parallel.
+pub(crate) fn join(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
+    if ALONE.get() {
+        left();
+        right();
+    } else {
+        rayon::join(left, right);
+    }
+}
 
 /// Calls `work(start, part)` for consecutive parts of `out` of `chunk` elements (the last may be shorter), in
 /// parallel if there is more than one part.
@@ -16,7 +80,10 @@ pub(crate) fn for_each_chunk<T: Send>(out: &mut [T], chunk: usize, work: impl Fn
     if out.len() <= chunk {
         work(0, out);
     } else {
-        out.par_chunks_mut(chunk).enumerate().for_each(|(i, part)| work(i * chunk, part));
+        out.par_chunks_mut(chunk)
+            .enumerate()
+            .with_min_len(min_len())
+            .for_each(|(i, part)| work(i * chunk, part));
     }
 }
 
@@ -25,7 +92,7 @@ pub(crate) fn for_each_in_tasks(count: usize, each: usize, work: impl Fn(usize) 
     if count <= each {
         (0..count).for_each(work);
     } else {
-        (0..count.div_ceil(each)).into_par_iter().for_each(|task| {
+        for_each_task(count.div_ceil(each), |task| {
             (task * each..count.min((task + 1) * each)).for_each(&work);
         });
     }

@@ -146,6 +146,9 @@ macro_rules! binary {
                     broadcast::opencl::apply::<2>(call, concat!($name, "_broadcast"), &formula)
                 }
             }
+            fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<std::sync::Arc<dyn $crate::Op>> {
+                ($crate::batch::broadcasting_keeps_images(inputs, batched)).then(|| std::sync::Arc::new(*self) as std::sync::Arc<dyn $crate::Op>)
+            }
             fn saves(&self) -> SavedTensors {
                 <Self as BinaryGrad>::SAVES
             }

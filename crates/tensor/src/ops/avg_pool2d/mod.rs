@@ -7,11 +7,14 @@ mod cases;
 mod cpu;
 mod divisor;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use self::divisor::Divisor;
 use super::channel_blocks::{BlockKernel, BlockLayout, block_form, for_each_block};
 use super::pooling::{Axis, PoolWindow, opencl};
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{self, BlockForm, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
@@ -121,6 +124,10 @@ impl Op for AvgPool2d {
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
         block_form(*self, inputs, true)
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

@@ -18,6 +18,7 @@ use self::sizes::Sizes;
 use super::channel_blocks::{BlockKernel, BlockLayout, block_form};
 use super::elementwise::apply_opencl;
 use super::{Activation, ChannelSum};
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{BlockForm, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
@@ -264,6 +265,10 @@ impl Op for BatchNormEval {
 
     fn supports_batch_stride(&self) -> bool {
         true
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use smallvec::smallvec;
 
 use super::channel_blocks::ToChannelBlocks;
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{BlockForm, Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
@@ -141,6 +142,10 @@ impl Op for Concat {
         let dim = if self.dim < 0 { self.dim + rank as isize } else { self.dim };
         usize::try_from(dim).ok().filter(|axis| *axis < rank)
     }
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        let axis = inputs.first()?.axis(self.dim).ok()?;
+        (!batched.contains(&false) && axis > 0).then(|| Arc::new(*self) as Arc<dyn Op>)
+    }
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE
     }
@@ -206,6 +211,10 @@ impl Op for Narrow {
         let (len, from_row) = (self.len * inner, x.shape[axis] * inner);
         let from = opencl::Rows { start: self.start * inner, stride: from_row };
         opencl::copy_rows(call, from, opencl::Rows { start: 0, stride: len }, x, outer, len)
+    }
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        let axis = inputs.first()?.axis(self.dim).ok()?;
+        (only_first_is_batched(batched) && axis > 0).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE

@@ -37,6 +37,7 @@ pub(crate) use shape::ConvShape;
 
 use super::bias_activation_grad::Fused;
 use super::channel_blocks::{BlockKernel, BlockLayout, block_form};
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{
@@ -131,6 +132,10 @@ impl Op for Conv2d {
         let kernel_size = [inputs[1][2], inputs[1][3]];
         let Conv2d { stride, padding, dilation, .. } = *self;
         Some(Window { kernel_size, stride, padding, dilation })
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {
@@ -274,6 +279,10 @@ impl Op for Conv2dInputGrad {
         let (dy, weight, dx) = (call.input(0), call.input(1), call.output(0));
         let conv = self.geometry.conv_shape(dx.shape, weight.shape, dy.shape);
         opencl::input_grad(call, &conv, dy.buffer, weight.buffer, dx.buffer)
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

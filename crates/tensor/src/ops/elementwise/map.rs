@@ -2,7 +2,7 @@
 //! [`Real`] numbers, for the reference, the CPU kernels and the OpenCL kernels.
 
 use crate::core::view::{View, ViewMut};
-use crate::cpu::parallel::CHUNK;
+use crate::cpu::parallel::{CHUNK, join};
 use crate::cpu::simd::{Kernel, Real, Simd, dispatch};
 use crate::opencl::Call;
 use neocog_base::Result;
@@ -71,10 +71,7 @@ fn split<P: ElementwiseMap<I, O>, const I: usize, const O: usize>(
         a
     });
     let right = right.map(|b| b.expect("all were set"));
-    rayon::join(
-        || split(op, inputs.map(|x| &x[..middle]), left),
-        || split(op, inputs.map(|x| &x[middle..]), right),
-    );
+    join(|| split(op, inputs.map(|x| &x[..middle]), left), || split(op, inputs.map(|x| &x[middle..]), right));
 }
 
 /// Holds a copy of the operation: subexpressions of its parameters are then computed once, not for every vector.

@@ -226,6 +226,15 @@ macro_rules! with_parameters {
             fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::BlockForm> {
                 $crate::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
             }
+            fn split_batch(
+                &self,
+                inputs: &[Shape],
+                batched: &[bool],
+                _images: usize,
+            ) -> Option<std::sync::Arc<dyn $crate::Op>> {
+                ($crate::batch::broadcasting_keeps_images(inputs, batched))
+                    .then(|| std::sync::Arc::new(*self) as std::sync::Arc<dyn $crate::Op>)
+            }
             fn saves(&self) -> SavedTensors {
                 $saves
             }

@@ -33,6 +33,9 @@ macro_rules! elementwise {
                 const N: usize = [$(stringify!($x)),+].len();
                 apply_opencl::<N, 0, 1>(call, concat!($name, "_elements"), |args, []| [Self::eval(args)])
             }
+            fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<std::sync::Arc<dyn $crate::Op>> {
+                ($crate::batch::broadcasting_keeps_images(inputs, batched)).then(|| std::sync::Arc::new(*self) as std::sync::Arc<dyn $crate::Op>)
+            }
             fn saves(&self) -> SavedTensors {
                 <Self as ElementwiseGrad>::saves()
             }

@@ -99,6 +99,9 @@ macro_rules! parametric {
             fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<$crate::BlockForm> {
                 $crate::BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
             }
+            fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<std::sync::Arc<dyn $crate::Op>> {
+                ($crate::batch::broadcasting_keeps_images(inputs, batched)).then(|| std::sync::Arc::new(*self) as std::sync::Arc<dyn $crate::Op>)
+            }
             fn saves(&self) -> SavedTensors {
                 $saves
             }

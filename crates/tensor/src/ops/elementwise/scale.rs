@@ -1,8 +1,11 @@
 //! Multiplication by a constant.
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use super::map::{self, ElementwiseMap};
+use crate::core::batch::broadcasting_keeps_images;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::BlockForm;
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
@@ -48,7 +51,11 @@ impl Op for Scale {
         super::opencl::apply::<1, 0, 1>(call, self.name(), |x, []| self.eval(x, x))
     }
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
-        BlockForm::elementwise(std::sync::Arc::new(*self), inputs)
+        BlockForm::elementwise(Arc::new(*self), inputs)
+    }
+
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (broadcasting_keeps_images(inputs, batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

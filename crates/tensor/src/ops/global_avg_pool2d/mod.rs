@@ -3,9 +3,12 @@
 mod cases;
 mod cpu;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use super::channel_blocks::{BlockKernel, BlockLayout, block_form, for_each_block};
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{BlockForm, Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
@@ -69,6 +72,10 @@ impl Op for GlobalAvgPool2d {
 
     fn in_channel_blocks(&self, inputs: &[Shape]) -> Option<BlockForm> {
         block_form(*self, inputs, true)
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

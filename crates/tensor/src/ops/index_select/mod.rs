@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::shape::{Shape, Shapes};
@@ -98,6 +99,11 @@ impl Op for IndexSelect {
         let source = Source::new("index_select", include_str!("kernels.cl"));
         // SAFETY: `check_call` has compared shapes and buffers, and `infer` the indices with the extent.
         unsafe { call.launch(&source, "index_select", &args, Grid::line(elements)) }
+    }
+
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        let axis = inputs.first()?.axis(self.dim).ok()?;
+        (only_first_is_batched(batched) && axis > 0).then(|| Arc::new(self.clone()) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

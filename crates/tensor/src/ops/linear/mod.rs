@@ -9,6 +9,7 @@ use smallvec::smallvec;
 
 use super::bias_activation_grad::Fused;
 use super::{Activation, MatMul};
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::fusion::{self, ChannelAffine, Pass};
 use crate::core::op::{AbsorbedAffine, Gradient, InputGrads, Op, SavedTensors};
@@ -110,6 +111,10 @@ impl Op for Linear {
             c: Target { buffer: y.buffer, group: 0, row: 1, image: 0, line: 0, pixel: out, first: 0 },
         };
         product.run(call)
+    }
+
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched) && inputs[0].rank() > 1).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

@@ -1,5 +1,7 @@
 //! Products of several pairs of matrices.
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use super::MatMul;
@@ -82,6 +84,10 @@ impl Op for BatchMatMul {
             c: Target { buffer: y.buffer, group: m * n, row: n, image: 0, line: 0, pixel: 1, first: 0 },
         };
         product.run(call)
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (!batched.contains(&false)).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

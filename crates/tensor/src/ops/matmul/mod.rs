@@ -6,8 +6,11 @@ mod cases;
 pub use batched::BatchMatMul;
 
 use rayon::prelude::*;
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
@@ -102,6 +105,10 @@ impl Op for MatMul {
             c: Target { buffer: y.buffer, group: 0, row: n, image: 0, line: 0, pixel: 1, first: 0 },
         };
         product.run(call)
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched) && !self.transpose_a).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

@@ -6,11 +6,14 @@
 mod cases;
 mod cpu;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use super::Activation;
 use super::channel_blocks::{BlockKernel, BlockLayout, block_form, for_each_block};
 use super::pooling::{LARGEST_INDEXED_PLANE, PoolWindow, opencl};
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{self, BlockForm, Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::run::run_single;
@@ -133,6 +136,10 @@ impl Op for MaxPool2d {
     /// The maximum of a window is the same before and after a ReLU, and so is its index where the gradient is not 0.
     fn commutes_with(&self, before: &dyn Op) -> bool {
         matches!(before.activation(), Some(Activation::Relu | Activation::Relu6))
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

@@ -5,9 +5,12 @@ mod cpu;
 mod opencl;
 mod walk;
 
+use std::sync::Arc;
+
 use smallvec::{SmallVec, smallvec};
 
 use self::walk::Walk;
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
@@ -77,6 +80,11 @@ impl Op for Permute {
     fn opencl(&self, call: &Call<'_>) -> Result<()> {
         check_call(self, call)?;
         opencl::permute(call, &Walk::new(&self.dims, call.input(0).shape))
+    }
+
+    fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched) && self.dims.first() == Some(&0))
+            .then(|| Arc::new(self.clone()) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

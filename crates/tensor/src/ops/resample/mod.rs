@@ -4,9 +4,12 @@ mod axis_map;
 mod cases;
 mod cpu;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 pub use self::axis_map::AxisMap;
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
@@ -111,6 +114,11 @@ impl Op for Resample {
         let source = Source::new("resample", include_str!("kernels.cl"));
         // SAFETY: `check_call` has compared shapes and buffers; the kernel stays within them and the tables of the map.
         unsafe { call.launch(&source, "resample", &args, Grid::line(elements)) }
+    }
+
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        let axis = inputs.first()?.axis(self.dim).ok()?;
+        (only_first_is_batched(batched) && axis > 0).then(|| Arc::new(self.clone()) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

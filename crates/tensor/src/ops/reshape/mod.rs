@@ -2,8 +2,11 @@
 
 mod cases;
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
@@ -90,6 +93,13 @@ impl Op for Reshape {
         Window::whole(&inputs[0])
     }
 
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], images: usize) -> Option<Arc<dyn Op>> {
+        let [x] = inputs else { return None };
+        let fits = only_first_is_batched(batched) && x.rank() > 0 && x.first() == self.shape.first();
+        let shape = self.shape.with_extent(0, images).ok()?;
+        (fits).then(|| Arc::new(Reshape { shape }) as Arc<dyn Op>)
+    }
+
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE
     }
@@ -122,6 +132,11 @@ impl Op for Flatten {
     }
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
         Window::whole(&inputs[0])
+    }
+
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        let start = inputs.first()?.axis(self.start_dim).ok()?;
+        (only_first_is_batched(batched) && start > 0).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

@@ -1,7 +1,10 @@
 //! Reductions along the last axis other than sums.
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
+use crate::core::batch::only_first_is_batched;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs, no_gradient};
 use crate::core::shape::{Shape, Shapes};
@@ -124,6 +127,10 @@ impl Op for RowReduce {
                 Grid::line(rows),
             )
         }
+    }
+
+    fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        (only_first_is_batched(batched) && inputs[0].rank() > 1).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

@@ -64,6 +64,10 @@ macro_rules! softmaxes {
                 check_call(self, call)?;
                 opencl::run(Rule::$op, self.dim, call)
             }
+            fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<std::sync::Arc<dyn $crate::Op>> {
+                let axis = inputs.first()?.axis(self.dim).ok()?;
+                ($crate::batch::only_first_is_batched(batched) && axis > 0).then(|| std::sync::Arc::new(*self) as std::sync::Arc<dyn $crate::Op>)
+            }
             fn saves(&self) -> SavedTensors {
                 SavedTensors::NONE.outputs(&[0])
             }

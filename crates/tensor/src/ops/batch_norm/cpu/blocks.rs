@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::parallel::CHUNK;
+use crate::cpu::parallel::{CHUNK, min_len};
 use crate::ops::batch_norm::sizes::Sizes;
 
 /// Channel planes of at least this many pixels are processed one by one.
@@ -29,6 +29,10 @@ pub(super) fn each_block(
     if sizes.c * sizes.count() <= CHUNK {
         a.chunks_mut(block).zip(b.chunks_mut(block)).enumerate().for_each(one);
     } else {
-        a.par_chunks_mut(block).zip(b.par_chunks_mut(block)).enumerate().for_each(one);
+        a.par_chunks_mut(block)
+            .zip(b.par_chunks_mut(block))
+            .enumerate()
+            .with_min_len(min_len())
+            .for_each(one);
     }
 }

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use self::blocks::{NONE, PLANE, each_block};
 use super::sizes::Sizes;
 use crate::core::view::{View, ViewMut};
-use crate::cpu::parallel::{CHUNK, Shared, for_each_chunk};
+use crate::cpu::parallel::{CHUNK, Shared, for_each_chunk, min_len};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::for_each_activation;
 use crate::memory::{Buffer, Scratch};
@@ -115,7 +115,7 @@ pub(super) fn eval(
         return;
     }
     let (one, from) = (Sizes { n: 1, ..sizes }, x.data.par_chunks(x.batch_stride));
-    y.data.par_chunks_mut(y.batch_stride).zip(from).for_each(|(y, x)| {
+    y.data.par_chunks_mut(y.batch_stride).zip(from).with_min_len(min_len()).for_each(|(y, x)| {
         let (x, y) = (&x[..image], &mut y[..image]);
         with_activation!(activation, normalize(x, one, &channels, y, scratch));
     });

@@ -20,7 +20,7 @@ use super::backend::{Cpu, InstructionSet};
 use super::cost;
 use super::layout::{FeatureMap, Filters};
 use super::transposed_tile::TransposedTile;
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
@@ -209,7 +209,7 @@ fn convolve(
     scratch: &Scratch,
 ) {
     let target = Shared::new(y);
-    (0..direct.bands().1).into_par_iter().for_each(|band| {
+    for_each_task(direct.bands().1, |band| {
         dispatch(Forward { direct, band, packed, bias, activation, x, target, scratch });
     });
 }

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::backend::{Cpu, InstructionSet};
 use super::cost;
 use super::implicit_gemm::pixels::{output_grid, whole_rows};
+use crate::cpu::parallel::min_len;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::cpu::{Bias, GatherMap, Gemm, LeftMatrix, OutputMatrix, PixelGrid, RightMatrix};
 use crate::memory::{Buffer, Scratch};
@@ -97,9 +98,11 @@ fn input_grad(conv: &ConvShape, dy: &[f32], weight: &[f32], dx: &mut [f32], scra
     };
     gemm.run(target, scratch);
     let columns = &columns[..];
-    dx.par_chunks_mut(image).zip(columns.par_chunks(depth * pixels)).for_each(|(dx, columns)| {
-        dispatch(AddColumns { conv, columns, dx });
-    });
+    dx.par_chunks_mut(image).zip(columns.par_chunks(depth * pixels)).with_min_len(min_len()).for_each(
+        |(dx, columns)| {
+            dispatch(AddColumns { conv, columns, dx });
+        },
+    );
 }
 
 /// Adds the columns of an image to the pixels under their taps.

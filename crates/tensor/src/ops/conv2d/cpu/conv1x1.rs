@@ -14,12 +14,10 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::by_size;
 use super::cost;
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::transpose::{lanes_to_rows, rows_to_lanes};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::cpu::tile_rows;
@@ -118,7 +116,7 @@ fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch:
     let each = vectors * conv.in_per_group * lanes;
     let mut sums = scratch.take(parts * conv.groups * each);
     let target = Shared::new(&mut sums);
-    (0..parts * conv.groups * blocks).into_par_iter().for_each(|i| {
+    for_each_task(parts * conv.groups * blocks, |i| {
         let (block, i) = (i % blocks, i / blocks);
         let (group, batch_part) = (i % conv.groups, i / conv.groups);
         let channels = channels_of(block);
@@ -130,7 +128,7 @@ fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch:
         dispatch(PartialSums { conv, x, dy, group, channels, chunks, part, sums, scratch });
     });
     let target = Shared::new(dw);
-    (0..conv.groups * blocks * vectors).into_par_iter().for_each(|i| {
+    for_each_task(conv.groups * blocks * vectors, |i| {
         let (vector, i) = (i % vectors, i / vectors);
         let (block, group) = (i % blocks, i / blocks);
         let channels = channels_of(block);

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use crate::cpu::parallel::{Shared, for_each_chunk, part};
+use crate::cpu::parallel::{Shared, for_each_chunk, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::Scratch;
 use crate::ops::conv2d::shape::ConvShape;
@@ -26,7 +24,7 @@ pub fn weight_grad(
     // `[part, group]`.
     let mut sums = scratch.take(parts * conv.groups * size);
     let target = Shared::new(&mut sums);
-    (0..parts * blocks).into_par_iter().for_each(|i| {
+    for_each_task(parts * blocks, |i| {
         let (images, groups) = (part(conv.n, parts, i / blocks), part(conv.groups, blocks, i % blocks));
         let start = (i / blocks * conv.groups + groups.start) * size;
         // SAFETY: the tasks have disjoint parts of the buffer.

@@ -16,8 +16,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::{Around, multiply_around};
 use super::channel_blocked;
@@ -25,7 +23,7 @@ use super::channel_blocked::window::MIN_IMAGES;
 use super::cost;
 use super::sums::{activate, clear_planes, fill, padded_bias, range};
 use super::taps::MAX_TAPS;
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
@@ -203,7 +201,7 @@ fn forward(
     let bands = conv.out_pixels().div_ceil(PIXELS).max(TASKS.div_ceil(panels * group)).min(conv.oh);
     let is_small = conv.n * conv.out_pixels() * conv.out_per_group * conv.filter_len() < SMALL;
     let for_each = |count: usize, work: &(dyn Fn(usize) + Sync)| {
-        if is_small { (0..count).for_each(work) } else { (0..count).into_par_iter().for_each(work) }
+        if is_small { (0..count).for_each(work) } else { for_each_task(count, work) }
     };
     let image_step = if direct { conv.x_batch_stride } else { depth * block };
     let mut transposed = scratch.take(if direct { 0 } else { group * depth * block });

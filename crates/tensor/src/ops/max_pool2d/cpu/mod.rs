@@ -20,7 +20,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use self::best::Best;
-use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::parallel::{CHUNK, for_each_chunk, min_len};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
 use crate::ops::channel_blocks::BlockMap;
@@ -44,7 +44,7 @@ pub(super) fn forward(
         }),
         Some(indices) => {
             let tasks = y.par_chunks_mut(planes * to).zip(indices.par_chunks_mut(planes * to));
-            tasks.enumerate().for_each(|(i, (y, indices))| {
+            tasks.enumerate().with_min_len(min_len()).for_each(|(i, (y, indices))| {
                 run::<true>(axes, &x[i * planes * from..], y, indices, scratch);
             });
         }

@@ -17,15 +17,13 @@
 mod weight_grad;
 pub(super) mod window;
 
-use rayon::prelude::*;
-
 use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::multiply;
 use super::cost;
 use super::layout::Filters;
 use super::sums::activate;
 use super::taps::{MAX_TAPS, read_filters};
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::Activation;
@@ -93,7 +91,7 @@ fn convolve(
     let panels = window.dst.blocks(lanes).div_ceil(2);
     let splits = TASKS.div_ceil(bands.count().max(1)).min(panels);
     let target = Shared::new(y);
-    (0..bands.count() * splits).into_par_iter().for_each(|i| {
+    for_each_task(bands.count() * splits, |i| {
         let [images, rows] = bands.get(window, i / splits);
         let panels = part(panels, splits, i % splits);
         dispatch(Forward { window, images, rows, panels, u, bias, activation, x, target, scratch });
@@ -114,7 +112,7 @@ fn pack_filters(window: &SlidingWindow, filters: &Filters<'_>, scratch: &Scratch
     let target = Shared::new(&mut u);
     // A task packs some channels of one block.
     let parts = window.src.channels.div_ceil(64);
-    (0..blocks * parts).into_par_iter().for_each(|i| {
+    for_each_task(blocks * parts, |i| {
         let channels = part(window.src.channels, parts, i % parts);
         dispatch(Pack { window, filters, channels, block: i / parts, target, scratch });
     });

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::window::{Bands, SlidingWindow, read_images};
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::Scratch;
 use crate::ops::conv2d::ConvShape;
@@ -35,7 +35,7 @@ pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scra
     let parts = TASKS.div_ceil(splits).min(SUMS / size).min(pixels / PART_PIXELS).min(bands.count()).max(1);
     let mut sums = scratch.take(parts * size);
     let target = Shared::new(&mut sums);
-    (0..parts * splits).into_par_iter().for_each(|i| {
+    for_each_task(parts * splits, |i| {
         dispatch(PartialSums {
             window: &window,
             bands,

@@ -1,9 +1,7 @@
 //! The forward pass, and the input gradient without stride.
 
-use rayon::prelude::*;
-
 use super::window::{Block, Next, Window, for_constants, shift};
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::ops::Activation;
 
@@ -23,7 +21,7 @@ pub(super) fn planes(
     let each = window.dst_plane() * window.kernel * window.kernel;
     let tasks = all.div_ceil((TASK_MULTIPLY_ADDS / each).max(1));
     let dst = Shared::new(dst);
-    (0..tasks).into_par_iter().for_each(|task| {
+    for_each_task(tasks, |task| {
         dispatch(Planes { window, planes: part(all, tasks, task), src, weight, bias, activation, dst });
     });
 }

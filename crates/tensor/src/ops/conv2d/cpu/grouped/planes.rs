@@ -1,9 +1,7 @@
 //! The forward pass and the input gradient: planes of sums over taps.
 
-use rayon::prelude::*;
-
 use super::geometry::{BLOCK, Direction, Outputs};
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
 use crate::ops::Activation;
@@ -32,7 +30,7 @@ pub(super) fn planes(
     let each = conv.out_pixels() * conv.filter_len() * conv.out_per_group;
     let tasks = all.div_ceil((TASK_MULTIPLY_ADDS / each.max(1)).max(1));
     let dst = Shared::new(dst);
-    (0..tasks).into_par_iter().for_each(|task| {
+    for_each_task(tasks, |task| {
         dispatch(Planes { direction, groups: part(all, tasks, task), src, weight, epilogue, dst, scratch });
     });
 }

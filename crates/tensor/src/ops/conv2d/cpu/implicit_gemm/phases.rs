@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::parallel::{CHUNK, for_each_chunk};
+use crate::cpu::parallel::{CHUNK, for_each_chunk, min_len};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::conv2d::ConvShape;
@@ -12,7 +12,7 @@ use crate::ops::conv2d::ConvShape;
 pub fn split_phases(conv: &ConvShape, x: &[f32], scratch: &Scratch) -> Buffer {
     let mut split = scratch.take(x.len());
     let each = chunk(conv);
-    split.par_chunks_mut(each).zip(x.par_chunks(each)).for_each(|(to, from)| {
+    split.par_chunks_mut(each).zip(x.par_chunks(each)).with_min_len(min_len()).for_each(|(to, from)| {
         to.copy_from_slice(from);
         dispatch(SortPhases {
             rows: to,

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::phases::split_phases;
 use super::pixels::{images_per_unit, output_grid, source_grid, source_taps, whole_rows};
 use crate::cpu::GatherMap;
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::memory::Scratch;
 use crate::ops::conv2d::ConvShape;
@@ -71,7 +71,7 @@ pub fn weight_grad(conv: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scra
     if conv.multiply_adds() < 1 << 16 {
         (0..tasks).for_each(task);
     } else {
-        (0..tasks).into_par_iter().for_each(task);
+        for_each_task(tasks, task);
     }
     let width = each * taps;
     dw.par_chunks_mut(conv.filter_len()).enumerate().with_min_len(16).for_each(|(o, dw)| {

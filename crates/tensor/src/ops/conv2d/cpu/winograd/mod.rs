@@ -23,14 +23,12 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use rayon::prelude::*;
-
 use super::backend::{Cpu, InstructionSet};
 use super::blocked_gemm::multiply;
 use super::cost;
 use super::layout::{FeatureMap, Filters};
 use super::taps::{MAX_TAPS, read_filters};
-use crate::cpu::parallel::{Shared, part};
+use crate::cpu::parallel::{Shared, for_each_task, part};
 use crate::cpu::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::memory::{Buffer, Scratch, split};
 use crate::ops::Activation;
@@ -168,7 +166,7 @@ fn convolve<const A: usize, const M: usize, const R: usize>(
     let tiles = (FLOATS / per_tile).clamp(TILES[0], TILES[1]);
     let tiling = Tiling::new(n, [dst.h.div_ceil(M), dst.w.div_ceil(M)], tiles, TASKS);
     let target = Shared::new(y);
-    (0..tiling.tasks).into_par_iter().for_each(|task| {
+    for_each_task(tiling.tasks, |task| {
         dispatch(Forward::<A, M> {
             src,
             dst,
@@ -202,7 +200,7 @@ fn transform_filters<const A: usize, const M: usize, const R: usize>(
     let response = (tiles >= tiles::MANY_TILES).then(ConstantResponse::new::<A, M>);
     // A task transforms some channels of one block.
     let parts = src.channels.div_ceil(64);
-    (0..blocks * parts).into_par_iter().for_each(|i| {
+    for_each_task(blocks * parts, |i| {
         dispatch(TransformFilters::<A, R> {
             filters,
             depth: src.channels,

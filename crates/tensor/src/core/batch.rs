@@ -1,0 +1,39 @@
+//! Independence of the images of a batch, for [`Op::split_batch`](crate::Op::split_batch).
+
+use crate::core::shape::Shape;
+
+/// Whether the first input is batched and no other one is: the rule of operations whose other inputs are parameters.
+pub fn only_first_is_batched(batched: &[bool]) -> bool {
+    matches!(batched, [true, others @ ..] if !others.contains(&true))
+}
+
+/// Whether broadcasting combines images of the batched inputs only with the same image of the others, and with values that are the
+/// same for all images: the rule of elementwise operations.
+pub fn broadcasting_keeps_images(inputs: &[Shape], batched: &[bool]) -> bool {
+    let rank = inputs.iter().map(|shape| shape.rank()).max().unwrap_or(0);
+    inputs.iter().zip(batched).all(|(shape, batched)| match batched {
+        true => shape.rank() == rank,
+        false => shape.rank() < rank || shape[0] == 1,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broadcasting_must_not_combine_different_images() {
+        let keeps = |a: &[usize], b: &[usize], batched: [bool; 2]| {
+            let inputs = [a, b].map(|extents| Shape::new(extents).unwrap());
+            broadcasting_keeps_images(&inputs, &batched)
+        };
+        assert!(keeps(&[4, 3, 2], &[4, 3, 1], [true, true]));
+        assert!(keeps(&[4, 3, 2], &[1, 3, 2], [true, false]));
+        assert!(keeps(&[4, 3, 2], &[3, 2], [true, false]));
+        assert!(keeps(&[4, 3, 2], &[], [true, false]));
+        // The rows of the second input belong to images, but it is not split.
+        assert!(!keeps(&[4, 3, 2], &[4, 3, 2], [true, false]));
+        // The batch of the second input is along another axis of the output.
+        assert!(!keeps(&[4, 4], &[4], [true, true]));
+    }
+}
