@@ -13,4 +13,4 @@ pub use inventory;
 
 pub use graph::{Graph, Node, Source};
 pub use plan::Plan;
-pub use rewrite::{Case, Rewrite, Target, registered_rewrites, rewrite};
+pub use rewrite::{Case, LAYOUT_ORDER, Rewrite, Target, registered_rewrites, rewrite};

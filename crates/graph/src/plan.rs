@@ -11,8 +11,7 @@ use smallvec::smallvec;
 
 use crate::graph::{Graph, Source};
 use crate::layout::{self, OutputPlace};
-use crate::rewrite::{Target, rewrite};
-use crate::rewrites::fold_constants;
+use crate::rewrite::{LAYOUT_ORDER, Target, rewrite_in};
 use crate::stages::{Stage, stages};
 
 impl Graph {
@@ -23,12 +22,12 @@ impl Graph {
     pub fn plan(mut self, device: &Device) -> Result<Plan> {
         self.check_constants(device)?;
         self.copy_reshaped_constants()?;
-        // An operation on constants alone belongs to no part of a batch.
-        fold_constants::fold(&mut self)?;
+        let target = Target { pass: Pass::Inference, device };
+        rewrite_in(&mut self, &target, ..LAYOUT_ORDER)?;
         let ends = Ends::of(&self)?;
         let mut stages = if *device == Device::Cpu { stages(self)? } else { vec![Stage::whole(self)] };
         for stage in &mut stages {
-            rewrite(&mut stage.graph, &Target { pass: Pass::Inference, device })?;
+            rewrite_in(&mut stage.graph, &target, LAYOUT_ORDER..)?;
         }
         Plan::of(ends, stages, device)
     }

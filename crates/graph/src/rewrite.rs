@@ -4,6 +4,7 @@
 //! for training. Each has cases, on which [`check`](crate::check) compares the graph before and after on every device.
 
 use std::fmt;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use neocog_base::{Context as _, Result};
@@ -27,7 +28,8 @@ pub struct Rewrite {
     pub name: &'static str,
     /// The crate that registered it.
     pub crate_name: &'static str,
-    /// Its position: rewrites are applied in ascending order. Those of this crate are at 100, 200, ..
+    /// Its position: rewrites are applied in ascending order. Those of this crate are at 100, 200, .. What depends on the number of
+    /// images of a batch is at [`LAYOUT_ORDER`] or later: before that, a graph may be split into parts of a batch.
     pub order: u32,
     /// Whether it is applied for a target.
     pub applies: fn(&Target<'_>) -> bool,
@@ -70,13 +72,28 @@ pub fn registered_rewrites() -> Vec<&'static Rewrite> {
     all
 }
 
+/// The order from which on rewrites choose how values and weights are stored, for a graph and a batch that stay the same.
+pub const LAYOUT_ORDER: u32 = 450;
+
 /// Applies all registered rewrites for `target`.
 ///
 /// # Errors
 /// When a constant cannot be read or written; when a rewrite leaves an invalid graph.
 pub fn rewrite(graph: &mut Graph, target: &Target<'_>) -> Result<()> {
+    rewrite_in(graph, target, ..)
+}
+
+/// Applies the registered rewrites in a range of the order.
+///
+/// # Errors
+/// As [`rewrite`].
+pub(crate) fn rewrite_in(
+    graph: &mut Graph,
+    target: &Target<'_>,
+    orders: impl RangeBounds<u32>,
+) -> Result<()> {
     for rewrite in registered_rewrites() {
-        if (rewrite.applies)(target) {
+        if orders.contains(&rewrite.order) && (rewrite.applies)(target) {
             (rewrite.apply)(graph, target).context(|| rewrite.name)?;
         }
     }

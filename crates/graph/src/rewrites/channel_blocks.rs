@@ -17,11 +17,11 @@ use std::sync::Arc;
 use super::{push, random};
 use crate::graph::{Graph, Node, Source};
 use crate::register_rewrite;
-use crate::rewrite::{Case, Target};
+use crate::rewrite::{Case, LAYOUT_ORDER, Target};
 
 register_rewrite!(
     "channel_blocks",
-    order 450,
+    order LAYOUT_ORDER,
     |target| target.pass == Pass::Inference && *target.device == Device::Cpu,
     bring_into_blocks,
     cases

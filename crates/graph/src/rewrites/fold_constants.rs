@@ -8,12 +8,12 @@ use neocog_tensor::{Tensor, run};
 use super::{push, random};
 use crate::graph::{Graph, Node, Source};
 use crate::register_rewrite;
-use crate::rewrite::Case;
+use crate::rewrite::{Case, Target};
 
 // Before all others, which then find more constants.
-register_rewrite!("fold_constants", order 50, |_| true, |graph, _| fold(graph), cases);
+register_rewrite!("fold_constants", order 50, |_| true, fold, cases);
 
-pub(crate) fn fold(graph: &mut Graph) -> Result<()> {
+fn fold(graph: &mut Graph, _target: &Target<'_>) -> Result<()> {
     let mut known: Vec<Option<Tensor>> = vec![None; graph.value_count()];
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes().len());
     for mut node in graph.take_nodes() {

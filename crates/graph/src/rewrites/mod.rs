@@ -3,7 +3,7 @@
 mod activation_behind_pooling;
 mod channel_blocks;
 mod fold_batch_norm;
-pub(crate) mod fold_constants;
+mod fold_constants;
 mod fuse_activation;
 mod join_concat;
 mod pack_weights;
