@@ -139,6 +139,7 @@ fn conforms(device: &Device) {
     assert!(summary.failures.is_empty(), "{device}: {summary}");
     assert_eq!(summary.ops, OPS.len());
     assert!(summary.cases >= summary.ops && summary.gradients > 0);
+    println!("{device}: split into parts of a batch: {:?}", summary.splits);
 }
 
 #[test]

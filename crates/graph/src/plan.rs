@@ -61,8 +61,8 @@ impl Graph {
 
 /// A graph that is ready to run on one device, for inputs of one shape each.
 ///
-/// On the CPU it runs in stages: parts of the graph that compute a few images of a batch at a time, so that feature maps stay in a
-/// cache, and different images on different threads.
+/// On the CPU it runs in stages: parts of the graph, each of which computes a few images of the batch at a time (a micro-batch), so that
+/// feature maps stay in a cache, and different images on different threads.
 #[derive(Debug)]
 pub struct Plan {
     ends: Ends,
@@ -99,8 +99,8 @@ impl Ends {
 #[derive(Debug)]
 struct PlannedStage {
     graph: Graph,
-    /// How often it runs for a batch.
-    parts: usize,
+    /// How many micro-batches it computes.
+    micro_batches: usize,
     /// The values of the plan that are its inputs.
     inputs: Vec<usize>,
     /// The values of the plan that are its outputs.
@@ -115,10 +115,10 @@ struct PlannedStage {
 
 impl PlannedStage {
     fn new(stage: Stage, device: &Device) -> Result<Self> {
-        let Stage { graph, parts, inputs, outputs } = stage;
+        let Stage { graph, micro_batches, inputs, outputs } = stage;
         let (program, places) =
             if *device == Device::Cpu { layout::program(&graph)? } else { (None, Vec::new()) };
-        Ok(PlannedStage { graph, parts, inputs, outputs, last_uses: Vec::new(), program, places })
+        Ok(PlannedStage { graph, micro_batches, inputs, outputs, last_uses: Vec::new(), program, places })
     }
 
     /// Computes the outputs, which may have another shape.
@@ -127,7 +127,7 @@ impl PlannedStage {
             return self.graph.run(inputs);
         }
         let computed = match &self.program {
-            Some(program) => program.run_parts(inputs, self.parts)?,
+            Some(program) => program.run_micro_batches(inputs, self.micro_batches)?,
             None => Vec::new(),
         };
         let output = |place: &OutputPlace| match *place {
@@ -142,6 +142,12 @@ impl Plan {
     /// Creates a plan that runs a graph as it is.
     pub(crate) fn new(graph: Graph, device: &Device) -> Result<Self> {
         Plan::of(Ends::of(&graph)?, vec![Stage::whole(graph)], device)
+    }
+
+    /// Creates a plan of the stages of a graph, which run as they are.
+    #[cfg(test)]
+    pub(crate) fn of_stages(graph: &Graph, stages: Vec<Stage>, device: &Device) -> Result<Self> {
+        Plan::of(Ends::of(graph)?, stages, device)
     }
 
     /// Creates a plan of stages, whose graphs run as they are.
@@ -212,14 +218,14 @@ impl Plan {
         &self.ends.shapes[self.ends.outputs[0]]
     }
 
-    /// Returns the rewritten graphs of the stages, each for a part of the batch.
+    /// Returns the rewritten graphs of the stages, each for a micro-batch.
     pub fn graphs(&self) -> impl Iterator<Item = &Graph> {
         self.stages.iter().map(|stage| &stage.graph)
     }
 
-    /// Returns for each stage how many parts of the batch it computes, one after the other or on different threads.
-    pub fn parts(&self) -> impl Iterator<Item = usize> + '_ {
-        self.stages.iter().map(|stage| stage.parts)
+    /// Returns for each stage how many micro-batches it computes, one after the other or on different threads.
+    pub fn micro_batches(&self) -> impl Iterator<Item = usize> + '_ {
+        self.stages.iter().map(|stage| stage.micro_batches)
     }
 
     /// Returns the names of the operations in the order in which they run.

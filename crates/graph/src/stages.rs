@@ -1,4 +1,4 @@
-//! Splits the graph of a batch into stages: parts of the graph that run for a few images at a time.
+//! Splits the graph of a batch into stages: parts of the graph that run for a few images at a time, a micro-batch.
 //!
 //! A network computes each image of a batch by itself. To compute layer after layer for the whole batch writes all feature maps to memory
 //! and reads them again; to compute image after image keeps them in a cache, but reads the weights for each image. The first is
@@ -30,10 +30,10 @@ const CUT: f64 = 4.0;
 /// A part of a graph.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    /// Its operations, for a part of the batch.
+    /// Its operations, for a micro-batch.
     pub graph: Graph,
-    /// How often it runs for a batch.
-    pub parts: usize,
+    /// How many micro-batches it computes.
+    pub micro_batches: usize,
     /// The values of the whole graph that are its inputs.
     pub inputs: Vec<usize>,
     /// The values of the whole graph that are its outputs.
@@ -44,7 +44,7 @@ impl Stage {
     /// Returns the only stage of a graph that is not split.
     pub(crate) fn whole(graph: Graph) -> Self {
         let (inputs, outputs) = ((0..graph.input_count()).collect(), graph.outputs().to_vec());
-        Stage { graph, parts: 1, inputs, outputs }
+        Stage { graph, micro_batches: 1, inputs, outputs }
     }
 }
 
@@ -54,22 +54,16 @@ impl Stage {
 /// When an operation does not accept a part of its inputs although it says so.
 pub(crate) fn stages(graph: Graph) -> Result<Vec<Stage>> {
     let images = if graph.input_count() == 0 { 0 } else { graph.shape(0).first().copied().unwrap_or(0) };
-    let choices: Vec<usize> = (1..=images).filter(|part| images.is_multiple_of(*part)).collect();
+    let choices: Vec<usize> = (1..=images).filter(|micro| images.is_multiple_of(*micro)).collect();
     if choices.len() < 2 || graph.nodes().is_empty() {
         return Ok(vec![Stage::whole(graph)]);
     }
     let batch = Batch { graph: &graph, images };
-    let parts = batch.choose(&choices);
-    if parts.iter().all(|part| *part == images) {
+    let sizes = batch.choose(&choices);
+    if sizes.iter().all(|micro| *micro == images) {
         return Ok(vec![Stage::whole(graph)]);
     }
-    let mut stages = Vec::new();
-    let mut start = 0;
-    for run in parts.chunk_by(|a, b| a == b) {
-        stages.push(batch.stage(start..start + run.len(), run[0])?);
-        start += run.len();
-    }
-    Ok(stages)
+    batch.stages(&sizes)
 }
 
 /// A graph and the number of images of its batch.
@@ -84,15 +78,15 @@ impl Batch<'_> {
         self.graph.shape(value).first() == Some(&self.images)
     }
 
-    /// Returns the shape of a value for a part of the batch.
-    fn part_shape(&self, value: usize, part: usize) -> Result<Shape> {
+    /// Returns the shape of a value for a micro-batch.
+    fn micro_shape(&self, value: usize, micro: usize) -> Result<Shape> {
         let shape = self.graph.shape(value);
-        if self.has_images(value) { shape.with_extent(0, part) } else { Ok(*shape) }
+        if self.has_images(value) { shape.with_extent(0, micro) } else { Ok(*shape) }
     }
 
-    /// Returns the operation of a node for a part of the batch; `None` if it cannot be split.
-    fn split(&self, node: &Node, part: usize) -> Option<Arc<dyn Op>> {
-        if part == self.images {
+    /// Returns the operation of a node for a micro-batch; `None` if it cannot be split.
+    fn split(&self, node: &Node, micro: usize) -> Option<Arc<dyn Op>> {
+        if micro == self.images {
             return Some(node.op.clone());
         }
         let batched: SmallVec<[bool; 4]> = node
@@ -100,16 +94,16 @@ impl Batch<'_> {
             .iter()
             .map(|source| source.value().is_some_and(|value| self.has_images(value)))
             .collect();
-        let op = node.op.split_batch(&self.graph.input_shapes(node), &batched, part)?;
+        let op = node.op.split_batch(&self.graph.input_shapes(node), &batched, micro)?;
         let shapes: Shapes = node
             .inputs
             .iter()
             .map(|source| match source {
-                Source::Value(value) => self.part_shape(*value, part).ok(),
+                Source::Value(value) => self.micro_shape(*value, micro).ok(),
                 Source::Constant(tensor) => Some(*tensor.shape()),
             })
             .collect::<Option<_>>()?;
-        let expected = node.outputs.iter().map(|value| self.part_shape(*value, part).ok());
+        let expected = node.outputs.iter().map(|value| self.micro_shape(*value, micro).ok());
         let all_images = node.outputs.iter().all(|value| self.has_images(*value));
         let fits = all_images && op.infer(&shapes).ok()?.into_iter().map(Some).eq(expected);
         fits.then_some(op)
@@ -125,12 +119,12 @@ impl Batch<'_> {
         for (node, crossing) in nodes.iter().zip(crossing) {
             let best = (0..choices.len()).min_by(|&a, &b| costs[a].total_cmp(&costs[b])).unwrap_or(0);
             let change = costs[best] + CUT * crossing * far(crossing) + 2.0 * START;
-            let came = (0..choices.len()).map(|k| if costs[k] <= change { k } else { best });
-            let came: Vec<usize> = came.collect();
-            for (k, &part) in choices.iter().enumerate() {
-                costs[k] = costs[came[k]].min(change) + self.cost(node, part, weights);
+            let previous = (0..choices.len()).map(|k| if costs[k] <= change { k } else { best });
+            let previous: Vec<usize> = previous.collect();
+            for (k, &micro) in choices.iter().enumerate() {
+                costs[k] = costs[previous[k]].min(change) + self.cost(node, micro, weights);
             }
-            from.push(came);
+            from.push(previous);
         }
         let mut k = (0..choices.len()).min_by(|&a, &b| costs[a].total_cmp(&costs[b])).unwrap_or(0);
         let mut chosen = vec![0; nodes.len()];
@@ -142,15 +136,15 @@ impl Batch<'_> {
     }
 
     /// Returns what an operation moves beyond the second-level cache for the batch, in bytes from the last cache, if it runs for a
-    /// part of the batch at a time; `weight` is what a byte of a weight costs.
-    fn cost(&self, node: &Node, part: usize, weight: f64) -> f64 {
-        if self.split(node, part).is_none() {
+    /// micro-batch at a time; `weight` is what a byte of a weight costs.
+    fn cost(&self, node: &Node, micro: usize, weight: f64) -> f64 {
+        if self.split(node, micro).is_none() {
             return f64::INFINITY;
         }
         if node.reshaped().is_some() {
             return 0.0;
         }
-        let runs = (self.images / part) as f64;
+        let runs = (self.images / micro) as f64;
         let weights: f64 = node.constants().into_iter().flatten().map(|tensor| bytes(tensor.shape())).sum();
         let maps: f64 =
             node.values().chain(node.outputs.iter().copied()).map(|v| bytes(self.graph.shape(v))).sum();
@@ -187,8 +181,19 @@ impl Batch<'_> {
             .collect()
     }
 
+    /// Returns the stages of operations that run for micro-batches of these sizes.
+    fn stages(&self, sizes: &[usize]) -> Result<Vec<Stage>> {
+        let mut stages = Vec::new();
+        let mut start = 0;
+        for run in sizes.chunk_by(|a, b| a == b) {
+            stages.push(self.stage(start..start + run.len(), run[0])?);
+            start += run.len();
+        }
+        Ok(stages)
+    }
+
     /// Returns the stage of some neighboring operations.
-    fn stage(&self, range: std::ops::Range<usize>, part: usize) -> Result<Stage> {
+    fn stage(&self, range: std::ops::Range<usize>, micro: usize) -> Result<Stage> {
         let nodes = &self.graph.nodes()[range.clone()];
         let last_uses = self.graph.last_uses();
         let is_used_later = |value: &usize| {
@@ -203,11 +208,11 @@ impl Batch<'_> {
                 inputs.push(value);
             }
         }
-        let shapes: Vec<Shape> = inputs.iter().map(|v| self.part_shape(*v, part)).collect::<Result<_>>()?;
+        let shapes: Vec<Shape> = inputs.iter().map(|v| self.micro_shape(*v, micro)).collect::<Result<_>>()?;
         let mut graph = Graph::new(shapes);
         let mut numbers: HashMap<usize, usize> = inputs.iter().copied().zip(0..).collect();
         for node in nodes {
-            let op = self.split(node, part).unwrap_or_else(|| node.op.clone());
+            let op = self.split(node, micro).unwrap_or_else(|| node.op.clone());
             let sources = node.inputs.iter().map(|source| match source {
                 Source::Value(value) => Source::Value(numbers[value]),
                 constant @ Source::Constant(_) => constant.clone(),
@@ -217,7 +222,7 @@ impl Batch<'_> {
             numbers.extend(node.outputs.iter().copied().zip(first..));
         }
         graph.set_outputs(outputs.iter().map(|value| numbers[value]))?;
-        Ok(Stage { graph, parts: self.images / part, inputs, outputs })
+        Ok(Stage { graph, micro_batches: self.images / micro, inputs, outputs })
     }
 }
 
@@ -228,4 +233,130 @@ fn far(bytes: f64) -> f64 {
 
 fn bytes(shape: &Shape) -> f64 {
     (shape.elements() * size_of::<f32>()) as f64
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use neocog_base::random::Random;
+    use neocog_tensor::ops::{
+        Activation, Add, Concat, Conv2d, Conv2dGeometry, Flatten, Linear, MaxPool2d, Mul, Reshape, Softmax,
+        SumTo,
+    };
+    use neocog_tensor::profile::Scope;
+    use neocog_tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::plan::Plan;
+
+    fn tensor(shape: impl Into<Shape>, random: &mut Random) -> Tensor {
+        let shape = shape.into();
+        let values: Vec<f32> = (0..shape.elements()).map(|_| random.next_uniform(-1.0, 1.0)).collect();
+        Tensor::from_f32(shape, &values, &Device::Cpu).unwrap()
+    }
+
+    fn push(graph: &mut Graph, op: impl Op, inputs: &[usize], constants: &[Tensor]) -> usize {
+        let constants = constants.iter().cloned().map(Source::Constant);
+        let inputs = inputs.iter().map(|v| Source::Value(*v)).chain(constants);
+        graph.push(op, inputs, Scope::default()).unwrap()
+    }
+
+    /// A network of six images and of a second input that all share, with two outputs, of which one is used by others.
+    fn network() -> (Graph, Vec<Tensor>) {
+        let mut random = Random::new(1);
+        let inputs = vec![tensor([6, 3, 8, 8], &mut random), tensor([1, 4, 8, 8], &mut random)];
+        let mut graph = Graph::new(inputs.iter().map(|input| *input.shape()));
+        let g = &mut graph;
+        let geometry = Conv2dGeometry { padding: [1, 1], ..Default::default() };
+        let weight = tensor([4, 3, 3, 3], &mut random);
+        let a = push(g, Conv2d::new(geometry, Some(Activation::Relu)), &[0], &[weight]);
+        let gated = push(g, Mul, &[a, 1], &[]);
+        let sums = push(g, SumTo { shape: [6, 4, 1, 1].into() }, &[gated], &[]);
+        let b = push(g, Add, &[gated, sums], &[]);
+        let joined = push(g, Concat { dim: 1 }, &[a, b], &[]);
+        let pool = MaxPool2d {
+            kernel_size: [2, 2],
+            stride: [2, 2],
+            padding: [0, 0],
+            dilation: [1, 1],
+            ceil_mode: false,
+            return_indices: true,
+        };
+        let pooled = push(g, pool, &[joined], &[]);
+        // It depends on all images.
+        let mixed = push(g, Softmax { dim: 0 }, &[pooled], &[]);
+        let c = push(g, Add, &[mixed, pooled + 1], &[]);
+        let flat = push(g, Reshape { shape: [6, 128].into() }, &[c], &[]);
+        let y = push(g, Linear::default(), &[flat], &[tensor([5, 128], &mut random)]);
+        let flat = push(g, Flatten { start_dim: 1, end_dim: -1 }, &[joined], &[]);
+        graph.set_outputs([flat, y, joined]).unwrap();
+        (graph, inputs)
+    }
+
+    #[test]
+    fn stages_of_any_parts_compute_what_the_graph_computes() {
+        let (graph, inputs) = network();
+        let expected = graph.run(&inputs).unwrap();
+        let batch = Batch { graph: &graph, images: 6 };
+        let mut random = Random::new(2);
+        let mut seen = Vec::new();
+        for _ in 0..100 {
+            let sizes: Vec<usize> = graph
+                .nodes()
+                .iter()
+                .map(|node| {
+                    let micro = [1, 2, 3, 6][random.next_u32() as usize % 4];
+                    if batch.split(node, micro).is_some() { micro } else { 6 }
+                })
+                .collect();
+            seen.extend(
+                graph
+                    .nodes()
+                    .iter()
+                    .zip(&sizes)
+                    .filter(|(_, micro)| **micro < 6)
+                    .map(|(node, _)| node.op.name()),
+            );
+            let plan = Plan::of_stages(&graph, batch.stages(&sizes).unwrap(), &Device::Cpu).unwrap();
+            assert_eq!(plan.micro_batches().count(), sizes.chunk_by(|a, b| a == b).count());
+            for threads in [1, 2, 4] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let got = pool.install(|| plan.run_all(&inputs)).unwrap();
+                for (got, expected) in got.iter().zip(&expected) {
+                    crate::check::compare(expected, got, 1e-5).unwrap();
+                }
+            }
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(
+            seen,
+            ["add", "concat", "conv2d", "flatten", "linear", "max_pool2d", "mul", "reshape", "sum_to"],
+            "all but the softmax over the batch"
+        );
+    }
+
+    /// Large maps and few weights: image by image. Small ones: together.
+    #[test]
+    fn numbers_of_images_follow_from_sizes() {
+        let choose = |size: usize, channels: usize| {
+            let mut graph = Graph::new([[8, channels, size, size].into()]);
+            let mut random = Random::new(3);
+            let geometry = Conv2dGeometry { padding: [1, 1], ..Default::default() };
+            let weight = tensor([channels, channels, 3, 3], &mut random);
+            let mut value = 0;
+            for _ in 0..3 {
+                value =
+                    push(&mut graph, Conv2d::new(geometry, None), &[value], std::slice::from_ref(&weight));
+            }
+            graph.set_outputs([value]).unwrap();
+            stages(graph).unwrap().iter().map(|stage| stage.micro_batches).collect::<Vec<_>>()
+        };
+        // 1 MiB for an input and as much for an output: there is no cache for them in any case, and starts cost, too.
+        assert_eq!(choose(128, 16), [4]);
+        // 256 KiB each.
+        assert_eq!(choose(64, 16), [8]);
+        assert_eq!(choose(8, 16), [1]);
+        assert_eq!(choose(4, 256), [1]);
+    }
 }

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+
 use neocog_tensor::cases::{Case, CaseInput};
 use neocog_tensor::conformance::{check_gradient, check_ops};
 use neocog_tensor::op::{expect_inputs, no_gradient};
 use neocog_tensor::opencl::Call;
 use neocog_tensor::ops::{Add, Scale};
+use neocog_tensor::testing::split::check_split_batch;
 use neocog_tensor::{
     Device, Gradient, InputGrads, Op, Result, SavedTensors, Scratch, Shape, Shapes, Tensor, View, ViewMut,
     register_op, run, run_single,
@@ -112,6 +115,48 @@ fn gradients_of_outputs_that_are_not_differentiable_are_errors() {
         let e = grad(others).unwrap_err().to_string();
         assert!(e.contains("only the first output of multiples is differentiable"), "{e}");
     }
+}
+
+/// Subtracts the first image from each, but says that images are independent.
+#[derive(Clone, Copy, Debug)]
+struct MinusFirst;
+
+impl Op for MinusFirst {
+    fn name(&self) -> &'static str {
+        "minus_first"
+    }
+    fn infer(&self, inputs: &[Shape]) -> Result<Shapes> {
+        let [x] = expect_inputs(self, inputs)?;
+        Ok([x].into_iter().collect())
+    }
+    fn reference(&self, inputs: &[View<'_, f64>], outputs: &mut [ViewMut<'_, f64>]) {
+        let (x, row) = (inputs[0].data(), inputs[0].shape().row());
+        outputs[0].data_mut().iter_mut().enumerate().for_each(|(i, y)| *y = x[i] - x[i % row]);
+    }
+    fn cpu(&self, _inputs: &[View<'_, f32>], _outputs: &mut [ViewMut<'_, f32>], _scratch: &Scratch) {}
+    fn opencl(&self, _call: &Call<'_>) -> Result<()> {
+        no_gradient(self)
+    }
+    fn split_batch(&self, _inputs: &[Shape], _batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(*self))
+    }
+    fn saves(&self) -> SavedTensors {
+        SavedTensors::NONE
+    }
+    fn grad(&self, _node: &Gradient<'_>) -> Result<InputGrads> {
+        no_gradient(self)
+    }
+}
+
+#[test]
+fn images_that_depend_on_one_another_are_noticed() {
+    let e = check_split_batch(&Case::new("", MinusFirst, [CaseInput::uniform([3, 2])])).unwrap_err();
+    assert!(e.to_string().contains("1 of 3 images of the inputs [0]: output 0 of part 1 differs"), "{e}");
+    let splits = |op, inputs: [CaseInput; 2]| check_split_batch(&Case::new("", op, inputs)).unwrap();
+    // Both batched, into 1, 2 and 3 of 6 images; a bias of 6 is not batched.
+    assert_eq!(splits(Add, [CaseInput::uniform([6, 2]), CaseInput::uniform([6, 2])]), 3);
+    assert_eq!(splits(Add, [CaseInput::uniform([6, 6]), CaseInput::uniform([6])]), 3);
+    assert_eq!(splits(Add, [CaseInput::uniform([6]), CaseInput::uniform([6, 6])]), 3);
 }
 
 #[test]

@@ -175,18 +175,18 @@ impl Program {
     /// # Errors
     /// If the number of inputs is wrong, or one has another shape or is on another device.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.run_parts(inputs, 1)
+        self.run_micro_batches(inputs, 1)
     }
 
-    /// Runs all operations `parts` times, for parts of a batch: each input has either the shape of the program, and is an input of all
-    /// runs, or `parts` times as many positions of the first axis, of which each run gets its own. So have the outputs. The runs are
-    /// distributed over the threads.
+    /// Runs all operations for each of `count` parts of a batch. An input either has the shape of the program, and is an input of each
+    /// run, or has `count` times as many positions of the first axis, of which each run gets its own. The outputs have so many. The
+    /// runs are distributed over the threads.
     ///
     /// # Errors
     /// As [`Program::run`].
-    pub fn run_parts(&self, inputs: &[Tensor], parts: usize) -> Result<Vec<Tensor>> {
+    pub fn run_micro_batches(&self, inputs: &[Tensor], count: usize) -> Result<Vec<Tensor>> {
         let fits = |(tensor, shape): (&Tensor, &Shape)| {
-            (tensor.shape() == shape || batch_of(shape, parts).is_ok_and(|batch| *tensor.shape() == batch))
+            (tensor.shape() == shape || batch_of(shape, count).is_ok_and(|batch| *tensor.shape() == batch))
                 && tensor.device() == Device::Cpu
         };
         if inputs.len() != self.inputs.len() || !inputs.iter().zip(&self.inputs).all(fits) {
@@ -194,18 +194,18 @@ impl Program {
                 "the program is for inputs of shape {:?} on {}{}, found {inputs:?}",
                 self.inputs,
                 Device::Cpu,
-                if parts > 1 { format!(", or {parts} times the first axis of them") } else { String::new() }
+                if count > 1 { format!(", or {count} times the first axis of them") } else { String::new() }
             )));
         }
         let shapes: Vec<Shape> =
-            self.outputs.iter().map(|shape| batch_of(shape, parts)).collect::<Result<_>>()?;
+            self.outputs.iter().map(|shape| batch_of(shape, count)).collect::<Result<_>>()?;
         let mut outputs: SmallVec<[Buffer; 2]> = shapes.iter().map(allocate).collect::<Result<_>>()?;
-        self.run_all_parts(inputs, &mut outputs, parts)?;
+        self.run_each(inputs, &mut outputs, count)?;
         let tensor = |(buffer, shape): (Buffer, &Shape)| Tensor::new(*shape, Storage::Cpu(Arc::new(buffer)));
         Ok(outputs.into_iter().zip(&shapes).map(tensor).collect())
     }
 
-    fn run_all_parts(&self, inputs: &[Tensor], outputs: &mut [Buffer], parts: usize) -> Result<()> {
+    fn run_each(&self, inputs: &[Tensor], outputs: &mut [Buffer], count: usize) -> Result<()> {
         let outputs: SmallVec<[Shared<'_>; 2]> = outputs.iter_mut().map(|all| Shared::new(all)).collect();
         let inputs = || inputs.iter().zip(&self.inputs);
         let run = |part: usize| {
@@ -218,7 +218,7 @@ impl Program {
             })
         };
         // While operations are profiled, each uses all threads, so that their times add up.
-        if profile::is_recording() { (0..parts).try_for_each(run) } else { for_each_alone(parts, run) }
+        if profile::is_recording() { (0..count).try_for_each(run) } else { for_each_alone(count, run) }
     }
 
     fn run_in(&self, memory: RunMemory<'_>) -> Result<()> {
@@ -250,14 +250,14 @@ impl Program {
     }
 }
 
-/// Returns the shape with `parts` times as many positions of the first axis.
-fn batch_of(shape: &Shape, parts: usize) -> Result<Shape> {
+/// Returns the shape with `count` times as many positions of the first axis.
+fn batch_of(shape: &Shape, count: usize) -> Result<Shape> {
     match shape.first() {
-        Some(first) if parts > 1 => {
-            let extent = first.checked_mul(parts).ok_or_else(|| Error::shape("the batch is too large"))?;
+        Some(first) if count > 1 => {
+            let extent = first.checked_mul(count).ok_or_else(|| Error::shape("the batch is too large"))?;
             shape.with_extent(0, extent)
         }
-        None if parts > 1 => Err(Error::shape("a scalar has no batch")),
+        None if count > 1 => Err(Error::shape("a scalar has no batch")),
         _ => Ok(*shape),
     }
 }

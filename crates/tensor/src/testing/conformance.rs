@@ -4,7 +4,7 @@
 //!
 //! [`check_device`] runs a case on a device and compares the results with the reference. Outputs are filled with NaN first, so
 //! that unwritten elements are detected, and surrounded by guard values. [`check_gradient`] compares the gradient with central
-//! differences in double precision. A crate that registers operations calls [`check_all`] in a test.
+//! differences in double precision. [`check_split_batch`] compares parts of a batch with the whole. A crate that registers operations calls [`check_all`] in a test.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +19,7 @@ use crate::core::view::{View, ViewMut};
 use crate::memory::Scratch;
 use crate::opencl::{Buffer, DeviceId, open};
 use crate::testing::cases::{AlgorithmsEntry, Case, registered_ops};
+use crate::testing::split::check_split_batch;
 use neocog_base::{Error, Result};
 
 /// Result of [`check_all`].
@@ -34,6 +35,8 @@ pub struct Summary {
     /// Number of timed cases that were skipped because the reference would be too slow; see [`REFERENCE_LIMIT`]. Operations
     /// with such cases need another test, which checks samples.
     pub too_large: usize,
+    /// Operations, and in how many ways their cases were split into parts of a batch; see [`check_split_batch`].
+    pub splits: BTreeMap<&'static str, usize>,
     /// For each convolution algorithm, the number of cases that it computed: forward passes and gradients.
     pub algorithms: BTreeMap<&'static str, usize>,
     /// One line for each failure.
@@ -95,6 +98,11 @@ pub fn check_ops(device: &Device, filter: impl Fn(&str) -> bool) -> Summary {
             summary.cases += 1;
             let name = format!("{} ({}): {}", entry.name, entry.crate_name, case.name);
             check_algorithms(&case, &name, device, &mut summary);
+            match check_split_batch(&case) {
+                Ok(0) => {}
+                Ok(splits) => *summary.splits.entry(entry.name).or_default() += splits,
+                Err(e) => summary.failures.push(format!("{name}: split batch: {e}")),
+            }
             if case.check_gradient {
                 summary.gradients += 1;
                 if let Err(e) = check_gradient(&case) {
