@@ -68,7 +68,7 @@ fn models() -> Vec<Model> {
 #[test]
 fn plans_agree_with_layers() {
     for (device, allowed) in devices().into_iter().zip([1e-12, 1e-5, 1e-5]) {
-        let images = if device == Device::Reference { vec![1] } else { vec![5, 2] };
+        let images = if device == Device::Reference { vec![1] } else { vec![6, 2] };
         for model in &models() {
             if device == Device::Reference
                 && !["lenet_bn", "lenet_bn_scratch", "densenet"].contains(&model.name)
@@ -98,10 +98,11 @@ fn plans_agree_with_layers() {
 
 #[test]
 fn plans_fold_batch_norm_and_drop_dropout() {
+    // A batch may be computed in several stages.
     let plan = |name: &str| {
         let model = neocog_models::find(name).unwrap();
         let network = build(&model, &Device::Cpu);
-        Predictor::new(network).plan(&model.input_shape(4), &Device::Cpu).unwrap().unwrap()
+        Predictor::new(network).plan(&model.input_shape(1), &Device::Cpu).unwrap().unwrap()
     };
     let count = |name: &str, op: &str| plan(name).operations().filter(|o| *o == op).count();
     assert_eq!(

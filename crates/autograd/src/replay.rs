@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use neocog_graph::{Graph, Source};
+use neocog_graph::{Graph, Node, Source};
 use neocog_tensor::{Error, Op, Result};
 use smallvec::SmallVec;
 
@@ -20,6 +20,20 @@ impl Tape {
         graph: &Graph,
         inputs: impl IntoIterator<Item = Var>,
         seed: u64,
+    ) -> Result<Vec<Var>> {
+        self.run_graph_observed(graph, inputs, seed, |_, _, _| Ok(()))
+    }
+
+    /// As [`Tape::run_graph`]. `observe` gets each operation after it has run, with its inputs and outputs.
+    ///
+    /// # Errors
+    /// As [`Tape::run_graph`], and those of `observe`.
+    pub fn run_graph_observed(
+        &self,
+        graph: &Graph,
+        inputs: impl IntoIterator<Item = Var>,
+        seed: u64,
+        mut observe: impl FnMut(&Node, &[&Var], &[Var]) -> Result<()>,
     ) -> Result<Vec<Var>> {
         let mut values: Vec<Option<Var>> = Vec::with_capacity(graph.value_count());
         values.extend(inputs.into_iter().map(Some));
@@ -47,7 +61,9 @@ impl Tape {
                     })
                     .map(|var| var.expect("values are computed before they are used"))
                     .collect();
-                self.apply_shared(reseeded.as_ref().unwrap_or(&node.op), &inputs)?
+                let outputs = self.apply_shared(reseeded.as_ref().unwrap_or(&node.op), &inputs)?;
+                observe(node, &inputs, &outputs)?;
+                outputs
             };
             for (value, var) in node.outputs.iter().zip(outputs) {
                 if last_uses[*value].is_some() || graph.outputs().contains(value) {

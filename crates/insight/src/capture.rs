@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use neocog_autograd::{Tape, Var};
 use neocog_base::{Error, Result};
-use neocog_layers::{Context, Layer, Observer, Seen};
+use neocog_layers::{Context, Layer, Observer, Seen, state};
+use neocog_tensor::{Device, Shape, Tensor};
 
 /// What a network and one of its layers computed.
 pub(crate) struct Captured {
@@ -27,6 +28,35 @@ pub(crate) fn run(network: &dyn Layer, tape: &Tape, images: &Var, name: &str) ->
     let found = layer.found.into_inner().filter(|_| !name.is_empty());
     let (layer_input, layer_output) = found.ok_or_else(|| Error::not_found("layer", name, named))?;
     Ok(Captured { logits, layer_input, layer_output })
+}
+
+/// Returns the dotted names of the parts of a network that have a parameter of at least `rank` axes themselves, in the order in which they run for
+/// images of a shape, each with the first such parameter. A node of an ONNX model is a part.
+///
+/// # Errors
+/// When the network does not accept the images.
+pub(crate) fn with_parameters(
+    network: &dyn Layer,
+    images: &Shape,
+    rank: usize,
+) -> Result<Vec<(String, Tensor)>> {
+    struct Found(usize, RefCell<Vec<(String, Tensor)>>);
+    impl Observer for Found {
+        fn output(&self, seen: &Seen<'_>) {
+            if seen.path.is_empty() || state::has_children(seen.layer) {
+                return;
+            }
+            let params = state::params(seen.layer);
+            if let Some((_, param)) = params.iter().find(|(_, param)| param.shape().rank() >= self.0) {
+                self.1.borrow_mut().push((seen.path.to_string(), param.value().clone()));
+            }
+        }
+    }
+    let found = Found(rank, RefCell::default());
+    let tape = Tape::no_grad();
+    let images = Var::constant(Tensor::zeros(*images, &Device::Meta)?);
+    Context::eval(&tape).observed(&found).run(network, &images)?;
+    Ok(found.1.into_inner())
 }
 
 struct NamedLayer<'a> {

@@ -7,7 +7,7 @@ use neocog_base::text::count;
 use neocog_base::{Error, Result};
 use neocog_data::Loader;
 use neocog_layers::{Context, Layer, Observer, Seen, state};
-use neocog_tensor::{Device, Tensor};
+use neocog_tensor::{Device, Shape, Tensor};
 use neocog_viz::{CaptionStyle, ContactSheet, Image, RgbImage, Thumbnail};
 
 use crate::capture;
@@ -84,18 +84,22 @@ pub fn draw_feature_maps(network: &str, image: &Tensor, maps: &[FeatureMap]) -> 
     sheet.draw()
 }
 
-/// Draws the kernels of the first convolution. `name` is the name of the network in the title.
+/// Draws the kernels of the first convolution of a network for images `[n, c, h, w]`. `name` is the name of the network in the title.
 ///
 /// # Errors
-/// When the parameter cannot be read.
-pub fn draw_kernels(name: &str, network: &dyn Layer) -> Result<RgbImage> {
+/// When the network does not accept the images, or the parameter cannot be read.
+pub fn draw_kernels(name: &str, network: &dyn Layer, images: &Shape) -> Result<RgbImage> {
     let mut sheet = ContactSheet::new(format!("Kernels of {name}"))
         .note("First convolution: positive weights are red, negative weights blue.");
     let params = state::params(network);
     let first = params.iter().find(|(_, param)| param.shape().rank() == 4);
-    let Some((name, param)) = first else { return sheet.draw() };
-    let [out, inputs, kh, kw] = *param.shape().extents() else { return sheet.draw() };
-    let weights = param.value().to_f32()?;
+    let first = match first {
+        Some((name, param)) => Some((name.clone(), param.value().clone())),
+        None => capture::with_parameters(network, images, 4)?.into_iter().next(),
+    };
+    let Some((name, kernels)) = first else { return sheet.draw() };
+    let [out, inputs, kh, kw] = *kernels.shape().extents() else { return sheet.draw() };
+    let weights = kernels.to_f32()?;
     let limit = weights.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
     let mut thumbnails = Vec::new();
     for (i, kernel) in weights.chunks_exact(inputs * kh * kw).enumerate() {
@@ -124,7 +128,7 @@ pub struct Embeddings {
 }
 
 /// Computes the embeddings of all images of `loader`: for each, the output of the layer called `layer`, flattened; without a name, the
-/// input of the [head](state::head). The parameters of the network are on `device`.
+/// input of the [head](state::head), or of the last node with parameters of an ONNX model. The parameters of the network are on `device`.
 ///
 /// # Errors
 /// `NotFound` when there is no such layer; `InvalidArgument` when the network has no head; those of the loader and the network.
@@ -134,24 +138,20 @@ pub fn embed(
     layer: Option<&str>,
     device: &Device,
 ) -> Result<Embeddings> {
-    let head = state::head(network);
-    let (name, takes_input) = match (layer, &head) {
-        (Some(layer), _) => (layer, false),
-        (None, Some(head)) => (head.as_str(), true),
-        (None, None) => {
-            return Err(Error::invalid_argument(
-                "the network is a single layer; name the layer whose output is meant",
-            ));
-        }
-    };
     let mut all = Embeddings { width: 0, values: Vec::new(), labels: Vec::new(), indices: Vec::new() };
+    let mut chosen = layer.map(str::to_string);
     for batch in loader.epoch(0)? {
         let batch = batch?;
         if batch.is_empty() {
             continue;
         }
         let images = Tensor::from_f32(batch.shape(), &batch.pixels, device)?;
-        let value = value_at(network, &images, name, takes_input)?;
+        let name = match chosen.take() {
+            Some(name) => name,
+            None => head(network, images.shape())?,
+        };
+        let value = value_at(network, &images, &name, layer.is_none())?;
+        chosen = Some(name);
         all.width = value.shape().elements() / batch.len();
         all.values.extend(value.to_f32()?);
         all.labels.extend_from_slice(&batch.labels);
@@ -161,6 +161,17 @@ pub fn embed(
         return Err(Error::format("no image could be read").context(loader.dataset().name()));
     }
     Ok(all)
+}
+
+/// The name of the head: the last part of the network that multiplies by parameters.
+fn head(network: &dyn Layer, images: &Shape) -> Result<String> {
+    if let Some(head) = state::head(network) {
+        return Ok(head);
+    }
+    let last = capture::with_parameters(network, images, 2)?.pop();
+    last.map(|(name, _)| name).ok_or_else(|| {
+        Error::invalid_argument("the network is a single layer; name the layer whose output is meant")
+    })
 }
 
 /// The output, or the input, of the layer called `name`.

@@ -200,6 +200,15 @@ impl<'a> Context<'a> {
         Ok(output)
     }
 
+    /// Reports to the observer what a part of a layer, which is no child of it, has computed.
+    pub fn observe(&self, name: &str, layer: &dyn Layer, input: &Var, output: &Var) {
+        if let Some(observer) = self.observer {
+            let mut path = self.path.borrow().clone();
+            path.push(name.to_string());
+            observer.output(&Seen { path: &path.join("."), is_named: true, layer, input, output });
+        }
+    }
+
     /// Runs a layer within another one, under its name. All combinators call it, so that every layer is observed and
     /// errors have the path to the layer.
     ///

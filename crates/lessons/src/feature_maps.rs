@@ -64,7 +64,7 @@ fn run(page: &mut Page<'_>) -> Result<()> {
     page.table(["layer", "channels", "size", "mean", "fraction of zeros"], rows)?;
     page.check("each layer has feature maps that differ", maps_differ(&maps)?)?;
     page.image("feature_maps", || draw_feature_maps(&trained.config.network, &image, &maps))?;
-    page.image("kernels", || draw_kernels(&trained.config.network, network))
+    page.image("kernels", || draw_kernels(&trained.config.network, network, image.shape()))
 }
 
 /// Trains lenet with batch normalization on the embedded digits, which takes a few seconds.

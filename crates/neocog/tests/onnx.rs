@@ -144,3 +144,50 @@ fn an_onnx_model_takes_the_place_of_a_checkpoint() {
         assert!(code != 0 && text.contains(expected), "{arguments}: {text}");
     }
 }
+
+/// Feature maps, embeddings and Grad-CAM of a model are those of the network that it was exported from.
+#[test]
+fn nodes_of_an_onnx_model_are_layers() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    success(folder, "train lenet --epochs 2 --out run");
+    success(folder, "data --export images --count 1 --data digits");
+    success(folder, "export run/last.ckpt --to net.onnx");
+    let close = |a: &ArrayD<f32>, b: &ArrayD<f32>| {
+        let size = largest(a.iter().copied());
+        assert!(size > 0.0 && a.shape() == b.shape(), "{size}, {:?} and {:?}", a.shape(), b.shape());
+        assert!(largest((a - b).iter().copied()) <= 1e-5 * size);
+    };
+    let embed = |file: &str, layer: &str| {
+        success(folder, &format!("embed {file} digits --limit 20 --to e.npy{layer}"));
+        read(folder, "e.npy")
+    };
+    for (layer, node) in [("", ""), (" --layer conv.1", " --layer conv.1/sigmoid")] {
+        close(&embed("run/last.ckpt", layer), &embed("net.onnx", node));
+    }
+    let rows = |file: &str| -> Vec<(String, serde_json::Value, f64)> {
+        let text = success(folder, &format!("features {file} images/00000-2.png --json"));
+        let rows = text.lines().filter(|line| line.starts_with('{'));
+        let rows = rows.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        rows.map(|row| {
+            (row["kind"].as_str().unwrap().to_string(), row["output"].clone(), row["mean"].as_f64().unwrap())
+        })
+        .collect()
+    };
+    let (expected, found) = (rows("run/last.ckpt"), rows("net.onnx"));
+    println!("{expected:?}\n{found:?}");
+    assert!(
+        found.iter().any(|(kind, ..)| kind == "Conv") && found.iter().any(|(kind, ..)| kind == "MaxPool")
+    );
+    for (kind, output, mean) in expected {
+        let same = |row: &&(String, serde_json::Value, f64)| row.1 == output && (row.2 - mean).abs() < 1e-5;
+        assert!(found.iter().any(|row| same(&row)), "{kind} {output} {mean}");
+    }
+    let values = |file: &str| {
+        success(folder, &format!("explain {file} images/00000-2.png --method gradcam --values v.npy"));
+        read(folder, "v.npy")
+    };
+    close(&values("run/last.ckpt"), &values("net.onnx"));
+    let (code, text) = run(folder, "embed net.onnx digits --layer conv.9 --to c.npy");
+    assert!(code == 1 && text.contains("there is no layer named `conv.9`"), "{text}");
+}

@@ -14,7 +14,6 @@ use neocog_tensor::{Context as _, Error, Result};
 use serde::Serialize;
 
 use super::network::WeightsArgs;
-use super::onnx_network::is_onnx;
 use super::part_selection::PartSelection;
 use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::array;
@@ -90,9 +89,6 @@ register_command!("embed", 53, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let (file, data) = args.weights.checkpoint_and_input(&args.inputs, "data set");
-    if file.is_some_and(is_onnx) {
-        output::usage_error("an ONNX model has no named layers; use a checkpoint");
-    }
     let written = [Some(&args.to), args.labels.as_ref()].into_iter().flatten();
     outputs::check(file, written.map(PathBuf::as_path))?;
     args.projector.as_deref().map_or(Ok(()), check_output_dir)?;
@@ -110,7 +106,7 @@ fn run(args: &Args) -> Result<()> {
     let (part, dataset) = selection.open(trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.config))?;
     let [c, h, w] = trained.input;
     let options = LoaderOptions::new()
-        .batch_size(args.batch)
+        .batch_size(trained.batch_size(args.batch))
         .image_size((h, w))
         .channels(Some(c))
         .augment(trained.transforms().clone().into_augment(0))

@@ -10,7 +10,6 @@ use neocog_viz::save;
 use serde::Serialize;
 
 use super::network::WeightsArgs;
-use super::onnx_network::is_onnx;
 use crate::arguments::DeviceArg;
 use crate::help::{examples, usages};
 use crate::output;
@@ -60,9 +59,6 @@ register_command!("features", 52, Args, run);
 /// Runs the command.
 fn run(args: &Args) -> Result<()> {
     let (file, image) = args.weights.checkpoint_and_input(&args.files, "image");
-    if file.is_some_and(is_onnx) {
-        output::usage_error("an ONNX model has no named layers; use a checkpoint");
-    }
     check_output_dir(&args.to)?;
     let written = [args.to.join("feature_maps.png"), args.to.join("kernels.png")];
     outputs::check(args.files.iter().map(PathBuf::as_path), written.iter().map(PathBuf::as_path))?;
@@ -73,7 +69,7 @@ fn run(args: &Args) -> Result<()> {
     let x = Tensor::from_f32([1, c, h, w], &input.pixels, &args.device.device)?;
     let maps = feature_maps(&*trained.network, &x).context(|| image.display().to_string())?;
     save(&draw_feature_maps(&trained.name, &x, &maps)?, &written[0])?;
-    save(&draw_kernels(&trained.name, &*trained.network)?, &written[1])?;
+    save(&draw_kernels(&trained.name, &*trained.network, x.shape())?, &written[1])?;
     let mut rows = Vec::new();
     for map in &maps {
         let values = map.output.to_f64()?;

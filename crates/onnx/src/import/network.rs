@@ -4,9 +4,10 @@ use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use neocog_autograd::Var;
+use neocog_autograd::{Param, Var};
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
-use neocog_graph::{Graph, Source};
+use neocog_graph::{Graph, Node, Source};
 use neocog_layers::{Context, Layer, Visitor};
 use neocog_tensor::ops::{Concat, MaxPool2d, Narrow, Round, Scale, Softmax};
 use neocog_tensor::profile::Scope;
@@ -15,6 +16,7 @@ use neocog_tensor::{Device, Shape, Tensor};
 use super::converted::OutputSource;
 use super::model::OnnxModel;
 use super::names::name_of;
+use super::node::find;
 use crate::proto::DataType;
 
 /// A model with one input, images `[n, c, h, w]`, as a layer in evaluation mode. Its output is the first one of the model, or what a
@@ -138,7 +140,13 @@ impl OnnxNetwork {
                 let zeros = Tensor::zeros(input.shape().with_extent(0, batch - len)?, &self.device)?;
                 part = tape.apply_single(Concat { dim: 0 }, &[&part, &Var::constant(zeros)])?;
             }
-            let output = self.forward(context, &part)?;
+            if images > batch && context.is_observed() {
+                return Err(Error::invalid_argument(format!(
+                    "what the nodes of the model compute is known for its batch of {batch} only, there are {}",
+                    count(images, "image")
+                )));
+            }
+            let output = self.forward_batch(context, &part, len)?;
             outputs.push(match len {
                 _ if len == batch => output,
                 len => tape.apply_single(Narrow { dim: 0, start: 0, len }, &[&output])?,
@@ -217,8 +225,18 @@ impl Layer for OnnxNetwork {
         {
             return self.in_batches(context, input, [images, batch]);
         }
+        self.forward_batch(context, input, images)
+    }
+
+    fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
+}
+
+impl OnnxNetwork {
+    /// Runs the model for a batch that it accepts, of which `images` are asked for.
+    fn forward_batch(&self, context: &Context<'_>, input: &Var, images: usize) -> Result<Var> {
         let graph = self.graph(input.shape())?;
         let tape = context.tape();
+        let batch = input.shape().first().copied();
         let input = if self.has_byte_input() {
             let scaled = tape.apply_single(Scale { factor: 255.0 }, &[input])?;
             tape.apply_single(Round, &[&scaled])?
@@ -226,15 +244,87 @@ impl Layer for OnnxNetwork {
             input.clone()
         };
         // Nothing in a model draws random numbers.
-        let mut outputs = if tape.is_recording() {
-            tape.run_graph(&differentiable(&graph)?, [input], 0)?
+        let seed = 0;
+        let differentiable = if tape.is_recording() { Some(differentiable(&graph)?) } else { None };
+        let graph = differentiable.as_ref().unwrap_or(&graph);
+        let mut outputs = if context.is_observed() {
+            let asked = |var: &Var| match batch {
+                Some(batch) if batch > images && var.shape().first() == Some(&batch) => {
+                    tape.apply_single(Narrow { dim: 0, start: 0, len: images }, &[var])
+                }
+                _ => Ok(var.clone()),
+            };
+            let mut nodes = Nodes { network: self, seen: None };
+            let outputs = tape.run_graph_observed(graph, [input], seed, |node, inputs, outputs| {
+                if let ([input, ..], [output, ..]) = (inputs, outputs) {
+                    nodes.see(context, node, &asked(input)?, &asked(output)?);
+                }
+                Ok(())
+            })?;
+            nodes.report(context);
+            outputs
         } else {
-            tape.run_graph(&graph, [input], 0)?
+            tape.run_graph(graph, [input], seed)?
         };
         outputs.pop().ok_or_else(|| Error::invalid_argument("no operation computes the output"))
     }
+}
 
-    fn visit<'a>(&'a self, _visitor: &mut dyn Visitor<'a>) {}
+/// Reports nodes of a model to an observer. Several operations can be one node.
+struct Nodes<'a> {
+    network: &'a OnnxNetwork,
+    /// The current node: its name, its input and its last output, and its parameters.
+    seen: Option<(String, Var, Var, OnnxLayer)>,
+}
+
+impl Nodes<'_> {
+    fn see(&mut self, context: &Context<'_>, node: &Node, input: &Var, output: &Var) {
+        let Some(name) = node.scope.name() else { return };
+        if self.seen.as_ref().is_none_or(|(seen, ..)| seen != name) {
+            self.report(context);
+            let operator = self.network.model.nodes().iter().find(|node| name_of(node) == name);
+            let converter = operator.and_then(|node| find(&node.domain, &node.op_type));
+            let label = converter.map_or(node.op.name(), |converter| converter.op_type);
+            let layer = OnnxLayer { label, params: Vec::new() };
+            self.seen = Some((name.to_string(), input.clone(), output.clone(), layer));
+        }
+        if let Some((_, _, last, layer)) = &mut self.seen {
+            *last = output.clone();
+            layer
+                .params
+                .extend(node.constants().into_iter().flatten().map(|tensor| Param::new(tensor.clone())));
+        }
+    }
+
+    fn report(&mut self, context: &Context<'_>) {
+        if let Some((name, input, output, layer)) = self.seen.take() {
+            context.observe(&name, &layer, &input, &output);
+        }
+    }
+}
+
+/// A node of a model as observers see it.
+#[derive(Debug)]
+struct OnnxLayer {
+    label: &'static str,
+    /// The constants that it computes with.
+    params: Vec<Param>,
+}
+
+impl Layer for OnnxLayer {
+    fn label(&self) -> &'static str {
+        self.label
+    }
+
+    fn forward(&self, _context: &Context<'_>, _input: &Var) -> Result<Var> {
+        Err(Error::invalid_argument("a node runs within its model"))
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        for (i, param) in self.params.iter().enumerate() {
+            visitor.param(&i.to_string(), param);
+        }
+    }
 }
 
 #[cfg(test)]
