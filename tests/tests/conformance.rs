@@ -123,6 +123,45 @@ const OPS: [&str; 110] = [
     "where",
 ];
 
+/// The operations that a plan runs for the whole batch: those of training, sums over the batch, and those that come after a graph
+/// has been split.
+const WHOLE: &[&str] = &[
+    "accumulate",
+    "adam_step",
+    "adamw_step",
+    "avg_pool2d_grad",
+    "batch_norm_eval_grad",
+    "batch_norm_train",
+    "batch_norm_train_grad",
+    "bias_activation_grad",
+    "channel_sum",
+    "conv2d_weight_grad",
+    "count_correct",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "dropout",
+    "from_channel_blocks",
+    "gather",
+    "gather_grad",
+    "global_avg_pool2d_grad",
+    "in_channel_blocks",
+    "lerp",
+    "lion_step",
+    "log_softmax_grad",
+    "max_pool2d_grad",
+    "mean",
+    "narrow_grad",
+    "optimizer_steps",
+    "packed_conv2d",
+    "rms_prop_step",
+    "sgd_step",
+    "softmax_grad",
+    "stochastic_depth",
+    "sum",
+    "to_channel_blocks",
+    "update_running_stats",
+];
+
 #[test]
 fn the_registry_is_complete() {
     let names: Vec<&str> = registered_ops().iter().map(|e| e.name).collect();
@@ -139,7 +178,8 @@ fn conforms(device: &Device) {
     assert!(summary.failures.is_empty(), "{device}: {summary}");
     assert_eq!(summary.ops, OPS.len());
     assert!(summary.cases >= summary.ops && summary.gradients > 0);
-    println!("{device}: split into parts of a batch: {:?}", summary.splits);
+    let whole: Vec<&str> = OPS.iter().copied().filter(|name| !summary.splits.contains_key(name)).collect();
+    assert_eq!(whole, WHOLE, "operations without `split_batch`, or without a case that it splits");
 }
 
 #[test]

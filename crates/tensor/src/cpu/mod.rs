@@ -4,6 +4,7 @@
 mod activation;
 mod gather;
 mod gemm;
+mod gemv;
 pub(crate) mod parallel;
 mod peak;
 pub(crate) mod simd;
@@ -66,6 +67,9 @@ pub(crate) fn product(
     assert!(a.rows * a.columns == a.data.len() && b.rows * b.columns == b.data.len());
     if out.is_empty() {
         return;
+    }
+    if a.rows == 1 && a.column_stride == 1 && b.row_stride == 1 {
+        return gemv::gemv(b.data, a.data, bias, activation, out);
     }
     let map = GatherMap::contiguous(b.columns, scratch);
     let columns = if b.row_stride == 1 {

@@ -56,6 +56,10 @@ use neocog_base::{Error, Result};
 
 /// Number of pixels from which the output of a convolution of few channels is brought into blocks of channels.
 const LARGE_MAP: usize = 256;
+/// Number of images up to which no other algorithm fills vectors, so that blocks that are filled in part are faster, too.
+const FEW_IMAGES: usize = 4;
+/// Number of output channels from which that is so.
+const FEW_CHANNELS: usize = 4;
 
 impl Op for Conv2d {
     fn name(&self) -> &'static str {
@@ -191,10 +195,16 @@ impl Op for Conv2d {
         }
         let [x_in_blocks, _] = cpu::in_blocks(&conv)?;
         let form = block_form(*self, inputs, x_in_blocks)?;
-        // From few channels, an image is brought into blocks if it is large.
-        let pixels = if x_in_blocks { 2 } else { LARGE_MAP };
-        let is_faster =
-            conv.groups == 1 && conv.out_per_group >= instruction_set().1 && conv.out_pixels() >= pixels;
+        // From few channels, many images are brought into blocks if they are large.
+        let lanes = instruction_set().1;
+        let (pixels, channels) = if conv.n <= FEW_IMAGES {
+            (2, FEW_CHANNELS)
+        } else if x_in_blocks {
+            (2, lanes)
+        } else {
+            (LARGE_MAP, lanes)
+        };
+        let is_faster = conv.groups == 1 && conv.out_per_group >= channels && conv.out_pixels() >= pixels;
         Some(BlockForm { is_faster, ..form })
     }
 }

@@ -17,6 +17,8 @@ register_op!("linear", || {
         linear("no bias", None, &[4, 7], 5, false),
         linear("bias", None, &[4, 7], 5, true),
         linear("batch 1", None, &[1, 33], 3, true),
+        linear("one image, 67 of 2100", Some(Activation::Sigmoid), &[1, 2100], 67, true).without_gradient(),
+        linear("one image without features", None, &[1, 0], 3, true).without_gradient(),
         linear("one axis", None, &[6], 4, true),
         linear("three axes", None, &[2, 3, 5], 4, true),
         linear("one output", None, &[5, 9], 1, true),

@@ -11,6 +11,7 @@ register_op!("reshape", || {
     };
     vec![
         to(Shape::from([2, 3, 4]), Shape::from([6, 4])),
+        to(Shape::from([4, 6]), Shape::from([4, 2, 3])),
         to(Shape::scalar(), Shape::from([1, 1])),
         to(Shape::from([0, 3]), Shape::from([5, 0])),
         to(Shape::from([3, 100_000]), Shape::from([100_000, 3])).without_gradient(),
