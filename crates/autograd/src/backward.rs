@@ -1,6 +1,6 @@
 //! The backward pass over what a tape has recorded, and the gradients that it computes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use neocog_tensor::ops::Accumulate;
 use neocog_tensor::{Context as _, Device, Error, Gradient, Result, Tensor, update};
@@ -26,6 +26,28 @@ impl Tape {
     /// When shapes differ, an output is not on this tape, or a device fails.
     pub fn backward_from(self, outputs: &[(&Var, Tensor)]) -> Result<Grads> {
         self.backward_and(outputs, None)
+    }
+
+    /// Computes the gradient of the sum of all `outputs`, each multiplied elementwise with the given tensor, with respect to one value of the
+    /// tape. Only operations on this value, and on what is computed from it, need a gradient. `None` if no output depends on it.
+    ///
+    /// # Errors
+    /// As [`Tape::backward_from`].
+    pub fn gradient_of(self, value: &Var, outputs: &[(&Var, Tensor)]) -> Result<Option<Tensor>> {
+        let Some(id) = value.id.filter(|id| id.tape == self.recorder.id) else { return Ok(None) };
+        self.retain_grad(value);
+        let mut dependent = HashSet::from([id.slot]);
+        self.recorder.lock().nodes.retain_mut(|node| {
+            for slot in &mut node.input_slots {
+                *slot = slot.filter(|slot| dependent.contains(slot));
+            }
+            let depends = node.input_slots.iter().any(Option::is_some);
+            if depends {
+                dependent.extend(node.first_output_slot..node.first_output_slot + node.output_shapes.len());
+            }
+            depends
+        });
+        Ok(self.backward_from(outputs)?.get(value).cloned())
     }
 
     /// As [`Tape::backward`], and passes the gradient of each parameter to `on_final` as soon as nothing more is added to it: the

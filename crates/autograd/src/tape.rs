@@ -187,7 +187,7 @@ impl Recorder {
         Ok(outputs.into_iter().zip(slots).map(|(tensor, slot)| self.var(tensor, slot)).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

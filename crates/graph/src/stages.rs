@@ -241,7 +241,7 @@ mod tests {
     use neocog_base::random::Random;
     use neocog_tensor::ops::{
         Activation, Add, Concat, Conv2d, Conv2dGeometry, Flatten, Linear, MaxPool2d, Mul, Reshape, Softmax,
-        SumTo,
+        Sum, SumTo,
     };
     use neocog_tensor::profile::Scope;
     use neocog_tensor::{Device, Tensor};
@@ -334,6 +334,23 @@ mod tests {
             ["add", "concat", "conv2d", "flatten", "linear", "max_pool2d", "mul", "reshape", "sum_to"],
             "all but the softmax over the batch"
         );
+    }
+
+    /// Scalars have no images.
+    #[test]
+    fn sums_over_the_batch_run_once() {
+        let mut random = Random::new(4);
+        let x = tensor([6, 3], &mut random);
+        let mut graph = Graph::new([*x.shape()]);
+        let sum = push(&mut graph, Sum, &[0], &[]);
+        let y = push(&mut graph, Mul, &[sum, sum], &[]);
+        let z = push(&mut graph, Add, &[0, y], &[]);
+        graph.set_outputs([y, z]).unwrap();
+        let expected = graph.run(std::slice::from_ref(&x)).unwrap();
+        let got = graph.plan(&Device::Cpu).unwrap().run_all(&[x]).unwrap();
+        for (got, expected) in got.iter().zip(&expected) {
+            crate::check::compare(expected, got, 1e-6).unwrap();
+        }
     }
 
     /// Large maps and few weights: image by image. Small ones: together.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use neocog_autograd::{Tape, Var};
+use neocog_base::text::count;
 use neocog_base::{Error, Result};
 use neocog_layers::{Context, Layer, Observer, Seen, state};
 use neocog_tensor::{Device, Shape, Tensor};
@@ -13,6 +14,8 @@ pub(crate) struct Captured {
     pub logits: Var,
     pub layer_input: Var,
     pub layer_output: Var,
+    /// Number of images that the layer had; more than the network was given, if the network has filled up the batch.
+    pub images: usize,
 }
 
 /// Runs a network in evaluation mode, and returns what the layer with the dotted name `name` read and computed.
@@ -26,24 +29,36 @@ pub(crate) fn run(network: &dyn Layer, tape: &Tape, images: &Var, name: &str) ->
     // The whole network has no name.
     let named = names.iter().map(String::as_str).filter(|name| !name.is_empty());
     let found = layer.found.into_inner().filter(|_| !name.is_empty());
-    let (layer_input, layer_output) = found.ok_or_else(|| Error::not_found("layer", name, named))?;
-    Ok(Captured { logits, layer_input, layer_output })
+    let (layer_input, layer_output, filled) = found.ok_or_else(|| Error::not_found("layer", name, named))?;
+    let images = images.shape().first().copied().unwrap_or(0) + filled;
+    Ok(Captured { logits, layer_input, layer_output, images })
 }
 
-/// Returns the dotted names of the parts of a network that have a parameter of at least `rank` axes themselves, in the order in which they run for
-/// images of a shape, each with the first such parameter. A node of an ONNX model is a part.
+impl Captured {
+    /// Checks that the first axis of a value of the layer called `name` are the images.
+    pub fn check_images(&self, value: &Var, name: &str) -> Result<()> {
+        if value.shape().first() == Some(&self.images) {
+            return Ok(());
+        }
+        let shape = value.shape();
+        let images = count(self.images, "image");
+        Err(Error::shape(format!("layer {name} has {shape} for {images}, not a row for each of them")))
+    }
+}
+
+/// Operators and layers that multiply by a weight.
+const PRODUCTS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// Returns the names of the nodes of an ONNX model that multiply by a constant of at least `rank` axes, in the order in which they run for
+/// images of a shape, each with the constant.
 ///
 /// # Errors
 /// When the network does not accept the images.
-pub(crate) fn with_parameters(
-    network: &dyn Layer,
-    images: &Shape,
-    rank: usize,
-) -> Result<Vec<(String, Tensor)>> {
+pub(crate) fn products(network: &dyn Layer, images: &Shape, rank: usize) -> Result<Vec<(String, Tensor)>> {
     struct Found(usize, RefCell<Vec<(String, Tensor)>>);
     impl Observer for Found {
         fn output(&self, seen: &Seen<'_>) {
-            if seen.path.is_empty() || state::has_children(seen.layer) {
+            if !PRODUCTS.contains(&seen.layer.label()) {
                 return;
             }
             let params = state::params(seen.layer);
@@ -61,7 +76,7 @@ pub(crate) fn with_parameters(
 
 struct NamedLayer<'a> {
     name: &'a str,
-    found: RefCell<Option<(Var, Var)>>,
+    found: RefCell<Option<(Var, Var, usize)>>,
     names: RefCell<Vec<String>>,
 }
 
@@ -71,7 +86,7 @@ impl Observer for NamedLayer<'_> {
             return;
         }
         if seen.path == self.name {
-            *self.found.borrow_mut() = Some((seen.input.clone(), seen.output.clone()));
+            *self.found.borrow_mut() = Some((seen.input.clone(), seen.output.clone(), seen.filled));
         }
         self.names.borrow_mut().push(seen.path.to_string());
     }

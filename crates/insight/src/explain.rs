@@ -93,25 +93,27 @@ pub fn grad_cam(network: &dyn Layer, image: &Tensor, class: usize, layer: &str) 
     let [_, h, w] = single(image)?;
     let tape = Tape::new();
     let leaf = tape.leaf(image.clone());
-    let Captured { logits, layer_output: maps, .. } = capture::run(network, &tape, &leaf, layer)?;
-    tape.retain_grad(&maps);
+    let captured = capture::run(network, &tape, &leaf, layer)?;
+    let Captured { logits, layer_output: maps, .. } = &captured;
     let [_, channels, rows, columns] = *maps.shape().extents() else {
         return Err(Error::shape(format!(
             "the output of {layer} has shape {}; Grad-CAM needs a feature map, [n, c, h, w]",
             maps.shape()
         )));
     };
-    let output_grad = one_hot(&logits, class)?;
-    let grads = tape.backward_from(&[(&logits, output_grad)])?;
+    captured.check_images(maps, layer)?;
+    let output_grad = one_hot(logits, class)?;
     let plane = rows * columns;
-    let gradient = match grads.get(&maps) {
+    let gradient = match tape.gradient_of(maps, &[(logits, output_grad)])? {
         Some(gradient) => gradient.to_f64()?,
         // The class does not depend on the layer.
         None => vec![0.0; channels * plane],
     };
     let activation = maps.tensor().to_f64()?;
     let mut sum = vec![0.0; plane];
-    for (activation, gradient) in activation.chunks_exact(plane).zip(gradient.chunks_exact(plane)) {
+    // More images can follow the first one.
+    let planes = activation.chunks_exact(plane).zip(gradient.chunks_exact(plane)).take(channels);
+    for (activation, gradient) in planes {
         let weight = gradient.iter().sum::<f64>() / plane as f64;
         sum.iter_mut().zip(activation).for_each(|(sum, a)| *sum += weight * a);
     }

@@ -39,7 +39,9 @@ pub fn feature_maps(network: &dyn Layer, images: &Tensor) -> Result<Vec<FeatureM
         fn output(&self, seen: &Seen<'_>) {
             let Seen { path, layer, output, .. } = *seen;
             let is_map = matches!(*output.shape().extents(), [_, _, h, w] if h * w > 1);
-            if is_map && !state::has_children(layer) {
+            // The output of an ONNX model is that of a node, too.
+            let is_model = path.is_empty() && !self.0.borrow().is_empty();
+            if is_map && !is_model && !state::has_children(layer) {
                 let (path, label) = (path.to_string(), layer.label().to_string());
                 self.0.borrow_mut().push(FeatureMap { path, label, output: output.tensor().clone() });
             }
@@ -95,7 +97,7 @@ pub fn draw_kernels(name: &str, network: &dyn Layer, images: &Shape) -> Result<R
     let first = params.iter().find(|(_, param)| param.shape().rank() == 4);
     let first = match first {
         Some((name, param)) => Some((name.clone(), param.value().clone())),
-        None => capture::with_parameters(network, images, 4)?.into_iter().next(),
+        None => capture::products(network, images, 4)?.into_iter().next(),
     };
     let Some((name, kernels)) = first else { return sheet.draw() };
     let [out, inputs, kh, kw] = *kernels.shape().extents() else { return sheet.draw() };
@@ -117,6 +119,8 @@ pub fn draw_kernels(name: &str, network: &dyn Layer, images: &Shape) -> Result<R
 /// The outputs, or inputs, of a layer for the images of a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
+    /// The layer whose output they are, or the head, whose input they are.
+    pub layer: String,
     /// Number of values for each image.
     pub width: usize,
     /// `[n, width]`.
@@ -131,14 +135,20 @@ pub struct Embeddings {
 /// input of the [head](state::head), or of the last node with parameters of an ONNX model. The parameters of the network are on `device`.
 ///
 /// # Errors
-/// `NotFound` when there is no such layer; `InvalidArgument` when the network has no head; those of the loader and the network.
+/// `NotFound` when there is no such layer; `InvalidArgument` when the network has no head; `Shape` when the layer does not have a row for each image; those of the loader and the network.
 pub fn embed(
     network: &dyn Layer,
     loader: &Loader,
     layer: Option<&str>,
     device: &Device,
 ) -> Result<Embeddings> {
-    let mut all = Embeddings { width: 0, values: Vec::new(), labels: Vec::new(), indices: Vec::new() };
+    let mut all = Embeddings {
+        layer: String::new(),
+        width: 0,
+        values: Vec::new(),
+        labels: Vec::new(),
+        indices: Vec::new(),
+    };
     let mut chosen = layer.map(str::to_string);
     for batch in loader.epoch(0)? {
         let batch = batch?;
@@ -150,10 +160,11 @@ pub fn embed(
             Some(name) => name,
             None => head(network, images.shape())?,
         };
-        let value = value_at(network, &images, &name, layer.is_none())?;
+        let (values, width) = values_at(network, &images, &name, layer.is_none())?;
+        all.layer.clone_from(&name);
         chosen = Some(name);
-        all.width = value.shape().elements() / batch.len();
-        all.values.extend(value.to_f32()?);
+        all.width = width;
+        all.values.extend(&values[..batch.len() * width]);
         all.labels.extend_from_slice(&batch.labels);
         all.indices.extend_from_slice(&batch.indices);
     }
@@ -163,21 +174,29 @@ pub fn embed(
     Ok(all)
 }
 
-/// The name of the head: the last part of the network that multiplies by parameters.
+/// The name of the head: the last layer with parameters, or the last node of an ONNX model that multiplies by some.
 fn head(network: &dyn Layer, images: &Shape) -> Result<String> {
     if let Some(head) = state::head(network) {
         return Ok(head);
     }
-    let last = capture::with_parameters(network, images, 2)?.pop();
+    let last = capture::products(network, images, 2)?.pop();
     last.map(|(name, _)| name).ok_or_else(|| {
-        Error::invalid_argument("the network is a single layer; name the layer whose output is meant")
+        Error::invalid_argument(
+            "the network is a single layer, or has no parameters; name the layer whose output is meant",
+        )
     })
 }
 
-/// The output, or the input, of the layer called `name`.
-fn value_at(network: &dyn Layer, images: &Tensor, name: &str, takes_input: bool) -> Result<Tensor> {
+/// The output, or the input, of the layer called `name`: a row for each image, and their width. More rows can follow.
+fn values_at(
+    network: &dyn Layer,
+    images: &Tensor,
+    name: &str,
+    takes_input: bool,
+) -> Result<(Vec<f32>, usize)> {
     let tape = Tape::no_grad();
     let captured = capture::run(network, &tape, &Var::constant(images.clone()), name)?;
-    let value = if takes_input { captured.layer_input } else { captured.layer_output };
-    Ok(value.tensor().clone())
+    let value = if takes_input { &captured.layer_input } else { &captured.layer_output };
+    captured.check_images(value, name)?;
+    Ok((value.tensor().to_f32()?, value.shape().row()))
 }

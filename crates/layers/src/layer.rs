@@ -109,6 +109,8 @@ pub struct Seen<'a> {
     pub input: &'a Var,
     /// Its output.
     pub output: &'a Var,
+    /// Number of images at the end of the batch that the network has added: a model for a fixed batch fills up smaller ones.
+    pub filled: usize,
 }
 
 impl<'a> Context<'a> {
@@ -195,17 +197,25 @@ impl<'a> Context<'a> {
     pub fn run(&self, network: &dyn Layer, input: &Var) -> Result<Var> {
         let output = network.forward(self, input)?;
         if let Some(observer) = self.observer {
-            observer.output(&Seen { path: "", is_named: true, layer: network, input, output: &output });
+            observer.output(&Seen {
+                path: "",
+                is_named: true,
+                layer: network,
+                input,
+                output: &output,
+                filled: 0,
+            });
         }
         Ok(output)
     }
 
-    /// Reports to the observer what a part of a layer, which is no child of it, has computed.
-    pub fn observe(&self, name: &str, layer: &dyn Layer, input: &Var, output: &Var) {
+    /// Reports to the observer what a part of a layer, which is no child of it, has computed for a batch with `filled` images more than
+    /// were given.
+    pub fn observe(&self, name: &str, layer: &dyn Layer, input: &Var, output: &Var, filled: usize) {
         if let Some(observer) = self.observer {
             let mut path = self.path.borrow().clone();
             path.push(name.to_string());
-            observer.output(&Seen { path: &path.join("."), is_named: true, layer, input, output });
+            observer.output(&Seen { path: &path.join("."), is_named: true, layer, input, output, filled });
         }
     }
 
@@ -226,7 +236,14 @@ impl<'a> Context<'a> {
         if let Some(observer) = self.observer {
             if let Ok(output) = &output {
                 let path = self.path.borrow().join(".");
-                observer.output(&Seen { path: &path, is_named: name.is_some(), layer, input, output });
+                observer.output(&Seen {
+                    path: &path,
+                    is_named: name.is_some(),
+                    layer,
+                    input,
+                    output,
+                    filled: 0,
+                });
             }
             if name.is_some() {
                 self.path.borrow_mut().pop();

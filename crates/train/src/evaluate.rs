@@ -129,6 +129,15 @@ pub(crate) fn evaluate_batches(
 /// # Errors
 /// `Shape` when the number of channels differs, or the output is not `[n, classes]` with at least the classes of the data.
 pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &dyn Dataset) -> Result<()> {
+    check_channels(input, data)?;
+    check_classes(network, input, data.classes(), data.name())
+}
+
+/// Checks that images of `data` can be inputs of shape `input`, `[c, h, w]`.
+///
+/// # Errors
+/// `Shape` when the number of channels differs.
+pub fn check_channels(input: [usize; 3], data: &dyn Dataset) -> Result<()> {
     let c = input[0];
     let channels = data.channels();
     // Between these, images are converted.
@@ -140,7 +149,7 @@ pub fn check_fits(network: &dyn Layer, input: [usize; 3], data: &dyn Dataset) ->
             data.name()
         )));
     }
-    check_classes(network, input, data.classes(), data.name())
+    Ok(())
 }
 
 /// Checks that the output of a network with inputs of shape `input`, `[c, h, w]`, is `[n, classes]` with at least the

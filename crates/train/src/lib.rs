@@ -27,7 +27,9 @@ pub use checkpoint::{Checkpoint, CheckpointDir};
 pub use class_balance::ClassBalance;
 pub use config::TrainConfig;
 pub use environment::Environment;
-pub use evaluate::{Evaluation, check_classes, check_fits, evaluate, evaluate_images, evaluate_until};
+pub use evaluate::{
+    Evaluation, check_channels, check_classes, check_fits, evaluate, evaluate_images, evaluate_until,
+};
 pub use fit::{FitOutcome, LrPoint, LrRange, Trainer, steepest_lr};
 pub use log::{LogKind, LogLine};
 pub use memory::MemoryNeed;

@@ -11,9 +11,11 @@ use neocog_base::text::count;
 use neocog_data::{Dataset, Loader, LoaderOptions};
 use neocog_insight::features::{Embeddings, embed};
 use neocog_tensor::{Context as _, Error, Result};
+use neocog_train::check_channels;
 use serde::Serialize;
 
 use super::network::WeightsArgs;
+use super::onnx_network::is_onnx;
 use super::part_selection::PartSelection;
 use crate::arguments::{DataDirArg, DeviceArg, PartArg, positive};
 use crate::array;
@@ -25,7 +27,7 @@ use crate::register_command;
 /// Write the images of a data set as vectors: the output of a layer.
 ///
 /// Writes a NumPy array [n, d] of float32, in the order of the data set. Without --layer, the vectors are the input of the last layer
-/// with parameters, which computes the classes. With --projector, also writes files for TensorBoard's projector.
+/// with parameters, which computes the classes. The layers of an ONNX model are its nodes. With --projector, also writes files for TensorBoard's projector.
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples("Examples:
   neocog embed runs/lenet-digits/best.ckpt digits --to e.npy
@@ -105,6 +107,7 @@ fn run(args: &Args) -> Result<()> {
     };
     let (part, dataset) = selection.open(trained.checkpoint.as_ref().map(|checkpoint| &checkpoint.config))?;
     let [c, h, w] = trained.input;
+    check_channels(trained.input, &*dataset)?;
     let options = LoaderOptions::new()
         .batch_size(trained.batch_size(args.batch))
         .image_size((h, w))
@@ -116,6 +119,9 @@ fn run(args: &Args) -> Result<()> {
         embed(&*trained.network, &loader, args.layer.as_deref(), device).context(|| trained.name.as_str())?;
     for (_, message) in loader.unreadable() {
         output::note(format_args!("warning: left out: {message}"));
+    }
+    if args.layer.is_none() && file.is_some_and(is_onnx) {
+        output::note(format_args!("the vectors are the input of the node {}", found.layer));
     }
     let images = found.labels.len();
     if let Some(dir) = &args.projector {

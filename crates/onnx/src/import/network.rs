@@ -248,16 +248,12 @@ impl OnnxNetwork {
         let differentiable = if tape.is_recording() { Some(differentiable(&graph)?) } else { None };
         let graph = differentiable.as_ref().unwrap_or(&graph);
         let mut outputs = if context.is_observed() {
-            let asked = |var: &Var| match batch {
-                Some(batch) if batch > images && var.shape().first() == Some(&batch) => {
-                    tape.apply_single(Narrow { dim: 0, start: 0, len: images }, &[var])
-                }
-                _ => Ok(var.clone()),
-            };
-            let mut nodes = Nodes { network: self, seen: None };
+            self.check_names()?;
+            let filled = batch.map_or(0, |batch| batch.saturating_sub(images));
+            let mut nodes = Nodes { network: self, filled, seen: None };
             let outputs = tape.run_graph_observed(graph, [input], seed, |node, inputs, outputs| {
                 if let ([input, ..], [output, ..]) = (inputs, outputs) {
-                    nodes.see(context, node, &asked(input)?, &asked(output)?);
+                    nodes.see(context, node, input, output);
                 }
                 Ok(())
             })?;
@@ -270,9 +266,23 @@ impl OnnxNetwork {
     }
 }
 
+impl OnnxNetwork {
+    /// Checks that nodes can be told apart by their names.
+    fn check_names(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        match self.model.nodes().iter().map(|node| name_of(node)).find(|name| !names.insert(*name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::invalid_argument(format!(
+                "the model has several nodes named `{name}`; layers are told apart by the names of nodes"
+            ))),
+        }
+    }
+}
+
 /// Reports nodes of a model to an observer. Several operations can be one node.
 struct Nodes<'a> {
     network: &'a OnnxNetwork,
+    filled: usize,
     /// The current node: its name, its input and its last output, and its parameters.
     seen: Option<(String, Var, Var, OnnxLayer)>,
 }
@@ -298,7 +308,7 @@ impl Nodes<'_> {
 
     fn report(&mut self, context: &Context<'_>) {
         if let Some((name, input, output, layer)) = self.seen.take() {
-            context.observe(&name, &layer, &input, &output);
+            context.observe(&name, &layer, &input, &output, self.filled);
         }
     }
 }
@@ -402,6 +412,64 @@ mod tests {
             let reason = predictor.reason(&[count, 2, 6, 6].into(), &Device::Cpu).unwrap();
             assert_eq!(reason, None, "{count}");
         }
+    }
+
+    /// A node with the shape of its output, the number of images that were added, and the sum of the gradient of the first image.
+    type SeenNode = (String, Vec<usize>, usize, f64);
+
+    /// Runs three images, and returns what an observer sees.
+    fn observed(network: &OnnxNetwork) -> Result<Vec<SeenNode>> {
+        struct Seen(std::cell::RefCell<Vec<(String, Var, usize)>>);
+        impl neocog_layers::Observer for Seen {
+            fn output(&self, seen: &neocog_layers::Seen<'_>) {
+                self.0.borrow_mut().push((seen.path.to_string(), seen.output.clone(), seen.filled));
+            }
+        }
+        let count = |tape: &neocog_autograd::Tape| {
+            let seen = Seen(std::cell::RefCell::default());
+            let x = tape.leaf(images(3));
+            let y = Context::eval(tape).observed(&seen).run(network, &x)?;
+            Ok::<_, Error>((seen.0.into_inner(), y))
+        };
+        let nodes = count(&neocog_autograd::Tape::new())?.0.len();
+        let node = |i: usize| {
+            let tape = neocog_autograd::Tape::new();
+            let (seen, y) = count(&tape)?;
+            let (path, output, filled) = &seen[i];
+            let ones = Tensor::full(*y.shape(), 1.0, &Device::Cpu)?;
+            let gradient = tape.gradient_of(output, &[(&y, ones)])?.map_or(Ok(Vec::new()), |g| g.to_f64())?;
+            let first = gradient[..output.shape().row()].iter().map(|g| g.abs()).sum();
+            Ok((path.clone(), output.shape().to_vec(), *filled, first))
+        };
+        (0..nodes - 1).map(node).collect()
+    }
+
+    #[test]
+    fn nodes_are_observed_with_their_gradients() {
+        let of_any_batch = observed(&opened(&ExportOptions::new("net"), |_| {})).unwrap();
+        let of_five = opened(&ExportOptions::new("net"), |proto| {
+            let input = &mut proto.graph.as_mut().unwrap().input[0];
+            let tensor = input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
+            tensor.shape.as_mut().unwrap().dim[0] =
+                DimensionProto { dim_value: Some(5), ..DimensionProto::default() };
+        });
+        let of_five = observed(&of_five).unwrap();
+        assert_eq!(of_any_batch[0].1, [3, 3, 4, 4]);
+        assert_eq!(of_any_batch.len(), of_five.len());
+        for ((name, shape, filled, gradient), five) in of_any_batch.iter().zip(&of_five) {
+            assert_eq!((filled, &five.0, five.2), (&0, name, 2));
+            assert_eq!((shape[0], five.1[0], &shape[1..]), (3, 5, &five.1[1..]), "{name}");
+            assert!(
+                *gradient > 0.0 && (gradient - five.3).abs() < 1e-5 * gradient,
+                "{name}: {gradient} {}",
+                five.3
+            );
+        }
+        let error = observed(&opened(&ExportOptions::new("net"), |proto| {
+            let nodes = &mut proto.graph.as_mut().unwrap().node;
+            nodes.iter_mut().for_each(|node| node.name = "same".into());
+        }));
+        assert!(error.unwrap_err().to_string().contains("several nodes named `same`"));
     }
 
     #[test]

@@ -11,10 +11,11 @@ pub fn only_first_is_batched(batched: &[bool]) -> bool {
 /// same for all images: the rule of elementwise operations.
 pub fn broadcasting_keeps_images(inputs: &[Shape], batched: &[bool]) -> bool {
     let rank = inputs.iter().map(|shape| shape.rank()).max().unwrap_or(0);
-    inputs.iter().zip(batched).all(|(shape, batched)| match batched {
+    let keeps = |(shape, batched): (&Shape, &bool)| match batched {
         true => shape.rank() == rank,
-        false => shape.rank() < rank || shape[0] == 1,
-    })
+        false => shape.rank() < rank || shape.first() == Some(&1),
+    };
+    batched.contains(&true) && inputs.iter().zip(batched).all(keeps)
 }
 
 #[cfg(test)]
@@ -31,6 +32,8 @@ mod tests {
         assert!(keeps(&[4, 3, 2], &[1, 3, 2], [true, false]));
         assert!(keeps(&[4, 3, 2], &[3, 2], [true, false]));
         assert!(keeps(&[4, 3, 2], &[], [true, false]));
+        // Nothing is split.
+        assert!(!keeps(&[], &[], [false, false]));
         // The rows of the second input belong to images, but it is not split.
         assert!(!keeps(&[4, 3, 2], &[4, 3, 2], [true, false]));
         // The batch of the second input is along another axis of the output.
