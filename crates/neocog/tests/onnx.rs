@@ -185,7 +185,8 @@ fn nodes_of_an_onnx_model_are_layers() {
     }
     let values = |file: &str| {
         success(folder, &format!("explain {file} images/00000-2.png --method gradcam --values v.npy"));
-        read(folder, "v.npy")
+        let values: ArrayD<f64> = read_npy(folder.join("v.npy")).unwrap();
+        values.mapv(|value| value as f32)
     };
     close(&values("run/last.ckpt"), &values("net.onnx"));
     let (code, text) = run(folder, "embed net.onnx digits --layer conv.9 --to c.npy");

@@ -273,7 +273,7 @@ impl OnnxNetwork {
         match self.model.nodes().iter().map(|node| name_of(node)).find(|name| !names.insert(*name)) {
             None => Ok(()),
             Some(name) => Err(Error::invalid_argument(format!(
-                "the model has several nodes named `{name}`; layers are told apart by the names of nodes"
+                "the model has several nodes named `{name}`; its layers are its nodes, by name: give each node its own"
             ))),
         }
     }
@@ -414,7 +414,7 @@ mod tests {
         }
     }
 
-    /// A node with the shape of its output, the number of images that were added, and the sum of the gradient of the first image.
+    /// A node with the shape of its output, the number of images that were added, and the sum of the gradient of the others.
     type SeenNode = (String, Vec<usize>, usize, f64);
 
     /// Runs three images, and returns what an observer sees.
@@ -438,8 +438,8 @@ mod tests {
             let (path, output, filled) = &seen[i];
             let ones = Tensor::full(*y.shape(), 1.0, &Device::Cpu)?;
             let gradient = tape.gradient_of(output, &[(&y, ones)])?.map_or(Ok(Vec::new()), |g| g.to_f64())?;
-            let first = gradient[..output.shape().row()].iter().map(|g| g.abs()).sum();
-            Ok((path.clone(), output.shape().to_vec(), *filled, first))
+            let asked = gradient[..3 * output.shape().row()].iter().map(|g| g.abs()).sum();
+            Ok((path.clone(), output.shape().to_vec(), *filled, asked))
         };
         (0..nodes - 1).map(node).collect()
     }
