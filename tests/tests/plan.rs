@@ -99,14 +99,14 @@ fn plans_agree_with_layers() {
 #[test]
 fn plans_fold_batch_norm_and_drop_dropout() {
     // A batch may be computed in several stages.
-    let plan = |name: &str| {
+    let plan = |name: &str, images: usize| {
         let model = neocog_models::find(name).unwrap();
         let network = build(&model, &Device::Cpu);
-        Predictor::new(network).plan(&model.input_shape(1), &Device::Cpu).unwrap().unwrap()
+        Predictor::new(network).plan(&model.input_shape(images), &Device::Cpu).unwrap().unwrap()
     };
-    let count = |name: &str, op: &str| plan(name).operations().filter(|o| *o == op).count();
+    let count = |name: &str, op: &str| plan(name, 1).operations().filter(|o| *o == op).count();
     assert_eq!(
-        plan("lenet_bn").operations().collect::<Vec<_>>(),
+        plan("lenet_bn", 5).operations().collect::<Vec<_>>(),
         [
             "packed_conv2d",
             "max_pool2d",
@@ -118,7 +118,9 @@ fn plans_fold_batch_norm_and_drop_dropout() {
             "linear"
         ]
     );
-    assert_eq!(plan("lenet_bn_scratch").operations().count(), plan("lenet_bn").operations().count());
+    assert_eq!(plan("lenet_bn_scratch", 5).operations().count(), plan("lenet_bn", 5).operations().count());
+    // One image has few pixels, so it is computed in blocks, though its channels fill them in part only.
+    assert_eq!(count("lenet_bn", "in_channel_blocks"), 4);
     assert_eq!(count("resnet", "batch_norm_eval"), 0);
     // All of it is in blocks of channels: 20 convolutions, the pooling at the start and that at the end.
     assert_eq!(count("resnet", "in_channel_blocks"), 22);

@@ -156,7 +156,7 @@ fn live_values_do_not_overlap() {
 
 #[test]
 fn batch_norms_and_activations_are_fused() {
-    let (x, w, b) = (tensor([2, 3, 5, 5], 1), tensor([4, 3, 3, 3], 2), tensor([4], 3));
+    let (x, w, b) = (tensor([5, 3, 5, 5], 1), tensor([4, 3, 3, 3], 2), tensor([4], 3));
     let statistics = [tensor([4], 4), tensor([4], 5), tensor([4], 6), tensor([4], 7)];
     let norm = BatchNormEval { eps: 1e-3, activation: None };
     for bias in [true, false] {

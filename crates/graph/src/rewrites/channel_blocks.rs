@@ -155,7 +155,7 @@ fn cases() -> Vec<Case> {
         graph.push_shared(op(), [Source::Value(a), Source::Value(b)], Scope::default())
     };
     let chain = move |device: &Device| {
-        let mut graph = Graph::new([[2, 3, 9, 8].into()]);
+        let mut graph = Graph::new([[5, 3, 9, 8].into()]);
         let y = conv(&mut graph, 0, wide + 3, 3, 1, device)?;
         let y = push(&mut graph, Relu, y, &[])?;
         let y = conv(&mut graph, y, 2 * wide, 1, 1, device)?;
@@ -203,9 +203,9 @@ fn cases() -> Vec<Case> {
             Ok(graph)
         }
     };
-    let few = move |size: usize, out: usize| {
+    let few = move |images: usize, size: usize, out: usize| {
         move |device: &Device| {
-            let mut graph = Graph::new([[2, 3, size, size].into()]);
+            let mut graph = Graph::new([[images, 3, size, size].into()]);
             let y = conv(&mut graph, 0, out, 3, 1, device)?;
             graph.set_outputs([y])?;
             Ok(graph)
@@ -230,8 +230,9 @@ fn cases() -> Vec<Case> {
             concat(wide + 1),
             [to, block, block, from, from, "concat", to, block, from],
         ),
-        Case::new("few channels to few", few(16, 4), ["conv2d"]),
-        Case::new("few channels of a small image", few(6, wide), ["conv2d"]),
-        Case::new("few channels of a large image", few(16, wide), [block, from]),
+        Case::new("few channels to few", few(5, 16, 4), ["conv2d"]),
+        Case::new("few channels of a small image", few(5, 6, wide), ["conv2d"]),
+        Case::new("few channels of a large image", few(5, 16, wide), [block, from]),
+        Case::new("few channels of one image", few(1, 6, 4), [block, from]),
     ]
 }
