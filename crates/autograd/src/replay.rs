@@ -21,19 +21,19 @@ impl Tape {
         inputs: impl IntoIterator<Item = Var>,
         seed: u64,
     ) -> Result<Vec<Var>> {
-        self.run_graph_observed(graph, inputs, seed, |_, _, _| Ok(()))
+        self.run_graph_observed(graph, inputs, seed, |_, _, _| ())
     }
 
     /// As [`Tape::run_graph`]. `observe` gets each operation after it has run, with its inputs and outputs.
     ///
     /// # Errors
-    /// As [`Tape::run_graph`], and those of `observe`.
+    /// As [`Tape::run_graph`].
     pub fn run_graph_observed(
         &self,
         graph: &Graph,
         inputs: impl IntoIterator<Item = Var>,
         seed: u64,
-        mut observe: impl FnMut(&Node, &[&Var], &[Var]) -> Result<()>,
+        mut observe: impl FnMut(&Node, &[&Var], &[Var]),
     ) -> Result<Vec<Var>> {
         let mut values: Vec<Option<Var>> = Vec::with_capacity(graph.value_count());
         values.extend(inputs.into_iter().map(Some));
@@ -62,7 +62,7 @@ impl Tape {
                     .map(|var| var.expect("values are computed before they are used"))
                     .collect();
                 let outputs = self.apply_shared(reseeded.as_ref().unwrap_or(&node.op), &inputs)?;
-                observe(node, &inputs, &outputs)?;
+                observe(node, &inputs, &outputs);
                 outputs
             };
             for (value, var) in node.outputs.iter().zip(outputs) {

@@ -98,13 +98,7 @@ impl Ends {
 /// A part of a plan, rewritten.
 #[derive(Debug)]
 struct PlannedStage {
-    graph: Graph,
-    /// How many micro-batches it computes.
-    micro_batches: usize,
-    /// The values of the plan that are its inputs.
-    inputs: Vec<usize>,
-    /// The values of the plan that are its outputs.
-    outputs: Vec<usize>,
+    stage: Stage,
     /// The inputs that are not used afterwards.
     last_uses: Vec<usize>,
     /// On the CPU, unless there is nothing to run.
@@ -115,19 +109,18 @@ struct PlannedStage {
 
 impl PlannedStage {
     fn new(stage: Stage, device: &Device) -> Result<Self> {
-        let Stage { graph, micro_batches, inputs, outputs } = stage;
         let (program, places) =
-            if *device == Device::Cpu { layout::program(&graph)? } else { (None, Vec::new()) };
-        Ok(PlannedStage { graph, micro_batches, inputs, outputs, last_uses: Vec::new(), program, places })
+            if *device == Device::Cpu { layout::program(&stage.graph)? } else { (None, Vec::new()) };
+        Ok(PlannedStage { stage, last_uses: Vec::new(), program, places })
     }
 
     /// Computes the outputs, which may have another shape.
     fn run(&self, inputs: &[Tensor], device: &Device) -> Result<Vec<Tensor>> {
         if *device != Device::Cpu {
-            return self.graph.run(inputs);
+            return self.stage.graph.run(inputs);
         }
         let computed = match &self.program {
-            Some(program) => program.run_micro_batches(inputs, self.micro_batches)?,
+            Some(program) => program.run_micro_batches(inputs, self.stage.micro_batches)?,
             None => Vec::new(),
         };
         let output = |place: &OutputPlace| match *place {
@@ -156,7 +149,8 @@ impl Plan {
         let mut stages = stages.collect::<Result<Vec<_>>>()?;
         let mut needed: HashSet<usize> = ends.outputs.iter().copied().collect();
         for stage in stages.iter_mut().rev() {
-            stage.last_uses = stage.inputs.iter().copied().filter(|value| needed.insert(*value)).collect();
+            let inputs = stage.stage.inputs.iter().copied();
+            stage.last_uses = inputs.filter(|value| needed.insert(*value)).collect();
         }
         Ok(Plan { ends, stages, device: *device })
     }
@@ -198,10 +192,10 @@ impl Plan {
         }
         let mut values: HashMap<usize, Tensor> = (0..).zip(inputs.iter().cloned()).collect();
         for stage in &self.stages {
-            let inputs: Vec<Tensor> = stage.inputs.iter().map(|value| values[value].clone()).collect();
+            let inputs: Vec<Tensor> = stage.stage.inputs.iter().map(|value| values[value].clone()).collect();
             stage.last_uses.iter().for_each(|value| drop(values.remove(value)));
             let outputs = stage.run(&inputs, &self.device)?;
-            for (value, tensor) in stage.outputs.iter().zip(outputs) {
+            for (value, tensor) in stage.stage.outputs.iter().zip(outputs) {
                 values.insert(*value, tensor.reshape(self.ends.shapes[*value])?);
             }
         }
@@ -220,12 +214,12 @@ impl Plan {
 
     /// Returns the rewritten graphs of the stages, each for a micro-batch.
     pub fn graphs(&self) -> impl Iterator<Item = &Graph> {
-        self.stages.iter().map(|stage| &stage.graph)
+        self.stages.iter().map(|stage| &stage.stage.graph)
     }
 
     /// Returns for each stage how many micro-batches it computes, one after the other or on different threads.
     pub fn micro_batches(&self) -> impl Iterator<Item = usize> + '_ {
-        self.stages.iter().map(|stage| stage.micro_batches)
+        self.stages.iter().map(|stage| stage.stage.micro_batches)
     }
 
     /// Returns the names of the operations in the order in which they run.

@@ -7,9 +7,10 @@
 //! number form a stage. The numbers depend on shapes only, so results do not depend on the number of threads.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use neocog_base::Result;
+use neocog_base::{Error, Result};
 use neocog_tensor::{Op, Shape, Shapes};
 use smallvec::SmallVec;
 
@@ -183,19 +184,19 @@ impl Batch<'_> {
 
     /// Returns the stages of operations that run for micro-batches of these sizes.
     fn stages(&self, sizes: &[usize]) -> Result<Vec<Stage>> {
+        let last_uses = self.graph.last_uses();
         let mut stages = Vec::new();
         let mut start = 0;
         for run in sizes.chunk_by(|a, b| a == b) {
-            stages.push(self.stage(start..start + run.len(), run[0])?);
+            stages.push(self.stage(start..start + run.len(), run[0], &last_uses)?);
             start += run.len();
         }
         Ok(stages)
     }
 
     /// Returns the stage of some neighboring operations.
-    fn stage(&self, range: std::ops::Range<usize>, micro: usize) -> Result<Stage> {
+    fn stage(&self, range: Range<usize>, micro: usize, last_uses: &[Option<usize>]) -> Result<Stage> {
         let nodes = &self.graph.nodes()[range.clone()];
-        let last_uses = self.graph.last_uses();
         let is_used_later = |value: &usize| {
             last_uses[*value].is_some_and(|last| last >= range.end) || self.graph.outputs().contains(value)
         };
@@ -212,7 +213,8 @@ impl Batch<'_> {
         let mut graph = Graph::new(shapes);
         let mut numbers: HashMap<usize, usize> = inputs.iter().copied().zip(0..).collect();
         for node in nodes {
-            let op = self.split(node, micro).unwrap_or_else(|| node.op.clone());
+            let no_split = || Error::invalid_argument(format!("{} cannot be split", node.op.name()));
+            let op = self.split(node, micro).ok_or_else(no_split)?;
             let sources = node.inputs.iter().map(|source| match source {
                 Source::Value(value) => Source::Value(numbers[value]),
                 constant @ Source::Constant(_) => constant.clone(),

@@ -143,26 +143,22 @@ pub fn embed(
     device: &Device,
 ) -> Result<Embeddings> {
     let mut all = Embeddings {
-        layer: String::new(),
+        layer: layer.unwrap_or_default().to_string(),
         width: 0,
         values: Vec::new(),
         labels: Vec::new(),
         indices: Vec::new(),
     };
-    let mut chosen = layer.map(str::to_string);
     for batch in loader.epoch(0)? {
         let batch = batch?;
         if batch.is_empty() {
             continue;
         }
         let images = Tensor::from_f32(batch.shape(), &batch.pixels, device)?;
-        let name = match chosen.take() {
-            Some(name) => name,
-            None => head(network, images.shape())?,
-        };
-        let (values, width) = values_at(network, &images, &name, layer.is_none())?;
-        all.layer.clone_from(&name);
-        chosen = Some(name);
+        if layer.is_none() && all.layer.is_empty() {
+            all.layer = head(network, images.shape())?;
+        }
+        let (values, width) = values_at(network, &images, &all.layer, layer.is_none())?;
         all.width = width;
         all.values.extend(&values[..batch.len() * width]);
         all.labels.extend_from_slice(&batch.labels);

@@ -255,7 +255,6 @@ impl OnnxNetwork {
                 if let ([input, ..], [output, ..]) = (inputs, outputs) {
                     nodes.see(context, node, input, output);
                 }
-                Ok(())
             })?;
             nodes.report(context);
             outputs

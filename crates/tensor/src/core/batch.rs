@@ -7,6 +7,14 @@ pub fn only_first_is_batched(batched: &[bool]) -> bool {
     matches!(batched, [true, others @ ..] if !others.contains(&true))
 }
 
+/// Returns the shape of an output of `shape` for a part of the batch of its only input; `None` if their batches differ: the rule of operations that
+/// state the shape of their output.
+pub fn shape_of_part(shape: &Shape, inputs: &[Shape], batched: &[bool], images: usize) -> Option<Shape> {
+    let [x] = inputs else { return None };
+    let fits = only_first_is_batched(batched) && x.first() == shape.first();
+    if fits { shape.with_extent(0, images).ok() } else { None }
+}
+
 /// Whether broadcasting combines images of the batched inputs only with the same image of the others, and with values that are the
 /// same for all images: the rule of elementwise operations.
 pub fn broadcasting_keeps_images(inputs: &[Shape], batched: &[bool]) -> bool {

@@ -183,7 +183,7 @@ fn totals() -> MutexGuard<'static, Option<HashMap<Key, Totals>>> {
 
 /// Returns the start time of a run, if a profile is recorded.
 pub(crate) fn start() -> Option<Instant> {
-    ON.load(Ordering::Relaxed).then(|| {
+    is_recording().then(|| {
         ALGORITHM.set(None);
         Instant::now()
     })
@@ -191,7 +191,7 @@ pub(crate) fn start() -> Option<Instant> {
 
 /// Notes the algorithm that the running operation has chosen. It must be called on the thread that runs the operation.
 pub(crate) fn note_algorithm(name: &'static str) {
-    if ON.load(Ordering::Relaxed) {
+    if is_recording() {
         ALGORITHM.set(Some(name));
     }
 }

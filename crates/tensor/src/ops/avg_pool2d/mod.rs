@@ -127,7 +127,7 @@ impl Op for AvgPool2d {
     }
 
     fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
-        (only_first_is_batched(batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
+        only_first_is_batched(batched).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

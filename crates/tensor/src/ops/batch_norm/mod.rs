@@ -268,7 +268,7 @@ impl Op for BatchNormEval {
     }
 
     fn split_batch(&self, _inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
-        (only_first_is_batched(batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
+        only_first_is_batched(batched).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

@@ -55,7 +55,7 @@ impl Op for Scale {
     }
 
     fn split_batch(&self, inputs: &[Shape], batched: &[bool], _images: usize) -> Option<Arc<dyn Op>> {
-        (broadcasting_keeps_images(inputs, batched)).then(|| Arc::new(*self) as Arc<dyn Op>)
+        broadcasting_keeps_images(inputs, batched).then(|| Arc::new(*self) as Arc<dyn Op>)
     }
 
     fn saves(&self) -> SavedTensors {

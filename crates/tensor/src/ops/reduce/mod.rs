@@ -10,7 +10,7 @@ use smallvec::smallvec;
 
 use super::Scale;
 use super::broadcast::{self, Strided, expect_broadcasts};
-use crate::core::batch::only_first_is_batched;
+use crate::core::batch::shape_of_part;
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, expect_inputs};
 use crate::core::run::run_single;
@@ -132,12 +132,8 @@ impl Op for SumTo {
         opencl::sum(call, call.input(0), call.output(0), 1.0)
     }
     fn split_batch(&self, inputs: &[Shape], batched: &[bool], images: usize) -> Option<Arc<dyn Op>> {
-        let [x] = inputs else { return None };
-        let fits = only_first_is_batched(batched)
-            && x.rank() == self.shape.rank()
-            && x.first() == self.shape.first();
-        let shape = self.shape.with_extent(0, images).ok()?;
-        (fits).then(|| Arc::new(SumTo { shape }) as Arc<dyn Op>)
+        let shape = shape_of_part(&self.shape, inputs, batched, images)?;
+        (inputs[0].rank() == shape.rank()).then(|| Arc::new(SumTo { shape }) as Arc<dyn Op>)
     }
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE
@@ -186,12 +182,8 @@ impl Op for Expand {
         broadcast::opencl::apply::<1>(call, "expand", &formula::function("formula", |[x]: [Symbol; 1]| x))
     }
     fn split_batch(&self, inputs: &[Shape], batched: &[bool], images: usize) -> Option<Arc<dyn Op>> {
-        let [x] = inputs else { return None };
-        let fits = only_first_is_batched(batched)
-            && x.rank() == self.shape.rank()
-            && x.first() == self.shape.first();
-        let shape = self.shape.with_extent(0, images).ok()?;
-        (fits).then(|| Arc::new(Expand { shape }) as Arc<dyn Op>)
+        let shape = shape_of_part(&self.shape, inputs, batched, images)?;
+        (inputs[0].rank() == shape.rank()).then(|| Arc::new(Expand { shape }) as Arc<dyn Op>)
     }
     fn saves(&self) -> SavedTensors {
         SavedTensors::NONE

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
-use crate::core::batch::only_first_is_batched;
+use crate::core::batch::{only_first_is_batched, shape_of_part};
 use crate::core::check::{check_call, check_views};
 use crate::core::op::{Gradient, InputGrads, Op, SavedTensors, Window, expect_inputs};
 use crate::core::run::run_single;
@@ -94,10 +94,8 @@ impl Op for Reshape {
     }
 
     fn split_batch(&self, inputs: &[Shape], batched: &[bool], images: usize) -> Option<Arc<dyn Op>> {
-        let [x] = inputs else { return None };
-        let fits = only_first_is_batched(batched) && x.rank() > 0 && x.first() == self.shape.first();
-        let shape = self.shape.with_extent(0, images).ok()?;
-        (fits).then(|| Arc::new(Reshape { shape }) as Arc<dyn Op>)
+        let shape = shape_of_part(&self.shape, inputs, batched, images)?;
+        Some(Arc::new(Reshape { shape }))
     }
 
     fn saves(&self) -> SavedTensors {
